@@ -6,23 +6,22 @@ from notifications.extension import find_urlpatterns
 from notifications.http import (
     api_views,
     health_views,
-    inbox_views,
     page_views,
-    snooze_views,
     stream_views,
 )
 from notifications.http.openapi import openapi
+from notifications.inbox import forms, pages
 from notifications.streams.marking import VERBS
 
 app_name = "notifications"
 
 urlpatterns = [
-    path("", inbox_views.inbox, name="inbox"),
-    path("mark/", inbox_views.mark, name="inbox-mark"),
-    path("undo/", inbox_views.undo, name="inbox-undo"),
-    path("snooze/", snooze_views.snooze, name="snooze"),
-    path("<uuid:id>/", inbox_views.detail, name="notification"),
-    path("<uuid:id>/actions/<int:number>/", inbox_views.confirm_action, name="action"),
+    path("", pages.inbox, name="inbox"),
+    path("mark/", forms.mark, name="inbox-mark"),
+    path("undo/", forms.undo, name="inbox-undo"),
+    path("snooze/", forms.snooze, name="snooze"),
+    path("<uuid:id>/", pages.detail, name="notification"),
+    path("<uuid:id>/actions/<int:number>/", pages.confirm_action, name="action"),
     path("jobs/<uuid:id>/", page_views.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),

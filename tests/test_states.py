@@ -40,7 +40,7 @@ from django.apps import apps
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
-from notifications.http.client_strings import client_strings
+from notifications.inbox.bell import client_strings
 from notifications.jobs.info import JobInfo
 from notifications.models import Job
 from notifications.serializers import serialize_job

@@ -13,8 +13,8 @@ from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
 from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import lines_of_events
 from notifications.extension import hooks
+from notifications.inbox.categories import load_categories
 from notifications.models import Notification
-from notifications.streams.categories import load_categories
 from notifications.streams.timeline import read_timeline
 
 

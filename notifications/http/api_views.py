@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import serializers
+from notifications import serializers, streams
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
@@ -36,9 +36,9 @@ from notifications.ids import created_at_of
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
-from notifications.realtime import hub, reader
+from notifications.realtime import hub
 from notifications.states import RETRYABLE
-from notifications.streams import changes, listing
+from notifications.streams import listing, positions
 from notifications.streams.marking import mark
 from notifications.streams.marking_seen import mark_seen
 
@@ -53,7 +53,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     """Return a page of the user's jobs, newest first, optionally of one ``state`` only."""
     user = request.user.pk
     limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-    reader.number_if_needed([user])
+    streams.number_if_needed([user])
     # Arguments and results may be large, and items do not show them.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
     if (state := request.GET.get("state")) is not None:
@@ -162,13 +162,12 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     after = parse_query_integer(request, "after")
     category, level = request.GET.get("category"), request.GET.get("level")
-    reader.number_if_needed([user])
-    epoch, position = changes.epoch_and_position(user)
+    streams.number_if_needed([user])
+    epoch, position = positions.epoch_and_position(user)
     page = listing.read_page(
         user,
         limit,
-        head=position.head,
-        after=after,
+        below=position.head + 1 if after is None else min(after, position.head + 1),
         filters=listing.Filters(
             archived=bool(archived),
             read=None if unread is None else not unread,
@@ -180,7 +179,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     return _json_response(
         serializers.encode_list(
             page.rows,
-            next=page.after,
+            next=page.end,
             epoch=epoch,
             seq=position.head,
             unread=position.unread,
@@ -251,7 +250,7 @@ def _read_job_and_acquire_slot(request: HttpRequest, id: UUID, seconds: int) -> 
 
 def _get_numbered_job(user: Any, id: UUID) -> Job:
     """Return a job of the user (key) after numbering their rows. Raises Problem 404, also for jobs of other users."""
-    reader.number_if_needed([user])
+    streams.number_if_needed([user])
     return _get_job(user, id)
 
 
@@ -263,11 +262,11 @@ def _get_job(user: Any, id: UUID) -> Job:
 
 
 def _parse_up_to(user: Any, body: dict[str, Any]) -> int:
-    return parse_integer(body.get("up_to"), "up_to", maximum=changes.position(user).head)
+    return parse_integer(body.get("up_to"), "up_to", maximum=positions.position(user).head)
 
 
 def _marked_response(user: Any, *, has_more: bool, **values: Any) -> HttpResponse:
-    epoch, position = changes.epoch_and_position(user)
+    epoch, position = positions.epoch_and_position(user)
     result = {
         "epoch": epoch,
         "seq": position.head,

@@ -28,9 +28,9 @@ from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error, plain_page
-from notifications.realtime.reader import number_if_needed
 from notifications.states import describe_state
-from notifications.streams import pages
+from notifications.streams import number_if_needed
+from notifications.streams.positions import read_stream_position
 
 #: Sections that have a place of their own on the page of a job.
 NAMED_SECTIONS = ("question", "steps", "output")
@@ -64,7 +64,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     """Show the progress of a job of the user, or its result."""
     user = request.user.pk
     number_if_needed([user])
-    position = pages.read_stream_position(user)
+    position = read_stream_position(user)
     job = _get_job(request, id)
     context = {
         "notifications_position": position,

@@ -1,27 +1,117 @@
-"""The form that snoozes notifications, on the inbox page and on that of one notification."""
+"""The forms of the inbox and of one notification: mark, snooze and undo. They work without JavaScript."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from notifications import times
 from notifications.extension import hooks
-from notifications.http import inbox_changes, inbox_query
-from notifications.http.inbox_changes import MAX_IDS, SNOOZE, SNOOZE_TIMES, RowsChanged
-from notifications.http.inbox_query import parse_position
-from notifications.http.inbox_views import PART, parse_uuid, redirect
+from notifications.http.browsers import describe_browser
 from notifications.http.page_views import page_view, text_response
+from notifications.http.parsing import header
+from notifications.inbox.pages import SNOOZE_TIMES
+from notifications.inbox.query import (
+    CHANGED,
+    MAX_IDS,
+    NOTHING_SELECTED,
+    PART,
+    SNOOZE,
+    UNDONE,
+    WRONG_TIME,
+    AllChanged,
+    Change,
+    InboxQuery,
+    RowsChanged,
+    add_parameter,
+    describe_wrong_time,
+    encode,
+    parse_change,
+    parse_position,
+    parse_query,
+)
 from notifications.streams import snoozing
-from notifications.streams.marking import MAX_MARKED_ROWS
+from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
+from notifications.streams.marking_all import TooManyPendingMarks, mark_all, undo_mark
+from notifications.streams.marking_seen import mark_seen
+from notifications.streams.positions import read_stream_position
 
+#: Seconds after which a request that had too many changes in the background is worth another try.
+PENDING_RETRY_SECONDS = 10
 #: The hour at which days begin for what is snoozed.
 MORNING = time(8)
+
+
+@page_view
+@require_POST
+def mark(request: HttpRequest) -> HttpResponse:
+    """Change notifications that were raised up to position ``up_to``, and return to the page of the form.
+
+    ``one`` is a verb and an id; ``group`` a verb and a group; ``all`` a verb for all that the page's filters select;
+    ``verb`` is for the ``id`` that are checked. ``seen`` is the newest one on the page with the form. Without
+    JavaScript it is marked as seen here and not when the page is read, because a GET must not write: a prefetched or
+    restored page may not have been seen.
+    """
+    user = request.user.pk
+    query = parse_query(QueryDict(request.POST.get("query", "")))
+    up_to = parse_position(request.POST.get("up_to", ""))
+    seen = parse_position(request.POST.get("seen") or "0")
+    verb, ids = request.POST.get("verb", ""), request.POST.getlist("id")
+    change: Change | None = None
+    if one := request.POST.get("one"):
+        verb, _, id = one.partition(".")
+        ids = [id]
+    all_verb, listed = request.POST.get("all"), query
+    if group := request.POST.get("group"):
+        all_verb, _, key = group.partition(".")
+        listed = parse_query(QueryDict(encode(replace(query, view="inbox", group=key))))
+        if not listed.group:
+            raise BadRequest("group must be a verb and a group of the inbox.")
+    if all_verb:
+        try:
+            change = _mark_all(user, all_verb, up_to, listed)
+        except TooManyPendingMarks:
+            return _refuse_change()
+    elif verb not in VERBS:
+        raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
+    elif ids:
+        parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
+        marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
+        change = RowsChanged(verb=verb, ids=tuple(marked.changed))
+    mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
+    return redirect(request, query, NOTHING_SELECTED if change is None else change.encode())
+
+
+@page_view
+@require_POST
+def undo(request: HttpRequest) -> HttpResponse:
+    """Undo the change that the form describes: exactly the notifications that it has changed are changed back."""
+    user = request.user.pk
+    query = parse_query(QueryDict(request.POST.get("query", "")))
+    change = parse_change(request.POST.get(CHANGED, ""))
+    if change is None:
+        raise BadRequest(
+            "The change to undo is not valid. Open the inbox and change the notifications there."
+        )
+    if isinstance(change, AllChanged):
+        try:
+            undo_mark(user, change.verb, change.moment, change.after, change.up_to)
+        except TooManyPendingMarks:
+            return _refuse_change()
+    else:
+        up_to = read_stream_position(user).seq
+        change_rows(
+            Mark(user=user, verb=INVERSE_VERBS.get(change.verb, "unarchive"), up_to=up_to, ids=change.ids)
+        )
+    return redirect(request, query, UNDONE)
 
 
 @page_view
@@ -36,22 +126,22 @@ def snooze(request: HttpRequest) -> HttpResponse:
     says what is wrong with the time, with the status 422.
     """
     user = request.user.pk
-    query = inbox_query.parse(QueryDict(request.POST.get("query", "")))
+    query = parse_query(QueryDict(request.POST.get("query", "")))
     up_to = parse_position(request.POST.get("up_to", ""))
     in_place = PART in request.POST
     until, _, own = request.POST.get("until", "").partition(".")
     snoozed = "" if in_place else own or request.POST.get("snoozed", "")
     ids = [snoozed] if snoozed else request.POST.getlist("id")
     if not ids:
-        return redirect(request, query, inbox_changes.NOTHING_SELECTED)
+        return redirect(request, query, NOTHING_SELECTED)
     moment = _parse_until(until, request.POST.get("time", ""), _zone_of(user, request.POST.get("zone", "")))
-    parsed = [parse_uuid(text) for text in ids[: MAX_MARKED_ROWS if in_place else MAX_IDS]]
+    parsed = [_parse_uuid(text) for text in ids[: MAX_MARKED_ROWS if in_place else MAX_IDS]]
     try:
         marked = snoozing.snooze(user, parsed, up_to, moment)
     except ValueError:
         if in_place:
-            return text_response(inbox_changes.describe_wrong_time(), status=422)
-        return redirect(request, query, inbox_changes.WRONG_TIME)
+            return text_response(describe_wrong_time(), status=422)
+        return redirect(request, query, WRONG_TIME)
     if in_place:
         return HttpResponse(status=204)
     return redirect(request, query, RowsChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
@@ -84,3 +174,53 @@ def _zone_of(user: Any, name: str) -> ZoneInfo:
     if name in times.zone_names():
         return ZoneInfo(name)
     return times.first_zone(*(hook(user) for hook in hooks.time_zone_of))
+
+
+def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:
+    """Change all that the page lists, on all of its pages. Raises BadRequest and ``TooManyPendingMarks``."""
+    is_possible = (verb == "read" and query.view in ("inbox", "unread")) or (
+        verb == "archive" and query.view == "inbox"
+    )
+    if not is_possible or query.search:
+        raise BadRequest(
+            "all must be read, or archive in the inbox, and without a search. Select notifications instead."
+        )
+    marked = mark_all(
+        user,
+        verb,
+        up_to,
+        group=query.group or None,
+        category=query.category or None,
+        level=query.level,
+    )
+    return AllChanged(
+        verb=verb,
+        count=len(marked.changed),
+        moment=marked.moment,
+        after=marked.after,
+        up_to=up_to,
+        is_pending=marked.next is not None,
+    )
+
+
+def redirect(request: HttpRequest, query: InboxQuery, changed: str) -> HttpResponse:
+    """Return to the page of a form, or to the message about its change only if an open inbox has sent the form."""
+    url = add_parameter(query.url(), CHANGED, changed)
+    if request.POST.get(PART) == "message":
+        url = add_parameter(url, PART, "message")
+    return HttpResponseRedirect(url, status=303)
+
+
+def _parse_uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as exc:
+        raise BadRequest("An id must be a UUID.") from exc
+
+
+def _refuse_change() -> HttpResponse:
+    return text_response(
+        gettext("Earlier changes continue in the background. Go back, wait a moment, and try again."),
+        status=429,
+        retry_after=PENDING_RETRY_SECONDS,
+    )

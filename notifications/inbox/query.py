@@ -1,20 +1,25 @@
-"""The query of the inbox page: its view, filters, search and position."""
+"""What the URLs of the inbox say: which list is shown, and what a form has changed, which the page offers to undo."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
+from notifications.inbox.categories import load_categories
+from notifications.inbox.lists import PAGE_SIZE, group_name
 from notifications.models.levels import NotificationLevel
-from notifications.streams.categories import load_categories
-from notifications.streams.groups import NAMED, group_name
+from notifications.streams.inbox import NAMED
 from notifications.streams.listing import Filters
+from notifications.streams.marking import VERBS
 from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_INTEGER, encodable
 
 #: What each view lists.
@@ -25,8 +30,22 @@ VIEWS = {
     "snoozed": Filters(archived=True, snoozed=True),
     "done": Filters(archived=True, snoozed=False),
 }
+#: The parameters that describe the last change, and have all rows of the page selected.
+CHANGED, SELECTED = "changed", "selected"
+#: The parameter with which an inbox that is open loads its views again, for their counts, with the row of a group, the
+#: content of its pane, and what a form has changed.
+PART = "part"
 #: Characters of a search, and words that it can have.
 MAX_SEARCH_LENGTH, MAX_WORDS = 100, 8
+#: Notifications that one form can name: those of a page.
+MAX_IDS = PAGE_SIZE
+#: The parameter after a form that named no notification or a wrong time, and after an undo.
+NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
+#: What can be done with named notifications: the verbs of marks, and to snooze them.
+SNOOZE = "snooze"
+_ROWS_CHANGED = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
+_ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16})-([01])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +119,7 @@ def encode(query: InboxQuery) -> str:
     return urlencode(values)
 
 
-def parse(parameters: QueryDict) -> InboxQuery:
+def parse_query(parameters: QueryDict) -> InboxQuery:
     """Return the query of these parameters. Raises BadRequest."""
     view = parameters.get("view", "inbox")
     if view not in VIEWS:
@@ -124,8 +143,101 @@ def parse(parameters: QueryDict) -> InboxQuery:
     return InboxQuery(view=view, group=group, category=category, level=level, search=search, **positions)
 
 
+def add_parameter(url: str, name: str, value: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{name}={value}"
+
+
 def parse_position(text: str) -> int:
     """Return a position of a stream. Raises BadRequest."""
     if not (text.isascii() and text.isdigit() and len(text) < 17) or int(text) > MAX_INTEGER:
         raise BadRequest("A position must be an integer of 0 or more.")
     return int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowsChanged:
+    """Named notifications were changed by ``verb``: those of the ``ids``."""
+
+    verb: str
+    ids: tuple[UUID, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_pending(self) -> bool:
+        return False
+
+    def encode(self) -> str:
+        return "-".join([self.verb, *(id.hex for id in self.ids)])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllChanged:
+    """All notifications of a list were changed by ``verb``, those that were raised up to ``up_to``.
+
+    ``count``
+        How many the request has changed.
+    ``moment``, ``after``
+        Their time, and the position above which they are.
+    ``is_pending``
+        Whether the rest is changed in the background.
+    """
+
+    verb: str
+    count: int
+    moment: datetime
+    after: int
+    up_to: int
+    is_pending: bool
+
+    def encode(self) -> str:
+        microseconds = (self.moment - _EPOCH) // timedelta(microseconds=1)
+        return f"{self.verb}-all-{self.count}-{microseconds}-{self.after}-{self.up_to}-{int(self.is_pending)}"
+
+
+Change = RowsChanged | AllChanged
+
+
+def parse_change(text: str) -> Change | None:
+    """Return the change that a parameter describes, None if it is not valid."""
+    if match := _ROWS_CHANGED.fullmatch(text):
+        ids = tuple(UUID(hex) for hex in match[2].split("-")[1:])
+        return RowsChanged(verb=match[1], ids=ids)
+    if not (match := _ALL.fullmatch(text)):
+        return None
+    count, microseconds, after, up_to, is_pending = map(int, match.groups()[1:])
+    return AllChanged(
+        verb=match[1],
+        count=count,
+        moment=_EPOCH + timedelta(microseconds=microseconds),
+        after=after,
+        up_to=up_to,
+        is_pending=bool(is_pending),
+    )
+
+
+def describe_wrong_time() -> str:
+    return gettext("Choose a time in the future, at most a year ahead.")
+
+
+def describe_change(change: Change) -> str:
+    """Return the text about a change for its user."""
+    count = change.count
+    if change.is_pending:
+        # The page has a note about the rest.
+        return gettext("%(count)d changed so far.") % {"count": count}
+    if count == 0:
+        return gettext("Nothing was left to change.")
+    if change.verb == "read":
+        text = ngettext("%(count)d marked as read.", "%(count)d marked as read.", count)
+    elif change.verb == "unread":
+        text = ngettext("%(count)d marked as unread.", "%(count)d marked as unread.", count)
+    elif change.verb == SNOOZE:
+        text = ngettext("%(count)d snoozed.", "%(count)d snoozed.", count)
+    elif change.verb == "archive":
+        text = ngettext("%(count)d moved to Done.", "%(count)d moved to Done.", count)
+    else:
+        text = ngettext("%(count)d moved to the inbox.", "%(count)d moved to the inbox.", count)
+    return text % {"count": count}

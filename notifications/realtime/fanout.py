@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from notifications import streams
 from notifications.db.unavailable import is_query_error
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
@@ -24,7 +25,6 @@ from notifications.realtime.reader import (
     ChangeRange,
     ReadRequest,
     ReadResult,
-    number_if_needed,
     read_changes,
 )
 from notifications.realtime.subscriber import Subscriber
@@ -251,4 +251,4 @@ class Fanout:
             self._number()
 
         keys = list({subscriber.user for subscriber in subscribers})
-        self._write_pool.run(number_if_needed, keys).add_done_callback(on_done)
+        self._write_pool.run(streams.number_if_needed, keys).add_done_callback(on_done)

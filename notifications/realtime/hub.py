@@ -29,7 +29,7 @@ from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
 from notifications.realtime.server_process import ServerRow
 from notifications.realtime.subscriber import Subscriber
 from notifications.realtime.watched_users import PositionCheck, WatchedUsers, check_positions
-from notifications.streams.stream_reads import NO_STREAM
+from notifications.streams.positions import NO_STREAM
 from notifications.upkeep import Upkeep, Where
 
 #: Ticks of the clock, which are seconds, between two position checks, and between two checks of all sessions.

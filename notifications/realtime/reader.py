@@ -14,7 +14,7 @@ from notifications.realtime import frames
 from notifications.serializers import encode_item, encoded_size
 from notifications.streams import changes
 from notifications.streams.changes import MissedChanges
-from notifications.streams.stream_reads import Position
+from notifications.streams.positions import Position
 
 
 @dataclass(kw_only=True, slots=True)
@@ -144,7 +144,7 @@ def read_sync(user: Any, epoch: str | None, seq: int | None) -> SyncResponse:
     cursor = seq if epoch == current_epoch else None
     missed = None if cursor is None else changes.read_missed({user: [cursor]})[user, cursor]
     if missed is None or missed.reset:
-        number_if_needed([user])
+        streams.number_if_needed([user])
         missed = changes.read_missed({user: [None]})[user, None]
         change_range = _encode_snapshot(missed.position, changes.read_snapshot(user, missed.position.head))
     else:
@@ -161,12 +161,6 @@ def etag(user: Any, epoch: str, seq: int, versions: Mapping[Any, int]) -> str:
     """Return the entity tag of a position and the versions of active jobs."""
     state = [user, epoch, seq, *versions.items()]
     return f'"{hashlib.blake2b(repr(state).encode(), digest_size=16).hexdigest()}"'
-
-
-def number_if_needed(users: list[Any]) -> None:
-    """Number the pending changes of these user keys, so that a snapshot includes everything that is committed."""
-    if unnumbered := changes.find_unnumbered_users(users):
-        streams.number(unnumbered)
 
 
 def _encode_missed(cursor: int, missed: MissedChanges, encoded: dict[Any, str]) -> ChangeRange:

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from notifications import streams
 from notifications.conf import settings
 from notifications.realtime import close_reasons
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.subscriber import Subscriber
-from notifications.streams import changes
-from notifications.streams.stream_reads import Position
+from notifications.streams import positions
+from notifications.streams.positions import Position
 
 
 class WatchedUser:
@@ -73,5 +72,7 @@ class PositionCheck:
 def check_positions(users: list[Any]) -> PositionCheck:
     """Read the positions and active jobs of these user keys. Runs in a thread."""
     return PositionCheck(
-        epoch=streams.epoch(), positions=changes.positions(users), active_sums=changes.read_active_sums(users)
+        epoch=positions.epoch(),
+        positions=positions.positions(users),
+        active_sums=positions.read_active_sums(users),
     )

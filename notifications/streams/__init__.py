@@ -26,7 +26,6 @@ from notifications.db.transactions import (
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
-from notifications.streams.epochs import begin_epoch, epoch
 from notifications.streams.numbering import (
     HAS_OPEN_KEY,
     KEY_OWNER,
@@ -35,6 +34,7 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
+from notifications.streams.positions import begin_epoch, epoch, find_unnumbered_users
 from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring_new_jobs, too_many_rings
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "find_pending",
     "number",
     "number_committed",
+    "number_if_needed",
     "number_in_transaction",
     "number_new",
     "number_pending",
@@ -83,6 +84,12 @@ def number_committed(users: Iterable[Any], *, more_follows: bool = False) -> Non
         number(users, more_follows=more_follows)
     except UNAVAILABLE:
         logger.warning("Could not number rows. Any process does so within a second.", exc_info=True)
+
+
+def number_if_needed(users: list[Any]) -> None:
+    """Number the pending rows of these users (keys), so that a snapshot includes everything that is committed."""
+    if unnumbered := find_unnumbered_users(users):
+        number(unnumbered)
 
 
 def number_in_transaction(users: Iterable[Any]) -> bool:

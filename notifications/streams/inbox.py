@@ -6,6 +6,9 @@ import logging
 import re
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -19,11 +22,12 @@ from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import icons
-from notifications.streams.groups import make_group_key
 
 logger = logging.getLogger("notifications")
 
 LEVELS = tuple(Notification.Level.values)
+#: What the keys of groups begin with that the project names, and of those that it does not.
+NAMED, UNNAMED = "n:", "d:"
 
 
 def build_notification(
@@ -92,6 +96,28 @@ def build_notification(
         created_at=created_at,
         **({} if deliver is None else {"steps": _read_deliver(deliver)}),
     )
+
+
+def make_group_key(
+    group: Any, category: str, target: dict[str, str] | None, task: str, day: date
+) -> str | None:
+    """Return the key of the group of a notification, None if it is in none. Raises TypeError or ValueError.
+
+    ``group``
+        What the project calls it, ``""`` if it does not.
+    ``target``, ``task``
+        What it is about, and the path of the task of its job.
+    """
+    if group:
+        return NAMED + validators.text("group", group, validators.MAX_GROUP_LENGTH, required=True)
+    if category and target:
+        return _make_unnamed_key(f"{category}\n{target['name']}\n{target.get('url')}", day)
+    return _make_unnamed_key(task, day) if task else None
+
+
+@lru_cache(maxsize=1_000)
+def _make_unnamed_key(subject: str, day: date) -> str:
+    return UNNAMED + blake2b(f"{day}\n{subject}".encode(), digest_size=9).hexdigest()
 
 
 def _read_deliver(value: Any) -> Any:

@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import Q
+from django.db.models import Model, Q
 
 from notifications.db.transactions import connection
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
-from notifications.streams.stream_reads import read_rows
+
+M = TypeVar("M", bound=Model)
 
 #: The columns that an item or a row of the inbox shows.
 COLUMNS = (
     *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
     *("created_at", "read_at", "archived_at", "open_question", "broadcast", "snoozed_until", "returned_at"),
 )
-#: Notifications of each partition in which categories are looked for, and categories that are found at most.
-MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,57 +101,49 @@ LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListPage:
-    """Notifications, newest first.
+    """Notifications in the order in which they were read.
 
-    ``after``
-        Where the next page of older ones starts, None on the last page.
-    ``is_partial``
-        Whether the page is not full, because ``MAX_ROWS_SEARCHED`` notifications were searched for it.
+    ``end``
+        The position of the last one that was read or searched, None if it is the last of the list.
     """
 
     rows: list[Notification]
-    after: int | None
-    is_partial: bool = False
+    end: int | None
+
+
+def read_rows(model: type[M], sql: str, params: Sequence[Any]) -> list[M]:
+    """Return the rows of a query as instances of the model."""
+    return list(model._default_manager.using(connection().alias).raw(sql, params))
 
 
 def read_page(
-    user: Any, size: int, *, head: int, after: int | None = None, filters: Filters = INBOX
+    user: Any,
+    size: int,
+    *,
+    below: int,
+    above: int | None = None,
+    filters: Filters = INBOX,
+    oldest_first: bool = False,
 ) -> ListPage:
-    """Return a page of ``size`` notifications of a user (key) that were raised up to ``head``, newest first.
+    """Return a page of ``size`` notifications of a user (key) with ``above < raised < below``.
 
-    ``after`` is that of the previous page. Narrow filters may select fewer than ``size`` of those that are searched,
-    even none, before the last page.
+    They are the newest, or with ``oldest_first`` the oldest. Narrow filters may select fewer than ``size`` of those
+    that are searched, even none, before the end of the list.
     """
-    # One bound: of two upper bounds SQLite uses only one, and reads everything above the other.
-    below = head + 1 if after is None else min(after, head + 1)
-    floor = None
+    end = None
     if filters.is_narrow:
-        floor = find_window(user, MAX_ROWS_SEARCHED, above=0, below=below, filters=filters)
-    above = None if floor is None else floor - 1
-    rows = read_between(user, size + 1, above=above, below=below, filters=filters)
-    if len(rows) > size:
-        return ListPage(rows=rows[:size], after=rows[size - 1].raised)
-    return ListPage(rows=rows, after=floor, is_partial=floor is not None)
-
-
-def read_newest(user: Any, limit: int, *, head: int) -> list[Notification]:
-    """Return the ``limit`` newest notifications in the inbox of a user (key) that were raised up to ``head``."""
-    return read_between(user, limit, above=None, below=head + 1, filters=INBOX)
-
-
-def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
-    """Return how many notifications of a user (key) a list has up to ``head``, at most ``limit``."""
-    selects = [
-        f"SELECT * FROM (SELECT 1 FROM notifications_notification "
-        f"WHERE user_id = %s AND raised < %s AND {partition} LIMIT {limit}) AS part"
-        for partition in filters.partitions()
-    ]
-    with connection().cursor() as cursor:
-        cursor.execute(
-            f"SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted",
-            [to_db(user), head + 1] * len(selects),
+        end = find_window(
+            user,
+            MAX_ROWS_SEARCHED,
+            above=above or 0,
+            below=below,
+            filters=filters,
+            oldest_first=oldest_first,
         )
-        return min(limit, cursor.fetchone()[0])
+    if end is not None:
+        below, above = (end + 1, above) if oldest_first else (below, end - 1)
+    rows = read_between(user, size + 1, above=above, below=below, filters=filters, oldest_first=oldest_first)
+    return ListPage(rows=rows[:size], end=rows[size - 1].raised if len(rows) > size else end)
 
 
 def read_between(
@@ -215,22 +206,6 @@ def find_window(
         )
         row = cursor.fetchone()
     return None if row is None else row[0]
-
-
-def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:
-    """Return the categories of the newest notifications of a list, before its narrow filters, in alphabetical order."""
-    selects = [
-        f"SELECT * FROM (SELECT category FROM notifications_notification WHERE user_id = %s AND raised < %s "
-        f"AND {partition} ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}) AS part"
-        for partition in filters.partitions()
-    ]
-    with connection().cursor() as cursor:
-        cursor.execute(
-            f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "
-            f"ORDER BY category LIMIT {MAX_CATEGORIES}",
-            [to_db(user), below] * len(selects),
-        )
-        return [category for (category,) in cursor.fetchall()]
 
 
 def partitions(*, read: bool | None = None, archived: bool | None = None) -> list[Q]:

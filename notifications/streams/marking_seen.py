@@ -15,8 +15,9 @@ from notifications.db.transactions import (
 )
 from notifications.db.user_keys import to_db
 from notifications.models import SeenMark, Stream
-from notifications.streams import changes, ring
+from notifications.streams import ring
 from notifications.streams.numbering import Pass
+from notifications.streams.positions import position
 from notifications.streams.receipts import Receipt, encode
 
 
@@ -62,7 +63,7 @@ def first_mark(user: Any, raised: int) -> SeenMark | None:
 
 
 def _mark_seen(user: Any, up_to: int, browser: str, receipts: Sequence[Receipt]) -> None:
-    if changes.position(user).seen < up_to:
+    if position(user).seen < up_to:
         retrying_atomic(lambda: _move(user, up_to, browser, receipts))
 
 

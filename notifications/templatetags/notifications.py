@@ -24,12 +24,12 @@ from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.http import background_requests, csrf, sign_in_page
-from notifications.http.client_strings import client_strings
+from notifications.http import background_requests, csrf
+from notifications.inbox.bell import client_strings, find_sign_in_page
+from notifications.inbox.categories import load_categories
 from notifications.realtime.auth import page_user
 from notifications.states import DONE
-from notifications.streams import icons, pages
-from notifications.streams.categories import load_categories
+from notifications.streams import icons, positions
 from notifications.streams.marking import VERBS
 
 register = template.Library()
@@ -130,7 +130,7 @@ def notifications(context: template.Context, *, script: bool = True, style: bool
         "csrf_cookie": csrf.readable_cookie_name(),
         "script_csrf_token": _csrf_token(request, is_loaded),  # Django overwrites a variable named csrf_token
         "urls": urls,
-        "sign_in": sign_in_page.find(request),
+        "sign_in": find_sign_in_page(request),
     }
 
 
@@ -302,9 +302,9 @@ def _urls(query: str) -> dict[str, Any]:
     }
 
 
-def _position(user: Any) -> pages.StreamPosition | None:
+def _position(user: Any) -> positions.StreamPosition | None:
     try:
-        return pages.read_stream_position(user)
+        return positions.read_stream_position(user)
     except (*QUERY_ERRORS, SynchronousOnlyOperation):
         logger.exception("Could not read the stream position for {%% notifications %%}: user %s", user)
         return None

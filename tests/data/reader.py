@@ -66,9 +66,9 @@ def main(stop, *users):
 if __name__ == "__main__":
     django.setup()
 
-    from notifications.streams import changes
+    from notifications.streams import changes, positions
     from tests.data.shapes import position
 
     # On a busy machine it may fall far behind, and must still read every change.
-    changes.MAX_ROWS_BEHIND = 10**9
+    positions.MAX_ROWS_BEHIND = 10**9
     main(*sys.argv[1:])

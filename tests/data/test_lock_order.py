@@ -16,7 +16,7 @@ from notifications.extension import Topic
 from notifications.jobs.announcing import announce
 from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
-from notifications.streams import changes, marking, marking_all, marking_seen, retention
+from notifications.streams import marking, marking_all, marking_seen, positions, retention
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
@@ -119,7 +119,7 @@ def test_transactions_lock_in_the_documented_order(transactions, make_user, othe
     run_jobs()
     for _ in range(2):
         notify([user, other_user], "Twice", key="k")
-    head = changes.position(user.pk).head
+    head = positions.position(user.pk).head
     marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=times.now(), up_to=head))
     assert PendingMark.objects.exists()
     marking_all.continue_marking(60)

@@ -11,7 +11,7 @@ from notifications.api import notify
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs import notifying
 from notifications.models import Notification, PendingMark
-from notifications.streams import changes, marking, marking_all, recount
+from notifications.streams import marking, marking_all, positions, recount
 from tests.data.rows import unnumbered
 
 pytestmark = [
@@ -73,9 +73,9 @@ def test_quick_request_marks_everything(monkeypatch, user_client, user):
 def test_unread_count_is_exact_after_each_chunk(user):
     """The unread count is exact after each chunk, because a chunk is numbered in the transaction that marks it."""
     save_pending_read(user, MANY - 50)
-    counts = [changes.position(user.pk).unread]
+    counts = [positions.position(user.pk).unread]
     while marking_all.continue_marking(0):
-        counts.append(changes.position(user.pk).unread)
+        counts.append(positions.position(user.pk).unread)
         assert counts[-1] == unread_rows(user).count()
         assert recount.find_wrong_counts() == {}
     assert counts == [250, 150, 50]

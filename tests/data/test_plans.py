@@ -19,6 +19,7 @@ from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.ids import uuid7
+from notifications.inbox import lists
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, unserved_queues
 from notifications.jobs.claiming.depths import count_waiting
@@ -35,7 +36,7 @@ from notifications.jobs.transitions import (
     waiting,
 )
 from notifications.models import Job, Notification, Wait, Worker
-from notifications.streams import changes, listing, marking, marking_all, pages, purging, retention
+from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.timeline import read_timeline
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
@@ -108,7 +109,7 @@ def read_active_jobs(user):
     for _ in range(3):
         job(user)
     changes.read_active_jobs(changes.read_missed({user: [None]})[user, None].versions)
-    changes.read_active_sums([user])
+    positions.read_active_sums([user])
 
 
 def warn_of_unserved_jobs(user):
@@ -270,21 +271,21 @@ OPERATIONS = {
     ),
     "snapshot": lambda user: changes.read_snapshot(user, 2 * ROWS_PER_USER),
     "snapshots": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER, user + 1: 2 * ROWS_PER_USER}),
-    "unnumbered users": lambda user: changes.find_unnumbered_users([user]),
-    "a page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
-    "the last page of the inbox": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
+    "unnumbered users": lambda user: positions.find_unnumbered_users([user]),
+    "a page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
+    "the last page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
     "a page of the archive": lambda user: listing.read_page(
         user, 50, head=2 * ROWS_PER_USER, filters=listing.Filters(archived=True)
     ),
     "a page of the unread": lambda user: listing.read_page(
         user, 50, head=2 * ROWS_PER_USER, filters=listing.Filters(read=False, category="")
     ),
-    "a page of newer ones": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
-    "a search": lambda user: pages.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),
-    "a search of newer ones": lambda user: pages.read_inbox_page(
+    "a page of newer ones": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
+    "a search": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),
+    "a search of newer ones": lambda user: lists.read_inbox_page(
         user, 2 * ROWS_PER_USER, before=20, filters=SEARCH
     ),
-    "categories": lambda user: listing.read_categories(
+    "categories": lambda user: lists.read_categories(
         user, below=2 * ROWS_PER_USER, filters=listing.Filters()
     ),
     "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
@@ -319,7 +320,7 @@ def some_ids(user):
 def test_no_query_scans(large_tables, monkeypatch, settings):
     """Each statement of frequent operations on a large table uses an index."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
-    monkeypatch.setattr(changes.Position, "follows", lambda self, cursor: True)
+    monkeypatch.setattr(positions.Position, "follows", lambda self, cursor: True)
     scanning = {}
     for user, (name, operation) in enumerate(OPERATIONS.items(), start=500):
         with CaptureQueriesContext(connection) as queries:

@@ -11,9 +11,10 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.ids import uuid7
+from notifications.inbox import lists
+from notifications.inbox.lists import MAX_COUNTED
 from notifications.models import Job, Notification
-from notifications.streams import changes, inbox, listing, marking, pages
-from notifications.streams.groups import MAX_COUNTED
+from notifications.streams import inbox, listing, marking, positions
 from notifications.streams.marking_seen import count_unseen_sql, mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered
@@ -153,7 +154,7 @@ def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        assert pages.read_inbox_page(full_inbox, INBOX_SIZE, after=1_000).rows[0].raised == 999
+        assert lists.read_inbox_page(full_inbox, INBOX_SIZE, after=1_000).rows[0].raised == 999
     scan, rows = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
@@ -173,11 +174,11 @@ def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, analyzed
         if analyzed:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        pages.read_inbox_page(full_inbox, INBOX_SIZE)
-        page = pages.read_inbox_page(full_inbox, INBOX_SIZE, after=INBOX_SIZE // 2 + 1)
+        lists.read_inbox_page(full_inbox, INBOX_SIZE)
+        page = lists.read_inbox_page(full_inbox, INBOX_SIZE, after=INBOX_SIZE // 2 + 1)
         assert [(group.key, group.total) for group in page.groups.values()] == [("n:large", MAX_COUNTED)]
         group = listing.Filters(group="n:large")
-        assert len(pages.read_inbox_page(full_inbox, INBOX_SIZE, after=100, filters=group).rows) == 25
+        assert len(lists.read_inbox_page(full_inbox, INBOX_SIZE, after=100, filters=group).rows) == 25
     for sql in (query["sql"] for query in queries.captured_queries if table in query["sql"]):
         assert pages_read(sql) < MAX_READ_PER_COUNT[connection.vendor], explain(sql)
 
@@ -196,7 +197,7 @@ def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
     with CaptureQueriesContext(connection) as queries:
         page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, filters=questions)
         assert ([row.raised for row in page.rows], page.after) == ([2_050, 7], None)
-        assert listing.count(full_inbox, 100, head=INBOX_SIZE, filters=questions) == 2
+        assert lists.count(full_inbox, 100, head=INBOX_SIZE, filters=questions) == 2
     reads = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
@@ -252,7 +253,7 @@ def test_marking_as_seen_does_not_read_what_is_below(full_inbox):
         < MAX_READ_PER_LOOKUP[connection.vendor]
     )
     mark_seen(full_inbox, INBOX_SIZE - 10)
-    assert changes.position(full_inbox).unseen == 10
+    assert positions.position(full_inbox).unseen == 10
 
 
 @pytest.mark.parametrize("full_inbox", ["nothing", "an empty table", "others"], indirect=True)

@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
 from notifications.ids import uuid7
 from notifications.models import Epoch, Job, Notification, Stream
-from notifications.streams import changes, marking, rebuilding, recount
+from notifications.streams import changes, marking, positions, rebuilding, recount
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job
 from tests.data.shapes import assert_consistent, titles
@@ -72,7 +72,7 @@ def assert_rebuilt(*users):
     assert recount.find_wrong_counts() == {}
     assert_consistent(users)
     for user in users:
-        shown = changes.read_snapshot(user.pk, changes.position(user.pk).head)
+        shown = changes.read_snapshot(user.pk, positions.position(user.pk).head)
         assert len(shown) == Notification.objects.filter(user=user, archived_at=None).count()
 
 

@@ -88,11 +88,11 @@ from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Job, Notification, Stream, Wait
-from notifications.streams import changes, epoch
+from notifications.streams import changes, epoch, positions
 
 seen = {}
 for user in User.objects.all():
-    rows = changes.read_snapshot(user.pk, changes.position(user.pk).head)
+    rows = changes.read_snapshot(user.pk, positions.position(user.pk).head)
     seen[str(user)] = {
         "inbox": [[row.title, row.raised, row.seq, row.read_at is None] for row in rows],
         "counts": list(Stream.objects.filter(user=user).values_list("seen", "unread", "unseen")),

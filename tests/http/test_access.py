@@ -10,7 +10,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.http import api_views
 from notifications.models import Job
-from notifications.streams import changes
+from notifications.streams import positions
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
 
@@ -114,7 +114,7 @@ def test_database_unavailable(error, user_client, monkeypatch, caplog):
         raise error
 
     monkeypatch.setattr(streams, "epoch", raise_error)
-    monkeypatch.setattr(changes, "epoch_and_position", raise_error)
+    monkeypatch.setattr(positions, "epoch_and_position", raise_error)
     for url in (SYNC, NOTIFICATIONS):
         response = user_client.get(url)
         assert_problem(response, 503)
@@ -139,7 +139,7 @@ def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     in_transaction = []
     monkeypatch.setattr(
-        api_views.reader, "number_if_needed", lambda users: in_transaction.append(connection.in_atomic_block)
+        api_views.streams, "number_if_needed", lambda users: in_transaction.append(connection.in_atomic_block)
     )
     user_client.get(NOTIFICATIONS)
     assert in_transaction == [False]

@@ -12,7 +12,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import changes, listing, marking
+from notifications.streams import listing, marking, positions
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -224,7 +224,7 @@ class TestMark:
             data = post_read({"up_to": 4, **fields}, f"{NOTIFICATIONS}{verb}/").json()
             assert changed(**{column: None}) == marked
             assert (data["more"], data["next"]) == (False, None)
-            assert (data["unread"], data["seq"]) == (5 - len(marked), changes.position(user.pk).head)
+            assert (data["unread"], data["seq"]) == (5 - len(marked), positions.position(user.pk).head)
             post_read({"up_to": 4, **fields}, f"{NOTIFICATIONS}{inverse}/")
             assert changed(**{column: None}) == ""
         assert not Notification.objects.filter(seq=None).exists()
@@ -388,4 +388,4 @@ class TestSeen:
     def test_other_users(self, post_read, user, other_user):
         notify([user, other_user], "both")
         post_read({"up_to": 1}, SEEN)
-        assert changes.position(other_user.pk).unseen == 1
+        assert positions.position(other_user.pk).unseen == 1

@@ -9,7 +9,7 @@ from django.test import Client
 from asyncsite.models import Report
 from notifications.api import notify
 from notifications.models import Job, Notification, Stream
-from notifications.streams import changes
+from notifications.streams import positions
 from tests.data.rows import job
 from tests.http.bad_requests import API, BAD_REQUESTS, JSON, READ, BadRequest
 from tests.http.conftest import assert_problem
@@ -100,7 +100,7 @@ class Scenario:
             .replace("{MINE}", str(self.own_job.pk).upper())
             .replace("{theirs}", str(self.foreign_job.pk))
         )
-        body = bad.body.replace(b"{head}", b"%d" % changes.position(self.user.pk).head)
+        body = bad.body.replace(b"{head}", b"%d" % positions.position(self.user.pk).head)
         headers = dict(bad.headers)
         self.client.cookies.pop("csrftoken", None)
         if bad.token:

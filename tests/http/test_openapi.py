@@ -27,11 +27,11 @@ from notifications.http import (
 )
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
+from notifications.inbox.categories import CHOICES
 from notifications.jobs.enqueueing import unique
 from notifications.models import Job, Notification
 from notifications.realtime import frames
 from notifications.streams import marking, receipts
-from notifications.streams.categories import CHOICES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")

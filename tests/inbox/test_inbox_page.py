@@ -10,9 +10,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.http import inbox_views
+from notifications.inbox import pages
 from notifications.models import Notification
-from notifications.streams import changes, listing, marking
+from notifications.streams import listing, marking, positions
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
@@ -45,7 +45,7 @@ def follow(client, page, rel):
 
 def post(client, user, url=MARK, **form):
     """Send a form, and return the page to which it leads."""
-    form = {"up_to": changes.position(user.pk).head, **form}
+    form = {"up_to": positions.position(user.pk).head, **form}
     response = client.post(url, form)
     assert response.status_code == 303, response.content
     return client.get(response["Location"]).content.decode()
@@ -112,7 +112,7 @@ class TestViews:
                 ("Inbox", "2"),
                 ("Unread", "1"),
             ]
-        monkeypatch.setattr(inbox_views, "MAX_COUNT", 1)
+        monkeypatch.setattr(pages, "MAX_COUNT", 1)
         assert '<span class="notifications-total">1+</span>' in read_page(user_client)
 
     def test_questions(self, user_client, user):
@@ -311,7 +311,7 @@ class TestChanges:
         column = 1 if verb == "read" else 2
         assert all(state[column] for state in states(three))
         notify(three, "Later")
-        marking.mark(three.pk, verb, changes.position(three.pk).head, [row_of("Later").pk])
+        marking.mark(three.pk, verb, positions.position(three.pk).head, [row_of("Later").pk])
         undo(user_client, page)
         assert states(three)[:-1] == before
         assert states(three)[-1][column]

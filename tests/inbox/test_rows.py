@@ -8,7 +8,7 @@ from notifications.api import notify
 from notifications.contrib.deliveries import preferences
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
-from notifications.streams import changes
+from notifications.streams import positions
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -123,7 +123,7 @@ class TestMuting:
         response = user_client.post("/notifications/mute/", {"category": "reports <1>"}, follow=True)
         assert "“reports &lt;1&gt;” is muted." in response.content.decode()
         notify(user, "later", category="reports <1>")
-        assert changes.position(user.pk).unread == 1
+        assert positions.position(user.pk).unread == 1
         assert 'href="/notifications/preferences/"' in read_page(user_client)
         response = user_client.post("/notifications/unmute/", {"category": "reports <1>"}, follow=True)
         assert "is not muted any more." in response.content.decode()

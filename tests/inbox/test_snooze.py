@@ -9,12 +9,12 @@ import pytest
 from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
+from notifications.inbox.lists import PAGE_SIZE
 from notifications.models import Notification, Stream
 from notifications.streams import snoozing
-from notifications.streams.pages import PAGE_SIZE
 from notifications.streams.replaced import without_replaced
 from notifications.streams.retention import prune
-from tests.http.test_inbox_groups import read_titles
+from tests.inbox.test_groups import read_titles
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,24 +1,19 @@
-"""The inbox and the page of a job, without JavaScript."""
+"""The inbox without JavaScript."""
 
-import json
 import uuid
-from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from notifications.api import notify
-from notifications.http import inbox_views, page_views
+from notifications.http import page_views
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual
-from notifications.models import Job, Notification
-from notifications.streams import changes, pages
+from notifications.inbox import forms, lists, pages
+from notifications.models import Notification
+from notifications.streams import positions
 from notifications.streams.marking_seen import mark_seen
-from tests.data.rows import finish_job, job
-from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,17 +27,6 @@ def html_of(response):
 def unread_titles(user):
     rows = Notification.objects.filter(user=user, read_at__isnull=True, archived_at__isnull=True)
     return list(rows.order_by("raised").values_list("title", flat=True))
-
-
-def make_job(user, **fields):
-    now = fields.pop("created_at", None) or "2026-01-01T00:00:00Z"
-    defaults = {
-        "task_path": "t.task",
-        "backend": "default",
-        "queue_name": "default",
-        "title": "Count the rows",
-    }
-    return Job.objects.create(id=uuid7(), user=user, created_at=now, queued_at=now, **defaults | fields)
 
 
 @pytest.mark.parametrize("url", [INBOX, f"/notifications/jobs/{uuid.UUID(int=7)}/"])
@@ -62,7 +46,7 @@ def test_signed_out_post_returns_to_the_inbox_after_login(client):
 
 def test_pages_are_exempt_from_project_settings():
     """They number rows and commit at once, also with ATOMIC_REQUESTS."""
-    for view in (inbox_views.inbox, inbox_views.mark, inbox_views.undo, page_views.job_detail):
+    for view in (pages.inbox, forms.mark, forms.undo, page_views.job_detail):
         assert "default" in view._non_atomic_requests
         assert view.login_required is False
 
@@ -89,7 +73,7 @@ def test_new_notifications_do_not_shift_pages(user_client, user):
 
 
 def test_full_last_page(user_client, user):
-    for n in range(pages.PAGE_SIZE):
+    for n in range(lists.PAGE_SIZE):
         notify(user, f"Number {n}")
     assert 'rel="next"' not in html_of(user_client.get(INBOX))
 
@@ -106,7 +90,7 @@ def test_position_of_the_page_matches_its_rows(user_client, user):
     """The client of the page resumes from the position of the list."""
     notify(user, "One")
     page = html_of(user_client.get(INBOX))
-    position = pages.read_stream_position(user.pk)
+    position = positions.read_stream_position(user.pk)
     assert f'data-seq="{position.seq}"' in page
     assert f'newest="{position.seq}"' in page
     assert f'data-epoch="{position.epoch}"' in page
@@ -131,7 +115,7 @@ def test_text_is_escaped_and_external_links_have_no_opener(user_client, user):
 def test_mark_all_leaves_later_notifications_unread(user_client, user):
     """The form names the position of the page."""
     notify(user, "Seen")
-    position_of_page = pages.read_stream_position(user.pk).seq
+    position_of_page = positions.read_stream_position(user.pk).seq
     notify(user, "Not seen")
     response = user_client.post(
         reverse("notifications:inbox-mark"), {"up_to": position_of_page, "all": "read"}
@@ -146,13 +130,13 @@ def test_seen_is_marked_by_forms_and_not_by_reading_the_page(user_client, user):
     for title in ("One", "Two"):
         notify(user, title)
     page = html_of(user_client.get(INBOX))
-    assert changes.position(user.pk).unseen == 2
+    assert positions.position(user.pk).unseen == 2
     assert page.count('name="seen" value="2"') == 1
     notify(user, "Later")
     one = Notification.objects.get(title="One")
     form = {"up_to": "1", "verb": "read", "id": str(one.pk), "seen": "2"}
     user_client.post(reverse("notifications:inbox-mark"), form)
-    assert (changes.position(user.pk).unread, changes.position(user.pk).unseen) == (2, 1)
+    assert (positions.position(user.pk).unread, positions.position(user.pk).unseen) == (2, 1)
 
 
 def test_bell_without_javascript_shows_the_unseen(user_client, user):
@@ -212,17 +196,17 @@ def test_invalid_page(user_client, after):
     assert user_client.get(INBOX, {"after": after}).status_code == 400
 
 
-@pytest.mark.parametrize("place", ["pages.read_stream_position", "mark_all"])
+@pytest.mark.parametrize("place", ["pages.read_stream_position", "forms.mark_all"])
 def test_database_unavailable(user_client, monkeypatch, caplog, place):
     """503 with Retry-After and a page, and the error is logged."""
 
     def raise_error(*args, **kwargs):
         raise OperationalError("no such table")
 
-    monkeypatch.setattr(f"notifications.http.inbox_views.{place}", raise_error)
+    monkeypatch.setattr(f"notifications.inbox.{place}", raise_error)
     response = (
         user_client.get(INBOX)
-        if place != "mark_all"
+        if place != "forms.mark_all"
         else user_client.post(reverse("notifications:inbox-mark"), {"up_to": 1, "all": "read"})
     )
     assert (response.status_code, response["Retry-After"]) == (503, "2")
@@ -250,69 +234,6 @@ def test_methods_and_caching(user_client):
     assert "no-store" in user_client.get(INBOX)["Cache-Control"]
 
 
-def test_running_job_shows_its_progress(user_client, user):
-    """The page reloads without JavaScript, and is updated live with it."""
-    job = make_job(user, state="running", attempt=2, max_attempts=3, progress_current=3, progress_total=8)
-    Job.objects.filter(pk=job.pk).update(started_at=timezone.now() - timedelta(minutes=3, seconds=20))
-    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
-    assert '<span data-job-part="elapsed">Running for 3 min</span>' in page
-    assert '<progress data-job-part="bar" aria-label="Progress" max="8" value="3">' in page
-    assert "3 of 8" in page
-    assert "attempt 2 of 3" in page
-    assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
-    href = f"/notifications/api/jobs/{job.pk}/"
-    assert f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload marks-read>' in page
-
-
-@pytest.mark.parametrize(
-    ("fields", "shown"),
-    [
-        ({"state": "succeeded", "result": json.dumps({"rows": 3})}, "{\n  &quot;rows&quot;: 3\n}"),
-        ({"state": "succeeded", "result": json.dumps("<done>")}, "&lt;done&gt;"),
-        ({"state": "succeeded", "result": "null", "url": "/reports/7/"}, 'href="/reports/7/"'),
-        ({"state": "failed", "error": json.dumps({"title": "Failed", "detail": "No answer."})}, "No answer."),
-        ({"state": "cancelled"}, "Cancelled"),
-    ],
-)
-def test_done_job_shows_its_outcome(user_client, user, fields, shown):
-    """It shows the result, a link to it or the error, and does not reload."""
-    job = make_job(user, seq=1, **fields)
-    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
-    assert shown in page
-    assert "http-equiv" not in page
-    assert "<notifications-job" not in page
-
-
-@pytest.mark.parametrize("detail", ["No answer.", "Give support this ID: {id}", None])
-def test_a_failed_job_names_its_id_once(user_client, user, detail):
-    """The default text of an error names it already."""
-    job = make_job(user, seq=1, state="failed")
-    error = {"title": "Failed", "detail": detail and detail.format(id=job.pk)}
-    Job.objects.filter(pk=job.pk).update(error=json.dumps(error))
-    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
-    assert page.count(f"support this ID: {job.pk}") == 1
-
-
-def test_jobs_of_other_users_are_not_found(user_client, other_user):
-    """404, as for a job that does not exist."""
-    job = make_job(other_user)
-    for id in (job.pk, uuid.uuid4()):
-        assert user_client.get(f"/notifications/jobs/{id}/").status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("url", "page"), [("/exports/7/", "/exports/7/"), ("", None), ("https://example.com/", None)]
-)
-def test_cancel_and_retry_redirect_to_the_job(user_client, user, url, page):
-    """The redirect leads to the job's url on this site or to its default page, never to another site."""
-    row = make_job(user, state="queued", url=url)
-    page = page or f"/notifications/jobs/{row.pk}/"
-    for verb, state in (("cancel", "cancelled"), ("retry", "queued")):
-        response = user_client.post(f"/notifications/jobs/{row.pk}/{verb}/")
-        assert (response.status_code, response["Location"]) == (303, page)
-        assert Job.objects.get().state == state
-
-
 @pytest.mark.parametrize(
     "path", ["mark/", "undo/", f"jobs/{uuid.UUID(int=7)}/cancel/", f"jobs/{uuid.UUID(int=7)}/retry/"]
 )
@@ -323,55 +244,3 @@ def test_user_is_checked_before_the_csrf_token(user, path):
     assert response.status_code == 302 and "login" in response["Location"]
     browser.force_login(user)
     assert browser.post(f"/notifications/{path}").status_code == 403
-
-
-class TestJobButtons:
-    """Cancel and retry on the page of a job, which work without JavaScript."""
-
-    def page(self, client, row):
-        return client.get(reverse("notifications:job", args=[row.pk])).content.decode()
-
-    def test_cancel_and_retry(self, user_client, user):
-        """The page has the button that applies to the state. It leads back to the page."""
-        row = job(user)
-        cancel_at, retry_at = (
-            reverse(f"notifications:job-{verb}", args=[row.pk]) for verb in ("cancel", "retry")
-        )
-        assert [at in self.page(user_client, row) for at in (cancel_at, retry_at)] == [True, False]
-        response = user_client.post(cancel_at)
-        assert (response.status_code, response["Location"]) == (
-            303,
-            reverse("notifications:job", args=[row.pk]),
-        )
-        page = self.page(user_client, row)
-        assert [at in page for at in (cancel_at, retry_at)] == [False, True]
-        assert "<strong>Cancelled</strong> by you" in page
-        user_client.post(retry_at)
-        assert Job.objects.get().state == "queued"
-
-    def test_job_that_is_being_cancelled(self, user_client, user):
-        row = job(user)
-        claim_rows(uuid7(), 1)
-        manual.cancel([row.pk], by=user.pk)
-        page = self.page(user_client, row)
-        assert "Cancelling… Results so far are kept." in page and "job-cancel" not in page
-        assert reverse("notifications:job-cancel", args=[row.pk]) not in page
-
-    def test_succeeded_job_has_no_buttons(self, user_client, user):
-        finish_job(row := job(user), uuid7())
-        assert "<form" not in self.page(user_client, row).partition("<main>")[2]
-
-    @pytest.mark.parametrize("verb", ["cancel", "retry"])
-    def test_jobs_of_other_users(self, verb, user_client, other_user):
-        row = job(other_user)
-        assert user_client.post(reverse(f"notifications:job-{verb}", args=[row.pk])).status_code == 404
-        assert user_client.post(reverse(f"notifications:job-{verb}", args=[uuid.uuid4()])).status_code == 404
-        assert Job.objects.get().version == 1
-
-    def test_too_many_active_jobs(self, user_client, user, settings):
-        row = job(user)
-        manual.cancel([row.pk])
-        job(user)
-        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-        response = user_client.post(reverse("notifications:job-retry", args=[row.pk]))
-        assert response.status_code == 429 and b"too many unfinished jobs" in response.content

@@ -10,7 +10,7 @@ from notifications.realtime import frames as wire
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
-from notifications.streams import changes, inbox, marking
+from notifications.streams import changes, inbox, marking, positions
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -109,7 +109,7 @@ async def test_changes_have_no_gaps(connect, user):
         lambda: rows.notices(user, 1),
     ):
         await in_thread(write)
-        head = (await in_thread(changes.position, user.pk)).head
+        head = (await in_thread(positions.position, user.pk)).head
         while at < head:
             change = await socket.receive("change")
             assert change["prev"] == at

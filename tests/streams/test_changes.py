@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import serializers, streams
 from notifications.models import Epoch, Job, Notification, Stream
-from notifications.streams import changes, inbox, marking
+from notifications.streams import changes, inbox, marking, positions
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 
@@ -26,7 +26,7 @@ def seqs(missed):
 
 def test_missing_stream_is_at_position_0(user):
     """A user without a stream is at position 0; no row has to be created first."""
-    assert changes.position(user.pk) == changes.Position(head=0, floor=0, unread=0, guard=-1)
+    assert positions.position(user.pk) == positions.Position(head=0, floor=0, unread=0, guard=-1)
 
 
 def test_position_is_read_by_one_query(user):
@@ -35,7 +35,7 @@ def test_position_is_read_by_one_query(user):
     marking.mark(user.pk, "read", 1)
     mark_seen(user.pk, 2)
     with CaptureQueriesContext(connection) as queries:
-        assert changes.position(user.pk) == changes.Position(head=5, unread=2, seen=2, unseen=1)
+        assert positions.position(user.pk) == positions.Position(head=5, unread=2, seen=2, unseen=1)
     assert len(queries) == 1
 
 
@@ -46,12 +46,12 @@ def test_epoch_and_position_are_read_by_one_query(user, other_user):
     streams.epoch()  # makes the row
     for each in (user, other_user):
         with CaptureQueriesContext(connection) as queries:
-            found = changes.epoch_and_position(each.pk)
-        assert found == (streams.epoch(), changes.position(each.pk))
+            found = positions.epoch_and_position(each.pk)
+        assert found == (streams.epoch(), positions.position(each.pk))
         assert len(queries) == 1
     Epoch.objects.all().delete()
-    epoch, position = changes.epoch_and_position(user.pk)
-    assert (epoch, position) == (streams.epoch(), changes.position(user.pk))
+    epoch, position = positions.epoch_and_position(user.pk)
+    assert (epoch, position) == (streams.epoch(), positions.position(user.pk))
 
 
 def test_missed_changes_of_several_cursors_and_users(user, other_user):
@@ -90,7 +90,7 @@ def test_notifications_and_active_jobs_cost_one_query(user, other_user):
         (other_user.pk, 0): [1],
     }
     for (pk, cursor), missed in found.items():
-        assert missed.position == changes.position(pk)
+        assert missed.position == positions.position(pk)
         assert list(missed.versions.values()) == [1] * (pk == user.pk)
         assert missed.reset == (cursor is None)
     (id,) = found[user.pk, 1].versions
@@ -133,7 +133,7 @@ def test_active_jobs_are_read_without_a_stream(user):
     """A user who has jobs and no notification yet has no stream."""
     job = rows.job(user)
     (missed,) = changes.read_missed({user.pk: [0]}).values()
-    assert missed.position == changes.NO_STREAM
+    assert missed.position == positions.NO_STREAM
     assert [row.pk for row in changes.read_active_jobs(missed.versions).values()] == [job.pk]
 
 
@@ -215,16 +215,16 @@ def test_snapshots_of_several_users_take_one_query(user, other_user):
     assert found == {pk: changes.read_snapshot(pk, head) for pk, head in heads.items()}
     assert [len(found[pk]) for pk in heads] == [40, 2, 0]
     assert found[user.pk][0].raised == 21
-    full = changes.position(user.pk).head
+    full = positions.position(user.pk).head
     assert changes.read_snapshots({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
 
 
 def test_users_with_unnumbered_rows_are_found(user, other_user):
     """find_unnumbered_users() returns only the users with rows that have no seq."""
     inbox.build_notification(user.pk, "left").save()
-    assert changes.find_unnumbered_users([user.pk, other_user.pk]) == [user.pk]
+    assert positions.find_unnumbered_users([user.pk, other_user.pk]) == [user.pk]
     streams.number([user.pk])
-    assert changes.find_unnumbered_users([user.pk, other_user.pk]) == []
+    assert positions.find_unnumbered_users([user.pk, other_user.pk]) == []
 
 
 def test_active_jobs_are_the_100_queued_last(user, other_user):
@@ -241,13 +241,13 @@ def test_active_jobs_are_the_100_queued_last(user, other_user):
 
 def test_sums_change_with_every_change_of_an_active_job(user):
     """Each change of an active job changes the sums, by which the position check finds it without a ring."""
-    assert changes.read_active_sums([user.pk]) == {}
+    assert positions.read_active_sums([user.pk]) == {}
     job = rows.job(user)
-    first = changes.read_active_sums([user.pk])
+    first = positions.read_active_sums([user.pk])
     rows.change(job, progress_current=1)
-    second = changes.read_active_sums([user.pk])
+    second = positions.read_active_sums([user.pk])
     rows.job(user)
-    third = changes.read_active_sums([user.pk])
+    third = positions.read_active_sums([user.pk])
     assert (first, second, third) == ({user.pk: (1, 1)}, {user.pk: (1, 2)}, {user.pk: (2, 3)})
 
 
@@ -255,7 +255,7 @@ def test_uncommitted_rows_of_the_caller_are_visible(user):
     """Reads use the thread's connection, so that a caller's uncommitted rows are visible to it."""
     with transaction.atomic():
         Stream.objects.create(pk=user.pk, head=7)
-        assert changes.position(user.pk).head == 7
+        assert positions.position(user.pk).head == 7
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="parses SQLite's query plans")
@@ -269,9 +269,9 @@ def test_no_query_scans(user):
         changes._read_far(user.pk, 0, 4)
         changes.read_snapshot(user.pk, 4)
         changes.read_snapshots({user.pk: 4})
-        changes.find_unnumbered_users([user.pk])
+        positions.find_unnumbered_users([user.pk])
         changes.read_active_jobs(changes.read_missed({user.pk: [None]})[user.pk, None].versions)
-        changes.read_active_sums([user.pk])
+        positions.read_active_sums([user.pk])
     assert len(queries) > 10
     with connection.cursor() as cursor:
         for query in queries:

@@ -8,7 +8,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
 from notifications.signals import rung
-from notifications.streams import changes, inbox, marking, recount
+from notifications.streams import changes, inbox, marking, positions, recount
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 def counts(user):
     """Return the head, unread, seen and unseen of a user's stream."""
-    position = changes.position(user.pk)
+    position = positions.position(user.pk)
     return position.head, position.unread, position.seen, position.unseen
 
 

@@ -24,7 +24,7 @@ NEEDS_APPS = {
     "db/test_deadlines.py",
     "http/test_background_requests.py",
     "http/test_database_failures.py",
-    "http/test_inbox_page.py",
+    "inbox/test_inbox_page.py",
     "http/test_withdrawn_credentials.py",
     "jobs/claiming/test_concurrency.py",
     "jobs/test_django_contract.py",

@@ -265,6 +265,7 @@ NIGHTLY = {
         "http/test_negotiation.py::*",
         "http/test_page_user.py::*",
         "http/test_page_views.py::*",
+        "inbox/test_without_javascript.py::*",
         "http/test_prefer_wait.py::*",
         "contrib/deliveries/test_push_views.py::*",
         "http/test_rate_limit.py::*",

@@ -17,11 +17,11 @@ from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
-from notifications.http.client_strings import client_strings
 from notifications.ids import uuid7
+from notifications.inbox.bell import client_strings
 from notifications.models import Job, Notification, Stream
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import pages
+from notifications.streams import positions
 from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
 from notifications.templatetags import notifications as notifications_tag
@@ -126,7 +126,7 @@ def test_position_is_rendered(user, django_assert_num_queries):
     for title in ("One", "Two"):
         notify(user, title)
     Notification.objects.filter(title="One").update(open_question=uuid7())
-    position = pages.read_stream_position(user.pk)
+    position = positions.read_stream_position(user.pk)
     with django_assert_num_queries(1):
         elements = render(user)
     data = script(elements)
@@ -149,7 +149,7 @@ def test_numbers_are_not_localized(user, settings):
 
 def test_position_of_the_page_is_used(user, django_assert_num_queries):
     """The page has read it before its rows. A later one would hide changes in between."""
-    position = pages.StreamPosition(epoch="e", seq=7, unread=3, unseen=2)
+    position = positions.StreamPosition(epoch="e", seq=7, unread=3, unseen=2)
     with django_assert_num_queries(0):
         data = script(render(user, notifications_position=position))
     assert (data["data-epoch"], data["data-seq"]) == ("e", "7")
@@ -190,7 +190,7 @@ def test_database_unavailable(user, monkeypatch, caplog):
     def position(key):
         raise OperationalError("gone")
 
-    monkeypatch.setattr(pages, "read_stream_position", position)
+    monkeypatch.setattr(positions, "read_stream_position", position)
     elements = render(user)
     assert elements.of("notifications-bell")
     assert "data-seq" not in script(elements)

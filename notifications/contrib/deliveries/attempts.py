@@ -62,10 +62,10 @@ from notifications.db.unavailable import (
     is_unavailable,
     retry_while_unavailable,
 )
+from notifications.inbox.categories import Choice
 from notifications.jobs.pauses import pause
 from notifications.jobs.senders import Recipient, read_recipient
 from notifications.models import Notification
-from notifications.streams.categories import Choice
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason

@@ -11,9 +11,9 @@ from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
+from notifications.inbox.categories import Choice, load_categories
 from notifications.jobs.senders import Recipient
 from notifications.models import Notification
-from notifications.streams.categories import Choice, load_categories
 from notifications.streams.marking_seen import seen_positions
 
 Reason: Any = Delivery.Reason

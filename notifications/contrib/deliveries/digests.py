@@ -31,12 +31,12 @@ from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.jobs.group_names import describe_group
+from notifications.inbox.categories import ALERTS, Choice, load_categories
+from notifications.inbox.lists import Group
+from notifications.inbox.rows import describe_group
 from notifications.models import Job, Notification
 from notifications.paths import absolute
 from notifications.states import ACTIVE
-from notifications.streams.categories import ALERTS, Choice, load_categories
-from notifications.streams.groups import Group
 
 #: How far ahead a window ends at most: a week, and a day in case a time zone changes its offset meanwhile.
 MAX_WINDOW = timedelta(days=8)

@@ -32,10 +32,10 @@ from notifications.contrib.deliveries import unsubscribing
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.threads import close_when_idle
+from notifications.inbox.categories import load_categories
 from notifications.models import Notification
 from notifications.paths import absolute
 from notifications.streams import icons
-from notifications.streams.categories import load_categories
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30

@@ -10,8 +10,8 @@ from django.utils.translation import gettext
 from notifications.contrib.deliveries import vapid
 from notifications.contrib.deliveries.preferences import read_choices
 from notifications.extension import PageButton
+from notifications.inbox.categories import load_categories
 from notifications.models import Notification
-from notifications.streams.categories import load_categories
 
 #: What a change of the inbox begins with after a category was muted, whose name follows.
 MUTED = "muted."

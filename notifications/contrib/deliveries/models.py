@@ -10,8 +10,8 @@ from django.utils.translation import pgettext_lazy
 
 from notifications.extension import require
 from notifications.ids import uuid7
+from notifications.inbox import categories
 from notifications.models.users import UserPrimaryKey, user_key
-from notifications.streams import categories
 from notifications.times import MomentField
 
 require("notifications.contrib.deliveries")

@@ -10,9 +10,10 @@ from django.utils.translation import gettext
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
-from notifications.http.inbox_query import VIEWS
-from notifications.streams import listing, pages
-from notifications.streams.categories import CHOICES, Channel, load_categories, sort_by_name
+from notifications.inbox.categories import CHOICES, Channel, load_categories, sort_by_name
+from notifications.inbox.lists import read_categories
+from notifications.inbox.query import VIEWS
+from notifications.streams import positions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +51,8 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     """Return the rows of a user (key): declared categories in their order, then others that they have had, by name."""
     declared, rules = load_categories().declared, load_rules()
     choices = read_choices([user])
-    position = pages.read_stream_position(user)
-    had = listing.read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
+    position = positions.read_stream_position(user)
+    had = read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
     # Those for which the user has chosen something are never cut off.
     chosen = {key for _, key, _ in choices}
     others = sort_by_name({*rules.categories, *had} - {*declared, *chosen, ALL_OTHERS, ""})[:MAX_CATEGORIES]

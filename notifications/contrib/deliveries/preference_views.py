@@ -21,16 +21,15 @@ from notifications.contrib.deliveries import preferences, vapid
 from notifications.contrib.deliveries.inbox_parts import MUTED
 from notifications.contrib.deliveries.models import Preference
 from notifications.contrib.deliveries.preference_rows import has_other_channels, read_rows, shown_channels
-from notifications.http import inbox_query
 from notifications.http.decorators import api_view
-from notifications.http.inbox_changes import UNDONE
-from notifications.http.inbox_views import redirect
 from notifications.http.page_views import page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
+from notifications.inbox.categories import load_categories
+from notifications.inbox.forms import redirect
+from notifications.inbox.query import UNDONE, parse_query
 from notifications.jobs.senders import address_of
 from notifications.problems import Problem, prevent_caching
-from notifications.streams import pages
-from notifications.streams.categories import load_categories
+from notifications.streams import positions
 
 #: Rows of the form that are read, more than the page has.
 MAX_ROWS = 1000
@@ -50,7 +49,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
     reader = preferences.read_reader(user)
     is_paused = preferences.is_paused(reader, times.now())
     context = {
-        "notifications_position": pages.read_stream_position(user),
+        "notifications_position": positions.read_stream_position(user),
         "rows": read_rows(user),
         "channels": [(channel, Preference.Channel(channel).label) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
@@ -132,7 +131,7 @@ def unmute(request: HttpRequest) -> HttpResponse:
 def _redirect_to_inbox(request: HttpRequest, changed: str) -> HttpResponse | None:
     if (query := request.POST.get("query")) is None:
         return None
-    return redirect(request, inbox_query.parse(QueryDict(query)), changed)
+    return redirect(request, parse_query(QueryDict(query)), changed)
 
 
 def _redirect(**query: str) -> HttpResponse:

@@ -29,8 +29,8 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.user_keys import from_db, to_db
+from notifications.inbox.categories import CHOICES, Channel, Choice, load_categories
 from notifications.models import Notification
-from notifications.streams.categories import CHOICES, Channel, Choice, load_categories
 
 #: Categories, besides declared ones, for which one user can have preferences.
 MAX_CATEGORIES = 100

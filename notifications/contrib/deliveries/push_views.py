@@ -29,8 +29,7 @@ from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime.auth import page_user
-from notifications.realtime.reader import number_if_needed
-from notifications.streams import pages
+from notifications.streams import number_if_needed, positions
 
 WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" / "bundle" / "push_worker.js"
 
@@ -42,7 +41,7 @@ def devices_page(request: HttpRequest) -> HttpResponse:
     if not vapid.is_configured():
         raise Http404("NOTIFICATIONS['WEB_PUSH'] is empty.")
     context = {
-        "notifications_position": pages.read_stream_position(request.user.pk),
+        "notifications_position": positions.read_stream_position(request.user.pk),
         "devices": read_devices(request.user.pk),
     }
     return render(request, "notifications/devices_page.html", context)
@@ -76,7 +75,7 @@ def state(request: HttpRequest) -> HttpResponse:
             "public_key": vapid.public_key(),
             "csrf_header": csrf.header_name(),
             "csrf_token": get_token(request),
-            "position": pages.read_stream_position(user).seq,
+            "position": positions.read_stream_position(user).seq,
             "links": {
                 # For this user only: in a browser that another one signs in to, no worker speaks for that one.
                 "worker": f"{reverse('notifications:push-worker')}?{page_user.PARAMETER}={page_user.make_token(user)}",

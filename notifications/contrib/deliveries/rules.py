@@ -22,8 +22,8 @@ from notifications.contrib.deliveries.preferences import choice_in_force, read_c
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
+from notifications.inbox.categories import Choice
 from notifications.models import Notification
-from notifications.streams.categories import Choice
 
 logger = logging.getLogger("notifications")
 

@@ -44,6 +44,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
+from notifications.inbox.categories import Choice
 from notifications.jobs.claiming.executors import EMAIL, SENDER
 from notifications.jobs.declaring.own_tasks import own_task
 from notifications.jobs.declaring.policies import policy
@@ -52,7 +53,6 @@ from notifications.jobs.insertion import insert_jobs
 from notifications.jobs.senders import MAX_PER_USER, Recipient, queue_name, read_recipient, read_recipients
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.streams.categories import Choice
 
 logger = logging.getLogger("notifications")
 

@@ -19,8 +19,8 @@ from notifications.contrib.deliveries import unsubscribing
 from notifications.db.unavailable import is_unavailable
 from notifications.http.decorators import View, exempt_from_project, leave_out_of_log
 from notifications.http.page_views import database_unavailable_page
+from notifications.inbox.categories import Category, load_categories
 from notifications.problems import log_database_error
-from notifications.streams.categories import Category, load_categories
 
 
 def signed_page(view: View) -> View:

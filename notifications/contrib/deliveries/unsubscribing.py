@@ -10,8 +10,8 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
+from notifications.inbox.categories import Channel
 from notifications.models import Notification
-from notifications.streams.categories import Channel
 
 
 class _ShortJSON:

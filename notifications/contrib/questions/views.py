@@ -30,7 +30,7 @@ from notifications.http.page_views import page_view
 from notifications.http.parsing import header, parse_json_object
 from notifications.models import Job, Wait
 from notifications.problems import Problem, prevent_caching
-from notifications.streams import pages
+from notifications.streams import positions
 
 logger = logging.getLogger("notifications")
 
@@ -57,7 +57,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     except answering.QuestionNotFound:
         raise Http404("The question does not exist.") from None
     context = {
-        "notifications_position": pages.read_stream_position(request.user.pk),
+        "notifications_position": positions.read_stream_position(request.user.pk),
         "end": _describe_end(question, request.user),
         **describe_question(question, page),
         **({} if question.ended_at else describe_asking_job(question)),

@@ -11,7 +11,7 @@ from notifications.contrib.broadcasts import audiences
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Job, Notification
-from notifications.streams import changes, marking
+from notifications.streams import marking, positions
 from notifications.testing import run_jobs
 from tests.contrib.broadcasts.test_composer import COMPOSER, LIST, MESSAGE, TO_EVERYBODY, hidden_fields, said
 
@@ -227,7 +227,7 @@ def test_without_the_field_of_a_language_none_is_offered(client, staff):
 def test_the_page_of_a_withdrawal_counts_who_has_read_it(client, staff, user):
     client.post(COMPOSER, {**TO_EVERYBODY, "_send": "1"})
     run_jobs(raise_errors=True)
-    marking.mark(user.pk, "read", changes.position(user.pk).head)
+    marking.mark(user.pk, "read", positions.position(user.pk).head)
     page = client.get(f"{LIST}{Broadcast.objects.get().pk}/withdraw/").text
     assert re.search(r"<dt>Read</dt><dd>1</dd>", page)
 

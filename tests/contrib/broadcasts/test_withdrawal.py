@@ -7,7 +7,7 @@ from notifications.contrib.broadcasts import archiving, sending, starting, withd
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs import notifying
 from notifications.models import Job, Notification, Stream
-from notifications.streams import changes, marking, recount
+from notifications.streams import changes, marking, positions, recount
 from notifications.testing import run_jobs
 from tests.support.lost_rights import RIGHTS, lose_right
 
@@ -31,7 +31,7 @@ def sent(users, make_broadcast):
     broadcast = make_broadcast()
     run_jobs(raise_errors=True)
     for user in users[:2]:
-        marking.mark(user.pk, "read", changes.position(user.pk).head)
+        marking.mark(user.pk, "read", positions.position(user.pk).head)
     return broadcast
 
 
@@ -42,7 +42,7 @@ def archived(broadcast):
 
 def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent):
     """Each change has a number, so that browsers receive it, and the unread counts stay right."""
-    before = {user.pk: changes.position(user.pk).head for user in users}
+    before = {user.pk: positions.position(user.pk).head for user in users}
     assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
     run_jobs(raise_errors=True)
     assert archived(sent) == sorted(user.pk for user in [*users[2:], sender])
@@ -51,7 +51,7 @@ def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent):
         found = changes.read_missed({user.pk: [before[user.pk]]})[user.pk, before[user.pk]]
         assert [row.archived_at is not None for row in found.rows] == [True]
         assert Stream.objects.get(user=user).unread == 0
-    assert changes.position(users[0].pk).head == before[users[0].pk]
+    assert positions.position(users[0].pk).head == before[users[0].pk]
     assert recount.find_wrong_counts() == {}
     sent.refresh_from_db()
     assert (sent.state, sent.withdrawn) == ("withdrawn", 6) and sent.withdrawn_at

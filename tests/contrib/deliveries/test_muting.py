@@ -8,14 +8,14 @@ from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Preference
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import changes, inbox, marking, recount
+from notifications.streams import inbox, marking, positions, recount
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def unread_and_unseen(user):
-    position = changes.position(user.pk)
+    position = positions.position(user.pk)
     return position.unread, position.unseen
 
 

@@ -16,7 +16,7 @@ from notifications.contrib.operations.alerts.texts import detail_of, in_words
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db.transactions import database
 from notifications.extension import Topic, hooks
-from notifications.streams.categories import ALERTS
+from notifications.inbox.categories import ALERTS
 
 PREFIX, OPEN = "alert:", "open"
 #: The permission of operators, and the users who are notified at most.
