@@ -15,10 +15,10 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from notifications import moved
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
+from notifications.extension import moved
 from notifications.http import request_resources
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy

@@ -14,10 +14,10 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 
-from notifications import conf, moved
+from notifications import conf
 from notifications.db import schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
-from notifications.extension import Dispatch, hooks, list_apps
+from notifications.extension import Dispatch, hooks, list_apps, moved
 from notifications.inbox.categories import read_categories
 from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.executors import has_engine

@@ -32,6 +32,7 @@ from notifications.extension import (
     WaitKind,
     WorkerPart,
 )
+from notifications.extension.moved import describe_remedy
 from notifications.ids import uuid7
 from notifications.jobs import announcing
 from notifications.jobs.transitions import manual, reaping, waiting
@@ -47,7 +48,6 @@ from notifications.models import (
     Wait,
     Worker,
 )
-from notifications.moved import describe_remedy
 from notifications.serializers import serialize_job
 from notifications.streams import inbox, purging, snoozing
 from notifications.streams.retention import prune

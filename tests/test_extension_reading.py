@@ -15,10 +15,10 @@ from django.template import engines
 from django.test import modify_settings, override_settings
 from django.urls import include, path
 
-from notifications import api, checks, conf, extension, moved, stored_times, testing, times
+from notifications import api, checks, conf, extension, stored_times, testing, times
 from notifications.contrib.broadcasts.apps import Broadcasts
 from notifications.db.clock import StoredTime
-from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
+from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting, moved
 from notifications.jobs import step_list
 from notifications.jobs.step_list import StoredStep, read_steps
 from notifications.models import Job, Notification, SeenMark, Stream, Wait

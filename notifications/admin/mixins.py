@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
-from notifications.moved import describe_remedy
+from notifications.extension.moved import describe_remedy
 from notifications.problems import log_database_error
 
 

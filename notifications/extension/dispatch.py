@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import moved
+from notifications.extension import moved
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import QuerySet

@@ -15,9 +15,8 @@ from django.core.management.color import no_style
 from django.db import Error
 from django.utils.module_loading import import_string
 
-from notifications import moved
 from notifications.db.unavailable import is_not_migrated, is_unavailable
-from notifications.extension import hooks
+from notifications.extension import hooks, moved
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.

@@ -16,9 +16,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils.functional import Promise
 
-from notifications import moved, times, validators
+from notifications import times, validators
 from notifications.db import bulk
-from notifications.extension import hooks
+from notifications.extension import hooks, moved
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import icons

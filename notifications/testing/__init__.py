@@ -5,7 +5,7 @@ This module may be imported before the models are ready. ``notifications.pytest_
 
 from typing import Any
 
-from notifications import moved
+from notifications.extension import moved
 from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import run_jobs, run_until_idle

@@ -12,9 +12,9 @@ from celery import current_app
 from django.apps import apps
 from django.core.checks import CheckMessage, Warning, register
 
-from notifications import moved
 from notifications.contrib.celery import observations
 from notifications.contrib.celery.declarations import find_wrong_argument, find_wrong_declarations
+from notifications.extension import moved
 
 logger = logging.getLogger("notifications.jobs")
 

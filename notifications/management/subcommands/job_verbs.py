@@ -12,9 +12,10 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-from notifications import moved, serializers, times
+from notifications import serializers, times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
+from notifications.extension import moved
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
 from notifications.management.management_command import ManagementCommand
