@@ -176,6 +176,20 @@ def ending_worker(engine):
     worker.stop()
 
 
+@contextmanager
+def answering(people):
+    """Have people answer until the end of the block, also of one that fails: later tests have other databases."""
+    for person in people:
+        person.start()
+    try:
+        yield
+    finally:
+        for person in people:
+            person.is_over.set()
+        for person in people:
+            person.join(TIMEOUT_SECONDS)
+
+
 def answer_while(engine, faults, worker_of=None, timeout=TIMEOUT_SECONDS):
     """Ask in each round while ``faults``, functions by name, happen at random times, and check the ends of all jobs.
 
@@ -191,28 +205,24 @@ def answer_while(engine, faults, worker_of=None, timeout=TIMEOUT_SECONDS):
         Person(site, server.port, user["sessions"][0], value)
         for server, user, value in zip(servers, users, VALUES, strict=True)
     ]
-    for person in people:
-        person.start()
     kills = Counter()
-    for number in range(1, (ROUNDS or 2) + 1):
-        engine.enqueue("ask_and_pay", JOBS_PER_ROUND, args=[keys])
-        with (worker_of or dying_worker)(engine):
-            for name in rng.choices(list(faults), k=rng.randint(0, MAX_FAULTS)):
-                time.sleep(rng.uniform(0, MAX_PAUSE_SECONDS))
-                faults[name]()
-                kills[name] += 1
-        if not worker_of:
-            kills["worker"] += 1
-        # Otherwise the same job ends each worker, until it has no attempt left.
-        if number % ROUNDS_IN_A_ROW == 0:
-            with (worker_of or ending_worker)(engine):
-                engine.wait_until_done(timeout)
-            print(f"{number} rounds, {dict(kills)}", flush=True)
-    with (worker_of or ending_worker)(engine):
-        engine.wait_until_done(timeout)
-    for person in people:
-        person.is_over.set()
-        person.join(TIMEOUT_SECONDS)
+    with answering(people):
+        for number in range(1, (ROUNDS or 2) + 1):
+            engine.enqueue("ask_and_pay", JOBS_PER_ROUND, args=[keys])
+            with (worker_of or dying_worker)(engine):
+                for name in rng.choices(list(faults), k=rng.randint(0, MAX_FAULTS)):
+                    time.sleep(rng.uniform(0, MAX_PAUSE_SECONDS))
+                    faults[name]()
+                    kills[name] += 1
+            if not worker_of:
+                kills["worker"] += 1
+            # Otherwise the same job ends each worker, until it has no attempt left.
+            if number % ROUNDS_IN_A_ROW == 0:
+                with (worker_of or ending_worker)(engine):
+                    engine.wait_until_done(timeout)
+                print(f"{number} rounds, {dict(kills)}", flush=True)
+        with (worker_of or ending_worker)(engine):
+            engine.wait_until_done(timeout)
     engine.wait_until_numbered()
     assert "which is a defect" not in site.log()
 

@@ -75,6 +75,7 @@ async def test_lifespan_shutdown_closes_clients(connect, user, application):
     await lifespan
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_application_can_start_again(application):
     """The lifespan can run twice on one event loop, as in a project whose tests run it once per test."""
     for _ in range(2):

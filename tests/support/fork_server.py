@@ -185,14 +185,17 @@ def can_start(arguments, environment):
     return is_python and all(own.get(name) == environment.get(name) for name in read)
 
 
-def start(arguments, environment, *, input=None, output, errors=None):
-    """Start a program with this environment and these files. can_start() says whether that is possible."""
-    return start_at(_libraries.socket, arguments, environment, input, output, errors)
+def start(arguments, environment, *, folder=None, input=None, output, errors=None):
+    """Start a program with this environment and these files. can_start() says whether that is possible.
+
+    With a folder, the program runs in it, and imports from it first.
+    """
+    return start_at(_libraries.socket, arguments, environment, input, output, errors, folder=folder)
 
 
-def start_at(path, arguments, environment, input, output, errors):
+def start_at(path, arguments, environment, input, output, errors, *, folder=None):
     arguments = [str(argument) for argument in arguments]
-    request = {"arguments": arguments, "environment": environment}
+    request = {"arguments": arguments, "environment": environment, "folder": folder and str(folder)}
     with open(os.devnull, "rb") as null:
         return Program(arguments, connect(path, request, (input or null, output, errors or output)))
 
@@ -253,6 +256,9 @@ def handle(connection):
     if pid := os.fork():
         wait_for_program(pid, connection)
     connection.close()
+    if folder := request["folder"]:
+        os.chdir(folder)
+        sys.path.insert(0, folder)
     return request["arguments"]
 
 

@@ -1,8 +1,5 @@
 """A project without the app runs jobs itself, and a backend with an engine names the line to add."""
 
-import subprocess
-import sys
-
 USE = """
 import sys
 from django.contrib.auth.models import User
@@ -58,9 +55,6 @@ def test_jobs_that_were_queued_for_an_engine(project):
 
 def test_a_backend_with_an_engine(project):
     project.add_settings(TASKS)
-    command = [sys.executable, "manage.py", "check"]
-    done = subprocess.run(
-        command, cwd=project.folder, env=project.environment, capture_output=True, text=True
-    )
-    assert "notifications.E007" in done.stderr
-    assert 'Add "notifications.contrib.engines" to INSTALLED_APPS' in done.stderr
+    _, _, errors = project.try_command("check")
+    assert "notifications.E007" in errors
+    assert 'Add "notifications.contrib.engines" to INSTALLED_APPS' in errors

@@ -1,9 +1,5 @@
 """A project without the app: nothing shows that there is one, and the core's lists of the admin work."""
 
-import sys
-
-from tests.support.processes import run
-
 USE = """
 import re
 from django.apps import apps
@@ -108,8 +104,7 @@ def test_nothing_shows_it(project):
     assert LINE in printed[0]
     assert printed[1] == f"Error: --queue is an option of an optional app. {LINE}"
     assert printed[2:] == [f"notifications.contrib.operations is not installed. {LINE}"] * 4
-    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
-    assert "no issues" in checks
+    assert "no issues" in project.manage("check")
 
 
 def test_it_is_installed_by_one_line(project):

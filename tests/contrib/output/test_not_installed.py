@@ -1,10 +1,6 @@
 """A project without the app: nothing shows that there is one, and what needs it says the line to add."""
 
-import sys
-
 import pytest
-
-from tests.support.processes import run
 
 LINE = 'Add "notifications.contrib.output" to INSTALLED_APPS, and run manage.py migrate.'
 
@@ -86,8 +82,7 @@ def test_nothing_shows_it(project):
     assert LINE in command
     assert tag == "True"
     assert models == f"notifications.contrib.output is not installed. {LINE}"
-    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
-    assert "no issues" in checks
+    assert "no issues" in project.manage("check")
 
 
 def test_it_is_installed_by_one_line(project):

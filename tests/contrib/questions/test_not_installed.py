@@ -1,9 +1,5 @@
 """A project without the app: nothing shows that there is one, and an import says the line to add."""
 
-import sys
-
-from tests.support.processes import run
-
 USE = """
 import json, re
 from uuid import uuid4
@@ -110,8 +106,7 @@ def test_nothing_shows_it(project):
     assert printed[:2] == ["no URL"] * 2
     assert LINE in printed[2]
     assert printed[3:] == [f"notifications.contrib.questions is not installed. {LINE}"] * 2
-    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
-    assert "no issues" in checks
+    assert "no issues" in project.manage("check")
 
 
 def test_a_task_that_asks(project):

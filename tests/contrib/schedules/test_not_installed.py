@@ -1,9 +1,5 @@
 """A project without the app: nothing shows that there is one, and an import says the line to add."""
 
-import sys
-
-from tests.support.processes import run
-
 USE = """
 import re
 from django.apps import apps
@@ -56,8 +52,7 @@ def test_nothing_shows_it(project):
     printed = project.manage("shell", "--no-imports", "-c", USE).splitlines()
     line = 'Add "notifications.contrib.schedules" to INSTALLED_APPS, and run manage.py migrate.'
     assert printed == [f"notifications.contrib.schedules is not installed. {line}"] * 3
-    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
-    assert "no issues" in checks
+    assert "no issues" in project.manage("check")
 
 
 def test_it_is_installed_by_one_line(project):

@@ -1,10 +1,6 @@
 """A project without the app: nothing shows that there is one, and a call says the line to add."""
 
-import sys
-
 import pytest
-
-from tests.support.processes import run
 
 LINE = 'Add "notifications.contrib.steps" to INSTALLED_APPS, and run manage.py migrate.'
 
@@ -79,8 +75,7 @@ def test_nothing_shows_it(project):
     printed = project.manage("shell", "--no-imports", "-c", USE).splitlines()
     for line in printed[-3:]:
         assert line.endswith(f"notifications.contrib.steps is not installed. {LINE}")
-    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
-    assert "no issues" in checks
+    assert "no issues" in project.manage("check")
 
 
 def test_it_is_installed_by_one_line(project):

@@ -1,9 +1,5 @@
 """A project without the app: nothing shows that there is one, and what needs it says the line to add."""
 
-import sys
-
-from tests.support.processes import run
-
 USE = """
 import json
 import re
@@ -72,8 +68,7 @@ def test_nothing_shows_it(project):
     printed = project.manage("shell", "--no-imports", "-c", USE).splitlines()
     line = 'Add "notifications.contrib.webhooks" to INSTALLED_APPS, and run manage.py migrate.'
     assert printed == [f"notifications.contrib.webhooks is not installed. {line}"] * 4
-    checks = run(sys.executable, "manage.py", "check", cwd=project.folder, env=project.environment)
-    assert "no issues" in checks
+    assert "no issues" in project.manage("check")
 
 
 def test_its_settings_name_it(project):
