@@ -3,13 +3,14 @@
 import asyncio
 import sys
 import threading
+from datetime import timedelta
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.utils import translation
 from django.utils.translation import gettext_lazy
 
-from notifications.api import anotify, notify, policy, progress, task, track
+from notifications.api import anotify, apause, notify, pause, policy, progress, task, track
 from notifications.context import current_execution
 from notifications.exceptions import JobCancelled
 from notifications.tracing import trace_context
@@ -425,3 +426,16 @@ async def echo_after_query(*values):
 async def has_part(label):
     """Return whether an extension has a part in the worker."""
     return label in current_execution().parts
+
+
+@task
+@policy(max_attempts=1)
+def nap():
+    pause("nap", timedelta(days=1))
+
+
+@task
+@policy(max_attempts=1)
+async def nap_and_rest():
+    await apause("nap", timedelta(milliseconds=1))
+    await apause("rest", timedelta(milliseconds=1))

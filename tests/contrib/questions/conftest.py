@@ -1,5 +1,6 @@
 """Fixtures of tests of questions."""
 
+from tests.extension.conftest import recorder, shop  # noqa: F401 (fixtures)
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     short_join_idle,

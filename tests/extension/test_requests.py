@@ -4,12 +4,9 @@ import pytest
 from django.db import connection
 
 from notifications import api, extension, testing
-from notifications.contrib.questions.testing import answer_question
 from notifications.extension import Extension, OwnTask
-from notifications.models import Job, Notification
+from notifications.models import Job
 from notifications.problems import Problem
-from notifications.testing import run_jobs
-from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,10 +38,6 @@ class Shop(Extension):
     def headers_of_accepted(self, value, job):
         self.record("headers_of_accepted", value, job.pk)
         return {"Shop": f"{value} it is"}
-
-    def on_answered(self, rows, job, at):
-        self.record("on_answered", [row.title for row in rows], job.task_path, at)
-        return [Job(task_path=tasks.noop.module_path, title="Answered", created_at=at, queued_at=at)]
 
 
 @pytest.fixture
@@ -105,20 +98,8 @@ def test_a_repeated_request(shop, rf, user):
     assert [call[0] for call in shop.calls].count("on_accepted") == 1
 
 
-def test_an_answer(shop, user):
-    """Rows that it returns are inserted with the answer; jobs among them run."""
-    question_tasks.ask.using(owner=user).enqueue()
-    run_jobs()
-    answer_question("yes", by=user)
-    [(name, titles, path, at, in_transaction)] = shop.calls
-    assert (name, path, in_transaction) == ("on_answered", question_tasks.ask.module_path, True)
-    row = Notification.objects.get(title__in=titles)
-    assert row.read_at == at
-    assert Job.objects.filter(title="Answered").exists()
-
-
 def test_what_is_true_of_tasks(shop):
     """Tasks of which nothing is true may be left out."""
     assert extension.hooks.own_tasks["tests.jobs.tasks.noop"].is_harmless
     assert not extension.hooks.own_tasks["tests.jobs.tasks.noop"].is_silent
-    assert question_tasks.ask.module_path not in extension.hooks.own_tasks
+    assert tasks.fail.module_path not in extension.hooks.own_tasks

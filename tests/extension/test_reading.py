@@ -10,101 +10,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
-from django.http import HttpResponse
 from django.template import engines
-from django.test import modify_settings, override_settings
+from django.test import override_settings
 from django.urls import include, path
 
-from notifications import api, checks, conf, extension, stored_times, testing, times
-from notifications.contrib.broadcasts.apps import Broadcasts
-from notifications.db.clock import StoredTime
-from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting, moved
+from notifications import api, checks, conf, extension, stored_times, times
+from notifications.extension import Extension, moved
 from notifications.jobs import step_list
-from notifications.jobs.step_list import StoredStep, read_steps
+from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, SeenMark, Stream, Wait
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
-from tests.contrib.questions import question_tasks
+from tests.extension.shop import ADMIN, PAGE, Part
 from tests.jobs import tasks
-
-PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
-
-
-class Part(JobSection):
-    name = "part"
-    page_template, admin_template = PAGE, ADMIN
-
-    def page_context(self, job, request):
-        return {"part": f"Part of {job.pk} for {request.user.username}"}
-
-    def admin_context(self, job, request):
-        return {"part": f"Part of {job.pk} for {request.user.username}"}
-
-    def lines(self, job):
-        return ["", f"Part of {job.pk}"]
-
-    def item(self, job):
-        return {"id": str(job.pk)}
-
-
-class Shop(Extension):
-    name, label = "notifications.testing", "shop"
-    settings = {
-        "SHOP": Setting([], is_valid=all, rule="a list of names"),
-        "SHOP_KEY": Setting("", is_secret=True),
-    }
-    job_sections = (Part(),)
-
-    def events_of(self, subject, reader):
-        return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]
-
-    def steps_of(self, job, limit, *, with_results):
-        took = timedelta(seconds=1)
-        sales = [
-            StoredStep(
-                name=f"sale {number}",
-                attempt=1,
-                started_at=job.started_at - number * took,
-                took=took,
-                result="sold" if with_results else None,
-            )
-            for number in range(3)
-        ]
-        return sales[:limit], len(sales)
-
-    def pruned(self):
-        return [Pruned(SeenMark, "at", "receipts")]
-
-    def page_links(self, page):
-        return [(f"Shop & {page}", "/shop/")]
-
-    def row_buttons(self, row):
-        return [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))]
-
-    def describe_change(self, user, change):
-        undo = PageButton("Show it", "", "/show/", "row", str(user))
-        return ("It is hidden.", undo) if change == "hidden" else None
-
-    def time_zone_of(self, user):
-        return "Asia/Tokyo"
-
-    def admin_section(self, model_admin, request, row):
-        return ADMIN, {"part": f"Part of {row.pk} for {request.user.username}"}
-
-    def stored_times(self, now):
-        return [StoredTime(model=SeenMark, name="at")]
-
-
-@pytest.fixture
-def shop(monkeypatch):
-    """An extension that is installed beside those of the app."""
-    shop, installed = Shop(Shop.name, testing), extension.hooks
-    monkeypatch.setattr(conf, "SETTINGS", conf.SETTINGS)
-    monkeypatch.setattr(installed, "__dict__", dict(installed.__dict__))
-    others = extension.extensions()
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [*others, shop])
-    extension.load()
-    return shop
 
 
 @pytest.fixture
@@ -137,54 +55,11 @@ def test_a_setting(shop, settings):
         _ = conf.settings.SHOP_KEY
 
 
-def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
-    known = {key: setting for key, setting in conf.SETTINGS.items() if key != "USER_LANGUAGE"}
-    monkeypatch.setattr(conf, "SETTINGS", known)
-    settings.NOTIFICATIONS = {"USER_LANGUAGE": "", "TYPO": 1}
-    missing, unknown = checks.check_settings(None)
-    assert (
-        missing.hint == 'Add "notifications.contrib.broadcasts" to INSTALLED_APPS, and run manage.py migrate.'
-    )
-    assert unknown.hint.startswith("Known keys: ACTIVE_JOBS_PER_USER, ")
-    assert {missing.id, unknown.id} == {"notifications.E002"}
-
-
-def test_names_of_the_table_belong_to_the_app():
-    assert set(Broadcasts.settings) == {key for key, app in moved.SETTINGS.items() if app == "broadcasts"}
-    for name in moved.API_NAMES:
-        assert getattr(api, name)
-    for name in moved.TESTING_NAMES:
-        assert getattr(testing, name)
-    for module in (api, testing):
-        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-            _ = module.nothing
-
-
 @pytest.mark.parametrize("arguments", [["sell"], ["sell", "--all", "1"], ["jobs", "sell", "--all"]])
 def test_a_command_of_an_app_that_is_not_installed(arguments, monkeypatch):
     monkeypatch.setattr(moved, "SUBCOMMANDS", {"sell": "shop", "jobs sell": "shop"})
     with pytest.raises(CommandError, match=r'Add "notifications\.contrib\.shop" to INSTALLED_APPS'):
         call_command("notifications", *arguments)
-
-
-def test_urls_are_found(monkeypatch):
-    urls = ModuleType("notifications.testing.urls")
-    urls.urlpatterns = [path("shop/", lambda request: HttpResponse("open"), name="shop")]
-    monkeypatch.setitem(sys.modules, urls.__name__, urls)
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [Shop(Shop.name, testing)])
-    monkeypatch.setattr(extension.installed, "module_has_submodule", lambda module, name: name == "urls")
-    assert [pattern.name for pattern in extension.find_urlpatterns()] == ["shop"]
-
-
-def test_an_excerpt_of_a_job(transactional_db, user, other_user, client, shop, monkeypatch):
-    """Those whom a job asks see it on the page of the question."""
-    monkeypatch.setattr(Part, "excerpt_template", "notifications/output_lines.html")
-    monkeypatch.setattr(Part, "excerpt_context", lambda self, job: {"lines": [("", f"Of {job.title}")]})
-    job = question_tasks.ask_sync.using(owner=user, title="Order 7").enqueue(to=[other_user.pk])
-    run_jobs()
-    client.force_login(other_user)
-    page = client.get(f"/notifications/jobs/{job.id}/questions/{Wait.objects.get().pk}/")
-    assert "Of Order 7" in page.text
 
 
 def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys):
@@ -267,14 +142,6 @@ def test_a_section_of_a_notification(notification, admin_client, shop, monkeypat
     assert f"<b>Part of {notification.pk} for admin</b>" in page
 
 
-def test_apps_of_one_test(settings):
-    """A project's test may install others: afterwards those from before are in effect again, with their hooks."""
-    before = list(extension.hooks.extensions)
-    with modify_settings(INSTALLED_APPS={"remove": ["notifications.contrib.output"]}):
-        assert "notifications_output" not in {each.label for each in extension.hooks.extensions}
-    assert extension.hooks.extensions == before == extension.extensions()
-
-
 def test_a_base_class_of_extensions():
     """Django takes one class of a module, which it is not."""
 
@@ -284,7 +151,7 @@ def test_a_base_class_of_extensions():
     class Mine(Base):
         name = "mine"
 
-    assert (Base.default, Mine.default, Shop.default) == (False, True, True)
+    assert (Base.default, Mine.default) == (False, True)
 
 
 def test_the_document_of_a_mount_that_is_not_ascii(client, monkeypatch):
@@ -294,3 +161,17 @@ def test_the_document_of_a_mount_that_is_not_ascii(client, monkeypatch):
     with override_settings(ROOT_URLCONF="mounted"):
         document = client.get("/ü/api/openapi.json").json()
     assert "/jobs/" in str(list(document["paths"]))
+
+
+def test_senders(user, user_client, make_user, recorder):
+    """Of the rows of a page at once. One who is not known is the staff."""
+    eve = make_user("eve", first_name="Eve", last_name="Adams")
+    ids = [id for title in ("By Eve", "By a deleted user", "By a job") for id in api.notify(user, title)]
+    recorder.returned["names"] = {ids[0]: eve.pk, ids[1]: None}
+    recorder.calls.clear()
+    user_client.get("/notifications/")
+    assert recorder.calls == [("senders", 3, False)]
+    pages = [user_client.get(f"/notifications/{id}/").text for id in ids]
+    assert "Sent to several users by Eve Adams" in pages[0]
+    assert "Sent to several users by the staff" in pages[1]
+    assert "Sent to several users" not in pages[2]

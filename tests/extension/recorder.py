@@ -1,0 +1,215 @@
+"""An extension that records the calls of its hooks."""
+
+from datetime import timedelta
+
+from django.contrib import admin
+from django.db import OperationalError, connection
+from django.template import Template
+from django.utils.html import format_html
+from prometheus_client.core import GaugeMetricFamily
+
+from notifications import testing, times, upkeep
+from notifications.admin import filters
+from notifications.extension import AlertKind, Extension
+from notifications.management.diagnosis.finding import OK, Finding
+from notifications.management.management_command import ManagementCommand
+from notifications.models import Job, Notification
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+
+class RecordCommand(ManagementCommand):
+    help = "record"
+
+
+def find_records(timeout):
+    yield Finding(check="record", state=OK, message=f"{timeout} {connection.in_atomic_block}")
+    raise OperationalError("no such table: record")
+
+
+class TooManyRecords(AlertKind):
+    kind, label = "records", "Too many records"
+    model, model_label = "notifications.Notification", "Notification"
+
+    def find(self, now):
+        return [("1", {"count": 3})]
+
+    def describe(self, facts):
+        return f"They are {facts['count']}."
+
+
+class Recorder(Extension):
+    """Records the calls of its hooks: name, number of rows, and whether a transaction is open."""
+
+    name = "notifications.testing"
+    label = "recorder"
+    subcommands = {
+        "record": "tests.extension.recorder.RecordCommand",
+        "jobs cancel": "tests.extension.recorder.RecordCommand",
+    }
+    findings = {"record": "tests.extension.recorder.find_records"}
+
+    def __init__(self):
+        super().__init__(self.name, testing)
+        self.calls, self.rows_left, self.jobs_left = [], [], []
+        self.returned = {}
+        self.kept = []
+
+    def _record(self, hook, rows):
+        self.calls.append((hook, len(rows), connection.in_atomic_block))
+        return self.returned.get(hook, lambda rows: ())(rows)
+
+    def names(self):
+        return [hook for hook, _, _ in self.calls if hook != "prepare"]
+
+    def duties(self, process):
+        self._record("duties", ())
+        return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
+
+    def stored_names(self, job):
+        self.calls.append(("stored_names", job, connection.in_atomic_block))
+        return self.returned.get("names", {})
+
+    def prepare(self):
+        self._record("prepare", ())
+
+    def rows_per_notification(self):
+        return 1
+
+    def rows_per_end(self):
+        return 1
+
+    def before_created(self, rows):
+        if rows:
+            self._record("before_created", rows)
+
+    def on_created(self, rows, tx):
+        self.language, self.now = tx.language_of(rows[0]), tx.now
+        self.jobs = dict(tx.jobs)
+        return self._record("on_created", rows)
+
+    def on_attempts(self, outcomes, tx):
+        self.states = [outcome.job.state for outcome in outcomes]
+        tx.kept.setdefault(self.label, 0)
+        return self._record("on_attempts", outcomes)
+
+    def on_ends(self, outcomes, tx):
+        self.states = [outcome.job.state for outcome in outcomes]
+        tx.kept[self.label] = len(outcomes)
+        return self._record("on_ends", outcomes)
+
+    def on_answered(self, rows, job, at):
+        self.answered = (job.id, at)
+        return self._record("on_answered", rows)
+
+    def on_retried(self, ids, *, from_start):
+        self._record(f"on_retried {from_start}", ids)
+
+    def last(self, tx):
+        self._record("last", ())
+
+    def after_commit(self, kept):
+        self.kept.append((kept, connection.in_atomic_block))
+
+    def may_raise(self, rows):
+        self._record("may_raise", rows)
+        return [row for row in rows if row.key != "stays"]
+
+    def before_raised(self, rows, tx):
+        tx.kept[self.label] = [row.key for row in rows]
+        self._record("before_raised", rows)
+
+    def on_raised(self, ids, tx):
+        self.raised = (tx.kept[self.label], tx.now)
+        self._record("on_raised", ids)
+
+    def senders(self, rows):
+        self._record("senders", rows)
+        return self.returned.get("names", {})
+
+    def topics(self, announced):
+        return self._record("topics", announced)
+
+    def delete_of_users(self, keys):
+        self._record("delete_of_users", keys)
+        return self.rows_left.pop() if self.rows_left else 0
+
+    def delete_of_jobs(self, ids, limit):
+        self._record("delete_of_jobs", ids)
+        return bool(self.jobs_left and self.jobs_left.pop())
+
+    def delete_of_notifications(self, ids, limit):
+        self._record("delete_of_notifications", ids)
+        return False
+
+    def list_filters(self, model_admin, request):
+        return [OfAda, Loudness] if model_admin.model is Notification else []
+
+    def action_for_all(self, model_admin, request, name):
+        self._record(f"action_for_all {name}", ())
+        return self.returned.get("action")
+
+    def on_workers_lost(self, workers, now):
+        assert now - workers[0].lease_until > timedelta(minutes=59)
+        self._record("on_workers_lost", workers)
+
+    def list_links(self, model_admin, request):
+        return [("Write & send", f"/of/{request.user.pk}/")]
+
+    def alert_kinds(self):
+        return [TooManyRecords()]
+
+    def overview_sections(self, model_admin, request):
+        return [{"template": Template("<h2>Of {{ section.reader }}</h2>"), "reader": request.user}]
+
+    def metrics(self):
+        self._record("metrics", ())
+        return [GaugeMetricFamily("records", "Rows.", 3)]
+
+    def origin_link(self, model_admin, row):
+        return format_html('<a href="/of/{}/">Its origin</a>', row.pk)
+
+
+class OfAda(admin.SimpleListFilter):
+    title, parameter_name = "reader", "of"
+
+    def lookups(self, request, model_admin):
+        return [("ada", "Ada alone")]
+
+    def queryset(self, request, queryset):
+        return queryset.filter(user__username=self.value()) if self.value() else queryset
+
+
+class Loudness(filters.KeysetFilter):
+    """Takes the place of the core's filter by level, and has only the newest row read."""
+
+    title, parameter_name = "loudness", "level"
+
+    def lookups(self, request, model_admin):
+        return [("loud", "Loud")]
+
+    def queryset(self, request, queryset):
+        return queryset
+
+    def narrow(self, request, changelist, rows, slices_of):
+        if not self.value():
+            return rows, changelist.root_queryset
+        return rows.filter(pk__in=list(rows.order_by("-id").values_list("pk", flat=True)[:1])), None
+
+    def row_check(self):
+        return lambda ids: (
+            Notification.objects.filter(pk__in=ids).exclude(title="Hidden").values_list("pk", flat=True)
+        )
+
+
+def finish(job):
+    """Run jobs, and return this one."""
+    run_jobs()
+    return Job.objects.get(id=job.id)
+
+
+def new_job():
+    """Return an unsaved job."""
+    job = tasks.noop.get_backend().prepare(tasks.noop, [], {})[0]
+    job.created_at = job.queued_at = times.now()
+    return job

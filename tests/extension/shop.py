@@ -1,0 +1,75 @@
+"""An extension that adds something to each page and command of the core."""
+
+from datetime import timedelta
+
+from notifications.db.clock import StoredTime
+from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
+from notifications.jobs.step_list import StoredStep
+from notifications.models import SeenMark
+
+PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
+
+
+class Part(JobSection):
+    name = "part"
+    page_template, admin_template = PAGE, ADMIN
+
+    def page_context(self, job, request):
+        return {"part": f"Part of {job.pk} for {request.user.username}"}
+
+    def admin_context(self, job, request):
+        return {"part": f"Part of {job.pk} for {request.user.username}"}
+
+    def lines(self, job):
+        return ["", f"Part of {job.pk}"]
+
+    def item(self, job):
+        return {"id": str(job.pk)}
+
+
+class Shop(Extension):
+    name, label = "notifications.testing", "shop"
+    settings = {
+        "SHOP": Setting([], is_valid=all, rule="a list of names"),
+        "SHOP_KEY": Setting("", is_secret=True),
+    }
+    job_sections = (Part(),)
+
+    def events_of(self, subject, reader):
+        return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]
+
+    def steps_of(self, job, limit, *, with_results):
+        took = timedelta(seconds=1)
+        sales = [
+            StoredStep(
+                name=f"sale {number}",
+                attempt=1,
+                started_at=job.started_at - number * took,
+                took=took,
+                result="sold" if with_results else None,
+            )
+            for number in range(3)
+        ]
+        return sales[:limit], len(sales)
+
+    def pruned(self):
+        return [Pruned(SeenMark, "at", "receipts")]
+
+    def page_links(self, page):
+        return [(f"Shop & {page}", "/shop/")]
+
+    def row_buttons(self, row):
+        return [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))]
+
+    def describe_change(self, user, change):
+        undo = PageButton("Show it", "", "/show/", "row", str(user))
+        return ("It is hidden.", undo) if change == "hidden" else None
+
+    def time_zone_of(self, user):
+        return "Asia/Tokyo"
+
+    def admin_section(self, model_admin, request, row):
+        return ADMIN, {"part": f"Part of {row.pk} for {request.user.username}"}
+
+    def stored_times(self, now):
+        return [StoredTime(model=SeenMark, name="at")]

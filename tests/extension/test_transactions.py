@@ -1,0 +1,196 @@
+"""Hooks of transactions: when the core calls them, and what it does with what they return."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import OperationalError, transaction
+from django.utils import translation
+
+from notifications import api, times
+from notifications.extension import RecordedTransaction
+from notifications.ids import uuid7
+from notifications.jobs.transitions import manual, reaping
+from notifications.models import Attempt, Job, Notification, SeenMark, Stream, Worker
+from notifications.streams import purging, snoozing
+from notifications.streams.retention import prune
+from notifications.testing import run_jobs, run_until_idle
+from tests.extension.recorder import finish, new_job
+from tests.jobs import tasks
+
+
+def test_the_end_of_a_job(user, recorder):
+    """Its hooks run in one transaction, in this order, and what they keep is used after it."""
+    job = tasks.noop.using(owner=user).enqueue()
+    finish(job)
+    assert recorder.names() == ["on_attempts", "before_created", "on_ends", "on_created", "last"]
+    assert all(is_atomic for hook, _, is_atomic in recorder.calls if hook != "prepare")
+    assert recorder.calls[0] == ("prepare", 0, False)
+    assert recorder.states == ["succeeded"]
+    assert recorder.jobs.keys() == {Notification.objects.get().id}
+    assert recorder.kept == [(1, False)]
+
+
+def test_rows_are_inserted(user, recorder):
+    """With the outcome and its notification; jobs among them are claimed."""
+    job = tasks.noop.using(owner=user).enqueue()
+    mark = SeenMark(user=user, up_to=7, at=times.now())
+    attempt = Attempt(job_id=UUID(job.id), number=7, ended_at=times.now(), outcome="lost")
+    recorder.returned = {
+        "on_attempts": lambda outcomes: [attempt] if is_first(outcomes) else (),
+        "on_ends": lambda outcomes: [mark, new_job()] if is_first(outcomes) else (),
+    }
+
+    def is_first(outcomes):
+        return outcomes[0].job.id == UUID(job.id)
+
+    run_jobs()
+    assert SeenMark.objects.get().up_to == 7
+    assert Attempt.objects.get().number == 7
+    other = Job.objects.exclude(id=job.id).get()
+    recorder.returned = {"on_created": lambda rows: [new_job()]}
+    assert finish(other).state == "succeeded"
+    api.notify(user, "Hello")
+    assert Job.objects.filter(state="queued").count() == 1
+
+
+def test_a_hook_that_raises(user, recorder):
+    """Nothing of the transaction is stored."""
+
+    def fail(outcomes):
+        raise RuntimeError("No.")
+
+    recorder.returned = {"on_ends": fail}
+    job = tasks.noop.using(owner=user).enqueue()
+    with pytest.raises(RuntimeError):
+        run_jobs()
+    assert Job.objects.get(id=job.id).state == "running"
+    assert not Notification.objects.exists()
+    assert recorder.kept == []
+
+
+def test_a_transaction_that_is_repeated(user, recorder):
+    """What was kept in the one that was rolled back is forgotten."""
+    error = [OperationalError("database is locked")]
+
+    def fail_once(rows):
+        if error:
+            raise error.pop()
+        return ()
+
+    recorder.returned = {"last": fail_once}
+    finish(tasks.noop.using(owner=user).enqueue())
+    assert recorder.names().count("on_ends") == 2
+    assert recorder.kept == [(1, False)]
+
+
+def test_an_attempt_that_is_retried(recorder):
+    """Its job still has the state in which it ran. It does not end."""
+    job = tasks.busy.enqueue(1)
+    run_jobs()
+    assert recorder.names() == ["on_attempts", "last"]
+    assert recorder.states == ["running"]
+    assert Job.objects.get(id=job.id).state == "queued"
+
+
+def test_an_attempt_whose_worker_was_lost(recorder):
+    worker = Worker.objects.create(
+        id=uuid7(), concurrency=1, started_at=times.now(), lease_until=times.now() - timedelta(hours=1)
+    )
+    job = tasks.noop.enqueue()
+    Job.objects.filter(id=job.id).update(
+        state="running", worker=worker.id, attempt=1, max_attempts=2, fence=1, started_at=times.now()
+    )
+    assert reaping.reap_jobs() == 1
+    assert recorder.names() == ["on_attempts", "last", "on_workers_lost"]
+    assert recorder.calls[0] == ("prepare", 0, False)
+    assert recorder.calls[-1] == ("on_workers_lost", 1, True)
+    assert recorder.kept == [(0, False)]
+    reaping.reap_jobs()
+    assert recorder.names().count("on_workers_lost") == 1
+
+
+def test_a_job_that_is_retried_by_hand(recorder):
+    job = tasks.fail.enqueue()
+    run_jobs()
+    recorder.calls.clear()
+    manual.retry([Job.objects.get(id=job.id).id])
+    manual.cancel([Job.objects.get(id=job.id).id])
+    assert recorder.names() == ["on_retried False", "on_ends", "last"]
+    manual.retry([Job.objects.get(id=job.id).id], from_start=True)
+    assert recorder.names()[-1] == "on_retried True"
+
+
+def test_names_in_a_job(recorder):
+    """They are read once in an execution, after which a wait has no name of another kind."""
+    recorder.returned["names"] = {"rest": "fax"}
+    job = Job.objects.get(id=tasks.nap_and_rest.enqueue().id)
+    run_until_idle()
+    read = [call for call in recorder.calls if call[0] == "stored_names"]
+    assert read == [
+        ("stored_names", job.id, False)
+    ]  # not by the first execution, before which nothing was stored
+    error = "The name 'rest' is that of a fax of this job, and cannot be that of a pause"
+    assert error in Attempt.objects.get(job=job).traceback
+
+
+def test_notify(make_user, recorder):
+    """In chunks that have room for what is inserted with each; in a caller's transaction without numbers."""
+    users = [make_user(f"user{number}") for number in range(51)]
+    with translation.override("de"):
+        api.notify(users, "Hello")
+    assert recorder.names() == ["before_created", "on_created"] * 2
+    assert [rows for hook, rows, _ in recorder.calls if hook == "on_created"] == [50, 1]
+    assert (recorder.language, recorder.jobs) == ("de", {})
+    recorder.calls.clear()
+    with transaction.atomic():
+        api.notify(users[0], "Hello")
+        assert recorder.names() == ["before_created", "on_created"]
+
+
+def test_snoozed_notifications_that_may_not_return(user, recorder):
+    """Those of all users at once, before the transaction. They stay archived, and are not asked about again."""
+    api.notify(user, "Stays", key="stays")
+    api.notify(user, "Returns", key="returns")
+    past = times.now() - timedelta(seconds=1)
+    Notification.objects.update(snoozed_until=past, archived_at=past)
+    while snoozing.raise_due():
+        pass
+    assert [call for call in recorder.calls if call[0] == "may_raise"] == [("may_raise", 2, False)]
+    assert Notification.objects.get(archived_at=None).key == "returns"
+    assert not Notification.objects.filter(snoozed_until__isnull=False).exists()
+    raising = [call for call in recorder.calls if call[0].endswith("_raised")]
+    assert raising == [("before_raised", 1, True), ("on_raised", 1, True)]
+    kept, now = recorder.raised
+    assert kept == ["returns"] and now == Notification.objects.get(key="returns").returned_at
+
+
+def test_rows_of_deleted_users(make_user, recorder):
+    """In the transactions that delete them, until none is left; their streams are deleted after that."""
+    users = [make_user("ada"), make_user("eve")]
+    api.notify(users, "Hello")
+    recorder.calls.clear()
+    recorder.rows_left = [3, 100]
+    deleted = purging.purge([user.pk for user in users])
+    assert recorder.calls == [("delete_of_notifications", 2, True), *[("delete_of_users", 2, True)] * 3]
+    assert deleted == 2 + 100 + 3
+    assert not Stream.objects.exists()
+
+
+def test_rows_that_belong_to_jobs_and_notifications(user, recorder):
+    """They are deleted in transactions of their own until none is left, and the jobs in the last one."""
+    for delete in (lambda: purging.purge([user.pk]), lambda: prune(times.now() + timedelta(days=1))):
+        finish(tasks.noop.using(owner=user).enqueue())
+        recorder.calls.clear()
+        recorder.jobs_left = [False, True, True]
+        delete()
+        assert [call for call in recorder.calls if "jobs" in call[0]] == [("delete_of_jobs", 1, True)] * 3
+        assert not Job.objects.exists()
+
+
+def test_languages():
+    """That of the job, else that of the reader, else that of the thread."""
+    row, other = Notification(id=uuid7()), Notification(id=uuid7())
+    tx = RecordedTransaction(jobs={row.id: Job(language="de")}, languages={row.id: "fr", other.id: "fr"})
+    assert (tx.language_of(row), tx.language_of(other)) == ("de", "fr")
+    assert tx.language_of(Notification(id=uuid7())) == translation.get_language()

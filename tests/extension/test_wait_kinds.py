@@ -1,0 +1,97 @@
+"""Extensions: kinds of waits."""
+
+import pytest
+from django.db import connection
+
+from notifications import extension, times
+from notifications.extension import WaitKind
+from notifications.jobs.transitions import manual, waiting
+from notifications.models import Job, Notification, Wait
+from notifications.serializers import serialize_job
+from notifications.streams import inbox
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+
+
+class CountingKind(WaitKind):
+    """Counts the waits of pauses, whose kind it takes over, and notifies of each."""
+
+    kind = "pause"
+    ends_by_time = "due"
+
+    def __init__(self):
+        self.opened_waits, self.ended_waits = [], []
+        self.is_shown, self.reminders = False, 0
+
+    def opened(self, waits, jobs):
+        self.opened_waits += waits
+        return [inbox.build_notification(jobs[wait.job].user_id, "It pauses.") for wait in waits]
+
+    def ended(self, waits):
+        assert connection.in_atomic_block
+        self.ended_waits += [wait.how for wait in waits]
+        rows = Notification.objects.filter(title="It pauses.")
+        rows.update(read_at=times.now(), seq=None)
+        return set(rows.values_list("user_id", flat=True))
+
+    def is_shown_to(self, wait, user):
+        return self.is_shown
+
+    def page(self, job, id):
+        return f"/naps/{job}/{id}/"
+
+    def answer_path(self, job, id):
+        return f"/api/naps/{id}/"
+
+    def remind(self):
+        assert not connection.in_atomic_block
+        self.reminders += 1
+
+
+@pytest.mark.parametrize("how", ["due", "cancelled"])
+def test_a_kind_of_wait(user, recorder, monkeypatch, how):
+    """Its notifications are like others, are numbered, and are closed with the wait."""
+    kind = CountingKind()
+    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
+    job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
+    run_jobs()
+    assert len(kind.opened_waits) == 1
+    assert recorder.names() == ["on_attempts", "before_created", "on_created", "on_ends", "last"]
+    row = Notification.objects.get()
+    assert row.seq == row.raised == 1
+    job.refresh_from_db()
+    assert (job.state, job.waiting) == ("waiting", None)
+    if how == "cancelled":
+        manual.cancel([job.id])
+    else:
+        Wait.objects.update(due_at=times.now())
+        waiting.end_due_waits()
+    assert kind.ended_waits == [how]
+    row.refresh_from_db()
+    assert row.read_at and row.seq > row.raised
+
+
+def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
+    """The item of its job has its links, and jobs that run inline remind of it."""
+    kind = CountingKind()
+    kind.is_shown = True
+    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
+    job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
+    run_jobs()
+    assert kind.reminders == 1
+    job.refresh_from_db()
+    wait = Wait.objects.get()
+    links = {"answer": f"/api/naps/{wait.id}/", "page": f"/naps/{job.id}/{wait.id}/"}
+    assert serialize_job(job)["waiting"]["links"] == links
+    monkeypatch.delitem(extension.hooks.wait_kinds, "pause")  # its extension is not installed any more
+    links = {"answer": None, "page": f"/notifications/jobs/{job.id}/"}
+    assert serialize_job(job)["waiting"]["links"] == links
+
+
+def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeypatch):
+    """It expires, and its job can be cancelled."""
+    tasks.nap.using(owner=user).enqueue()
+    run_jobs()
+    Wait.objects.update(kind="fax", due_at=times.now())
+    waiting.end_due_waits()
+    assert Wait.objects.get().how == "expired"
