@@ -19,7 +19,7 @@ from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
 from notifications.extension import moved
-from notifications.http import request_resources
+from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
@@ -234,7 +234,7 @@ async def ajoin(job: Any, timeout: float | None = None) -> Any:
     from notifications.worker import joining
 
     return await joining.ajoin(
-        job, timeout, listen=doorbell.listen, release_connections=request_resources.release_connections
+        job, timeout, listen=doorbell.listen, release_connections=waiting_requests.release_connections
     )
 
 
@@ -244,7 +244,7 @@ async def release_connections() -> None:
     An async view that has used the database keeps its connection, and the thread that opened it, until it has answered.
     Call this before awaiting another service. A connection inside a transaction stays open.
     """
-    await request_resources.release_connections()
+    await waiting_requests.release_connections()
 
 
 def batch(

@@ -17,7 +17,7 @@ from django.core.asgi import get_asgi_application as get_django_application
 
 from notifications.compat import is_test_runner
 from notifications.db.schema import require_present_schema
-from notifications.http import server_task
+from notifications.http import waiting_requests
 from notifications.realtime.asgi_types import Receive, Scope, Send
 from notifications.realtime.servers import daphne as daphne_server
 from notifications.realtime.servers import daphne_writer, overload, request_limits, uvicorn_writer
@@ -77,7 +77,7 @@ class Application:
         trace_context.set_from_headers(scope.get("headers", ()))
         self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
         if scope["type"] != "websocket":
-            server_task.remember_server_task()
+            waiting_requests.remember_server_task()
             bounded = partial(request_limits.call_bounded, self.django_application)
             return await overload.call_or_refuse(bounded, scope, receive, send)
         path = path_below_root(scope).removeprefix("/")

@@ -1,19 +1,24 @@
-"""URL paths of the app, for code without a request, as in a worker. They are the same in every thread and process."""
+"""URL paths of the app, for code without a request, as in a worker, and the token of a page's user in them."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 from uuid import UUID
 
 from django.conf import settings
 from django.urls import NoReverseMatch, get_script_prefix, reverse, set_script_prefix
 from django.utils import translation
+from django.utils.crypto import salted_hmac
 
 from notifications import conf
 
 if TYPE_CHECKING:
     from django.db.models import Model
+
+#: The parameter of URLs in pages that binds them to the user of the page.
+PAGE_USER_PARAMETER = "viewer"
 
 _PLACEHOLDER_ID = UUID(int=0)
 
@@ -70,6 +75,25 @@ def job_path(name: str, id: UUID) -> str | None:
         return None
     before, found, after = _split_path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
     return f"{before}{id}{after}" if found else None
+
+
+def page_token(user: Any, *, secret: str | bytes | None = None) -> str:
+    """Return a token of the user (key) for whom a page is rendered, which does not disclose the key.
+
+    A page may stay open while another user signs in in the same browser, whose cookies it then sends. The template tag
+    adds the token to its URLs, and requests of any other user are refused: a page never shows the notifications of
+    another user, and never marks them as read.
+    """
+    return salted_hmac("notifications.browser", str(user), secret=secret, algorithm="sha256").hexdigest()[:16]
+
+
+def is_page_of(query: str, user: Any) -> bool:
+    """Return whether a URL with this query string is for this user key. One without a token is for every user."""
+    if f"{PAGE_USER_PARAMETER}=" not in query:
+        return True
+    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    token = parse_qs(query).get(PAGE_USER_PARAMETER, [""])[0]
+    return token in (page_token(user, secret=secret) for secret in secrets)
 
 
 @lru_cache(maxsize=64)

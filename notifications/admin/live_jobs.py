@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 from notifications import states
 from notifications.admin.job_attempts import set_last_errors
 from notifications.db.transactions import connection
-from notifications.http.background_requests import MARK, background_view
+from notifications.http.access import BACKGROUND_MARK, background_view
 from notifications.models import Job
 from notifications.templatetags.notifications import csp_nonce
 
@@ -63,7 +63,7 @@ class LiveJobsMixin(_ModelAdmin):
             if not all(job.done for job in jobs):
                 ids = ",".join(job.pk.hex for job in jobs)
                 counts = "&counts=" * has_state_counts(context["cl"])
-                url = f"{self._url('rows')}?ids={ids}{counts}&{MARK}"
+                url = f"{self._url('rows')}?ids={ids}{counts}&{BACKGROUND_MARK}"
                 context |= {"nonce": csp_nonce({}, request), "rows_url": url}
         return response
 
@@ -74,7 +74,7 @@ class LiveJobsMixin(_ModelAdmin):
         if job is not None and not job.done:
             context |= {
                 "nonce": csp_nonce({}, request),
-                "state_url": f"{self._url('state', job.pk)}?{MARK}",
+                "state_url": f"{self._url('state', job.pk)}?{BACKGROUND_MARK}",
             }
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -1,8 +1,9 @@
-"""Whatever answers a request: views of the API and pages, and what they share.
+"""What answers requests, but for the pages of notifications.
 
-acceptance, idempotency, idempotent_enqueue, job_responses, prefer_wait   accepted() and the responses of a job
-api_views, stream_views, page_views, openapi                              the views
-access, parsing, negotiation, decorators, csrf                            before a view: is it allowed, what is asked
-request_resources, server_task, wait_slots                                requests that wait
-client_strings                                                            texts of the browser client
+api_views, stream_views, health_views, openapi   the API, and what probes and programs read
+page_views                                       the page of a job
+acceptance, idempotency, job_responses           ``accepted()``, and responses that show a job or wait for its end
+access, authentication                           who may call a view
+negotiation, parsing                             what a request asks for
+waiting_requests                                 limits and resources of requests that wait
 """

@@ -19,12 +19,16 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.extension import hooks
-from notifications.http import prefer_wait
-from notifications.http.idempotent_enqueue import enqueue_once
-from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response
+from notifications.http.idempotency import enqueue_once
+from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response, wait_for_job
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
-from notifications.http.request_resources import close_connections, in_transaction, release_thread
-from notifications.http.wait_slots import WaitSlot, acquire_wait_slot
+from notifications.http.waiting_requests import (
+    WaitSlot,
+    acquire_wait_slot,
+    close_connections,
+    in_transaction,
+    release_thread,
+)
 from notifications.models import Job
 from notifications.problems import Problem, database_unavailable, log_database_error, prevent_caching
 from notifications.realtime import hub
@@ -60,7 +64,7 @@ def accept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpRespo
     if accepted.slot:
         try:
             # On the server's event loop: it cancels the wait, and so ends this thread, when the client disconnects.
-            async_to_sync(prefer_wait.wait_for_job)(accepted.job.id, accepted.seconds)
+            async_to_sync(wait_for_job)(accepted.job.id, accepted.seconds)
         finally:
             accepted.slot.release()
         accepted = replace(accepted, job=_reread(accepted.job))
@@ -76,7 +80,7 @@ async def aaccept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> Ht
         current_hub = hub.current_hub()
         try:
             release_thread()
-            await prefer_wait.wait_for_job(accepted.job.id, accepted.seconds)
+            await wait_for_job(accepted.job.id, accepted.seconds)
         finally:
             accepted.slot.release()
         with suppress(NoThread):  # then the response shows the job as it was

@@ -1,18 +1,43 @@
-"""Check whether a request to the API is allowed: user, method, media type, size and CSRF token."""
+"""Whether a request is allowed, and the decorators of views, which check that: users, CSRF tokens, sessions."""
 
 from __future__ import annotations
 
-from django.db import DataError
-from django.http import HttpRequest, HttpResponse
-from django.middleware.csrf import CsrfViewMiddleware
-from django.utils.translation import gettext
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Any
 
-from notifications.http import csrf
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.db import DataError, connections
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
+from django.urls import reverse
+from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+
+from notifications import paths
+from notifications.db.unavailable import is_unavailable
 from notifications.http.authentication import authenticate, is_authenticated_without_session
 from notifications.http.negotiation import preferred_media_type
 from notifications.http.parsing import body_errors_as_problems, check_content_length
-from notifications.problems import Problem
-from notifications.realtime.auth import page_user
+from notifications.problems import (
+    DATABASE_RETRY_SECONDS,
+    Problem,
+    error_response,
+    exceptions_as_problems,
+    log_database_error,
+    plain_page,
+)
+
+View = Callable[..., HttpResponse]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
+
+#: What marks requests that no person made, such as those of an open page that follows a stream, in their query: an
+#: ``EventSource`` cannot send headers.
+BACKGROUND_MARK = "background=1"
 
 
 def check_request(request: HttpRequest, method: str, media_type: str = "application/json") -> None:
@@ -24,7 +49,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     authenticate(request)
     if not is_signed_in(request):
         raise Problem(401, gettext("You are not signed in. Sign in and try again."))
-    if not page_user.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
+    if not paths.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
         raise Problem(401, gettext("A different user has signed in since this page was loaded. Reload it."))
     allow = method.replace("GET", "GET, HEAD")
     if request.method not in allow.split(", "):
@@ -50,6 +75,148 @@ def is_signed_in(request: HttpRequest) -> bool:
         return False
 
 
+def api_view(method: str) -> Callable[[View], View]:
+    """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``."""
+
+    def decorate(view: View) -> View:
+        @csrf_exempt  # check_request checks it, after the user: a signed-out client gets 401, not 403
+        @wraps(view)
+        @exceptions_as_problems
+        def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            check_request(request, method)
+            return view(request, *args, **kwargs)
+
+        return exempt_from_project(background_view(wrapped))
+
+    return decorate
+
+
+def async_api_view(view: AsyncView) -> AsyncView:
+    """Make an async view part of the API. The view itself calls ``check_request``, in its thread for the database."""
+
+    @csrf_exempt
+    @wraps(view)
+    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return leave_session_unsaved(request, await view(request, *args, **kwargs))
+        except Exception as exc:
+            return leave_session_unsaved(request, error_response(exc))
+
+    return exempt_from_project(wrapped)
+
+
+def page_view(view: View) -> View:
+    """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``."""
+    protected = csrf_protect(view)
+
+    @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
+    @wraps(view)
+    @never_cache
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            if getattr(request, "user", None) and request.user.is_authenticated:
+                return protected(request, *args, **kwargs)
+        except Exception as exc:
+            if not is_unavailable(exc):
+                raise
+            log_database_error(exc)
+            return database_unavailable_page()
+        is_get = request.method in ("GET", "HEAD")
+        return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
+
+    return exempt_from_project(background_view(wrapped))
+
+
+def background_view(view: Callable[..., HttpResponseBase]) -> Any:
+    """Apply ``leave_session_unsaved()`` to the responses of a view."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response: Any = view(request, *args, **kwargs)
+        if getattr(response, "is_rendered", True):
+            return leave_session_unsaved(request, response)
+        response.add_post_render_callback(partial(leave_session_unsaved, request))
+        return response
+
+    return wrapped
+
+
+def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Have Django neither save the session nor send its cookie after a marked request that has not changed it.
+
+    With ``SESSION_SAVE_EVERY_REQUEST`` such requests would prolong the session for as long as a page is open, and its
+    user would never be signed out for being idle. Call it when ``request.user`` was read. Returns the response.
+    """
+    session: Any = getattr(request, "session", None)
+    # Not by request.GET, which refuses a query with too many parameters.
+    is_marked = (
+        BACKGROUND_MARK in request.META["QUERY_STRING"].split("&") and settings.SESSION_SAVE_EVERY_REQUEST
+    )
+    if is_marked and session is not None and not session.modified:
+        # SessionMiddleware ignores a request without a session, and sets no Vary for it.
+        del request.session
+        patch_vary_headers(response, ["Cookie"])
+    return response
+
+
+def leave_out_of_log(view: View) -> View:
+    """Make Django log no address of a response of this view with an error: the address is a permission."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        response._has_been_logged = True  # type: ignore[attr-defined]  # see django.utils.log.log_response()
+        return response
+
+    return wrapped
+
+
+def exempt_from_project(view: Any) -> Any:
+    """Exempt a view from ``ATOMIC_REQUESTS`` and ``LoginRequiredMiddleware`` of the project."""
+    view._non_atomic_requests = set(connections)
+    view.login_required = False
+    return view
+
+
+def database_unavailable_page() -> HttpResponse:
+    return plain_page(
+        gettext("Not available"),
+        gettext("The database is not available. Go back and try again in a moment."),
+        status=503,
+        headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
+    )
+
+
+def text_response(text: str, *, status: int, retry_after: int | None = None) -> HttpResponse:
+    """Return plain text. The project's base template would query the database again."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
+
+
+def csrf_header_name() -> str:
+    """Return the name of the request header for the token."""
+    return settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-").title()
+
+
+def readable_csrf_cookie_name() -> str:
+    """Return the name of the cookie from which scripts can read the token, empty if they cannot."""
+    return "" if settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY else settings.CSRF_COOKIE_NAME
+
+
+def csrf_token_source() -> str:
+    """Return a phrase that names where a program finds the token."""
+    if settings.CSRF_USE_SESSIONS:
+        return "the csrfmiddlewaretoken of a form"
+    return f"the value of the cookie {settings.CSRF_COOKIE_NAME}"
+
+
+def _csrf_remedy(reason: str) -> str:
+    """Return the sentence that tells how to fix a failed CSRF check. ``reason`` is Django's."""
+    if reason.startswith(("Origin ", "Referer ")):
+        return "Send the request from a page of this site, or of an origin in CSRF_TRUSTED_ORIGINS."
+    return f"Send {csrf_token_source()} in the header {csrf_header_name()}."
+
+
 def _check_csrf_token(request: HttpRequest) -> None:
     middleware = _CsrfMiddleware(lambda request: HttpResponse())
     middleware.process_request(request)
@@ -59,4 +226,4 @@ def _check_csrf_token(request: HttpRequest) -> None:
 
 class _CsrfMiddleware(CsrfViewMiddleware):
     def _reject(self, request: HttpRequest, reason: str) -> HttpResponse:
-        raise Problem(403, f"{reason} {csrf.remedy(reason)}")
+        raise Problem(403, f"{reason} {_csrf_remedy(reason)}")

@@ -13,25 +13,22 @@ from notifications import serializers, streams
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.http import prefer_wait
-from notifications.http.access import check_request
-from notifications.http.browsers import describe_browser
-from notifications.http.decorators import api_view, async_api_view, exempt_from_project
-from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response
+from notifications.http.access import api_view, async_api_view, check_request, exempt_from_project
+from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response, wait_for_job
 from notifications.http.negotiation import is_not_modified, wait_seconds
 from notifications.http.parsing import (
     check_category,
     check_level,
+    describe_browser,
     header,
     parse_integer,
     parse_json_object,
     parse_limit,
     parse_query_integer,
+    parse_receipts,
     parse_uuids,
 )
-from notifications.http.receipt_list import parse_receipts
-from notifications.http.request_resources import close_connections, release_thread
-from notifications.http.wait_slots import WaitSlot, require_wait_slot
+from notifications.http.waiting_requests import WaitSlot, close_connections, release_thread, require_wait_slot
 from notifications.ids import created_at_of
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -91,7 +88,7 @@ async def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         current_hub = hub.current_hub()
         try:
             release_thread()
-            await prefer_wait.wait_for_job(id, seconds)
+            await wait_for_job(id, seconds)
         finally:
             slot.release()
         job = await current_hub.query_pool.run(_get_job, job.user_id, id)

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.http.decorators import async_api_view
+from notifications.http.access import async_api_view
 from notifications.http.parsing import parse_query_integer
 from notifications.problems import Problem, prevent_caching
 from notifications.readiness import Missing, find_missing

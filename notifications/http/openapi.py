@@ -22,8 +22,8 @@ from django.urls import get_script_prefix, resolve, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers
-from notifications.http import api_views, csrf
-from notifications.http.decorators import exempt_from_project
+from notifications.http import access, api_views
+from notifications.http.access import exempt_from_project
 from notifications.http.negotiation import is_not_modified
 from notifications.problems import Problem, exceptions_as_problems
 
@@ -52,10 +52,10 @@ def make_document(server: str) -> dict[str, Any]:
     """Return the document of this project. ``server`` is the path at which the API is mounted."""
     document = _read_file()
     schemes = document["components"]["securitySchemes"]
-    description = f"Required for POST: {csrf.token_source()}."
+    description = f"Required for POST: {access.csrf_token_source()}."
     schemes = {
         "session": schemes["session"] | {"name": settings.SESSION_COOKIE_NAME},
-        "csrf": schemes["csrf"] | {"name": csrf.header_name(), "description": description},
+        "csrf": schemes["csrf"] | {"name": access.csrf_header_name(), "description": description},
     }
     components = document["components"] | {"securitySchemes": schemes}
     paths = {path: item for path, item in document["paths"].items() if _is_installed(server, path)}

@@ -1,61 +1,32 @@
-"""The default page of a job, which works without JavaScript, and what all pages of the app share."""
+"""The default page of a job, and its forms. It works without JavaScript."""
 
 from __future__ import annotations
 
 import json
-from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications import serializers
 from notifications.db.transactions import database
-from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
-from notifications.http.background_requests import background_view
-from notifications.http.decorators import View, exempt_from_project
+from notifications.http.access import page_view, text_response
 from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.problems import DATABASE_RETRY_SECONDS, log_database_error, plain_page
 from notifications.states import describe_state
 from notifications.streams import number_if_needed
 from notifications.streams.positions import read_stream_position
 
 #: Sections that have a place of their own on the page of a job.
 NAMED_SECTIONS = ("question", "steps", "output")
-
-
-def page_view(view: View) -> View:
-    """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``."""
-    protected = csrf_protect(view)
-
-    @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
-    @wraps(view)
-    @never_cache
-    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            if getattr(request, "user", None) and request.user.is_authenticated:
-                return protected(request, *args, **kwargs)
-        except Exception as exc:
-            if not is_unavailable(exc):
-                raise
-            log_database_error(exc)
-            return database_unavailable_page()
-        is_get = request.method in ("GET", "HEAD")
-        return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
-
-    return exempt_from_project(background_view(wrapped))
 
 
 @page_view
@@ -138,21 +109,6 @@ def _redirect_to_job(job: Job) -> HttpResponse:
     """Redirect to the job's ``url`` if it is on this site, otherwise to its default page."""
     location = job.url if job.url.startswith("/") else reverse("notifications:job", args=[job.id])
     return HttpResponseRedirect(location, status=303)
-
-
-def database_unavailable_page() -> HttpResponse:
-    return plain_page(
-        gettext("Not available"),
-        gettext("The database is not available. Go back and try again in a moment."),
-        status=503,
-        headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
-    )
-
-
-def text_response(text: str, *, status: int, retry_after: int | None = None) -> HttpResponse:
-    """Return plain text. The project's base template would query the database again."""
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def _format_result(text: str | None) -> str:

@@ -1,31 +1,68 @@
-"""Parse bodies and query strings of requests to the API. What is invalid raises a Problem that names the field."""
+"""Parse headers, query strings and bodies of requests. What is invalid raises a Problem that names the field."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.utils.translation import gettext
 
+from notifications import times
 from notifications.models.levels import NotificationLevel
 from notifications.problems import Problem
+from notifications.streams.receipts import MAX_RECEIPTS, Receipt
 from notifications.validators import MAX_HEADER_BYTES, MAX_INTEGER, encodable
 
 #: Size of a body of the API.
 MAX_BODY_BYTES = 1024 * 1024
 #: Length of an integer in JSON.
 MAX_INTEGER_DIGITS = 400
+#: What is older is not stored: the clock of the browser was set forward.
+MAX_RECEIPT_AGO_MS = 366 * 86_400_000
+RECEIPT_KEYS = {"raised", "received_ago_ms", "toast_ago_ms"}
+#: What User-Agent contains, the specific ones first: most browsers name others too.
+BROWSERS = (
+    ("Edge", ("Edg/", "EdgA/", "EdgiOS/")),
+    ("Opera", ("OPR/", "OPT/")),
+    ("Samsung Internet", ("SamsungBrowser/",)),
+    ("Firefox", ("Firefox/", "FxiOS/")),
+    ("Chrome", ("Chrome/", "CriOS/", "Chromium/")),
+    ("Safari", ("Safari/",)),
+)
+SYSTEMS = (
+    ("Android", ("Android",)),
+    ("iPhone", ("iPhone",)),
+    ("iPad", ("iPad",)),
+    ("Windows", ("Windows",)),
+    ("ChromeOS", ("CrOS",)),
+    ("macOS", ("Macintosh", "Mac OS X")),
+    ("Linux", ("Linux", "X11")),
+)
 
 
 def header(request: HttpRequest, name: str, default: str = "") -> str:
     """Return a header of the request, or ``default`` if it is absent or longer than 2 kB."""
     value: str = request.headers.get(name, default)
     return value if len(value) <= MAX_HEADER_BYTES else default
+
+
+def describe_browser(user_agent: str) -> str:
+    """Return a name for the browser of a request, like "Firefox on Linux"."""
+    agent = user_agent[:MAX_HEADER_BYTES]
+    browser, system = (
+        next((name for name, parts in names if any(part in agent for part in parts)), "")
+        for names in (BROWSERS, SYSTEMS)
+    )
+    if browser and system:
+        return gettext("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+    return browser or system or gettext("Unknown browser")
 
 
 def parse_json_object(request: HttpRequest) -> dict[str, Any]:
@@ -100,6 +137,34 @@ def check_level(value: Any) -> str:
     if value not in NotificationLevel.values:
         raise Problem(422, f"level must be one of {', '.join(NotificationLevel.values)}.", field="level")
     return str(value)
+
+
+def parse_receipts(value: Any) -> list[Receipt]:
+    """Return the receipts of notifications. Raises Problem 422."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > MAX_RECEIPTS:
+        raise Problem(422, f"receipts must be a list of at most {MAX_RECEIPTS} objects.", field="receipts")
+    now = times.now()
+    receipts = []
+    for number, item in enumerate(value):
+        name = f"receipts[{number}]"
+        if not isinstance(item, dict) or not item.keys() <= RECEIPT_KEYS:
+            raise Problem(
+                422, f"{name} must be an object with: {', '.join(sorted(RECEIPT_KEYS))}.", field="receipts"
+            )
+        raised, received = (
+            parse_integer(item.get(key), f"{name}.{key}") for key in ("raised", "received_ago_ms")
+        )
+        toast = item.get("toast_ago_ms")
+        if toast is not None:
+            toast = parse_integer(toast, f"{name}.toast_ago_ms")
+        if max(received, toast or 0) > MAX_RECEIPT_AGO_MS:
+            continue
+        # Not before it was received, as a clock that was set back in between would say.
+        toast_at = None if toast is None else now - timedelta(milliseconds=min(toast, received))
+        receipts.append(Receipt(raised, now - timedelta(milliseconds=received), toast_at))
+    return receipts
 
 
 def check_content_length(request: HttpRequest, limit: int = MAX_BODY_BYTES) -> None:

@@ -13,13 +13,11 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
-from notifications.http.access import check_request, is_signed_in
+from notifications.http.access import async_api_view, check_request, is_signed_in
 from notifications.http.authentication import authenticate, make_check
-from notifications.http.decorators import async_api_view
 from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
 from notifications.http.parsing import header, parse_query_integer
-from notifications.http.request_resources import release_connections
-from notifications.http.wait_slots import WaitSlot, require_wait_slot
+from notifications.http.waiting_requests import WaitSlot, release_connections, require_wait_slot
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
 from notifications.realtime import close_reasons, frames, hub, reader
 from notifications.realtime.auth.sessions import authenticating_session_key

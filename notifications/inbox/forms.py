@@ -15,9 +15,8 @@ from django.views.decorators.http import require_POST
 
 from notifications import times
 from notifications.extension import hooks
-from notifications.http.browsers import describe_browser
-from notifications.http.page_views import page_view, text_response
-from notifications.http.parsing import header
+from notifications.http.access import page_view, text_response
+from notifications.http.parsing import describe_browser, header
 from notifications.inbox.pages import SNOOZE_TIMES
 from notifications.inbox.query import (
     CHANGED,

@@ -13,7 +13,8 @@ from django.views.decorators.http import require_safe
 
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.http.page_views import describe_job, page_view
+from notifications.http.access import page_view
+from notifications.http.page_views import describe_job
 from notifications.inbox import lists
 from notifications.inbox.categories import sort_by_name
 from notifications.inbox.query import (

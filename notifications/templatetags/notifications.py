@@ -24,10 +24,9 @@ from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.http import background_requests, csrf
+from notifications.http import access
 from notifications.inbox.bell import client_strings, find_sign_in_page
 from notifications.inbox.categories import load_categories
-from notifications.realtime.auth import page_user
 from notifications.states import DONE
 from notifications.streams import icons, positions
 from notifications.streams.marking import VERBS
@@ -93,9 +92,9 @@ def notifications(context: template.Context, *, script: bool = True, style: bool
     )
     if is_loaded and not user.is_authenticated:
         return _anonymous(csp_nonce(context, request)) if script else {}
-    page_user_mark = page_user.make_token(user.pk) if is_loaded else ""
+    page_user_mark = paths.page_token(user.pk) if is_loaded else ""
     try:
-        urls = _urls(f"?{page_user.PARAMETER}={page_user_mark}" if page_user_mark else "")
+        urls = _urls(f"?{paths.PAGE_USER_PARAMETER}={page_user_mark}" if page_user_mark else "")
     except NoReverseMatch:
         logger.error(
             "Could not render {% notifications %}, because the app's URLs are not mounted. "
@@ -126,8 +125,8 @@ def notifications(context: template.Context, *, script: bool = True, style: bool
         },
         "position": position,
         "page_user_mark": page_user_mark,
-        "csrf_header": csrf.header_name(),
-        "csrf_cookie": csrf.readable_cookie_name(),
+        "csrf_header": access.csrf_header_name(),
+        "csrf_cookie": access.readable_csrf_cookie_name(),
         "script_csrf_token": _csrf_token(request, is_loaded),  # Django overwrites a variable named csrf_token
         "urls": urls,
         "sign_in": find_sign_in_page(request),
@@ -293,11 +292,11 @@ def _urls(query: str) -> dict[str, Any]:
         "inbox": reverse("notifications:inbox"),
         "default_inbox": paths.inbox_page(),
         "health": reverse("notifications:api-health-live"),
-        "sync": reverse("notifications:api-sync") + more + background_requests.MARK,
+        "sync": reverse("notifications:api-sync") + more + access.BACKGROUND_MARK,
         "list": reverse("notifications:api-notifications") + more + "limit=",
-        "seen": reverse("notifications:api-notifications-seen") + more + background_requests.MARK,
+        "seen": reverse("notifications:api-notifications-seen") + more + access.BACKGROUND_MARK,
         "action": reverse("notifications:action", args=[PLACEHOLDER_ID, 0]),
-        "job": reverse("notifications:api-job", args=[PLACEHOLDER_ID]) + more + background_requests.MARK,
+        "job": reverse("notifications:api-job", args=[PLACEHOLDER_ID]) + more + access.BACKGROUND_MARK,
         "socket": get_script_prefix() + WEBSOCKET_PATH + query,
     }
 

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from notifications import outbound
-from notifications.http import wait_slots
+from notifications.http import waiting_requests
 from notifications.outbound import connector
 from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
@@ -234,9 +234,10 @@ async def test_resources_of_silent_clients(site, fault, server):
             sockets = [await open_socket(session, proxy) for _ in range(2)]
             await start(sockets[0])
             events = [
-                await session.get(f"{proxy.url}{EVENTS}") for _ in range(wait_slots.MAX_WAITING_REQUESTS)
+                await session.get(f"{proxy.url}{EVENTS}")
+                for _ in range(waiting_requests.MAX_WAITING_REQUESTS)
             ]
-            assert [response.status for response in events] == [200] * wait_slots.MAX_WAITING_REQUESTS
+            assert [response.status for response in events] == [200] * waiting_requests.MAX_WAITING_REQUESTS
             assert not await is_socket_accepted(session, site) and not await is_stream_accepted(session, site)
             fault(proxy)
             await wait_until_async(lambda: is_socket_accepted(session, site), "a socket")

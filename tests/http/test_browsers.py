@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifications.http.browsers import describe_browser
+from notifications.http.parsing import describe_browser
 
 
 @pytest.mark.parametrize(

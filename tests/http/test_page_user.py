@@ -5,9 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from notifications import paths
 from notifications.api import notify
 from notifications.models import Notification
-from notifications.realtime.auth import page_user
 from notifications.templatetags.notifications import PLACEHOLDER_ID
 from tests.data.rows import job
 from tests.templatetags.test_notifications import client_data, render, script
@@ -51,19 +51,19 @@ def test_marks_outlive_a_rotated_secret_key(user, settings):
     query = urlsplit(sync).query
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "a new key"
-    assert page_user.is_page_of(query, user.pk)
+    assert paths.is_page_of(query, user.pk)
     settings.SECRET_KEY_FALLBACKS = []
-    assert not page_user.is_page_of(query, user.pk)
+    assert not paths.is_page_of(query, user.pk)
 
 
 @pytest.mark.parametrize(
     "query", ["viewer=", "viewer=%00", "viewer=ä", "viewer=1&viewer=2", "a=1;viewer=2&viewer="]
 )
 def test_invalid_marks_are_refused(query):
-    assert not page_user.is_page_of(query, 1)
+    assert not paths.is_page_of(query, 1)
 
 
 @pytest.mark.parametrize("query", ["", "epoch=e&seq=1", "viewers", "%ff"])
 def test_requests_without_a_mark_are_allowed(query):
     """Clients that are not pages have none."""
-    assert page_user.is_page_of(query, 1)
+    assert paths.is_page_of(query, 1)

@@ -9,7 +9,7 @@ from django.test import AsyncRequestFactory
 
 from notifications.api import accepted
 from notifications.asgi import get_asgi_application
-from notifications.http import acceptance, prefer_wait, wait_slots
+from notifications.http import acceptance, waiting_requests
 from notifications.jobs import job_ends
 from notifications.models import Job
 from notifications.realtime import hub
@@ -29,7 +29,7 @@ def no_waits_left(monkeypatch):
     """Check after each test that no slot is taken, no request waits, and the lookup thread has ended."""
     monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.02)
     yield
-    assert not job_ends.end_reader._awaited and not any(wait_slots._slots.values())
+    assert not job_ends.end_reader._awaited and not any(waiting_requests._slots.values())
     threads = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
     wait_until(lambda: not any(thread.is_alive() for thread in threads), what="the lookup thread to end")
 
@@ -144,14 +144,16 @@ class TestAccepted:
 
     async def test_too_many_waiting_requests(self, path, post, user):
         """The fifth request gets 202 and does not wait."""
-        slots = [wait_slots.acquire_wait_slot(user.pk) for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
+        slots = [
+            waiting_requests.acquire_wait_slot(user.pk) for _ in range(waiting_requests.MAX_WAITING_REQUESTS)
+        ]
         response = await (await post(path, **WAIT_20)).wait_for_response()
         assert_accepted(response, await response.json())
         assert "preference-applied" not in response.headers
         slots.pop().release()
         response = await post(path, **WAIT_20)
         await until_waiting()
-        assert wait_slots.acquire_wait_slot(user.pk) is None
+        assert waiting_requests.acquire_wait_slot(user.pk) is None
         await in_thread(run_jobs)
         assert (await response.wait_for_response()).status == 200
         for slot in slots:
@@ -167,7 +169,7 @@ class TestAccepted:
             )
 
         waiting = []
-        for address in ["192.0.2.1"] * wait_slots.MAX_WAITING_REQUESTS + ["192.0.2.2"]:
+        for address in ["192.0.2.1"] * waiting_requests.MAX_WAITING_REQUESTS + ["192.0.2.2"]:
             waiting.append(await send(address))
             await until_waiting(len(waiting))
         refused = await (await send("192.0.2.1")).wait_for_response()
@@ -181,7 +183,7 @@ class TestAccepted:
         await until_waiting()
         response.disconnect()
         await response.wait_until_closed()
-        assert not wait_slots._slots and not job_ends.end_reader._awaited
+        assert not waiting_requests._slots and not job_ends.end_reader._awaited
         assert response.outgoing.empty()
         await in_thread(run_jobs)
         assert (await in_thread(Job.objects.get)).done
@@ -260,7 +262,7 @@ async def test_aaccepted_takes_one_thread_hop(post, monkeypatch):
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])
 def test_wait_is_ignored_under_wsgi(wait, transactional_db, user_client, monkeypatch):
     """There each waiting request would hold a thread."""
-    monkeypatch.setattr(prefer_wait, "wait_for_job", None)
+    monkeypatch.setattr(acceptance, "wait_for_job", None)
     headers = {"Prefer": wait, "Idempotency-Key": "k"}
     assert user_client.post("/plain/", headers=headers).status_code == 202
     run_jobs()

@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection, transaction
 
-from notifications.http import request_resources, wait_slots
+from notifications.http import waiting_requests
 from notifications.realtime import hub
 from tests.realtime.conftest import in_thread, sign_in, until
 
@@ -42,18 +42,18 @@ async def test_four_requests_may_wait(asgi, user, other_user):
 
 def test_lost_wait_slot_is_released():
     """A slot that no request refers to any more is free, although release() was not called."""
-    slots = [wait_slots.acquire_wait_slot("ada") for _ in range(wait_slots.MAX_WAITING_REQUESTS)]
-    assert all(slots) and wait_slots.acquire_wait_slot("ada") is None
-    assert wait_slots.acquire_wait_slot("bob")
+    slots = [waiting_requests.acquire_wait_slot("ada") for _ in range(waiting_requests.MAX_WAITING_REQUESTS)]
+    assert all(slots) and waiting_requests.acquire_wait_slot("ada") is None
+    assert waiting_requests.acquire_wait_slot("bob")
     slots.pop()
     gc.collect()
-    assert "bob" not in wait_slots._slots
-    slots.append(wait_slots.acquire_wait_slot("ada"))
-    assert slots[-1] and wait_slots.acquire_wait_slot("ada") is None
+    assert "bob" not in waiting_requests._slots
+    slots.append(waiting_requests.acquire_wait_slot("ada"))
+    assert slots[-1] and waiting_requests.acquire_wait_slot("ada") is None
     for slot in slots:
         slot.release()
         slot.release()
-    assert "ada" not in wait_slots._slots
+    assert "ada" not in waiting_requests._slots
 
 
 @pytest.mark.parametrize("kind", ["events", "poll"])
@@ -86,13 +86,13 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
         return connection.connection is not None
 
     assert await sync_to_async(query)()
-    await request_resources.release_connections()
+    await waiting_requests.release_connections()
     assert not await sync_to_async(lambda: connection.connection is not None)()
 
     def close_in_transaction():
         with transaction.atomic():
-            request_resources.close_connections()
+            waiting_requests.close_connections()
             return connection.connection is not None
 
     assert await sync_to_async(close_in_transaction)()
-    await request_resources.release_connections()
+    await waiting_requests.release_connections()

@@ -13,10 +13,10 @@ from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
 
-from notifications import duties
+from notifications import duties, paths
 from notifications.models import Stream
 from notifications.realtime import clock, fanout, hub
-from notifications.realtime.auth import page_user, session_checker
+from notifications.realtime.auth import session_checker
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 
@@ -181,7 +181,7 @@ async def test_page_of_another_user_is_signed_out(connect, user, other_user):
     """A page loaded as another user is signed out: its socket would show it the current user's notifications."""
 
     def page_of(viewer):
-        return {"query_string": f"viewer={page_user.make_token(viewer.pk)}".encode()}
+        return {"query_string": f"viewer={paths.page_token(viewer.pk)}".encode()}
 
     for options in ({"user": user}, {"scope_user": user}):
         await assert_signed_out(await connect(**options, **page_of(other_user)))
@@ -354,7 +354,7 @@ async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
 
     monkeypatch.setattr(duties.streams, "number_pending", wait_for_lock)
     monkeypatch.setattr(duties.streams, "pending_condition", None)
-    monkeypatch.setattr(fanout, "number_if_needed", wait_for_lock)
+    monkeypatch.setattr(fanout.streams, "number_if_needed", wait_for_lock)
     try:
         first = await connect(user)
         assert await asyncio.to_thread(waiting.acquire, timeout=10)

@@ -21,8 +21,7 @@ from notifications.contrib.deliveries import preferences, vapid
 from notifications.contrib.deliveries.inbox_parts import MUTED
 from notifications.contrib.deliveries.models import Preference
 from notifications.contrib.deliveries.preference_rows import has_other_channels, read_rows, shown_channels
-from notifications.http.decorators import api_view
-from notifications.http.page_views import page_view, text_response
+from notifications.http.access import api_view, page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
 from notifications.inbox.categories import load_categories
 from notifications.inbox.forms import redirect

@@ -19,16 +19,13 @@ from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_POST, require_safe
 
 import notifications
-from notifications import serializers
+from notifications import paths, serializers
 from notifications.contrib.deliveries import devices, vapid
-from notifications.http import csrf
-from notifications.http.browsers import describe_browser
-from notifications.http.decorators import api_view, exempt_from_project
+from notifications.http import access
+from notifications.http.access import api_view, exempt_from_project, page_view
 from notifications.http.negotiation import is_not_modified
-from notifications.http.page_views import page_view
-from notifications.http.parsing import header, parse_json_object
+from notifications.http.parsing import describe_browser, header, parse_json_object
 from notifications.problems import Problem, prevent_caching
-from notifications.realtime.auth import page_user
 from notifications.streams import number_if_needed, positions
 
 WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" / "bundle" / "push_worker.js"
@@ -68,17 +65,17 @@ def remove_device(request: HttpRequest, id: UUID) -> HttpResponse:
 def state(request: HttpRequest) -> HttpResponse:
     """Return what the scripts need for their requests: the key of the site, a CSRF token, URLs, and the position."""
     _require_configured()
-    user = request.user.pk
+    user, worker = request.user.pk, reverse("notifications:push-worker")
     number_if_needed([user])
     return _json_response(
         {
             "public_key": vapid.public_key(),
-            "csrf_header": csrf.header_name(),
+            "csrf_header": access.csrf_header_name(),
             "csrf_token": get_token(request),
             "position": positions.read_stream_position(user).seq,
             "links": {
                 # For this user only: in a browser that another one signs in to, no worker speaks for that one.
-                "worker": f"{reverse('notifications:push-worker')}?{page_user.PARAMETER}={page_user.make_token(user)}",
+                "worker": f"{worker}?{paths.PAGE_USER_PARAMETER}={paths.page_token(user)}",
                 "subscribe": reverse("notifications:push-subscribe"),
                 "read": reverse("notifications:api-notifications-read"),
             },

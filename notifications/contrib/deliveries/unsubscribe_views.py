@@ -17,8 +17,7 @@ from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries import unsubscribing
 from notifications.db.unavailable import is_unavailable
-from notifications.http.decorators import View, exempt_from_project, leave_out_of_log
-from notifications.http.page_views import database_unavailable_page
+from notifications.http.access import View, database_unavailable_page, exempt_from_project, leave_out_of_log
 from notifications.inbox.categories import Category, load_categories
 from notifications.problems import log_database_error
 

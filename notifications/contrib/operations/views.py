@@ -6,8 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 
 from notifications.conf import settings
-from notifications.http.access import is_signed_in
-from notifications.http.decorators import exempt_from_project
+from notifications.http.access import exempt_from_project, is_signed_in
 from notifications.problems import Problem, exceptions_as_problems, prevent_caching
 
 PERMISSION = "notifications_operations.view_jobstatistics"

@@ -22,14 +22,12 @@ from notifications.contrib.output.reading import OutputPart, read_part
 from notifications.db.transactions import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
-from notifications.http.access import check_request
+from notifications.http.access import async_api_view, check_request
 from notifications.http.authentication import make_check
-from notifications.http.decorators import async_api_view
 from notifications.http.negotiation import is_not_modified
 from notifications.http.parsing import header
-from notifications.http.request_resources import release_connections
 from notifications.http.stream_views import set_event_headers
-from notifications.http.wait_slots import WaitSlot, require_wait_slot
+from notifications.http.waiting_requests import WaitSlot, release_connections, require_wait_slot
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
 from notifications.realtime import close_reasons, hub

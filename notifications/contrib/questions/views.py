@@ -24,10 +24,8 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.page_parts import describe_asking_job, describe_question
 from notifications.contrib.questions.question_notifications import describe_end, describe_end_in_words
 from notifications.db.transactions import database
-from notifications.http.browsers import describe_browser
-from notifications.http.decorators import api_view
-from notifications.http.page_views import page_view
-from notifications.http.parsing import header, parse_json_object
+from notifications.http.access import api_view, page_view
+from notifications.http.parsing import describe_browser, header, parse_json_object
 from notifications.models import Job, Wait
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import positions

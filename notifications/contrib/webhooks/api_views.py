@@ -25,8 +25,8 @@ from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP
 from notifications.db import keyset
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
+from notifications.http.access import api_view
 from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from notifications.http.decorators import api_view
 from notifications.http.job_responses import job_response
 from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
 from notifications.jobs.enqueueing.rate_limit import limit_request

@@ -2,6 +2,5 @@
 
 handshakes, sessions                 the user of a WebSocket, in batches, by Django's sessions
 origin                               from which pages a WebSocket is opened
-page_user                            whether the page was rendered for this user
 session_checker, credential_checker  close the connections of users who have signed out, or whose token is refused
 """

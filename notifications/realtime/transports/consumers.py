@@ -14,9 +14,9 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 
+from notifications import paths
 from notifications.realtime import close_reasons
 from notifications.realtime.asgi_types import Receive, Scope, Send
-from notifications.realtime.auth import page_user
 from notifications.realtime.auth.origin import is_allowed
 from notifications.realtime.auth.sessions import cookie_session_key, is_session_of
 from notifications.realtime.close_reasons import Bye
@@ -51,7 +51,7 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     daphne.extend_close_timeout(send)
     hub = current_hub()
     user, session_key, bye = await _authenticate(hub, scope, request)
-    if bye is None and not page_user.is_page_of(scope.get("query_string", b"").decode("latin-1"), user):
+    if bye is None and not paths.is_page_of(scope.get("query_string", b"").decode("latin-1"), user):
         bye = close_reasons.SIGNED_OUT
     # Accepted even if refused: a browser does not see the HTTP status of a refused handshake.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if subprotocols else None})

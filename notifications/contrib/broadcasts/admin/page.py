@@ -26,7 +26,7 @@ from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
-from notifications.http.background_requests import MARK, background_view
+from notifications.http.access import BACKGROUND_MARK, background_view
 from notifications.models import Job, Notification
 from notifications.problems import log_database_error
 from notifications.states import ACTIVE
@@ -167,7 +167,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         row = kwargs.get("obj")
         if row is not None:
             context |= self._describe(row) | {"nonce": csp_nonce({}, request)}
-            context["state_url"] = f"{self._url('state', row)}?{MARK}"
+            context["state_url"] = f"{self._url('state', row)}?{BACKGROUND_MARK}"
             if self.has_withdraw_permission(request) and starting.can_withdraw(row):
                 context["withdraw_url"] = self._url("withdraw", row)
         return super().render_change_form(request, context, *args, **kwargs)

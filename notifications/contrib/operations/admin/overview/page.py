@@ -28,7 +28,7 @@ from notifications.contrib.operations.alerts.links import subject_url
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
-from notifications.http.background_requests import MARK, background_view
+from notifications.http.access import BACKGROUND_MARK, background_view
 from notifications.models import Job
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
@@ -76,7 +76,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             **self._figures_context(request, period, selection),
             **chart_filter.choices(period, selection),
             "title": _("Overview"),
-            "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}&{MARK}",
+            "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}&{BACKGROUND_MARK}",
             "tasks_url": f"{self._url('tasks')}?period={period}",
             **(extra_context or {}),
         }
