@@ -17,8 +17,8 @@ worker         runs jobs in Celery's worker processes
 
 Celery's own tasks are observed, each execution with a job:
 
-declarations   which tasks are observed, and the receivers of Celery's signals
-checks         compares the settings with the tasks that Celery knows
+declarations   which tasks are observed, and the receivers of Celery's signals; ``observations`` what a job has of that
+checks         compares the settings with the tasks that Celery knows; ``findings`` is for ``doctor``
 observe        moves the jobs as the signals say
 headers        what the publisher of a task passes to its worker
 messages       jobs for the messages of tasks
@@ -26,9 +26,10 @@ execution      an observed task while it runs
 eager          observed tasks that their publisher calls itself
 task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database, in groups
+transitions/   what it writes: starts, ends and other changes of the jobs
 main_process   the row of a Celery worker, and what it does for all jobs
 lost_tasks     what became of running tasks whose process is gone
-results        asks the result backend about tasks; revokes tasks whose jobs are cancelled
+results        what the result backend knows of tasks; revokes tasks whose jobs are cancelled
 connections    connections to the broker that give up when no answer comes
 """
 
