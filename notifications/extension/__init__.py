@@ -16,6 +16,13 @@ at most one query that an index answers; what needs more is done in ``prepare()`
 core.
 
 Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
+
+app                     the class ``Extension`` with its hooks, the hooks of pages in ``pages``
+installed               the installed extensions, and the lists of hooks that the core calls
+dimensions              what an extension adds: kinds of waits, parts of a worker and of a hub, sections of a job, …
+duty, events, dispatch  duties, lines of timelines, and how jobs get to engines
+recorded_transaction    what hooks know of their transaction
+moved                   which optional app has a setting, a command or a public name
 """
 
 from notifications.conf import Setting as Setting

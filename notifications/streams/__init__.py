@@ -5,6 +5,17 @@ or after the commit of a caller's, numbering gives these rows the next positions
 of ``seq``, a rollback leaves no gap, and a reader never sees n+1 without n.
 
 Only modules of this package lock streams or change them.
+
+numbering            one pass of it
+rings                the hints after it
+positions, changes   reads positions, and what followed one
+inbox                makes notifications
+listing, icons       what lists of them show
+marking, marking_all, marking_seen, receipts  read, archived and seen; when pages have received and shown them
+snoozing, replaced   notifications that return, or were replaced by a newer one
+timeline             why a user was notified or not
+retention, purging   deletes old rows, and those of deleted users
+rebuilding, recount  repairs positions and counts that another program has made wrong
 """
 
 from __future__ import annotations

@@ -3,6 +3,13 @@
 This module may be imported before the models are ready. ``notifications.pytest_plugin`` offers the same as fixtures.
 """
 
+# Modules:
+#
+# inline     runs jobs on the calling thread
+# job_clock  a clock that tests advance
+# capture    the notifications that a test creates
+# client     a client of the WebSocket, in memory
+
 from typing import Any
 
 from notifications.extension import moved

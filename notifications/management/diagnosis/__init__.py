@@ -1,4 +1,10 @@
-"""The checks of ``notifications doctor``, which need the database, the channel layer, the workers and the engines."""
+"""The checks of ``notifications doctor``, which need the database, the channel layer, the workers and the engines.
+
+configuration           versions, settings, declarations
+database, damaged_rows  tables, clocks, numbers and counts; rows that another program has damaged
+processes, jobs         doorbell, workers, a round trip; jobs that do not go on, duties
+finding                 the result of a check
+"""
 
 from __future__ import annotations
 
