@@ -28,8 +28,8 @@ def enqueue(task, args=(), owner=None, delay=None, count=1, **options):
 def enqueue_end_of_process(neighbors):
     """Enqueue a job that ends its process, and others beside it, in one transaction; return the ids in this order."""
     with transaction.atomic():
-        ids = [_task("engines.tasks.end_process").enqueue().id]
-        return ids + [_task("engines.tasks.wait_beside").enqueue().id for _ in range(neighbors)]
+        ids = [_task("contrib.engines.tasks.end_process").enqueue().id]
+        return ids + [_task("contrib.engines.tasks.wait_beside").enqueue().id for _ in range(neighbors)]
 
 
 def enqueue_and_roll_back(task):

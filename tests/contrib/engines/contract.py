@@ -92,14 +92,14 @@ class EngineContract:
     @pytest.mark.parametrize("task", ["pause_between", "pause_between_sync"])
     def test_job_goes_on_after_a_pause(self, project, task):
         """Its id is dispatched anew. Its step is executed once, and its attempt is counted once."""
-        (id,) = project.call("enqueue", task=f"engines.tasks.{task}")
+        (id,) = project.call("enqueue", task=f"contrib.engines.tasks.{task}")
         (row,) = ended(project, [id])
         assert (row["state"], row["attempt"], row["fence"]) == ("succeeded", 1, 2)
         pids = json.loads(row["result"])
         assert len(pids) == 2
 
     def test_job_goes_on_with_an_answer(self, project):
-        (id,) = project.call("enqueue", task="engines.tasks.ask", owner="demo")
+        (id,) = project.call("enqueue", task="contrib.engines.tasks.ask", owner="demo")
         wait_until(lambda: states(project, [id]) == ["waiting"], what="the job to ask")
         project.call("answer", id=id, value="yes", user="demo")
         (row,) = ended(project, [id])
@@ -107,14 +107,14 @@ class EngineContract:
         assert json.loads(row["result"]) == ["yes", True]
 
     def test_output_is_stored(self, project):
-        (id,) = project.call("enqueue", task="engines.tasks.write")
+        (id,) = project.call("enqueue", task="contrib.engines.tasks.write")
         (row,) = ended(project, [id])
         assert row["state"] == "succeeded"
         written = project.call("written", id=id)
         assert written == "Before. \n\x1econtinued\nBefore. After.", written
 
     def test_job_is_cancelled_in_a_pause(self, project):
-        (id,) = project.call("enqueue", task="engines.tasks.pause_between", args=[3600])
+        (id,) = project.call("enqueue", task="contrib.engines.tasks.pause_between", args=[3600])
         wait_until(lambda: states(project, [id]) == ["waiting"], what="the job to wait")
         assert project.call("cancel", id=id) == "cancelled"
         (row,) = ended(project, [id])
@@ -136,7 +136,7 @@ class EngineContract:
 
     def test_concurrency_limit_holds(self, project):
         """One job of a key runs at a time, and the next one is dispatched when it ends."""
-        ids = project.call("enqueue", task="engines.tasks.one_at_a_time", count=4)
+        ids = project.call("enqueue", task="contrib.engines.tasks.one_at_a_time", count=4)
         most = 0
 
         def is_done():
@@ -156,13 +156,13 @@ class EngineContract:
 
     def test_parents_wait_for_children(self, project):
         """More of them than the engine runs at once."""
-        ids = project.call("enqueue", task="engines.tasks.parent", args=[7], count=6)
-        ids += project.call("enqueue", task="engines.tasks.parent_sync", args=[7], count=6)
+        ids = project.call("enqueue", task="contrib.engines.tasks.parent", args=[7], count=6)
+        ids += project.call("enqueue", task="contrib.engines.tasks.parent_sync", args=[7], count=6)
         assert {row["result"] for row in ended(project, ids)} == {"7"}
 
     def test_job_of_a_killed_process_runs_again(self, project, tmp_path):
         path = tmp_path / "killed"
-        (id,) = project.call("enqueue", task="engines.tasks.kill_process_once", args=[str(path)])
+        (id,) = project.call("enqueue", task="contrib.engines.tasks.kill_process_once", args=[str(path)])
         (row,) = self.ended_with_restarts(project, [id])
         assert (row["result"], row["attempt"]) == ('"survived"', 2)
 

@@ -61,7 +61,7 @@ class TestRQ(EngineContract):
     @pytest.mark.parametrize("task", ["parent", "parent_sync"])
     def test_parent_waits_for_its_child(self, project, task):
         """Its process stays until it ends, while the other worker runs the child."""
-        (row,) = ended(project, project.call("enqueue", task=f"engines.tasks.{task}", args=[7]))
+        (row,) = ended(project, project.call("enqueue", task=f"contrib.engines.tasks.{task}", args=[7]))
         assert (row["result"], row["attempt"]) == ("7", 1)
 
     def test_processes_leave_no_worker(self, project):
@@ -78,7 +78,7 @@ class TestRQ(EngineContract):
         wait_until(has_ended, what="the end of each worker that was started")
 
     def test_children_are_dispatched_before_the_process_exits(self, project):
-        (id,) = project.call("enqueue", task="engines.tasks.enqueue_child")
+        (id,) = project.call("enqueue", task="contrib.engines.tasks.enqueue_child")
         (row,) = ended(project, [id])
         (child,) = ended(project, [row["result"].strip('"')])
         assert child["dispatch_count"] == 1
