@@ -141,7 +141,7 @@ def begin_serving(*, restarts: bool = False) -> None:
     """Log which doorbell connects the processes, and start the embedded worker or the dispatch to engines, as set.
 
     Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it. Raises
-    ``ImproperlyConfigured`` if the database was made by an earlier commit.
+    ``ImproperlyConfigured`` if the database does not have the tables of this version.
     With ``restarts``, a process whose event loop has not run for 30 s starts itself again, for a command without a
     supervisor. Otherwise it ends.
     """

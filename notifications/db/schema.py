@@ -1,13 +1,13 @@
 """Whether the tables in the database are those of the installed models.
 
-Until the first release, commits change the first migration in place. In a database of an earlier commit ``migrate`` has
-nothing to apply, and the first query of a new column would fail.
+They differ while ``migrate`` was not run, when a newer version has migrated them, or when something else has changed
+them. The first query of a column that does not exist would fail, or each INSERT that a newer column refuses.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
@@ -24,23 +24,6 @@ logger = logging.getLogger("notifications")
 #: Seconds for which the start of a process waits for the comparison.
 MAX_START_WAIT_SECONDS = 2.0
 
-#: Tables of the app before its optional parts became apps, by which a database of an earlier commit is known.
-FORMER_TABLES = tuple(
-    f"notifications_{name}"
-    for name in (
-        *("alert", "alertstate", "channeloutage", "delivery", "digest", "emailthrottle"),
-        *(
-            "jobcallback",
-            "jobstatistics",
-            "outputchunk",
-            "overview",
-            "preference",
-            "pushsubscription",
-            "reader",
-        ),
-        *("schedule", "step", "tick", "webhookattempt", "webhookendpoint"),
-    )
-)
 #: All columns of some tables, and whether an INSERT must give them a value.
 READ_COLUMNS = {
     "sqlite": """
@@ -55,14 +38,20 @@ READ_COLUMNS = {
 }
 
 
-def find_mismatch() -> str:
-    """Return in one sentence how the tables differ from the models, with the remedy; "" if they do not.
+class Mismatch(NamedTuple):
+    """A difference between the tables and the models, with the remedy, and whether that is to run ``migrate``."""
 
-    Compared are the app and its extensions, but those with migrations that are not applied yet. It makes one query, and
-    a second one if there is a difference. Raises an error while the database is unavailable.
+    text: str
+    is_unmigrated: bool
+
+
+def find_mismatch() -> Mismatch | None:
+    """Return how the tables of the app and its extensions differ from the models, None if they do not.
+
+    It makes one query, and a second one if there is a difference. Raises an error while the database is unavailable.
     """
     if not is_supported():
-        return ""
+        return None
     db = connection()
     models = [
         model
@@ -70,34 +59,44 @@ def find_mismatch() -> str:
         for model in config.get_models(include_auto_created=True)
         if model._meta.can_migrate(db) and router.allow_migrate_model(db.alias, model)
     ]
-    columns = _read_columns(db, [*FORMER_TABLES, *(model._meta.db_table for model in models)])
+    columns = _read_columns(db, [model._meta.db_table for model in models])
     problems: dict[str, str] = {}
-    if former := sorted(columns.keys() & set(FORMER_TABLES)):
-        return _refuse(db, f"it has the table {former[0]}")
     for model in models:
         if problem := _compare(model, columns.get(model._meta.db_table, {})):
             problems.setdefault(model._meta.app_label, problem)
-    if problems:
-        loader = MigrationLoader(db)
-        unapplied = {label for label, name in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
-        for label in unapplied | loader.unmigrated_apps:
-            problems.pop(label, None)
-    return _refuse(db, next(iter(problems.values()))) if problems else ""
+    return _explain(db, problems) if problems else None
 
 
-def _refuse(db: BaseDatabaseWrapper, difference: str) -> str:
-    return (
-        f"The database {db.alias!r} was made by an earlier commit ({difference}): move it aside, "
-        "which is the folder var/ at the site, and run manage.py migrate."
-    )
+def _explain(db: BaseDatabaseWrapper, problems: dict[str, str]) -> Mismatch | None:
+    """Return the problem to report, of the first problems of some apps by their labels; first one to refuse."""
+    loader = MigrationLoader(db)
+    unapplied = {label for label, _ in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
+    newer = dict(sorted(loader.applied_migrations.keys() - loader.disk_migrations.keys()))
+    found = None
+    for label, problem in problems.items():
+        text = f"The tables of the database {db.alias!r} are not those of this version: {problem}. "
+        if label in newer:
+            return Mismatch(
+                f"{text}A newer version has migrated it ({label}.{newer[label]}). Install that version.",
+                False,
+            )
+        if label in unapplied:
+            found = Mismatch(f"{text}Run manage.py migrate.", True)
+        elif label not in loader.unmigrated_apps:
+            return Mismatch(
+                f"{text}All migrations are applied, so something else has changed it. Restore it from a backup, or "
+                "correct the table.",
+                False,
+            )
+    return found
 
 
 def require_present_schema() -> None:
-    """Raise ``ImproperlyConfigured`` if the database was made by an earlier commit. Call it when a process starts.
+    """Raise ``ImproperlyConfigured`` if the tables differ. If ``migrate`` will change that, log it.
 
-    The process starts if the database is unavailable, since that may pass.
+    Call it when a process starts. It starts while the database is unavailable or not migrated, which may pass.
     """
-    found: list[str] = []
+    found: list[Mismatch | None] = []
 
     def read() -> None:
         try:
@@ -112,8 +111,16 @@ def require_present_schema() -> None:
         start_thread(read, "notifications-schema").join(MAX_START_WAIT_SECONDS)
     except NoThread as exc:
         logger.debug("Could not compare the tables with the models: %s", exc)
-    if any(found):
-        raise ImproperlyConfigured(found[0])
+    for mismatch in found:
+        refuse(mismatch)
+
+
+def refuse(mismatch: Mismatch | None) -> None:
+    """Raise ``ImproperlyConfigured`` for a difference. If ``migrate`` will change that, log it."""
+    if mismatch and not mismatch.is_unmigrated:
+        raise ImproperlyConfigured(mismatch.text)
+    if mismatch:
+        logger.warning("The database is not migrated: %s", mismatch.text)
 
 
 def _read_columns(db: BaseDatabaseWrapper, tables: list[str]) -> dict[str, dict[str, bool]]:
@@ -136,5 +143,5 @@ def _compare(model: Any, found: dict[str, bool]) -> str:
         return f"{table} has no column {missing[0]}"
     required = {name for name, is_required in found.items() if is_required}
     if unknown := sorted(required - columns):
-        return f"{table} has the former column {unknown[0]}"
+        return f"{table} requires the unknown column {unknown[0]}"
     return ""

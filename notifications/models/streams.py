@@ -21,7 +21,7 @@ class Stream(models.Model):
     floor = models.BigIntegerField(default=0)
     unread = models.BigIntegerField(default=0)
     #: The user was shown what was raised up to here; ``unseen`` counts the unread above it. Both have defaults in the
-    #: database, for rows that a previous version of the app inserts during a rolling deploy.
+    #: database: numbering inserts rows without them.
     seen = models.BigIntegerField(default=0, db_default=0)
     unseen = models.BigIntegerField(default=0, db_default=0)
     guard = models.BigIntegerField(default=0)

@@ -1,19 +1,22 @@
-"""A database that an earlier commit has made is refused, with one sentence, by all that would use it."""
+"""A database whose tables are not those of the models is refused by all that would use it, with the remedy."""
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
+from notifications import checks
 from notifications.db import schema
 
 RENAME = "ALTER TABLE notifications_worker RENAME COLUMN load TO former_load"
-REMEDY = "move it aside, which is the folder var/ at the site, and run manage.py migrate."
+DIFFERS = "The tables of the database 'default' are not those of this version: {}. "
+REMEDY = "All migrations are applied, so something else has changed it. Restore it from a backup, or correct the table."
 
 
 @pytest.fixture
-def former_site(site):
-    """A site whose database has a column as an earlier commit named it."""
+def changed_site(site):
+    """A site whose database has a column by another name."""
     site.write([(RENAME, ())])
     return site
 
@@ -30,11 +33,10 @@ def former_site(site):
     ],
     ids=["migrate", "run_jobs", "processes", "daphne", "uvicorn", "serve"],
 )
-def test_a_process_on_a_database_of_an_earlier_commit(former_site, arguments):
-    process = former_site.start("refused", *arguments)
+def test_a_process_on_a_changed_database(changed_site, arguments):
+    process = changed_site.start("refused", *arguments)
     assert process.popen.wait(60) not in (0, None)
-    assert "was made by an earlier commit (notifications_worker has no column load)" in process.output
-    assert REMEDY in process.output
+    assert DIFFERS.format("notifications_worker has no column load") + REMEDY in process.output
     assert "No migrations to apply" not in process.output
 
 
@@ -48,6 +50,7 @@ def test_a_process_on_a_new_database(site):
     )
     assert "no issues" in site.manage("check", "--database", "default", "--tag", "database")
     worker = site.start("worker", "manage.py", "run_jobs")
+    worker.wait_for_line("The database is not migrated")
     worker.wait_for_line("The worker waits for the database")
     site.manage("migrate", "--verbosity", "0")
     worker.wait_until(lambda: site.rows("SELECT id FROM notifications_worker"), what="the worker's row")
@@ -60,7 +63,7 @@ def site_on_postgres(site):
 
 def test_the_present_schema_costs_one_query(db):
     with CaptureQueriesContext(connection) as queries:
-        assert schema.find_mismatch() == ""
+        assert schema.find_mismatch() is None
     assert len(queries) == 1
     schema.require_present_schema()
 
@@ -72,32 +75,47 @@ def test_the_present_schema_costs_one_query(db):
         ("ALTER TABLE notifications_worker ADD COLUMN note integer", ""),
         ("ALTER TABLE notifications_worker ADD COLUMN note integer NOT NULL DEFAULT 0", ""),
         ("DROP TABLE notifications_queue", "there is no table notifications_queue"),
-        ("CREATE TABLE notifications_delivery (id integer)", "it has the table notifications_delivery"),
     ],
 )
 def test_what_differs(db, statement, problem):
     with connection.cursor() as cursor:
         cursor.execute(statement)
-    assert schema.find_mismatch() == (
-        f"The database 'default' was made by an earlier commit ({problem}): {REMEDY}" if problem else ""
-    )
+    expected = schema.Mismatch(DIFFERS.format(problem) + REMEDY, is_unmigrated=False)
+    assert schema.find_mismatch() == (expected if problem else None)
 
 
-def test_a_former_column_that_an_insert_must_give_a_value(db):
+def test_a_database_of_a_newer_version(db):
+    """Its columns that this version does not fill make each INSERT fail."""
+    MigrationRecorder(connection).record_applied("notifications", "0099_note")
+    assert schema.find_mismatch() is None
+    with connection.cursor() as cursor:
+        cursor.execute(RENAME)
+    with pytest.raises(ImproperlyConfigured) as raised:
+        schema.refuse(schema.find_mismatch())
+    remedy = "A newer version has migrated it (notifications.0099_note). Install that version."
+    assert str(raised.value) == DIFFERS.format("notifications_worker has no column load") + remedy
+
+
+def test_an_unknown_column_that_an_insert_must_give_a_value(db):
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE notifications_queue")
         cursor.execute(
             "CREATE TABLE notifications_queue (name varchar(100) NOT NULL PRIMARY KEY, paused_at timestamp NULL, "
             "note integer NOT NULL)"
         )
-    assert "notifications_queue has the former column note" in schema.find_mismatch()
+    assert "notifications_queue requires the unknown column note" in schema.find_mismatch().text
 
 
-def test_migrations_that_are_not_applied_yet(db):
+def test_a_database_that_is_not_migrated_yet(db, caplog):
+    """`migrate` runs the check before it applies migrations, and processes start before it has run."""
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE notifications_queue")
     MigrationRecorder(connection).record_unapplied("notifications", "0001_streams")
-    assert schema.find_mismatch() == ""
+    text = DIFFERS.format("there is no table notifications_queue") + "Run manage.py migrate."
+    assert schema.find_mismatch() == schema.Mismatch(text, is_unmigrated=True)
+    assert checks.check_database(None, databases=["default"]) == []
+    schema.refuse(schema.find_mismatch())
+    assert caplog.messages == [f"The database is not migrated: {text}"]
 
 
 def test_a_start_while_the_database_is_away(monkeypatch):

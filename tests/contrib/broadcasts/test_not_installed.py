@@ -19,7 +19,7 @@ from notifications.times import now
 settings.NOTIFICATIONS["USER_LANGUAGE"] = "no_such_field"
 assert not [table for table in connection.introspection.table_names() if "broadcast" in table]
 assert not Permission.objects.filter(codename__contains="broadcast").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 
 ada = User.objects.create_superuser("ada")
 client = Client()

@@ -20,7 +20,7 @@ tables = connection.introspection.table_names()
 assert not [table for table in tables if re.search("alert|statistics|overview|operations", table)]
 permissions = Permission.objects.values_list("codename", flat=True)
 assert not [name for name in permissions if re.search("alert|statistics|overview", name)]
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
 assert not [name for name in names if re.search("alert|statistics|announce", name)]
 assert not [each for each in diagnose(timeout=0.1) if "alert" in each.check]

@@ -31,7 +31,7 @@ from notifications.testing import run_jobs
 
 assert not [table for table in connection.introspection.table_names() if "output" in table]
 assert not Permission.objects.filter(codename__contains="output").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 
 ada = User.objects.create_superuser("ada")
 client = Client()

@@ -22,7 +22,7 @@ from mysite.pauses import rest
 
 assert not [table for table in connection.introspection.table_names() if "question" in table]
 assert not Permission.objects.filter(codename__contains="question").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 assert not [duty.name for duty in duties.list_duties(Upkeep(Where.WORKER, seconds=1)) if "question" in duty.name]
 for name in ("question", "api-job-answer"):
     try:

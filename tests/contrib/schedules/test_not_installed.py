@@ -19,7 +19,7 @@ from tests.jobs import tasks
 
 assert not [table for table in connection.introspection.table_names() if re.search("schedule|tick", table)]
 assert not Permission.objects.filter(codename__contains="schedule").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
 assert not [name for name in names if "schedule" in name]
 assert not [each for each in diagnose(timeout=0.1) if "schedule" in each.check]

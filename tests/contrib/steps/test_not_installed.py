@@ -37,7 +37,7 @@ from notifications.testing import run_until_idle
 
 assert not [table for table in connection.introspection.table_names() if "step" in table]
 assert not Permission.objects.filter(codename__contains="step").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == ("", [], set())
+assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 assert charge.func() == "7"  # outside of a job the function is called
 
 ada = User.objects.create_superuser("ada")
