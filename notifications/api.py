@@ -22,8 +22,8 @@ from notifications.extension import moved
 from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
+from notifications.jobs.durable_calls import apause, pause
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
-from notifications.jobs.pauses import apause, pause
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise

@@ -16,17 +16,13 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, duties, receivers, upkeep  # noqa: F401  (the import registers the checks)
-        from notifications.jobs import ports
-        from notifications.realtime import (
-            doorbell,  # the import connects it, also in a process that only writes
-        )
+        from notifications.realtime import doorbell  # noqa: F401  (connected also in a process that only writes)
         from notifications.tracing import spans
 
         receivers.connect()
         extension.load()
         upkeep.list_duties = duties.list_duties
         spans.configure()
-        ports.listen, ports.flush_rings = doorbell.listen, doorbell.flush
         if "daphne.http_protocol" in sys.modules:
             from notifications.realtime.servers import daphne
 

@@ -20,10 +20,10 @@ from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, conn
 from notifications.extension import Dispatch, hooks, list_apps, moved
 from notifications.inbox.categories import read_categories
 from notifications.jobs.backend import find_job_backends
-from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import policy_settings
 from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.readiness import database_problems
 from notifications.tracing import spans
 from notifications.worker.lease import RENEWALS

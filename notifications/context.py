@@ -23,6 +23,8 @@ _request_user: ContextVar[Any] = ContextVar("notifications_request_user", defaul
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
 #: The key of the owner of the job that runs in this context, or a function that returns it.
 _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
+#: The batch in whose ``with`` block this code runs (``jobs/batches.py``), or None.
+open_batch: ContextVar[Any] = ContextVar("notifications_batch", default=None)
 
 
 class RunningAttempt:

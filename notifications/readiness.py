@@ -14,9 +14,8 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import connection
 from notifications.db.unavailable import is_query_error
 from notifications.extension import hooks, list_apps
-from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.claiming.unserved_queues import claiming_workers
-from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 
 #: Seconds by which the clocks of the database and of this machine may differ.
 MAX_CLOCK_SKEW_SECONDS = 2.0

@@ -131,7 +131,7 @@ BEFORE_MODELS = "Projects import it before the models are loaded."
 WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
-    "apps.py": (5, "Django imports it before the models are loaded."),
+    "apps.py": (4, "Django imports it before the models are loaded."),
     "api.py": (8, BEFORE_MODELS),
     "asgi.py": (6, "Projects import it before Django is set up."),
     "contrib/broadcasts/apps.py": (8, "Django imports it before the models are loaded."),
@@ -163,11 +163,10 @@ LATE_IMPORTS = {
     "contrib/engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
     "contrib/operations/apps.py": (11, "Django imports it before the models are loaded."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
-    "jobs/backend.py": (10, BEFORE_MODELS),
-    "jobs/durable_calls.py": (1, BEFORE_MODELS),
+    "jobs/backend.py": (7, BEFORE_MODELS),
     "jobs/enqueueing/owners.py": (1, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
-    "jobs/pauses.py": (2, BEFORE_MODELS),
+    "jobs/durable_calls.py": (3, BEFORE_MODELS),
     "management/commands/run_jobs.py": (2, "The supervisor of worker processes loads no worker."),
     "pytest_plugin.py": (6, "pytest loads it before Django is set up."),
     "realtime/servers/daphne.py": (1, "It needs the extra daphne."),

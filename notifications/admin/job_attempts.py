@@ -9,7 +9,7 @@ from django.utils import formats
 from django.utils.translation import gettext as _
 
 from notifications.db.transactions import database
-from notifications.jobs.last_errors import read_last_errors
+from notifications.jobs.listing import read_last_errors
 from notifications.models import Attempt, Job
 from notifications.templatetags.notifications_formats import duration
 

@@ -34,7 +34,7 @@ from notifications.jobs.claiming.executors import (
     KEPT_EXECUTORS,
 )
 from notifications.jobs.claiming.unserved_queues import unserved_jobs
-from notifications.jobs.searching import search_condition
+from notifications.jobs.listing import search_condition
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
 from notifications.templatetags.notifications_formats import duration

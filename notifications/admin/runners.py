@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.compat import task_backends
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS, has_engine
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.models import Job
 
 

@@ -17,7 +17,7 @@ from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
-from notifications.jobs.pace import describe_elapsed, describe_pace
+from notifications.jobs.info import describe_elapsed, describe_pace
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job

@@ -20,15 +20,17 @@ from notifications.compat import (
     BaseTaskBackend,
     TaskResult,
     TaskResultDoesNotExist,
+    TaskResultStatus,
     normalize_json,
     should_send,
     task_enqueued,
 )
+from notifications.context import open_batch
 from notifications.db import bulk
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
-from notifications.jobs.declaring.tasks import JobOptions, JobTask
+from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.tracing import spans, trace_context
 
@@ -57,19 +59,17 @@ class JobBackend(BaseTaskBackend):
         """
         if spans.tracer is None:
             return self._enqueue(task, args, kwargs)
-        from notifications.jobs import batches
-
-        is_in_batch = batches.open_batch() is not None
+        is_in_batch = open_batch.get() is not None
         with spans.enqueueing(task.queue_name, task.module_path, is_in_batch=is_in_batch) as span:
             result = self._enqueue(task, args, kwargs)
             spans.set_job(span, result.id)
         return result
 
     def _enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
-        from notifications.jobs import batches, results
+        from notifications.jobs import results
 
         job, args, kwargs = self.prepare(task, args, kwargs)
-        if batch := batches.open_batch():
+        if batch := open_batch.get():
             if job.idempotency_key:
                 raise ValueError(
                     "A job of a batch takes no key. Enqueue the job outside the batch, or without a key."
@@ -80,7 +80,7 @@ class JobBackend(BaseTaskBackend):
         stored_job = self.insert(job)
         if stored_job is not job:
             return results.task_result(stored_job, task=task)
-        result = results.ready_task_result(job, task, args, kwargs)
+        result = _ready_task_result(job, task, args, kwargs)
         if should_send(task_enqueued, logging.DEBUG):
             task_enqueued.send_robust(type(self), task_result=result)
         return result
@@ -92,8 +92,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.jobs import batches
-        from notifications.jobs.claiming.executors import executor_of, has_engine
+        from notifications.jobs.claiming.executors import executor_of
         from notifications.jobs.enqueueing.unique import call_hash, validated_key
         from notifications.models import Job
 
@@ -101,7 +100,7 @@ class JobBackend(BaseTaskBackend):
         # A task that was declared for another backend is a plain Task of Django.
         options = getattr(task, "options", JobOptions())
         args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
-        batch = batches.open_batch()
+        batch = open_batch.get()
         owner = batch.owner if batch and options.owner is None else owner_key(options.owner)
         title = options.title
         if title is None:
@@ -143,7 +142,6 @@ class JobBackend(BaseTaskBackend):
 
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
-        from notifications.jobs.claiming.executors import has_engine
         from notifications.jobs.transitions import queueing
 
         stored_job = queueing.enqueue(job)
@@ -168,6 +166,24 @@ class JobBackend(BaseTaskBackend):
 
     def check(self, **kwargs: Any) -> Iterable[Any]:
         return []  # The app has system checks of its own, which also run on Django 5.2.
+
+
+def _ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
+    """Return the TaskResult of a job that was just enqueued with these arguments."""
+    return TaskResult(
+        task=task,
+        id=str(job.id),
+        status=TaskResultStatus.READY,
+        enqueued_at=job.created_at,
+        started_at=None,
+        finished_at=None,
+        last_attempted_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=job.backend,
+        errors=[],
+        worker_ids=[],
+    )
 
 
 def find_job_backends() -> dict[str, dict[str, Any]]:

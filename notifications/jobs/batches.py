@@ -6,7 +6,7 @@ A batch is a job itself, which no worker claims: its state is running from the c
 from __future__ import annotations
 
 import logging
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, TypedDict
 
 from asgiref.sync import sync_to_async
@@ -16,14 +16,14 @@ from django.utils.translation import ngettext
 
 from notifications import streams, times, validators
 from notifications.compat import TaskResult, should_send, task_backends, task_enqueued
+from notifications.context import open_batch
 from notifications.db import bulk
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.jobs import results
-from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
 from notifications.jobs.declaring.policies import NotifyOption
-from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.transitions import batch_completion, finishing
@@ -31,8 +31,6 @@ from notifications.models import Job
 from notifications.tracing import spans
 
 MAX_ROWS_PER_INSERT = 500
-
-_open_batch: ContextVar[Batch | None] = ContextVar("notifications_batch", default=None)
 
 
 class BatchCounts(TypedDict):
@@ -105,8 +103,8 @@ class Batch:
     def __enter__(self) -> Batch:
         if self._token or self._is_closed:
             raise RuntimeError("A batch can be entered once. Create a new one.")
-        self._parent = _open_batch.get()
-        self._token = _open_batch.set(self)
+        self._parent = open_batch.get()
+        self._token = open_batch.set(self)
         return self
 
     def __exit__(self, exc_type: Any, *exc: Any) -> None:
@@ -123,7 +121,7 @@ class Batch:
     def _close(self, exc_type: type[BaseException] | None) -> bool:
         """Collect no more jobs. Return whether they are to be enqueued: no exception has ended the block."""
         assert self._token is not None
-        _open_batch.reset(self._token)
+        open_batch.reset(self._token)
         self._token, self._is_closed = None, True
         return exc_type is None
 
@@ -185,22 +183,6 @@ class Batch:
             url=self._url,
             language=translation.get_language() or "",
         )
-
-
-def open_batch() -> Batch | None:
-    """Return the batch in whose ``with`` block this is called, or None."""
-    return _open_batch.get()
-
-
-def first_backend_alias() -> str:
-    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
-    return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
-
-
-def first_queue_name(alias: str = "default") -> str:
-    """Return ``default``, or else the first queue, of those that a backend in ``TASKS`` has."""
-    queues = task_backends[alias].queues
-    return "default" if not queues or "default" in queues else min(queues)
 
 
 @own_task(queue_name=first_queue_name)

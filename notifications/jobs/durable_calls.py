@@ -1,7 +1,7 @@
-"""What steps, pauses and other waits share: names that are unique in a job, and calls that outlast an outage.
+"""Calls that outlast an execution of their job: pauses, and what steps and all kinds of waits share.
 
-A task calls them by verbs such as ``pause()``. What a verb stores under a name is returned by later executions of the
-job without another call.
+A task calls them by verbs such as ``pause()``, each with a name that is unique in its job. What a verb stores under a
+name is returned by later executions of the job without another call, and while the database is away it is tried again.
 
 No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sized
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence, Sized
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -24,9 +25,12 @@ from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import AttemptEnded, JobSuspended
 from notifications.extension import hooks
+from notifications.jobs.job_context import refuse_on_event_loop
+
+if TYPE_CHECKING:
+    from notifications.models import Wait
 
 logger = logging.getLogger("notifications.jobs")
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,6 +38,8 @@ R = TypeVar("R")
 MAX_STEPS = 10_000
 #: Seconds between two calls while the database is away.
 RETRY_INTERVAL_SECONDS = 0.5
+#: The longest time for which a job waits.
+MAX_DURATION = timedelta(days=3660)
 
 
 def begin(name: Any) -> CurrentExecution | None:
@@ -160,3 +166,83 @@ def refuse_in_transaction(execution: CurrentExecution, function: str) -> None:
             f"{function}() was called inside a transaction, with which it could not be stored. Call it outside of the "
             "atomic block; the function of a step may open one."
         )
+
+
+def pause(name: str, duration: timedelta) -> None:
+    """Suspend the job for some time. Its function is then called again from the start, and goes on from here.
+
+    ::
+
+        step("send-first", send_mail, "welcome", user.pk)
+        pause("three-days", timedelta(days=3))
+        step("send-second", send_mail, "tips", user.pk)
+
+    ``name``
+        As that of ``step()``, of whose names it must differ: what is before the pause belongs into steps.
+    ``duration``
+        More than nothing, at most ten years. It counts from when the pause is stored; a deploy with another duration
+        does not change a pause that has begun.
+
+    The job is ``waiting`` meanwhile, and holds no slot, lease or ``concurrency_key``.
+    Neither the pause counts for its ``timeout``, nor the next attempt for its ``max_attempts``.
+
+    Raises ``JobSuspended`` of ``notifications.exceptions``, which the task must let pass; RuntimeError outside of a
+    job, inside a transaction and in an observed Celery task.
+    """
+    refuse_on_event_loop("pause")
+    duration, execution = validate_duration("duration", duration), begin_wait("pause", name)
+    refuse_in_transaction(execution, "pause")
+    if not call_when_available(execution, _has_ended, execution, name):
+        _suspend(execution, name, duration)
+
+
+async def apause(name: str, duration: timedelta) -> None:
+    """See pause(). asyncio tasks that the job has started are cancelled."""
+    duration, execution = validate_duration("duration", duration), begin_wait("apause", name)
+    if not may_have_stored(execution) or not await acall_when_available(
+        execution, _has_ended, execution, name
+    ):
+        _suspend(execution, name, duration)
+
+
+def begin_wait(function: str, name: Any) -> CurrentExecution:
+    """Validate the name of a wait, and note it in the execution of the job that calls this function."""
+    execution = begin(name)
+    if execution is None:
+        raise RuntimeError(f"{function}() was called outside of a job, which it suspends. Call it in a task.")
+    return execution
+
+
+def suspend(execution: CurrentExecution, waits: Sequence[Wait]) -> NoReturn:
+    """End the execution, whose job waits for these. Those that are stored already stay as they are."""
+    if not execution.waits:
+        execution.waits = waits  # type: ignore[misc]  # a slot of Execution
+    raise JobSuspended
+
+
+def _has_ended(execution: CurrentExecution, name: str) -> bool:
+    from notifications.models import Wait
+
+    if not is_stored(execution, name, "pause"):
+        return False
+    rows = Wait.objects.using(database()).filter(job=execution.job.id, name=name)
+    return bool(rows.filter(ended_at__isnull=False).exists())
+
+
+def _suspend(execution: CurrentExecution, name: str, duration: timedelta) -> NoReturn:
+    from notifications.models import Wait
+
+    wait = Wait(job=execution.job.id, name=name, kind="pause", attempt=execution.job.attempt)
+    wait.lasts = duration
+    suspend(execution, [wait])
+
+
+def validate_duration(name: str, duration: Any) -> timedelta:
+    """Return how long a job waits. Raises TypeError and ValueError."""
+    if not isinstance(duration, timedelta):
+        raise TypeError(f"{name} must be a timedelta, not {type(duration).__name__}.")
+    if not timedelta() < duration <= MAX_DURATION:
+        raise ValueError(
+            f"{name} is {duration}. It must be more than nothing, and at most {MAX_DURATION.days} days."
+        )
+    return duration

@@ -1,4 +1,4 @@
-"""Reading jobs through the public API: frozen copies of their rows.
+"""Reading jobs through the public API: frozen copies of their rows, with their pace in words.
 
 No model is imported at the top: ``notifications.api`` may be imported before the models are ready.
 """
@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.utils.formats import number_format
+from django.utils.translation import gettext
 
+from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import log_damage
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.pace import describe_elapsed, describe_pace
 from notifications.states import DONE, JobStateName, describe_state
 
 if TYPE_CHECKING:
     from notifications.models import Job
+
+#: Seconds before the pace of a job is shown: earlier, one slow step would make the estimate meaningless.
+MIN_ELAPSED_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,3 +185,63 @@ def _uuid(id: Any) -> UUID | None:
         return UUID(id)
     except ValueError:
         return None
+
+
+def describe_elapsed(job: Any) -> str:
+    """Return how long the attempt of a ``Job`` or ``JobInfo`` has been running: "Running for 3 min", else ``""``.
+
+    The browser client computes it in the same way (``formatElapsed()``).
+    """
+    if job.state != "running" or not job.started_at:
+        return ""
+    # The clock of this process may be behind that of the worker's database.
+    seconds = max(_seconds_since(job.started_at), 0)
+    if seconds < 60:
+        return gettext("Running for {count} s").format(count=_round(int(seconds)))
+    if seconds < 3600:
+        return gettext("Running for {count} min").format(count=_round(int(seconds // 60)))
+    return gettext("Running for {count} h").format(count=_round(int(seconds // 3600)))
+
+
+def describe_pace(job: Any) -> str:
+    """Return the pace of a ``Job`` or ``JobInfo``: "4.2 per second, about 2 min left", or ``""`` if it is not known.
+
+    It is known for the first attempt of a running job that has reported steps of a total for 5 seconds: a later attempt
+    continues the count of the one before. The browser client computes it in the same way (``formatPace()``).
+    """
+    current, total = job.progress_current, job.progress_total
+    if job.state != "running" or job.attempt != 1 or not current or total is None or current >= total:
+        return ""
+    elapsed = _seconds_since(job.started_at) if job.started_at else 0.0
+    if elapsed < MIN_ELAPSED_SECONDS:
+        return ""
+    per_second = current / elapsed
+    seconds_left = (total - current) / per_second
+    return gettext("{rate}, {time}").format(
+        rate=_describe_rate(per_second), time=_describe_time_left(seconds_left)
+    )
+
+
+def _seconds_since(moment: datetime) -> float:
+    return (times.now() - times.as_utc(moment)).total_seconds()
+
+
+def _describe_rate(per_second: float) -> str:
+    if per_second >= 1:
+        return gettext("{count} per second").format(count=_round(per_second))
+    return gettext("{count} per minute").format(count=_round(per_second * 60))
+
+
+def _describe_time_left(seconds: float) -> str:
+    if seconds < 60:
+        return gettext("about {count} s left").format(count=_round(max(1, round(seconds))))
+    if seconds < 3600:
+        return gettext("about {count} min left").format(count=_round(round(seconds / 60)))
+    return gettext("about {count} h left").format(count=_round(seconds / 3600))
+
+
+def _round(number: float) -> str:
+    """Return a number of at least 10 without decimals, a smaller one with at most one."""
+    rounded = round(number) if number >= 10 else round(number, 1)
+    whole = int(rounded) if rounded == int(rounded) else rounded
+    return number_format(whole, use_l10n=True, force_grouping=True)

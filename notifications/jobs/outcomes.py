@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from traceback import format_exception
 from typing import Any
 
 from django.utils import translation
@@ -23,15 +22,12 @@ from notifications import paths, validators
 from notifications.compat import normalize_json
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
-from notifications.jobs.locations import find_location
+from notifications.jobs.tracebacks import class_path, describe_exception
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.states import CANCELLED_AT_ONCE, LEVELS
 from notifications.streams.inbox import build_notification
 
 logger = logging.getLogger("notifications.jobs")
-
-#: Characters that are kept from the end of a traceback.
-MAX_TRACEBACK_CHARS = 20_000
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
 MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 
@@ -143,7 +139,7 @@ def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Out
         state=Job.State.CANCELLED,
         error=text,
         attempt=Attempt.Outcome.CANCELLED if was_running else "",
-        **{**_describe(exc), "exception_class_path": _path(JobCancelled)},
+        **{**describe_exception(exc), "exception_class_path": class_path(JobCancelled)},
         **(announcement(job, policy, Job.State.CANCELLED, None, error) if is_announced else {}),
     )
 
@@ -173,7 +169,7 @@ def failure(
         error=json.dumps(error, ensure_ascii=False),
         attempt=ATTEMPTS.get(kind, Attempt.Outcome.FAILED),
         exception=exc,
-        **_describe(exc),
+        **describe_exception(exc),
         **announcement(job, policy, Job.State.FAILED, None, error),
     )
 
@@ -190,7 +186,7 @@ def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
         state=Job.State.QUEUED,
         attempt=Attempt.Outcome.FAILED,
         retry_delay=delay,
-        **_describe(exc),
+        **describe_exception(exc),
     )
 
 
@@ -238,7 +234,7 @@ def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcom
         state=Job.State.QUEUED,
         attempt=attempt,
         retry_delay=max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
-        **_describe(exc),
+        **describe_exception(exc),
     )
 
 
@@ -309,18 +305,3 @@ def _cancelled_error(language: str) -> tuple[dict[str, str], str]:
     with translation.override(language or None):
         error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
     return error, json.dumps(error, ensure_ascii=False)
-
-
-def _path(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"[:500]
-
-
-def _describe(exc: BaseException | None) -> dict[str, Any]:
-    """Return what an attempt has of an exception."""
-    if exc is None:
-        return {}
-    return {
-        "exception_class_path": _path(type(exc)),
-        "traceback": validators.printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:]),
-        "location": find_location(exc),
-    }

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from notifications import times
-from notifications.compat import InvalidTask, Task, TaskError, TaskResult, TaskResultStatus
+from notifications.compat import InvalidTask, Task, TaskError, TaskResult
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
@@ -68,24 +68,6 @@ def loaded_title_at(path: str) -> str:
 
 def _policy_of_extensions(path: str) -> Policy | None:
     return next(filter(None, (hook(path) for hook in hooks.policy_at)), None)
-
-
-def ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
-    """Return the TaskResult of a job that was just enqueued with these arguments."""
-    return TaskResult(
-        task=task,
-        id=str(job.id),
-        status=TaskResultStatus.READY,
-        enqueued_at=job.created_at,
-        started_at=None,
-        finished_at=None,
-        last_attempted_at=None,
-        args=args,
-        kwargs=kwargs,
-        backend=job.backend,
-        errors=[],
-        worker_ids=[],
-    )
 
 
 def task_result(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:

@@ -1,4 +1,4 @@
-"""Who users are: active ones, members of groups, and holders of permissions.
+"""Who users are: active ones, members of groups, holders of permissions, and their addresses.
 
 Users may be in another database than the app's rows.
 """
@@ -6,12 +6,17 @@ Users may be in another database than the app's rows.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.models import PermissionsMixin
-from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Exists, OuterRef, Q
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.validators import validate_email
+from django.db import router
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from notifications.exceptions import JobError
 
 
 def read_user(key: Any) -> Any:
@@ -80,3 +85,65 @@ def holders(permission: str) -> Any:
 def finds_holders(backend: Any) -> bool:
     """Return whether an authentication backend finds the users with a permission."""
     return callable(getattr(backend, "with_perm", None))
+
+
+def require_permission(key: Any, permission: str) -> None:
+    """Raise ``JobError`` unless the user with this key is active and staff, and has the permission.
+
+    It is called before each chunk, outside of its transaction: backends are the project's code, and a job takes hours.
+    """
+    user = get_user_model()._base_manager.filter(pk=key).first()
+    if user is None or not (user.is_active and user.is_staff and user.has_perm(permission)):
+        raise JobError(_("The user who started this no longer has the permission."))
+
+
+class Recipient(NamedTuple):
+    """A user, and what a decision needs of it. ``address`` is empty if there is none or it is not valid."""
+
+    user: Any
+    is_active: bool
+    address: str
+
+
+def read_recipient(user: Any) -> Recipient | None:
+    """Return the recipient for the key of a user, None if it does not exist.
+
+    Outside of a transaction: the model is the project's, and may be in another database.
+    """
+    model: Any = get_user_model()
+    # Not by a manager of the project, which may hide users, and not from a replica, which may not have a new one.
+    found = QuerySet(model, using=router.db_for_write(model)).filter(pk=user).first()
+    if found is None:
+        return None
+    return Recipient(found, bool(getattr(found, "is_active", True)), address_of(found))
+
+
+def read_recipients(users: Collection[Any]) -> dict[Any, Recipient | None]:
+    """Return the recipients, without their users, for keys of users; nothing if the model has no column for it.
+
+    One query, in which no instance is made: their addresses and whether they are active may be properties.
+    """
+    model: Any = get_user_model()
+    columns = {field.name for field in model._meta.concrete_fields}
+    names = [getattr(model, "EMAIL_FIELD", "email"), "is_active"]
+    if not columns.issuperset(names):
+        return {}
+    rows = QuerySet(model, using=router.db_for_write(model)).filter(pk__in=users)
+    found = {
+        key: Recipient(None, bool(is_active), _valid_address(address))
+        for key, address, is_active in rows.values_list("pk", *names)
+    }
+    return {user: found.get(user) for user in users}
+
+
+def address_of(user: Any) -> str:
+    """Return the e-mail address of a user, empty if there is none or it is not valid."""
+    return _valid_address(getattr(user, getattr(user, "EMAIL_FIELD", "email"), None))
+
+
+def _valid_address(address: Any) -> str:
+    try:
+        validate_email(address)
+    except (ValidationError, TypeError):
+        return ""
+    return str(address)

@@ -1,4 +1,4 @@
-"""Make notifications, to be inserted by ``jobs/insertion.py``."""
+"""Make notifications, to be inserted by ``jobs/notifying.py``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
-from notifications.jobs.insertion import signals_of
+from notifications.jobs.notifying import signals_of
 from notifications.jobs.transitions import batch_completion, claims, running
 from notifications.models import Job
 from notifications.tracing import spans

@@ -7,7 +7,7 @@ import pytest
 from django.utils import translation
 
 from notifications import times
-from notifications.jobs.pace import describe_elapsed, describe_pace
+from notifications.jobs.info import describe_elapsed, describe_pace
 
 pytestmark = [pytest.mark.any_database]
 

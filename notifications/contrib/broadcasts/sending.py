@@ -22,11 +22,10 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
-from notifications.jobs.batches import first_queue_name
-from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.notifying import chunk_size, create_chunk
-from notifications.jobs.permissions import require_permission
+from notifications.jobs.users import require_permission
 from notifications.streams import inbox
 
 State = Broadcast.State

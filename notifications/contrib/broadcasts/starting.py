@@ -18,7 +18,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.batches import first_backend_alias, first_queue_name
+from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.states import ACTIVE

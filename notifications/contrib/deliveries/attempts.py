@@ -63,8 +63,8 @@ from notifications.db.unavailable import (
     retry_while_unavailable,
 )
 from notifications.inbox.categories import Choice
-from notifications.jobs.pauses import pause
-from notifications.jobs.senders import Recipient, read_recipient
+from notifications.jobs.durable_calls import pause
+from notifications.jobs.users import Recipient, read_recipient
 from notifications.models import Notification
 
 State: Any = Delivery.State

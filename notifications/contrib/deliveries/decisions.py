@@ -12,7 +12,7 @@ from notifications.contrib.deliveries.preferences import choice_in_force, is_pau
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.inbox.categories import Choice, load_categories
-from notifications.jobs.senders import Recipient
+from notifications.jobs.users import Recipient
 from notifications.models import Notification
 from notifications.streams.marking_seen import seen_positions
 

@@ -26,7 +26,7 @@ from notifications.http.parsing import parse_integer, parse_json_object
 from notifications.inbox.categories import load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
-from notifications.jobs.senders import address_of
+from notifications.jobs.users import address_of
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import positions
 

@@ -46,11 +46,11 @@ from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
 from notifications.inbox.categories import Choice
 from notifications.jobs.claiming.executors import EMAIL, SENDER
-from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
-from notifications.jobs.insertion import insert_jobs
-from notifications.jobs.senders import MAX_PER_USER, Recipient, queue_name, read_recipient, read_recipients
+from notifications.jobs.notifying import insert_jobs
+from notifications.jobs.users import Recipient, read_recipient, read_recipients
 from notifications.models import Job
 from notifications.states import ACTIVE
 
@@ -248,7 +248,7 @@ def fail_orphaned() -> bool:
     return len(orphaned) == MAX_PER_CHUNK
 
 
-@own_task(queue_name=queue_name, takes_context=True, executor=EMAIL)
+@own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a notification", **POLICY)
 def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
     """Send a delivery by e-mail, which has this job, if its notification is still open. Returns its state.
@@ -272,7 +272,7 @@ def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
     return send_open(context, send, is_resend=is_resend)
 
 
-@own_task(queue_name=queue_name, takes_context=True, executor=SENDER)
+@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
 @policy(title="Deliver a push message", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_push(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
     """Send a delivery to a device, which has this job, if its notification is still open. Returns its state."""
@@ -309,7 +309,7 @@ def _record_push(opened: Opened, request: PushRequest, answer: Exception | None)
     return record_answer(opened, answer)
 
 
-@own_task(queue_name=queue_name, takes_context=True, executor=EMAIL)
+@own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a digest", **POLICY)
 def deliver_digest(context: Any, is_throttled: bool = False) -> str:
     """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state.

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
 from notifications.jobs.backend import find_job_backends
-from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.declaring.tasks import has_engine
 
 
 @register("notifications")

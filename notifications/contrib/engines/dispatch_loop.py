@@ -33,7 +33,7 @@ from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 from notifications.extension import BackendQueue
-from notifications.jobs import ports
+from notifications.realtime import doorbell
 from notifications.upkeep import Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -99,7 +99,7 @@ class DispatchLoop:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        unsubscribe = ports.listen(self._on_ring)
+        unsubscribe = doorbell.listen(self._on_ring)
         self._upkeep = Upkeep(
             Where.ENGINE_SERVER,
             seconds=MAX_DUTY_SECONDS,

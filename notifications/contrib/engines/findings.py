@@ -28,14 +28,9 @@ from notifications.contrib.engines.unserved import (
 from notifications.db import keyset
 from notifications.db.clock import database_now
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import (
-    DISPATCHED,
-    ENGINE,
-    ENGINE_QUARANTINED,
-    KEPT_EXECUTORS,
-    has_engine,
-)
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_QUARANTINED, KEPT_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
 from notifications.management.diagnosis.processes import measure_round_trip
 

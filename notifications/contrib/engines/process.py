@@ -21,7 +21,7 @@ from notifications.contrib.engines.dispatched_jobs import DispatchedJobEnd, Wait
 from notifications.contrib.engines.worker import EngineWorker
 from notifications.db.threads import start_thread
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.jobs import ports
+from notifications.realtime import doorbell
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -80,7 +80,7 @@ def _prepare_exit() -> None:
     with _lock:
         _worker, _is_stopping = None, False
     senders.wait_for_senders()
-    ports.flush_rings()
+    doorbell.flush()
 
 
 def start(engine: str, *, concurrency: int = 1) -> EngineWorker:
@@ -95,7 +95,7 @@ def start(engine: str, *, concurrency: int = 1) -> EngineWorker:
             _is_exit_registered = True
         if _worker is None or not (_thread and _thread.is_alive()):
             worker = EngineWorker(
-                listen=ports.listen,
+                listen=doorbell.listen,
                 concurrency=concurrency,
                 engine=engine,
                 dispatch=dispatch_loop.run_round,

@@ -27,8 +27,9 @@ from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs, read_ids
 from notifications.jobs.claiming.concurrency import RunningLimits
-from notifications.jobs.claiming.executors import ENGINE_QUARANTINED, has_engine
+from notifications.jobs.claiming.executors import ENGINE_QUARANTINED
 from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.models import Job
 
 #: Quarantined jobs of each backend that are looked at in one transaction.

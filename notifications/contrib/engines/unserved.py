@@ -16,8 +16,9 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS, has_engine
+from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")

@@ -18,7 +18,7 @@ from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
-from notifications.jobs.searching import search_condition
+from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 

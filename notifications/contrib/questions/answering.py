@@ -16,7 +16,7 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.insertion import prepare_hooks
+from notifications.jobs.notifying import prepare_hooks
 from notifications.jobs.transitions.retrying import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
 from notifications.jobs.users import read_user

@@ -17,12 +17,14 @@ from notifications.db.transactions import database
 from notifications.exceptions import QuestionExpired
 from notifications.jobs.durable_calls import (
     acall_when_available,
+    begin_wait,
     call_when_available,
     is_stored,
     refuse_in_transaction,
+    suspend,
+    validate_duration,
 )
 from notifications.jobs.job_context import refuse_on_event_loop
-from notifications.jobs.pauses import begin_wait, suspend, validate_duration
 
 if TYPE_CHECKING:
     from django.forms import BaseForm

@@ -19,7 +19,7 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.jobs.insertion import insert_rows, wake_workers
+from notifications.jobs.notifying import insert_rows, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import inbox

@@ -51,7 +51,7 @@ class ScheduledCall:
             task = task.using(owner=owner)
         options = replace(task.options, schedule=self._declaration.name)
         self._task = replace(task, options=options)
-        self._job, self._args, self._kwargs = self._task.get_backend().prepare(
+        self._job, *_ = self._task.get_backend().prepare(
             self._task, self._declaration.args, self._declaration.kwargs
         )
 
@@ -106,7 +106,7 @@ class ScheduledCall:
                 stored_job = backend.insert(job)
                 spans.set_job(span, stored_job.id)
         if stored_job is job and should_send(task_enqueued, logging.DEBUG):
-            result = results.ready_task_result(job, self._task, self._args, self._kwargs)
+            result = results.task_result(job, task=self._task, attempts=[])
             on_commit(lambda: task_enqueued.send_robust(type(backend), task_result=result))
         return stored_job
 

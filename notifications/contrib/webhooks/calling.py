@@ -34,13 +34,12 @@ from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import retry_while_unavailable
 from notifications.jobs.claiming.executors import SENDER
-from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.own_tasks import own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
-from notifications.jobs.senders import queue_name
 from notifications.paths import absolute
 
 
-@own_task(queue_name=queue_name, takes_context=True, executor=SENDER)
+@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
 @policy(title="Callback: {event[type]}", concurrency_key="callback:{event[host]}", **POLICY)
 async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Call the URL of the job that has ended, and return the status of the answer."""

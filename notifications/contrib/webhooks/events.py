@@ -27,7 +27,7 @@ from notifications.contrib.webhooks.handlers import (
 )
 from notifications.contrib.webhooks.receivers import NO_ITEM, Item, Receivers, most_per_event
 from notifications.extension import RecordedTransaction
-from notifications.jobs.insertion import signaled_tasks
+from notifications.jobs.notifying import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
 from notifications.tracing import trace_context

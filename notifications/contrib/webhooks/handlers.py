@@ -22,9 +22,8 @@ from notifications.conf import WrongDeclaration, settings
 from notifications.db import bulk
 from notifications.db.threads import NoThread, close_connections, start_thread
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import has_engine
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
-from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
+from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, stores_jobs
 from notifications.jobs.results import find_task
 from notifications.models import Job
 

@@ -29,10 +29,10 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS, retry_while_unavailable
 from notifications.exceptions import JobError
 from notifications.jobs.claiming.executors import SENDER
-from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.notifying import notify
-from notifications.jobs.senders import MAX_PER_USER, queue_name, read_recipient
+from notifications.jobs.users import read_recipient
 from notifications.models import Job
 
 logger = logging.getLogger("notifications")
@@ -100,7 +100,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-@own_task(queue_name=queue_name, takes_context=True, executor=SENDER)
+@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
 @policy(title="Webhook: {event[type]}", concurrency_key="webhook:{event[endpoint]}", **POLICY)
 @sensitive_variables()
 async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Declare the tasks of this app, also where ``TASKS`` is wrong: ``doctor`` must start to name what is wrong with it."""
+"""The tasks of this app: how they are declared, and in which queues.
+
+They are declared also where ``TASKS`` is wrong: ``doctor`` must start to name what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from notifications.compat import task
+from notifications.compat import task, task_backends
+from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 
 logger = logging.getLogger("notifications")
+
+#: The queue of tasks that call servers of others.
+SENDER_QUEUE = "deliveries"
+#: Webhooks and push messages of one user that are sent at once, over all workers.
+MAX_PER_USER = 8
 
 _EXECUTOR_ATTRIBUTE = "_notifications_executor"
 
@@ -42,3 +51,21 @@ def own_task(
 def own_executor_of(function: Callable[..., Any]) -> str:
     """Return the executor of a task of this app that has one of its own, else an empty text."""
     return getattr(function, _EXECUTOR_ATTRIBUTE, "")
+
+
+def first_backend_alias() -> str:
+    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
+    return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
+
+
+def first_queue_name(alias: str = "default") -> str:
+    """Return ``default``, or else the first queue, of those that a backend in ``TASKS`` has."""
+    queues = task_backends[alias].queues
+    return "default" if not queues or "default" in queues else min(queues)
+
+
+def sender_queue_name(alias: str = "default") -> str:
+    """Return ``deliveries``, or another queue where the backend in ``TASKS`` or its engine does not serve this one."""
+    queues = task_backends[alias].queues
+    is_served = SENDER_QUEUE in queues if queues else not has_engine(alias)
+    return SENDER_QUEUE if is_served else first_queue_name(alias)

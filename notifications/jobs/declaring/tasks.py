@@ -112,3 +112,8 @@ _FIELDS = [field.name for field in fields(JobTask)]
 def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
     task: JobTask = replace(import_string(path), **changes)
     return task
+
+
+def has_engine(backend: str) -> bool:
+    """Return whether an engine runs the jobs of a backend (alias in ``TASKS``), in place of the built-in worker."""
+    return bool(task_backends.settings.get(backend, {}).get("OPTIONS", {}).get("engine"))

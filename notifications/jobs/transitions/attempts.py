@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction, hooks
-from notifications.jobs.insertion import insert_rows, prepare_hooks, wake_workers
+from notifications.jobs.notifying import insert_rows, prepare_hooks, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Attempt
 

@@ -15,7 +15,8 @@ from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, fair_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs, read_ids
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, first_executor, has_engine
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, first_executor
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 

@@ -15,7 +15,7 @@ from notifications.db import project_code, signal_queue
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.jobs import results
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.insertion import signals_of
+from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import batch_completion, notify_functions, recording
 from notifications.models import Job, Notification

@@ -14,7 +14,7 @@ from notifications.db.transactions import retrying_atomic
 from notifications.extension import RecordedTransaction, Rows, hooks
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
-from notifications.jobs.insertion import insert_notifications, insert_rows, prepare_hooks, wake_workers
+from notifications.jobs.notifying import insert_notifications, insert_rows, prepare_hooks, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions.attempts import call_after_commit, call_last, record_attempts

@@ -22,7 +22,7 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, 
 from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
-from notifications.jobs.insertion import insert_notifications, wake_workers
+from notifications.jobs.notifying import insert_notifications, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of

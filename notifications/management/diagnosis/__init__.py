@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from notifications.compat import task_backends
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import has_engine
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.diagnosis import configuration, database, jobs, processes
 from notifications.management.diagnosis.finding import ERROR, Finding, run_check, run_checks
 from notifications.readiness import builtin_aliases

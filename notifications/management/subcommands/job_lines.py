@@ -10,7 +10,7 @@ from uuid import UUID
 from notifications import serializers
 from notifications.extension import hooks
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
-from notifications.jobs.last_errors import read_last_errors
+from notifications.jobs.listing import read_last_errors
 from notifications.models import Job
 
 #: Jobs whose errors one query reads.

@@ -16,7 +16,7 @@ from notifications.contrib.deliveries import attempts, decisions, preferences, s
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import unavailable
 from notifications.extension import hooks
-from notifications.jobs import senders
+from notifications.jobs.declaring import own_tasks
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
@@ -330,16 +330,16 @@ def test_queue_of_a_backend_that_lists_its_queues(settings):
     names = {}
     for queues in ([], ["default", "deliveries"], ["default", "slow"], ["b", "a"]):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        names[tuple(queues)] = senders.queue_name()
+        names[tuple(queues)] = own_tasks.sender_queue_name()
     assert list(names.values()) == ["deliveries", "deliveries", "default", "a"]
 
 
 def test_queue_of_an_engine(settings, monkeypatch):
     """Its workers may serve the queues only that they are started with."""
-    monkeypatch.setattr(senders, "has_engine", lambda alias: True)
+    monkeypatch.setattr(own_tasks, "has_engine", lambda alias: True)
     for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        assert senders.queue_name() == expected
+        assert own_tasks.sender_queue_name() == expected
 
 
 def test_worker_sends(notified, start_worker, monkeypatch):

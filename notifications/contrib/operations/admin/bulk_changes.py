@@ -21,11 +21,10 @@ from notifications.contrib.operations.admin.condition_filters import other_param
 from notifications.contrib.operations.matching import JobFilter
 from notifications.db.transactions import database
 from notifications.exceptions import NotificationsError
-from notifications.jobs.batches import first_backend_alias, first_queue_name
-from notifications.jobs.declaring.own_tasks import own_task
+from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.job_context import progress
-from notifications.jobs.permissions import require_permission
+from notifications.jobs.users import require_permission
 from notifications.models import Job
 
 #: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.

@@ -20,14 +20,9 @@ from notifications.jobs.claiming.depths import (
     read_moment,
     read_running,
 )
-from notifications.jobs.claiming.executors import (
-    ENGINE_EXECUTORS,
-    OBSERVED,
-    WORKER_EXECUTORS,
-    has_engine,
-)
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
 from notifications.jobs.claiming.unserved_queues import claiming_workers
-from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Job
 

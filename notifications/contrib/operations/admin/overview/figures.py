@@ -19,8 +19,7 @@ from notifications.contrib.operations.models import Alert
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
 from notifications.jobs.claiming.depths import count_waiting
-from notifications.jobs.claiming.executors import has_engine
-from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
 

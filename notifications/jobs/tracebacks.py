@@ -1,15 +1,21 @@
-"""Where in the project's own code an exception was raised, by which failures are grouped."""
+"""What is stored of an exception: its path, its traceback, and where in the project's own code it was raised.
+
+Failures are grouped by that location.
+"""
 
 from __future__ import annotations
 
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
+from traceback import format_exception
 from types import FrameType
+from typing import Any
 
 from notifications.validators import printable
 
-MAX_LOCATION_CHARS = 300
+#: Characters that are kept from the end of a traceback, and of a location.
+MAX_TRACEBACK_CHARS, MAX_LOCATION_CHARS = 20_000, 300
 #: Directories of installed packages, whose frames are not the project's own.
 PACKAGE_DIRECTORIES = {"site-packages", "dist-packages"}
 
@@ -51,3 +57,19 @@ def _name(frame: FrameType) -> str:
     module = frame.f_globals.get("__name__")
     name = frame.f_code.co_qualname
     return f"{module}.{name}" if isinstance(module, str) else name
+
+
+def class_path(kind: type) -> str:
+    """Return the dotted path of a class as it is stored."""
+    return f"{kind.__module__}.{kind.__qualname__}"[:500]
+
+
+def describe_exception(exc: BaseException | None) -> dict[str, Any]:
+    """Return what an attempt has of an exception."""
+    if exc is None:
+        return {}
+    return {
+        "exception_class_path": class_path(type(exc)),
+        "traceback": printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:]),
+        "location": find_location(exc),
+    }

@@ -1,4 +1,4 @@
-"""What jobs raised last, for lists of operators."""
+"""How lists of jobs are searched, and the errors of jobs that they show."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import F, TextField, Value
+from django.db.models import F, Q, TextField, Value
 from django.db.models.functions import Right
 
 from notifications.db.transactions import database
+from notifications.ids import parse_id
 from notifications.models import Attempt, Job
 from notifications.states import LISTED_WITH_ERROR
 
 #: Characters at the end of a traceback that are read, and those of an error that a list shows.
 MAX_END_CHARS, MAX_ERROR_CHARS = 1_000, 120
+
+
+def search_condition(text: str) -> Q:
+    """Return the condition of jobs with this id, or with all these words in their title or task."""
+    if id := parse_id(text):
+        return Q(pk=id)
+    conditions = Q()
+    for word in text.split():
+        conditions &= Q(title__icontains=word) | Q(task_path__icontains=word)
+    return conditions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
