@@ -24,7 +24,7 @@ from notifications.contrib.deliveries import sending, vapid
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
-from notifications.contrib.webhooks.callback_urls import HEADER
+from notifications.contrib.webhooks.calling import HEADER
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.extension import list_apps
 from notifications.models import Job, Notification

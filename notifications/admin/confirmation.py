@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import django
 from django import forms
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import ValidationError
@@ -17,6 +16,7 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin.mixins import page_context
 
 #: What the log of changes says of one job.
 LOG_TEXTS = {
@@ -76,11 +76,9 @@ def ask(
     """
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
     context = {
-        **model_admin.admin_site.each_context(request),
+        **page_context(model_admin, request),
         "title": question(change, count, is_partial=is_partial),
         "button": _button(change),
-        "breadcrumbs_are_list": django.VERSION >= (6, 1),
-        "opts": model_admin.opts,
         "action": request.POST["action"],
         "action_checkbox_name": ACTION_CHECKBOX_NAME,
         "is_for_all": is_for_all,
@@ -88,7 +86,6 @@ def ask(
         "form": form,
         "back_url": request.get_full_path(),
     }
-    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
     return TemplateResponse(request, "admin/notifications/job/confirm_change.html", context)
 
 

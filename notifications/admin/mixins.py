@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
+import django
 from django.contrib import messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -23,6 +24,7 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
 from notifications.extension.moved import describe_remedy
 from notifications.problems import log_database_error
+from notifications.templatetags.notifications import csp_nonce
 
 
 class FilteredChangeList(ChangeList):
@@ -122,6 +124,17 @@ def list_url(model_admin: Any, request: HttpRequest, model: type[Model]) -> str:
     ):
         return ""
     return reverse(f"admin:{label}_{name}_changelist", current_app=site.name)
+
+
+def page_context(model_admin: Any, request: HttpRequest) -> dict[str, Any]:
+    """Return the context of a page of the admin besides those of Django, and have it reverse URLs of the same site."""
+    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
+    return {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "breadcrumbs_are_list": django.VERSION >= (6, 1),
+        "nonce": csp_nonce({}, request),
+    }
 
 
 def can_be_for_all(action: Callable[..., Any]) -> Callable[..., Any]:

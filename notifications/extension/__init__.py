@@ -56,4 +56,5 @@ from notifications.extension.installed import make_hub_parts as make_hub_parts
 from notifications.extension.installed import make_worker_parts as make_worker_parts
 from notifications.extension.installed import read_events as read_events
 from notifications.extension.installed import require as require
+from notifications.extension.late_imports import import_later as import_later
 from notifications.extension.recorded_transaction import RecordedTransaction as RecordedTransaction

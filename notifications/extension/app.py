@@ -64,6 +64,14 @@ class Extension(PageHooks, AppConfig):
     #: a subclass of its class that knows more options.
     subcommands: ClassVar[Mapping[str, str]] = {}
 
+    #: Its rows that are deleted with their jobs: the column of the job's id, which has an index, by the label of the
+    #: model: ``{"sms.Message": "job"}``. One transaction deletes a job with all of them; those of a job that has over
+    #: 1,000 are deleted in several before.
+    rows_of_jobs: ClassVar[Mapping[str, str]] = {}
+
+    #: The same of notifications.
+    rows_of_notifications: ClassVar[Mapping[str, str]] = {}
+
     #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
     runners: ClassVar[Mapping[str, Any]] = {}
 
@@ -295,21 +303,6 @@ class Extension(PageHooks, AppConfig):
             The database's time.
         """
         return ()
-
-    def delete_of_jobs(self, ids: Sequence[UUID], limit: int) -> bool:
-        """Delete at most ``limit`` rows that belong to jobs about to be deleted; return whether more may be left.
-
-        Called inside the transaction that deletes these jobs, whose rows it has locked. If more is left it ends without
-        deleting them, and another transaction goes on. See ``streams.purging.delete_rows``.
-
-        ``ids``
-            As the database stores them.
-        """
-        return False
-
-    def delete_of_notifications(self, ids: Sequence[UUID], limit: int) -> bool:
-        """Do the same for notifications."""
-        return False
 
     def pruned(self) -> Sequence[Pruned]:
         """Return the rows that ``prune`` deletes by their age. Called for each pruning."""

@@ -62,6 +62,13 @@ class Hooks:
         #: By their dotted paths.
         self.own_tasks = {path: task for each in self.extensions for path, task in each.own_tasks.items()}
         self.runners = {name: label for each in self.extensions for name, label in each.runners.items()}
+        #: The column by the label of the model.
+        self.rows_of_jobs = {
+            model: key for each in self.extensions for model, key in each.rows_of_jobs.items()
+        }
+        self.rows_of_notifications = {
+            model: key for each in self.extensions for model, key in each.rows_of_notifications.items()
+        }
         self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
         self.job_sections = [section for each in self.extensions for section in each.job_sections]
         #: By ``kind``.
@@ -116,10 +123,6 @@ class Hooks:
         self.row_buttons: list[Callable[[Notification], Sequence[PageButton]]] = defined("row_buttons")
         self.describe_change: list[Callable[..., tuple[str, PageButton] | None]] = defined("describe_change")
         self.stored_times: list[Callable[[datetime], Iterable[StoredTime]]] = defined("stored_times")
-        self.delete_of_jobs: list[Callable[[Sequence[UUID], int], bool]] = defined("delete_of_jobs")
-        self.delete_of_notifications: list[Callable[[Sequence[UUID], int], bool]] = defined(
-            "delete_of_notifications"
-        )
         self.pruned: list[Callable[[], Sequence[Pruned]]] = defined("pruned")
         self.topics: list[Callable[[Collection[str]], Iterable[Topic]]] = defined("topics")
         self.delete_of_users: list[Callable[..., int]] = defined("delete_of_users")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import router
 from django.db.backends.utils import CursorWrapper
@@ -36,7 +37,7 @@ from notifications.streams.numbering import lock_clause
 MAX_STREAMS_PER_CHUNK = 500
 #: Users whose rows one transaction deletes at most.
 MAX_USERS_PER_TRANSACTION = 100
-#: Rows of extensions that belong to jobs or notifications, and that one transaction deletes before it deletes these.
+#: Rows of a table of an extension that belong to jobs or notifications, and that one transaction deletes.
 MAX_BELONGINGS_PER_CHUNK = 1_000
 
 
@@ -141,10 +142,11 @@ def _delete_chunk(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:
 
 
 def _delete_with_belongings(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:
-    if count := delete_belongings(model, ids):
-        return count
-    _delete(cursor, model, "id", ids)
-    return len(ids)
+    whole = delete_belongings(model, ids)
+    if not whole:
+        return MAX_BELONGINGS_PER_CHUNK
+    _delete(cursor, model, "id", whole)
+    return len(whole)
 
 
 def _lock(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> list[Any]:
@@ -161,24 +163,42 @@ def _delete(cursor: CursorWrapper, model: Any, column: str, keys: Sequence[Any])
     cursor.execute(f"DELETE FROM {model._meta.db_table} WHERE {condition}", params)
 
 
-def delete_belongings(model: Any, ids: Sequence[Any]) -> int:
-    """Delete a bounded number of the rows that belong to jobs or notifications. Returns 0 if nothing can be left.
+def delete_belongings(model: Any, ids: Sequence[Any]) -> Sequence[Any]:
+    """Delete a bounded number of the rows that belong to jobs or notifications; return whose rows are all deleted.
 
-    Called inside the transaction that has locked the rows themselves, and deletes them if it returns 0. Else about how
-    many it has deleted.
+    Called inside the transaction that has locked the rows themselves, and deletes those that are returned. Nothing that
+    belongs to the others is deleted: a job that is retried by hand in between would make calls again whose steps were
+    stored. Of one that alone has too many rows some are deleted, and nothing is returned.
 
     ``ids``
         As the database stores them.
     """
-    of_extensions = hooks.delete_of_jobs if model is Job else hooks.delete_of_notifications
-    if any(hook(ids, MAX_BELONGINGS_PER_CHUNK) for hook in of_extensions):
-        return MAX_BELONGINGS_PER_CHUNK
-    if model is Job:
-        # Not before their jobs: one that waits without a wait would be queued again.
-        with connection().cursor() as cursor:
+    of_extensions = hooks.rows_of_jobs if model is Job else hooks.rows_of_notifications
+    tables = [(apps.get_model(label), column) for label, column in of_extensions.items()]
+    for table, column in tables:
+        while _has_too_many_rows(table, column, ids):
+            if len(ids) == 1:
+                delete_rows(table, column, ids, MAX_BELONGINGS_PER_CHUNK)
+                return ()
+            ids = ids[: len(ids) // 2]
+    with connection().cursor() as cursor:
+        for table, column in tables:
+            _delete(cursor, table, column, ids)
+        if model is Job:
+            # Not before their jobs: one that waits without a wait would be queued again.
             _delete(cursor, Attempt, "job_id", ids)
             _delete(cursor, Wait, "job", ids)
-    return 0
+    return ids
+
+
+def _has_too_many_rows(model: Any, column: str, keys: Sequence[Any]) -> bool:
+    condition, params = bulk.where_in(model, column, keys)
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT 1 FROM {model._meta.db_table} WHERE {condition} LIMIT 1 OFFSET {MAX_BELONGINGS_PER_CHUNK}",
+            params,
+        )
+        return cursor.fetchone() is not None
 
 
 def find_deleted_users() -> Iterator[list[Any]]:

@@ -16,7 +16,7 @@ from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.extension import Pruned, hooks
 from notifications.models import Job, Notification, SeenMark
-from notifications.streams import raise_floors
+from notifications.streams import purging, raise_floors
 from notifications.streams.purging import (
     delete_belongings,
     find_deleted_users,
@@ -134,12 +134,13 @@ def _prune_chunk(pruned: Pruned, before: datetime) -> int:
     rows = _lock(old, ids)
     if not rows:
         return 0
-    ids = [id for id, _, _ in rows]
-    if count := delete_belongings(model, [model._meta.pk.get_db_prep_value(id, connection()) for id in ids]):
-        return count
-    model.objects.using(database()).filter(id__in=ids).delete()
-    raise_floors(_greatest_seqs(rows))
-    return len(rows)
+    by_key = {model._meta.pk.get_db_prep_value(row[0], connection()): row for row in rows}
+    deleted = [by_key[key] for key in delete_belongings(model, list(by_key))]
+    if not deleted:
+        return purging.MAX_BELONGINGS_PER_CHUNK
+    model.objects.using(database()).filter(id__in=[id for id, _, _ in deleted]).delete()
+    raise_floors(_greatest_seqs(deleted))
+    return len(deleted)
 
 
 def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:

@@ -9,7 +9,7 @@ from django.urls import include, path, set_script_prefix
 
 from notifications import admin
 from notifications.contrib.operations.admin import AlertAdmin, OverviewAdmin
-from notifications.contrib.operations.admin.overview import changes
+from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.admin import ScheduleAdmin
@@ -61,7 +61,7 @@ def client_of_site(admin_client, settings, user):
 
     yield mount
     set_script_prefix("/")
-    changes.counter.close()
+    ring_counter.close()
 
 
 def get(client, address, expected=200):

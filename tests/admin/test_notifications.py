@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.operations.admin.notification_filters import first_id
+from notifications.contrib.operations.admin.filters import first_id
 from notifications.db import keyset
 from notifications.ids import uuid7
 from notifications.models import Notification

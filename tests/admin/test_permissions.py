@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
-from notifications.contrib.operations.admin.overview import changes
+from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
@@ -346,7 +346,7 @@ def rows(user, settings):
         "webhookendpoint": WebhookEndpoint.objects.create(pk=WEBHOOK, **WEBHOOK_VALUES).pk,
         "fields": group,
     }
-    changes.counter.close()
+    ring_counter.close()
 
 
 def path_of(template, rows):

@@ -51,7 +51,7 @@ class Recorder(Extension):
 
     def __init__(self):
         super().__init__(self.name, testing)
-        self.calls, self.rows_left, self.jobs_left = [], [], []
+        self.calls, self.rows_left = [], []
         self.returned = {}
         self.kept = []
 
@@ -133,14 +133,6 @@ class Recorder(Extension):
     def delete_of_users(self, keys):
         self._record("delete_of_users", keys)
         return self.rows_left.pop() if self.rows_left else 0
-
-    def delete_of_jobs(self, ids, limit):
-        self._record("delete_of_jobs", ids)
-        return bool(self.jobs_left and self.jobs_left.pop())
-
-    def delete_of_notifications(self, ids, limit):
-        self._record("delete_of_notifications", ids)
-        return False
 
     def list_filters(self, model_admin, request):
         return [OfAda, Loudness] if model_admin.model is Notification else []

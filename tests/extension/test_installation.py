@@ -1,5 +1,6 @@
 """Extensions: how they are found, and the hooks that they define."""
 
+import inspect
 import sys
 from types import ModuleType
 
@@ -11,8 +12,14 @@ from django.test import modify_settings
 from django.urls import path
 
 from notifications import extension, testing
-from notifications.extension import Extension, Hooks
+from notifications.extension import Extension, Hooks, JobSection, WaitKind
+from notifications.extension.late_imports import ImportedHook
 from tests.extension.shop import Shop
+
+#: What has hooks: the installed extensions, their kinds of waits, and their sections of jobs.
+HOOK_OWNERS = [
+    owner for each in extension.extensions() for owner in (each, *each.wait_kinds, *each.job_sections)
+]
 
 
 def test_an_app_that_is_required():
@@ -35,6 +42,18 @@ def test_hooks_that_are_not_defined_are_not_called():
     hooks = Hooks([Silent("notifications.testing", testing)])
     assert {name for name, value in vars(hooks).items() if value} == {"dispatch", "extensions", "wait_kinds"}
     assert list(hooks.wait_kinds) == ["pause"]
+
+
+@pytest.mark.parametrize("owner", HOOK_OWNERS, ids=lambda owner: type(owner).__name__)
+def test_hooks_that_are_imported_later(owner):
+    """Each function exists, and takes what its hook is called with."""
+    port = next(kind for kind in (Extension, WaitKind, JobSection) if isinstance(owner, kind))
+    for name, hook in vars(type(owner)).items():
+        if isinstance(hook, ImportedHook):
+            parameters = list(inspect.signature(getattr(port, name)).parameters.values())[1:]
+            values = {each.name: None for each in parameters if each.kind is each.KEYWORD_ONLY}
+            inspect.signature(hook.find()).bind(*[None] * (len(parameters) - len(values)), **values)
+            assert getattr(owner, name).__self__ is owner
 
 
 @pytest.fixture

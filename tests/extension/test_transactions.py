@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, transaction
 from django.utils import translation
 
-from notifications import api, times
+from notifications import api, extension, times
 from notifications.extension import RecordedTransaction
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping
@@ -172,20 +172,23 @@ def test_rows_of_deleted_users(make_user, recorder):
     recorder.calls.clear()
     recorder.rows_left = [3, 100]
     deleted = purging.purge([user.pk for user in users])
-    assert recorder.calls == [("delete_of_notifications", 2, True), *[("delete_of_users", 2, True)] * 3]
+    assert recorder.calls == [("delete_of_users", 2, True)] * 3
     assert deleted == 2 + 100 + 3
     assert not Stream.objects.exists()
 
 
-def test_rows_that_belong_to_jobs_and_notifications(user, recorder):
-    """They are deleted in transactions of their own until none is left, and the jobs in the last one."""
+def test_rows_that_belong_to_jobs(user, make_user, recorder):
+    """They are deleted with them, and others are not."""
+    extension.hooks.rows_of_jobs["notifications.Notification"] = "broadcast"
+    other = make_user("eve")
+    (kept,) = api.notify(other, "Of no job")
     for delete in (lambda: purging.purge([user.pk]), lambda: prune(times.now() + timedelta(days=1))):
-        finish(tasks.noop.using(owner=user).enqueue())
-        recorder.calls.clear()
-        recorder.jobs_left = [False, True, True]
+        job = finish(tasks.noop.using(owner=user).enqueue())
+        (id,) = api.notify(other, "Of the job")
+        Notification.objects.filter(pk=id).update(broadcast=job.id)
         delete()
-        assert [call for call in recorder.calls if "jobs" in call[0]] == [("delete_of_jobs", 1, True)] * 3
         assert not Job.objects.exists()
+        assert [row.id for row in Notification.objects.filter(user=other)] == [kept]
 
 
 def test_languages():

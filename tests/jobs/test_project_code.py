@@ -18,7 +18,7 @@ from django.utils import timezone
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.engines import dispatch_loop
-from notifications.contrib.operations.alerts import episodes
+from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions import reminders
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -125,7 +125,7 @@ def project(settings, make_user, monkeypatch):
         },
         "ALERTS": {"interval": 0.5, "wait": 0.000001},
     }
-    monkeypatch.setattr(episodes, "CLEAR_SECONDS", 0)
+    monkeypatch.setattr(evaluation, "CLEAR_SECONDS", 0)
     monkeypatch.setattr(announcing, "ROUND_INTERVAL_SECONDS", 0.2)
     get_queryset = UserManager.get_queryset
 

@@ -8,7 +8,7 @@ class ShortAlerts(AppConfig):
     label = "short_alerts"
 
     def ready(self):
-        from notifications.contrib.operations.alerts import conditions, episodes
+        from notifications.contrib.operations.alerts import conditions, evaluation
 
         conditions.WINDOW_SECONDS = 5.0
-        episodes.CLEAR_SECONDS = 1.0
+        evaluation.CLEAR_SECONDS = 1.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifications.contrib.operations.worker_requests import request_of_worker
+from notifications.contrib.operations.admin.overview.processes import request_of_worker
 from notifications.jobs.claiming import queues
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks

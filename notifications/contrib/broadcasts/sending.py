@@ -16,8 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.contrib.broadcasts.audiences import Audience
-from notifications.contrib.broadcasts.languages import Texts, read_languages
+from notifications.contrib.broadcasts.audiences import Audience, Texts, read_languages
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS

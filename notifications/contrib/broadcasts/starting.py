@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,8 +20,9 @@ from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name
 from notifications.jobs.transitions import manual
-from notifications.models import Job
+from notifications.models import Job, Notification
 from notifications.states import ACTIVE
+from notifications.streams.purging import clear_users
 
 State = Broadcast.State
 
@@ -39,12 +40,23 @@ def is_scheduled(broadcast: Broadcast) -> bool:
     return bool(broadcast.send_at and broadcast.send_at > times.now())
 
 
-def read_senders(ids: Collection[UUID]) -> dict[UUID, Any]:
-    """Return the keys of the users who have sent these broadcasts, None for those who were deleted."""
-    if not ids:
+def read_senders(rows: Sequence[Notification]) -> dict[UUID, Any]:
+    """Return the keys of the users who have sent notifications, None if the broadcast or its sender was deleted.
+
+    See ``Extension.senders()``.
+    """
+    # The column of a damaged row may hold something else than an id.
+    broadcasts = {row.pk: row.broadcast for row in rows if isinstance(row.broadcast, UUID)}
+    if not broadcasts:
         return {}
-    rows = Broadcast.objects.using(database()).filter(pk__in=ids)
-    return dict(rows.values_list("pk", "sender_id"))
+    found = Broadcast.objects.using(database()).filter(pk__in=set(broadcasts.values()))
+    senders = dict(found.values_list("pk", "sender_id"))
+    return {pk: senders.get(broadcast) for pk, broadcast in broadcasts.items()}
+
+
+def forget_senders(keys: Sequence[Any]) -> int:
+    """Keep the broadcasts of deleted users without their sender: the recipients are other users."""
+    return clear_users(Broadcast, "sender_id", keys)
 
 
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:

@@ -1,18 +1,17 @@
-"""The job that withdraws a broadcast: it archives the unread notifications, those that were read stay."""
+"""The job that withdraws a broadcast: it archives the unread notifications in chunks, those that were read stay."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from notifications import times
-from notifications.contrib.broadcasts.archiving import withdraw_chunk
+from notifications import streams, times
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import (
     MAX_ATTEMPTS,
@@ -20,17 +19,20 @@ from notifications.contrib.broadcasts.sending import (
     describe_result,
     read_broadcast,
 )
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.users import require_permission
+from notifications.models import Notification
 
 State = Broadcast.State
 
 #: How often notifications are tried again that other transactions had locked, and the pause before that.
 MAX_PASSES, PAUSE_SECONDS = 20, 0.25
+#: Notifications that one transaction archives: of 100 it holds SQLite's lock for over 10 ms.
+MAX_ROWS_PER_CHUNK = 50
 
 
 @own_task(queue_name=first_queue_name, takes_context=True)
@@ -56,26 +58,25 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, u
     return {"withdrawn": row.withdrawn, "text": text % {"count": row.withdrawn}, "url": url}
 
 
-def read_withdrawn(ids: Collection[UUID]) -> set[UUID]:
-    """Return the ids of those of these broadcasts that are withdrawn, or being withdrawn."""
+def leave_out_withdrawn(rows: Sequence[Notification]) -> Sequence[Notification]:
+    """Return those of snoozed notifications whose broadcasts are not withdrawn. See ``Extension.may_raise()``."""
+    ids = {row.broadcast for row in rows if row.broadcast}
     if not ids:
-        return set()
-    rows = Broadcast.objects.using(database()).filter(
+        return rows
+    found = Broadcast.objects.using(database()).filter(
         pk__in=ids, state__in=(State.WITHDRAWING, State.WITHDRAWN)
     )
-    return set(rows.values_list("pk", flat=True))
+    withdrawn = set(found.values_list("pk", flat=True))
+    return [row for row in rows if row.broadcast not in withdrawn]
 
 
 def _archive_all(context: Any, row: Broadcast, user: Any) -> None:
-    def store_count(count: int) -> None:
-        Broadcast.objects.using(database()).filter(pk=row.pk).update(withdrawn=F("withdrawn") + count)
-
     for _pass in range(MAX_PASSES):
         skipped, position = 0, None
         while True:
             context.raise_if_cancelled()
             require_permission(user, "notifications_broadcasts.withdraw_broadcast")
-            chunk = withdraw_chunk(row.pk, position, store_count=store_count)
+            chunk = withdraw_chunk(row.pk, position)
             row.withdrawn += chunk.archived
             skipped += chunk.skipped
             context.progress(row.withdrawn, max(row.sent, row.withdrawn))
@@ -95,3 +96,56 @@ def _finish(row: Broadcast) -> None:
 
     retrying_atomic(change)
     row.refresh_from_db(using=database())
+
+
+class WithdrawnChunk(NamedTuple):
+    """What one chunk has done.
+
+    ``archived``, ``skipped``
+        How many notifications it has archived, and how many another transaction had locked.
+    ``position``
+        The id of the last one that was read, None if there are no more.
+    """
+
+    archived: int
+    skipped: int
+    position: UUID | None
+
+
+def withdraw_chunk(broadcast: UUID, after: UUID | None) -> WithdrawnChunk:
+    """Archive and count the first unread notifications of a broadcast whose ids are above ``after``; number them.
+
+    A notification that is locked, because its user is reading it now, is skipped.
+    """
+    chunk, users = fair_atomic(lambda: _archive_chunk(broadcast, after), more_follows=True)
+    if users:
+        streams.number(users, more_follows=True)
+    return chunk
+
+
+def _archive_chunk(broadcast: UUID, after: UUID | None) -> tuple[WithdrawnChunk, set[Any]]:
+    """Return the chunk, and the users (keys) of whom more rows may be pending."""
+    db = connection()
+    rows = Notification.objects.using(db.alias).filter(
+        broadcast=broadcast, read_at__isnull=True, archived_at__isnull=True
+    )
+    following = rows if after is None else rows.filter(id__gt=after)
+    ids = list(following.order_by("id").values_list("id", flat=True)[:MAX_ROWS_PER_CHUNK])
+    lockable = rows.filter(id__in=ids)
+    if db.features.has_select_for_update_skip_locked:
+        lockable = lockable.select_for_update(skip_locked=True, no_key=True)
+    # An UPDATE locks in no order, so the rows are locked first, by id.
+    locked = dict(lockable.order_by("id").values_list("id", "user_id")) if ids else {}
+    users = set(locked.values())
+    is_full = False
+    if locked:
+        Notification.objects.using(db.alias).filter(id__in=locked).update(archived_at=times.now(), seq=None)
+        rows_of_broadcast = Broadcast.objects.using(db.alias).filter(pk=broadcast)
+        rows_of_broadcast.update(withdrawn=F("withdrawn") + len(locked))
+        is_full = streams.number_in_transaction(users)
+    chunk = WithdrawnChunk(
+        archived=len(locked),
+        skipped=len(ids) - len(locked),
+        position=ids[-1] if len(ids) == MAX_ROWS_PER_CHUNK else None,
+    )
+    return chunk, users if is_full else set()

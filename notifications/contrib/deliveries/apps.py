@@ -60,6 +60,7 @@ class Deliveries(Extension):
     label = "notifications_deliveries"
     verbose_name = _("Deliveries")
     default_auto_field = "django.db.models.BigAutoField"
+    rows_of_notifications: ClassVar[Mapping[str, str]] = {"notifications_deliveries.Delivery": "notification"}
 
     settings: ClassVar[Mapping[str, Setting]] = {
         "DELIVERY": Setting({}),
@@ -141,12 +142,6 @@ class Deliveries(Extension):
 
         is_notification = subject._meta.label == "notifications.Notification"
         return events_of_deliveries(subject, for_user=reader is not None) if is_notification else ()
-
-    def delete_of_notifications(self, ids: Sequence[UUID], limit: int) -> bool:
-        from notifications.contrib.deliveries.models import Delivery
-        from notifications.streams.purging import delete_rows
-
-        return delete_rows(Delivery, "notification", ids, limit) == limit
 
     def delete_of_users(self, keys: Sequence[Any]) -> int:
         from notifications.contrib.deliveries import models

@@ -21,11 +21,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from notifications.contrib.operations.alerts.conditions import has_questions, read_questions
-from notifications.contrib.operations.alerts.episodes import MAX_OPEN_ALERTS
+from notifications.contrib.operations.alerts.evaluation import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, alert_kinds
 from notifications.contrib.operations.statistics import Histogram, Total, read_totals
-from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS
 from notifications.contrib.operations.statistics.reading import ENDS
+from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks

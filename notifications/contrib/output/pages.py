@@ -1,4 +1,4 @@
-"""The output of a job as a page shows it: its text, and the lines of the app in it."""
+"""The output of a job as pages show it: its text, and the lines of the app in it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext
 
 from notifications.contrib.output.readers import format_offset
-from notifications.contrib.output.reading import read_end, read_part
+from notifications.contrib.output.reading import has_output, read_end, read_part
 from notifications.contrib.output.storage import MARK
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
+from notifications.models import Job
 
-#: Bytes of the end of an output that ``read_output_end()`` returns, about.
+#: Bytes of the end of an output that others than its owner are shown, about.
 MAX_END_BYTES = 64 * 1024
+#: Bytes of the end of an output that the admin shows, and those of its last chunk.
+MAX_ADMIN_BYTES = 20_000
 #: A line of the app, and one that is not whole yet at the end of a part.
 _MARK, _MARK_BEGINNING = re.compile("\n\x1e([^\n]*)\n"), re.compile("\n(?:\x1e[^\n]*)?\\Z")
 
@@ -40,20 +44,27 @@ class OutputText:
     is_cancelled: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputEnd:
-    """The end of the output of a job. ``lines`` as in ``OutputText``; ``url`` has all of it, "" if these are all."""
+def describe_for_page(job: Job, request: HttpRequest) -> dict[str, Any]:
+    """See ``JobSection.page_context()``."""
+    if job.done and not has_output(job.id):
+        return {}
+    # {% notifications %} preloads the modules of the element.
+    return {"output": read_output_text(request.user, job), "has_output": True}
 
-    lines: list[tuple[str, str]]
-    url: str
+
+def describe_end(job: Job) -> dict[str, Any]:
+    """Return the last lines of the output, and the URL of all. See ``JobSection.excerpt_context()``."""
+    text, is_cut = read_end(job.pk, MAX_END_BYTES, MARK)
+    url = reverse("notifications:api-job-output", args=[job.pk]) if is_cut else ""
+    return {"output": {"lines": _split_lines(text), "url": url}}
 
 
-def read_output_end(job: UUID) -> OutputEnd:
-    """Return the end of the output of a job of any user."""
-    text, is_cut = read_end(job, MAX_END_BYTES, MARK)
-    return OutputEnd(
-        lines=_split_lines(text), url=reverse("notifications:api-job-output", args=[job]) if is_cut else ""
-    )
+def describe_for_admin(job: Job, request: HttpRequest) -> dict[str, Any]:
+    """See ``JobSection.admin_context()``."""
+    if not request.user.has_perm("notifications.view_job_arguments"):
+        return {}
+    text, is_cut = read_end(job.pk, MAX_ADMIN_BYTES)
+    return {"output": text, "is_output_cut": is_cut}
 
 
 def read_output_text(user: Any, job: Any) -> OutputText | None:

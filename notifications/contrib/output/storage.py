@@ -6,13 +6,19 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from io import IncrementalNewlineDecoder
+from typing import TYPE_CHECKING
 
 from notifications import streams, validators
+from notifications.contrib.output.api import LABEL
 from notifications.contrib.output.models import OutputChunk
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job
+
+if TYPE_CHECKING:
+    from notifications.extension import RecordedTransaction
+    from notifications.jobs.outcomes import Outcome
 
 #: Begins the lines that are not written by the task, which cannot write this character itself: RECORD SEPARATOR.
 MARK = "\x1e"
@@ -191,18 +197,22 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in written.values() if buffer_of(job)]
 
 
-def read_last_output(jobs: Iterable[Job], now: datetime) -> Stored:
-    """Return chunks of what jobs have written and is not stored yet, whose rows this transaction holds locked.
+def read_last_output(outcomes: Iterable[Outcome], tx: RecordedTransaction) -> list[OutputChunk]:
+    """Return what attempts have written and is not stored yet, to be inserted with their outcomes.
 
-    The caller inserts them, and passes what this returns to ``drop_stored()`` after the commit.
+    See ``Extension.on_attempts()``. ``drop_stored()`` gets the chunks after the commit.
     """
     written = []
-    for job in jobs:
-        if (buffer := find_buffer(job)) is not None:
+    for outcome in outcomes:
+        if (buffer := find_buffer(outcome.job)) is not None:
             buffer.finish()
             if buffer:
-                written.append(job)
-    return _read(written, now, None)
+                written.append(outcome.job)
+    if not written:
+        return []
+    assert tx.now is not None
+    stored = tx.kept[LABEL] = _read(written, tx.now, None)
+    return [chunk for _, chunks in stored for chunk in chunks]
 
 
 def drop_stored(stored: Stored) -> None:

@@ -91,3 +91,8 @@ class InlineOutput(WorkerPart):
 
     def add(self, execution: Execution, text: str) -> None:
         buffer_of(execution.job).append(text)
+
+
+def make_worker_part(state: WorkerState | None) -> OutputLoop | InlineOutput:
+    """Return what stores output in a worker, or without one where jobs run inline."""
+    return OutputLoop(state) if state else InlineOutput()

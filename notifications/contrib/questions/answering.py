@@ -138,6 +138,11 @@ def find_open_question(job: UUID, user: Any) -> AskedQuestion | None:
     return next((question for question in rows if may_answer(question.addressees, user)), None)
 
 
+def may_follow(job: UUID, user: Any) -> bool:
+    """Return whether a user may see what a job has written, because it asks the user. See ``find_open_question()``."""
+    return find_open_question(job, user) is not None
+
+
 def name_of(user: Any) -> str:
     """Return the full name of a user, or else the username; "" without a user."""
     if user is None:

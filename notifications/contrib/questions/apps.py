@@ -7,8 +7,7 @@ question_notifications  the notification of each of those who are asked, from th
 reminders               reminders, and who is asked when rights have changed while a job waits
 answering               stores the first answer, and queues the job
 answer_forms            answers by a Django form of the project
-urls, views             the page and the API of answers
-page_parts              what that page and the page of the job show
+urls, views             the page and the API of answers, and what the page of the job shows of a question
 commands                ``jobs answer``
 testing                 ``answer_question()``
 """
@@ -16,20 +15,14 @@ testing                 ``answer_question()``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Extension, JobSection, WaitKind
+from notifications.extension import Extension, JobSection, WaitKind, import_later
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
-
-    from notifications.models import Job, Notification, Wait
-    from notifications.upkeep import Duty, Upkeep
+    from notifications.models import Wait
 
 
 class QuestionKind(WaitKind):
@@ -37,36 +30,17 @@ class QuestionKind(WaitKind):
 
     kind = "question"
 
-    def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
-        from notifications.contrib.questions.question_notifications import open_notifications
-
-        return open_notifications(waits, jobs)  # type: ignore[arg-type]  # as the verbs have made them
-
-    def ended(self, waits: Sequence[Wait]) -> set[Any]:
-        from notifications.contrib.questions.question_notifications import close_notifications
-
-        return close_notifications(waits)
+    opened = import_later("question_notifications.open_notifications")
+    ended = import_later("question_notifications.close_notifications")
+    page = import_later("question_notifications.question_page")
+    answer_path = import_later("question_notifications.answer_path")
+    remind = import_later("reminders.remind_of_due")
 
     def count_notifications(self, wait: Wait) -> int:
         return len(json.loads(wait.details)["notifications"])
 
     def is_shown_to(self, wait: Wait, user: Any) -> bool:
         return str(user) in json.loads(wait.details)["to"]
-
-    def page(self, job: UUID, id: UUID) -> str:
-        from notifications.contrib.questions.question_notifications import question_page
-
-        return question_page(job, id)
-
-    def answer_path(self, job: UUID, id: UUID) -> str | None:
-        from notifications.contrib.questions.question_notifications import answer_path
-
-        return answer_path(job, id)
-
-    def remind(self) -> None:
-        from notifications.contrib.questions.reminders import remind_of_due
-
-        remind_of_due()
 
 
 class QuestionSection(JobSection):
@@ -76,10 +50,7 @@ class QuestionSection(JobSection):
     page_template = "notifications/job_question.html"
     is_in_pane = False
 
-    def page_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
-        from notifications.contrib.questions.page_parts import describe_open_question
-
-        return describe_open_question(job, request.user)
+    page_context = import_later("views.describe_open_question")
 
 
 class Questions(Extension):
@@ -92,29 +63,5 @@ class Questions(Extension):
         "jobs answer": "notifications.contrib.questions.commands.AnswerCommand",
     }
 
-    def duties(self, process: Upkeep) -> Iterable[Duty]:
-        from notifications.contrib.questions import reminders
-        from notifications.upkeep import Duty, Search, run_all
-
-        start, remind = process.project_threads.start, partial(run_all, reminders.remind_of_due)
-        update = partial(run_all, Search(reminders.update_addressees).run_chunk)
-        return [
-            Duty(
-                "remind of open questions",
-                0,
-                lambda: start(remind, "Could not remind of open questions"),
-                is_for_each_process=True,
-                condition=reminders.due_condition,
-            ),
-            Duty(
-                "update who is asked open questions",
-                reminders.CHECK_INTERVAL_SECONDS,
-                lambda: start(update, "Could not update who is asked open questions"),
-            ),
-        ]
-
-    def may_follow(self, job: UUID, user: Any) -> bool:
-        """A job may ask about what it has written."""
-        from notifications.contrib.questions.answering import find_open_question
-
-        return find_open_question(job, user) is not None
+    duties = import_later("reminders.make_duties")
+    may_follow = import_later("answering.may_follow")

@@ -34,6 +34,7 @@ from notifications.jobs.notifying import prepare_hooks
 from notifications.jobs.transitions.waiting import number, update_waiting_jobs
 from notifications.jobs.users import read_active, read_user
 from notifications.models import Job
+from notifications.upkeep import Duty, Search, Upkeep, run_all
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -45,6 +46,26 @@ MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
 MAX_QUESTIONS_PER_CHECK = 100
 Position = tuple[datetime, UUID]
 FIRST_POSITION: Position = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
+
+
+def make_duties(process: Upkeep) -> list[Duty]:
+    """See ``Extension.duties()``."""
+    start, remind = process.project_threads.start, partial(run_all, remind_of_due)
+    update = partial(run_all, Search(update_addressees).run_chunk)
+    return [
+        Duty(
+            "remind of open questions",
+            0,
+            lambda: start(remind, "Could not remind of open questions"),
+            is_for_each_process=True,
+            condition=due_condition,
+        ),
+        Duty(
+            "update who is asked open questions",
+            CHECK_INTERVAL_SECONDS,
+            lambda: start(update, "Could not update who is asked open questions"),
+        ),
+    ]
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:

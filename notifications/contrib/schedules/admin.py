@@ -199,14 +199,16 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return format_html('{}<p class="errornote">{}</p>', text, problem) if problem else text
 
 
-def read_overview_section(model_admin: Any, request: HttpRequest) -> dict[str, Any]:
+def read_overview_sections(model_admin: Any, request: HttpRequest) -> list[dict[str, Any]]:
     """Return the section of the overview: the schedules with a problem first, then by their next tick."""
     rows = Schedule.objects.using(database()).order_by("next_tick", "name")[:MAX_SCHEDULES_SHOWN]
-    return {
-        "template": "admin/notifications_schedules/schedule/overview.html",
-        "schedules": sorted(rows, key=lambda schedule: not schedule.problem),
-        "url": list_url(model_admin, request, Schedule),
-    }
+    return [
+        {
+            "template": "admin/notifications_schedules/schedule/overview.html",
+            "schedules": sorted(rows, key=lambda schedule: not schedule.problem),
+            "url": list_url(model_admin, request, Schedule),
+        }
+    ]
 
 
 def describe_tick(tick: Tick) -> str:

@@ -52,8 +52,8 @@ def check_schedules() -> Finding:
     return Finding(check="schedules", state=OK, message=message)
 
 
-def stored_times() -> list[StoredTime]:
-    """Return the times that gate schedules."""
+def list_stored_times(now: datetime) -> list[StoredTime]:
+    """Return the times that gate schedules. See ``Extension.stored_times()``."""
     return [
         StoredTime(model=Schedule, name="last_tick"),
         NextTick(model=Schedule, name="next_tick", can_repair=False),

@@ -35,7 +35,7 @@ class Schedule(models.Model):
     problem_since = MomentField(null=True, blank=True)
     #: The job of the last failure.
     problem_job = models.UUIDField(null=True, blank=True)
-    #: What the text about the problem is made from, a JSON object: see ``topics.py``.
+    #: What the text about the problem is made from, a JSON object: see ``problems.py``.
     problem_facts = models.TextField(default="{}", db_default="{}", editable=False)
 
     class Meta:

@@ -27,6 +27,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import is_unavailable
+from notifications.upkeep import LASTING, Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -57,6 +58,21 @@ _prepared_at: dict[str, float] = {}
 #: The schedules whose calls are being prepared, by code of the project that may never return. Others must not wait for
 #: them, nor the next round stand in the same code.
 _being_prepared: set[str] = set()
+
+
+def make_duties(process: Upkeep) -> list[Duty]:
+    """See ``Extension.duties()``."""
+    name, start = "enqueue jobs of schedules", process.project_threads.start
+    return [
+        Duty(name, 0, run_worker_round, Where.WORKER, has_own_loop=True),
+        Duty(
+            name,
+            0,
+            lambda: start(run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
+            LASTING & ~Where.WORKER,
+            is_for_each_process=True,
+        ),
+    ]
 
 
 def run_worker_round() -> float:

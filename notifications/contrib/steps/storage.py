@@ -1,4 +1,4 @@
-"""Store the results of steps of running jobs, many in one transaction, and delete those of whole jobs."""
+"""Store the results of steps of running jobs, many in one transaction; read those of a job, and delete them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Case, F, When
+from django.db.models.functions import Length
+
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.values import decode
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
+from notifications.jobs import step_list
+from notifications.jobs.step_list import StoredStep, describe_json, read_redacted
 from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job
 
@@ -46,14 +51,15 @@ def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     return retrying_atomic(lambda: _store(group))
 
 
-def read_names(job: UUID) -> list[str]:
-    """Return the names of the stored steps of a job."""
-    return list(Step.objects.using(database()).filter(job=job).values_list("name", flat=True))
+def read_names(job: UUID) -> dict[str, str]:
+    """See ``Extension.stored_names()``."""
+    names = Step.objects.using(database()).filter(job=job).values_list("name", flat=True)
+    return dict.fromkeys(names, "step")
 
 
-def delete_steps(jobs: Collection[UUID]) -> None:
-    """Delete the steps of jobs whose rows the caller's transaction holds locked."""
-    if jobs:
+def delete_repeated_steps(jobs: Collection[UUID], *, from_start: bool) -> None:
+    """Delete the steps of jobs that are retried from their start. See ``Extension.on_retried()``."""
+    if from_start and jobs:
         Step.objects.using(database()).filter(job__in=jobs).delete()
 
 
@@ -98,3 +104,29 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
         ]
     )
     return results
+
+
+def list_steps(job: Job, limit: int, *, with_results: bool) -> tuple[list[StoredStep], int]:
+    """Return the first steps of a job, and the number of all. Without ``with_results`` no result is read."""
+    rows = Step.objects.using(database()).filter(job=job.pk)
+    columns: dict[str, Any] = {}
+    if with_results:
+        size = Length("result")
+        columns = {"size": size, "text": Case(When(size__lte=step_list.MAX_RESULT_CHARS, then=F("result")))}
+    found = list(
+        rows.annotate(**columns)
+        .order_by("id")
+        .values("name", "attempt", "started_at", "ended_at", *columns)[:limit]
+    )
+    redacted = read_redacted(job) if with_results and found else frozenset()
+    first = [
+        StoredStep(
+            name=row["name"],
+            attempt=row["attempt"],
+            started_at=row["started_at"],
+            took=row["ended_at"] - row["started_at"],
+            result=describe_json(row["name"], row["text"], row["size"], redacted) if with_results else None,
+        )
+        for row in found
+    ]
+    return first, len(first) if len(first) < limit else rows.count()

@@ -125,3 +125,8 @@ class InlineSteps(WorkerPart):
         else:
             write.future.set_result(stored)
         return write.future
+
+
+def make_worker_part(state: WorkerState | None) -> StepLoop | InlineSteps:
+    """Return what stores results in a worker, or without one where jobs run inline."""
+    return StepLoop(state) if state else InlineSteps()

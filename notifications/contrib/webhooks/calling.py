@@ -1,4 +1,4 @@
-"""Call the URL that a request has sent with its job, when the job ends.
+"""The request header ``Callback-URL``, and the task that calls this URL when the job of the request ends.
 
 The caller has no secret that could sign it, so it carries nothing that is worth one: which job has ended and how, and
 where to request the job. The receiver requests it with its own credentials, and so also finds out what is true. It is
@@ -8,6 +8,8 @@ sent at least once, with the same ``webhook-id`` in each attempt, and tried agai
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -15,12 +17,13 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.utils.translation import gettext
 
 from notifications import paths, serializers, times
 from notifications.conf import settings
 from notifications.context import current_execution
-from notifications.contrib.webhooks.callback_urls import check_callback_url, url_of
-from notifications.contrib.webhooks.models import WebhookAttempt
+from notifications.contrib.webhooks.handlers import load_handlers
+from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.contrib.webhooks.sending import (
     GONE,
     POLICY,
@@ -31,12 +34,20 @@ from notifications.contrib.webhooks.sending import (
     post,
 )
 from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import retry_while_unavailable
 from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
-from notifications.paths import absolute
+from notifications.models import Job
+from notifications.problems import Problem
+from notifications.states import ACTIVE
+from notifications.validators import MAX_URL_LENGTH
+
+HEADER = "Callback-URL"
+#: Visible ASCII without a comma, by which servers join repeated headers.
+_ONE_URL = re.compile(rf"[\x21-\x2b\x2d-\x7e]{{1,{MAX_URL_LENGTH}}}")
 
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
@@ -91,6 +102,78 @@ def make_body(event: dict[str, Any]) -> dict[str, Any]:
     job = {
         "id": event["job"],
         "state": event["type"].partition(".")[2],
-        "url": absolute(path) if settings.SITE_URL else path,
+        "url": paths.absolute(path) if settings.SITE_URL else path,
     }
     return {"type": event["type"], "id": event["id"], "at": event["at"], "job": job}
+
+
+def read_callback_url(request: Any) -> str | None:
+    """Return the URL that a request has sent, None if there is none. See ``Extension.before_accepted()``.
+
+    Raises Problem 400 for what is not one URL, and 422 for one that is not allowed.
+    """
+    value = request.headers.get(HEADER)
+    if value is None:
+        return None
+    value = value.strip(" \t")  # not part of a header's value, but some servers leave them
+    if not _ONE_URL.fullmatch(value):
+        raise Problem(
+            400,
+            f"{HEADER} must be one URL of at most {MAX_URL_LENGTH} visible ASCII characters. Write a comma in it as "
+            "%2C.",
+            field=HEADER,
+        )
+    if load_handlers().callback is None:
+        raise _refused(
+            "this site calls no URLs. Send the request without it, and request the job's URL instead"
+        )
+    from notifications.outbound.guard import Forbidden  # with aiohttp, in processes that need it only
+
+    try:
+        check_callback_url(value)
+    except Forbidden as exc:
+        raise _refused(str(exc)) from exc
+    return str(value)
+
+
+def _refused(reason: str) -> Problem:
+    return Problem(422, f"{HEADER} is refused: {reason}.", field=HEADER)
+
+
+def check_callback_url(url: str) -> None:
+    """Raise ``Forbidden`` for a URL that is not of one of ``CALLBACK_ORIGINS``, or that may not be called."""
+    from notifications.outbound.guard import Forbidden, check_target, parse
+
+    target = parse(url)
+    if target.origin not in {parse(origin).origin for origin in settings.CALLBACK_ORIGINS}:
+        raise Forbidden(gettext("its scheme, host and port are not among those that this site allows"))
+    check_target(target)
+
+
+def store_url(url: str, job: Job) -> None:
+    """Store the URL of a job that this transaction has enqueued, or found, unless it has one or has ended."""
+    # Its end locks the row before it looks for a URL, so it either finds this one, or is found here.
+    rows = lock_query(Job.objects.using(database()).filter(pk=job.pk), skip_locked=False)
+    if rows.values_list("state", flat=True).first() in ACTIVE:
+        JobCallback.objects.using(database()).bulk_create(
+            [JobCallback(job=job.pk, url=url)], ignore_conflicts=True
+        )
+
+
+def url_of(job: UUID) -> str:
+    """Return the URL that is called when a job ends, empty if there is none."""
+    rows = JobCallback.objects.using(database()).filter(job=job)
+    return rows.values_list("url", flat=True).first() or ""
+
+
+def confirm_url(url: str, job: Job) -> dict[str, str]:
+    """Return the header of the response; none if the job had ended before, or is one of a request with another URL."""
+    return {HEADER: url} if url_of(job.id) == url else {}
+
+
+def read_urls(jobs: Iterable[UUID]) -> dict[UUID, str]:
+    """Return the URLs of those of these jobs that have one, whose rows are locked. No query where callbacks are off."""
+    if load_handlers().callback is None:
+        return {}
+    rows = JobCallback.objects.using(database()).filter(job__in=list(jobs))
+    return dict(rows.values_list("job", "url"))

@@ -1,15 +1,18 @@
 """Make events and the jobs that are inserted for them, in the transaction of the event: see ``apps.py``.
 
-No code of the project is called here: its tasks were imported before the transaction.
+No code of the project is called here: its tasks were imported before the transaction. The endpoints of webhooks are
+read each time: one that another process has just added gets the next event. The read is a small part of the
+transaction, also where there is none.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -17,7 +20,7 @@ from django.utils import translation
 
 from notifications import serializers
 from notifications.context import current_execution
-from notifications.contrib.webhooks.callback_urls import read_urls
+from notifications.contrib.webhooks.calling import read_urls
 from notifications.contrib.webhooks.handlers import (
     END_EVENTS,
     JOB_WAITING,
@@ -25,8 +28,12 @@ from notifications.contrib.webhooks.handlers import (
     NOTIFICATION_CREATED,
     load_handlers,
 )
-from notifications.contrib.webhooks.receivers import NO_ITEM, Item, Receivers, most_per_event
+from notifications.contrib.webhooks.models import WebhookEndpoint
+from notifications.db import bulk
+from notifications.db.transactions import connection
+from notifications.db.user_keys import from_db, to_db
 from notifications.extension import RecordedTransaction
+from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.notifying import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
@@ -35,10 +42,18 @@ from notifications.tracing import trace_context
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
 
+#: The label of the app, by which it keeps the receivers in a transaction.
+LABEL = "notifications_webhooks"
+#: A value, and the same as JSON.
+Item = tuple[dict[str, Any] | None, str]
+NO_ITEM: Item = (None, "null")
+#: Users of one query.
+MAX_USERS_PER_QUERY = 500
+#: How many endpoints got an event of one user, by the last read of this process. For sizes of transactions only.
+most_per_event: Counter[str] = Counter()
 
-def build_jobs_for_outcomes(
-    outcomes: Sequence[Outcome], tx: RecordedTransaction, label: str
-) -> Iterable[Job]:
+
+def build_jobs_for_outcomes(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Iterable[Job]:
     """Return the unsaved jobs for jobs that are about to end or to wait, but those for their notifications.
 
     The fields of the rows have their new values already, but for ``version``. The receivers are kept in ``tx`` for
@@ -50,7 +65,7 @@ def build_jobs_for_outcomes(
     raising = [outcome for outcome in outcomes if outcome.job.task_path not in handlers.task_paths]
     if not raising:
         return ()
-    receivers = tx.kept[label] = Receivers(outcome.job.user_id for outcome in raising)
+    receivers = tx.kept[LABEL] = Receivers(outcome.job.user_id for outcome in raising)
     ended = [outcome.job for outcome in raising if outcome.job.state != Job.State.WAITING]
     return chain(_build_callbacks(ended), _build_for_outcomes(raising, receivers, tx.now))
 
@@ -77,9 +92,7 @@ def _build_callbacks(jobs: Sequence[Job]) -> list[Job]:
     return [_build_callback(job, urls[job.id]) for job in jobs if job.id in urls]
 
 
-def build_jobs_for_created(
-    rows: Sequence[Notification], tx: RecordedTransaction, label: str
-) -> Iterable[Job]:
+def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction) -> Iterable[Job]:
     """Return the unsaved jobs for new notifications."""
     handlers = load_handlers()
     if not (handlers.webhook or NOTIFICATION_CREATED in handlers.by_event):
@@ -93,7 +106,7 @@ def build_jobs_for_created(
     if not raising:
         return ()
     users = {row.user_id for row in raising}
-    receivers: Receivers | None = tx.kept.get(label)
+    receivers: Receivers | None = tx.kept.get(LABEL)
     if not receivers or not receivers.users.issuperset(users):
         receivers = Receivers(users)
     return _build_for_notifications(raising, receivers, jobs=tx.jobs)
@@ -217,3 +230,82 @@ def _build_callback(job: Job, url: str) -> Job:
 def _end_id(job: Job) -> str:
     """Return the id of an end of a job. The fence differs for each end of a job that is retried by hand."""
     return f"{job.id}:{job.fence}"
+
+
+class Endpoints:
+    """The endpoints that are on, of some users and of the whole site."""
+
+    def __init__(self, users: Iterable[Any]) -> None:
+        self._by_event: dict[tuple[str, Any], list[str]] = {}
+        keys = sorted({to_db(user) for user in users if user is not None})
+        for start in range(0, max(len(keys), 1), MAX_USERS_PER_QUERY):
+            self._read(keys[start : start + MAX_USERS_PER_QUERY], with_site=start == 0)
+        most_per_event.clear()
+        for event, user in self._by_event:
+            most_per_event[event] = max(most_per_event[event], len(self.find(event, user)))
+
+    def __bool__(self) -> bool:
+        return bool(self._by_event)
+
+    def find(self, event: str, user: Any) -> list[str]:
+        """Return the ids of the endpoints that get an event of a user (key); None: of a job without an owner."""
+        return [*self.find_of_site(event), *self.find_of_user(event, user)]
+
+    def find_of_site(self, event: str) -> list[str]:
+        """Return the ids of the endpoints that get an event of any user."""
+        return self._by_event.get((event, None), [])
+
+    def find_of_user(self, event: str, user: Any) -> list[str]:
+        """Return the ids of a user's (key) own endpoints that get an event."""
+        return [] if user is None else self._by_event.get((event, user), [])
+
+    def _read(self, keys: list[Any], *, with_site: bool) -> None:
+        conditions = ["user_id IS NULL"] if with_site else []
+        params: list[Any] = []
+        if keys:
+            of_users, params = bulk.where_in(WebhookEndpoint, "user_id", keys)
+            conditions.append(of_users)
+        with connection().cursor() as cursor:
+            cursor.execute(
+                f"SELECT id, user_id, events FROM {WebhookEndpoint._meta.db_table} "
+                f"WHERE off_at IS NULL AND ({' OR '.join(conditions)})",
+                params,
+            )
+            rows = cursor.fetchall()
+        for id, user, events in rows:
+            for event in events.split():
+                key = (event, None if user is None else from_db(user))
+                self._by_event.setdefault(key, []).append(str(UUID(str(id))))
+
+
+class Receivers:
+    """Who gets the events of some users (keys): the handlers, and the endpoints of webhooks, which are read now."""
+
+    def __init__(self, users: Iterable[Any]) -> None:
+        handlers = load_handlers()
+        self._handlers, self._webhook = handlers.by_event, handlers.webhook
+        self.users = set(users)
+        self._endpoints = Endpoints(self.users) if self._webhook else None
+
+    def __bool__(self) -> bool:
+        return bool(self._handlers or self._endpoints)
+
+    def exist(self, type: str, user: Any) -> bool:
+        """Return whether an event of a user has receivers."""
+        return type in self._handlers or bool(self._endpoints and self._endpoints.find(type, user))
+
+    def build_jobs(self, type: str, user: Any, event: Item, source: UUID, **columns: Any) -> Iterator[Job]:
+        """Yield the unsaved jobs of an event of a notification or job, whose id is the ``source``."""
+        columns["event_source"] = source
+        for handler in self._handlers.get(type, ()):
+            yield handler.build_job(*event, **columns)
+        if self._endpoints is None or self._webhook is None:
+            return
+        value, text = event
+        of_user = self._endpoints.find_of_user(type, user)
+        for id in [*self._endpoints.find_of_site(type), *of_user]:
+            with_endpoint = {"endpoint": id, **(value or {})}, f'{{"endpoint":"{id}",{text[1:]}'
+            job = self._webhook.build_job(*with_endpoint, **columns)
+            if id in of_user:  # all that is sent for a user shares one limit
+                job.concurrency_key = sender_key(user)
+            yield job

@@ -19,7 +19,7 @@ from notifications.contrib.webhooks.handlers import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
 from notifications.db.transactions import database
 from notifications.extension import Event, in_order
-from notifications.models import Job
+from notifications.models import Job, Notification
 
 #: Calls of a notification and its job that are shown, the newest, and attempts of all of them, the first.
 MAX_CALLS_SHOWN, MAX_ATTEMPTS_SHOWN = 20, 200
@@ -28,6 +28,13 @@ _COLUMNS = (
     *("id", "task_path", "args", "state", "attempt", "max_attempts"),
     *("run_after", "queued_at", "finished_at", "error", "result"),
 )
+
+
+def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
+    """See ``Extension.events_of()``."""
+    if isinstance(subject, Job):
+        return read_calls(job=subject.id, reader=reader)
+    return read_calls(subject.id, subject.job, reader=reader)
 
 
 def read_calls(

@@ -37,12 +37,12 @@ class QueueDepth:
     """
 
     name: str
-    due: int
-    delayed: int
-    is_capped: bool
-    is_delayed_capped: bool
-    is_paused: bool
-    oldest_since: datetime | None
+    due: int = 0
+    delayed: int = 0
+    is_capped: bool = False
+    is_delayed_capped: bool = False
+    is_paused: bool = False
+    oldest_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

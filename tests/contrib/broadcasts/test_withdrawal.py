@@ -3,7 +3,7 @@
 import pytest
 
 from notifications import streams
-from notifications.contrib.broadcasts import archiving, sending, starting, withdrawal
+from notifications.contrib.broadcasts import sending, starting, withdrawal
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs import notifying
 from notifications.models import Job, Notification, Stream
@@ -21,7 +21,7 @@ def users(make_user):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(archiving, "MAX_ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(withdrawal, "MAX_ROWS_PER_CHUNK", 2)
     monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 2)
 
 

@@ -3,7 +3,7 @@
 from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
 
-from notifications.contrib.operations.alerts import episodes
+from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.models import Alert
 
@@ -11,10 +11,10 @@ from notifications.contrib.operations.models import Alert
 def test_details_are_in_the_language_of_the_page(db, admin_client):
     """Not in the one in which the alert was stored."""
     condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
-    episodes.record_conditions([condition], timezone.now())
+    evaluation.record_conditions([condition], timezone.now())
     alert = Alert.objects.get()
     with translation.override("de"):
-        german = episodes.open_alerts()[0].detail
+        german = evaluation.open_alerts()[0].detail
     assert german != alert.detail
     for path in ("", f"{alert.pk}/change/"):
         page = admin_client.get(
@@ -25,7 +25,7 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
 
 def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
     condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
-    episodes.record_conditions([condition], timezone.now())
+    evaluation.record_conditions([condition], timezone.now())
     user = sign_in_staff("view_alert")
     address, link = "/admin/notifications_operations/alert/", "job/?state__exact=queued"
     assert link not in client.get(address).text

@@ -217,7 +217,7 @@ def test_tasks_without_a_job_or_database(admin_client, monkeypatch):
     def fail(*args, **kwargs):
         raise OperationalError("away")
 
-    monkeypatch.setattr("notifications.contrib.operations.admin.overview.task_figures.read_tasks", fail)
+    monkeypatch.setattr("notifications.contrib.operations.admin.overview.history.read_tasks", fail)
     assert "The database is unavailable" in admin_client.get(f"{PAGE}tasks/").text
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from django.contrib.auth.models import Permission
 
-from notifications.contrib.output import sections
+from notifications.contrib.output import pages
 from notifications.testing import run_jobs
 from tests.contrib.output import output_tasks
 
@@ -13,7 +13,7 @@ from tests.contrib.output import output_tasks
 @pytest.mark.parametrize("may", [True, False])
 def test_output_needs_a_permission(client, make_user, transactional_db, may, monkeypatch):
     """Its end is shown, in whole lines. The part of the page is there while the job has written nothing."""
-    monkeypatch.setattr(sections, "MAX_ADMIN_BYTES", 100)
+    monkeypatch.setattr(pages, "MAX_ADMIN_BYTES", 100)
     staff = make_user("staff", is_staff=True)
     names = ["view_job", *["view_job_arguments"] * may]
     staff.user_permissions.set(Permission.objects.filter(codename__in=names))

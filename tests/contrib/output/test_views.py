@@ -296,7 +296,7 @@ async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
     reads, encoded = [], []
     read_parts, data_event = reading.read_parts, readers._data_event
     monkeypatch.setattr(
-        "notifications.contrib.output.feeds.read_parts",
+        "notifications.contrib.output.readers.read_parts",
         lambda *args: reads.append(args) or read_parts(*args),
     )
     monkeypatch.setattr(

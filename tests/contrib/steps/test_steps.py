@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -209,7 +210,7 @@ def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db,
 
 
 def test_pruned_with_their_jobs(db, monkeypatch):
-    """Those of many jobs in several transactions."""
+    """Those of many jobs in several transactions, and only those of a job with too many before the job."""
     monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 25)
     for _ in range(4):
         step_tasks.ten_steps.enqueue()
@@ -221,12 +222,28 @@ def test_pruned_with_their_jobs(db, monkeypatch):
         job=kept.id, name="kept", result="1", attempt=1, started_at=timezone.now(), ended_at=timezone.now()
     )
     pruning = Pruning(timezone.now() + timedelta(minutes=1))
-    assert [pruning.prune_chunk() for _ in range(2)] == [25, 25]
-    assert (Step.objects.count(), Job.objects.count()) == (21, 6)
+    assert [pruning.prune_chunk() for _ in range(3)] == [2, 1, 1]
+    assert (Step.objects.count(), Job.objects.count()) == (31, 2)
+    assert pruning.prune_chunk() == 25
+    assert (Step.objects.count(), Job.objects.count()) == (6, 2)
     while pruning.prune_chunk() is not None:
         pass
     assert str(Job.objects.get().id) == kept.id
     assert [step.name for step in Step.objects.all()] == ["kept"]
+
+
+def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, monkeypatch):
+    """Or a job that is retried by hand while others are pruned would make calls again."""
+    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 15)
+    jobs = [step_tasks.ten_steps.enqueue() for _ in range(3)]
+    run_jobs()
+    Job.objects.update(state="failed")
+    pruning = Pruning(timezone.now() + timedelta(minutes=1))
+    pruning.prune_chunk()
+    assert len(manual.retry([UUID(job.id) for job in jobs])) == Job.objects.count() == 2
+    run_jobs()
+    assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+    assert len(calls) == 30
 
 
 def test_a_refused_result_fails_its_step_only(worker, monkeypatch):

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import django
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
@@ -18,10 +17,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
+from notifications.admin.mixins import page_context
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
-from notifications.contrib.broadcasts.audiences import MAX_USERS_COUNTED, MAX_USERS_COUNTED_LIVE
-from notifications.contrib.broadcasts.languages import Texts, read_languages
+from notifications.contrib.broadcasts.audiences import (
+    MAX_USERS_COUNTED,
+    MAX_USERS_COUNTED_LIVE,
+    Texts,
+    read_languages,
+)
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
@@ -29,7 +33,6 @@ from notifications.ids import uuid7
 from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification
 from notifications.problems import log_database_error
-from notifications.templatetags.notifications import csp_nonce
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
@@ -197,13 +200,9 @@ class ComposerMixin(_ModelAdmin):
         return self._respond(request, "preview", context)
 
     def _respond(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
+            **page_context(self, request),
             "media": self.media,
-            "breadcrumbs_are_list": django.VERSION >= (6, 1),
-            "nonce": csp_nonce({}, request),
             "max_counted": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
             **context,
         }

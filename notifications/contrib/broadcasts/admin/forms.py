@@ -18,8 +18,7 @@ from django.utils.translation import ngettext
 
 from notifications import times, validators
 from notifications.contrib.broadcasts import audiences
-from notifications.contrib.broadcasts.audiences import Audience, Kind
-from notifications.contrib.broadcasts.languages import offered_languages
+from notifications.contrib.broadcasts.audiences import Audience, Kind, offered_languages
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs.users import group_model
 from notifications.models import Notification

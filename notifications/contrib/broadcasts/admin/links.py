@@ -46,9 +46,16 @@ class BroadcastFilter(IndexedFilter):
             raise IncorrectLookupParameters(exc) from exc
 
 
+def list_filters(model_admin: Any, request: HttpRequest) -> list[type[BroadcastFilter]]:
+    """Return the filter of the list of notifications. See ``Extension.list_filters()``."""
+    return [BroadcastFilter] if _is_of_notifications(model_admin) else []
+
+
 def links_to_composer(model_admin: Any, request: HttpRequest) -> list[tuple[str, str]]:
-    """Return the link to the composer, for those who may send."""
+    """Return the link to the composer above the list of notifications, for those who may send."""
     site = model_admin.admin_site
+    if not _is_of_notifications(model_admin):
+        return []
     if not (site.is_registered(Broadcast) and request.user.has_perm(SEND_PERMISSION)):
         return []
     return [(_("Send a notification"), reverse(f"{site.name}:notifications_broadcasts_broadcast_add"))]
@@ -61,3 +68,7 @@ def link_to_broadcast(model_admin: Any, row: Notification) -> str:
         return ""
     url = reverse(f"{site.name}:notifications_broadcasts_broadcast_change", args=[row.broadcast])
     return format_html('<a href="{}">{}</a>', url, _("A broadcast"))
+
+
+def _is_of_notifications(model_admin: Any) -> bool:
+    return model_admin.opts.concrete_model is Notification

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import django
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
@@ -17,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.filters import LevelFilter
-from notifications.admin.mixins import OwnedMixin
+from notifications.admin.mixins import OwnedMixin, page_context
 from notifications.admin.paging import KeysetMixin
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin
@@ -128,14 +127,10 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
             return HttpResponseRedirect(url)
         if request.method == "POST" and self._withdraw(request, row, url):
             return HttpResponseRedirect(url)
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         context = {
-            **self.admin_site.each_context(request),
+            **page_context(self, request),
             **self._describe(row),
             "title": _("Withdraw this notification?"),
-            "opts": self.opts,
-            "breadcrumbs_are_list": django.VERSION >= (6, 1),
-            "nonce": csp_nonce({}, request),
             "is_scheduled": row.state == State.SENDING and starting.is_scheduled(row),
             "broadcast": row,
             "row": _build_notification(row),

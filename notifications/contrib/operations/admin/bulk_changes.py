@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from notifications import times
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.context import requester, running_attempt
 from notifications.contrib.operations import bulk_changes as changing
-from notifications.contrib.operations.admin.condition_filters import other_parameters, read_filter
+from notifications.contrib.operations.admin.filters import other_parameters, read_filter
 from notifications.contrib.operations.matching import JobFilter
 from notifications.db.transactions import database
 from notifications.exceptions import NotificationsError
@@ -42,6 +43,15 @@ CHANGES = {
     "run_jobs_now": "run_now",
     "reschedule_jobs": "reschedule",
 }
+
+
+def find_action(
+    model_admin: Any, request: HttpRequest, name: str
+) -> Callable[[], HttpResponse | None] | None:
+    """Return what changes all jobs of a list, None for other actions. See ``Extension.action_for_all()``."""
+    if model_admin.opts.concrete_model is not Job or name not in CHANGES:
+        return None
+    return partial(respond, model_admin, request, CHANGES[name])
 
 
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,15 +15,17 @@ from django.utils.translation import gettext_lazy as _
 from notifications.admin.arguments import find_jobs
 from notifications.admin.filters import FormFilter, KeysetFilter, StateFilter, UserFilter
 from notifications.admin.runners import RunnerFilter
-from notifications.contrib.operations.admin.condition_filters import (
+from notifications.contrib.operations.admin.filters import (
+    NOTIFICATION_FILTERS,
+    CreatedFilter,
+    FinishedFilter,
     JobListFilter,
     other_parameters,
     read_filter,
 )
-from notifications.contrib.operations.admin.time_filters import CreatedFilter, FinishedFilter
 from notifications.db.transactions import database
 from notifications.ids import parse_id
-from notifications.models import Attempt, Job, Worker
+from notifications.models import Attempt, Job, Notification, Worker
 
 #: The newest rows that choices come from, and the choices that are shown at most.
 MAX_ROWS_READ, MAX_CHOICES = 300, 15
@@ -237,8 +239,8 @@ FILTERS: dict[type[KeysetFilter], str] = {
 }
 
 
-def permitted_filters(request: HttpRequest) -> list[type[KeysetFilter]]:
-    """Return the filters that the user may view."""
-    return [
-        spec for spec, permission in FILTERS.items() if not permission or request.user.has_perm(permission)
-    ]
+def list_filters(model_admin: Any, request: HttpRequest) -> Sequence[Any]:
+    """Return the filters of a list that the user may view. See ``Extension.list_filters()``."""
+    if model_admin.opts.concrete_model is Job:
+        return [spec for spec, needed in FILTERS.items() if not needed or request.user.has_perm(needed)]
+    return NOTIFICATION_FILTERS if model_admin.opts.concrete_model is Notification else ()

@@ -85,7 +85,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
         *_waiting(now, limits),
         *_failing(now, limits),
         *_without_worker(now, limits, state, depths),
-        *_lost(now, limits, state),
+        *_lost(now, state),
         *_unanswered(now, limits),
         *_of_extensions(now),
     ]
@@ -109,7 +109,10 @@ def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
         )
     }
     # Statistics are of whole minutes: the one in which the time begins is read too.
-    ended = {figures.queue for figures in _figures(now, limits.stalled) if figures.ended} if old else set()
+    window = timedelta(seconds=limits.stalled)
+    ended = (
+        {figures.queue for figures in reading.read_figures(window, now=now) if figures.ended} if old else ()
+    )
     for name, (count, age) in old.items():
         if name not in ended:
             facts = {"count": count, "age": age, "limit": limits.stalled}
@@ -201,7 +204,7 @@ def _of_extensions(now: datetime) -> Iterator[Condition]:
             yield Condition(kind=kind.kind, subject=subject, facts=facts)
 
 
-def _lost(now: datetime, limits: Limits, state: AlertState) -> Iterator[Condition]:
+def _lost(now: datetime, state: AlertState) -> Iterator[Condition]:
     if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < WINDOW_SECONDS:
         yield Condition(kind=Kind.LEASE, facts={"worker": state.lost_worker})
 
@@ -216,10 +219,6 @@ def _needs_worker() -> bool:
     return any(
         has_job_tasks(task_backends[alias]) and not has_engine(alias) for alias in task_backends.settings
     )
-
-
-def _figures(now: datetime, seconds: float) -> list[reading.Figures]:
-    return reading.read_figures(timedelta(seconds=seconds), now=now)
 
 
 def _unanswered(now: datetime, limits: Limits) -> Iterator[Condition]:

@@ -1,17 +1,45 @@
-"""Evaluate alerts. ``upkeep`` has one process do it for all."""
+"""Evaluate alerts: open, update and close their rows, and announce them. One process at a time does it for all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
-from notifications import times
+from django.conf import settings as django_settings
+from django.db import IntegrityError
+from django.db.models import Q
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from notifications import paths, times, validators
 from notifications.conf import settings
-from notifications.contrib.operations.alerts import conditions, episodes
-from notifications.contrib.operations.models import AlertState
-from notifications.db.clock import database_now
+from notifications.contrib.operations.alerts import conditions
+from notifications.contrib.operations.alerts.conditions import Condition
+from notifications.contrib.operations.alerts.texts import describe, detail_of, in_words, subject_url
+from notifications.contrib.operations.models import Alert, AlertState, Overview
+from notifications.db.clock import StoredTime, database_now
 from notifications.db.transactions import database, retrying_atomic
+from notifications.extension import Topic, hooks
+from notifications.inbox.categories import ALERTS
+from notifications.jobs.users import filter_active, has_holders, holders
 from notifications.models import Worker
+
+logger = logging.getLogger("notifications.alerts")
+
+#: Seconds for which a condition must have been absent before its alert is over.
+CLEAR_SECONDS = 60.0
+#: The alerts that are open at once at most, of the queues and schedules of a project.
+MAX_OPEN_ALERTS = 100
+#: The closed alerts that one call deletes at most.
+MAX_ALERTS_DELETED = 100
+PREFIX, OPEN = "alert:", "open"
+#: The permission of operators, and the users who are notified at most.
+PERMISSION = "notifications_operations.receive_alerts"
+MAX_RECIPIENTS = 1_000
 
 
 def evaluate(previous: datetime | None = None) -> None:
@@ -24,14 +52,23 @@ def evaluate(previous: datetime | None = None) -> None:
     now = database_now()
     state = _update_state(now, previous)
     found = conditions.find_conditions(now, limits, state)
-    episodes.record_conditions(found, now)
-    episodes.delete_old_alerts(times.now() - settings.RETENTION)
+    record_conditions(found, now)
+    delete_old_alerts(times.now() - settings.RETENTION)
 
 
 def record_lost_workers(workers: Iterable[Worker], now: datetime) -> None:
     """Store that the leases of workers were lost. Inside the transaction that deletes their rows."""
     name = ", ".join(sorted({str(worker) for worker in workers}))
     AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
+
+
+def list_stored_times(now: datetime) -> list[StoredTime]:
+    """Return the times that gate alerts. See ``Extension.stored_times()``."""
+    return [
+        StoredTime(model=AlertState, name="no_worker_since"),
+        StoredTime(model=AlertState, name="lease_lost_at"),
+        StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
+    ]
 
 
 def _update_state(now: datetime, previous: datetime | None) -> AlertState:
@@ -48,3 +85,147 @@ def _update_state(now: datetime, previous: datetime | None) -> AlertState:
         retrying_atomic(lambda: rows.filter(id=1).update(no_worker_since=since))
         state.no_worker_since = since
     return state
+
+
+def record_conditions(found: Iterable[Condition], now: datetime) -> None:
+    """Open an alert for each new condition, and close those whose condition has been absent long enough.
+
+    Any number of processes may call this at the same time. Details are stored and logged in ``LANGUAGE_CODE``.
+    """
+    with translation.override(django_settings.LANGUAGE_CODE):
+        _record_conditions(found, now)
+
+
+def _record_conditions(found: Iterable[Condition], now: datetime) -> None:
+    conditions = {(str(condition.kind), condition.subject): condition for condition in found}
+    rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")[:MAX_OPEN_ALERTS]
+    open_alerts = {(alert.kind, alert.subject): alert for alert in rows}
+    for key in conditions.keys() & open_alerts.keys():
+        _update(open_alerts[key], conditions[key], now)
+    new = [condition for key, condition in conditions.items() if key not in open_alerts]
+    for condition in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
+        _open(condition, now)
+    for key, alert in open_alerts.items():
+        if key not in conditions and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
+            _close(alert, now)
+
+
+def open_alerts() -> list[Alert]:
+    """Return the open alerts, the oldest first, with their details in the active language."""
+    rows = Alert.objects.using(database()).filter(closed_at__isnull=True)
+    alerts = list(rows.order_by("opened_at", "id")[:MAX_OPEN_ALERTS])
+    for alert in alerts:
+        alert.detail = detail_of(alert)
+    return alerts
+
+
+def acknowledge(id: int, *, by: str) -> bool:
+    """Store that a user sees to an alert. Return whether it was open and no other user has acknowledged it before."""
+    rows = Alert.objects.using(database()).filter(id=id, closed_at__isnull=True, acknowledged_at__isnull=True)
+    values = {"acknowledged_at": times.now(), "acknowledged_by": by[:150]}
+    return bool(retrying_atomic(lambda: rows.update(**values)))
+
+
+def delete_old_alerts(before: datetime) -> None:
+    """Delete alerts that were closed before a time, a bounded number of them."""
+    rows = Alert.objects.using(database())
+    old = list(rows.filter(closed_at__lt=before).values_list("id", flat=True)[:MAX_ALERTS_DELETED])
+    if old:
+        retrying_atomic(lambda: rows.filter(id__in=old).delete())
+
+
+def _update(alert: Alert, condition: Condition, now: datetime) -> None:
+    rows = Alert.objects.using(database()).filter(id=alert.id, closed_at__isnull=True)
+    retrying_atomic(lambda: rows.update(seen_at=now, **_texts(condition)))
+
+
+def _open(condition: Condition, now: datetime) -> None:
+    alert = Alert(
+        kind=condition.kind,
+        subject=condition.subject[:200],
+        opened_at=now,
+        seen_at=now,
+        **_texts(condition),
+    )
+
+    def write() -> None:
+        alert.pk = None
+        alert.save(using=database(), force_insert=True)
+
+    try:
+        retrying_atomic(write)
+    except IntegrityError:  # another process has opened it
+        return
+    logger.error("Alert opened: %s. %s", alert, alert.detail)
+
+
+def _texts(condition: Condition) -> dict[str, str]:
+    detail = describe(condition.kind, condition.facts)
+    return {"facts": json.dumps(condition.facts), "detail": detail[:500]}
+
+
+def _close(alert: Alert, now: datetime) -> None:
+    rows = Alert.objects.using(database()).filter(id=alert.id, closed_at__isnull=True)
+    if retrying_atomic(lambda: rows.update(closed_at=now)):
+        logger.info("Alert closed: %s", alert)
+
+
+def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
+    """Yield the open alerts, and those of which users were last notified that they are open."""
+    found = {_key(alert): alert for alert in open_alerts()}
+    for key, alert in found.items():
+        yield Topic(key=key, state=OPEN, read_readers=read_recipients, describe=partial(_describe, alert))
+    for key in announced:
+        if key.startswith(PREFIX) and key not in found:
+            yield Topic(key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key))
+
+
+def read_recipients() -> list[Any]:
+    """Return the keys of the active users with the permission, superusers included, at most ``MAX_RECIPIENTS``.
+
+    A backend of ``AUTHENTICATION_BACKENDS`` without Django's method ``with_perm`` knows none.
+    """
+    if not has_holders():
+        return []
+    users = filter_active(holders(PERMISSION))
+    return list(users.order_by("pk").values_list("pk", flat=True)[:MAX_RECIPIENTS])
+
+
+def _key(alert: Alert) -> str:
+    return f"{PREFIX}{alert.kind}:{alert.subject}"[: validators.MAX_KEY_LENGTH]
+
+
+def _describe(alert: Alert, before: str) -> dict[str, Any]:
+    subject = subject_url(alert, paths.admin_list)
+    kind = hooks.alert_kinds.get(alert.kind)
+    label = str(kind.model_label) if kind else _("Jobs")
+    return {
+        "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
+        "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
+        "url": paths.admin_list(Overview),
+        "level": "error",
+        "category": ALERTS,
+        "actions": [{"label": label, "url": subject}]
+        if 0 < len(subject) <= validators.MAX_URL_LENGTH
+        else (),
+    }
+
+
+def _describe_end(key: str, before: str) -> dict[str, Any]:
+    kind, _separator, subject = key.removeprefix(PREFIX).partition(":")
+    # A key of this length may have been cut.
+    lookup = "subject" if len(key) < validators.MAX_KEY_LENGTH else "subject__startswith"
+    rows = Alert.objects.using(database()).filter(kind=kind, **{lookup: subject})
+    alert = rows.order_by("-id").first()
+    text = ""
+    if alert:
+        seconds = (alert.seen_at - alert.opened_at).total_seconds()
+        text = _("It lasted %(time)s.") % {"time": in_words(seconds)}
+    title = _("Over: %(alert)s") % {"alert": alert or Alert(kind=kind, subject=subject)}
+    return {
+        "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
+        "body": text,
+        "url": paths.admin_list(Overview),
+        "level": "success",
+        "category": ALERTS,
+    }

@@ -1,18 +1,36 @@
-"""What the details of alerts say, in the active language, from the facts that are stored with each."""
+"""What the details of alerts say, from the facts that are stored with each, and the page of what they are about."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
+from django.apps import apps
+from django.contrib.admin.utils import quote
+from django.db.models import Model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from notifications import times
 from notifications.contrib.operations.models import Alert
 from notifications.extension import hooks
+from notifications.models import Job
 
 Kind = Alert.Kind
+#: Jobs are counted by the minute.
+MINUTE = timedelta(minutes=1)
+#: The parameters of the list of jobs with which it shows what an alert of a kind is about.
+_JOBS: dict[Any, dict[str, str]] = {
+    Kind.STALLED: {"state__exact": "running"},
+    Kind.WAIT: {"state__exact": "queued"},
+    Kind.FAILURES: {"state__exact": "failed"},
+    Kind.NO_WORKER: {"state__exact": "queued"},
+    Kind.LEASE: {"created": "hour"},
+    Kind.QUESTION: {"state__exact": "waiting"},
+}
 
 
 def detail_of(alert: Alert) -> str:
@@ -94,3 +112,21 @@ _DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
     Kind.LEASE: _describe_lost,
     Kind.QUESTION: _describe_unanswered,
 }
+
+
+def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
+    """Return the page that shows what an alert is about: jobs, or a row of its kind; "" if there is none.
+
+    ``find_list`` returns the address of the list of a model, "" if there is none.
+    """
+    if kind := hooks.alert_kinds.get(alert.kind):
+        rows_url = find_list(apps.get_model(kind.model))
+        return f"{rows_url}{quote(alert.subject)}/change/" if rows_url else ""
+    if alert.kind not in _JOBS:  # that of an app that is not installed any more
+        return ""
+    jobs_url = find_list(Job)
+    parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if alert.subject else {})
+    if alert.kind == Kind.FAILURES:  # those that it counted at its begin, and later ones
+        window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
+        parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"
+    return f"{jobs_url}?{urlencode(parameters)}" if jobs_url else ""

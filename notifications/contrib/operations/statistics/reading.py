@@ -9,8 +9,7 @@ from typing import Any
 
 from notifications import times
 from notifications.contrib.operations.models import BUCKET_COUNT, HISTOGRAMS, JobStatistics
-from notifications.contrib.operations.statistics.buckets import percentile
-from notifications.contrib.operations.statistics.recording import TABLE
+from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, TABLE
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
 from notifications.db.transactions import connection
 
@@ -27,7 +26,7 @@ ROLLED_UP = f"{TABLE} WHERE shard = 0"
 
 @dataclass(slots=True)
 class Histogram:
-    """How many times lie in each bucket of ``buckets.BOUNDS_SECONDS``, the last one without a bound; and their sum."""
+    """How many times lie in each bucket of ``BOUNDS_SECONDS``, the last one without a bound; and their sum."""
 
     counts: list[int] = field(default_factory=lambda: [0] * BUCKET_COUNT)
     total_seconds: float = 0.0
@@ -43,8 +42,21 @@ class Histogram:
         return self.total_seconds / self.count if self.count else None
 
     def percentile(self, share: float) -> float | None:
-        """Return the seconds within which a share (0.95: 95 %) of the times lie; None without times."""
-        return percentile(self.counts, share)
+        """Return the seconds within which a share (0.95: 95 %) of the times lie; None without times.
+
+        Inside a bucket times are taken to be spread evenly. A share in the last bucket yields its lower bound.
+        """
+        if not self.count:
+            return None
+        rank, below = share * self.count, 0
+        for number, count in enumerate(self.counts):
+            if count and below + count >= rank:
+                if number >= len(BOUNDS_SECONDS):
+                    break
+                lower = BOUNDS_SECONDS[number - 1] if number else 0.0
+                return lower + (BOUNDS_SECONDS[number] - lower) * max(rank - below, 0.0) / count
+            below += count
+        return BOUNDS_SECONDS[-1]
 
     def add(self, counts: Iterable[int], total_seconds: float) -> None:
         """Add the counts of another histogram."""

@@ -1,6 +1,6 @@
 """Count the ends of jobs and attempts, in the transaction that records them.
 
-The hooks of ``apps.py`` call this. So the sums of the statistics are exactly the jobs that ended, whichever process is
+So the sums of the statistics are exactly the jobs that ended, whichever process is
 killed when. Each database connection adds to rows of its own for a minute, so no writer waits for another one;
 ``roll_up.py`` merges the rows afterwards.
 """
@@ -10,18 +10,22 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from notifications import ids
-from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics
-from notifications.contrib.operations.statistics.buckets import bucket_of, microseconds
+from notifications.contrib.operations.models import BUCKET_COLUMNS, BUCKET_COUNT, JobStatistics
 from notifications.db.transactions import connection
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
+    from notifications.extension import RecordedTransaction
     from notifications.jobs.outcomes import Outcome
+
+#: The label of the app, by which it keeps the counts in a transaction.
+LABEL = "notifications_operations"
 
 #: Start, queue, task and outcome of a row.
 Key = tuple[int, str, str, str]
@@ -38,6 +42,11 @@ SUM_COLUMNS = ("count", "enqueued", "wait_microseconds", "run_microseconds")
 #: Bits of a shard that hold a random number of the connection. Those above hold the minute, counted from 1970.
 WRITER_BITS = 32
 MINUTE_SECONDS = 60
+#: Upper bounds in seconds, inclusive, of all buckets of the histograms but the last one, which has none: 0.001 to
+#: 67108.864. Each is twice the one before, so that the figure of a percentile lies at most a factor of two beside the
+#: true time, and histograms of any periods can be added.
+BOUNDS_SECONDS = tuple(2**n / 1000 for n in range(BUCKET_COUNT - 1))
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def new_additions() -> Additions:
@@ -91,6 +100,39 @@ class StatisticsBuffer:
             _add_time(additions, "wait", job.started_at - job.queued_at)
 
 
+def count_attempts(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> tuple[()]:
+    """Count attempts, to be written by ``write_counts()``. See ``Extension.on_attempts()``."""
+    assert tx.now is not None
+    buffer = _buffer_of(tx)
+    for outcome in outcomes:
+        if outcome.attempt:
+            buffer.add_attempt(outcome.job, outcome, tx.now)
+    return ()
+
+
+def count_ends(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> tuple[()]:
+    """Count ends of jobs in the same way. See ``Extension.on_ends()``."""
+    assert tx.now is not None
+    buffer = _buffer_of(tx)
+    for outcome in outcomes:
+        if outcome.job.state != Job.State.WAITING:
+            buffer.add_end(outcome.job, tx.now, has_run=tx.has_run)
+    return ()
+
+
+def write_counts(tx: RecordedTransaction) -> None:
+    """Write what the transaction has counted. See ``Extension.last()``."""
+    if buffer := tx.kept.get(LABEL):
+        buffer.write()
+
+
+def _buffer_of(tx: RecordedTransaction) -> StatisticsBuffer:
+    buffer: StatisticsBuffer | None = tx.kept.get(LABEL)
+    if buffer is None:
+        buffer = tx.kept[LABEL] = StatisticsBuffer()
+    return buffer
+
+
 def add(period: int, shard: int, key: Key, additions: Additions) -> None:
     """Add to a row, which is inserted if it does not exist."""
     columns = tuple(sorted(additions))  # in one order, so that few statements differ
@@ -116,10 +158,16 @@ def first_shard(moment: float) -> int:
 
 
 def _add_time(additions: Additions, histogram: str, duration: timedelta) -> None:
-    value = microseconds(duration)
+    value = max(duration // _MICROSECOND, 0)  # the clocks of two machines may differ
     additions[f"{histogram}_microseconds"] += value
     bucket = BUCKET_COLUMNS[histogram][bucket_of(value)]
     additions[bucket] = additions.get(bucket, 0) + 1
+
+
+def bucket_of(time: int) -> int:
+    """Return the number of the bucket that counts a time in microseconds."""
+    milliseconds = -(-time // 1000)
+    return min((milliseconds - 1).bit_length(), BUCKET_COUNT - 1) if milliseconds else 0
 
 
 def _minute_of(moment: datetime) -> int:

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 
-from notifications.contrib.operations.alerts import episodes, evaluation
+from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
@@ -39,7 +39,7 @@ class Alerts:
 
         An alert is over as soon as its condition is.
         """
-        with patch.object(episodes, "CLEAR_SECONDS", 0):
+        with patch.object(evaluation, "CLEAR_SECONDS", 0):
             evaluation.evaluate()
         Announcer().run_round()
         return self.open()

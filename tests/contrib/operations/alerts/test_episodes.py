@@ -8,9 +8,9 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from notifications import upkeep
-from notifications.contrib.operations.alerts import episodes, evaluation
+from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.contrib.operations.alerts.topics import read_recipients
+from notifications.contrib.operations.alerts.evaluation import read_recipients
 from notifications.contrib.operations.findings import check_alerts
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.jobs.announcing import Announcer
@@ -23,7 +23,7 @@ DETAIL = "1 job runs, for 6 min. None has ended for 5 min."
 
 
 def record(*conditions, seconds=0.0):
-    episodes.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds))
+    evaluation.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds))
     Announcer().run_round()
 
 
@@ -100,7 +100,7 @@ def test_without_recipients(db, transactional_db):
 
 def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
     """However many queues a project has."""
-    monkeypatch.setattr(episodes, "MAX_OPEN_ALERTS", 2)
+    monkeypatch.setattr(evaluation, "MAX_OPEN_ALERTS", 2)
     for _ in range(2):
         record(
             *(

@@ -12,7 +12,8 @@ from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_totals
-from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS, bucket_of, percentile
+from notifications.contrib.operations.statistics.reading import Histogram
+from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import finishing, manual, reaping
@@ -309,11 +310,13 @@ class TestBuckets:
 
     def test_percentiles(self):
         counts = [0] * (len(BOUNDS_SECONDS) + 1)
-        assert percentile(counts, 0.5) is None
+        assert Histogram(counts).percentile(0.5) is None
         counts[3], counts[10] = 90, 10
-        assert percentile(counts, 0.45) == pytest.approx((BOUNDS_SECONDS[2] + BOUNDS_SECONDS[3]) / 2)
-        assert percentile(counts, 0.9) == BOUNDS_SECONDS[3]
-        assert BOUNDS_SECONDS[9] < percentile(counts, 0.95) < BOUNDS_SECONDS[10]
-        assert percentile(counts, 1.0) == BOUNDS_SECONDS[10]
+        assert Histogram(counts).percentile(0.45) == pytest.approx(
+            (BOUNDS_SECONDS[2] + BOUNDS_SECONDS[3]) / 2
+        )
+        assert Histogram(counts).percentile(0.9) == BOUNDS_SECONDS[3]
+        assert BOUNDS_SECONDS[9] < Histogram(counts).percentile(0.95) < BOUNDS_SECONDS[10]
+        assert Histogram(counts).percentile(1.0) == BOUNDS_SECONDS[10]
         counts[-1] = 100
-        assert percentile(counts, 0.99) == BOUNDS_SECONDS[-1]
+        assert Histogram(counts).percentile(0.99) == BOUNDS_SECONDS[-1]

@@ -14,8 +14,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from notifications.api import accepted
-from notifications.contrib.webhooks.callback_urls import HEADER, store_url
-from notifications.contrib.webhooks.calling import call
+from notifications.contrib.webhooks.calling import HEADER, call, store_url
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
@@ -202,7 +201,7 @@ class TestReplays:
 
         def add():
             with transaction.atomic():
-                store_url(job, receiver.url("/hook"))
+                store_url(receiver.url("/hook"), job)
                 stored.set()
                 may_commit.wait(20)
             connection.close()

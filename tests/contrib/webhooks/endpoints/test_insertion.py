@@ -11,9 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import batch, notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
+from notifications.contrib.webhooks.events import most_per_event
 from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
 from notifications.contrib.webhooks.models import WebhookEndpoint
-from notifications.contrib.webhooks.receivers import most_per_event
 from notifications.jobs import notifying
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification

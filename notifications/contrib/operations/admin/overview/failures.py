@@ -17,6 +17,11 @@ MAX_FAILED_READ = 2_000
 MAX_GROUPS = 20
 #: What the jobs of a group have in common, and the columns.
 COLUMNS = {"task_path": "task_path", "exception": "exception_class_path", "location": "location"}
+#: The attempt that ended the job.
+_JOIN_ATTEMPT = """
+    LEFT JOIN (SELECT job_id, number, exception_class_path, location FROM notifications_attempt) AS ended
+    ON ended.job_id = failed.id AND ended.number = failed.attempt
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,10 +111,3 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
 
 def _failed_jobs(limit: int) -> str:
     return failed_jobs_sql("id, task_path, executor, attempt, finished_at", limit)
-
-
-#: The attempt that ended the job.
-_JOIN_ATTEMPT = """
-    LEFT JOIN (SELECT job_id, number, exception_class_path, location FROM notifications_attempt) AS ended
-    ON ended.job_id = failed.id AND ended.number = failed.attempt
-"""

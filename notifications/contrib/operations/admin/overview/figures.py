@@ -1,4 +1,4 @@
-"""All figures of the overview, of one moment."""
+"""All figures of the overview, of one moment: what waits and runs in each queue, and those of the other modules."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from datetime import datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.compat import task_backends
-from notifications.contrib.operations.admin.overview import charts, failures, history, processes, queues
+from notifications.contrib.operations.admin.overview import charts, failures, history, processes
 from notifications.contrib.operations.admin.overview.charts import Chart, Series
 from notifications.contrib.operations.admin.overview.failures import Failures
 from notifications.contrib.operations.admin.overview.history import PERIODS, History, Totals
 from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
-from notifications.contrib.operations.admin.overview.queues import QueueState
-from notifications.contrib.operations.alerts.episodes import open_alerts
+from notifications.contrib.operations.alerts.evaluation import open_alerts
 from notifications.contrib.operations.models import Alert
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
-from notifications.jobs.claiming.depths import count_waiting
+from notifications.jobs.claiming.depths import (
+    MAX_QUEUES,
+    QueueDepth,
+    count_waiting,
+    queue_depths,
+    read_running,
+)
+from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
@@ -26,9 +32,11 @@ from notifications.realtime import doorbell
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueRow:
-    """A queue now and in the period."""
+    """A queue now and in the period. ``running`` jobs are with a worker; a due job has waited for ``wait_seconds``."""
 
-    now: QueueState
+    now: QueueDepth
+    running: int
+    wait_seconds: float | None
     totals: Totals
 
 
@@ -66,12 +74,12 @@ class OverviewFigures:
     @property
     def running(self) -> int:
         """How many jobs run."""
-        return sum(row.now.running for row in self.queues)
+        return sum(row.running for row in self.queues)
 
     @property
     def longest_wait_seconds(self) -> float | None:
         """How long the oldest due job of all queues that are not paused has waited."""
-        waits = [row.now.wait_seconds for row in self.queues if not row.now.is_paused]
+        waits = [row.wait_seconds for row in self.queues if not row.now.is_paused]
         return max((wait for wait in waits if wait is not None), default=None)
 
     @property
@@ -119,18 +127,13 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
     now = estimated_database_now()
     since = now - PERIODS[period].length
     past = history.read_history(period, now, queue=queue, task=task)
-    current = {queue.name: queue for queue in queues.read_queues(now)}
-    rows = [
-        QueueRow(now=current.get(name) or QueueState(name=name), totals=past.queues.get(name, Totals()))
-        for name in sorted(current.keys() | past.queues.keys())
-    ]
     workers = processes.read_workers(now)
     return OverviewFigures(
         now=now,
         period=period,
         since=since,
         alerts=open_alerts(),
-        queues=rows,
+        queues=_read_queues(now, past),
         waiting=sum(count_waiting().values()),
         history=past,
         failures=failures.read_failures(since),
@@ -173,3 +176,23 @@ def _durations(past: History, kind: str) -> list[Series]:
         )
         for name in ("p50", "p95", "p99")
     ]
+
+
+def _read_queues(now: datetime, past: History) -> list[QueueRow]:
+    """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
+    depths = {depth.name: depth for depth in queue_depths().queues}
+    running = read_running()
+    paused = set(paused_queues().order_by("name")[:MAX_QUEUES])
+    rows = []
+    for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):
+        depth = depths.get(name) or QueueDepth(name=name, is_paused=name in paused)
+        since = depth.oldest_since
+        rows.append(
+            QueueRow(
+                now=depth,
+                running=running[name].count if name in running else 0,
+                wait_seconds=max(0.0, (now - since).total_seconds()) if since else None,
+                totals=past.queues.get(name, Totals()),
+            )
+        )
+    return rows

@@ -1,4 +1,4 @@
-"""Throughput and durations of the last hour, day or week, from the statistics of jobs."""
+"""Throughput and durations of the last hour, day or week, from the statistics of jobs: of all, by queue, by task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import times
 from notifications.contrib.operations.statistics import reading
-from notifications.contrib.operations.statistics.buckets import BOUNDS_SECONDS
 from notifications.contrib.operations.statistics.points import (
     read_points,
     read_queues,
     read_queues_and_points,
 )
 from notifications.contrib.operations.statistics.reading import Histogram
+from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
+from notifications.db.clock import estimated_database_now
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.depths import read_moment
 from notifications.states import ACTIVE, sql_list
@@ -26,6 +27,16 @@ from notifications.states import ACTIVE, sql_list
 MAX_ACTIVE_READ = 5_000
 #: The points of a chart at least.
 MIN_POINTS = 12
+#: The tasks that are shown at most: the first in the order that was chosen.
+MAX_TASKS = 200
+#: What they can be ordered by, the largest first.
+ORDERS = {
+    "failed": _("Failed"),
+    "ended": _("Ended"),
+    "busy": _("Total run time"),
+    "slow": _("Run time"),
+}
+DEFAULT_ORDER = "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +121,31 @@ class History:
     queues: dict[str, Totals] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     buckets: list[Bucket] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRow:
+    """A task in a queue. ``failed_percent`` is that of jobs that succeeded or failed; None without such jobs."""
+
+    task: str
+    queue: str
+    ended: int
+    failed: int
+    failed_percent: float | None
+    retried: int
+    timed_out: int
+    lost: int
+    wait: Durations
+    run: Durations
+    busy_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFigures:
+    """The rows in their order. With ``is_cut`` there are more."""
+
+    rows: list[TaskRow]
+    is_cut: bool
 
 
 def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
@@ -236,3 +272,39 @@ def durations_of(times_of: Histogram) -> Durations:
     """Return the percentiles of a histogram."""
     p50, p95, p99 = (times_of.percentile(share) for share in (0.5, 0.95, 0.99))
     return Durations(p50=p50, p95=p95, p99=p99)
+
+
+def read_tasks(period: str, order: str) -> TaskFigures:
+    """Return the figures of the tasks of which jobs ended in one of ``PERIODS``, in one query."""
+    found = reading.read_figures(PERIODS[period].length, by_task=True, now=estimated_database_now())
+    rows = sorted(
+        map(_task_row, found), key=lambda row: (-_order_value(row, order), -row.ended, row.task, row.queue)
+    )
+    return TaskFigures(rows=rows[:MAX_TASKS], is_cut=len(rows) > MAX_TASKS)
+
+
+def _order_value(row: TaskRow, order: str) -> float:
+    values: dict[str, Any] = {
+        "failed": row.failed,
+        "ended": row.ended,
+        "busy": row.busy_seconds,
+        "slow": row.run.p95 or 0,
+    }
+    return float(values[order])
+
+
+def _task_row(figures: reading.Figures) -> TaskRow:
+    rate = figures.failure_rate
+    return TaskRow(
+        task=figures.task,
+        queue=figures.queue,
+        ended=figures.ended,
+        failed=figures.failed,
+        failed_percent=None if rate is None else 100 * rate,
+        retried=figures.retried,
+        timed_out=figures.timed_out,
+        lost=figures.lost,
+        wait=durations_of(figures.wait),
+        run=durations_of(figures.run),
+        busy_seconds=figures.run.total_seconds,
+    )

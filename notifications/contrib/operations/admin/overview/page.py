@@ -1,40 +1,51 @@
-"""The overview page, and the fragment that it reloads."""
+"""The overview page, and the fragment that it reloads.
+
+A page requests the fragment each second, so a process counts the rings of the doorbell while a page is open. An ETag
+has that count and the time, in steps of ``MAX_AGE_SECONDS``: with the same ETag nothing is read from the database.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-import django
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
-from notifications.admin.mixins import ReadOnlyMixin, list_url
-from notifications.contrib.operations.admin.overview import (
-    changes,
-    chart_filter,
-    operating,
-    retry,
-    task_figures,
-)
+from notifications.admin.mixins import ReadOnlyMixin, list_url, page_context
+from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
-from notifications.contrib.operations.alerts.links import subject_url
+from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
+from notifications.contrib.operations.statistics import reading
+from notifications.db.clock import estimated_database_now
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
 from notifications.http.access import BACKGROUND_MARK, background_view
+from notifications.ids import process_number
 from notifications.models import Job
 from notifications.problems import log_database_error
-from notifications.templatetags.notifications import csp_nonce
+from notifications.realtime import doorbell
 
 DEFAULT_PERIOD = "hour"
 FOLDER = "admin/notifications_operations/overview"
+#: Seconds after which figures are read again without a ring: some change without one, such as the load of workers.
+MAX_AGE_SECONDS = 5
+#: Seconds without a request after which the process stops listening.
+IDLE_SECONDS = 60.0
+#: Queues with their tasks that can be chosen from. Others can be named in the address.
+MAX_NAMES = 500
+#: The parameters of the address, with the fields that they are values of.
+FIELDS = {"queue": "queue_name", "task": "task_path"}
 
 
 @admin.register(Overview)
@@ -70,11 +81,11 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Return the page."""
         self._require_permission(request)
-        period, selection = self._period(request), chart_filter.read_selection(request)
+        period, selection = self._period(request), read_selection(request)
         context = {
             **self._page_context(request, period),
             **self._figures_context(request, period, selection),
-            **chart_filter.choices(period, selection),
+            **_read_choices(period, selection),
             "title": _("Overview"),
             "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}&{BACKGROUND_MARK}",
             "tasks_url": f"{self._url('tasks')}?period={period}",
@@ -88,10 +99,10 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         """Return the page with the figures of each task."""
         self._require_permission(request)
         period, order = self._period(request), request.GET.get("order", "")
-        order = order if order in task_figures.ORDERS else task_figures.DEFAULT_ORDER
-        tasks: task_figures.TaskFigures | None
+        order = order if order in history.ORDERS else history.DEFAULT_ORDER
+        tasks: history.TaskFigures | None
         try:
-            tasks = task_figures.read_tasks(period, order)
+            tasks = history.read_tasks(period, order)
         except UNAVAILABLE as exc:
             log_database_error(exc)
             tasks = None
@@ -100,7 +111,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "title": _("Tasks"),
             "tasks": tasks,
             "order": order,
-            "orders": list(task_figures.ORDERS.items()),
+            "orders": list(history.ORDERS.items()),
             "overview_url": self._url("changelist"),
             "jobs_url": list_url(self, request, Job),
         }
@@ -109,23 +120,19 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return response
 
     def _page_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         return {
-            **self.admin_site.each_context(request),
+            **page_context(self, request),
             "subtitle": None,
-            "opts": self.opts,
-            "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "period": period,
             "period_label": PERIODS[period].label,
             "periods": [(name, known.label) for name, known in PERIODS.items()],
-            "nonce": csp_nonce({}, request),
         }
 
     def figures_view(self, request: HttpRequest) -> HttpResponse:
         """Return the figures without the page around them, or 304 if they cannot have changed."""
         self._require_permission(request)
-        period, selection = self._period(request), chart_filter.read_selection(request)
-        etag = changes.counter.etag(period, *([urlencode(selection)] if selection else []))
+        period, selection = self._period(request), read_selection(request)
+        etag = ring_counter.etag(period, *([urlencode(selection)] if selection else []))
         if request.headers.get("If-None-Match") == etag:
             response: HttpResponse = HttpResponseNotModified()
         else:
@@ -140,7 +147,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self._require_permission(request)
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        return retry.respond(self, request, overview_url=self._url("changelist"))
+        return operating.respond_to_retry(self, request, overview_url=self._url("changelist"))
 
     def change_view(self, request: HttpRequest, *, kind: str) -> HttpResponse:
         """Change a queue, a worker or an alert."""
@@ -185,3 +192,69 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def _url(self, name: str) -> str:
         return reverse(f"admin:notifications_operations_overview_{name}", current_app=self.admin_site.name)
+
+
+class RingCounter:
+    """Counts rings, from the first call of ``etag()`` until ``IDLE_SECONDS`` after the last one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._requested_at = 0.0
+        self._stop: Callable[[], None] | None = None
+
+    def etag(self, *variants: str) -> str:
+        """Return an ETag that stays the same until the figures of these variants may differ."""
+        with self._lock:
+            self._requested_at = time.monotonic()
+            if self._stop is None:
+                self._stop = doorbell.listen(self._handle_ring)
+                self._count += 1  # what rang in between was not counted
+            step = int(time.time() // MAX_AGE_SECONDS)
+            return f'W/"{process_number():x}-{self._count}-{step}-{"-".join(variants)}"'
+
+    def close(self) -> None:
+        """Stop listening until the next call of ``etag()``."""
+        with self._lock:
+            stop, self._stop = self._stop, None
+        if stop:
+            stop()
+
+    def _handle_ring(self, users: Any, queue: bool) -> None:
+        with self._lock:
+            self._count += 1
+            if time.monotonic() - self._requested_at < IDLE_SECONDS or self._stop is None:
+                return
+        # In a thread, because it waits for the thread that this is called from.
+        threading.Thread(target=self.close, name="notifications-overview", daemon=True).start()
+
+
+ring_counter = RingCounter()
+
+
+def read_selection(request: HttpRequest) -> dict[str, str]:
+    """Return the queue and task that the address names, without one that none can have, of which a message tells."""
+    selection = {}
+    for name, field in FIELDS.items():
+        if not (value := request.GET.get(name, "").strip()):
+            continue
+        if "\0" in value or len(value) > (Job._meta.get_field(field).max_length or 0):
+            text = _("The charts are of all jobs, because no queue or task can have the name in the address.")
+            messages.warning(request, text)
+            continue
+        selection[name] = value
+    return selection
+
+
+def _read_choices(period: str, selection: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of queues and tasks that can be chosen, for the template: those of jobs that ended."""
+    try:
+        names = reading.read_names(PERIODS[period].length, now=estimated_database_now(), limit=MAX_NAMES)
+    except UNAVAILABLE as exc:
+        log_database_error(exc)
+        names = []
+    queues, tasks = ({pair[number] for pair in names} for number in range(2))
+    return {
+        "queue_choices": sorted(queues | {selection.get("queue", "")} - {""}),
+        "task_choices": sorted(tasks | {selection.get("task", "")} - {""}),
+    }

@@ -1,27 +1,34 @@
-"""The topics of schedules: their owners and groups are notified when a problem begins, and when it is over."""
+"""What is said of problems of schedules: the alert that ticks were missed, for operators, and the topics of schedules.
+
+The owner or the group of a schedule is notified of its topic, when a problem begins and when it is over.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.utils.formats import date_format
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from notifications import paths, validators
 from notifications.contrib.schedules.declarations import ScheduleDeclaration, declared_schedules
-from notifications.contrib.schedules.models import Schedule
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.users import find_notified_users
 from notifications.db.transactions import database
-from notifications.extension import Topic
+from notifications.extension import AlertKind, Topic
 
 Problem = Schedule.Problem
 PREFIX = "schedule:"
+#: The recent ticks that are read at most, the latest.
+MAX_TICKS_READ = 1_000
+#: Seconds after which a missed tick is over.
+WINDOW_SECONDS = 300.0
 
 
 def find_schedule_topics(announced: Collection[str]) -> Iterator[Topic]:
@@ -82,3 +89,49 @@ def _describe_missed(facts: dict[str, Any]) -> str:
         count,
     )
     return text % {"count": count, "when": date_format(template_localtime(due), "DATETIME_FORMAT")}
+
+
+def list_alert_kinds() -> list[AlertKind]:
+    """See ``Extension.alert_kinds()``."""
+    return [ScheduleMissed()]
+
+
+class ScheduleMissed(AlertKind):
+    """Ticks of a schedule were recently missed, or could not be enqueued, and it has not run since."""
+
+    kind, label = "schedule", gettext_lazy("Schedule missed")
+    model, model_label = "notifications_schedules.Schedule", gettext_lazy("Schedule")
+
+    def find(self, now: datetime) -> Iterator[tuple[str, dict[str, Any]]]:
+        rows = Tick.objects.using(database()).filter(
+            recorded_at__gte=now - timedelta(seconds=WINDOW_SECONDS),
+            outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
+        )
+        missed: dict[str, list[Tick]] = {}
+        for tick in rows.order_by("-recorded_at")[:MAX_TICKS_READ]:
+            missed.setdefault(tick.schedule_id, []).append(tick)
+        for name, ticks in missed.items():
+            newest = Tick.objects.using(database()).filter(schedule_id=name).order_by("-due_at").first()
+            # One round records missed ticks and enqueues the newest. It has run if a later one has enqueued.
+            if not (
+                newest
+                and newest.outcome == Tick.Outcome.ENQUEUED
+                and newest.recorded_at > ticks[0].recorded_at
+            ):
+                yield (
+                    name,
+                    {
+                        "count": sum(tick.count for tick in ticks),
+                        "last": max(tick.due_at for tick in ticks).isoformat(),
+                        "detail": ticks[0].detail,
+                    },
+                )
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        last = datetime.fromisoformat(facts["last"]).astimezone(UTC)
+        detail = ngettext(
+            "%(count)d run was missed, the last one due at %(last)s UTC.",
+            "%(count)d runs were missed, the last one due at %(last)s UTC.",
+            facts["count"],
+        ) % {"count": facts["count"], "last": f"{last:%Y-%m-%d %H:%M}"}
+        return f"{detail} {facts['detail']}".strip()

@@ -1,1 +1,0 @@
-"""Subcommands of ``manage.py notifications``."""

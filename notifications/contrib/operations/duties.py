@@ -1,0 +1,39 @@
+"""The duties of operations: alerts are evaluated, and statistics are rolled up."""
+
+from __future__ import annotations
+
+import random
+
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.contrib.operations.alerts import evaluation
+from notifications.contrib.operations.alerts.conditions import Limits, read_limits
+from notifications.contrib.operations.statistics import roll_up
+from notifications.extension import EVERYWHERE, Duty
+from notifications.upkeep import Upkeep
+
+#: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
+#: one job would begin what others have time for.
+MAX_FIRST_DELAY_SECONDS = 15.0
+
+
+def make_duties(process: Upkeep) -> list[Duty]:
+    """See ``Extension.duties()``."""
+    alerts = Duty(
+        "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), EVERYWHERE
+    )
+    statistics = Duty(
+        "roll up statistics",
+        roll_up.INTERVAL_SECONDS,
+        lambda: process.run_chunks(lambda: roll_up.roll_up_chunk() or roll_up.delete_chunk()),
+    )
+    for duty in (alerts, statistics):
+        duty.due_at += min(duty.interval or 0.0, MAX_FIRST_DELAY_SECONDS) * random.uniform(0.5, 1)
+    return [alerts, statistics]
+
+
+def _alert_interval() -> float | None:
+    try:
+        return read_limits().interval
+    except ImproperlyConfigured:
+        return Limits().interval  # the evaluation raises it too, and that is logged
