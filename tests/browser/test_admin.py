@@ -53,12 +53,23 @@ def admin_page(admin_site, new_page):
     return sign_in(page, admin_site.url, "admin")
 
 
-def press_until_focused(page, locator, key="Tab"):
-    """Press a key until an element has the focus, as a person without a mouse does."""
-    for _ in range(150):
-        page.keyboard.press(key)
+#: Moves the focus to the third element before or after one that a key reaches.
+MOVE_NEAR = """(element, step) => {
+    const all = [...document.querySelectorAll("a[href], button, input, select, summary")].filter(
+        (each) => each.tabIndex >= 0 && !each.disabled && each.checkVisibility()
+    );
+    all[Math.min(Math.max(all.indexOf(element) + 3 * step, 0), all.length - 1)].focus();
+}"""
+
+
+def press_until_focused(page, locator, key="Tab", *, from_start=False):
+    """Press a key until an element has the focus, from near it or from the start of the page."""
+    if not from_start:
+        locator.evaluate(MOVE_NEAR, 1 if "Shift" in key else -1)
+    for _ in range(150 if from_start else 6):
         if locator.evaluate("element => element === document.activeElement"):
             return locator
+        page.keyboard.press(key)
     raise AssertionError(f"{locator} cannot be reached with {key}.")
 
 
@@ -164,7 +175,7 @@ def test_filter_and_change_with_the_keyboard(admin_site, admin_page):
     count = FAILED + 30
     wait_until(lambda: count_jobs(admin_site, state="failed") == count, what="all jobs to fail")
     page.goto(f"{admin_site.url}{ADMIN}job/")
-    press_until_focused(page, page.get_by_role("link", name=f"Failed ({count})"))
+    press_until_focused(page, page.get_by_role("link", name=f"Failed ({count})"), from_start=True)
     page.keyboard.press("Enter")
     page.wait_for_url("**state__exact=failed")
     select_all_and(page, "Retry selected jobs")

@@ -6,12 +6,22 @@ from contextlib import contextmanager
 from tests.support.firefox import firefox
 from tests.support.requirements import find_program, skip_or_fail
 
+DISABLED_FEATURES = [
+    # A page that a test composes has no address, and would not be let connect to a server on loopback.
+    *("LocalNetworkAccessChecks", "LocalNetworkAccessChecksWebSockets"),
+    # A process for the panels of each window, which a headless one does not show: a sixth of the time of a test.
+    "PreloadTopChromeWebUI",
+    # What Playwright disables: Chromium takes the last list that it is given.
+    *("AimEnabled", "AvoidCorsURLLoaderRestartOnRedirect", "AvoidUnnecessaryBeforeUnloadCheckSync"),
+    *("DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable", "HttpsUpgrades", "LensOverlay"),
+    *("MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints", "PaintHolding", "PreconnectToSearch"),
+    "ThirdPartyStoragePartitioning",
+]
 ARGUMENTS = [
     "--no-sandbox",  # Chromium refuses to run as root with it.
     "--disable-quic",
     "--disable-background-networking",
-    # A page that a test composes has no address, and would not be let connect to a server on loopback.
-    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+    f"--disable-features={','.join(DISABLED_FEATURES)}",
 ]
 
 #: Timeout of each expectation about a page.
