@@ -12,7 +12,7 @@ from django.utils import timezone
 from notifications import stored_times, times
 from notifications.api import notify
 from notifications.contrib.deliveries import digests, preferences, sending
-from notifications.contrib.deliveries.models import Delivery, Digest, EmailThrottle, Reader
+from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
 from notifications.contrib.operations.models import Alert, AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
@@ -57,8 +57,8 @@ NOT_CORRECTED = {
     "Delivery.attempted_at": RECORDED,
     "Delivery.ended_at": RECORDED,
     "DutyRun.last_run_at": FOUND_BY_READER,
-    "EmailThrottle.ends_at": FOUND_BY_READER,
-    "EmailThrottle.joined_since": RECORDED,
+    "Throttle.ends_at": FOUND_BY_READER,
+    "Throttle.joined_since": RECORDED,
     "Job.cancel_requested_at": RECORDED,
     "Job.created_at": RECORDED,
     "Job.dispatched_at": RECORDED,
@@ -441,7 +441,7 @@ def test_message_that_e_mails_have_joined(fast_clock, recipient, monkeypatch):
     assert database.check_stored_times().state == "ok"
     run_jobs()
     assert [email.subject for email in mail.outbox] == ["Number 0", "2 new notifications"]
-    EmailThrottle.objects.update(ends_at=timezone.now() + YEARS)
+    Throttle.objects.update(ends_at=timezone.now() + YEARS)
     notify(recipient, "Later")
     Delivery.objects.filter(state="pending").update(due_at=timezone.now())
     sending.enqueue_due()
@@ -451,7 +451,7 @@ def test_message_that_e_mails_have_joined(fast_clock, recipient, monkeypatch):
 
 def test_times_that_the_database_computes_with_naive_times(user, naive, far):  # noqa: F811
     """In projects with USE_TZ = False, where Django would refuse an aware time."""
-    Digest.objects.create(user=user, due_at=far, job=uuid7())
+    Digest.objects.create(user=user, channel="email", due_at=far, job=uuid7())
     wait = {"job": uuid7(), "name": "nap", "kind": "question", "attempt": 1, "created_at": far}
     Wait.objects.create(**wait, due_at=far)
     job = {"run_after": far, "fail_if_unknown_after": far}

@@ -28,6 +28,10 @@ moved                   which optional app has a setting, a command or a public 
 from notifications.conf import Setting as Setting
 from notifications.extension.app import Extension as Extension
 from notifications.extension.app import Rows as Rows
+from notifications.extension.channels import AddressGone as AddressGone
+from notifications.extension.channels import Channel as Channel
+from notifications.extension.channels import ChannelMessage as ChannelMessage
+from notifications.extension.channels import Verdict as Verdict
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
@@ -47,6 +51,7 @@ from notifications.extension.events import Event as Event
 from notifications.extension.events import in_order as in_order
 from notifications.extension.installed import Hooks as Hooks
 from notifications.extension.installed import extensions as extensions
+from notifications.extension.installed import find_channel as find_channel
 from notifications.extension.installed import find_urlpatterns as find_urlpatterns
 from notifications.extension.installed import find_wait_kind as find_wait_kind
 from notifications.extension.installed import hooks as hooks

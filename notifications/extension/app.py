@@ -49,6 +49,13 @@ class Extension(PageHooks, AppConfig):
     #: Its keys of ``NOTIFICATIONS``, read by ``conf.settings`` as those of the core.
     settings: ClassVar[Mapping[str, Setting]] = {}
 
+    #: The dotted paths of the apps without which it is nothing.
+    requires: ClassVar[Sequence[str]] = ()
+
+    #: The channels of deliveries that it adds, by their names (at most 30 characters): the dotted path of the class of
+    #: each, a ``Channel``. It is imported when it is needed first. Names are stored.
+    channels: ClassVar[Mapping[str, str]] = {}
+
     #: The kinds of waits that it adds.
     wait_kinds: Sequence[WaitKind] = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,10 +12,11 @@ from uuid import UUID
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.utils.module_loading import module_has_submodule
+from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension, Rows
+from notifications.extension.channels import Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
@@ -59,6 +61,8 @@ class Hooks:
         self.findings: dict[str, str] = {
             name: path for each in self.extensions for name, path in each.findings.items()
         }
+        #: Dotted paths by name.
+        self.channels = {name: path for each in self.extensions for name, path in each.channels.items()}
         #: By their dotted paths.
         self.own_tasks = {path: task for each in self.extensions for path, task in each.own_tasks.items()}
         self.runners = {name: label for each in self.extensions for name, label in each.runners.items()}
@@ -160,6 +164,18 @@ def find_urlpatterns() -> list[Any]:
     ]
 
 
+def find_channel(name: str) -> Channel:
+    """Return a channel; one that has no addresses if its extension is not installed any more."""
+    path = hooks.channels.get(name)
+    return Channel(name) if path is None else _make_channel(name, path)
+
+
+@cache
+def _make_channel(name: str, path: str) -> Channel:
+    channel: Channel = import_string(path)(name)
+    return channel
+
+
 def find_wait_kind(kind: str) -> WaitKind:
     """Return a kind of waits; one that does nothing if its extension is not installed any more."""
     return hooks.wait_kinds.get(kind, UNKNOWN_KIND)
@@ -176,8 +192,13 @@ def make_hub_parts(hub: Any) -> dict[str, HubPart]:
 
 
 def load() -> None:
-    """Read the hooks and settings of the installed extensions. Called when the app is ready."""
+    """Read the hooks and settings of the installed extensions. Called when the app is ready.
+
+    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires.
+    """
     hooks.__init__(extensions())  # type: ignore[misc]
+    for name in (name for each in hooks.extensions for name in each.requires):
+        require(name)
     conf.SETTINGS = conf.CORE_SETTINGS | {
         key: setting for each in hooks.extensions for key, setting in each.settings.items()
     }

@@ -2,7 +2,7 @@
 
 The document is the file ``openapi.json`` beside this module. ``tests/http/test_openapi.py`` compares its paths, limits,
 choices and version with those of the code. Only what the project chooses is filled in: where the API is mounted, and
-the names of the session cookie and of the CSRF header. What apps have that are not installed is left out.
+the names of the session cookie and of the CSRF header, and channels. What apps have that are not installed is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from django.urls import get_script_prefix, resolve, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers
+from notifications.extension import find_channel, hooks
 from notifications.http import access, api_views
 from notifications.http.access import exempt_from_project
 from notifications.http.negotiation import is_not_modified
@@ -71,4 +72,11 @@ def _is_installed(server: str, path: str) -> bool:
 @cache
 def _read_file() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(DOCUMENT_FILE.read_text(encoding="utf-8"))
+    schemas = document["components"]["schemas"]
+    choices = schemas["Preferences"]["properties"]["categories"]["items"]["properties"]["channels"]
+    changes = schemas["PreferenceChanges"]["properties"]["categories"]["additionalProperties"]["properties"]
+    for channel in ("bell", *hooks.channels):
+        has_digests = find_channel(channel).has_digests
+        offered = choices["additionalProperties"]["enum"] if has_digests else ["on", "off"]
+        changes[channel] = {"type": ["string", "null"], "enum": [*offered, None]}
     return document

@@ -11,22 +11,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import models
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
+from django.utils.translation import gettext, pgettext_lazy
 
 from notifications.conf import WrongDeclaration, settings
+from notifications.extension import find_channel, hooks
 from notifications.validators import MAX_CATEGORY_LENGTH
 
 logger = logging.getLogger("notifications")
 
-
-class Channel(models.TextChoices):
-    """By what users are notified."""
-
-    #: The bell, toasts and the inbox. What is switched off is kept there as read.
-    BELL = "bell", _("in the bell")
-    EMAIL = "email", _("by e-mail")
-    PUSH = "push", _("by push")
+#: The bell, toasts and the inbox. What is switched off is kept there as read.
+BELL = "bell"
 
 
 class Choice(models.TextChoices):
@@ -44,12 +38,26 @@ ALERTS = "alert"
 
 EXAMPLE = '{"export": {"name": _("Exports"), "default": {"email": "daily"}}}'
 KEYS = {"name", "description", "required", "default"}
-#: What a user can choose for each channel.
-CHOICES: dict[Any, tuple[Any, ...]] = {
-    Channel.BELL: (Choice.ON, Choice.OFF),
-    Channel.EMAIL: tuple(Choice.values),
-    Channel.PUSH: (Choice.ON, Choice.OFF),
-}
+
+
+def list_channels() -> list[str]:
+    """Return by what users are notified: the bell, and the channels of installed apps."""
+    return [BELL, *hooks.channels]
+
+
+def choices_of(channel: str) -> tuple[str, ...]:
+    """Return what a user can choose for a channel, nothing if there is no such channel."""
+    if channel not in list_channels():
+        return ()
+    has_digests = channel != BELL and find_channel(channel).has_digests
+    return tuple(Choice.values) if has_digests else (str(Choice.ON), str(Choice.OFF))
+
+
+def label_of(channel: str) -> str:
+    """Return what a channel is called where users choose by what they are notified."""
+    return (
+        gettext("in the bell") if channel == BELL else str(find_channel(channel).preference_label or channel)
+    )
 
 
 class Category(NamedTuple):
@@ -94,11 +102,11 @@ def _read_category(key: Any, value: Any) -> Category:
     if not isinstance(defaults, Mapping):
         raise ValueError(f'default is {defaults!r}. It must be a dict like {{"email": "daily"}}.')
     for channel, choice in defaults.items():
-        if channel not in CHOICES:
-            raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(CHOICES)}.")
-        if choice not in CHOICES[channel]:
+        if channel not in list_channels():
+            raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(list_channels())}.")
+        if choice not in choices_of(channel):
             raise ValueError(
-                f"The default of {channel} is {choice!r}. It must be one of {', '.join(CHOICES[channel])}."
+                f"The default of {channel} is {choice!r}. It must be one of {', '.join(choices_of(channel))}."
             )
     if required and defaults:
         raise ValueError("A required category has no default: it goes by each channel at once.")
@@ -151,7 +159,7 @@ def load_categories() -> Categories:
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     global _loaded
-    if setting == "NOTIFICATIONS":
+    if setting in ("NOTIFICATIONS", "INSTALLED_APPS"):
         _loaded = None
 
 

@@ -1,4 +1,4 @@
-"""Who users are: active ones, members of groups, holders of permissions, and their addresses.
+"""Who users are: active ones, members of groups, and holders of permissions.
 
 Users may be in another database than the app's rows.
 """
@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.models import PermissionsMixin
-from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.core.validators import validate_email
+from django.core.exceptions import FieldDoesNotExist
 from django.db import router
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
@@ -98,11 +97,10 @@ def require_permission(key: Any, permission: str) -> None:
 
 
 class Recipient(NamedTuple):
-    """A user, and what a decision needs of it. ``address`` is empty if there is none or it is not valid."""
+    """A user, and whether they are active: others are sent nothing."""
 
     user: Any
     is_active: bool
-    address: str
 
 
 def read_recipient(user: Any) -> Recipient | None:
@@ -113,37 +111,18 @@ def read_recipient(user: Any) -> Recipient | None:
     model: Any = get_user_model()
     # Not by a manager of the project, which may hide users, and not from a replica, which may not have a new one.
     found = QuerySet(model, using=router.db_for_write(model)).filter(pk=user).first()
-    if found is None:
-        return None
-    return Recipient(found, bool(getattr(found, "is_active", True)), address_of(found))
+    return found and Recipient(found, bool(getattr(found, "is_active", True)))
 
 
-def read_recipients(users: Collection[Any]) -> dict[Any, Recipient | None]:
-    """Return the recipients, without their users, for keys of users; nothing if the model has no column for it.
+def read_users(users: Collection[Any], *fields: str) -> dict[Any, Sequence[Any] | None]:
+    """Return ``is_active`` and other fields of users by their keys, nothing if the model has no column for one.
 
-    One query, in which no instance is made: their addresses and whether they are active may be properties.
+    One query, in which no instance is made: the fields may be properties.
     """
     model: Any = get_user_model()
-    columns = {field.name for field in model._meta.concrete_fields}
-    names = [getattr(model, "EMAIL_FIELD", "email"), "is_active"]
-    if not columns.issuperset(names):
+    names = ("is_active", *fields)
+    if not {field.name for field in model._meta.concrete_fields}.issuperset(names):
         return {}
     rows = QuerySet(model, using=router.db_for_write(model)).filter(pk__in=users)
-    found = {
-        key: Recipient(None, bool(is_active), _valid_address(address))
-        for key, address, is_active in rows.values_list("pk", *names)
-    }
+    found = {key: values for key, *values in rows.values_list("pk", *names)}
     return {user: found.get(user) for user in users}
-
-
-def address_of(user: Any) -> str:
-    """Return the e-mail address of a user, empty if there is none or it is not valid."""
-    return _valid_address(getattr(user, getattr(user, "EMAIL_FIELD", "email"), None))
-
-
-def _valid_address(address: Any) -> str:
-    try:
-        validate_email(address)
-    except (ValidationError, TypeError):
-        return ""
-    return str(address)

@@ -127,12 +127,20 @@ def insert_rows(streams, users, *names):
     }
     reader = {
         "user_id": "i",
-        **dict.fromkeys(("time_zone", "dead_address", "dead_error"), "''"),
+        "time_zone": "''",
+        "dead_addresses": "'{}'",
         **dict.fromkeys(("digest_hour", "digest_day"), "0"),
+    }
+    throttle = {
+        "id": ID[connection.vendor],
+        "user_id": "i",
+        "channel": "'email'",
+        "ends_at": notice["created_at"],
     }
     digest = {
         **dict.fromkeys(("id", "job"), ID[connection.vendor]),
         "user_id": "i",
+        "channel": "'email'",
         "due_at": notice["created_at"],
         "is_closed": "false",
     }
@@ -178,7 +186,7 @@ def insert_rows(streams, users, *names):
             ("deliveries_reader", reader, streams),
             ("deliveries_digest", digest, streams),
             ("pendingmark", pending, streams),
-            ("deliveries_emailthrottle", {"user_id": "i", "ends_at": notice["created_at"]}, streams),
+            ("deliveries_throttle", throttle, streams),
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),

@@ -31,7 +31,7 @@ TABLES = {
     "announced states": "announcedstate",
     "notification rows by id": "notification",
     "deliveries by id": "deliveries_delivery",
-    "e-mail throttles by user": "deliveries_emailthrottle",
+    "throttles by user": "deliveries_throttle",
     "streams": "stream",
 }
 #: A part of a statement that takes rows of a table, from the name of the table on.

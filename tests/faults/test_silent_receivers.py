@@ -137,5 +137,5 @@ def test_jobs_do_not_wait_for_silent_receivers(world):
     assert len(pushes) == ORIGINS and set(pushes.values()) == {1}
     events = Counter(receipt.id for receipt in world.receiver.receipts)
     assert len(events) == ENDPOINTS and set(events.values()) == {1}
-    without_device = "SELECT count(*) FROM notifications_deliveries_delivery WHERE reason = 'no-device'"
-    assert world.site.rows(without_device)[0][0] == USERS - 1
+    rows = "notifications_deliveries_delivery WHERE channel = 'push' AND reason = 'no-address'"
+    assert world.site.rows(f"SELECT count(*) FROM {rows}")[0][0] == USERS - 1

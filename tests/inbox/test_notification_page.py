@@ -152,6 +152,7 @@ def test_number_of_queries_does_not_grow(user, user_client, query):
     (id,) = notify(user, "The export is ready")
     job = add_job(id, user)
     add_delivery(id, user, channel="email", state="sent", address="a@b.example")
+    add_delivery(id, user, channel="push", state="sent", address=str(uuid4()))
     add_step(job, "first")
     read(user_client, id)
     before = count()

@@ -20,12 +20,12 @@ from notifications.admin.filters import UserFilter
 from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin
 from notifications.admin.timelines import moment
 from notifications.contrib.deliveries import sending
-from notifications.contrib.deliveries.devices import of_user
 from notifications.contrib.deliveries.models import Delivery, Preference
-from notifications.contrib.deliveries.timeline import address_of
+from notifications.contrib.deliveries.timeline import describe_addresses
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
+from notifications.inbox.categories import label_of, list_channels
 from notifications.models import Notification
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
@@ -66,11 +66,11 @@ class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         context = {
             **self.admin_site.each_context(request),
-            "title": _("Send it again by %(channel)s?") % {"channel": delivery.get_channel_display()},
+            "title": _("Send it again by %(channel)s?") % {"channel": delivery.describe_channel()},
             "opts": Notification._meta,
             "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "notification": row,
-            "delivery": _describe([delivery], row.user_id)[0],
+            "delivery": _describe([delivery])[0],
             "back_url": url,
             "nonce": csp_nonce({}, request),
         }
@@ -97,7 +97,7 @@ def describe_deliveries(
 ) -> tuple[str, dict[str, Any]] | None:
     """Return the part of the page of a notification that lists its deliveries, None if it has none."""
     rows = Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id")
-    deliveries = _describe(list(rows), row.user_id)
+    deliveries = _describe(list(rows))
     if not deliveries:
         return None
     site = model_admin.admin_site
@@ -114,20 +114,18 @@ def may_resend(request: HttpRequest) -> bool:
     return request.user.has_perm("notifications.change_job")
 
 
-def _describe(deliveries: list[Delivery], user: Any) -> list[dict[str, Any]]:
-    """Return what is shown of the deliveries of a notification of a user (key)."""
-    names = {str(device.id): device.name for device in of_user(user)}
+def _describe(deliveries: list[Delivery]) -> list[dict[str, Any]]:
+    """Return what is shown of the deliveries of a notification."""
+    addresses = describe_addresses(deliveries)
     return [
         {
             "id": delivery.pk,
             "state": delivery.state,
-            "channel": delivery.get_channel_display(),
-            "address": address_of(delivery, names) if delivery.address else "",
+            "channel": delivery.describe_channel(),
+            "address": addresses[delivery.pk],
             "state_text": delivery.get_state_display(),
             "at": moment(delivery.ended_at or delivery.due_at),
-            "reason": " ".join(
-                filter(None, (delivery.get_reason_display(), delivery.error, _doubt(delivery)))
-            ),
+            "reason": " ".join(filter(None, (delivery.describe_reason(), delivery.error, _doubt(delivery)))),
         }
         for delivery in deliveries
     ]
@@ -144,7 +142,7 @@ class ChannelFilter(admin.SimpleListFilter):
     parameter_name = "channel"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(Preference.Channel.choices)
+        return [(channel, label_of(channel)) for channel in list_channels()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Preference]) -> QuerySet[Preference]:
         return queryset.filter(channel=self.value()) if self.value() else queryset
@@ -152,9 +150,14 @@ class ChannelFilter(admin.SimpleListFilter):
 
 @admin.register(Preference)
 class PreferenceAdmin(OwnedMixin, admin.ModelAdmin):
-    list_display = ("user", "category", "channel", "choice", "changed_at")
+    list_display = ("user", "category", "channel_label", "choice", "changed_at")
     list_filter = (UserFilter, ChannelFilter)
-    fields = ("user", "category", "channel", "choice", "changed_at")
+    fields = ("user", "category", "channel_label", "choice", "changed_at")
     ordering = ("-id",)
     sortable_by = ()
     show_full_result_count = False
+
+    @admin.display(description=_("channel"))
+    def channel_label(self, row: Preference) -> str:
+        """Return what the channel is called."""
+        return label_of(row.channel)

@@ -1,15 +1,15 @@
-"""Deliveries: what is still open after its time goes by e-mail and push, as its reader has chosen.
+"""Deliveries: what is still open after its time goes by other channels, as its reader has chosen.
 
 models              deliveries, outages of channels, devices; preferences, readers, digests
 rules               which deliveries a notification gets: ``NOTIFICATIONS["DELIVERY"]``, ``deliver=`` of ``notify()``
-decisions           whether a delivery that is due is sent
+decisions           what becomes of a delivery: the facts, and ``decide()``
 sending, attempts   the duty that enqueues the jobs of deliveries, these tasks, and what becomes of their attempts
 storing, outages    what is stored of deliveries, and that a server does not answer
-emails, digests     the e-mail of a notification, that of several, and when they go together
-pushes, devices     push messages, and the browsers that have subscribed
-vapid, errors       the key of the site for push services, and what the answers of servers mean
-preferences         by which channels users are notified of each category, muting, pauses
-unsubscribing       the links of e-mails for it
+digests             when several notifications go in one message
+errors              what errors of sending mean by which a channel has no word
+emails, email_texts, unsubscribing    the channel e-mail: how it sends, what it sends, and the links that end it
+pushes, devices, vapid                the channel push, the browsers that have subscribed, and the key of the site
+preferences, preference_rows          by which channels users are notified of each category, muting, pauses
 timeline            what became of the deliveries of a notification, in words
 urls, …_views       the pages of preferences, devices and unsubscribing, and the API of preferences
 inbox_parts         what pages of the core show: links, the button that mutes, the message after it
@@ -76,12 +76,18 @@ class Deliveries(Extension):
         "explain": "notifications.contrib.deliveries.subcommands.ExplainCommand",
         "vapid": "notifications.contrib.deliveries.subcommands.VapidCommand",
     }
-    findings: ClassVar[Mapping[str, str]] = {"e-mail": "notifications.contrib.deliveries.findings.find_email"}
+    channels: ClassVar[Mapping[str, str]] = {
+        "email": "notifications.contrib.deliveries.emails.Email",
+        "push": "notifications.contrib.deliveries.pushes.Push",
+    }
+    findings: ClassVar[Mapping[str, str]] = {
+        "deliveries": "notifications.contrib.deliveries.findings.find_outages"
+    }
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {
         "notifications.contrib.deliveries.sending.deliver": OwnTask(is_silent=True),
         "notifications.contrib.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
-        # Those of e-mails call templates and backends of the project.
-        "notifications.contrib.deliveries.sending.deliver_push": OwnTask(is_silent=True, is_harmless=True),
+        # The others call templates and backends of the project.
+        "notifications.contrib.deliveries.sending.deliver_async": OwnTask(is_silent=True, is_harmless=True),
     }
 
     def ready(self) -> None:
@@ -148,7 +154,7 @@ class Deliveries(Extension):
         from notifications.streams.purging import delete_rows
 
         owned = (
-            *(models.Delivery, models.Digest, models.EmailThrottle),
+            *(models.Delivery, models.Digest, models.Throttle),
             *(models.PushSubscription, models.Preference, models.Reader),
         )
         return next(filter(None, (delete_rows(model, "user_id", keys) for model in owned)), 0)

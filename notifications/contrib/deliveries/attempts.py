@@ -3,69 +3,41 @@
 The decision is made in the transaction that stores the address, so nothing is sent for what was seen, read, archived or
 switched off before. Where a recipient has several addresses, the same transaction gives each further one a delivery of
 its own, so that one that hangs holds up no other. A message is sent at least once: after a process was killed between
-the answer of a server and the commit, another sends it again, with the same ``Message-ID`` or the same tag. That it may
+the answer of a server and the commit, another sends it again, with the same id. That it may
 have been sent before is stored, for the case that it is not sent again. What a server has answered is stored as soon as
 the database takes it: while it is away, the attempt goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
+from inspect import isawaitable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.core.mail import EmailMultiAlternatives
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db.models import QuerySet
 
 from notifications import times
-from notifications.contrib.deliveries import devices, outages
-from notifications.contrib.deliveries.decisions import (
-    find_reason,
-    find_reason_of_recipient,
-    read_facts,
-)
-from notifications.contrib.deliveries.emails import check_site_url, send_email
-from notifications.contrib.deliveries.errors import (
-    DeviceGone,
-    describe_error,
-    is_certain,
-    is_of_dead_address,
-    is_of_making,
-    is_timeout,
-    may_pass,
-)
+from notifications.conf import settings
+from notifications.context import requester
+from notifications.contrib.deliveries import outages
+from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
+from notifications.contrib.deliveries.errors import is_of_making, is_timeout, judge
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
-from notifications.contrib.deliveries.storing import (
-    chunks,
-    end,
-    fail,
-    postpone,
-    postpone_paused,
-    remember_dead_address,
-    storable,
-    store,
-    update,
-)
+from notifications.contrib.deliveries.preferences import remember_dead_address
+from notifications.contrib.deliveries.storing import chunks, end, fail, postpone, storable, store, update
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import (
-    database,
-    fair_atomic,
-)
-from notifications.db.unavailable import (
-    DATABASE_UNAVAILABLE,
-    RETRIED_ERRORS,
-    is_unavailable,
-    retry_while_unavailable,
-)
-from notifications.inbox.categories import Choice
+from notifications.db.transactions import database, fair_atomic
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, retry_while_unavailable
+from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
 from notifications.jobs.durable_calls import pause
 from notifications.jobs.users import Recipient, read_recipient
-from notifications.models import Notification
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -105,230 +77,184 @@ POLICY: dict[str, Any] = {
 }
 
 
-class OpenDelivery(NamedTuple):
-    """A delivery that is sent now, and its notification."""
-
-    delivery: Delivery
-    notification: Notification
-
-
 class Opened(NamedTuple):
     """The deliveries that one message sends, of one user.
 
-    ``newest``
-        At most ``MAX_NEWEST`` of them, by their notifications, the newest last.
     ``ids``
-        The ids of all.
-    ``user``
-        The user, an instance of the project's model.
-    ``job``, ``attempt``
-        The id of their job, and the number of its attempt.
+        Their ids.
     ``never_attempted``
         The ids of those that no attempt before this one may have sent.
     ``outage``
         What is known of an outage of the channel.
-    ``is_digest``, ``is_resend``
-        As in ``send_open()``.
     """
 
-    newest: Sequence[OpenDelivery]
-    ids: Sequence[UUID]
-    user: Any
+    channel: Channel
+    message: ChannelMessage
     job: UUID
     attempt: int
-    never_attempted: Sequence[UUID]
+    ids: list[UUID]
+    never_attempted: list[UUID]
     outage: ChannelOutage | None
-    is_digest: bool
     is_resend: bool
 
 
-def send_open(
-    context: Any,
-    send: Callable[[Opened], None],
-    *,
-    is_digest: bool = False,
-    is_resend: bool = False,
-) -> str:
+def send_open(context: Any, **options: bool) -> str:
     """Send those deliveries of the job that are still open in one message, and return what became of them.
 
     ``context``
         The TaskContext of the job.
-    ``send``
-        Sends the open ones to their user. It may raise anything.
-    ``is_digest``
-        It is a digest, or a message that several have joined.
-    ``is_resend``
-        Staff have requested it: it is sent although the notification was seen or read, and not left to a digest.
+    ``options``
+        Those of ``open_deliveries()``.
 
     Raises ``TemporaryError``, with which its job is tried again, and ``DeliveryError``.
     """
-    opened = open_deliveries(context, is_digest=is_digest, is_resend=is_resend)
-    if not opened:
+    opened = open_deliveries(context, **options)
+    if opened is None:
         return str(State.SKIPPED)
+    error = None
     try:
         check_site_url()
-        send(opened)
+        sending = opened.channel.send(opened.message)
+        if isawaitable(sending):
+            async_to_sync(_wait)(sending)
     except DATABASE_UNAVAILABLE:  # before anything was sent
         raise
-    except Exception as exc:  # templates and backends of the project raise anything
-        return record_answer(opened, exc)
-    return record_answer(opened)
+    except Exception as exc:  # templates, backends and channels of the project raise anything
+        error = exc
+    return record_answer(opened, error)
 
 
-def _pause() -> None:
-    """Suspend the job, without counting the attempt, each time in another wait of it. Raises ``JobSuspended``."""
-    pause(
-        f"e-mail is suspended at {times.now():%Y-%m-%d %H:%M:%S.%f}",
-        timedelta(seconds=outages.SUSPENSION_SECONDS),
-    )
+async def asend_open(context: Any, **options: bool) -> str:
+    """Do what ``send_open()`` does, by a channel whose ``send()`` is async."""
+    opened = await sync_to_async(open_deliveries)(context, **options)
+    if opened is None:
+        return str(State.SKIPPED)
+    error = None
+    try:
+        check_site_url()
+        with requester(opened.message.user):  # whose failing server does not keep others from theirs
+            sending = opened.channel.send(opened.message)
+            if isawaitable(sending):
+                await sending
+    except DATABASE_UNAVAILABLE:
+        raise
+    except Exception as exc:
+        error = exc
+    # It is recorded also if the time of the attempt is over: calls that wait for the database are in line.
+    return await asyncio.shield(sync_to_async(record_answer)(opened, error))
 
 
-def open_deliveries(context: Any, *, is_digest: bool = False, is_resend: bool = False) -> Opened | None:
+async def _wait(sending: Awaitable[None]) -> None:
+    await sending
+
+
+def check_site_url() -> None:
+    """Raise ConnectionError if links of messages would lead nowhere."""
+    if not settings.SITE_URL:
+        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+
+
+def open_deliveries(
+    context: Any, *, is_digest: bool = False, is_joined: bool = False, is_resend: bool = False
+) -> Opened | None:
     """Return those deliveries of the job that are still open, the attempt stored; None if there are none.
 
     They are of one user. One that has another job meanwhile is left to that job. Many are decided in several
     transactions, those of the newest notifications, which the message shows, in the last one. While their channel is
     suspended they are left to the duty; a digest waits for it, because the next one may be a week away.
 
+    ``is_digest``, ``is_resend``
+        As in ``decide()``.
+    ``is_joined``
+        As in ``ChannelMessage``.
+
     Raises ``JobSuspended``.
     """
     job = UUID(context.task_result.id)
     deliveries = Delivery.objects.using(database()).filter(job=job)
-    first = deliveries.only("user", "channel").first()
+    first = deliveries.only("user", "channel", "address").first()
     if first is None:
         return None
-    outage = outages.read(first.channel)
+    channel, outage = find_channel(first.channel), outages.read(first.channel)
     if not is_resend and not outages.may_try(outage):
         if is_digest:
-            _pause()
+            _pause(channel)
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
-
-    newest: list[OpenDelivery] = []
+    reach = _read_reach(channel, first, recipient)
+    newest: list[Facts] = []
     ids: list[UUID] = []
     never_attempted: list[UUID] = []
     for chunk in chunks(deliveries.order_by("notification", "id").values_list("id", flat=True)):
         decide = partial(
-            _decide, deliveries.filter(id__in=chunk), recipient, is_digest=is_digest, is_resend=is_resend
+            _decide, deliveries.filter(id__in=chunk), reach, is_digest=is_digest, is_resend=is_resend
         )
         opened = fair_atomic(decide, more_follows=True)
         newest = [*newest, *opened][-MAX_NEWEST:]
-        ids += [each.delivery.id for each in opened]
-        never_attempted += [each.delivery.id for each in opened if each.delivery.attempted_at is None]
+        ids += [facts.delivery.id for facts in opened]
+        never_attempted += [facts.delivery.id for facts in opened if facts.delivery.attempted_at is None]
     if not newest or recipient is None:
         return None
-    return Opened(
-        newest, ids, recipient.user, job, context.attempt, never_attempted, outage, is_digest, is_resend
+    last = newest[-1].delivery
+    message = ChannelMessage(
+        id=job if is_digest or is_resend else last.id,
+        user=recipient.user,
+        address=last.address,
+        language=last.language,
+        notifications=[facts.notification for facts in newest if facts.notification is not None],
+        count=len(ids),
+        is_digest=is_digest,
+        is_joined=is_joined,
     )
+    return Opened(channel, message, job, context.attempt, ids, never_attempted, outage, is_resend)
 
 
-def record_answer(opened: Opened, exc: Exception | None = None) -> str:
-    """Store what became of open deliveries, and return it.
-
-    ``exc``
-        What the sending has raised; None: they were sent.
-
-    The answer of a server must not be forgotten, or the message would be sent twice: while the database is away it is
-    tried again, for as long as the process lives. Others take the job only a whole lease after the database is back.
-
-    Raises ``TemporaryError`` and ``DeliveryError``.
-    """
-    is_suspended = retry_while_unavailable(partial(_record_outage, opened, exc))
-    return retry_while_unavailable(partial(_record, opened, exc, is_suspended))
+def _pause(channel: Channel) -> None:
+    """Suspend the job, without counting the attempt, each time in another wait of it. Raises ``JobSuspended``."""
+    name = f"{channel.name} is suspended at {times.now():%Y-%m-%d %H:%M:%S.%f}"
+    pause(name, timedelta(seconds=outages.SUSPENSION_SECONDS))
 
 
-def _record_outage(opened: Opened, exc: Exception | None) -> bool:
-    """Store whether the server has answered. Return whether its channel is suspended now."""
-    channel = opened.newest[-1].delivery.channel
-    if channel == Delivery.Channel.EMAIL and exc is not None and is_timeout(exc):
-        return outages.add_timeout(channel)
-    if exc is None or not is_of_making(exc):
-        outages.end(opened.outage)
-    return False
+def _read_reach(channel: Channel, first: Delivery, recipient: Recipient | None) -> Reach:
+    if recipient is None:
+        return Reach(exists=False)
+    if channel.has_many_addresses and first.address:
+        return Reach(is_active=recipient.is_active)
+    return Reach(is_active=recipient.is_active, addresses=channel.addresses(recipient.user))
 
 
-def _record(opened: Opened, exc: Exception | None, is_suspended: bool) -> str:
-    ids, job = opened.ids, opened.job
-    if exc is None:
-        end(ids, State.SENT)
-        return str(State.SENT)
-    deliveries = Delivery.objects.using(database()).filter(job=job)
-    if isinstance(exc, DeviceGone):
-        update(deliveries, opened.never_attempted, attempted_at=None)
-        end(ids, State.SKIPPED, of_job=job, reason=Reason.GONE, error=str(exc))
-        return str(State.SKIPPED)
-    error = storable(describe_error(exc))
-    if is_certain(exc):  # of this attempt: an earlier one may still have sent it
-        update(deliveries, opened.never_attempted, attempted_at=None)
-    if is_suspended and opened.is_digest:
-        store(ids, of_job=job, error=error)
-        _pause()
-    if is_suspended and not opened.is_resend:  # which has its retries
-        store(ids, of_job=job, error=error, state=State.PENDING, due_at=times.now(), job=None)
-        return str(State.PENDING)
-    if may_pass(exc):
-        store(ids, of_job=job, error=error)
-        raise TemporaryError(error, opened.attempt, getattr(exc, "retry_after", None)) from exc
-    if is_of_dead_address(exc):
-        delivery = opened.newest[0].delivery
-        remember_dead_address(delivery.user_id, delivery.address, error)
-    fail(ids, job, error)
-    raise DeliveryError(error) from exc
-
-
-def _decide(
-    deliveries: QuerySet[Delivery],
-    recipient: Recipient | None,
-    *,
-    is_digest: bool = False,
-    is_resend: bool = False,
-) -> list[OpenDelivery]:
+def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is_resend: bool) -> list[Facts]:
     """Return the deliveries that are still open, their address stored.
 
     The others end, or are decided anew: after a pause, or at once if the user has chosen a digest meanwhile.
     """
     rows = deliveries.filter(state__in=OPEN)
-    opened, copies = [], []
-    skipped, paused, later = defaultdict(list), [], []
-    locked = list(lock_query(rows.order_by("id"), skip_locked=False))
-    facts = read_facts(locked)
-    for row in sorted(locked, key=lambda row: row.notification):
-        known = facts[row.id]
-        addresses = _addresses(row, recipient) if recipient else []
-        addressed = recipient and recipient._replace(address=addresses[0] if addresses else "")
-        reason = find_reason(known, is_resend=is_resend) or find_reason_of_recipient(
-            addressed, known.reader, row.channel
-        )
-        if reason:
-            skipped[reason].append(row.id)
-        elif row.attempted_at is None and known.is_paused:
-            paused.append(row)
-        # One that may have been sent is sent again in the same message, which programs recognize.
-        elif row.attempted_at is None and known.choice != Choice.ON and not is_digest and not is_resend:
-            later.append(row.id)
-        elif known.notification is not None:
-            row.address, *others = addresses
-            copies += [_copy_to(address, row) for address in others]
-            opened.append(OpenDelivery(row, known.notification))
-    for reason, ids in skipped.items():
-        end(ids, State.SKIPPED, reason=reason)
-    postpone_paused(paused)
-    postpone(later, times.now())
+
+    def reach_of(row: Delivery) -> Reach:
+        # Of several addresses, a delivery keeps its own.
+        keeps = find_channel(row.channel).has_many_addresses and row.address
+        return reach._replace(addresses=[row.address]) if keeps else reach
+
+    locked = lock_query(rows.order_by("id"), skip_locked=False)
+    decided = settle(locked, reach_of, is_digest=is_digest, is_resend=is_resend)
+    postpone([facts.delivery.id for facts in decided[DeliveryOutcome.COLLECT]], times.now())
+    opened = sorted(
+        (*decided[DeliveryOutcome.JOIN], *decided[DeliveryOutcome.SEND]),
+        key=lambda facts: facts.delivery.notification,
+    )
+    copies = []
+    for facts in opened:
+        facts.delivery.address, *others = reach_of(facts.delivery).addresses or ()
+        copies += [_copy_to(address, facts.delivery) for address in others]
     if opened:
         # Those of a digest have one address.
-        ids, address = [each.delivery.id for each in opened], opened[0].delivery.address
+        ids, address = [facts.delivery.id for facts in opened], opened[0].delivery.address
         rows.filter(id__in=ids).update(
             state=State.QUEUED, address=address, attempted_at=times.now(), ended_at=None
         )
     bulk.insert(copies)
     return opened
-
-
-def _addresses(row: Delivery, recipient: Recipient) -> list[str]:
-    if row.channel == Delivery.Channel.PUSH:
-        return [row.address] if row.address else [str(each.id) for each in devices.of_user(row.user_id)]
-    return [recipient.address] if recipient.address else []
 
 
 def _copy_to(address: str, row: Delivery) -> Delivery:
@@ -337,14 +263,55 @@ def _copy_to(address: str, row: Delivery) -> Delivery:
     return bulk.new(Delivery, address=address, **{name: getattr(row, name) for name in names})
 
 
-def send_built(build: Callable[[], EmailMultiAlternatives]) -> None:
-    """Send an e-mail that ``build`` makes, which may raise anything."""
-    try:
-        email = build()
-    except DATABASE_UNAVAILABLE:
-        raise
-    except Exception as exc:
-        if is_unavailable(exc):
-            raise ConnectionError(f"The e-mail cannot be made now: {type(exc).__name__}: {exc}") from exc
-        raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
-    send_email(email)
+def record_answer(opened: Opened, error: Exception | None = None) -> str:
+    """Store what became of open deliveries, and return it.
+
+    ``error``
+        What the sending has raised; None: they were sent.
+
+    The answer of a server must not be forgotten, or the message would be sent twice: while the database is away it is
+    tried again, for as long as the process lives. Others take the job only a whole lease after the database is back.
+
+    Raises ``TemporaryError`` and ``DeliveryError``.
+    """
+    retry_while_unavailable(partial(opened.channel.record, opened.message, error))
+    is_suspended = retry_while_unavailable(partial(_record_outage, opened, error))
+    return retry_while_unavailable(partial(_record, opened, error, is_suspended))
+
+
+def _record_outage(opened: Opened, error: Exception | None) -> bool:
+    """Store whether the server has answered. Return whether its channel is suspended now."""
+    if opened.channel.server and error is not None and is_timeout(error):
+        return outages.add_timeout(opened.channel.name)
+    if error is None or not is_of_making(error):
+        outages.end(opened.outage)
+    return False
+
+
+def _record(opened: Opened, error: Exception | None, is_suspended: bool) -> str:
+    channel, message, ids, job = opened.channel, opened.message, opened.ids, opened.job
+    if error is None:
+        end(ids, State.SENT)
+        return str(State.SENT)
+    deliveries = Delivery.objects.using(database()).filter(job=job)
+    if isinstance(error, AddressGone):
+        update(deliveries, opened.never_attempted, attempted_at=None)
+        end(ids, State.SKIPPED, of_job=job, reason=Reason.GONE, error=str(error))
+        return str(State.SKIPPED)
+    verdict = judge(channel, error)
+    text = storable(verdict.text)
+    if verdict.is_certain:  # of this attempt: an earlier one may still have sent it
+        update(deliveries, opened.never_attempted, attempted_at=None)
+    if is_suspended and message.is_digest:
+        store(ids, of_job=job, error=text)
+        _pause(channel)
+    if is_suspended and not opened.is_resend:  # which has its retries
+        store(ids, of_job=job, error=text, state=State.PENDING, due_at=times.now(), job=None)
+        return str(State.PENDING)
+    if verdict.is_dead:
+        remember_dead_address(message.user.pk, channel.name, message.address)
+    elif verdict.may_pass:
+        store(ids, of_job=job, error=text)
+        raise TemporaryError(text, opened.attempt, getattr(error, "retry_after", None)) from error
+    fail(ids, job, text)
+    raise DeliveryError(text) from error

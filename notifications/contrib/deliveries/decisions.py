@@ -1,22 +1,63 @@
-"""Decide whether a delivery that is due is sent: from the rows of its notification and its user, as they are now."""
+"""Decide what becomes of deliveries: from the rows of their notifications and users, as they are now.
+
+The duty decides when they are due, their job once more in the transaction that stores the address, a resend and the
+timeline from the same facts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
+from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
-from notifications.inbox.categories import Choice, load_categories
-from notifications.jobs.users import Recipient
+from notifications.extension import Channel, find_channel, hooks
+from notifications.inbox.categories import ALERTS, Category, Choice, load_categories
 from notifications.models import Notification
 from notifications.streams.marking_seen import seen_positions
 
+State: Any = Delivery.State
 Reason: Any = Delivery.Reason
+
+
+class DeliveryOutcome(enum.Enum):
+    """What becomes of a delivery."""
+
+    #: It is not sent.
+    SKIP = enum.auto()
+    #: Its user has paused: it is decided anew at the end.
+    WAIT = enum.auto()
+    #: It goes into the digest that its user has chosen.
+    COLLECT = enum.auto()
+    #: It joins a message, if it is due soon after another one.
+    JOIN = enum.auto()
+    #: It is sent by itself.
+    SEND = enum.auto()
+
+
+class Decision(NamedTuple):
+    """What becomes of a delivery, and the reason if it is not sent."""
+
+    outcome: DeliveryOutcome
+    reason: str = ""
+
+
+class Reach(NamedTuple):
+    """What is known of how a user is reached by a channel. ``addresses`` are None if they are not known."""
+
+    exists: bool = True
+    is_active: bool = True
+    addresses: Sequence[str] | None = None
+
+
+#: That of users who were not read.
+UNKNOWN_REACH = Reach()
 
 
 class Facts(NamedTuple):
@@ -30,47 +71,72 @@ class Facts(NamedTuple):
         The time of the database, by which deliveries are due.
     """
 
+    delivery: Delivery
+    channel: Channel
     notification: Notification | None
+    category: Category
     seen: int
     choice: str
     reader: Reader
     now: datetime
 
-    @property
-    def is_paused(self) -> bool:
-        """Whether the user has paused what this delivery is of."""
-        category = self.notification.category if self.notification else ""
-        return is_paused(self.reader, self.now) and not load_categories().get(category).is_required
 
-
-def read_facts(deliveries: Iterable[Delivery]) -> dict[UUID, Facts]:
-    """Return the facts of deliveries by their ids, in four queries."""
+def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
+    """Return the facts of deliveries, in four queries."""
     rows = list(deliveries)
     alias, keys = database(), {row.user_id for row in rows}
     found = Notification.objects.using(alias).defer("data").in_bulk({row.notification for row in rows})
     seen, choices = seen_positions(keys), read_choices(keys)
     readers = Reader.objects.using(alias).in_bulk(keys)
     now = database_now()
-    facts = {}
+    facts = []
     for row in rows:
         notification = found.get(row.notification)
-        category = notification.category if notification else ""
-        facts[row.id] = Facts(
-            notification,
-            seen.get(row.user_id, 0),
-            choice_in_force(choices, row.user_id, category, row.channel),
-            readers.get(row.user_id) or Reader(user_id=row.user_id),
-            now,
+        category = load_categories().get(notification.category if notification else "")
+        facts.append(
+            Facts(
+                row,
+                find_channel(row.channel),
+                notification,
+                category,
+                seen.get(row.user_id, 0),
+                choice_in_force(choices, row.user_id, category.key, row.channel),
+                readers.get(row.user_id) or Reader(user_id=row.user_id),
+                now,
+            )
         )
     return facts
 
 
-def find_reason(facts: Facts, *, is_resend: bool = False) -> str:
-    """Return why a notification goes by no other channel any more, empty if it does.
+def decide(
+    facts: Facts, reach: Reach = UNKNOWN_REACH, *, is_digest: bool = False, is_resend: bool = False
+) -> Decision:
+    """Decide about a delivery.
 
-    With ``is_resend`` it goes although it was seen or read, never although it was archived or switched off.
+    ``is_digest``
+        It is in a digest already, or in a message that several have joined.
+    ``is_resend``
+        Staff have requested it: it is sent although the notification was seen or read, and not left to a digest, but
+        never although the notification was archived or its category switched off.
     """
+    if reason := _find_reason(facts, is_resend=is_resend) or _find_reason_of_recipient(facts, reach):
+        return Decision(DeliveryOutcome.SKIP, reason)
+    if facts.delivery.attempted_at is not None:
+        # One that may have been sent is sent again in the same message, which programs recognize.
+        return Decision(DeliveryOutcome.SEND)
+    if is_paused(facts.reader, facts.now) and not facts.category.is_required:
+        return Decision(DeliveryOutcome.WAIT)
+    if not facts.channel.has_digests or is_digest or is_resend:
+        return Decision(DeliveryOutcome.SEND)
+    if facts.choice != Choice.ON:
+        return Decision(DeliveryOutcome.COLLECT)
+    return Decision(DeliveryOutcome.JOIN if _may_join(facts) else DeliveryOutcome.SEND)
+
+
+def _find_reason(facts: Facts, *, is_resend: bool) -> str:
     row = facts.notification
+    if facts.delivery.channel not in hooks.channels:
+        return Reason.NOT_INSTALLED
     if row is None:
         return Reason.DELETED
     if row.archived_at is not None:
@@ -83,12 +149,52 @@ def find_reason(facts: Facts, *, is_resend: bool = False) -> str:
     return Reason.OFF if facts.choice == Choice.OFF else ""
 
 
-def find_reason_of_recipient(recipient: Recipient | None, reader: Reader, channel: str) -> str:
-    """Return why a user is sent nothing by a channel, empty if they are."""
-    if recipient is None:
+def _find_reason_of_recipient(facts: Facts, reach: Reach) -> str:
+    if not reach.exists:
         return Reason.DELETED
-    if not recipient.is_active:
+    if not reach.is_active:
         return Reason.INACTIVE
-    if not recipient.address:
-        return Reason.NO_DEVICE if channel == Delivery.Channel.PUSH else Reason.NO_ADDRESS
-    return Reason.DEAD_ADDRESS if recipient.address == reader.dead_address else ""
+    if reach.addresses is None:
+        return ""
+    if not reach.addresses:
+        return Reason.NO_ADDRESS
+    dead_address = facts.reader.dead_addresses.get(facts.channel.name)
+    return Reason.DEAD_ADDRESS if list(reach.addresses) == [dead_address] else ""
+
+
+def _may_join(facts: Facts) -> bool:
+    """Return whether a delivery joins a message if it is due soon after another one.
+
+    A question waits for its answer, an alert for an operator, and the steps of one call are what the project wants.
+    """
+    row = facts.notification
+    return (
+        not facts.delivery.is_explicit
+        and (row is None or row.open_question is None)
+        and facts.category.key != ALERTS
+        and not facts.category.is_required
+    )
+
+
+def settle(
+    deliveries: Iterable[Delivery], reach_of: Callable[[Delivery], Reach], **options: bool
+) -> dict[DeliveryOutcome, list[Facts]]:
+    """Decide about deliveries that this transaction has locked. Returns those that are sent, by what becomes of them.
+
+    Those that are not sent end, and those of users who have paused are postponed.
+
+    ``options``
+        Those of ``decide()``.
+    """
+    decided: dict[DeliveryOutcome, list[Facts]] = defaultdict(list)
+    skipped = defaultdict(list)
+    for facts in read_facts(deliveries):
+        outcome, reason = decide(facts, reach_of(facts.delivery), **options)
+        if outcome is DeliveryOutcome.SKIP:
+            skipped[reason].append(facts.delivery.id)
+        else:
+            decided[outcome].append(facts)
+    for reason, ids in skipped.items():
+        end(ids, State.SKIPPED, reason=reason)
+    postpone_paused([facts.delivery for facts in decided.pop(DeliveryOutcome.WAIT, ())])
+    return decided

@@ -1,41 +1,27 @@
-"""The e-mails of notifications and digests.
-
-Projects override their templates by name: ``notifications/email.txt`` and ``notifications/email.html``, and those of
-digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
-"""
+"""E-mail: a channel that sends by the project's backend."""
 
 from __future__ import annotations
 
+import re
 import smtplib
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from email.headerregistry import HeaderRegistry, UnstructuredHeader
-from email.policy import Policy
-from email.policy import default as default_policy
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import UUID
 
-from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
-from django.template.loader import render_to_string
-from django.urls import reverse
-from django.utils import timezone, translation
-from django.utils.encoding import punycode
+from django.core.validators import validate_email
+from django.utils.translation import gettext_lazy as _
 
-from notifications import serializers
-from notifications.compat import HAS_EMAIL_POLICIES, mail_backend
-from notifications.conf import settings
-from notifications.contrib.deliveries import unsubscribing
-from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.deliveries.preferences import read_reader, zone_of
+from notifications.compat import mail_backend
+from notifications.contrib.deliveries.email_texts import build_email
 from notifications.db.threads import close_when_idle
-from notifications.inbox.categories import load_categories
-from notifications.models import Notification
-from notifications.paths import absolute
-from notifications.streams import icons
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, is_unavailable
+from notifications.extension import Channel, ChannelMessage, Verdict
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
@@ -47,157 +33,83 @@ NOOP_SECONDS = 1.0
 SMTP_OK = 250
 #: Headers in which providers take a key by their SMTP servers: within a day they send no second message with the same.
 IDEMPOTENCY_HEADERS = {"smtp.resend.com": "Resend-Idempotency-Key"}
+#: Enhanced status codes (RFC 3463, RFC 7505) of addresses at which nothing will ever arrive.
+DEAD_ADDRESS = re.compile(r"\s*5\.1\.(1|2|3|6|10)\b")
 
 
-#: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
-MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
-
-#: By level: the symbol, its color, and that of the disc around it.
-DISCS = {
-    "info": ("i", "#59636e", "#eceef0"),
-    "success": ("✓", "#1a7040", "#e1eee6"),
-    "warning": ("!", "#8a5a00", "#f4ebdb"),
-    "error": ("✕", "#b3261e", "#f7e2e0"),
-}
-
-
-class _UnfoldedHeader(UnstructuredHeader):
-    """A header in one line: Python encodes a longer URL, which RFC 8058 forbids, and the link would not work."""
-
-    def fold(self, *, policy: Policy) -> str:
-        return f"{self.name}: {self}{policy.linesep}"  # type: ignore[attr-defined]  # HeaderRegistry adds it
-
-
-_HEADERS = HeaderRegistry()
-_HEADERS.map_to_type("list-unsubscribe", _UnfoldedHeader)  # type: ignore[arg-type]
-
-
-class UnfoldedEmail(EmailMultiAlternatives):
-    """An e-mail whose ``List-Unsubscribe`` is one line. Django 5.2 does not encode it."""
-
-    def message(self, **options: Any) -> Any:
-        if HAS_EMAIL_POLICIES:
-            policy = options.get("policy", default_policy)
-            options["policy"] = policy.clone(header_factory=_HEADERS)
-        return super().message(**options)
-
-
-def build_email(
-    delivery: Delivery, row: Notification, user: Any, *, id: UUID | None = None
-) -> EmailMultiAlternatives:
-    """Return the e-mail of a notification. Renders templates, which may raise anything.
-
-    Its ``Message-ID`` is that of ``id``, by default of the delivery.
-    """
-    category = load_categories().get(row.category)
-    context = {
-        "notification": row,
-        "title": row.title,
-        "body": row.body,
-        "category": category.name,
-        "url": absolute(row.url or reverse("notifications:inbox")),
-        "disc": describe_disc(row),
-    }
-    return make_email(
-        "email",
-        delivery,
-        user,
-        id=id or delivery.id,
-        categories=[category.key],
-        subject=row.title,
-        context=context,
-    )
-
-
-def describe_disc(row: Notification) -> dict[str, str]:
-    """Return what stands before a notification: its symbol or the initials of its actor, their image, and its color.
-
-    Programs for e-mail draw no SVG, so the symbol of a level is a letter or a sign.
-    """
-    name, image = icons.read_actor(serializers.read_data(row).get("actor"))
-    symbol, color, tint = DISCS.get(row.level, DISCS["info"])
-    initials = icons.read_initials(name)
-    return {
-        "symbol": initials or symbol,
-        "image": absolute(image) if image else "",
-        "color": color,
-        "tint": tint,
+class Email(Channel):
+    label, preference_label = _("e-mail"), _("by e-mail")
+    has_digests, server = True, "mail server"
+    reasons = {
+        "no-address": _("The user has no valid e-mail address."),
+        "dead-address": _("A mail server had refused the address for good."),
     }
 
+    def addresses(self, user: Any) -> list[str]:
+        return valid_addresses(getattr(user, getattr(user, "EMAIL_FIELD", "email"), None))
 
-def make_email(
-    template: str,
-    delivery: Delivery,
-    user: Any,
-    *,
-    id: UUID,
-    categories: Sequence[str] | None,
-    context: dict[str, Any],
-    subject: str = "",
-) -> EmailMultiAlternatives:
-    """Return an e-mail to the address of a delivery, made from two templates of one name.
+    def user_fields(self) -> list[str]:
+        return [getattr(get_user_model(), "EMAIL_FIELD", "email")]
 
-    They are rendered in the language of the delivery and the time zone of its user.
+    def find_addresses(self, users: Mapping[Any, Sequence[Any]]) -> dict[Any, list[str]]:
+        return {key: valid_addresses(address) for key, (address,) in users.items()}
 
-    Its ``Message-ID`` is that of ``id`` each time, so that programs recognize one that was sent twice. It has the
-    headers for unsubscribing with one click (RFC 8058) from categories, None is all digests, unless all are required or
-    they are too many for an address. Without a subject, its subject is the first line of the text.
-    """
-    language = delivery.language or django_settings.LANGUAGE_CODE
-    zone = zone_of(read_reader(delivery.user_id))
-    with translation.override(language), timezone.override(zone):
-        headers = {"Message-ID": f"<{id}@{_host()}>", "Auto-Submitted": "auto-generated"}
-        if url := _unsubscribe_url(delivery.user_id, categories):
-            context["unsubscribe_url"] = url
-            headers["List-Unsubscribe"] = f"<{_in_ascii(url)}>"
-            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        context |= {
-            "user": user,
-            "inbox_url": absolute(reverse("notifications:inbox")),
-            "preferences_url": absolute(reverse("notifications:preferences")),
-            "site": urlsplit(settings.SITE_URL).netloc,
-            "language": translation.get_language(),
-            "is_right_to_left": translation.get_language_bidi(),
-        }
-        text = render_to_string(f"notifications/{template}.txt", context)
-        html = render_to_string(f"notifications/{template}.html", context)
-    email = UnfoldedEmail(
-        subject=" ".join((subject or text.strip().partition("\n")[0]).split()),
-        body=text,
-        to=[delivery.address],
-        headers=headers,
-    )
-    email.attach_alternative(html, "text/html")
-    return email
+    def send(self, message: ChannelMessage) -> None:
+        try:
+            email = build_email(message)
+        except DATABASE_UNAVAILABLE:
+            raise
+        except Exception as exc:
+            if is_unavailable(exc):
+                raise ConnectionError(f"The e-mail cannot be made now: {type(exc).__name__}: {exc}") from exc
+            raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
+        send_email(email)
+
+    def judge(self, error: Exception) -> Verdict | None:
+        answers = read_answers(error)
+        text = "; ".join(" ".join(f"{code} {answer}".split()) for code, answer in answers)
+        if isinstance(error, smtplib.SMTPRecipientsRefused):
+            may_pass = all(code < 500 for code, _ in answers)
+            return Verdict(may_pass, True, _are_of_dead_address(answers), text)
+        if isinstance(error, smtplib.SMTPDataError):
+            # Servers that know the address only when they have the message answer so to its final dot.
+            return Verdict(not 500 <= error.smtp_code < 600, True, _are_of_dead_address(answers), text)
+        if isinstance(error, smtplib.SMTPResponseException):
+            # About the server, the password or the sender, which are not of this message.
+            return Verdict(True, True, text=text)
+        if isinstance(error, smtplib.SMTPNotSupportedError):
+            return Verdict(True, True)
+        if isinstance(error, smtplib.SMTPServerDisconnected):
+            return Verdict(text="The mail server closed the connection without an answer.")
+        if isinstance(error, getattr(sys.modules.get("anymail.exceptions"), "AnymailRecipientsRefused", ())):
+            return Verdict(False)  # it has no status
+        return None
 
 
-def _unsubscribe_url(user: Any, categories: Sequence[str] | None) -> str:
-    """Return the address that ends e-mails of categories, None is all digests; empty if there can be none."""
-    scope: unsubscribing.Scope = None
-    if categories is not None:
-        optional = sorted(key for key in categories if not load_categories().get(key).is_required)
-        if not optional:
-            return ""
-        scope = optional[0] if len(optional) == 1 else optional
-    token = unsubscribing.make_token(user, scope)
-    url = absolute(reverse("notifications:unsubscribe", args=[token]))
-    return url if len(_in_ascii(url)) <= MAX_HEADER_URL_LENGTH else ""
+def valid_addresses(address: Any) -> list[str]:
+    """Return an address, nothing if it is not valid."""
+    try:
+        validate_email(address)
+    except (ValidationError, TypeError):
+        return []
+    return [str(address)]
 
 
-def _in_ascii(url: str) -> str:
-    """Return a URL of the site with the name of its host as DNS has it: headers are ASCII."""
-    site = urlsplit(settings.SITE_URL)
-    return url.replace(site.netloc, _host() + (f":{site.port}" if site.port else ""), 1)
+def read_answers(error: Exception) -> list[tuple[int, str]]:
+    """Return codes and texts of the answers of an SMTP server that an error has."""
+    answers: list[tuple[int, bytes | str]] = []
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        answers = list(error.recipients.values())
+    elif isinstance(error, smtplib.SMTPResponseException):
+        answers = [(error.smtp_code, error.smtp_error)]
+    return [
+        (code, text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+        for code, text in answers
+    ]
 
 
-def _host() -> str:
-    return punycode(urlsplit(settings.SITE_URL).hostname or "")
-
-
-def check_site_url() -> None:
-    """Raise ConnectionError if links of messages would lead nowhere."""
-    if not settings.SITE_URL:
-        raise ConnectionError("NOTIFICATIONS['SITE_URL'] is empty, so there is no address for links.")
+def _are_of_dead_address(answers: Sequence[tuple[int, str]]) -> bool:
+    return bool(answers) and all(code >= 500 and DEAD_ADDRESS.match(text) for code, text in answers)
 
 
 class _Connection(threading.local):

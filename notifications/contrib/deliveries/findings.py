@@ -1,8 +1,8 @@
-"""What ``doctor`` examines: whether the mail server answers, and the stored times of deliveries."""
+"""What ``doctor`` examines: whether the servers of channels answer, and the stored times of deliveries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db.models import F, Q, Value
@@ -15,29 +15,32 @@ from notifications.contrib.deliveries.preferences import MAX_PAUSE
 from notifications.contrib.deliveries.rules import MAX_DELAY
 from notifications.contrib.deliveries.sending import deliver_digest
 from notifications.db.clock import StoredTime
+from notifications.extension import find_channel, hooks
 from notifications.management.diagnosis.finding import OK, WARNING, Finding
 from notifications.models import Job
 
 
-def find_email(timeout: float) -> Iterable[Finding]:
-    """Return the finding of ``check_email()``."""
-    return [check_email()]
-
-
-def check_email() -> Finding:
-    """Check that the mail server has answered."""
-    outage = outages.read(str(Delivery.Channel.EMAIL))
-    if outage is None or outage.suspended_until is None:
-        return Finding(check="e-mail", state=OK, message="The mail server answers, or no message was sent.")
-    return Finding(
-        check="e-mail",
-        state=WARNING,
-        message=f"The mail server has not answered {outage.timeouts} messages in a row. E-mails wait, and one a minute "
-        "is tried.",
-        remedy="Check the address and the port of the server, and whether this machine reaches it. When it answers, "
-        "all are sent.",
-        figures={"timeouts": outage.timeouts},
-    )
+def find_outages(timeout: float) -> Iterator[Finding]:
+    """Yield whether the server of each channel that has only one has answered."""
+    known = outages.read_all()
+    for name in hooks.channels:
+        channel = find_channel(name)
+        outage = known.get(name)
+        if not channel.server:
+            continue
+        if outage is None or outage.suspended_until is None:
+            message = f"The {channel.server} answers, or no message was sent."
+            yield Finding(check=str(channel.label), state=OK, message=message)
+            continue
+        yield Finding(
+            check=str(channel.label),
+            state=WARNING,
+            message=f"The {channel.server} has not answered {outage.timeouts} messages in a row. The others wait, and "
+            "one a minute is tried.",
+            remedy="Check the address and the port of the server, and whether this machine reaches it. When it "
+            "answers, all are sent.",
+            figures={"timeouts": outage.timeouts},
+        )
 
 
 def list_stored_times(now: datetime) -> Iterator[StoredTime]:

@@ -7,9 +7,8 @@ from typing import Any
 from django.urls import reverse
 from django.utils.translation import gettext
 
-from notifications.contrib.deliveries import vapid
 from notifications.contrib.deliveries.preferences import read_choices
-from notifications.extension import PageButton
+from notifications.extension import PageButton, find_channel, hooks
 from notifications.inbox.categories import load_categories
 from notifications.models import Notification
 
@@ -19,10 +18,15 @@ MUTED = "muted."
 
 def list_links(page: str) -> list[tuple[str, str]]:
     """Return the label and address of each link of a page."""
-    links = [(gettext("Preferences"), reverse("notifications:preferences"))]
-    if page == "inbox" and vapid.is_configured():
-        links.insert(0, (gettext("Devices for push"), reverse("notifications:devices")))
-    return links
+    return [
+        *(list_channel_links() if page == "inbox" else ()),
+        (gettext("Preferences"), reverse("notifications:preferences")),
+    ]
+
+
+def list_channel_links() -> list[tuple[str, str]]:
+    """Return the label and address of each page where users set a channel up."""
+    return [link for name in hooks.channels for link in find_channel(name).links()]
 
 
 def list_buttons(row: Notification) -> list[PageButton]:

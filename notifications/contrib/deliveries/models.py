@@ -8,7 +8,8 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from notifications.extension import require
+from notifications.extension import find_channel, require
+from notifications.extension.channels import MAX_NAME_LENGTH
 from notifications.ids import uuid7
 from notifications.inbox import categories
 from notifications.models.users import UserPrimaryKey, user_key
@@ -20,10 +21,6 @@ require("notifications.contrib.deliveries")
 class Delivery(models.Model):
     """A notification's way to one channel, to be decided when it is due. See ``sending.py``."""
 
-    class Channel(models.TextChoices):
-        EMAIL = "email", _("e-mail")
-        PUSH = "push", _("push")
-
     class State(models.TextChoices):
         #: It is not due yet.
         PENDING = "pending", pgettext_lazy("delivery", "waits")
@@ -34,7 +31,7 @@ class Delivery(models.Model):
         FAILED = "failed", pgettext_lazy("delivery", "failed")
 
     class Reason(models.TextChoices):
-        """Why it was skipped."""
+        """Why it was skipped. A channel may have texts of its own for some: ``describe_reason()``."""
 
         SEEN = "seen", _("The notification had been seen.")
         READ = "read", _("The notification had been read.")
@@ -42,16 +39,17 @@ class Delivery(models.Model):
         DELETED = "deleted", _("The notification had been deleted.")
         OFF = "off", _("The user had switched it off.")
         INACTIVE = "inactive", _("The user is not active.")
-        NO_ADDRESS = "no-address", _("The user has no valid e-mail address.")
-        DEAD_ADDRESS = "dead-address", _("A mail server had refused the address for good.")
-        NO_DEVICE = "no-device", _("The user has no device for push.")
-        GONE = "gone", _("The device is not subscribed any more.")
+        NO_ADDRESS = "no-address", _("The user has no address for this channel.")
+        DEAD_ADDRESS = "dead-address", _("The address had been refused for good.")
+        GONE = "gone", _("The address is not one of the user any more.")
+        NOT_INSTALLED = "not-installed", _("The app of this channel is not installed any more.")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     notification = models.UUIDField(_("notification"))
     user = user_key()
-    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
-    #: An e-mail address, or the id of a device. Empty until it is decided.
+    #: The name of one of ``Extension.channels``.
+    channel = models.CharField(_("channel"), max_length=MAX_NAME_LENGTH)
+    #: One of ``Channel.addresses()``. Empty until it is decided.
     address = models.CharField(_("address"), max_length=320, blank=True, default="")
     language = models.CharField(max_length=35, blank=True, default="")
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
@@ -97,11 +95,21 @@ class Delivery(models.Model):
         has_ended_unsent = self.state in (self.State.SKIPPED, self.State.FAILED)
         return has_ended_unsent and self.attempted_at is not None
 
+    def describe_channel(self) -> str:
+        """Return what its channel is called."""
+        return str(find_channel(self.channel).label or self.channel)
+
+    def describe_reason(self, reason: str = "") -> str:
+        """Return a reason not to send it in words, by default its own; empty if there is none."""
+        reason = reason or self.reason
+        text = find_channel(self.channel).reasons.get(reason)
+        return str(text or self.Reason(reason).label) if reason else ""
+
 
 class ChannelOutage(models.Model):
     """That the server of a channel does not answer. See ``outages.py``."""
 
-    channel = models.CharField(primary_key=True, max_length=10)
+    channel = models.CharField(primary_key=True, max_length=MAX_NAME_LENGTH)
     #: Time-outs since the last answer.
     timeouts = models.PositiveIntegerField(default=0)
     #: Until when nothing is sent; None: fewer messages than it takes have timed out.
@@ -147,12 +155,11 @@ class PushSubscription(models.Model):
 class Preference(models.Model):
     """What a user has chosen for a category and a channel. Where it is the default, there is no row."""
 
-    Channel = categories.Channel
     Choice = categories.Choice
 
     user = user_key()
     category = models.CharField(_("category"), max_length=100, blank=True)
-    channel = models.CharField(_("channel"), max_length=10, choices=Channel)
+    channel = models.CharField(_("channel"), max_length=MAX_NAME_LENGTH)
     choice = models.CharField(_("choice"), max_length=10, choices=Choice)
     #: The choice before the category was muted, or ``"default"``; empty if it was not muted.
     before_mute = models.CharField(max_length=10, blank=True, default="", db_default="")
@@ -175,7 +182,7 @@ class Preference(models.Model):
 
 
 class Reader(models.Model):
-    """What a user has chosen for all categories, and the address at which e-mails do not arrive."""
+    """What a user has chosen for all categories, and the addresses at which nothing arrives."""
 
     user = UserPrimaryKey(verbose_name=_("user"))
     #: Until then nothing is sent by channels other than the bell.
@@ -184,9 +191,8 @@ class Reader(models.Model):
     time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="")
     digest_hour = models.PositiveSmallIntegerField(_("hour"), default=8, validators=[MaxValueValidator(23)])
     digest_day = models.PositiveSmallIntegerField(_("day"), default=0, validators=[MaxValueValidator(6)])
-    #: An address that a mail server has refused for good, and what it said.
-    dead_address = models.CharField(_("dead address"), max_length=320, blank=True, default="")
-    dead_error = models.CharField(_("error"), max_length=500, blank=True, default="")
+    #: The last address that was refused for good, by the name of its channel.
+    dead_addresses = models.JSONField(_("dead addresses"), blank=True, default=dict)
 
     class Meta:
         verbose_name = _("reader")
@@ -198,10 +204,11 @@ class Reader(models.Model):
 
 
 class Digest(models.Model):
-    """What goes to a user in one e-mail at the end of a window. Its job sends the deliveries that have this job."""
+    """What goes to a user in one message at the end of a window. Its job sends the deliveries that have this job."""
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = user_key(verbose_name=None)
+    channel = models.CharField(max_length=MAX_NAME_LENGTH)
     #: The end of its window.
     due_at = MomentField(_("due"))
     job = models.UUIDField(_("job"))
@@ -210,27 +217,32 @@ class Digest(models.Model):
 
     class Meta:
         default_permissions = ()
-        constraints = [models.UniqueConstraint(fields=["user", "due_at"], name="notifications_digest_key")]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "channel", "due_at"], name="notifications_digest_key")
+        ]
         indexes = [models.Index(fields=["due_at"], name="notifications_digest_due")]
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.due_at:%Y-%m-%d %H:%M}"
 
 
-class EmailThrottle(models.Model):
-    """The window in which e-mails to a user join one message: see ``throttle()`` in ``digests.py``."""
+class Throttle(models.Model):
+    """The window in which messages to a user by one channel are joined: see ``throttle()`` in ``digests.py``."""
 
-    user = UserPrimaryKey()
-    #: An e-mail that is due until then joins; the message is sent then, if any has joined.
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
+    user = user_key(verbose_name=None)
+    channel = models.CharField(max_length=MAX_NAME_LENGTH)
+    #: What is due until then joins; the message is sent then, if any has joined.
     ends_at = MomentField()
     #: The delivery before it, which is sent by itself.
     opened_by = models.UUIDField(null=True)
-    #: When the first e-mail has joined the message, and the job that sends it. NULL: none has joined.
+    #: When the first delivery has joined the message, and the job that sends it. NULL: none has joined.
     joined_since = MomentField(null=True)
     job = models.UUIDField(null=True)
 
     class Meta:
         default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["user", "channel"], name="notifications_throttle_key")]
 
     def __str__(self) -> str:
-        return f"{self.user_id}: {self.ends_at:%Y-%m-%d %H:%M}"
+        return f"{self.user_id}, {self.channel}: {self.ends_at:%Y-%m-%d %H:%M}"

@@ -1,6 +1,6 @@
 """Outages of a channel: while its server does not answer, one message at a time finds out when it does.
 
-Messages that wait for time-outs would occupy all threads for e-mails, and each would use up its attempts. After
+Messages that wait for time-outs would occupy all threads that send, and each would use up its attempts. After
 ``MAX_TIMEOUTS`` time-outs in a row, over all processes, the channel is suspended: deliveries stay pending without an
 attempt, and once in ``SUSPENSION_SECONDS`` one message is tried. Any answer ends the outage, also one that refuses a
 message.
@@ -24,6 +24,11 @@ MAX_TRY_SECONDS = 150
 def read(channel: str) -> ChannelOutage | None:
     """Return what is known of an outage of a channel, None if the last message got an answer."""
     return ChannelOutage.objects.using(database()).filter(channel=channel).first()
+
+
+def read_all() -> dict[str, ChannelOutage]:
+    """Return what is known of outages by channel."""
+    return {row.channel: row for row in ChannelOutage.objects.using(database())}
 
 
 def may_try(outage: ChannelOutage | None) -> bool:

@@ -7,10 +7,18 @@ from typing import Any
 
 from django.utils.translation import gettext
 
-from notifications.contrib.deliveries.models import Delivery, Preference
+from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
-from notifications.inbox.categories import CHOICES, Channel, load_categories, sort_by_name
+from notifications.extension import find_channel, hooks
+from notifications.inbox.categories import (
+    BELL,
+    choices_of,
+    label_of,
+    list_channels,
+    load_categories,
+    sort_by_name,
+)
 from notifications.inbox.lists import read_categories
 from notifications.inbox.query import VIEWS
 from notifications.streams import positions
@@ -44,7 +52,7 @@ class PreferenceRow:
 def shown_channels() -> list[str]:
     """Return the channels that the project uses: the bell, and those in ``NOTIFICATIONS["DELIVERY"]``."""
     used = load_rules().channels
-    return [channel for channel in CHOICES if channel == Channel.BELL or channel in used]
+    return [channel for channel in list_channels() if channel == BELL or channel in used]
 
 
 def read_rows(user: Any) -> list[PreferenceRow]:
@@ -68,13 +76,14 @@ def _row(user: Any, key: str, choices: Any) -> PreferenceRow:
     cells = []
     for channel in shown_channels():
         # Without a category nothing can be muted.
-        is_offered = (
-            key != "" if channel == Channel.BELL else channel in used or (user, key, channel) in choices
-        )
-        options = [(value, str(Preference.Choice(value).label)) for value in CHOICES[channel]]
+        is_offered = key != "" if channel == BELL else channel in used or (user, key, channel) in choices
+        options = [(value, str(Preference.Choice(value).label)) for value in choices_of(channel)]
         choice = choice_in_force(choices, user, key, channel)
-        label = str(Preference.Channel(channel).label)
-        cells.append(Cell(channel=channel, label=label, choice=choice, options=options if is_offered else []))
+        cells.append(
+            Cell(
+                channel=channel, label=label_of(channel), choice=choice, options=options if is_offered else []
+            )
+        )
     return PreferenceRow(
         key=key,
         name=str(category.name) if key else gettext("Everything else"),
@@ -86,4 +95,16 @@ def _row(user: Any, key: str, choices: Any) -> PreferenceRow:
 
 def has_other_channels() -> bool:
     """Return whether notifications go by a channel besides the bell."""
-    return bool(set(Delivery.Channel.values) & load_rules().channels)
+    return bool(hooks.channels.keys() & load_rules().channels)
+
+
+def find_dead_addresses(user: Any, reader: Reader) -> list[tuple[str, str, str]]:
+    """Return the channel, the address and a sentence for each address of a user at which nothing arrives any more.
+
+    Calls code of the project, which says what their addresses are now.
+    """
+    return [
+        (name, address, Delivery(channel=name).describe_reason("dead-address"))
+        for name, address in reader.dead_addresses.items()
+        if address in find_channel(name).addresses(user)
+    ]

@@ -17,16 +17,19 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications import serializers, times, validators
-from notifications.contrib.deliveries import preferences, vapid
-from notifications.contrib.deliveries.inbox_parts import MUTED
-from notifications.contrib.deliveries.models import Preference
-from notifications.contrib.deliveries.preference_rows import has_other_channels, read_rows, shown_channels
+from notifications.contrib.deliveries import preferences
+from notifications.contrib.deliveries.inbox_parts import MUTED, list_channel_links
+from notifications.contrib.deliveries.preference_rows import (
+    find_dead_addresses,
+    has_other_channels,
+    read_rows,
+    shown_channels,
+)
 from notifications.http.access import api_view, page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
-from notifications.inbox.categories import load_categories
+from notifications.inbox.categories import label_of, load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
-from notifications.jobs.users import address_of
 from notifications.problems import Problem, prevent_caching
 from notifications.streams import positions
 
@@ -50,9 +53,9 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
     context = {
         "notifications_position": positions.read_stream_position(user),
         "rows": read_rows(user),
-        "channels": [(channel, Preference.Channel(channel).label) for channel in shown_channels()],
+        "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
-        "has_push": vapid.is_configured(),
+        "links": list_channel_links(),
         "reader": reader,
         "paused_until": reader.paused_until if is_paused else None,
         "pauses": [(hours, _pause_label(hours)) for hours in PAUSE_HOURS],
@@ -61,7 +64,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "days": [(day, date_format(date(2024, 1, 1 + day), "l")) for day in range(7)],
         "time_zones": _offered_time_zones(reader.time_zone),
         "site_time_zone": django_settings.TIME_ZONE,
-        "dead_address": reader.dead_address if reader.dead_address == address_of(request.user) else "",
+        "dead_addresses": find_dead_addresses(request.user, reader),
         **{name: request.GET.get(name, "")[: validators.MAX_CATEGORY_LENGTH] for name in MESSAGES},
     }
     return render(request, "notifications/preferences.html", context)
@@ -75,7 +78,7 @@ def _save(request: HttpRequest) -> HttpResponse:
             until = times.now() + timedelta(hours=int(hours)) if hours in map(str, PAUSE_HOURS) else None
             preferences.change_reader(user, paused_until=until)
         elif "revive" in form:
-            preferences.change_reader(user, dead_address="", dead_error="")
+            preferences.remember_dead_address(user, form["revive"], None)
         else:
             changes = {}
             for number, key in enumerate(form.getlist("category")[:MAX_ROWS]):

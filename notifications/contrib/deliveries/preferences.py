@@ -29,7 +29,13 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.user_keys import from_db, to_db
-from notifications.inbox.categories import CHOICES, Channel, Choice, load_categories
+from notifications.inbox.categories import (
+    BELL,
+    Choice,
+    choices_of,
+    list_channels,
+    load_categories,
+)
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -67,9 +73,9 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             [*users, *keys],
         )
         chosen = {(from_db(user), category): choice for user, category, choice in cursor.fetchall()}
-    categories, bell = load_categories(), str(Channel.BELL)
+    categories = load_categories()
     for row in categorized:
-        choice = categories.get(row.category).choice(bell, chosen.get((row.user_id, row.category)))
+        choice = categories.get(row.category).choice(BELL, chosen.get((row.user_id, row.category)))
         row.read_at = row.created_at if choice == Choice.OFF else None
 
 
@@ -112,7 +118,7 @@ def choose(
 
     for (key, channel), choice in changes.items():
         category = categories.get(key)
-        if channel not in CHOICES or choice not in (None, *CHOICES[channel]):
+        if channel not in list_channels() or choice not in (None, *choices_of(channel)):
             raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
         if category.is_required and choice not in (None, Choice.ON):
             raise ValueError(f"The category {key!r} cannot be switched off.")
@@ -157,7 +163,7 @@ def mute(user: Any, category: str) -> None:
 
     Raises ``TooManyPreferences``, and ``ValueError`` if the category is required.
     """
-    off = dict.fromkeys(((category, channel) for channel in CHOICES), str(Choice.OFF))
+    off = dict.fromkeys(((category, channel) for channel in list_channels()), str(Choice.OFF))
     choose(user, off, keep_before="before_mute")
 
 
@@ -165,7 +171,7 @@ def unmute(user: Any, category: str) -> None:
     """Undo ``mute()``. Notifications that the category has had meanwhile stay read."""
     rows = Preference.objects.using(database()).filter(user=user, category=category)
     before = dict(rows.exclude(before_mute__in=("", DEFAULT)).values_list("channel", "before_mute"))
-    switch_on(user, category, CHOICES, before)
+    switch_on(user, category, list_channels(), before)
 
 
 def switch_on(
@@ -218,6 +224,21 @@ def restore(user: Any, category: str, channel: str) -> None:
 def read_reader(user: Any) -> Reader:
     """Return what a user (key) has chosen for all categories, a row with the defaults if there is none."""
     return Reader.objects.using(database()).filter(user=user).first() or Reader(user_id=user)
+
+
+def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
+    """Store the address of a user (key) at which nothing arrives by a channel; None has it tried again."""
+    rows = Reader.objects.using(database())
+
+    def change() -> None:
+        reader = lock_query(rows.filter(user=user), skip_locked=False).first()
+        others = {
+            name: each for name, each in (reader.dead_addresses if reader else {}).items() if name != channel
+        }
+        dead = others if address is None else {**others, channel: address}
+        rows.update_or_create(user_id=user, defaults={"dead_addresses": dead})
+
+    retrying_atomic(change)
 
 
 def zone_of(reader: Reader) -> ZoneInfo:

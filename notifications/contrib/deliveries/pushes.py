@@ -1,22 +1,24 @@
-"""The push message of a notification: what it says, its encryption, and the request to the push service of a device."""
+"""Push: a channel to the devices of users, by their push services (Web Push, RFC 8030)."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-from uuid import UUID
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from notifications import serializers, times
-from notifications.conf import settings
+from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.deliveries import devices, vapid
-from notifications.contrib.deliveries.errors import DeviceGone
-from notifications.contrib.deliveries.models import Delivery, PushSubscription
+from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db.transactions import database, retrying_atomic
+from notifications.extension import AddressGone, Channel, ChannelMessage
 from notifications.models import Notification
 from notifications.models.levels import NotificationLevel
 from notifications.paths import absolute
@@ -33,25 +35,34 @@ DEADLINE_SECONDS = 20.0
 GONE_STATUSES = {404, 410}
 
 
-class PushRequest(NamedTuple):
-    """A request to the push service of a device."""
+class Push(Channel):
+    label, preference_label = _("push"), _("by push")
+    has_many_addresses = True
+    reasons = {
+        "no-address": _("The user has no device for push."),
+        "gone": _("The device is not subscribed any more."),
+    }
 
-    device: PushSubscription
-    body: bytes
-    headers: dict[str, str]
+    def addresses(self, user: Any) -> list[str]:
+        return [str(device.id) for device in devices.of_user(user.pk)]
 
-    async def send(self) -> None:
-        """Send it. The body of the answer is not read.
+    def find_addresses(self, users: Mapping[Any, Sequence[Any]]) -> dict[Any, list[str]]:
+        found: dict[Any, list[str]] = {user: [] for user in users}
+        rows = PushSubscription.objects.using(database()).filter(user__in=list(users))
+        for user, id in rows.values_list("user", "id"):
+            found[user].append(str(id))
+        return found
 
-        Raises ``DeviceGone``, ``outbound.OutboundError``, and ``ValueError`` for what no other attempt can change.
-        """
+    async def send(self, message: ChannelMessage) -> None:
         from notifications import outbound  # with aiohttp, in processes that send only
 
+        device, body, headers = await sync_to_async(make_request)(message)
+        # The body of the answer is not read.
         async with outbound.stream(
             "POST",
-            self.device.endpoint,
-            data=self.body,
-            headers=self.headers,
+            device.endpoint,
+            data=body,
+            headers=headers,
             deadline=DEADLINE_SECONDS,
             retries=0,
             follow_redirects=False,
@@ -59,42 +70,55 @@ class PushRequest(NamedTuple):
             if 300 <= response.status < 400:
                 raise ValueError("The push service redirects to another address, which is not followed.")
             if response.status in GONE_STATUSES:
-                service = devices.service_of(self.device)
-                raise DeviceGone(f"{self.device.name}: {service} answered {response.status}.")
+                raise DeviceGone(device, response.status)
             response.raise_for_status()
 
-    def record(self, exc: Exception | None) -> None:
+    def record(self, message: ChannelMessage, error: Exception | None) -> None:
         """Store that the device was reached, or remove it if it is gone."""
-        rows = PushSubscription.objects.using(database()).filter(id=self.device.id, user=self.device.user_id)
-        if exc is None:
+        rows = PushSubscription.objects.using(database()).filter(id=message.address, user=message.user.pk)
+        if error is None:
             retrying_atomic(lambda: rows.update(used_at=times.now()))
-        elif isinstance(exc, DeviceGone):
+        elif isinstance(error, DeviceGone):
             # Unless the browser has subscribed anew meanwhile.
-            retrying_atomic(rows.filter(auth=self.device.auth).delete)
+            retrying_atomic(rows.filter(auth=error.device.auth).delete)
+
+    def describe_addresses(self, user: Any, addresses: Collection[str]) -> dict[str, str]:
+        names = {str(device.id): device.name for device in devices.of_user(user)}
+        return {id: names.get(id) or gettext("a device that was removed since") for id in addresses}
+
+    def links(self) -> list[tuple[str, str]]:
+        is_offered = vapid.is_configured()
+        return [(gettext("Devices for push"), reverse("notifications:devices"))] if is_offered else []
+
+    def find_wrong(self, *, is_used: bool) -> list[WrongDeclaration]:
+        return vapid.find_wrong_web_push(is_used=is_used)
 
 
-def make_request(delivery: Delivery, row: Notification) -> PushRequest:
-    """Return the request that sends a notification to the device of a delivery.
+class DeviceGone(AddressGone):
+    """The push service has said that the browser is not subscribed any more."""
 
-    Raises ``DeviceGone``, ``ConnectionError`` if the settings are incomplete, and ``ValueError``.
+    def __init__(self, device: PushSubscription, status: int) -> None:
+        super().__init__(f"{device.name}: {devices.service_of(device)} answered {status}.")
+        self.device = device
+
+
+def make_request(message: ChannelMessage) -> tuple[PushSubscription, bytes, dict[str, str]]:
+    """Return the device of a message, and the encrypted body and the headers of the request to its push service.
+
+    Raises ``AddressGone``, ``ConnectionError`` if the settings are incomplete, and ``ValueError``.
     """
-    rows = PushSubscription.objects.using(database()).filter(id=UUID(delivery.address), user=delivery.user_id)
+    rows = PushSubscription.objects.using(database()).filter(id=message.address, user=message.user.pk)
     device = rows.first()
     if device is None:
-        raise DeviceGone
+        raise AddressGone
     try:
-        return PushRequest(device, *build_request(delivery, row, device))
+        return device, *build_request(message, device)
     except ImproperlyConfigured as exc:
         raise ConnectionError(str(exc)) from exc  # which may be corrected meanwhile
 
 
-def build_request(
-    delivery: Delivery, row: Notification, device: PushSubscription
-) -> tuple[bytes, dict[str, str]]:
-    """Return the encrypted body and the headers of a request to the push service of a device.
-
-    Raises ``ImproperlyConfigured`` and ``ValueError``.
-    """
+def build_request(message: ChannelMessage, device: PushSubscription) -> tuple[bytes, dict[str, str]]:
+    """Return the encrypted body and the headers. Raises ``ImproperlyConfigured`` and ``ValueError``."""
     from notifications.outbound.guard import parse  # with aiohttp, in processes that send only
 
     try:
@@ -102,10 +126,11 @@ def build_request(
     except ImportError as exc:
         raise ImproperlyConfigured(vapid.EXTRA_MISSING) from exc
     target = parse(device.endpoint).url
-    message = serializers.encode(build_message(delivery, row, device)).encode()
+    (row,) = message.notifications
+    text = serializers.encode(build_text(row, message.language, device)).encode()
     keys = {"p256dh": device.p256dh, "auth": device.auth}
     try:
-        body = WebPusher({"endpoint": device.endpoint, "keys": keys}).encode(message)["body"]
+        body = WebPusher({"endpoint": device.endpoint, "keys": keys}).encode(text)["body"]
     except Exception as exc:  # its own exceptions, and those of two other libraries
         raise ValueError(f"The keys of the device cannot encrypt: {type(exc).__name__}.") from exc
     return body, {
@@ -119,13 +144,13 @@ def build_request(
     }
 
 
-def build_message(delivery: Delivery, row: Notification, device: PushSubscription) -> dict[str, Any]:
-    """Return a message, which the service worker shows, or the browser itself.
+def build_text(row: Notification, language: str, device: PushSubscription) -> dict[str, Any]:
+    """Return what a message says, which the service worker shows, or the browser itself.
 
     Its ``tag`` is the same each time, so that one that was sent twice is shown once.
     """
     shows_content = settings.WEB_PUSH.get("show_content", False)
-    language = (delivery.language if shows_content else device.language) or django_settings.LANGUAGE_CODE
+    language = (language if shows_content else device.language) or django_settings.LANGUAGE_CODE
     with translation.override(language):
         inbox = absolute(reverse("notifications:inbox"))
         notification = {

@@ -22,6 +22,7 @@ from notifications.contrib.deliveries.preferences import choice_in_force, read_c
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
+from notifications.extension import hooks
 from notifications.inbox.categories import Choice
 from notifications.models import Notification
 
@@ -58,8 +59,8 @@ def _read_step(value: Any) -> DeliveryStep:
     if not isinstance(value, Mapping) or len(value) != 1:
         raise ValueError(f'The step {value!r} is not a dict like {{"email": 600}}.')
     ((channel, delay),) = value.items()
-    if channel not in Delivery.Channel.values:
-        raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(Delivery.Channel.values)}.")
+    if channel not in hooks.channels:
+        raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(hooks.channels)}.")
     if (
         isinstance(delay, int | float)
         and not isinstance(delay, bool)
@@ -213,7 +214,7 @@ def reopen_deliveries(rows: Iterable[Delivery], now: datetime) -> None:
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     global _loaded
-    if setting == "NOTIFICATIONS":
+    if setting in ("NOTIFICATIONS", "INSTALLED_APPS"):
         _loaded = None
 
 

@@ -5,52 +5,42 @@ Those of a digest have one job together, which sends them at the end of its wind
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
 
 from notifications import times
-from notifications.context import requester
 from notifications.contrib.deliveries import digests, outages
-from notifications.contrib.deliveries.attempts import (
-    OPEN,
-    POLICY,
-    Opened,
-    open_deliveries,
-    record_answer,
-    send_built,
-    send_open,
-)
+from notifications.contrib.deliveries.attempts import POLICY, asend_open, send_open
 from notifications.contrib.deliveries.decisions import (
-    find_reason,
-    find_reason_of_recipient,
+    UNKNOWN_REACH,
+    DeliveryOutcome,
+    Facts,
+    Reach,
+    decide,
     read_facts,
+    settle,
 )
-from notifications.contrib.deliveries.emails import build_email, check_site_url
-from notifications.contrib.deliveries.models import Delivery, Digest, PushSubscription
-from notifications.contrib.deliveries.pushes import PushRequest, make_request
-from notifications.contrib.deliveries.storing import end, fail, postpone, postpone_paused
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, retry_while_unavailable
-from notifications.inbox.categories import Choice
+from notifications.extension import Channel, find_channel, hooks
 from notifications.jobs.claiming.executors import EMAIL, SENDER
 from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.notifying import insert_jobs
-from notifications.jobs.users import Recipient, read_recipient, read_recipients
+from notifications.jobs.users import read_recipient, read_users
 from notifications.models import Job
 from notifications.states import ACTIVE
 
@@ -85,57 +75,41 @@ def enqueue_due() -> bool:
     """
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return False
-    has_more = [_enqueue_due(channel) for channel in Delivery.Channel.values]
-    return any(has_more)
+    now, known = database_now(), outages.read_all()
+    pending = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=now)
+    has_more = [
+        _enqueue_due(find_channel(name), pending.filter(channel=name), known.get(name), now)
+        for name in hooks.channels
+    ]
+    # Those of apps that are not installed any more end.
+    of_others = pending.exclude(channel__in=list(hooks.channels))
+    return _enqueue_due(Channel(""), of_others, None, now) or any(has_more)
 
 
-def _enqueue_due(channel: str) -> bool:
-    places, suspended_until = MAX_PER_CHUNK, None
-    outage = outages.read(channel)
-    if outage and (suspended_until := outage.suspended_until):
+def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: datetime) -> bool:
+    places, suspended_until = MAX_PER_CHUNK, outage and outage.suspended_until
+    if suspended_until:
         # The first job that begins is the next try. The others wait for its answer; digests get their members.
-        places = 1 if suspended_until <= database_now() else 0
-    due = Delivery.objects.using(database()).filter(
-        state=State.PENDING, channel=channel, due_at__lte=database_now()
-    )
+        places = 1 if suspended_until <= now else 0
     users = dict(due.order_by("due_at", "id").values_list("id", "user_id")[:MAX_PER_CHUNK])
     if not users:
         return False
-    ids = list(users)
     # Before the transactions, in which no code of the project is called: an engine chooses the executor of a job.
-    recipients = _find_recipients(channel, set(users.values()))
+    reaches = _read_reaches(channel, set(users.values()))
     jobs = {id: _prepare_job(channel, id, user) for id, user in users.items()}
     run_after = database_now() + digests.THROTTLE
-    messages = {user: _prepare_message_job(run_after) for user in set(users.values())}
-    has_more = len(ids) == MAX_PER_CHUNK
+    messages = {
+        user: _prepare_digest_job(run_after, is_joined=True)
+        for user in (set(users.values()) if channel.has_digests else ())
+    }
 
-    def enqueue() -> list[digests.Member]:
-        rows = list(lock_query(due.filter(id__in=ids).order_by("id")))
-        facts = read_facts(rows)
-        inserted: list[UUID] = []
-        throttled, suspended, paused, skipped = [], [], [], defaultdict(list)
-        members = []
-        for row in rows:
-            known = facts[row.id]
-            reason = find_reason(known)
-            if not reason and not row.address and row.user_id in recipients:
-                reason = find_reason_of_recipient(recipients[row.user_id], known.reader, row.channel)
-            if reason:
-                skipped[reason].append(row.id)
-            # One that may have been sent is sent again in the same message, which programs recognize.
-            elif row.attempted_at is None and known.is_paused:
-                paused.append(row)
-            elif row.attempted_at is None and known.choice != Choice.ON:
-                members.append(digests.Member(row, known.choice, known.reader))
-            elif digests.is_throttled(row, known.notification):
-                throttled.append(row)
-            elif len(inserted) < places:
-                inserted.append(row.id)
-            else:
-                suspended.append(row.id)
-        for reason, ids_of_reason in skipped.items():
-            end(ids_of_reason, State.SKIPPED, reason=reason)
-        postpone_paused(paused)
+    def reach_of(row: Delivery) -> Reach:
+        return UNKNOWN_REACH if row.address else reaches.get(row.user_id, UNKNOWN_REACH)
+
+    def enqueue() -> list[Facts]:
+        decided = settle(lock_query(due.filter(id__in=list(users)).order_by("id")), reach_of)
+        ids = [facts.delivery.id for facts in decided[DeliveryOutcome.SEND]]
+        inserted, suspended = ids[:places], ids[places:]
         if suspended_until and suspended:
             postpone(
                 suspended,
@@ -143,39 +117,38 @@ def _enqueue_due(channel: str) -> bool:
             )
         _insert_jobs([jobs[id] for id in inserted])
         digests.queue_deliveries({id: jobs[id].id for id in inserted})
-        _insert_jobs(digests.throttle(throttled, jobs, messages))
-        return members
+        _insert_jobs(
+            digests.throttle([facts.delivery for facts in decided[DeliveryOutcome.JOIN]], jobs, messages)
+        )
+        return decided[DeliveryOutcome.COLLECT]
 
     if members := fair_atomic(enqueue):
         prepared = digests.prepare(members, _prepare_digest_job)
         with suppress(IntegrityError):  # another process has inserted one of them: the next look finds it
             fair_atomic(lambda: _insert_jobs(digests.insert(prepared)))
-    return has_more
+    return len(users) == MAX_PER_CHUNK
 
 
-def _find_recipients(channel: str, users: set[Any]) -> Mapping[Any, Recipient | None]:
+def _read_reaches(channel: Channel, users: set[Any]) -> Mapping[Any, Reach]:
     """Return what is known of how users (keys) are reached, without those of whom only a job can find it out."""
     try:
-        recipients = read_recipients(users)
+        rows = read_users(users, *channel.user_fields())
+        found = {user: row[1:] for user, row in rows.items() if row is not None}
+        addresses = channel.find_addresses(found)
     except (
         Exception
-    ) as exc:  # the project's model, perhaps in another database: it must not hold up all others
+    ) as exc:  # the project's model or database, or the channel: it must not hold up all others
         logger.warning("Could not read the addresses of users, whose jobs will read them: %r", exc)
         return {}
-    if channel == Delivery.Channel.EMAIL:
-        return recipients
-    rows = PushSubscription.objects.using(database()).filter(user__in=users)
-    with_device = set(rows.values_list("user", flat=True).distinct())
     return {
-        user: recipient and recipient._replace(address="-" if user in with_device else "")
-        for user, recipient in recipients.items()
+        user: Reach(exists=False) if row is None else Reach(True, bool(row[0]), addresses.get(user))
+        for user, row in rows.items()
     }
 
 
-def _prepare_job(channel: str, id: UUID, user: Any, **options: Any) -> Job:
-    if channel == Delivery.Channel.PUSH:
-        return deliver_push.get_backend().prepare(deliver_push, [str(id), str(user)], options)[0]
-    return deliver.get_backend().prepare(deliver, [str(id)], options)[0]
+def _prepare_job(channel: Channel, id: UUID, user: Any, **options: Any) -> Job:
+    task = deliver_async if iscoroutinefunction(channel.send) else deliver
+    return task.get_backend().prepare(task, [str(id), str(user)], options)[0]
 
 
 def resend(id: UUID) -> str:
@@ -184,8 +157,13 @@ def resend(id: UUID) -> str:
     Returns why it is not sent, empty if it is: a text. Raises as ``enqueue()`` does.
     """
     deliveries = Delivery.objects.using(database()).filter(id=id)
-    user, channel = deliveries.values_list("user_id", "channel").first() or (None, "")
-    recipient = None if user is None else read_recipient(user)
+    user, name = deliveries.values_list("user_id", "channel").first() or (None, "")
+    channel, recipient = find_channel(name), None if user is None else read_recipient(user)
+    reach = Reach(exists=False)
+    if recipient is not None:
+        # One of several addresses may be a new one: the job looks.
+        addresses = None if channel.has_many_addresses else channel.addresses(recipient.user)
+        reach = Reach(is_active=recipient.is_active, addresses=addresses)
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return gettext("No backend in TASKS stores jobs.")
     job = _prepare_job(channel, id, user, is_resend=True)
@@ -196,19 +174,13 @@ def resend(id: UUID) -> str:
             return str(Reason.DELETED.label)
         if row.state not in ENDED:  # its job may send it at this moment
             return gettext("It is not decided yet, or is being sent.")
-        known = read_facts([row])[row.id]
-        # A device is the address of a push message, and may be a new one: its job looks.
-        is_push = row.channel == Delivery.Channel.PUSH
-        addressed = recipient._replace(address="-") if recipient and is_push else recipient
-        reason = find_reason(known, is_resend=True) or find_reason_of_recipient(
-            addressed, known.reader, row.channel
-        )
-        if reason:
-            return str(Reason(reason).label)
-        if known.is_paused:
-            return gettext("The user has paused everything for now.")
         row.state, row.reason, row.error = State.QUEUED, "", ""
         row.job, row.attempted_at, row.ended_at = job.id, None, None
+        outcome, reason = decide(read_facts([row])[0], reach, is_resend=True)
+        if outcome is DeliveryOutcome.SKIP:
+            return str(row.describe_reason(reason))
+        if outcome is DeliveryOutcome.WAIT:
+            return gettext("The user has paused everything for now.")
         row.save(
             using=database(), update_fields=["state", "reason", "error", "job", "attempted_at", "ended_at"]
         )
@@ -224,15 +196,10 @@ def _insert_jobs(jobs: Sequence[Job]) -> None:
     insert_jobs(jobs)
 
 
-def _prepare_digest_job(digest: Digest) -> Job:
-    task = deliver_digest.using(run_after=digest.due_at)
-    return task.get_backend().prepare(task, [], {})[0]
-
-
-def _prepare_message_job(run_after: datetime) -> Job:
-    """Return the job of a message that deliveries may join."""
+def _prepare_digest_job(run_after: datetime, **options: bool) -> Job:
+    """Return the job of a digest, or of a message that deliveries may join."""
     task = deliver_digest.using(run_after=run_after)
-    return task.get_backend().prepare(task, [], {"is_throttled": True})[0]
+    return task.get_backend().prepare(task, [], options)[0]
 
 
 def fail_orphaned() -> bool:
@@ -250,76 +217,24 @@ def fail_orphaned() -> bool:
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a notification", **POLICY)
-def deliver(context: Any, delivery: str, is_resend: bool = False) -> str:
-    """Send a delivery by e-mail, which has this job, if its notification is still open. Returns its state.
-
-    With ``is_resend`` the e-mail has a ``Message-ID`` of its own, that of the job: mail programs would hide one that
-    they have already.
-    """
-    # A job that was enqueued when push messages had this task: the duty gives its delivery another one.
-    rows = Delivery.objects.using(database()).filter(
-        job=context.task_result.id, channel=Delivery.Channel.PUSH
-    )
-    if push_ids := list(rows.filter(state__in=OPEN).values_list("id", flat=True)):
-        postpone(push_ids, times.now())
-        return str(State.PENDING)
-
-    def send(opened: Opened) -> None:
-        ((found, notification),) = opened.newest
-        id = opened.job if is_resend else found.id
-        send_built(lambda: build_email(found, notification, opened.user, id=id))
-
-    return send_open(context, send, is_resend=is_resend)
+def deliver(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
+    """Send a delivery, which has this job, on a thread, if its notification is still open. Returns its state."""
+    return send_open(context, is_resend=is_resend)
 
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
-@policy(title="Deliver a push message", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
-async def deliver_push(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
-    """Send a delivery to a device, which has this job, if its notification is still open. Returns its state."""
-    opened, request = await sync_to_async(_open_push)(context, is_resend)
-    if opened is None or request is None:
-        return str(State.SKIPPED)
-    answer = None
-    try:
-        with requester(opened.user):  # whose failing device does not keep others from their push service
-            await request.send()
-    except Exception as exc:
-        answer = exc
-    # It is recorded also if the time of the attempt is over: calls that wait for the database are in line.
-    return await asyncio.shield(sync_to_async(_record_push)(opened, request, answer))
-
-
-def _open_push(context: Any, is_resend: bool) -> tuple[Opened | None, PushRequest | None]:
-    """Return an open delivery and the request that sends it; without one, what became of it is stored."""
-    opened = open_deliveries(context, is_resend=is_resend)
-    if opened is None:
-        return None, None
-    try:
-        check_site_url()
-        return opened, make_request(*opened.newest[0])
-    except DATABASE_UNAVAILABLE:
-        raise
-    except Exception as exc:
-        record_answer(opened, exc)
-        return opened, None
-
-
-def _record_push(opened: Opened, request: PushRequest, answer: Exception | None) -> str:
-    retry_while_unavailable(lambda: request.record(answer))
-    return record_answer(opened, answer)
+@policy(title="Deliver a notification", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
+async def deliver_async(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
+    """Do what ``deliver()`` does, by a channel whose ``send()`` is async."""
+    return await asend_open(context, is_resend=is_resend)
 
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a digest", **POLICY)
-def deliver_digest(context: Any, is_throttled: bool = False) -> str:
-    """Send the deliveries of a digest, which have this job, in one e-mail if they are open. Returns their state.
+def deliver_digest(context: Any, is_joined: bool = False) -> str:
+    """Send the deliveries of a digest, which have this job, in one message if they are open. Returns their state.
 
-    With ``is_throttled`` its user has not chosen a digest: they were due soon after one another.
+    With ``is_joined`` its user has not chosen a digest: they were due soon after one another.
     """
-    job = UUID(context.task_result.id)
-
-    def send(opened: Opened) -> None:
-        send_built(lambda: digests.build_digest(job, opened, opened.user, is_throttled=is_throttled))
-
-    digests.close(job)
-    return send_open(context, send, is_digest=True)
+    digests.close(UUID(context.task_result.id))
+    return send_open(context, is_digest=True, is_joined=is_joined)

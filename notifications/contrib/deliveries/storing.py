@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from notifications import times, validators
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic, retrying_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic
 
 State: Any = Delivery.State
 MAX_ERROR_LENGTH = 500
@@ -81,9 +81,3 @@ def chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
 
 def storable(error: str) -> str:
     return validators.shortened(validators.printable(error), MAX_ERROR_LENGTH)
-
-
-def remember_dead_address(user: Any, address: str, error: str) -> None:
-    values = {"dead_address": address, "dead_error": storable(error)}
-    readers = Reader.objects.using(database())
-    retrying_atomic(lambda: readers.update_or_create(user_id=user, defaults=values))

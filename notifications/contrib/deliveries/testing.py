@@ -1,4 +1,4 @@
-"""Utilities for tests of projects that send e-mails and push messages.
+"""Utilities for tests of projects that send notifications by other channels.
 
 This module may be imported before the models are ready.
 """
@@ -13,7 +13,7 @@ from notifications.testing.job_clock import clock
 
 
 def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
-    """Send the deliveries that wait by e-mail and push, as workers would, whenever they are due. Return how many.
+    """Send the deliveries that wait by all channels, as workers would, whenever they are due. Return how many.
 
     It advances the clock to when they are due, to the end of digests, of pauses of users, and to retries, and resets it
     at the end. Each is decided then: what is seen or read by now is not sent. Of the jobs only theirs run, as by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,12 +11,11 @@ from django.db.models.functions import Right
 from django.utils.translation import gettext as _
 
 from notifications.contrib.deliveries.attempts import DeliveryError
-from notifications.contrib.deliveries.decisions import find_reason, read_facts
-from notifications.contrib.deliveries.devices import of_user
+from notifications.contrib.deliveries.decisions import decide, read_facts
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
 from notifications.db.transactions import database
-from notifications.extension import Event
+from notifications.extension import Event, find_channel
 from notifications.models import Attempt, Notification
 
 #: The module of the errors whose texts are the answers of servers.
@@ -35,24 +34,23 @@ def events_of_deliveries(row: Notification, *, for_user: bool = False) -> list[E
     """
     deliveries = list(Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id"))
     pending = [delivery for delivery in deliveries if for_user and delivery.state == Delivery.State.PENDING]
-    facts = read_facts(pending) if pending else {}
-    for delivery in pending:
-        found = facts[delivery.id].notification
+    for facts in read_facts(pending) if pending else ():
+        found, delivery = facts.notification, facts.delivery
         if found and found.snoozed_until:
             found.archived_at = found.read_at = found.raised = (
                 None  # It is raised again as new, and sent then.
             )
-        if reason := find_reason(facts[delivery.id]):  # As it will be decided when it is due.
+        if reason := decide(facts).reason:  # As it will be decided when it is due.
             delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
     failed = {} if for_user else _read_failed_attempts(deliveries)
-    names = {str(device.id): device.name for device in of_user(row.user_id)}
+    addresses = describe_addresses(deliveries)
     events: list[Event] = []
     for delivery in deliveries:
         if row.snoozed_until and delivery.reason in REASONS_OF_NOTIFICATION and not delivery.may_have_arrived:
             delivery.state = Delivery.State.PENDING  # It will be, when the notification is raised again.
             delivery.ended_at = None
             delivery.due_at = row.snoozed_until + timedelta(seconds=delivery.delay_seconds)
-        events += describe(delivery, names, for_user)
+        events += describe(delivery, addresses[delivery.id], for_user)
         events += _describe_failed_attempts(delivery, failed.get(delivery.job, []))
     return events
 
@@ -80,19 +78,25 @@ def _describe_failed_attempts(delivery: Delivery, attempts: Sequence[Attempt]) -
 
 
 def _channel_of(delivery: Delivery) -> str:
-    channel = str(delivery.get_channel_display())
+    channel = delivery.describe_channel()
     return channel[:1].upper() + channel[1:]
 
 
-def address_of(delivery: Delivery, devices: Mapping[str, str]) -> str:
-    """Return the address of a delivery, or the name of its device, of those by their ids in ``devices``."""
-    if delivery.channel == Delivery.Channel.PUSH:
-        return devices.get(delivery.address) or _("a device that was removed since")
-    return delivery.address
+def describe_addresses(deliveries: Iterable[Delivery]) -> dict[UUID, str]:
+    """Return the addresses of deliveries of one notification by their ids, as people read them."""
+    by_channel = defaultdict(list)
+    for delivery in deliveries:
+        by_channel[delivery.channel].append(delivery)
+    described: dict[UUID, str] = {}
+    for name, rows in by_channel.items():
+        addresses = {row.address for row in rows if row.address}
+        found = find_channel(name).describe_addresses(rows[0].user_id, addresses) if addresses else {}
+        described |= {row.id: found.get(row.address, row.address) for row in rows}
+    return described
 
 
-def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> list[Event]:
-    """Return what became of a delivery. ``devices`` has the names of the user's devices by their ids."""
+def describe(delivery: Delivery, address: str, for_user: bool) -> list[Event]:
+    """Return what became of a delivery."""
     error = "" if for_user else delivery.error
     match delivery.state:
         case Delivery.State.SENT:
@@ -117,8 +121,8 @@ def describe(delivery: Delivery, devices: Mapping[str, str], for_user: bool) -> 
             text = _("%(channel)s: due, if it is still open then.")
     values = {
         "channel": _channel_of(delivery),
-        "address": address_of(delivery, devices),
-        "reason": delivery.get_reason_display(),
+        "address": address,
+        "reason": delivery.describe_reason(),
         "error": error,
         "job": delivery.job,
     }

@@ -10,7 +10,6 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.inbox.categories import Channel
 from notifications.models import Notification
 
 
@@ -26,6 +25,8 @@ class _ShortJSON:
 
 SALT = "notifications.unsubscribe"
 MAX_TOKEN_LENGTH = 1000
+#: The name of the channel.
+CHANNEL = "email"
 
 
 #: What an e-mail is unsubscribed from: a category, several, or None, all digests.
@@ -55,13 +56,13 @@ def read_token(token: str) -> tuple[Any, Scope]:
 
 def unsubscribe(user: Any, scope: Scope) -> None:
     """Send a user (key) no more e-mails of this scope."""
-    switch_off(user, categories_of(scope), str(Channel.EMAIL))
+    switch_off(user, categories_of(scope), CHANNEL)
 
 
 def resubscribe(user: Any, scope: Scope) -> None:
     """Undo ``unsubscribe()`` of categories."""
     for category in categories_of(scope) or ():
-        restore(user, category, str(Channel.EMAIL))
+        restore(user, category, CHANNEL)
 
 
 def categories_of(scope: Scope) -> Sequence[str] | None:

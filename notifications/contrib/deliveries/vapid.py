@@ -10,8 +10,6 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import WrongDeclaration, settings
-from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.deliveries.rules import read_rules
 
 #: A signature is used for so many seconds, and is valid for at most twice as long: 12 hours.
 SIGNATURE_SECONDS = 6 * 3600
@@ -50,11 +48,11 @@ def sign(origin: str) -> str:
     return _sign(_private_key(), settings.WEB_PUSH["subject"], origin, expires)
 
 
-def find_wrong_web_push() -> list[WrongDeclaration]:
-    """Return what keeps push messages from being sent, for system checks."""
+def find_wrong_web_push(*, is_used: bool) -> list[WrongDeclaration]:
+    """Return what keeps push messages from being sent, for system checks. See ``Channel.find_wrong()``."""
     try:
         if not is_configured():
-            if Delivery.Channel.PUSH not in read_rules().channels:
+            if not is_used:
                 return []
             return [
                 WrongDeclaration(

@@ -24,7 +24,7 @@ from notifications.readiness import builtin_aliases
 ORDER = (
     *("clock", "times", "rows", "numbering", "positions", "unread"),
     *("doorbell", "workers", "queues", "lost jobs", "options", "schedules", "outbound"),
-    *("e-mail", "alerts", "duties", "celery", "origin", "round trip", "engine"),
+    *("deliveries", "alerts", "duties", "celery", "origin", "round trip", "engine"),
 )
 
 

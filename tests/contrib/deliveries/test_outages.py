@@ -119,7 +119,7 @@ def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
         if result := results.pop(0):
             raise result
 
-    monkeypatch.setattr(attempts, "send_email", send)
+    monkeypatch.setattr(emails, "send_email", send)
     made_due(5)
     enqueue_and_run()
     assert ChannelOutage.objects.get().suspended_until is None and not results
@@ -216,7 +216,7 @@ def test_a_timeout_of_a_template_is_none_of_the_server(made_due, silent, monkeyp
     def fail(*args, **fields):
         raise TimeoutError("a cache")
 
-    monkeypatch.setattr(sending, "build_email", fail)
+    monkeypatch.setattr(emails, "build_email", fail)
     made_due(outages.MAX_TIMEOUTS)
     enqueue_and_run()
     assert not ChannelOutage.objects.exists()
@@ -288,7 +288,7 @@ def test_a_message_that_cannot_be_made_ends_no_outage(made_due, silent, monkeypa
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
     end_rest()
-    monkeypatch.setattr(sending, "build_email", lambda *args, **fields: 1 / 0)
+    monkeypatch.setattr(emails, "build_email", lambda *args, **fields: 1 / 0)
     made_due(1)
     enqueue_and_run()
     assert states() == ["failed"] and ChannelOutage.objects.exists()

@@ -146,10 +146,10 @@ class TestPage:
         assert client.post("/notifications/mute/", {"category": "security"}).status_code == 409
 
     def test_dead_address_is_shown_until_it_is_tried_again(self, client, user, categories):
-        preferences.change_reader(user.pk, dead_address="ada@users.example", dead_error="550 5.1.1")
-        assert "do not arrive" in client.get(PAGE).content.decode()
-        client.post(PAGE, {"revive": "1"})
-        assert "do not arrive" not in client.get(PAGE).content.decode()
+        preferences.remember_dead_address(user.pk, "email", "ada@users.example")
+        assert "Nothing more is sent to <bdi>ada@users.example</bdi>" in client.get(PAGE).content.decode()
+        client.post(PAGE, {"revive": "email"})
+        assert "Nothing more" not in client.get(PAGE).content.decode()
 
     def test_without_deliveries(self, client, user):
         """The bell only."""

@@ -14,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, digests, preferences, sending, storing
+from notifications.contrib.deliveries import attempts, digests, emails, preferences, sending, storing
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.db.transactions import fair_atomic
 from notifications.jobs.transitions import manual
@@ -222,7 +222,7 @@ class TestSending:
             storing.postpone([delivery.id], until)
             raise ValueError("late")
 
-        monkeypatch.setattr(attempts, "send_email", postpone_and_fail)
+        monkeypatch.setattr(emails, "send_email", postpone_and_fail)
         send_due()
         delivery.refresh_from_db()
         assert (delivery.state, delivery.due_at) == ("pending", until)
@@ -339,7 +339,7 @@ class TestDigests:
         send_due()
         digest = Digest.objects.get()
         with pytest.raises(IntegrityError):
-            Digest.objects.create(user_id=user.pk, due_at=digest.due_at, job=digest.job)
+            Digest.objects.create(user_id=user.pk, channel="email", due_at=digest.due_at, job=digest.job)
 
     @pytest.mark.parametrize("how", ["run early", "cancelled"])
     def test_what_comes_after_its_job_has_ended_is_sent_by_another(self, user, categories, how):
@@ -366,15 +366,15 @@ class TestDigests:
 
     def test_what_comes_while_its_job_runs_is_sent_by_another(self, user, categories, monkeypatch):
         """The job has read what it sends, and would never send what is added to it."""
-        build = digests.build_digest
+        build = emails.build_email
 
         def build_beside_another(*args, **options):
-            monkeypatch.setattr(digests, "build_digest", build)
+            monkeypatch.setattr(emails, "build_email", build)
             notify(user, "Export 2", category="export")
             send_due()
             return build(*args, **options)
 
-        monkeypatch.setattr(digests, "build_digest", build_beside_another)
+        monkeypatch.setattr(emails, "build_email", build_beside_another)
         notify(user, "Export 1", category="export")
         send_due()
         for _ in range(2):
@@ -499,7 +499,7 @@ class TestDigests:
             if len(sent) == 1:
                 raise ConnectionError("refused")
 
-        monkeypatch.setattr(attempts, "send_email", fail_once)
+        monkeypatch.setattr(emails, "send_email", fail_once)
         send_digests()
         assert read_states() == [("queued", "")]
         Job.objects.update(run_after=timezone.now())

@@ -6,14 +6,15 @@ import threading
 import time
 
 import pytest
-from django.core import mail
 from django.db import OperationalError, transaction
 from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
+from notifications.contrib.deliveries.decisions import Reach
 from notifications.contrib.deliveries.models import Delivery, PushSubscription
 from notifications.db import unavailable
+from notifications.extension import find_channel
 from notifications.models import Attempt, Job, Notification
 from notifications.streams.timeline import read_timeline
 from notifications.testing import run_until_idle
@@ -269,7 +270,7 @@ def test_user_without_a_device(user, service):
     push(user)
     send_due()
     delivery = Delivery.objects.get()
-    assert (delivery.state, delivery.reason) == ("skipped", "no-device")
+    assert (delivery.state, delivery.reason) == ("skipped", "no-address")
     assert (
         "Push: not sent. The user has no device for push."
         in read_timeline(Notification.objects.get())[1].text
@@ -354,9 +355,9 @@ def test_second_execution_decides_no_other_devices(user, service):
     decided = []
 
     def decide():
-        recipient, rows = attempts.read_recipient(user.pk), Delivery.objects.filter(id=id)
+        reach, rows = Reach(addresses=find_channel("push").addresses(user)), Delivery.objects.filter(id=id)
         with transaction.atomic():
-            decided.extend(attempts._decide(rows, recipient, is_digest=False))
+            decided.extend(attempts._decide(rows, reach, is_digest=False, is_resend=False))
 
     id = Delivery.objects.get().id
     decide()
@@ -421,14 +422,3 @@ def test_keys_that_cannot_encrypt(user, service):
     send_due()
     assert Delivery.objects.get().error.startswith("The keys of the device cannot encrypt")
     assert Delivery.objects.get().state == "failed" and not service.tries
-
-
-def test_job_of_the_task_that_sent_pushes_before(user, service):
-    """Its delivery gets a job of the present task, and no e-mail is sent to the id of a device."""
-    service.add_device(user)
-    push(user)
-    job = sending.deliver.enqueue(str(Delivery.objects.get().id))
-    Delivery.objects.update(state="queued", job=job.id, due_at=timezone.now())
-    send_all()
-    assert len(service.messages) == 1 and not mail.outbox
-    assert Delivery.objects.get().state == "sent"

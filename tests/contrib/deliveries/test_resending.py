@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from notifications.admin import NotificationAdmin
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, preferences, sending
+from notifications.contrib.deliveries import attempts, emails, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
+from notifications.extension import AddressGone
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
@@ -107,7 +108,7 @@ def test_never_although_it_was_switched_off(sent, user, change, reason, when):
         assert sending.resend(delivery.id) == ""
     change(row, user)
     if when == "before":
-        assert sending.resend(delivery.id) == Delivery.Reason(reason).label
+        assert sending.resend(delivery.id) == delivery.describe_reason(reason)
     run_jobs()
     delivery.refresh_from_db()
     expected = ("sent", "") if when == "before" else ("skipped", reason)
@@ -116,7 +117,7 @@ def test_never_although_it_was_switched_off(sent, user, change, reason, when):
 
 def test_dead_address(sent, user):
     delivery = sent()
-    Reader.objects.create(user_id=user.pk, dead_address=user.email)
+    Reader.objects.create(user_id=user.pk, dead_addresses={"email": user.email})
     assert resend(delivery) == "A mail server had refused the address for good."
     assert len(mail.outbox) == 1
 
@@ -163,18 +164,18 @@ def test_while_its_job_sends(notified, monkeypatch):
     """Of an attempt in the moment in which it talks to the mail server."""
     delivery = notified()
     reasons = []
-    send_email = attempts.send_email
+    send_email = emails.send_email
 
     def send(email):
         run_in_threads(lambda: reasons.append(sending.resend(delivery.id)))
         send_email(email)
 
-    monkeypatch.setattr(attempts, "send_email", send)
+    monkeypatch.setattr(emails, "send_email", send)
     send_due()
     assert reasons == ["It is not decided yet, or is being sent."] and len(mail.outbox) == 1
 
 
-@pytest.mark.parametrize("error", [ConnectionError("away"), attempts.DeviceGone("gone")])
+@pytest.mark.parametrize("error", [ConnectionError("away"), AddressGone("gone")])
 def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monkeypatch, error):
     """Its job was recorded as ended while it hung, and it fails after the resend was enqueued."""
     delivery = notified()
@@ -188,10 +189,10 @@ def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monke
         assert sending.resend(delivery.id) == ""
         raise error
 
-    monkeypatch.setattr(attempts, "send_email", hang)
+    monkeypatch.setattr(emails, "send_email", hang)
     with suppress(attempts.TemporaryError):
         context = SimpleNamespace(task_result=SimpleNamespace(id=str(job.id)), attempt=1)
-        sending.deliver.func(context, str(delivery.id))
+        sending.deliver.func(context, str(delivery.id), "")
     delivery.refresh_from_db()
     assert (delivery.state, delivery.error) == ("queued", "") and delivery.job != job.id
 

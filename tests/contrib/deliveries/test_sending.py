@@ -12,7 +12,15 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, decisions, preferences, sending, vapid
+from notifications.contrib.deliveries import (
+    attempts,
+    decisions,
+    email_texts,
+    emails,
+    preferences,
+    sending,
+    vapid,
+)
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import unavailable
 from notifications.extension import hooks
@@ -171,7 +179,7 @@ def test_late_failure_changes_nothing_of_what_was_sent(notified):
 
 def test_row_that_is_deleted_while_it_is_sent(notified, monkeypatch):
     delivery = notified()
-    monkeypatch.setattr(attempts, "send_email", lambda email: Delivery.objects.all().delete())
+    monkeypatch.setattr(emails, "send_email", lambda email: Delivery.objects.all().delete())
     send_due()
     assert Job.objects.get().state == "succeeded" and not Delivery.objects.filter(id=delivery.id)
 
@@ -249,7 +257,7 @@ def test_template_that_raises(notified, monkeypatch):
         return template
 
     delivery, neighbor = notified("bad"), notified("good")
-    monkeypatch.setattr("notifications.contrib.deliveries.emails.render_to_string", render)
+    monkeypatch.setattr("notifications.contrib.deliveries.email_texts.render_to_string", render)
     send_due()
     delivery.refresh_from_db()
     neighbor.refresh_from_db()
@@ -267,9 +275,7 @@ def test_template_that_raises(notified, monkeypatch):
 @pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
 def test_template_that_lacks_a_resource(notified, monkeypatch, exc):
     """Loading it opens files. It is tried again, and nothing is lost."""
-    from notifications.contrib.deliveries import emails
-
-    failures, render = [exc], emails.render_to_string
+    failures, render = [exc], email_texts.render_to_string
 
     def fail_once(*args):
         if failures:
@@ -277,7 +283,7 @@ def test_template_that_lacks_a_resource(notified, monkeypatch, exc):
         return render(*args)
 
     delivery = notified()
-    monkeypatch.setattr(emails, "render_to_string", fail_once)
+    monkeypatch.setattr(email_texts, "render_to_string", fail_once)
     send_due()
     # Nothing can have arrived.
     assert (Delivery.objects.get().state, Delivery.objects.get().attempted_at) == ("queued", None)
@@ -380,11 +386,11 @@ def test_who_cannot_be_reached_gets_no_job(configure, make_user, service, monkey
     users = [make_user(f"user{number}", email="") for number in range(5)]
     notify(users, "Hello")
 
-    def fail(users):
+    def fail(users, *fields):
         raise ValueError("a manager of the project")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sending, "read_recipients", fail)
+        patch.setattr(sending, "read_users", fail)
         Delivery.objects.filter(user=users[0].pk).update(due_at=timezone.now())
         Delivery.objects.exclude(user=users[0].pk).update(due_at=timezone.now() + timedelta(days=1))
         send_due_now()
@@ -394,7 +400,7 @@ def test_who_cannot_be_reached_gets_no_job(configure, make_user, service, monkey
     assert Job.objects.count() == 2
     assert Counter(Delivery.objects.values_list("channel", "reason")) == {
         ("email", "no-address"): 5,
-        ("push", "no-device"): 5,
+        ("push", "no-address"): 5,
     }
 
 

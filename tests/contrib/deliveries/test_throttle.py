@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib.deliveries import digests, preferences, sending
-from notifications.contrib.deliveries.models import Delivery, EmailThrottle
+from notifications.contrib.deliveries.models import Delivery, Throttle
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import send_due
@@ -31,7 +31,7 @@ def throttled(by_email, monkeypatch):
 def pass_time(**time):
     """Move all times that wait into the past, as if this time had passed."""
     before = timedelta(**time)
-    for row in EmailThrottle.objects.all():
+    for row in Throttle.objects.all():
         row.ends_at -= before
         row.joined_since = row.joined_since and row.joined_since - before
         row.save()
@@ -43,7 +43,7 @@ def pass_time(**time):
 def minutes_left():
     """Return in how many minutes the message is sent."""
     job = Job.objects.get(task_path=JOB, state="queued")
-    assert job.run_after == EmailThrottle.objects.get().ends_at
+    assert job.run_after == Throttle.objects.get().ends_at
     return round((job.run_after - timezone.now()) / timedelta(minutes=1))
 
 
@@ -136,8 +136,8 @@ def test_statements_do_not_grow_with_users(make_user):
                 sending.enqueue_due()
             counts.append(len(queries))
         assert not Delivery.objects.filter(state="pending").exists()
-        jobs = Job.objects.in_bulk(EmailThrottle.objects.filter(user__in=users).values_list("job", flat=True))
-        found = EmailThrottle.objects.filter(user__in=users).values_list("user", "job", "ends_at")
+        jobs = Job.objects.in_bulk(Throttle.objects.filter(user__in=users).values_list("job", flat=True))
+        found = Throttle.objects.filter(user__in=users).values_list("user", "job", "ends_at")
         for user, job, ends_at in found:
             joined = Delivery.objects.filter(user=user, job=job)
             assert (jobs[job].run_after, jobs[job].version, joined.count()) == (ends_at, 2, 2)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.deliveries.sending import MAX_PER_USER, deliver, deliver_push
+from notifications.contrib.deliveries.sending import MAX_PER_USER, deliver, deliver_async
 from notifications.contrib.engines import dispatching, own_senders
 from notifications.contrib.engines.interface import dispatched_job
 from notifications.ids import uuid7
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def enqueue(count):
     """Enqueue jobs of senders; return their ids."""
-    return [deliver.enqueue(str(uuid7())).id for _ in range(count)]
+    return [deliver.enqueue(str(uuid7()), "").id for _ in range(count)]
 
 
 def dispatch():
@@ -62,8 +62,8 @@ def test_no_user_takes_all_places(engine_process, user, other_user):
     for _ in range(2):
         engine_process()
     for _ in range(20):
-        deliver_push.enqueue(str(uuid7()), str(user.pk))
-    neighbor = deliver_push.enqueue(str(uuid7()), str(other_user.pk)).id
+        deliver_async.enqueue(str(uuid7()), str(user.pk))
+    neighbor = deliver_async.enqueue(str(uuid7()), str(other_user.pk)).id
     sent = {str(job.id) for job in dispatch()}
     assert neighbor in sent and len(sent) == MAX_PER_USER + 1
 

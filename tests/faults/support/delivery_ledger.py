@@ -369,7 +369,7 @@ class Ledger:
                 return each["archived_at"] is not None and each["archived_at"] <= row.ended_at
             case "off":
                 return "off" in self.wishes(row, row.ended_at - COMMIT_SECONDS, row.ended_at)
-            case "no-device":
+            case "no-address":
                 return not self.users[row.user]["devices"]
         return False
 

@@ -18,32 +18,9 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ChannelOutage",
             fields=[
-                ("channel", models.CharField(max_length=10, primary_key=True, serialize=False)),
+                ("channel", models.CharField(max_length=30, primary_key=True, serialize=False)),
                 ("timeouts", models.PositiveIntegerField(default=0)),
                 ("suspended_until", models.DateTimeField(blank=True, null=True)),
-            ],
-            options={
-                "default_permissions": (),
-            },
-        ),
-        migrations.CreateModel(
-            name="EmailThrottle",
-            fields=[
-                (
-                    "user",
-                    models.OneToOneField(
-                        db_constraint=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        primary_key=True,
-                        related_name="+",
-                        serialize=False,
-                        to=settings.AUTH_USER_MODEL,
-                    ),
-                ),
-                ("ends_at", models.DateTimeField()),
-                ("opened_by", models.UUIDField(null=True)),
-                ("joined_since", models.DateTimeField(null=True)),
-                ("job", models.UUIDField(null=True)),
             ],
             options={
                 "default_permissions": (),
@@ -85,14 +62,7 @@ class Migration(migrations.Migration):
                         verbose_name="day",
                     ),
                 ),
-                (
-                    "dead_address",
-                    models.CharField(blank=True, default="", max_length=320, verbose_name="dead address"),
-                ),
-                (
-                    "dead_error",
-                    models.CharField(blank=True, default="", max_length=500, verbose_name="error"),
-                ),
+                ("dead_addresses", models.JSONField(blank=True, default=dict, verbose_name="dead addresses")),
             ],
             options={
                 "verbose_name": "reader",
@@ -110,12 +80,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("notification", models.UUIDField(verbose_name="notification")),
-                (
-                    "channel",
-                    models.CharField(
-                        choices=[("email", "e-mail"), ("push", "push")], max_length=10, verbose_name="channel"
-                    ),
-                ),
+                ("channel", models.CharField(max_length=30, verbose_name="channel")),
                 ("address", models.CharField(blank=True, default="", max_length=320, verbose_name="address")),
                 ("language", models.CharField(blank=True, default="", max_length=35)),
                 (
@@ -144,10 +109,10 @@ class Migration(migrations.Migration):
                             ("deleted", "The notification had been deleted."),
                             ("off", "The user had switched it off."),
                             ("inactive", "The user is not active."),
-                            ("no-address", "The user has no valid e-mail address."),
-                            ("dead-address", "A mail server had refused the address for good."),
-                            ("no-device", "The user has no device for push."),
-                            ("gone", "The device is not subscribed any more."),
+                            ("no-address", "The user has no address for this channel."),
+                            ("dead-address", "The address had been refused for good."),
+                            ("gone", "The address is not one of the user any more."),
+                            ("not-installed", "The app of this channel is not installed any more."),
                         ],
                         default="",
                         max_length=20,
@@ -206,6 +171,7 @@ class Migration(migrations.Migration):
                         default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
+                ("channel", models.CharField(max_length=30)),
                 ("due_at", models.DateTimeField(verbose_name="due")),
                 ("job", models.UUIDField(verbose_name="job")),
                 ("is_closed", models.BooleanField(default=False)),
@@ -224,7 +190,9 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
                 "indexes": [models.Index(fields=["due_at"], name="notifications_digest_due")],
                 "constraints": [
-                    models.UniqueConstraint(fields=("user", "due_at"), name="notifications_digest_key")
+                    models.UniqueConstraint(
+                        fields=("user", "channel", "due_at"), name="notifications_digest_key"
+                    )
                 ],
             },
         ),
@@ -238,14 +206,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("category", models.CharField(blank=True, max_length=100, verbose_name="category")),
-                (
-                    "channel",
-                    models.CharField(
-                        choices=[("bell", "in the bell"), ("email", "by e-mail"), ("push", "by push")],
-                        max_length=10,
-                        verbose_name="channel",
-                    ),
-                ),
+                ("channel", models.CharField(max_length=30, verbose_name="channel")),
                 (
                     "choice",
                     models.CharField(
@@ -325,6 +286,38 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["user", "id"], name="notifications_pushsub_user")],
                 "constraints": [
                     models.UniqueConstraint(fields=("endpoint",), name="notifications_pushsub_endpoint")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Throttle",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("channel", models.CharField(max_length=30)),
+                ("ends_at", models.DateTimeField()),
+                ("opened_by", models.UUIDField(null=True)),
+                ("joined_since", models.DateTimeField(null=True)),
+                ("job", models.UUIDField(null=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(fields=("user", "channel"), name="notifications_throttle_key")
                 ],
             },
         ),

@@ -1,0 +1,246 @@
+"""The texts and headers of the e-mails of notifications and digests.
+
+Projects override their templates by name: ``notifications/email.txt`` and ``notifications/email.html``, and those of
+digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from email.headerregistry import HeaderRegistry, UnstructuredHeader
+from email.policy import Policy
+from email.policy import default as default_policy
+from itertools import groupby
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+from uuid import UUID
+
+from django.conf import settings as django_settings
+from django.core.mail import EmailMultiAlternatives
+from django.db.models import Count, Max, Min
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone, translation
+from django.utils.encoding import punycode
+
+from notifications import serializers
+from notifications.compat import HAS_EMAIL_POLICIES
+from notifications.conf import settings
+from notifications.contrib.deliveries import unsubscribing
+from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.preferences import read_reader, zone_of
+from notifications.db.transactions import database
+from notifications.extension import ChannelMessage
+from notifications.inbox.categories import load_categories
+from notifications.inbox.lists import Group
+from notifications.inbox.rows import describe_group
+from notifications.models import Job, Notification
+from notifications.paths import absolute
+from notifications.streams import icons
+
+#: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
+MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
+
+#: By level: the symbol, its color, and that of the disc around it.
+DISCS = {
+    "info": ("i", "#59636e", "#eceef0"),
+    "success": ("✓", "#1a7040", "#e1eee6"),
+    "warning": ("!", "#8a5a00", "#f4ebdb"),
+    "error": ("✕", "#b3261e", "#f7e2e0"),
+}
+
+
+class _UnfoldedHeader(UnstructuredHeader):
+    """A header in one line: Python encodes a longer URL, which RFC 8058 forbids, and the link would not work."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"{self.name}: {self}{policy.linesep}"  # type: ignore[attr-defined]  # HeaderRegistry adds it
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _UnfoldedHeader)  # type: ignore[arg-type]
+
+
+class UnfoldedEmail(EmailMultiAlternatives):
+    """An e-mail whose ``List-Unsubscribe`` is one line. Django 5.2 does not encode it."""
+
+    def message(self, **options: Any) -> Any:
+        if HAS_EMAIL_POLICIES:
+            policy = options.get("policy", default_policy)
+            options["policy"] = policy.clone(header_factory=_HEADERS)
+        return super().message(**options)
+
+
+def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
+    """Return the e-mail of a message. Renders templates, which may raise anything.
+
+    A message that several could have joined is an e-mail like others if only one has.
+    """
+    if message.is_digest and not (message.is_joined and message.count == 1):
+        return _build_digest(message)
+    (row,) = message.notifications
+    category = load_categories().get(row.category)
+    context = {"notification": row, "category": category.name, **_row(row)}
+    context["url"] = context.pop("link")
+    return _make_email("email", message, [category.key], context, subject=row.title)
+
+
+def describe_disc(row: Notification) -> dict[str, str]:
+    """Return what stands before a notification: its symbol or the initials of its actor, their image, and its color.
+
+    Programs for e-mail draw no SVG, so the symbol of a level is a letter or a sign.
+    """
+    name, image = icons.read_actor(serializers.read_data(row).get("actor"))
+    symbol, color, tint = DISCS.get(row.level, DISCS["info"])
+    initials = icons.read_initials(name)
+    return {
+        "symbol": initials or symbol,
+        "image": absolute(image) if image else "",
+        "color": color,
+        "tint": tint,
+    }
+
+
+def _make_email(
+    template: str,
+    message: ChannelMessage,
+    categories: Sequence[str] | None,
+    context: dict[str, Any],
+    *,
+    subject: str = "",
+) -> EmailMultiAlternatives:
+    """Return an e-mail that is made from two templates of one name.
+
+    They are rendered in the language of the message and the time zone of its user.
+
+    Its ``Message-ID`` is the same each time, so that programs recognize one that was sent twice. It has the headers for
+    unsubscribing with one click (RFC 8058) from categories, None is all digests, unless all are required or they are
+    too many for an address. Without a subject, its subject is the first line of the text.
+    """
+    language = message.language or django_settings.LANGUAGE_CODE
+    zone = zone_of(read_reader(message.user.pk))
+    with translation.override(language), timezone.override(zone):
+        headers = {"Message-ID": f"<{message.id}@{_host()}>", "Auto-Submitted": "auto-generated"}
+        if url := _unsubscribe_url(message.user.pk, categories):
+            context["unsubscribe_url"] = url
+            headers["List-Unsubscribe"] = f"<{_in_ascii(url)}>"
+            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        context |= {
+            "user": message.user,
+            "inbox_url": absolute(reverse("notifications:inbox")),
+            "preferences_url": absolute(reverse("notifications:preferences")),
+            "site": urlsplit(settings.SITE_URL).netloc,
+            "language": translation.get_language(),
+            "is_right_to_left": translation.get_language_bidi(),
+        }
+        text = render_to_string(f"notifications/{template}.txt", context)
+        html = render_to_string(f"notifications/{template}.html", context)
+    email = UnfoldedEmail(
+        subject=" ".join((subject or text.strip().partition("\n")[0]).split()),
+        body=text,
+        to=[message.address],
+        headers=headers,
+    )
+    email.attach_alternative(html, "text/html")
+    return email
+
+
+def _unsubscribe_url(user: Any, categories: Sequence[str] | None) -> str:
+    """Return the address that ends e-mails of categories, None is all digests; empty if there can be none."""
+    scope: unsubscribing.Scope = None
+    if categories is not None:
+        optional = sorted(key for key in categories if not load_categories().get(key).is_required)
+        if not optional:
+            return ""
+        scope = optional[0] if len(optional) == 1 else optional
+    token = unsubscribing.make_token(user, scope)
+    url = absolute(reverse("notifications:unsubscribe", args=[token]))
+    return url if len(_in_ascii(url)) <= MAX_HEADER_URL_LENGTH else ""
+
+
+def _in_ascii(url: str) -> str:
+    """Return a URL of the site with the name of its host as DNS has it: headers are ASCII."""
+    site = urlsplit(settings.SITE_URL)
+    return url.replace(site.netloc, _host() + (f":{site.port}" if site.port else ""), 1)
+
+
+def _host() -> str:
+    return punycode(urlsplit(settings.SITE_URL).hostname or "")
+
+
+def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
+    """Return the e-mail of a digest, its notifications by category, the newest first.
+
+    Those of a group are one row, as in the inbox.
+    """
+    categories = load_categories()
+
+    def place(row: Notification) -> tuple[bool, str]:  # those without a category come last
+        return not row.category, row.category
+
+    # The id of a digest is that of its job.
+    of_job = Delivery.objects.using(database()).filter(job=message.id, state=Delivery.State.QUEUED)
+    sent = Notification.objects.using(database()).filter(id__in=of_job.values("notification"))
+    found = _count_groups(sent)
+    # Each group is where its newest notification is.
+    shown_groups: dict[str | None, None] = {}
+    shown = []
+    for row in reversed(message.notifications):
+        if row.group_key not in found or row.group_key not in shown_groups:
+            shown.append(row)
+        shown_groups[row.group_key] = None
+    with translation.override(message.language or django_settings.LANGUAGE_CODE):
+        jobs = _read_jobs(shown)
+        groups = [
+            (categories.get(key).name, [_row(row, found.get(row.group_key), jobs) for row in rows])
+            for (_, key), rows in groupby(sorted(shown, key=place), place)
+        ]
+    counted = sum(found[row.group_key].total if row.group_key in found else 1 for row in shown)
+    return _make_email(
+        "digest",
+        message,
+        list(sent.order_by().values_list("category", flat=True).distinct()) if message.is_joined else None,
+        {
+            "groups": groups,
+            "count": message.count,
+            "hidden": max(0, message.count - counted),
+            "is_throttled": message.is_joined,
+        },
+    )
+
+
+def _count_groups(rows: Any) -> dict[str | None, Group]:
+    """Return those groups of notifications that are shown as one row, by their keys."""
+    groups: dict[str | None, Group] = {}
+    counts = rows.exclude(group_key=None).order_by().values_list("group_key", "level")
+    for key, level, count, first, last in counts.annotate(Count("id"), Min("title"), Max("title")):
+        group = groups.setdefault(key, Group(key=key))
+        group.counts[level] = count
+        group.total += count
+        group.titles |= {first, last}
+    return {key: group for key, group in groups.items() if group.is_one_row}
+
+
+def _read_jobs(rows: Iterable[Notification]) -> dict[UUID, Job]:
+    """Return the jobs after which groups of these notifications may be called."""
+    found = {row.job: row.user_id for row in rows if row.job and row.group_key}
+    jobs = Job.objects.using(database()).filter(id__in=list(found)).only("id", "user", "title", "task_path")
+    return {job.id: job for job in jobs if job.user_id == found[job.id]}
+
+
+def _row(
+    row: Notification, group: Group | None = None, jobs: Mapping[UUID, Job] | None = None
+) -> dict[str, Any]:
+    """Return what an e-mail shows of a notification, or of the group that it is the newest of."""
+    title, body, link, disc = row.title, row.body, row.url or reverse("notifications:inbox"), row
+    if group is not None:
+        texts = describe_group(group, row, (jobs or {}).get(row.job) if row.job else None)
+        title, body, disc = texts.title, texts.body, Notification(level=texts.level)
+        link = f"{reverse('notifications:inbox')}?{urlencode({'group': group.key})}"
+    return {
+        "title": title,
+        "body": body,
+        "link": absolute(link),
+        "created_at": row.raised_at,
+        "disc": describe_disc(disc),
+    }

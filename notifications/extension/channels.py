@@ -1,0 +1,165 @@
+"""Channels: the ways by which notifications reach users who are away, by ``notifications.contrib.deliveries``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from uuid import UUID
+
+from notifications.conf import WrongDeclaration
+
+if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from notifications.models import Notification
+
+#: Characters of the name of a channel.
+MAX_NAME_LENGTH = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelMessage:
+    """What is sent to one address.
+
+    ``id``
+        The same at each attempt: receivers recognize by it a message that was sent twice.
+    ``user``
+        An instance of the project's model.
+    ``address``
+        One of those that ``Channel.addresses()`` has returned.
+    ``language``
+        The language of the newest notification, "" for that of the site.
+    ``notifications``
+        One; of a digest at most 50, the newest last.
+    ``count``
+        How many notifications it is about, also those that it does not show.
+    ``is_digest``
+        The channel ``has_digests``, and this is a message about several notifications, or one that could be.
+    ``is_joined``
+        It is a digest because they were due within a short time, not because the user has chosen it.
+    """
+
+    id: UUID
+    user: Any
+    address: str
+    language: str
+    notifications: Sequence[Notification]
+    count: int = 1
+    is_digest: bool = False
+    is_joined: bool = False
+
+
+class Verdict(NamedTuple):
+    """What an error of ``Channel.send()`` says.
+
+    ``may_pass``
+        It is tried again, up to ten times in four to six hours.
+    ``is_certain``
+        This attempt has certainly sent nothing.
+    ``is_dead``
+        Nothing will ever arrive at the address: no more is sent to it until the user tries it again.
+    ``text``
+        The answer of the server in one line, for staff. By default the text of the error.
+    """
+
+    may_pass: bool = True
+    is_certain: bool = False
+    is_dead: bool = False
+    text: str = ""
+
+
+class AddressGone(Exception):
+    """Raised by ``Channel.send()``: the address is not one of the user any more. Its text is shown to staff."""
+
+
+class Channel:
+    """A way of notifications to users. An app adds it by ``Extension.channels``, which has its name and its class.
+
+    ``label``, ``preference_label``
+        What it is called in a timeline, "e-mail", and on the page of preferences, "by e-mail".
+    ``has_digests``
+        A message may be about several notifications, so users may choose to get them every hour, day or week, and
+        those that are due within a short time are joined in one message.
+    ``has_many_addresses``
+        A user may have several addresses. Each gets a delivery of its own, so that one that hangs holds up no other.
+    ``server``
+        The name of the one server that all messages go to, such as "mail server"; "" if there are several. After three
+        time-outs of it in a row, one message a minute is tried until it answers.
+    ``reasons``
+        Texts in place of the usual ones of ``Delivery.Reason``, by its value.
+    """
+
+    label: Any = ""
+    preference_label: Any = ""
+    has_digests: ClassVar[bool] = False
+    has_many_addresses: ClassVar[bool] = False
+    server: ClassVar[str] = ""
+    reasons: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def addresses(self, user: Any) -> Sequence[str]:
+        """Return the addresses of a user, an instance of the project's model; none if they cannot be reached.
+
+        An address has at most 320 characters. It is stored and shown to staff: it is no secret. Called by the job that
+        sends, on a thread for code of the project, outside of a transaction.
+        """
+        return ()
+
+    def user_fields(self) -> Sequence[str]:
+        """Return fields of the user model that ``find_addresses()`` is given the values of. Called as that."""
+        return ()
+
+    def find_addresses(self, users: Mapping[Any, Sequence[Any]]) -> Mapping[Any, Sequence[str]]:
+        """Return the addresses of many users by their keys, so that those who have none get no job.
+
+        Users who are left out get one, which asks ``addresses()``. Called by a duty, on a thread for code of the
+        project, outside of a transaction.
+
+        ``users``
+            The values of ``user_fields()`` by the keys of the users.
+        """
+        return {}
+
+    def send(self, message: ChannelMessage) -> Awaitable[None] | None:
+        """Send a message. It raises what ``judge()`` is given, and ``AddressGone``.
+
+        An ``async def`` runs beside others in the event loop of a worker and calls no code of the project. A plain
+        function, for clients that block and for templates, runs on a thread; at most a few do. Both have slots of
+        their own beside those of the project's jobs, and 120 seconds.
+
+        A ``ConnectionError`` or ``ValueError`` itself, not one of a subclass, says that the message could not be made,
+        now or at all, and that no server was asked.
+        """
+        raise NotImplementedError
+
+    def record(self, message: ChannelMessage, error: Exception | None) -> None:
+        """Store what the channel itself keeps of an attempt, such as when an address was used last.
+
+        Called on a thread, outside of a transaction, before what became of the delivery is stored. It is repeated while
+        the database is away, and must raise nothing else.
+        """
+
+    def judge(self, error: Exception) -> Verdict | None:
+        """Return what an error of ``send()`` says, None for the usual.
+
+        Usually errors may pass but for ``ValueError`` and ``TypeError``; those of ``notifications.outbound`` and
+        statuses of HTTP have their meaning.
+        """
+        return None
+
+    def describe_addresses(self, user: Any, addresses: Collection[str]) -> Mapping[str, str]:
+        """Return the addresses of a user (key) as people read them; those that are left out are shown as they are."""
+        return {}
+
+    def links(self) -> Sequence[tuple[str, str]]:
+        """Return the label and address of each page where users set it up, for the page of preferences. No query."""
+        return ()
+
+    def find_wrong(self, *, is_used: bool) -> Iterable[WrongDeclaration]:
+        """Return what keeps its messages from being sent, for ``manage.py check``.
+
+        ``is_used``
+            Whether ``NOTIFICATIONS["DELIVERY"]`` names it.
+        """
+        return ()
