@@ -18,9 +18,8 @@ from django.core.asgi import get_asgi_application as get_django_application
 from notifications.compat import is_test_runner
 from notifications.db.schema import require_present_schema
 from notifications.http import waiting_requests
-from notifications.realtime.asgi_types import Receive, Scope, Send
+from notifications.realtime.servers import Receive, Scope, Send, overload, request_limits
 from notifications.realtime.servers import daphne as daphne_server
-from notifications.realtime.servers import daphne_writer, overload, request_limits, uvicorn_writer
 from notifications.realtime.servers import uvicorn as uvicorn_server
 from notifications.tracing import trace_context
 from notifications.worker.watchdog import ServerWatchdog, restart_when_stuck
@@ -68,7 +67,7 @@ class Application:
         if not self.has_prepared_server:
             self.has_prepared_server = True
             if daphne:
-                daphne_writer.is_supported()  # Daphne has no lifespan events, so a fallback is logged now
+                daphne_server.can_write_directly()  # Daphne has no lifespan events, so a fallback is logged now
                 daphne_server.call_before_shutdown(daphne, self.close)
             elif uvicorn := uvicorn_server.running_server():
                 uvicorn_server.call_before_shutdown(uvicorn, self.close)
@@ -99,7 +98,7 @@ class Application:
         Nothing depends on it: some servers have no lifespan events.
         """
         if uvicorn := uvicorn_server.running_server():
-            uvicorn_writer.check(uvicorn)
+            uvicorn_server.check_direct_writes(uvicorn)
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":

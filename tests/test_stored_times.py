@@ -26,7 +26,7 @@ from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database
 from notifications.models import Job, Notification, ServerProcess, Wait, Worker
-from notifications.realtime.server_process import ServerRow
+from notifications.realtime.connections import ServerRow
 from notifications.streams import number_pending, snoozing
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)

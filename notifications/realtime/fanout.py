@@ -19,6 +19,7 @@ from typing import Any
 
 from notifications import streams
 from notifications.db.unavailable import is_query_error
+from notifications.realtime.connections import WatchedUsers
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (
@@ -28,7 +29,6 @@ from notifications.realtime.reader import (
     read_changes,
 )
 from notifications.realtime.subscriber import Subscriber
-from notifications.realtime.watched_users import WatchedUsers
 from notifications.tracing import spans
 
 logger = logging.getLogger(__name__)

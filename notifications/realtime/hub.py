@@ -18,17 +18,14 @@ from weakref import WeakSet
 from notifications.extension import hooks, make_hub_parts
 from notifications.jobs.claiming import unserved_queues
 from notifications.realtime import close_reasons, doorbell
-from notifications.realtime.auth.credential_checker import CredentialChecker
 from notifications.realtime.auth.handshakes import SessionLookup
-from notifications.realtime.auth.session_checker import SessionChecker
 from notifications.realtime.auth.sessions import find_deactivated, find_deleted
-from notifications.realtime.clock import HubClock
+from notifications.realtime.auth.sign_outs import CredentialChecker, SessionChecker
 from notifications.realtime.close_reasons import Bye
+from notifications.realtime.connections import PositionCheck, ServerRow, WatchedUsers, check_positions
 from notifications.realtime.fanout import Fanout
-from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, ThreadPool
-from notifications.realtime.server_process import ServerRow
+from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, HubClock, ThreadPool
 from notifications.realtime.subscriber import Subscriber
-from notifications.realtime.watched_users import PositionCheck, WatchedUsers, check_positions
 from notifications.streams.positions import NO_STREAM
 from notifications.upkeep import Upkeep, Where
 

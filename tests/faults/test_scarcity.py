@@ -65,7 +65,7 @@ def short_intervals(monkeypatch):
         *(
             "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",
             "realtime.fanout.RETRY_SECONDS",
-            "realtime.clock.TICK_SECONDS",
+            "realtime.pool.TICK_SECONDS",
         ),
         "realtime.doorbell.RESTART_INTERVAL_SECONDS",
     ):

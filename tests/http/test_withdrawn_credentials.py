@@ -11,8 +11,8 @@ from notifications.api import notify
 from notifications.db.threads import MAX_THREADS_PER_SLOT
 from notifications.models import Job
 from notifications.problems import Problem
-from notifications.realtime import clock, hub
-from notifications.realtime.auth import credential_checker
+from notifications.realtime import hub, pool
+from notifications.realtime.auth import sign_outs
 from notifications.realtime.transports import sse
 from tests.data.rows import job as make_job
 from tests.http.conftest import asgi  # noqa: F401 (a fixture)
@@ -20,7 +20,7 @@ from tests.realtime.conftest import in_thread, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MAX_THREADS = credential_checker.THREADS * MAX_THREADS_PER_SLOT
+MAX_THREADS = sign_outs.THREADS * MAX_THREADS_PER_SLOT
 REAL_COMMENT_INTERVAL_SECONDS = sse.COMMENT_INTERVAL_SECONDS
 
 
@@ -50,7 +50,7 @@ def directory(settings, monkeypatch):
     """The authenticator of the project; a second of a stream takes 20 ms."""
     directory = Directory()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": [directory]}
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.3)
     yield directory
@@ -130,9 +130,9 @@ async def test_authenticators_that_hang_stop_nobody(
     directory, open_stream, user, other_user, make_user, monkeypatch
 ):
     """Streams without an answer end without a `bye`. Others are asked about as before, and then these again."""
-    monkeypatch.setattr(credential_checker, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sign_outs, "ANSWER_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 1.0)
-    hung = [await in_thread(make_user, f"hung {number}") for number in range(credential_checker.THREADS + 1)]
+    hung = [await in_thread(make_user, f"hung {number}") for number in range(sign_outs.THREADS + 1)]
     streams = [await open_stream(each.username) for each in hung for _ in range(2)]
     other = await open_stream(other_user.username)
     directory.hung |= {each.username for each in hung}
@@ -159,7 +159,7 @@ async def test_authenticators_that_occupy_all_threads(
     monkeypatch,
 ):
     """Streams that cannot be asked about end without a `bye`; their next request asks in its own thread."""
-    monkeypatch.setattr(credential_checker, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sign_outs, "ANSWER_TIMEOUT_SECONDS", 0.05)
     users = [await in_thread(make_user, f"hung {number}") for number in range(MAX_THREADS)]
     streams = [await open_stream(each.username) for each in users]
     directory.hung |= {each.username for each in users}

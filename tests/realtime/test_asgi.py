@@ -10,8 +10,8 @@ import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import hub
-from notifications.realtime.servers import daphne, fallbacks, uvicorn
+from notifications.realtime import hub, servers
+from notifications.realtime.servers import daphne, uvicorn
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
@@ -93,7 +93,7 @@ async def test_application_can_start_again(application):
 async def test_fallback_on_uvicorn_is_logged_at_startup(application, monkeypatch, caplog):
     """A uvicorn whose frames cannot be written directly is logged at startup, before the first WebSocket."""
     unsupported = type("Other", (), {})
-    fallbacks.log_fallback.cache_clear()
+    servers.log_fallback.cache_clear()
     server = SimpleNamespace(
         config=SimpleNamespace(ws_protocol_class=unsupported, http_protocol_class=unsupported)
     )

@@ -66,7 +66,7 @@ async def test_other_epoch_gets_a_reset(connect, user):
 
 async def test_new_epoch_resets_connected_clients(connect, user, monkeypatch):
     """The position check finds a new epoch, as after a restored backup, without a ring."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     before = (await socket.start())["epoch"]
     await in_thread(rows.notices, user, 1)

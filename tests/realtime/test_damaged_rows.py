@@ -164,7 +164,7 @@ def repair_by_doctor():
 
 async def test_unreadable_columns(connect, user, other_user, caplog, monkeypatch):
     """Other users are served. The user of the row waits for ``doctor --repair``, which is named by the log."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.05)
     values = SQLITE_VALUES if connection.vendor == "sqlite" else POSTGRES_VALUES
     user_socket, other_socket = await connect(user), await connect(other_user)
     start = (await user_socket.start())["seq"]
@@ -224,7 +224,7 @@ def test_doctor_leaves_columns_that_decide_about_a_job(transactional_db, user):
 
 async def test_unreadable_stream_does_not_block_others(connect, user, other_user, monkeypatch):
     """If reading one stream fails, others are read one by one; the failed one is read once it is repaired."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.05)
     read_missed, is_broken, failures = changes.read_missed, True, []
 
     def fail(cursors):

@@ -8,10 +8,10 @@ from django.db import OperationalError
 
 from notifications.db import threads
 from notifications.realtime import fanout
+from notifications.realtime.connections import WatchedUsers
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import ReadResult
 from notifications.realtime.subscriber import Subscriber
-from notifications.realtime.watched_users import WatchedUsers
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.realtime.conftest import until
 

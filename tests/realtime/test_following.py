@@ -211,7 +211,7 @@ async def test_nothing_is_lost_between_start_and_first_ring(connect, user):
 
 async def test_lost_ring_only_delays(connect, user, monkeypatch):
     """Without rings, the position check finds changes and active jobs."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
@@ -229,7 +229,7 @@ async def test_lost_ring_only_delays(connect, user, monkeypatch):
 
 async def test_pending_changes_are_numbered_every_second(connect, user, monkeypatch):
     """A row that a killed process left without a seq is numbered by another process, and sent."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     await in_thread(inbox.build_notification(user.pk, "left").save)

@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from notifications import duties, paths
 from notifications.models import Stream
-from notifications.realtime import clock, fanout, hub
-from notifications.realtime.auth import session_checker
+from notifications.realtime import fanout, hub, pool
+from notifications.realtime.auth import sign_outs
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 
@@ -247,7 +247,7 @@ async def test_sockets_per_user_are_limited(connect, user, other_user, settings)
 
 async def test_hello_timeout(connect, user, monkeypatch):
     """A client that sends no hello in time gets bye no_hello."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
     bye = await (await connect(user)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
@@ -299,8 +299,8 @@ async def test_disconnected_client_leaves_the_hub(connect, user):
 
 async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch):
     """A new guard closes the user's sockets whose session has ended, and no others."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(session_checker, "CHECK_DELAYS_SECONDS", (0.05,))
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(sign_outs, "CHECK_DELAYS_SECONDS", (0.05,))
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     valid_cookie, ended_cookie = await in_thread(sign_in, user), await in_thread(sign_in, user)
     valid_socket, ended_socket = await connect(cookie=valid_cookie), await connect(cookie=ended_cookie)
@@ -320,7 +320,7 @@ async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monk
 
 async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch):
     """An expired session closes the socket at the next periodic check, without a ring."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
@@ -345,7 +345,7 @@ async def test_server_shutdown_sends_reconnect_delay(connect, user):
 
 async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
     """Handshakes are answered while periodic numbering and the numbering before a snapshot wait for locks."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.01)
     lock_released, waiting = threading.Event(), threading.Semaphore(0)
 
     def wait_for_lock(*args):

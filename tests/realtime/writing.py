@@ -1,6 +1,6 @@
 """An ASGI application that sends numbered texts, every second one by a direct write. Tests serve it in a process."""
 
-from notifications.realtime.servers import daphne_writer, uvicorn_writer
+from notifications.realtime.servers import daphne, uvicorn
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 #: The sizes of the texts: at the limits of the frame's length fields, and together more than the kernel buffers.
@@ -14,7 +14,7 @@ def text(number):
 async def application(scope, receive, send):
     await receive()
     await send({"type": "websocket.accept"})
-    write = daphne_writer.writer_of(send) or uvicorn_writer.writer_of(send)
+    write = daphne.writer_of(send) or uvicorn.writer_of(send)
     await send({"type": "websocket.send", "text": str(write is not None)})
     await receive()  # the client does not read from now on
     for number in range(len(SIZES)):

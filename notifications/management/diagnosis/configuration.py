@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
-from notifications.realtime.auth import origin
+from notifications.realtime.auth import handshakes
 from notifications.realtime.doorbell import channel_layer
 
 #: Checks of single declarations that are ignored: limits of queues, observed tasks, policies and handlers.
@@ -104,7 +104,7 @@ def check_versions() -> Finding:
 
 def check_origin(page: str) -> Finding:
     """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
-    found = origin.parse_origin(page)
+    found = handshakes.parse_origin(page)
     if found is None:
         return Finding(
             check="origin",
@@ -116,8 +116,8 @@ def check_origin(page: str) -> Finding:
     host = page.split("://")[1]
     request.META.update({"HTTP_HOST": host, "SERVER_NAME": found[1], "SERVER_PORT": found[2]})
     request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
-    listed = found in map(origin.parse_origin, settings.ORIGINS)
-    if listed or origin.is_allowed([page.encode()], request):
+    listed = found in map(handshakes.parse_origin, settings.ORIGINS)
+    if listed or handshakes.is_origin_allowed([page.encode()], request):
         return Finding(check="origin", state=OK, message=f"Pages of {page} may connect.")
     return Finding(
         check="origin",

@@ -1,17 +1,28 @@
-"""Resolve the users of WebSocket handshakes, in batches when many come at once, as after a deploy."""
+"""What is checked of WebSocket handshakes: the Origin, and the user, in batches when many come at once.
+
+Browsers do not apply the same-origin policy to WebSockets.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+
+from notifications.conf import settings
 from notifications.realtime.auth.sessions import read_users
 from notifications.realtime.pool import ThreadPool
 
 MAX_SESSIONS_PER_QUERY = 100
 #: Seconds between two queries, so that under load each one resolves many sessions.
 QUERY_INTERVAL_SECONDS = 0.02
+
+ORIGIN_PATTERN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 Batch = list[tuple[str | None, asyncio.Future[Any]]]
 
@@ -67,3 +78,31 @@ class SessionLookup:
             elif len(batch) == 1:
                 future.set_exception(error)
         self._start_query()
+
+
+def is_origin_allowed(origins: list[bytes], request: HttpRequest) -> bool:
+    """Return whether there is exactly one Origin header and it is allowed.
+
+    Allowed are the request's own scheme, host and port, and those listed in ``NOTIFICATIONS["ORIGINS"]``.
+    """
+    if len(origins) != 1:
+        return False
+    origin = parse_origin(origins[0].decode("latin-1"))
+    if origin is None:
+        return False
+    try:
+        own_origin = parse_origin(f"{request.scheme}://{request.get_host()}")
+    except DisallowedHost:
+        return False
+    return origin == own_origin or origin in map(parse_origin, settings.ORIGINS)
+
+
+def parse_origin(origin: str) -> tuple[str, str, str] | None:
+    """Return scheme, host and port of an origin, in lower case, with the default port. None if it is malformed."""
+    match = ORIGIN_PATTERN.fullmatch(origin.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.groups()
+    if port is not None and not 0 < int(port) < 65536:
+        return None
+    return scheme, host, str(int(port)) if port else DEFAULT_PORTS.get(scheme, "")

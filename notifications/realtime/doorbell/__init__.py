@@ -3,9 +3,8 @@
 Rings of this process arrive by a signal after each commit. Other processes are reached through the channel layer of the
 settings if there is one, else PostgreSQL's NOTIFY, else the SQLite file.
 
-channel_layer, postgres, sqlite  these three; ``inotify`` waits for writes to the file
-message                          what processes send one another
-retry                            reconnects
+channel_layer, postgres, sqlite  these three
+other_processes                  what the first two share: messages, reconnecting
 """
 
 from __future__ import annotations

@@ -18,8 +18,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from notifications.db.threads import NoThread, start, start_thread
-from notifications.realtime.doorbell.message import build_messages, parse_message
-from notifications.realtime.doorbell.retry import retry_forever
+from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
 
 logger = logging.getLogger(__name__)
 

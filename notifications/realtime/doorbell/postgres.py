@@ -21,8 +21,7 @@ from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, start
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.realtime.doorbell.message import build_messages, parse_message
-from notifications.realtime.doorbell.retry import retry_forever
+from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
 
 logger = logging.getLogger(__name__)
 

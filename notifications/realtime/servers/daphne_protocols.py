@@ -16,8 +16,7 @@ from daphne import http_protocol, ws_protocol
 from twisted.web.http import HTTPChannel
 
 from notifications.problems import Problem
-from notifications.realtime.asgi_types import Receive
-from notifications.realtime.servers.fallbacks import has_methods
+from notifications.realtime.servers import Receive, has_methods
 from notifications.realtime.servers.request_limits import (
     LINGER_SECONDS,
     body_too_large,

@@ -16,7 +16,7 @@ from django.core.signals import got_request_exception
 
 from notifications.db.unavailable import is_unavailable
 from notifications.problems import database_unavailable, log_database_error
-from notifications.realtime.asgi_types import Receive, Scope, Send
+from notifications.realtime.servers import Receive, Scope, Send
 
 #: The key of a scope whose request has failed for lack of a resource.
 _FAILED = "notifications.unavailable"

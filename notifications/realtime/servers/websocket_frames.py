@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 
+#: Sizes in bytes of the messages by which direct writes are compared with a server's own: each kind of frame header.
+PROBE_SIZES = (1, 125, 126, 65_535, 65_536)
 #: Pings and pongs per ``CONTROL_FRAMES_SECONDS``. A client that keeps its connection alive sends a few per minute.
 MAX_CONTROL_FRAMES = 100
 CONTROL_FRAMES_SECONDS = 10.0

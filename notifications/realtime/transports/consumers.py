@@ -16,12 +16,11 @@ from django.core.handlers.asgi import ASGIRequest
 
 from notifications import paths
 from notifications.realtime import close_reasons
-from notifications.realtime.asgi_types import Receive, Scope, Send
-from notifications.realtime.auth.origin import is_allowed
+from notifications.realtime.auth.handshakes import is_origin_allowed
 from notifications.realtime.auth.sessions import cookie_session_key, is_session_of
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.hub import Hub, current_hub
-from notifications.realtime.servers import daphne, daphne_writer, uvicorn_writer
+from notifications.realtime.servers import Receive, Scope, Send, daphne, uvicorn
 from notifications.realtime.transports.websocket import CLOSE_TIMEOUT_SECONDS, Socket
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     request = _build_request(scope)
     subprotocols = scope.get("subprotocols") or []
     has_foreign_subprotocols = subprotocols and SUBPROTOCOL not in subprotocols
-    if not is_allowed(_header_values(scope, b"origin"), request) or has_foreign_subprotocols:
+    if not is_origin_allowed(_header_values(scope, b"origin"), request) or has_foreign_subprotocols:
         await send({"type": "websocket.close", "code": 4403})
         return None
     daphne.extend_close_timeout(send)
@@ -56,7 +55,7 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     # Accepted even if refused: a browser does not see the HTTP status of a refused handshake.
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if subprotocols else None})
     if bye is None:
-        write = daphne_writer.writer_of(send) or uvicorn_writer.writer_of(send)
+        write = daphne.writer_of(send) or uvicorn.writer_of(send)
         socket = Socket(hub, user, session_key, send, write)
         bye = hub.join(socket)
     if bye is not None:

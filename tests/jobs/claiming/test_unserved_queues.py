@@ -82,7 +82,7 @@ def test_one_warning_is_logged(waiting, live_worker, caplog):
 
 def test_a_server_logs_the_warning(waiting, user, caplog, monkeypatch):
     """Without a worker, servers are the only processes that can."""
-    monkeypatch.setattr("notifications.realtime.clock.TICK_SECONDS", 0.02)
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     with connect(user):
         wait_until(lambda: "No live worker takes queue" in caplog.text, what="the warning")
 

@@ -10,7 +10,7 @@ from channels.layers import get_channel_layer
 
 from notifications.realtime.doorbell import Doorbell, channel_layer
 from notifications.realtime.doorbell.channel_layer import LayerListener, LayerPublisher
-from notifications.realtime.doorbell.message import build_messages
+from notifications.realtime.doorbell.other_processes import build_messages
 from tests.realtime import layers
 from tests.support.network import Listener
 from tests.support.redis_server import Redis

@@ -19,7 +19,7 @@ from notifications import ids, streams
 from notifications.models import Ring
 from notifications.realtime import doorbell as module
 from notifications.realtime.doorbell import Doorbell, doorbell, listen, sqlite
-from notifications.realtime.doorbell.inotify import Inotify
+from notifications.realtime.doorbell.sqlite import Inotify
 from tests.support.waiting import wait_until
 
 on_sqlite = pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")

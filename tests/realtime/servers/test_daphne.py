@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from notifications.realtime.servers import daphne, daphne_writer, fallbacks
+from notifications.realtime import servers
+from notifications.realtime.servers import daphne
 from notifications.realtime.transports.consumers import notifications_socket
 from tests.realtime.writing import SIZES, text
 from tests.support.network import free_port, is_listening
@@ -131,7 +132,7 @@ Server.__module__ = "daphne.server"
 
 
 def make_writer(transport, **changes):
-    return daphne_writer.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
+    return daphne.writer_of(partial(Server().handle_reply, Protocol(transport, **changes)))
 
 
 @pytest.mark.parametrize(("takes", "sent"), [(4, 4), (BlockingIOError(), 0)], ids=str)
@@ -189,7 +190,7 @@ def test_no_direct_writes(of_transport, of_protocol):
 
 def test_lost_connection_is_not_a_fallback(caplog):
     """A client that disconnects in the handshake, whose socket Twisted deletes, is not logged as a fallback."""
-    fallbacks.log_fallback.cache_clear()
+    servers.log_fallback.cache_clear()
     transport = Transport(connected=False)
     del transport.socket
     assert make_writer(transport) is None
@@ -198,8 +199,8 @@ def test_lost_connection_is_not_a_fallback(caplog):
 
 def test_missing_attribute_is_logged(caplog):
     """If Twisted's transport lacks a private attribute, there are no direct writes, and the log names it."""
-    assert daphne_writer.writer_of(make_writer) is None
-    fallbacks.log_fallback.cache_clear()
+    assert daphne.writer_of(make_writer) is None
+    servers.log_fallback.cache_clear()
     transport = Transport()
     del transport._tempDataBuffer
     assert make_writer(transport) is None

@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifications.realtime.servers import daphne, daphne_writer, fallbacks, uvicorn
+from notifications.realtime import servers
+from notifications.realtime.servers import daphne, uvicorn
 
 
 @pytest.fixture(autouse=True)
 def clear_caches():
     """Clear the caches of logged fallbacks and of the check, so that each test checks and logs again."""
-    caches = (fallbacks.log_fallback, daphne_writer.is_supported)
+    caches = (servers.log_fallback, daphne.can_write_directly)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -21,14 +22,14 @@ def clear_caches():
 def test_a_fallback_is_logged_once(caplog):
     """A fallback is logged once per reason, not for each connection."""
     for reason in ("one", "one", "two"):
-        fallbacks.log_fallback("Something is not adapted: %s", reason)
+        servers.log_fallback("Something is not adapted: %s", reason)
     assert caplog.messages == ["Something is not adapted: one", "Something is not adapted: two"]
 
 
 def test_installed_daphne_is_supported(caplog):
     """On the installed Daphne, direct writes send the same bytes as autobahn and Twisted."""
     pytest.importorskip("daphne")
-    assert daphne_writer.is_supported()
+    assert daphne.can_write_directly()
     assert caplog.messages == []
 
 
@@ -44,7 +45,7 @@ def test_daphne_that_encodes_differently_is_not_written_to(monkeypatch, caplog):
     """A Daphne that sends other bytes than a direct write is not supported."""
     websocket_class = pytest.importorskip("daphne.ws_protocol").WebSocketFactory.protocol
     monkeypatch.setattr(websocket_class, "sendMessage", lambda self, payload, binary: self.sendData(b"other"))
-    assert not daphne_writer.is_supported()
+    assert not daphne.can_write_directly()
     assert caplog.messages == [
         "WebSocket frames are not written directly on this Daphne: "
         "a message of 1 bytes is sent as b'other', not as b'\\x81\\x01x'."
@@ -55,7 +56,7 @@ def test_daphne_without_an_attribute_is_not_written_to(monkeypatch, caplog):
     """A Daphne whose private attributes have changed is not supported."""
     abstract = pytest.importorskip("twisted.internet.abstract")
     monkeypatch.delattr(abstract.FileDescriptor, "dataBuffer")
-    assert not daphne_writer.is_supported()
+    assert not daphne.can_write_directly()
     (line,) = caplog.messages
     assert line.startswith("WebSocket frames are not written directly on this Daphne: AttributeError(")
 

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from notifications.realtime.servers import fallbacks, uvicorn_writer
+from notifications.realtime import servers
+from notifications.realtime.servers import uvicorn
 from notifications.realtime.servers.websocket_frames import encode_text_frame
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
@@ -38,7 +39,7 @@ async def use_missing_attribute(self, message):
 @pytest.mark.parametrize("protocol_class", [Real, UvicornWebSocket])
 def test_the_installed_uvicorn_is_supported(protocol_class):
     """Direct writes and uvicorn's send() send the same bytes, also on the class that limits frames."""
-    assert uvicorn_writer.is_supported(protocol_class)
+    assert uvicorn.can_write_directly(protocol_class)
 
 
 @pytest.mark.parametrize(
@@ -57,11 +58,11 @@ def test_the_installed_uvicorn_is_supported(protocol_class):
 )
 def test_another_uvicorn_is_not_supported(caplog, changes, problem):
     """An unsupported uvicorn is logged once, with the reason."""
-    fallbacks.log_fallback.cache_clear()
+    servers.log_fallback.cache_clear()
     changed = build_class(**changes)
     with caplog.at_level(logging.WARNING):
-        assert not uvicorn_writer.is_supported(changed)
-        assert not uvicorn_writer.is_supported(changed)
+        assert not uvicorn.can_write_directly(changed)
+        assert not uvicorn.can_write_directly(changed)
     (line,) = caplog.messages
     assert line.startswith("WebSocket frames are not written directly on this uvicorn: ")
     assert problem in line
@@ -93,7 +94,7 @@ def build_protocol(transport, protocol_class=Real, extensions=()):
 def test_frame_is_not_copied():
     """A frame is passed to the transport without a copy, so that all connections share one object."""
     frame, transport = encode_text_frame(b"Hello"), Transport()
-    assert uvicorn_writer.writer_of(build_protocol(transport).send)(frame) is True
+    assert uvicorn.writer_of(build_protocol(transport).send)(frame) is True
     assert transport.sent[0] is frame
 
 
@@ -101,7 +102,7 @@ def test_frame_is_not_copied():
 def test_direct_write_is_refused(state):
     """A direct write is refused while data is buffered, which it would overtake, or while closing."""
     transport = Transport(**state)
-    assert uvicorn_writer.writer_of(build_protocol(transport).send)(b"frame") is False
+    assert uvicorn.writer_of(build_protocol(transport).send)(b"frame") is False
     assert transport.sent == []
 
 
@@ -109,7 +110,7 @@ def test_nothing_is_written_after_the_close():
     """A direct write is refused after the close is sent, also before the client has answered it."""
     transport = Transport()
     protocol = build_protocol(transport)
-    write = uvicorn_writer.writer_of(protocol.send)
+    write = uvicorn.writer_of(protocol.send)
     protocol.close_sent = True
     assert write(b"late") is False
     assert transport.sent == []
@@ -118,7 +119,7 @@ def test_nothing_is_written_after_the_close():
 def test_no_direct_writes():
     """There are no direct writes with compression, on changed classes, on other servers or for wrapped functions."""
     transport = Transport()
-    assert uvicorn_writer.writer_of(build_protocol(transport, extensions=["deflate"]).send) is None
-    assert uvicorn_writer.writer_of(build_protocol(transport, build_class(send=send_nothing)).send) is None
-    assert uvicorn_writer.writer_of(lambda message: None) is None
-    assert uvicorn_writer.writer_of(transport.write) is None
+    assert uvicorn.writer_of(build_protocol(transport, extensions=["deflate"]).send) is None
+    assert uvicorn.writer_of(build_protocol(transport, build_class(send=send_nothing)).send) is None
+    assert uvicorn.writer_of(lambda message: None) is None
+    assert uvicorn.writer_of(transport.write) is None

@@ -7,7 +7,7 @@ from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import clock, hub
+from notifications.realtime import hub, pool
 from notifications.realtime.transports import sse
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
@@ -152,7 +152,7 @@ async def test_project_with_other_settings(send_request, user, settings, monkeyp
 async def test_comments_keep_the_connection_open(send_request, user, monkeypatch):
     """A comment is sent every 15 seconds, which keeps proxies from closing the connection."""
     assert sse.COMMENT_INTERVAL_SECONDS == 15
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.1)
     events = await send_request("events/", user)
     await events.wait_for_response()
@@ -166,7 +166,7 @@ async def test_comments_keep_the_connection_open(send_request, user, monkeypatch
 async def test_response_ends_after_5_minutes(send_request, user, monkeypatch):
     """A response ends after 5 minutes without a bye, so that the EventSource reconnects."""
     assert sse.EventStream.max_response_seconds == 300
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse.EventStream, "max_response_seconds", 0.2)
     events = await send_request("events/", user)
     await events.start()
@@ -225,7 +225,7 @@ async def test_pending_events_of_slow_client_are_bounded(send_request, user):
 @pytest.mark.parametrize("notes", [0, 1])
 async def test_stuck_client_is_dropped(send_request, user, monkeypatch, notes):
     """A response that has ended but whose rest, or only its end, cannot be sent is dropped after a timeout."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
     events = await send_request("events/", user)
     await events.start()

@@ -8,8 +8,8 @@ from itertools import accumulate
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import clock, close_reasons, hub
-from notifications.realtime.servers import daphne_writer
+from notifications.realtime import close_reasons, hub, pool
+from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, until
@@ -169,7 +169,7 @@ async def test_ack_above_last_frame_is_refused(connect, user):
 
 async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
     """A client that does not acknowledge in time gets bye too_slow; one that does stays connected."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 1.5)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
@@ -184,7 +184,7 @@ async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
 
 async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch):
     """An ack in time does not extend the deadline of the next requested ack."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 3)
     socket = await connect(user)
@@ -197,7 +197,7 @@ async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch):
 
 async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch):
     """Beats have the position up to which changes were sent, and continue while the window is full."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr("notifications.realtime.frames.BEAT_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
     socket = await connect(user)
@@ -319,7 +319,7 @@ async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monke
     """A frame is not written directly while the server has not accepted an earlier one."""
     direct_writes = []
     monkeypatch.setattr(
-        daphne_writer,
+        daphne,
         "writer_of",
         lambda send: lambda frame: bool(direct_writes) and (direct_writes.append(frame) or True),
     )
@@ -353,7 +353,7 @@ def direct_writes(monkeypatch):
             return [re.findall(rb'"op":"(\w+)","n":(\d+)|"op":"(bye)"', data) for data in self]
 
     writes = Writes()
-    monkeypatch.setattr(daphne_writer, "writer_of", lambda send: writes.write)
+    monkeypatch.setattr(daphne, "writer_of", lambda send: writes.write)
     return writes
 
 
@@ -388,7 +388,7 @@ async def test_welcome_does_not_wait_for_a_slow_sync(
     connect, user, direct_writes, unblock_reads, monkeypatch
 ):
     """The next tick sends it."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     socket = await connect(user)
     socket.send_frame("hello", epoch=None, seq=None)
     await until(lambda: direct_writes)

@@ -8,7 +8,7 @@ import pytest
 from django.db.models import CharField, UUIDField
 
 from notifications.realtime.doorbell import message as doorbell_message
-from notifications.realtime.doorbell.message import build_messages, parse_message
+from notifications.realtime.doorbell.other_processes import build_messages, parse_message
 
 
 @pytest.fixture

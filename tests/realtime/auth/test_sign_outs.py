@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.models import Stream
-from notifications.realtime import clock, hub
-from notifications.realtime.auth import handshakes, session_checker, sessions
-from notifications.realtime.auth.session_checker import SessionChecker
+from notifications.realtime import hub, pool
+from notifications.realtime.auth import handshakes, sessions, sign_outs
+from notifications.realtime.auth.sign_outs import SessionChecker
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
@@ -25,19 +25,19 @@ from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
 #: The real delays, before a fixture shortens them.
-REAL_CHECK_DELAYS_SECONDS = session_checker.CHECK_DELAYS_SECONDS
-REAL_SEARCH_INTERVAL_SECONDS = session_checker.SEARCH_INTERVAL_SECONDS
-REAL_TICK_SECONDS = clock.TICK_SECONDS
+REAL_CHECK_DELAYS_SECONDS = sign_outs.CHECK_DELAYS_SECONDS
+REAL_SEARCH_INTERVAL_SECONDS = sign_outs.SEARCH_INTERVAL_SECONDS
+REAL_TICK_SECONDS = pool.TICK_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def shorten_delays(monkeypatch):
     """Shorten ticks and delays, and disable the checks that a test does not enable itself."""
-    monkeypatch.setattr(clock, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
-    monkeypatch.setattr(session_checker, "CHECK_DELAYS_SECONDS", (0.05, 0.2))
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 10**9)
-    monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", 10**9)
+    monkeypatch.setattr(sign_outs, "CHECK_DELAYS_SECONDS", (0.05, 0.2))
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 10**9)
+    monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", 10**9)
 
 
 def session_of(cookie):
@@ -91,7 +91,7 @@ def record_checks(monkeypatch):
     """Return a list to which each check of sessions appends its arguments."""
     checks, check_sign_ins = [], sessions.check_sign_ins
     monkeypatch.setattr(
-        session_checker,
+        sign_outs,
         "check_sign_ins",
         lambda sign_ins: checks.append(sign_ins) or check_sign_ins(sign_ins),
     )
@@ -135,7 +135,7 @@ async def test_session_that_ends_after_the_guard_change(device, user, monkeypatc
             results.append(are_valid)
             return are_valid
 
-    monkeypatch.setattr(session_checker, "check_sign_ins", check_before_deletion)
+    monkeypatch.setattr(sign_outs, "check_sign_ins", check_before_deletion)
     await in_thread(user_logged_out.send, type(user), request=None, user=user)
     await device.assert_signed_out()
     assert results == [[True] * 3, [False] * 3]
@@ -198,7 +198,7 @@ async def test_deleted_user_is_closed(device, user):
 @pytest.mark.parametrize("rings", [True, False])
 async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch, rings):
     """A deleted user without a stream, so without a guard, is found by a ring or by the position check."""
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     socket = await connect(user)
     await socket.start()
     if rings:
@@ -211,7 +211,7 @@ async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch,
 
 async def test_deleted_user_whose_stream_is_created_anew_is_closed(connect, user, monkeypatch):
     """A notification after the deletion creates a stream. The hub, which knew of none, has seen neither."""
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     socket = await connect(user)
     await socket.start()
@@ -226,7 +226,7 @@ async def test_deleted_user_whose_stream_is_created_anew_is_closed(connect, user
 
 async def test_first_notification_checks_no_sessions(connect, user, monkeypatch):
     """The stream that it creates is no sign of a sign-out; a sign-out that follows is one."""
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     checks, checker = record_checks(monkeypatch), hub.current_hub()._session_checker
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
@@ -249,7 +249,7 @@ async def test_first_notification_checks_no_sessions(connect, user, monkeypatch)
 
 async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch):
     """The sessions of users without a stream are checked once after they connect, not at each position check."""
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
     checks, searches, find_deleted = record_checks(monkeypatch), [], sessions.find_deleted
     monkeypatch.setattr(hub, "find_deleted", lambda users: searches.append(users) or find_deleted(users))
@@ -301,7 +301,7 @@ def engine(request, settings, tmp_path):
 def only_search(monkeypatch):
     """Only the search finds ended sessions: rings, guards and the check of all sessions do not."""
     assert REAL_SEARCH_INTERVAL_SECONDS < 1
-    monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(SessionChecker, "check_changed_sessions", lambda self, users: None)
 
 
@@ -339,7 +339,7 @@ async def test_session_that_ends_without_a_signal(
 
 async def test_outage_of_the_session_store_closes_nothing(only_search, device, monkeypatch):
     """While the store cannot be asked no client is closed; the first search that succeeds closes what has ended."""
-    monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(sign_outs, "RETRY_SECONDS", 0.05)
     real_search, failures = sessions.find_ended, [OperationalError("gone")] * 4
 
     def fail_four_times(keys):
@@ -347,7 +347,7 @@ async def test_outage_of_the_session_store_closes_nothing(only_search, device, m
             raise failures.pop()
         return real_search(keys)
 
-    monkeypatch.setattr(session_checker, "find_ended", fail_four_times)
+    monkeypatch.setattr(sign_outs, "find_ended", fail_four_times)
     await until(lambda: not failures)
     await device.assert_connected()
     await in_thread(session_of(device.cookie).delete)
@@ -358,10 +358,10 @@ async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch):
     """A search that takes 0.2 s of CPU time is repeated after 5 s, and none runs without clients."""
     delays = []
     checker = hub.current_hub()._session_checker
-    monkeypatch.setattr(session_checker, "_find_ended_and_measure", lambda keys: (set(), 0.2))
+    monkeypatch.setattr(sign_outs, "_find_ended_and_measure", lambda keys: (set(), 0.2))
     fake_loop = SimpleNamespace(call_later=lambda delay, *call: delays.append(delay), time=lambda: 0.0)
     monkeypatch.setattr(checker, "_loop", fake_loop)
-    monkeypatch.setattr(session_checker, "SEARCH_INTERVAL_SECONDS", REAL_SEARCH_INTERVAL_SECONDS)
+    monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", REAL_SEARCH_INTERVAL_SECONDS)
     checker._search()
     await until(lambda: delays)
     assert delays == [5.0]
@@ -392,7 +392,7 @@ async def test_sign_out_with_lost_ring(device, user, monkeypatch):
 @pytest.mark.parametrize("has_other_socket", [True, False])
 async def test_session_that_ends_before_joining(connect, user, monkeypatch, has_other_socket, sends_hello):
     """A session that ends between its authentication and the hub's first read of the guard is checked again."""
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     if has_other_socket:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
@@ -415,7 +415,7 @@ async def test_session_that_ends_before_joining(connect, user, monkeypatch, has_
 
 async def test_sign_out_before_hello(connect, user, monkeypatch):
     """A session that ends before hello is closed, although the hub has not read the user's guard yet."""
-    monkeypatch.setattr(session_checker, "JOIN_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
@@ -451,7 +451,7 @@ async def test_pending_frames_are_dropped_at_sign_out(connect, send_request, use
 
 async def test_database_outage_closes_no_session(device, user, monkeypatch):
     """If the database fails, the check is retried and closes no session until it succeeds."""
-    monkeypatch.setattr(session_checker, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(sign_outs, "RETRY_SECONDS", 0.05)
     real_check, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
 
     def fail_four_times(sign_ins):
@@ -459,7 +459,7 @@ async def test_database_outage_closes_no_session(device, user, monkeypatch):
             raise failures.pop()
         return real_check(sign_ins)
 
-    monkeypatch.setattr(session_checker, "check_sign_ins", fail_four_times)
+    monkeypatch.setattr(sign_outs, "check_sign_ins", fail_four_times)
     await in_thread(sign_out, device.cookie)
     await device.assert_signed_out()
     assert not failures

@@ -1,4 +1,4 @@
-"""The messages that doorbells of different processes exchange.
+"""What doorbells of different processes share: the messages that they exchange, and how they reconnect.
 
 ``{"type": "doorbell", "from": origin, "users": […], "queue": false}``: Channels dispatches on ``type``, ``from``
 identifies the process, ``users`` are user keys as strings, ``queue`` says that the job queue has something new.
@@ -7,16 +7,28 @@ identifies the process, ``users`` are user keys as strings, ``queue`` says that 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from notifications.models import Stream
 
+logger = logging.getLogger(__name__)
+
 MAX_USERS_PER_MESSAGE = 500
 #: Bytes of all keys in a message, as JSON. NOTIFY takes 7,999 bytes, with the rest of the message.
 MAX_KEY_BYTES_PER_MESSAGE = 7_800
+
+MIN_BACKOFF_SECONDS = 0.1
+MAX_BACKOFF_SECONDS = 5.0
+
+#: Holds one connection until it is no longer needed; calls its argument once connected; raises if the connection fails.
+Run = Callable[[Callable[[], None]], None]
 
 
 def build_messages(origin: str, users: Iterable[Any], queue: bool) -> Iterator[dict[str, Any]]:
@@ -54,3 +66,36 @@ def parse_message(message: Any, origin: str) -> tuple[set[Any], bool] | None:
 
 def _build_message(origin: str, users: list[str], queue: bool) -> dict[str, Any]:
     return {"type": "doorbell", "from": origin, "users": users, "queue": queue}
+
+
+def retry_forever(name: str, run: Run, stopping: threading.Event) -> None:
+    """Call ``run(on_connected)`` until it returns, again after each error, with back-off, until ``stopping`` is set.
+
+    Each new error is logged once under ``name``, and the recovery once.
+    """
+    backoff, last_error = MIN_BACKOFF_SECONDS, ""
+
+    def on_connected() -> None:
+        nonlocal last_error
+        if last_error:
+            logger.info("Doorbell works again: %s", name)
+        last_error = ""
+
+    while not stopping.is_set():
+        started = time.monotonic()
+        try:
+            return run(on_connected)
+        except Exception as exc:  # the thread must survive any error
+            error = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(":")
+            if error != last_error:
+                logger.warning(
+                    "Doorbell interrupted, retrying: %s: %s "
+                    "Until then, the position check finds changes by other processes within 5 s.",
+                    name,
+                    error if error.endswith(".") else f"{error}.",
+                )
+            last_error = error
+        if time.monotonic() - started > MAX_BACKOFF_SECONDS:
+            backoff = MIN_BACKOFF_SECONDS
+        stopping.wait(backoff * random.uniform(0.5, 1.0))
+        backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
