@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from django.db.models import CharField, UUIDField
 
-from notifications.realtime.doorbell import message as doorbell_message
+from notifications.realtime.doorbell import other_processes as doorbell_message
 from notifications.realtime.doorbell.other_processes import build_messages, parse_message
 
 
