@@ -166,7 +166,7 @@ LATE_IMPORTS = {
     "pytest_plugin.py": (6, "pytest loads it before Django is set up."),
     "realtime/servers/daphne.py": (1, "It needs the extra daphne."),
     "realtime/servers/uvicorn.py": (2, "It needs the extra uvicorn."),
-    "testing/capture.py": (3, BEFORE_MODELS),
+    "testing/__init__.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
     "testing/inline.py": (13, BEFORE_MODELS),
 }

@@ -9,12 +9,17 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.live_jobs import count_states, has_state_counts
+from notifications.compat import task_backends
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import database
+from notifications.extension import hooks
+from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.models import Job, Notification
 
 
@@ -209,3 +214,36 @@ def _narrow_by_ids(rows: Any, slices_of: Any, found: Any) -> tuple[Any, Any]:
     """
     ids = list(found.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
     return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
+
+
+class RunnerFilter(admin.SimpleListFilter):
+    """Filters jobs by the engine that runs them."""
+
+    title = _("engine")
+    parameter_name = "runs_on"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        if not has_runners():
+            return []
+        aliases = list(filter(has_engine, task_backends.settings))
+        labels = [hooks.dispatch.label_of(alias) for alias in aliases]
+        engines = [
+            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
+            for alias, label in zip(aliases, labels, strict=True)
+        ]
+        return [("builtin", _("Built-in worker")), *engines, *hooks.runners.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        value = self.value() or ""
+        if value == "builtin":
+            return queryset.filter(executor__in=WORKER_EXECUTORS)
+        if value in hooks.runners:
+            return queryset.filter(executor=value)
+        if value.startswith("engine:"):
+            return queryset.filter(executor__in=ENGINE_EXECUTORS, backend=value.removeprefix("engine:"))
+        return queryset
+
+
+def has_runners() -> bool:
+    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
+    return any(map(has_engine, task_backends.settings)) or bool(hooks.runners)

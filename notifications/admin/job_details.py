@@ -14,8 +14,7 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.arguments import describe_arguments, describe_result
-from notifications.admin.job_attempts import read_attempts
-from notifications.admin.timelines import lines_of_events
+from notifications.admin.timelines import lines_of_events, read_attempts
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_events
 from notifications.jobs.step_list import read_steps

@@ -17,13 +17,13 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import serializers, times
 from notifications.admin import filters
+from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
-from notifications.admin.job_attempts import set_last_errors
 from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
 from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
 from notifications.admin.paging import KeysetMixin
-from notifications.admin.runners import has_runners
+from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks

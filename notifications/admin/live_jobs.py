@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from notifications import states
-from notifications.admin.job_attempts import set_last_errors
+from notifications.admin.timelines import set_last_errors
 from notifications.db.transactions import connection
 from notifications.http.access import BACKGROUND_MARK, background_view
 from notifications.models import Job

@@ -1,16 +1,26 @@
-"""Times and timelines in pages of the admin."""
+"""Times and timelines in pages of the admin: of events, and of the attempts of a job that did not succeed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from django.http import HttpRequest
 from django.utils import formats
 from django.utils.html import format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.timezone import template_localtime
+from django.utils.translation import gettext as _
 
+from notifications.db.transactions import database
 from notifications.extension import Event
+from notifications.jobs.listing import read_last_errors
+from notifications.models import Attempt, Job
+from notifications.templatetags.notifications_formats import duration
+
+#: Attempts of a job that are shown, and those that are counted, at most.
+MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
 
 
 def lines_of_events(events: Iterable[Event]) -> str:
@@ -23,3 +33,47 @@ def moment(value: Any) -> str:
     """Return a time in the time zone of the page, with the name of the zone."""
     local = template_localtime(value)
     return f"{formats.date_format(local, 'DATETIME_FORMAT')} {local.tzname() or ''}".strip()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptList:
+    """The newest attempts of a job, and the heading above them, which says how many there are."""
+
+    heading: str
+    newest: list[Attempt]
+
+
+def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
+    """Set ``last_error_shown`` of the jobs whose last attempt failed, as far as the user may view it."""
+    if not request.user.has_perm("notifications.view_attempt"):
+        return
+    has_tracebacks = request.user.has_perm("notifications.view_traceback")
+    errors = read_last_errors(jobs, with_tracebacks=has_tracebacks)
+    for job in jobs:
+        job.last_error_shown = errors.get(job.pk)  # type: ignore[attr-defined]
+
+
+def read_attempts(job: Job, *, with_tracebacks: bool) -> AttemptList:
+    """Return the newest ``MAX_ATTEMPTS_SHOWN`` attempts. Without ``with_tracebacks`` no traceback is read."""
+    rows = Attempt.objects.using(database()).filter(job=job.pk)
+    shown = rows if with_tracebacks else rows.defer("traceback")
+    newest = list(shown.order_by("-number", "-id")[:MAX_ATTEMPTS_SHOWN])
+    if not with_tracebacks:
+        for attempt in newest:
+            attempt.traceback = ""
+    for attempt in newest:
+        attempt.took = (  # type: ignore[attr-defined]
+            duration(max(0.0, (attempt.ended_at - attempt.started_at).total_seconds()))
+            if attempt.started_at
+            else "-"
+        )
+    heading = _("Attempts that did not succeed")
+    if len(newest) == MAX_ATTEMPTS_SHOWN:
+        count = rows.values("pk")[: MAX_ATTEMPTS_COUNTED + 1].count()
+        if count > MAX_ATTEMPTS_SHOWN:
+            number = formats.number_format(min(count, MAX_ATTEMPTS_COUNTED), force_grouping=True)
+            if count > MAX_ATTEMPTS_COUNTED:
+                number = _("over %(count)s") % {"count": number}
+            words = {"shown": MAX_ATTEMPTS_SHOWN, "count": number}
+            heading = _("Attempts that did not succeed: the newest %(shown)s of %(count)s") % words
+    return AttemptList(heading=heading, newest=newest)

@@ -3,20 +3,18 @@
 This module may be imported before the models are ready. ``notifications.pytest_plugin`` offers the same as fixtures.
 """
 
-# Modules:
-#
-# inline     runs jobs on the calling thread
-# job_clock  a clock that tests advance
-# capture    the notifications that a test creates
-# client     a client of the WebSocket, in memory
+from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from notifications.extension import moved
-from notifications.testing.capture import capture_notifications
 from notifications.testing.client import Client, connect
-from notifications.testing.inline import run_jobs, run_until_idle
-from notifications.testing.job_clock import Clock, clock
+from notifications.testing.inline import Clock, clock, run_jobs, run_until_idle
+
+if TYPE_CHECKING:
+    from notifications.models import Notification
 
 __all__ = [
     "Client",
@@ -27,6 +25,33 @@ __all__ = [
     "run_jobs",
     "run_until_idle",
 ]
+
+
+@contextmanager
+def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
+    """Yield a list that holds, from the end of the block on, the notifications recorded inside it, oldest first.
+
+    ``user``
+        A user or primary key, to capture only that user's notifications; by default those of all users.
+
+    ::
+
+        with capture_notifications(user) as notifications:
+            client.post("/reports/", …)
+            run_jobs()
+        assert [notification.title for notification in notifications] == ["Report ready"]
+    """
+    from notifications.db.transactions import database
+    from notifications.models import Notification
+    from notifications.streams.inbox import user_keys_of
+
+    rows = Notification.objects.using(database()).order_by("id")
+    if user is not None:
+        rows = rows.filter(user__in=user_keys_of(user))
+    existing = set(rows.values_list("id", flat=True))
+    notifications: list[Notification] = []
+    yield notifications
+    notifications += [row for row in rows if row.id not in existing]
 
 
 def __getattr__(name: str) -> Any:

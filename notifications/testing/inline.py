@@ -1,4 +1,4 @@
-"""Run jobs inline, on the calling thread."""
+"""Run jobs inline, on the calling thread, by a clock that tests can advance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,40 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 
+from notifications.db import clock as db_clock
 from notifications.extension import hooks, make_worker_parts
 from notifications.ids import uuid7
-from notifications.testing.job_clock import clock
+
+
+class Clock:
+    """The clock by which jobs become due: the database's, plus ``ahead``.
+
+    ``run_after``, the pauses before retries and the leases of workers go by it, in this process only.
+    """
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the clock was advanced."""
+        return db_clock.clock_offset
+
+    @ahead.setter
+    def ahead(self, value: timedelta) -> None:
+        db_clock.clock_offset = value
+
+    def now(self) -> datetime:
+        """Return the current time of the clock."""
+        return db_clock.database_now()
+
+    def advance(self, by: float | timedelta) -> None:
+        """Advance the clock by seconds or a timedelta."""
+        self.ahead += by if isinstance(by, timedelta) else timedelta(seconds=by)
+
+    def reset(self) -> None:
+        """Undo all ``advance()``. A TestCase does that at the end of a test: ``self.addCleanup(clock.reset)``."""
+        self.ahead = timedelta()
+
+
+clock = Clock()
 
 
 def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:

@@ -8,7 +8,7 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from notifications.admin import job_attempts, live_jobs
+from notifications.admin import live_jobs, timelines
 from notifications.admin.arguments import describe_arguments
 from notifications.api import notify, policy
 from notifications.compat import task
@@ -105,7 +105,7 @@ def test_traceback_needs_a_permission(client, sign_in_staff, may):
 )
 def test_only_the_newest_attempts_are_shown(client, sign_in_staff, monkeypatch, count, shown, heading):
     """A job may have any number of them. The page says how many there are, up to a limit."""
-    monkeypatch.setattr(job_attempts, "MAX_ATTEMPTS_COUNTED", 30)
+    monkeypatch.setattr(timelines, "MAX_ATTEMPTS_COUNTED", 30)
     sign_in_staff("view_job", "view_attempt")
     id = tasks.noop.enqueue().id
     Job.objects.update(attempt=count + 1)

@@ -13,8 +13,8 @@ from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
 from notifications.management.commands.notifications import Command
-from notifications.management.subcommands import job_changes
-from notifications.management.subcommands.job_changes import JobChanges
+from notifications.management.subcommands import job_tail
+from notifications.management.subcommands.job_tail import JobChanges
 from notifications.models import Job, Queue
 from notifications.testing import run_jobs
 from tests.contrib.output import output_tasks
@@ -306,7 +306,7 @@ class TestTail:
 
     def test_ids_in_another_order_than_the_jobs(self, monkeypatch):
         """The id of an observed task is Celery's, which is random."""
-        monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
+        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         for _ in range(3):
             tasks.noop.enqueue()
         changes = JobChanges()
@@ -316,7 +316,7 @@ class TestTail:
         assert [job.id for job in changes.read()[0]] == [small]
 
     def test_more_changes_than_are_read(self, monkeypatch):
-        monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
+        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         changes = JobChanges()
         changes.read()
         for _ in range(3):
@@ -326,7 +326,7 @@ class TestTail:
 
     def test_as_many_changes_as_are_read(self, monkeypatch):
         """They are all of them, also when those jobs are active and change again."""
-        monkeypatch.setattr(job_changes, "MAX_JOBS_PER_READ", 2)
+        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         changes = JobChanges()
         changes.read()
         ids = {tasks.noop.enqueue().id for _ in range(2)}

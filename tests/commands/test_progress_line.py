@@ -4,8 +4,8 @@ from io import StringIO
 
 import pytest
 
-from notifications.management import progress_line
-from notifications.management.progress_line import ProgressLine
+from notifications.management import output
+from notifications.management.output import ProgressLine
 
 
 class Terminal(StringIO):
@@ -17,7 +17,7 @@ class Terminal(StringIO):
 def clock(monkeypatch):
     """A list whose only item is the time in seconds."""
     moments = [100.0]
-    monkeypatch.setattr(progress_line.time, "monotonic", lambda: moments[0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: moments[0])
     return moments
 
 
@@ -25,7 +25,7 @@ def test_the_line_is_written_at_intervals_and_removed(clock):
     with ProgressLine("users", 100_000, terminal := Terminal()) as progress:
         progress.add(12_000)
         progress.add(1)  # too soon after the last line
-        clock[0] += progress_line.INTERVAL_SECONDS
+        clock[0] += output.PROGRESS_INTERVAL_SECONDS
         progress.add(500)
         assert terminal.getvalue() == "\r12,000 of 100,000 users\r12,501 of 100,000 users"
     assert terminal.getvalue().endswith(f"users\r{' ' * len('12,501 of 100,000 users')}\r")

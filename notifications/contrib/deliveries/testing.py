@@ -8,8 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifications.testing.inline import InlineRun
-from notifications.testing.job_clock import clock
+from notifications.testing.inline import InlineRun, clock
 
 
 def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:

@@ -15,7 +15,7 @@ from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.matching import JobFilter
 from notifications.contrib.operations.statistics import Figures, Histogram, read_figures
 from notifications.management.management_command import ManagementCommand
-from notifications.management.progress_line import ProgressLine
+from notifications.management.output import ProgressLine
 from notifications.management.subcommands.job_verbs import (
     CancelCommand,
     ChangeCommand,

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from argparse import ArgumentParser
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError
-from django.db import connections
 
 from notifications import serializers
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
 from notifications.extension import hooks
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
@@ -28,16 +24,16 @@ from notifications.management.management_command import (
     refuse_missing,
     with_extensions,
 )
-from notifications.management.subcommands.job_changes import JobChanges
-from notifications.management.subcommands.job_history import describe_history, history_item
 from notifications.management.subcommands.job_lines import (
-    change_line,
+    describe_history,
     dispatches,
     error_detail,
     error_texts,
+    history_item,
     item,
     runner_of,
 )
+from notifications.management.subcommands.job_tail import TailCommand
 from notifications.management.subcommands.job_verbs import (
     CancelCommand,
     PauseCommand,
@@ -49,10 +45,7 @@ from notifications.management.subcommands.job_verbs import (
     user_key_of,
 )
 from notifications.models import Job
-from notifications.realtime import doorbell
 
-#: Seconds between two reads of ``tail`` if no ring comes, and at least.
-POLL_INTERVAL_SECONDS, MIN_READ_INTERVAL_SECONDS = 2.0, 0.2
 #: Jobs that one list shows at most.
 MAX_JOBS_LISTED = 1_000_000
 #: The verbs in the order of the help.
@@ -149,56 +142,6 @@ class ShowCommand(ManagementCommand):
                 self.stdout.write_line(f"{name + ':':<13} {value}")
         for line in describe_history(job):
             self.stdout.write_line(line)
-
-
-class TailCommand(ManagementCommand):
-    help = "print each change of a job until Ctrl-C"
-    examples = ("tail --queue mail",)
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--queue")
-        parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
-
-    def handle(self, *args: Any, queue: str | None, user: str | None, **options: Any) -> None:
-        key = None if user is None else user_key_of(user)
-        changes = JobChanges()
-        rung = threading.Event()
-        stop = doorbell.listen(lambda users, queue: rung.set())
-        try:
-            changes.read()  # What is there is not a change.
-            self.stderr.write_plain("Changes of jobs from now on. Ctrl-C ends it.")
-            self.stderr.flush()
-            while True:
-                rung.wait(POLL_INTERVAL_SECONDS)
-                rung.clear()
-                self.print_changes(changes, queue, key, options)
-                time.sleep(MIN_READ_INTERVAL_SECONDS)
-        except KeyboardInterrupt:
-            return
-        finally:
-            stop()
-
-    def print_changes(self, changes: JobChanges, queue: str | None, user: Any, options: Any) -> None:
-        """Print the jobs that have changed, of one queue and user if they are given."""
-        try:
-            jobs, is_cut = changes.read()
-        except UNAVAILABLE as exc:
-            if is_not_migrated(exc):
-                raise
-            self.stderr.write(f"Could not read the database, trying again: {exc}")
-            connections.close_all()
-            return
-        jobs = [job for job in jobs if queue in (None, job.queue_name) and user in (None, job.user_id)]
-        try:
-            errors = {} if options["json"] else error_texts(jobs)
-        except UNAVAILABLE:  # What was read is printed all the same: it is not read again.
-            errors = {job.id: error_detail(job) for job in jobs}
-        for job in jobs:
-            text = json.dumps(item(job)) if options["json"] else change_line(job, errors[job.pk])
-            self.stdout.write_line(text)
-        self.stdout.flush()
-        if is_cut:
-            self.stderr.write_plain("More jobs have changed than were read. Some changes are not shown.")
 
 
 class JobsCommand(ManagementCommand):

@@ -12,7 +12,7 @@ from django.db import Error
 from notifications import times
 from notifications.conf import settings
 from notifications.management.management_command import ManagementCommand, explain_error
-from notifications.management.progress_line import ProgressLine
+from notifications.management.output import ProgressLine
 from notifications.streams import retention
 
 

@@ -13,8 +13,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.arguments import find_jobs
-from notifications.admin.filters import FormFilter, KeysetFilter, StateFilter, UserFilter
-from notifications.admin.runners import RunnerFilter
+from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter, UserFilter
 from notifications.contrib.operations.admin.filters import (
     NOTIFICATION_FILTERS,
     CreatedFilter,
