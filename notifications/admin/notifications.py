@@ -14,8 +14,8 @@ from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import lines_of_events
 from notifications.extension import hooks
 from notifications.inbox.categories import load_categories
+from notifications.inbox.timeline import read_timeline
 from notifications.models import Notification
-from notifications.streams.timeline import read_timeline
 
 
 @admin.register(Notification)

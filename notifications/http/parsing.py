@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from notifications import times
 from notifications.models.levels import NotificationLevel
 from notifications.problems import Problem
-from notifications.streams.receipts import MAX_RECEIPTS, Receipt
+from notifications.streams.marking_seen import MAX_RECEIPTS, Receipt
 from notifications.validators import MAX_HEADER_BYTES, MAX_INTEGER, encodable
 
 #: Size of a body of the API.

@@ -3,6 +3,7 @@
 pages, forms   the inbox and the page of one notification; the forms of both, which change notifications
 query          what their URLs say: which list is shown, and what a form has changed
 lists, rows    what they list, and what is shown of each notification and group
+timeline       what happened to a notification
 categories     what notifications are about, as the project declares it
 bell           what ``{% notifications %}`` renders
 """

@@ -18,7 +18,7 @@ from notifications.db.transactions import connection, database
 from notifications.db.user_keys import to_db
 from notifications.models import Notification
 from notifications.streams import listing
-from notifications.streams.inbox import NAMED, UNNAMED
+from notifications.streams.building import NAMED, UNNAMED
 from notifications.streams.listing import COLUMNS, INBOX, Filters, read_rows
 
 #: Notifications on one page of the inbox.

@@ -34,12 +34,12 @@ from notifications.inbox.query import (
     parse_query,
 )
 from notifications.inbox.rows import InboxRow, group_by_day, read_actions, read_rows
+from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification
 from notifications.models.levels import NotificationLevel
 from notifications.streams import listing, number_if_needed
 from notifications.streams.marking_all import pending_marks
 from notifications.streams.positions import read_stream_position
-from notifications.streams.timeline import read_timeline
 
 #: The greatest count of a view that is shown.
 MAX_COUNT = 99

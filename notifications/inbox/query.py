@@ -17,7 +17,7 @@ from django.utils.translation import gettext, ngettext
 from notifications.inbox.categories import load_categories
 from notifications.inbox.lists import PAGE_SIZE, group_name
 from notifications.models.levels import NotificationLevel
-from notifications.streams.inbox import NAMED
+from notifications.streams.building import NAMED
 from notifications.streams.listing import Filters
 from notifications.streams.marking import VERBS
 from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_INTEGER, encodable

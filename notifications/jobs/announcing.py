@@ -22,7 +22,7 @@ from notifications.db.unavailable import is_unavailable
 from notifications.extension import Topic, hooks
 from notifications.jobs.notifying import create_chunk
 from notifications.models import AnnouncedState, Job
-from notifications.streams import inbox
+from notifications.streams import building
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -90,7 +90,7 @@ def _notify(topic: Topic, reader: Any, before: str) -> None:
     """Store what a reader is notified of, and notify, in one transaction for each reader: receivers may be slow."""
     with translation.override(_language_of(reader)):
         fields = topic.describe(before)
-    notification = inbox.build_notification(reader, key=topic.key, **fields)
+    notification = building.build_notification(reader, key=topic.key, **fields)
     rows = AnnouncedState.objects.using(database())
 
     def claim() -> bool:

@@ -138,7 +138,7 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
 
     Done jobs are included until they are pruned.
     """
-    from notifications.streams.inbox import user_keys_of
+    from notifications.streams.building import user_keys_of
 
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")

@@ -26,7 +26,7 @@ from notifications.extension import RecordedTransaction, Rows, hooks
 from notifications.jobs import results
 from notifications.models import Job, Notification
 from notifications.signals import notification_recorded
-from notifications.streams import inbox
+from notifications.streams import building
 from notifications.tracing import spans
 
 #: A receiver that notifies would call itself without end.
@@ -51,14 +51,16 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
     Returns the ids in the order of the users.
     """
-    notifications = [inbox.build_notification(user, title, **fields) for user in inbox.user_keys_of(users)]
+    notifications = [
+        building.build_notification(user, title, **fields) for user in building.user_keys_of(users)
+    ]
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
         prepare_hooks()
         # No stream is locked in a caller's transaction, so it waits for none.
         for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
             chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
-            inbox.prepare(chunk)
+            building.prepare(chunk)
             wake_workers(insert_notifications(chunk, RecordedTransaction()))
         streams.number(row.user_id for row in rows)
         if _has_receivers():
@@ -103,7 +105,7 @@ def create_chunk(
         is_claimed = claim is None or claim()
         if not is_claimed:
             return False
-        inbox.prepare(rows)
+        building.prepare(rows)
         # Numbering in place holds SQLite's lock for a third of the time.
         is_numbered = streams.number_new(rows)
         wake_workers(insert_notifications(rows, RecordedTransaction(languages=languages or {})))

@@ -25,7 +25,7 @@ from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, P
 from notifications.jobs.tracebacks import class_path, describe_exception
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.states import CANCELLED_AT_ONCE, LEVELS
-from notifications.streams.inbox import build_notification
+from notifications.streams.building import build_notification
 
 logger = logging.getLogger("notifications.jobs")
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.

@@ -44,7 +44,7 @@ class SeenMark(models.Model):
     at = MomentField()
     #: The name of the browser of the request, empty if code of the project marked them.
     browser = models.CharField(max_length=100, blank=True, default="")
-    #: When its page has received and shown them: see ``streams/receipts.py``. NULL: not known.
+    #: When its page has received and shown them: see ``streams/marking_seen.py``. NULL: not known.
     receipts = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
 
     class Meta:

@@ -6,16 +6,15 @@ of ``seq``, a rollback leaves no gap, and a reader never sees n+1 without n.
 
 Only modules of this package lock streams or change them.
 
-numbering            one pass of it
-rings                the hints after it
-positions, changes   reads positions, and what followed one
-inbox                makes notifications
-listing, icons       what lists of them show
-marking, marking_all, marking_seen, receipts  read, archived and seen; when pages have received and shown them
-snoozing, replaced   notifications that return, or were replaced by a newer one
-timeline             why a user was notified or not
-retention, purging   deletes old rows, and those of deleted users
-rebuilding, recount  repairs positions and counts that another program has made wrong
+numbering                               the pass that does it
+building                                makes notifications, to be inserted by ``jobs``
+positions, changes, listing             read: positions and the epoch, what follows a cursor, lists
+marking, marking_all, marking_seen      change what is read, archived, seen
+snoozing                                archives until a time
+rings                                   tell processes of what was committed
+retention, purging                      delete old rows, and those of deleted users
+rebuilding                              finds and corrects streams that do not agree with their rows
+icons                                   the icons of notifications
 """
 
 from __future__ import annotations

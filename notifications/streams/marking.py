@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Coalesce
 
 from notifications import streams, times
@@ -29,7 +29,6 @@ from notifications.db.transactions import (
 )
 from notifications.models import Notification
 from notifications.streams import listing
-from notifications.streams.replaced import without_replaced
 
 #: The column that each verb changes, and whether it is set to the time (or to NULL).
 VERBS = {
@@ -218,6 +217,30 @@ class Chunk:
             rows.update(**values, seq=None)
             self.may_be_unnumbered = streams.number_in_transaction([mark.user])
         return True
+
+
+def without_replaced(user: Any, rows: list[Notification]) -> list[Notification]:
+    """Return these rows of a user (key) but those that a newer notification with the same key has replaced.
+
+    Those are not unarchived, and not raised again.
+
+    One statement for all of them: one for each row read everything that is newer, and made 10,000 rows quadratic.
+    """
+    keys = {row.key for row in rows if row.key}
+    if not keys:
+        return rows
+    newer = Notification.objects.using(connection().alias).filter(
+        user_id=user, key__in=keys, raised__gt=min(row.raised for row in rows if row.key)
+    )
+    # Each partition by itself, whose index finds what was raised later.
+    newest_of_keys, *others = (
+        newer.filter(partition).values_list("key").annotate(newest=Max("raised"))
+        for partition in listing.partitions()
+    )
+    newest: dict[str, int] = {}
+    for key, raised in newest_of_keys.union(*others, all=True):
+        newest[key] = max(raised, newest.get(key, 0))
+    return [row for row in rows if not row.key or newest.get(row.key, 0) <= row.raised]
 
 
 def _select(mark: Mark, limit: int) -> tuple[list[tuple[int, UUID]], int]:

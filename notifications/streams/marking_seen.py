@@ -1,9 +1,16 @@
-"""Mark notifications as seen: their list was shown to the user, who may not have read any of them."""
+"""Mark notifications as seen: their list was shown to the user, who may not have read any of them.
+
+A mark has receipts: when open pages have received notifications, and shown them in a toast. They are the first delivery
+and the first display, as far as the browser knows that has marked them first. Pages report how long ago they were,
+because their clocks may be wrong.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from notifications import times
 from notifications.db.transactions import (
@@ -18,7 +25,21 @@ from notifications.models import SeenMark, Stream
 from notifications.streams import ring
 from notifications.streams.numbering import Pass
 from notifications.streams.positions import position
-from notifications.streams.receipts import Receipt, encode
+
+#: Receipts of one mark.
+MAX_RECEIPTS = 50
+
+
+class Receipt(NamedTuple):
+    """When a page has received the notification that was raised at a position.
+
+    ``toast_at``
+        When it was shown in a toast, None if it was not.
+    """
+
+    raised: int
+    received_at: datetime
+    toast_at: datetime | None
 
 
 def count_unseen_sql(user: str = "%s", seen: str = "%s") -> str:
@@ -84,6 +105,33 @@ def _move(user: Any, up_to: int, browser: str, receipts: Sequence[Receipt]) -> N
             [seen, unseen, key],
         )
     first = [receipt for receipt in receipts if stream.seen < receipt.raised <= seen]
-    mark = SeenMark(user_id=user, up_to=seen, at=times.now(), browser=browser, receipts=encode(first))
+    mark = SeenMark(
+        user_id=user, up_to=seen, at=times.now(), browser=browser, receipts=_encode_receipts(first)
+    )
     mark.save(using=database(), force_insert=True)
     ring([user])
+
+
+def find_receipt(text: str | None, raised: int) -> Receipt | None:
+    """Return the receipt of a notification from what is stored."""
+    for row in json.loads(text or "[]"):
+        if row[0] == raised:
+            return Receipt(raised, _from_ms(row[1]), None if row[2] is None else _from_ms(row[2]))
+    return None
+
+
+def _encode_receipts(receipts: Iterable[Receipt]) -> str | None:
+    """Return receipts as they are stored, None if there are none."""
+    rows = [
+        [raised, _to_ms(received_at), toast_at and _to_ms(toast_at)]
+        for raised, received_at, toast_at in receipts
+    ]
+    return json.dumps(rows, separators=(",", ":")) if rows else None
+
+
+def _to_ms(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _from_ms(milliseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

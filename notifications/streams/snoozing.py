@@ -21,9 +21,8 @@ from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.extension import RecordedTransaction, hooks
 from notifications.models import Notification
-from notifications.streams.marking import Mark, Marked, change_rows
+from notifications.streams.marking import Mark, Marked, change_rows, without_replaced
 from notifications.streams.numbering import Pass
-from notifications.streams.replaced import without_replaced
 
 #: How far ahead a notification may be snoozed.
 MAX_SNOOZE = timedelta(days=366)

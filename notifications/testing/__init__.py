@@ -43,7 +43,7 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
     """
     from notifications.db.transactions import database
     from notifications.models import Notification
-    from notifications.streams.inbox import user_keys_of
+    from notifications.streams.building import user_keys_of
 
     rows = Notification.objects.using(database()).order_by("id")
     if user is not None:

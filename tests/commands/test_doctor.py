@@ -16,7 +16,7 @@ from notifications.jobs.claiming import depths, queues
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
-from notifications.streams import recount
+from notifications.streams import rebuilding
 from notifications.streams.marking_seen import mark_seen
 from notifications.worker import lease
 from tests.jobs import tasks
@@ -252,13 +252,13 @@ def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
     assert {"unread": stream.unread, "unseen": stream.unseen} == expected
     assert stream.head == head + (changed == "notification")
     assert Stream.objects.get(user=other_user).unread == 1
-    assert not recount.find_wrong_counts()
+    assert not rebuilding.find_wrong_counts()
 
 
 def test_pending_rows_are_not_a_wrong_count(user):
     notifying.create_notifications(user, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
-    assert not recount.find_wrong_counts()
+    assert not rebuilding.find_wrong_counts()
 
 
 def test_a_table_is_missing(monkeypatch):

@@ -14,7 +14,7 @@ from django.db import connection
 
 from notifications import streams
 from notifications.models import Job, Notification
-from notifications.streams import recount
+from notifications.streams import rebuilding
 from tests.data.conftest import scalar
 from tests.data.shapes import assert_consistent
 from tests.support.processes import Process
@@ -55,7 +55,7 @@ def test_killed_writers_and_concurrent_readers(users, assigned_seqs, tmp_path):
             process.stop()
 
     assert_consistent(user_keys)
-    assert recount.find_wrong_counts() == {}, f"STRESS_SEED={seed}"
+    assert rebuilding.find_wrong_counts() == {}, f"STRESS_SEED={seed}"
     for user in user_keys:
         seqs = assigned_seqs(user)
         assert seqs == list(range(1, len(seqs) + 1)), f"STRESS_SEED={seed}"

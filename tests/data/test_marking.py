@@ -11,7 +11,7 @@ from notifications.api import notify
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs import notifying
 from notifications.models import Notification, PendingMark
-from notifications.streams import marking, marking_all, positions, recount
+from notifications.streams import marking, marking_all, positions, rebuilding
 from tests.data.rows import unnumbered
 
 pytestmark = [
@@ -77,7 +77,7 @@ def test_unread_count_is_exact_after_each_chunk(user):
     while marking_all.continue_marking(0):
         counts.append(positions.position(user.pk).unread)
         assert counts[-1] == unread_rows(user).count()
-        assert recount.find_wrong_counts() == {}
+        assert rebuilding.find_wrong_counts() == {}
     assert counts == [250, 150, 50]
 
 
@@ -161,7 +161,7 @@ def test_pending_mark_changes_after_its_chunk_is_read(user, intervene, unread, u
     assert unread_rows(user).count() == unread
     marking_all.continue_marking(60)
     assert unread_rows(user).count() == unread_later
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
 
 
 def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user, other_user):
@@ -189,7 +189,7 @@ def test_undo_while_the_rest_is_pending(monkeypatch, user):
     assert marking_all.undo_mark(user.pk, "archive", marked.moment, marked.after, MANY).next is None
     assert marking_all.pending_marks() == []
     assert before == list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
 
 
 def test_undo_continues_in_the_background(monkeypatch, user):

@@ -20,6 +20,7 @@ from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.ids import uuid7
 from notifications.inbox import lists
+from notifications.inbox.timeline import read_timeline
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, unserved_queues
 from notifications.jobs.claiming.depths import count_waiting
@@ -38,7 +39,6 @@ from notifications.jobs.transitions import (
 from notifications.models import Job, Notification, Wait, Worker
 from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
 from notifications.streams.marking_seen import mark_seen
-from notifications.streams.timeline import read_timeline
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows

@@ -14,7 +14,7 @@ from notifications.ids import uuid7
 from notifications.inbox import lists
 from notifications.inbox.lists import MAX_COUNTED
 from notifications.models import Job, Notification
-from notifications.streams import inbox, listing, marking, positions
+from notifications.streams import building, listing, marking, positions
 from notifications.streams.marking_seen import count_unseen_sql, mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered
@@ -137,7 +137,7 @@ def test_keys_are_looked_up_without_statistics(full_inbox):
 
     Before the first ANALYZE PostgreSQL assumes that each partial index is nearly empty.
     """
-    new = [inbox.build_notification(full_inbox, "Done", key=f"job:{uuid7()}") for _ in range(50)]
+    new = [building.build_notification(full_inbox, "Done", key=f"job:{uuid7()}") for _ in range(50)]
     assert pages_read(*streams._replaces_unread(new)) < 50 * MAX_READ_PER_LOOKUP[connection.vendor]
     unnumbered(full_inbox, 1, key=new[0].key)
     with CaptureQueriesContext(connection) as queries:

@@ -14,7 +14,7 @@ from notifications.contrib.operations.matching import JobFilter
 from notifications.jobs.claiming import depths, queues
 from notifications.management.diagnosis import database, jobs, processes
 from notifications.models import Job, Notification, Stream
-from notifications.streams import marking, recount
+from notifications.streams import marking, rebuilding
 from tests.data.plans import can_scan, explain, pages_read
 from tests.support.offenders import collect_offenders
 
@@ -136,10 +136,10 @@ def test_wrong_counts_are_found_within_limits(transactional_db, django_user_mode
     ):
         pending.seq, pending.read_at = None, "2026-01-01T00:00:00Z" if pending.raised else None
         pending.save()
-    assert recount.find_wrong_counts(100) == recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts(100) == rebuilding.find_wrong_counts() == {}
     Stream.objects.filter(user=users[1]).update(unread=7)
     Stream.objects.filter(user=users[2]).update(unseen=7)
     Notification.objects.filter(user=users[3], raised=2).update(counted=False)
-    assert recount.find_wrong_counts(100) == recount.find_wrong_counts()
-    assert list(recount.find_wrong_counts(100)) == users[1:]
-    assert list(recount.find_wrong_counts(5)) == users[1:2]
+    assert rebuilding.find_wrong_counts(100) == rebuilding.find_wrong_counts()
+    assert list(rebuilding.find_wrong_counts(100)) == users[1:]
+    assert list(rebuilding.find_wrong_counts(5)) == users[1:2]

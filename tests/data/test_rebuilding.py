@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
 from notifications.ids import uuid7
 from notifications.models import Epoch, Job, Notification, Stream
-from notifications.streams import changes, marking, positions, rebuilding, recount
+from notifications.streams import changes, marking, positions, rebuilding
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job
 from tests.data.shapes import assert_consistent, titles
@@ -69,7 +69,7 @@ def assert_rebuilt(*users):
         assert f"Rebuilt the stream of user {user.pk}" in report
     assert streams.epoch() != epoch and streams.epoch() in report
     assert wrong_users() == []
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
     assert_consistent(users)
     for user in users:
         shown = changes.read_snapshot(user.pk, positions.position(user.pk).head)

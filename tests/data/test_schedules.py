@@ -9,7 +9,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
-from notifications.streams import inbox, marking
+from notifications.streams import building, marking
 from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
@@ -251,7 +251,7 @@ class lock_timeout:
 
 def number_inserted(user, title):
     """Insert and number in the open transaction, as a transaction of the app does."""
-    inbox.build_notification(user.pk, title).save(force_insert=True)
+    building.build_notification(user.pk, title).save(force_insert=True)
     streams.number_in_transaction([user.pk])
     assert Stream.objects.get(pk=user).head == 1
 

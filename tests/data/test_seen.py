@@ -9,7 +9,7 @@ from django.db import connection, connections
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.streams import marking, positions, recount
+from notifications.streams import marking, positions, rebuilding
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.numbering import Pass
 from tests.data.rows import unnumbered
@@ -44,7 +44,7 @@ def test_concurrent_writers(users, assigned_seqs):
     with ThreadPoolExecutor(WRITERS) as threads:
         list(threads.map(write, [f"{seed} {number}" for number in range(WRITERS)]))
     streams.number_pending()
-    assert recount.find_wrong_counts() == {}, seed
+    assert rebuilding.find_wrong_counts() == {}, seed
     assert_consistent(keys)
     for user in keys:
         seqs = assigned_seqs(user)
@@ -113,9 +113,9 @@ def test_recount(user):
     mark_seen(user.pk, 1)
     for wrong in ({"unread": 7}, {"unseen": 7}, {"unread": 0, "unseen": 0}):
         Stream.objects.filter(user=user).update(**wrong)
-        stored, expected = recount.find_wrong_counts()[user.pk]
+        stored, expected = rebuilding.find_wrong_counts()[user.pk]
         assert stored._asdict() == {"unread": 3, "unseen": 2} | wrong
         assert expected == (3, 2)
-        recount.recount(user.pk)
-        assert recount.find_wrong_counts() == {}
+        rebuilding.recount(user.pk)
+        assert rebuilding.find_wrong_counts() == {}
         assert_consistent([user])

@@ -8,7 +8,7 @@ from notifications.extension import WaitKind
 from notifications.jobs.transitions import manual, waiting
 from notifications.models import Job, Notification, Wait
 from notifications.serializers import serialize_job
-from notifications.streams import inbox
+from notifications.streams import building
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -25,7 +25,7 @@ class CountingKind(WaitKind):
 
     def opened(self, waits, jobs):
         self.opened_waits += waits
-        return [inbox.build_notification(jobs[wait.job].user_id, "It pauses.") for wait in waits]
+        return [building.build_notification(jobs[wait.job].user_id, "It pauses.") for wait in waits]
 
     def ended(self, waits):
         assert connection.in_atomic_block

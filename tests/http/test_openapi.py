@@ -31,7 +31,7 @@ from notifications.inbox.categories import choices_of, list_channels
 from notifications.jobs.enqueueing import unique
 from notifications.models import Job, Notification
 from notifications.realtime import frames
-from notifications.streams import marking, receipts
+from notifications.streams import marking, marking_seen
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
@@ -246,7 +246,7 @@ def test_limits_match_the_code():
         assert Notification._meta.get_field(name).max_length == limit
     assert values_of("maxItems") == {
         f"{schemas}/Mark/properties/ids": api_views.MAX_IDS,
-        f"{schemas}/Seen/properties/receipts": receipts.MAX_RECEIPTS,
+        f"{schemas}/Seen/properties/receipts": marking_seen.MAX_RECEIPTS,
     }
     greatest = values_of("maximum")
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599

@@ -12,7 +12,7 @@ from notifications.contrib.deliveries.models import Reader
 from notifications.inbox.lists import PAGE_SIZE
 from notifications.models import Notification, Stream
 from notifications.streams import snoozing
-from notifications.streams.replaced import without_replaced
+from notifications.streams.marking import without_replaced
 from notifications.streams.retention import prune
 from tests.inbox.test_groups import read_titles
 

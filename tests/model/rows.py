@@ -13,7 +13,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import queueing, recording, running
 from notifications.models import Attempt, Job, Notification, Stream
-from notifications.streams import inbox, retention
+from notifications.streams import building, retention
 from tests.support.claims import claim_rows
 
 WORKER = uuid.uuid4()
@@ -23,7 +23,7 @@ def notify_users(users, count, key, end):
     """Notify in a transaction that is "committed", "rolled back", or "killed" between its commit and the numbering."""
     if end == "killed":
         rows = [
-            inbox.build_notification(user.pk, f"left {nth}", key=key)
+            building.build_notification(user.pk, f"left {nth}", key=key)
             for nth in range(count)
             for user in users
         ]

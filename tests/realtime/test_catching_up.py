@@ -7,7 +7,7 @@ from django.db import transaction
 
 from notifications import streams
 from notifications.models import Epoch
-from notifications.streams import inbox, marking
+from notifications.streams import building, marking
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -164,7 +164,7 @@ async def test_snapshot_numbers_pending_changes(connect, user):
 
     def leave_unnumbered():
         with transaction.atomic():
-            row = inbox.build_notification(user.pk, "left")
+            row = building.build_notification(user.pk, "left")
             row.save(force_insert=True)
 
     await in_thread(leave_unnumbered)

@@ -10,7 +10,7 @@ from notifications.realtime import frames as wire
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
-from notifications.streams import changes, inbox, marking, positions
+from notifications.streams import building, changes, marking, positions
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -232,7 +232,7 @@ async def test_pending_changes_are_numbered_every_second(connect, user, monkeypa
     monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
-    await in_thread(inbox.build_notification(user.pk, "left").save)
+    await in_thread(building.build_notification(user.pk, "left").save)
     assert (await socket.receive("change"))["items"][0]["title"] == "left"
 
 

@@ -8,7 +8,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
 from notifications.signals import rung
-from notifications.streams import changes, inbox, marking, positions, recount
+from notifications.streams import building, changes, marking, positions, rebuilding
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent
@@ -111,7 +111,7 @@ def test_notification_of_a_job_is_unseen(user):
 
 def test_notification_that_is_numbered_again_after_a_rollback(user):
     """A transaction that the database has refused is tried again with the same rows: they are counted then."""
-    row = inbox.build_notification(user.pk, "note")
+    row = building.build_notification(user.pk, "note")
     with transaction.atomic():
         assert streams.number_new([row])
         transaction.set_rollback(True)
@@ -132,7 +132,7 @@ def test_rows_without_a_number(user):
     unnumbered(user.pk, 1)
     mark_seen(user.pk, 2)
     assert counts(user) == (5, 3, 2, 1)
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
     streams.number_pending()
     assert counts(user)[1::2] == (3, 1)
     Notification.objects.filter(pk=first).update(read_at="2026-01-01T00:00:00Z", seq=None)

@@ -25,7 +25,7 @@ from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.notifying import chunk_size, create_chunk
 from notifications.jobs.users import require_permission
-from notifications.streams import inbox
+from notifications.streams import building
 
 State = Broadcast.State
 
@@ -86,7 +86,7 @@ def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
     """Notify these users; return False if the broadcast is withdrawn, or another attempt sends it."""
     languages, texts = read_languages(keys), Texts(row)
     notifications = [
-        inbox.build_notification(
+        building.build_notification(
             key,
             texts.choose(languages.get(key, ""))[0],
             body=texts.choose(languages.get(key, ""))[1],

@@ -22,7 +22,7 @@ from notifications.db import bulk
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.enqueueing.owners import owner_key
 from notifications.models import Job
-from notifications.streams.inbox import user_keys_of
+from notifications.streams.building import user_keys_of
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -18,9 +18,9 @@ from django.utils import timezone, translation
 from notifications import times
 from notifications.contrib.deliveries import vapid
 from notifications.db.transactions import database
+from notifications.inbox.timeline import read_timeline
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Notification
-from notifications.streams.timeline import read_timeline
 
 #: Notifications of a user that one call explains at most.
 MAX_NOTIFICATIONS = 100

@@ -23,7 +23,7 @@ from notifications.jobs.users import (
     is_member,
     read_user,
 )
-from notifications.streams.inbox import user_keys_of
+from notifications.streams.building import user_keys_of
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100

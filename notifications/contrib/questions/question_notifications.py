@@ -22,7 +22,7 @@ from notifications.extension import hooks
 from notifications.jobs.notifying import insert_rows, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
-from notifications.streams import inbox
+from notifications.streams import building
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
@@ -58,7 +58,7 @@ def build_notifications(
             f"The choices have {size} bytes with their links. At most {limit} are allowed. Shorten them."
         )
     wait.notifications = [
-        inbox.build_notification(
+        building.build_notification(
             user,
             wait.title,
             body="\n".join(filter(None, (note, details["body"])))[: validators.MAX_BODY_LENGTH],

@@ -25,7 +25,7 @@ from notifications.ids import uuid7
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.streams.inbox import user_keys_of
+from notifications.streams.building import user_keys_of
 from notifications.streams.purging import delete_rows, select_ids
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.

@@ -12,7 +12,7 @@ def owner_key(owner: Any = None) -> Any:
 
     Raises TypeError or ValueError.
     """
-    from notifications.streams.inbox import user_keys_of
+    from notifications.streams.building import user_keys_of
 
     for user in (owner, *context.owners()):
         if user is not None and not getattr(user, "is_anonymous", False):

@@ -26,7 +26,7 @@ from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
 from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.models import Notification
-from notifications.streams.inbox import build_notification
+from notifications.streams.building import build_notification
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome

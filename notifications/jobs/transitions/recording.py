@@ -28,7 +28,7 @@ from notifications.jobs.transitions.running import PROGRESS_COLUMNS
 from notifications.jobs.transitions.waiting import cancel_waits, number, suspend_jobs
 from notifications.models import Job
 from notifications.states import States
-from notifications.streams import inbox
+from notifications.streams import building
 
 #: What the end of a job changes of its row.
 END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
@@ -127,7 +127,7 @@ class Recording:
             job.finished_at, job.seq = now, 0 if job.user_id is None else None
         notifications = [outcome.notification for outcome in ended if outcome.notification]
         self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
-        inbox.prepare(notifications)
+        building.prepare(notifications)
         columns = (*END_COLUMNS, *self.columns)
         with bulk.one_round_trip():
             # Streams are locked once, in one order: in place only if no wait is closed after it.

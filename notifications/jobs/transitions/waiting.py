@@ -27,7 +27,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job, Wait
-from notifications.streams import inbox
+from notifications.streams import building
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -104,7 +104,7 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
     rows = [row for kind, of_kind in _by_kind(waits) for row in kind.opened(of_kind, by_id)]
     if not rows:
         return set()
-    inbox.prepare(rows)
+    building.prepare(rows)
     tx = RecordedTransaction(now=now, jobs={row.id: by_id[row.job] for row in rows if row.job})
     for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
         wake_workers(insert_notifications(rows[start : start + MAX_ROWS_PER_TRANSACTION], tx))

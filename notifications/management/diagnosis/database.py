@@ -24,7 +24,7 @@ from notifications.readiness import (
     worker_advice,
 )
 from notifications.stored_times import find_wrong_times
-from notifications.streams import rebuilding, recount
+from notifications.streams import rebuilding
 
 #: Seconds within which some process must number pending changes.
 NUMBERING_SECONDS = 3.0
@@ -186,7 +186,7 @@ def name_users(users: Iterable[Any]) -> str:
 
 def check_unread_counts() -> Finding:
     """Check the unread and unseen counts of users against their notifications, as far as a bounded read shows."""
-    wrong = recount.find_wrong_counts(MAX_COUNTED_ROWS)
+    wrong = rebuilding.find_wrong_counts(MAX_COUNTED_ROWS)
     if wrong:
         return Finding(
             check="unread",

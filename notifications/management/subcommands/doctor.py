@@ -17,8 +17,7 @@ from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.stored_times import repair_wrong_times
 from notifications.streams import begin_epoch
-from notifications.streams.rebuilding import find_wrong_streams, rebuild
-from notifications.streams.recount import find_wrong_counts, recount
+from notifications.streams.rebuilding import find_wrong_counts, find_wrong_streams, rebuild, recount
 
 
 class DoctorCommand(ManagementCommand):

@@ -7,7 +7,7 @@ from notifications.contrib.broadcasts import sending, starting, withdrawal
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs import notifying
 from notifications.models import Job, Notification, Stream
-from notifications.streams import changes, marking, positions, recount
+from notifications.streams import changes, marking, positions, rebuilding
 from notifications.testing import run_jobs
 from tests.support.lost_rights import RIGHTS, lose_right
 
@@ -52,7 +52,7 @@ def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent):
         assert [row.archived_at is not None for row in found.rows] == [True]
         assert Stream.objects.get(user=user).unread == 0
     assert positions.position(users[0].pk).head == before[users[0].pk]
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
     sent.refresh_from_db()
     assert (sent.state, sent.withdrawn) == ("withdrawn", 6) and sent.withdrawn_at
     job = Job.objects.get(pk=sent.withdrawal_job)

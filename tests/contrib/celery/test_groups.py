@@ -4,7 +4,7 @@ import pytest
 
 from notifications.api import requester
 from notifications.models import Job, Notification
-from notifications.streams.inbox import NAMED
+from notifications.streams.building import NAMED
 from tests.contrib.celery.conftest import bell_of, until_ended
 from tests.support.waiting import wait_until
 

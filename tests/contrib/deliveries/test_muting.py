@@ -8,7 +8,7 @@ from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Preference
 from notifications.ids import uuid7
 from notifications.models import Notification
-from notifications.streams import inbox, marking, positions, recount
+from notifications.streams import building, marking, positions, rebuilding
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +33,7 @@ def test_muted_category_is_recorded_as_read(user, other_user, in_transaction):
     assert unread_and_unseen(other_user) == (3, 3)
     rows = Notification.objects.filter(user=user).exclude(read_at=None)
     assert list(rows.values_list("title", flat=True)) == ["reports"]
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
     marking.mark(user.pk, "unread", 99)
     assert unread_and_unseen(user) == (3, 3)
 
@@ -52,7 +52,7 @@ def test_muted_notification_replaces_an_unread_one(user):
     notify(user, "new", category="reports", key="k")
     assert unread_and_unseen(user) == (0, 0)
     assert Notification.objects.get(title="old").archived_at is not None
-    assert recount.find_wrong_counts() == {}
+    assert rebuilding.find_wrong_counts() == {}
 
 
 def test_unmuted_category(user):
@@ -75,6 +75,8 @@ def test_number_of_muted_categories_is_limited(user, monkeypatch):
 def test_one_query_for_many_users_and_none_without_a_category(make_user, django_assert_num_queries):
     users = [make_user(f"user{n}").pk for n in range(50)]
     with django_assert_num_queries(1):
-        preferences.mark_muted([inbox.build_notification(user, "note", category="reports") for user in users])
+        preferences.mark_muted(
+            [building.build_notification(user, "note", category="reports") for user in users]
+        )
     with django_assert_num_queries(0):
-        preferences.mark_muted([inbox.build_notification(user, "note") for user in users])
+        preferences.mark_muted([building.build_notification(user, "note") for user in users])

@@ -17,9 +17,9 @@ from notifications.api import notify
 from notifications.contrib.deliveries import attempts, digests, emails, preferences, sending, storing
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.db.transactions import fair_atomic
+from notifications.inbox.timeline import read_timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
-from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
 

@@ -15,8 +15,8 @@ from notifications.contrib.deliveries.decisions import Reach
 from notifications.contrib.deliveries.models import Delivery, PushSubscription
 from notifications.db import unavailable
 from notifications.extension import find_channel
+from notifications.inbox.timeline import read_timeline
 from notifications.models import Attempt, Job, Notification
-from notifications.streams.timeline import read_timeline
 from notifications.testing import run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_due
 from tests.support.waiting import wait_until

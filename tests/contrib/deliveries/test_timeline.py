@@ -16,9 +16,9 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
+from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification, SeenMark, Stream
 from notifications.streams import marking, marking_seen, snoozing
-from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due, use_mail_backend
 from tests.support.network import free_port

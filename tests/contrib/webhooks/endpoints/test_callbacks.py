@@ -16,11 +16,11 @@ from django.utils import timezone
 from notifications.api import accepted
 from notifications.contrib.webhooks.calling import HEADER, call, store_url
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
+from notifications.inbox.timeline import read_timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.outbound import resolver
 from notifications.streams.retention import prune
-from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
 

@@ -12,9 +12,9 @@ from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks import timeline as calls
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.timeline import read_calls
+from notifications.inbox.timeline import read_timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
-from notifications.streams.timeline import read_timeline
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
 

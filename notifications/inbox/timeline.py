@@ -12,8 +12,7 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.extension import Event, in_order, read_events
 from notifications.models import Notification
-from notifications.streams.marking_seen import first_mark, seen_positions
-from notifications.streams.receipts import Receipt, find
+from notifications.streams.marking_seen import Receipt, find_receipt, first_mark, seen_positions
 
 
 def read_timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
@@ -47,7 +46,7 @@ def _events_of_pages(row: Notification) -> Iterator[Event]:
         text = _("Shown in the bell or the inbox.")
         if mark and mark.browser:
             text = _("Shown in the bell or the inbox: %(browser)s.") % {"browser": mark.browser}
-        if mark and (receipt := find(mark.receipts, row.raised)):
+        if mark and (receipt := find_receipt(mark.receipts, row.raised)):
             yield from _events_of_receipt(receipt, mark.browser, row.raised_at)
         yield Event(mark.at if mark else None, text)
 
