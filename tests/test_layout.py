@@ -172,6 +172,40 @@ LATE_IMPORTS = {
 }
 
 
+#: Folders whose modules have the names by which Django finds them, or belong to no list.
+UNLISTED = {"commands", "migrations", "templatetags"}
+
+
+def read_contents(folder):
+    """Return the docstring and first comments of `__init__.py`, and the docstring of `apps.py`."""
+    source = (folder / "__init__.py").read_text()
+    statements = ast.parse(source).body
+    end = statements[1].lineno - 1 if len(statements) > 1 else None
+    apps = folder / "apps.py"
+    docstring = ast.get_docstring(ast.parse(apps.read_text())) if apps.exists() else ""
+    return "\n".join([*source.splitlines()[:end], docstring])
+
+
+def test_each_folder_lists_its_modules():
+    """In its `__init__.py` or `apps.py`, by which readers find the module that they look for."""
+    package = ROOT / "notifications"
+    found, wrong = 0, []
+    for init in package.rglob("*/__init__.py"):
+        folder = init.parent
+        if folder == package / "contrib" or folder.name in UNLISTED:
+            continue
+        modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "apps"}
+        modules |= {path.parent.name for path in folder.glob("*/__init__.py")} - UNLISTED
+        contents = read_contents(folder)
+        lists = re.findall(r"^(?:# )?([a-z_]+/?(?:(?:, | -> )[a-z_]+/?)*) {2,}\S", contents, re.M)
+        listed = {name.strip("/") for line in lists for name in re.split(", | -> ", line)}
+        found += len(modules)
+        wrong += [f"{folder}: {name} is not listed" for name in modules - set(re.findall(r"\w+", contents))]
+        wrong += [f"{folder}: {name} does not exist" for name in listed - modules - UNLISTED]
+    assert found
+    assert not wrong, "\n".join(sorted(wrong))
+
+
 def count_late_imports(node, is_inside_function=False):
     """Count the statements inside functions that import from the package."""
     count = 0

@@ -17,11 +17,13 @@ core.
 
 Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
 
-app                     the class ``Extension`` with its hooks, the hooks of pages in ``pages``
+app, pages              the class ``Extension`` with its hooks, and those of its hooks that pages call
 installed               the installed extensions, and the lists of hooks that the core calls
 dimensions              what an extension adds: kinds of waits, parts of a worker and of a hub, sections of a job, …
+channels                channels of deliveries
 duty, events, dispatch  duties, lines of timelines, and how jobs get to engines
 recorded_transaction    what hooks know of their transaction
+late_imports            hooks that are functions of other modules of an app
 moved                   which optional app has a setting, a command or a public name
 """
 

@@ -1,4 +1,4 @@
-"""What answers requests, but for the pages of notifications.
+"""What answers requests, but for the pages of notifications (``inbox/``).
 
 api_views, stream_views, health_views, openapi   the API, and what probes and programs read
 page_views                                       the page of a job

@@ -11,7 +11,7 @@ emails, email_texts, unsubscribing    the channel e-mail: how it sends, what it 
 pushes, devices, vapid                the channel push, the browsers that have subscribed, and the key of the site
 preferences, preference_rows          by which channels users are notified of each category, muting, pauses
 timeline            what became of the deliveries of a notification, in words
-urls, …_views       the pages of preferences, devices and unsubscribing, and the API of preferences
+urls, preference_views, push_views, unsubscribe_views   the pages of preferences, devices and unsubscribing, and the API
 inbox_parts         what pages of the core show: links, the button that mutes, the message after it
 admin               preferences, and the deliveries on the page of a notification
 subcommands         ``explain`` and ``vapid``

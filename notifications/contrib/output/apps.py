@@ -6,7 +6,7 @@ storage      what an execution has written and is not stored yet; stores it in c
 worker_part  stores the output of a worker's jobs in groups
 reading      reads the output of jobs, in parts
 readers      the clients that follow outputs, by long polls or Server-Sent Events: each output is read once for all
-views        the output of a job over HTTP
+urls, views  the output of a job over HTTP
 pages        what pages show of it: that of a job, its page in the admin, that of a question, and those of the project
 commands     ``jobs output``
 testing      the stored output, for assertions

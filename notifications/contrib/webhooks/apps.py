@@ -6,7 +6,7 @@ events            events, who gets them, and the jobs that are inserted for them
 sending           the task that sends an event to an endpoint
 endpoints         the verbs by which endpoints are created and changed, which the package exports
 signing           signs webhooks and verifies those of others
-api_views         the API by which users change their own webhooks
+urls, api_views   the API by which users change their own webhooks
 admin             the page of webhooks
 calling           the header ``Callback-URL`` of requests, and the task that calls it when the job has ended
 callbacks         ``callback()``: a job waits until an upstream calls its URL

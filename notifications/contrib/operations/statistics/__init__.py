@@ -9,8 +9,11 @@ Pages, metrics and alerts read them by these functions, each of which is one que
     read_points(timedelta(days=7), 84, queue="default")    # figures of 84 steps of two hours, for a chart
     read_totals()                                          # by queue, task and outcome; numbers that never fall
 
-``recording`` counts each end in the transaction that records it, ``roll_up`` merges rows into minutes (kept 30 days),
-hours (90 days), days (2 years) and all time, ``buckets`` are those of the histograms. The model is ``JobStatistics``.
+recording        counts each end in the transaction that records it
+roll_up          merges rows into minutes (kept 30 days), hours (90 days), days (2 years) and all time
+reading, points  read figures and totals, and the points of charts
+
+The model is ``JobStatistics``.
 """
 
 from notifications.contrib.operations.statistics.points import read_points
