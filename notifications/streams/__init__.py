@@ -11,7 +11,7 @@ building                                makes notifications, to be inserted by `
 positions, changes, listing             read: positions and the epoch, what follows a cursor, lists
 marking, marking_all, marking_seen      change what is read, archived, seen
 snoozing                                archives until a time
-rings                                   tell processes of what was committed
+rings                                   hints after a commit that a stream has changed
 retention, purging                      delete old rows, and those of deleted users
 rebuilding                              finds and corrects streams that do not agree with their rows
 icons                                   the icons of notifications

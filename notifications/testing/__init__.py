@@ -3,6 +3,11 @@
 This module may be imported before the models are ready. ``notifications.pytest_plugin`` offers the same as fixtures.
 """
 
+# Modules:
+#
+# inline  runs jobs on the calling thread, with a clock that tests advance
+# client  a client of the WebSocket in memory, and the notifications that a test creates
+
 from __future__ import annotations
 
 from collections.abc import Iterator
