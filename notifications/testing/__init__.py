@@ -6,7 +6,7 @@ This module may be imported before the models are ready. ``notifications.pytest_
 # Modules:
 #
 # inline  runs jobs on the calling thread, with a clock that tests advance
-# client  a client of the WebSocket in memory, and the notifications that a test creates
+# client  a client of the WebSocket in memory
 
 from __future__ import annotations
 
