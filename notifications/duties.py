@@ -11,14 +11,7 @@ from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs import announcing
-from notifications.jobs.transitions import (
-    batch_completion,
-    executor_moves,
-    finishing,
-    manual,
-    reaping,
-    waiting,
-)
+from notifications.jobs.transitions import batch_completion, finishing, manual, queueing, reaping, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking
 from notifications.streams.retention import Pruning
@@ -118,7 +111,7 @@ def _reap(process: Upkeep) -> None:
 
 
 def _move_jobs() -> None:
-    if moved := executor_moves.move_to_configured_executors():
+    if moved := queueing.move_to_configured_executors():
         logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
 

@@ -14,7 +14,7 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import connection
 from notifications.db.unavailable import is_query_error
 from notifications.extension import hooks, list_apps
-from notifications.jobs.claiming.unserved_queues import claiming_workers
+from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 
 #: Seconds by which the clocks of the database and of this machine may differ.

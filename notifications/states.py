@@ -95,7 +95,7 @@ class Change(NamedTuple):
 
 #: All changes of the state of a job. The first column is that of the table in ``docs/explanation/architecture.md``.
 CHANGES = (
-    Change("enqueue", (), (JobState.QUEUED,), "queueing"),
+    Change("enqueue", (), (JobState.QUEUED,), "enqueueing"),
     Change("enqueue a batch, which no worker claims", (), (JobState.RUNNING,), "batch_completion"),
     Change("claim; raises fence and attempt", CLAIMABLE, (JobState.RUNNING,), "claims"),
     Change(

@@ -165,7 +165,8 @@ def test_every_state_is_entered_and_every_active_one_left():
 
 def test_the_modules_make_the_changes_that_are_listed():
     writers = find_writers()
-    assert {change.module for change in CHANGES} == {*writers} - HELPERS
+    # The rows that are enqueued have the default of the column.
+    assert {change.module for change in CHANGES} - {"enqueueing"} == {*writers} - HELPERS
     for module, path in writers.items():
         written = {state for text in _texts(path) for state in _assigned_states(text)}
         after = {state for change in CHANGES for state in change.after if change.module == module}

@@ -19,9 +19,8 @@ from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.db import clock
 from notifications.extension import list_apps
 from notifications.ids import uuid7
-from notifications.jobs import outcomes
+from notifications.jobs import limits, outcomes
 from notifications.jobs.declaring.policies import policy_of
-from notifications.jobs.enqueueing import rate_limit
 from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database
@@ -490,7 +489,7 @@ def test_jobs_per_minute(settings, user, far):
     """Jobs of the future are not those of the last minute."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 1}
     Job.objects.filter(id=tasks.noop.using(owner=user).enqueue().id).update(created_at=far)
-    with rate_limit.limit_request():
+    with limits.limit_request():
         tasks.noop.using(owner=user).enqueue()
     assert Job.objects.count() == 2
 

@@ -27,13 +27,13 @@ from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
+from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
     ENGINE_EXECUTORS,
     ENGINE_QUARANTINED,
     KEPT_EXECUTORS,
 )
-from notifications.jobs.claiming.unserved_queues import unserved_jobs
 from notifications.jobs.listing import search_condition
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state

@@ -1,7 +1,7 @@
 """The two databases, SQLite and PostgreSQL.
 
 transactions               the app's own transactions, and callbacks after the commit of a caller's
-bulk, adapters, user_keys  many rows, values and keys of users in raw SQL
+bulk, adapters             many rows, values and keys of users in raw SQL
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 threads, supervised        threads with connections, and one that is started again when it is needed

@@ -1,4 +1,4 @@
-"""Convert values of columns to parameters of the databases and back, as the fields of the models do."""
+"""Convert values of columns, and keys of users, to parameters of the databases and back, as fields of models do."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db.models import (
     AutoField,
     BigAutoField,
     BigIntegerField,
     BooleanField,
     CharField,
+    Model,
     PositiveIntegerField,
+    SmallAutoField,
     SmallIntegerField,
     TextField,
     UUIDField,
 )
 
+from notifications import times
 from notifications.db.transactions import connection
-from notifications.times import MomentField, to_db
+from notifications.times import MomentField
 
 _hex = attrgetter("hex")
 
@@ -52,7 +57,7 @@ def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
     if type(field) is UUIDField:
         return None if db.features.has_native_uuid_field else _hex
     if type(field) is MomentField:
-        return None if db.vendor == "postgresql" else partial(to_db, db=db)
+        return None if db.vendor == "postgresql" else partial(times.to_db, db=db)
     return lambda value: field.get_db_prep_save(value, db)
 
 
@@ -111,3 +116,56 @@ def type_of(model: Any, column: str) -> str:
     field = next(field for field in model._meta.concrete_fields if field.column == column)
     name = field.db_type(connection()).partition("(")[0]  # type: ignore[union-attr]
     return "bpchar" if name in ("char", "character") else name  # "char" without a length is one character
+
+
+def user_to_db(user: Any) -> Any:
+    """Return a key as a parameter for the database."""
+    if type(user) is int and _are_plain_integers():
+        return user
+    return _user_field().get_db_prep_value(user, connection())
+
+
+def user_from_db(user: Any) -> Any:
+    """Return the host's key for a value from the database."""
+    field, db = _user_field(), connection()
+    for convert in field.get_db_converters(db):
+        user = convert(user, None, db)
+    return field.to_python(user)
+
+
+@cache
+def _are_plain_integers() -> bool:
+    """Return whether keys are Django's own integers, which need no conversion."""
+    # Not isinstance: a subclass of the host's may convert values.
+    return type(_user_field()) in (AutoField, BigAutoField, SmallAutoField)
+
+
+def _user_field() -> Any:
+    """Return the primary key of the user model."""
+    return get_user_model()._meta.pk
+
+
+def user_keys_of(users: Any) -> list[Any]:
+    """Return the keys of one user, or of an iterable of users or keys, each once. Raises TypeError or ValueError."""
+    if isinstance(users, Model | str | int | UUID) or not isinstance(users, Iterable):
+        users = [users]
+    return list(dict.fromkeys(_user_key(user) for user in users))
+
+
+def _user_key(user: Any) -> Any:
+    if user is None or isinstance(user, bool) or getattr(user, "pk", user) is None:
+        raise ValueError(f"{user!r} is not a saved user. Pass a saved user or its primary key.")
+    if isinstance(user, Model) and not isinstance(user, get_user_model()):
+        raise TypeError(f"{user!r} is not a user. Pass a saved user or its primary key.")
+    try:
+        key = _user_field().to_python(getattr(user, "pk", user))
+        if not isinstance(user, Model):
+            if not isinstance(user, str | int | UUID | type(key)):  # 1.0, of which the key 1 was made
+                raise ValueError(
+                    f"{user!r} is not a primary key of a user. Pass a saved user or its primary key."
+                )
+            # 10**30 would fail all rows of a group in the database.
+            _user_field().run_validators(key)
+        return key
+    except ValidationError as exc:
+        raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc

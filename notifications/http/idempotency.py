@@ -21,9 +21,9 @@ from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.extension import hooks
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.parsing import body_errors_as_problems
-from notifications.jobs.enqueueing import unique
-from notifications.jobs.enqueueing.owners import owner_key
-from notifications.jobs.enqueueing.rate_limit import limit_request
+from notifications.jobs.limits import limit_request
+from notifications.jobs.transitions import enqueueing
+from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
 from notifications.problems import Problem, log_database_error
 from notifications.validators import MAX_KEY_LENGTH
@@ -51,12 +51,12 @@ class IdempotencyKey:
 
     def find_job(self, owner: Any) -> Job | None:
         """Return the job of this owner (key) that has the key. Raises Problem 422 if it came with another request."""
-        job = unique.job_with_key(owner, self._stored_key(owner))
+        job = enqueueing.job_with_key(owner, self._stored_key(owner))
         if job is not None and job.idempotency_hash != self.request_hash:
             raise Problem(
                 422,
                 "This Idempotency-Key was used for a different request within the last "
-                f"{unique.KEY_LIFETIME_HOURS} hours. "
+                f"{enqueueing.KEY_LIFETIME_HOURS} hours. "
                 "Send that request unchanged to repeat it, or this one with a new key.",
             )
         return job
@@ -64,7 +64,7 @@ class IdempotencyKey:
     def store_on(self, job: Job) -> None:
         """Store the key on a job, unless it has one from ``.using(key=…)``. Raises ``IdempotencyKeyTaken``."""
         try:
-            unique.store_key(job, self._stored_key(job.user_id), self.request_hash)
+            enqueueing.store_key(job, self._stored_key(job.user_id), self.request_hash)
         except IntegrityError as exc:
             raise IdempotencyKeyTaken(job.user_id) from exc
 
@@ -89,7 +89,7 @@ def read_idempotency_key(request: Any, requester: Any) -> IdempotencyKey | None:
     if value is None:
         return None
     value = value.strip(" \t")  # not part of a header's value, but some servers leave them
-    if not unique.KEY_PATTERN.fullmatch(value):
+    if not enqueueing.KEY_PATTERN.fullmatch(value):
         raise Problem(
             400,
             f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} visible ASCII characters without spaces, for example "

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection, database
-from notifications.db.user_keys import to_db
 from notifications.models import Notification
 from notifications.streams import listing
 from notifications.streams.building import NAMED, UNNAMED
@@ -167,7 +167,7 @@ def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted",
-            [to_db(user), head + 1] * len(selects),
+            [user_to_db(user), head + 1] * len(selects),
         )
         return min(limit, cursor.fetchone()[0])
 
@@ -183,7 +183,7 @@ def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:
         cursor.execute(
             f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "
             f"ORDER BY category LIMIT {MAX_CATEGORIES}",
-            [to_db(user), below] * len(selects),
+            [user_to_db(user), below] * len(selects),
         )
         return [category for (category,) in cursor.fetchall()]
 
@@ -265,7 +265,7 @@ def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> di
         f"ORDER BY raised DESC LIMIT {limit + 1}) AS part"
         for number, partition in enumerate(filters.partitions())
     ]
-    params = [part for key in keys for part in [to_db(user), key, head] * len(selects)]
+    params = [part for key in keys for part in [user_to_db(user), key, head] * len(selects)]
     groups = {key: Group(key=key) for key in keys}
     found: Counter[tuple[str, int]] = Counter()
     with connection().cursor() as cursor:

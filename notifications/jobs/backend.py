@@ -31,7 +31,6 @@ from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine
-from notifications.jobs.enqueueing.owners import owner_key
 from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class JobBackend(BaseTaskBackend):
         Raises as ``enqueue()`` does, but for limits and keys.
         """
         from notifications.jobs.claiming.executors import executor_of
-        from notifications.jobs.enqueueing.unique import call_hash, validated_key
+        from notifications.jobs.transitions.enqueueing import call_hash, owner_key, validated_key
         from notifications.models import Job
 
         self.validate_task(task)
@@ -142,9 +141,9 @@ class JobBackend(BaseTaskBackend):
 
         Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
         """
-        from notifications.jobs.transitions import queueing
+        from notifications.jobs.transitions import enqueueing
 
-        stored_job = queueing.enqueue(job)
+        stored_job = enqueueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
             hooks.dispatch.send_after_commit([job])
         return stored_job

@@ -21,12 +21,11 @@ from notifications.db import bulk
 from notifications.db.transactions import connection, on_commit, retrying_atomic
 from notifications.extension import hooks
 from notifications.ids import uuid7
-from notifications.jobs import results
+from notifications.jobs import limits, results
 from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
 from notifications.jobs.declaring.policies import NotifyOption
-from notifications.jobs.enqueueing import active_limit
-from notifications.jobs.enqueueing.owners import owner_key
 from notifications.jobs.transitions import batch_completion, finishing
+from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
 from notifications.tracing import spans
 
@@ -145,7 +144,7 @@ class Batch:
 
         def insert() -> None:
             for owner in set(owners):
-                active_limit.raise_if_exceeded(owner, owners.count(owner))
+                limits.raise_if_exceeded(owner, owners.count(owner))
             for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
                 bulk.insert(rows[start : start + MAX_ROWS_PER_INSERT])
             streams.ring_new_jobs(rows)

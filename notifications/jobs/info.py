@@ -17,6 +17,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext
 
 from notifications import times
+from notifications.db.adapters import user_keys_of
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import log_damage
@@ -138,8 +139,6 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
 
     Done jobs are included until they are pruned.
     """
-    from notifications.streams.building import user_keys_of
-
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
     [key] = user_keys_of([user])

@@ -16,6 +16,7 @@ from uuid import UUID
 from notifications import streams
 from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.db import bulk, project_code, signal_queue
+from notifications.db.adapters import user_keys_of
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     fair_atomic,
@@ -31,6 +32,8 @@ from notifications.tracing import spans
 
 #: A receiver that notifies would call itself without end.
 SILENT_HOST_CODE = "receiver of notification_recorded"
+#: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
+MAX_STREAMS_LOCKED = 100
 #: The paths of the tasks whose signals are being sent in this context, the outermost first.
 _signaled_tasks: ContextVar[tuple[str, ...]] = ContextVar("notifications_signaled_tasks", default=())
 
@@ -51,9 +54,7 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
     Returns the ids in the order of the users.
     """
-    notifications = [
-        building.build_notification(user, title, **fields) for user in building.user_keys_of(users)
-    ]
+    notifications = [building.build_notification(user, title, **fields) for user in user_keys_of(users)]
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
         prepare_hooks()
@@ -134,7 +135,7 @@ def prepare_hooks() -> None:
 
 
 def insert_notifications(rows: Sequence[Notification], tx: RecordedTransaction) -> list[Job]:
-    """Insert notifications, prepared by ``inbox.prepare``, and what extensions add to them.
+    """Insert notifications, prepared by ``building.prepare``, and what extensions add to them.
 
     Returns the jobs among that: ``wake_workers`` follows in the same transaction.
     """
@@ -196,3 +197,10 @@ def _send_enqueued(jobs: Sequence[Any]) -> None:
         result = results.task_result(job, attempts=[])
         with signals_of(job.task_path):
             project_code.send(task_enqueued, "task_enqueued", backend, task_result=result)
+
+
+def number(users: Iterable[Any]) -> bool:
+    """Number rows of these users (keys), as the last act of a transaction. Returns whether more may be pending."""
+    ordered = sorted(set(users))
+    is_full = streams.number_in_transaction(ordered[:MAX_STREAMS_LOCKED])
+    return is_full or len(ordered) > MAX_STREAMS_LOCKED

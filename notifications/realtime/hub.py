@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakSet
 
 from notifications.extension import hooks, make_hub_parts
-from notifications.jobs.claiming import unserved_queues
+from notifications.jobs.claiming import backlog
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.sessions import find_deactivated, find_deleted
@@ -214,7 +214,7 @@ class Hub:
         if ticks % POSITION_CHECK_TICKS == 0:
             for part in self.parts.values():
                 part.read_all()
-            for warn in (unserved_queues.warn_of_unserved_jobs, hooks.dispatch.warn_of_unserved_jobs):
+            for warn in (backlog.warn_of_unserved_jobs, hooks.dispatch.warn_of_unserved_jobs):
                 run_in(self.auth_pool, warn, error_message="Could not look for unserved jobs: %s")
             if self.users:
                 run_in(

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from notifications.db import bulk
+from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.transactions import (
     connection,
     execute_many,
@@ -34,7 +35,6 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams.numbering import (
     HAS_OPEN_KEY,
@@ -129,7 +129,7 @@ def number_new(rows: Iterable[Any]) -> bool:
     if not rows:
         return True
     db = connection()
-    keys = {user: to_db(user) for user in sorted({row.user_id for row in rows})}
+    keys = {user: user_to_db(user) for user in sorted({row.user_id for row in rows})}
     notifications = [row for row in rows if isinstance(row, Notification)]
     with db.cursor() as cursor:
         numbering = Pass(cursor, db, list(keys))
@@ -139,7 +139,7 @@ def number_new(rows: Iterable[Any]) -> bool:
         )
     if replaces_unread:
         return False
-    streams = {from_db(user): StreamState(*columns) for user, *columns in found}
+    streams = {user_from_db(user): StreamState(*columns) for user, *columns in found}
     for row in rows:
         stream = streams[row.user_id]
         row.seq = stream.advance()
@@ -155,7 +155,7 @@ def _replaces_unread(notifications: Sequence[Notification]) -> tuple[str, list[A
     """Return the query, with its parameters, whether one of these unwritten rows has the key of an unread one."""
     if not notifications:
         return "SELECT false", []
-    keys = [(to_db(notification.user_id), notification.key) for notification in notifications]
+    keys = [(user_to_db(notification.user_id), notification.key) for notification in notifications]
     new_keys, params = bulk.values(Notification, ("user_id", "key"), keys)
     # A subquery for each key: for a join PostgreSQL may read the keys of all users. Pending rows count.
     unread_row = (
@@ -190,7 +190,7 @@ def number_pending() -> None:
             f"UNION SELECT user_id FROM notifications_job{unnumbered_index('job')} WHERE seq IS NULL "
             f"LIMIT {MAX_PENDING_USERS}"
         )
-        users = [from_db(user) for (user,) in cursor.fetchall()]
+        users = [user_from_db(user) for (user,) in cursor.fetchall()]
     _number_all(users)
     prune_rings()
 
@@ -214,7 +214,7 @@ def raise_floors(floors: dict[Any, int]) -> None:
         for user in sorted(floors):
             cursor.execute(
                 "UPDATE notifications_stream SET floor = %s WHERE user_id = %s AND floor < %s",
-                [floors[user], to_db(user), floors[user]],
+                [floors[user], user_to_db(user), floors[user]],
             )
 
 
@@ -229,7 +229,7 @@ def request_session_check(user: Any) -> None:
             cursor.execute(
                 "INSERT INTO notifications_stream (user_id, head, floor, unread, guard) VALUES (%s, 0, 0, 0, 1) "
                 "ON CONFLICT (user_id) DO UPDATE SET guard = notifications_stream.guard + 1",
-                [to_db(user)],
+                [user_to_db(user)],
             )
         ring([user])
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import ValidationError
-from django.db.models import Model
 from django.utils.functional import Promise
 
 from notifications import times, validators
@@ -137,33 +134,6 @@ def _fill(title: Any, parties: dict[str, Any]) -> str:
     if not isinstance(title, str):
         return title  # An error of the title's own check.
     return re.sub(r"\{(actor|target)\}", lambda place: parties.get(place[1], {}).get("name", place[0]), title)
-
-
-def user_keys_of(users: Any) -> list[Any]:
-    """Return the keys of one user, or of an iterable of users or keys, each once. Raises TypeError or ValueError."""
-    if isinstance(users, Model | str | int | uuid.UUID) or not isinstance(users, Iterable):
-        users = [users]
-    return list(dict.fromkeys(_user_key(user) for user in users))
-
-
-def _user_key(user: Any) -> Any:
-    if user is None or isinstance(user, AnonymousUser | bool) or getattr(user, "pk", user) is None:
-        raise ValueError(f"{user!r} is not a saved user. Pass a saved user or its primary key.")
-    field: Any = Notification._meta.get_field("user")
-    if isinstance(user, Model) and not isinstance(user, field.related_model):
-        raise TypeError(f"{user!r} is not a user. Pass a saved user or its primary key.")
-    try:
-        key = field.target_field.to_python(getattr(user, "pk", user))
-        if not isinstance(user, Model):
-            if not isinstance(user, str | int | uuid.UUID | type(key)):  # 1.0, of which the key 1 was made
-                raise ValueError(
-                    f"{user!r} is not a primary key of a user. Pass a saved user or its primary key."
-                )
-            # 10**30 would fail all rows of a group in the database.
-            field.target_field.run_validators(key)
-        return key
-    except ValidationError as exc:
-        raise ValueError(f"{user!r} is not a primary key of a user: {' '.join(exc.messages)}") from exc
 
 
 def prepare(rows: Sequence[Notification]) -> None:

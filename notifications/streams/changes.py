@@ -16,8 +16,8 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection
-from notifications.db.user_keys import to_db
 from notifications.models import Job, Notification
 from notifications.streams import listing
 from notifications.streams.listing import read_rows
@@ -181,7 +181,7 @@ def read_snapshots(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
         for null in ("NULL", "NOT NULL")
     )
     for chunk in chunks((item for item in heads.items() if item[1]), MAX_SNAPSHOTS_PER_QUERY):
-        values = [value for user, head in chunk for value in (to_db(user), head) * 2]
+        values = [value for user, head in chunk for value in (user_to_db(user), head) * 2]
         sql = " UNION ALL ".join([of_one_user] * len(chunk))
         for row in read_rows(Notification, sql, values):
             found[row.user_id].append(row)
@@ -211,7 +211,7 @@ def _read_near(
     """
     found: dict[Any, list[Row]] = {user: [] for user in lows}
     values = ", ".join(["(%s, %s, %s)"] * len(lows))
-    ranges = [part for user, low in lows.items() for part in (to_db(user), low, heads[user])]
+    ranges = [part for user, low in lows.items() for part in (user_to_db(user), low, heads[user])]
     condition = "r.user_id = ranges.user_key AND r.seq > ranges.low AND r.seq <= ranges.high"
     for model, columns in kinds if lows else ():
         rows = join_by_index(f"{model._meta.db_table} AS r", condition, connection().vendor)
@@ -232,7 +232,7 @@ def _read_far(user: Any, cursor: int, head: int) -> list[Row]:
             f"SELECT {', '.join(columns)} FROM {model._meta.db_table} WHERE user_id = %s AND seq > %s AND seq <= %s "
             f"ORDER BY seq LIMIT {MAX_ROWS_PER_READ + 1}"
         )
-        found += read_rows(model, sql, [to_db(user), cursor, head])
+        found += read_rows(model, sql, [user_to_db(user), cursor, head])
     return sorted(found, key=attrgetter("seq"))[: MAX_ROWS_PER_READ + 1]
 
 
@@ -242,7 +242,7 @@ def read_streams(cursors: Mapping[Any, int | None]) -> dict[Any, StreamRead]:
     Notifications are those after the cursor of the user if it is at most ``MAX_ROWS_PER_READ`` behind; none for None.
     """
     db = connection()
-    users = {to_db(user): user for user in cursors}
+    users = {user_to_db(user): user for user in cursors}
     found = {user: StreamRead() for user in cursors}
     converters = _row_converters(db)
     size = len(NotificationRow._fields)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from django.db.models import Model, Q
 
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection
-from notifications.db.user_keys import to_db
 from notifications.models import Notification
 
 M = TypeVar("M", bound=Model)
@@ -183,7 +183,7 @@ def select(
         for partition in filters.partitions()
     ]
     sql = f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT {limit}"
-    return sql, [to_db(user), *bounds, *values] * len(selects)
+    return sql, [user_to_db(user), *bounds, *values] * len(selects)
 
 
 def find_window(
@@ -202,7 +202,7 @@ def find_window(
     with connection().cursor() as cursor:
         cursor.execute(
             f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT 1 OFFSET {size - 1}",
-            [to_db(user), below, above] * len(selects),
+            [user_to_db(user), below, above] * len(selects),
         )
         row = cursor.fetchone()
     return None if row is None else row[0]

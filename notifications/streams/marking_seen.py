@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from notifications import times
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import (
     connection,
     database,
@@ -20,7 +21,6 @@ from notifications.db.transactions import (
     on_commit,
     retrying_atomic,
 )
-from notifications.db.user_keys import to_db
 from notifications.models import SeenMark, Stream
 from notifications.streams import ring
 from notifications.streams.numbering import Pass
@@ -89,7 +89,7 @@ def _mark_seen(user: Any, up_to: int, browser: str, receipts: Sequence[Receipt])
 
 
 def _move(user: Any, up_to: int, browser: str, receipts: Sequence[Receipt]) -> None:
-    db, key = connection(), to_db(user)
+    db, key = connection(), user_to_db(user)
     with db.cursor() as cursor:
         numbering = Pass(cursor, db, [user])
         numbering.lock_streams()

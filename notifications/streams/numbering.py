@@ -10,8 +10,8 @@ from django.db.backends.utils import CursorWrapper
 
 from notifications import times
 from notifications.db import bulk
+from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.transactions import connection
-from notifications.db.user_keys import from_db, to_db
 from notifications.models import Job, Notification, Stream
 
 #: First column and condition of the index ``notifications_n_open_key``, worded as it is: see ``models.Notification``.
@@ -78,7 +78,7 @@ class Pass:
     def __init__(self, cursor: CursorWrapper, db: Any, users: list[Any]) -> None:
         self.cursor = cursor
         self.db = db
-        self.users = [to_db(user) for user in users]
+        self.users = [user_to_db(user) for user in users]
         self.user_condition, self.params = bulk.where_in(Stream, "user_id", self.users)
         self.limit = MAX_ROWS_PER_PASS[db.vendor]
 
@@ -103,7 +103,7 @@ class Pass:
             if row.key and row.open and row not in open_rows.get((row.user, row.key), []):
                 open_rows.setdefault((row.user, row.key), []).append(row)
         moved = self.write(list(numbered.values()), streams)
-        return [from_db(user) for user in moved], bool(numbered) and len(rows) >= self.limit
+        return [user_from_db(user) for user in moved], bool(numbered) and len(rows) >= self.limit
 
     def lock_streams(self) -> None:
         self.cursor.execute(*self.lock_statement())

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection, retrying_atomic
-from notifications.db.user_keys import to_db
 from notifications.models import Epoch
 
 #: A client whose cursor is further behind starts from a snapshot.
@@ -112,7 +112,7 @@ def read_stream_position(user: Any) -> StreamPosition:
         "(SELECT COUNT(*) FROM (SELECT 1 FROM notifications_notification WHERE user_id = %s "
         f"AND open_question IS NOT NULL AND archived_at IS NULL LIMIT {MAX_QUESTIONS}) AS questions)"
     )
-    epoch, position, count = _read_epoch_and_position(user, questions, [to_db(user)])
+    epoch, position, count = _read_epoch_and_position(user, questions, [user_to_db(user)])
     return StreamPosition(epoch, position.head, position.unread, position.unseen, count)
 
 
@@ -152,7 +152,7 @@ def chunks(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """Yield the rows of a query whose first column is the user, as (user key, the other columns)."""
     for chunk in chunks(users, MAX_USERS_PER_QUERY):
-        keys = {to_db(user): user for user in chunk}
+        keys = {user_to_db(user): user for user in chunk}
         marks = ", ".join(["%s"] * len(keys))
         with connection().cursor() as cursor:
             cursor.execute(f"{sql} WHERE user_id IN ({marks}) {tail}", [*keys])
@@ -166,7 +166,7 @@ def _read_epoch_and_position(user: Any, column: str, params: list[Any]) -> tuple
         "LEFT JOIN notifications_stream ON user_id = %s WHERE notifications_epoch.id = 1"
     )
     with connection().cursor() as cursor:
-        cursor.execute(sql, [*params, to_db(user)])
+        cursor.execute(sql, [*params, user_to_db(user)])
         row = cursor.fetchone()
     if row is None:
         return epoch(), position(user), 0

@@ -17,8 +17,8 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
 from notifications.db import bulk
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.db.user_keys import to_db
 from notifications.extension import hooks
 from notifications.models import (
     AnnouncedState,
@@ -64,7 +64,7 @@ def purge_chunk(users: Sequence[Any]) -> int:
     Returns the number of jobs or notifications, of rows that belong to them, of seen marks, of rows of extensions, or
     of rows of others that named a user; 0 when only the streams were left.
     """
-    keys = [to_db(user) for user in users]
+    keys = [user_to_db(user) for user in users]
     with connection().cursor() as cursor:
         for model in (Job, Notification):
             if ids := select_ids(model, "user_id", keys):

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Q
 
+from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.db.user_keys import from_db, to_db
 from notifications.models import Notification
 from notifications.streams import number, ring
 from notifications.streams.marking_seen import count_unseen_sql
@@ -79,7 +79,7 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
     with connection().cursor() as cursor:
         # One statement, so that all are from one snapshot.
         cursor.execute(f"WITH {_positions(newest)} {' UNION '.join(wrong)}")
-        return sorted(from_db(user) for (user,) in cursor.fetchall())
+        return sorted(user_from_db(user) for (user,) in cursor.fetchall())
 
 
 def rebuild(user: Any) -> Rebuilt:
@@ -140,7 +140,7 @@ def find_wrong_counts(max_rows: int | None = None) -> dict[Any, WrongCounts]:
         )
         rows: Iterable[tuple[Any, ...]] = cursor.fetchall()
     return {
-        from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
+        user_from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
         for user, unread, unseen, right_unread, right_unseen in rows
     }
 
@@ -170,7 +170,7 @@ def recount(user: Any) -> None:
                 "unread = (SELECT count(*) FROM notifications_notification WHERE user_id = %s AND counted), "
                 f"unseen = ({count_unseen_sql('notifications_stream.user_id', 'notifications_stream.seen')}) "
                 "WHERE user_id = %s",
-                [to_db(user)] * 2,
+                [user_to_db(user)] * 2,
             )
         ring([user])
 
@@ -180,7 +180,7 @@ def recount(user: Any) -> None:
 
 
 def _rebuild_positions(user: Any) -> Rebuilt:
-    db, key = connection(), to_db(user)
+    db, key = connection(), user_to_db(user)
     positions = f"WITH {_positions('AND user_id = %s')}"
     with db.cursor() as cursor:
         numbering = Pass(cursor, db, [user])

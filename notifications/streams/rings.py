@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
-from notifications.db.user_keys import to_db
 from notifications.ids import process_number
 from notifications.signals import rung
 from notifications.states import JobExecutor
@@ -37,7 +37,7 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
         return
     db = connection()
     if db.vendor == "sqlite":
-        rows = [to_db(user) for user in keys] + [None] * queue
+        rows = [user_to_db(user) for user in keys] + [None] * queue
         row = f"(%s, {process_number()})"
         with db.cursor() as cursor:
             cursor.execute(

@@ -46,9 +46,9 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
             run_jobs()
         assert [notification.title for notification in notifications] == ["Report ready"]
     """
+    from notifications.db.adapters import user_keys_of
     from notifications.db.transactions import database
     from notifications.models import Notification
-    from notifications.streams.building import user_keys_of
 
     rows = Notification.objects.using(database()).order_by("id")
     if user is not None:

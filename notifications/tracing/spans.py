@@ -38,8 +38,8 @@ from notifications.conf import settings
 from notifications.tracing import trace_context
 
 if TYPE_CHECKING:
-    from notifications.jobs.claiming.claimed_job import ClaimedJob
     from notifications.jobs.outcomes import Outcome
+    from notifications.jobs.transitions.claims import ClaimedJob
     from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.claiming.executors import (
     ASYNC,
     EMAIL,
@@ -22,6 +21,7 @@ from notifications.jobs.claiming.executors import (
     Capacities,
     executor_at,
 )
+from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Job
 from notifications.worker.execution import Execution
 

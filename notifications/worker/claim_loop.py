@@ -17,10 +17,10 @@ from notifications.db import project_code, signal_queue
 from notifications.db.transactions import call_after_write, database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
-from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.notifying import signals_of
-from notifications.jobs.transitions import batch_completion, claims, running
+from notifications.jobs.transitions import batch_completion, claims
+from notifications.jobs.transitions.claims import ClaimedJob, claim_of
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
@@ -187,7 +187,7 @@ def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float]) -> None:
     if new_paths := {job.task_path for job in jobs} - timeouts.keys():
         new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}
         timeouts |= new_timeouts
-        running.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
+        claims.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
 
 
 def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:

@@ -25,10 +25,10 @@ from notifications.context import (
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
-from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
 from notifications.worker import subtasks

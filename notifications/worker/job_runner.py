@@ -15,10 +15,10 @@ from django.utils import translation
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import WorkerPart
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.claimed_job import Claim, ClaimedJob, claim_of
 from notifications.jobs.claiming.executors import EMAIL, QUARANTINE_EXECUTORS, SENDER_EXECUTORS, executor_at
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
+from notifications.jobs.transitions.claims import Claim, ClaimedJob, claim_of
 from notifications.worker.capacity import MAX_EMAIL_THREADS
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState

@@ -12,8 +12,8 @@ from typing import Protocol
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
 from notifications.jobs import outcomes, results
-from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.jobs.transitions.finishing import finish_jobs
 from notifications.worker import loops
 from notifications.worker.state import WorkerState

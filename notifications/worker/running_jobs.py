@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from notifications.db.threads import DaemonExecutor
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.claiming.claimed_job import Claim, claim_of
-from notifications.jobs.transitions import manual, queueing, running
+from notifications.jobs.transitions import claims, manual, queueing
+from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -50,7 +50,7 @@ class ProgressLoop:
                 execution.job for execution in reported if claim_of(execution.job) in self._state.executions
             ]
             try:
-                await self._state.writer.run(running.store_progress, jobs)
+                await self._state.writer.run(claims.store_progress, jobs)
             except UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
@@ -133,7 +133,7 @@ class ClaimCheckLoop:
         executions = dict(self._state.executions)
         claimed = {
             claim_of(job): job
-            for job in await self._state.claim_writer.run(running.read_claims, self._state.worker)
+            for job in await self._state.claim_writer.run(claims.read_claims, self._state.worker)
         }
         for claim, execution in executions.items():
             task = execution.asyncio_task
@@ -164,4 +164,4 @@ class ClaimCheckLoop:
         """Extend the deadlines of jobs that wait for a thread: their timeout has not begun."""
         executions = self._state.executions.values()
         if waiting := [execution.job for execution in executions if execution.is_waiting_for_thread]:
-            await self._state.writer.run(running.extend_deadlines, waiting, self._state.timeouts)
+            await self._state.writer.run(claims.extend_deadlines, waiting, self._state.timeouts)

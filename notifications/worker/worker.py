@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.extension import make_worker_parts
-from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import executor_moves, queueing
+from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
@@ -151,7 +151,7 @@ class JobWorker:
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
                 # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
-                await self.state.retry_write(executor_moves.move_to_configured_executors)
+                await self.state.retry_write(queueing.move_to_configured_executors)
         except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)

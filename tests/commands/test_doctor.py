@@ -12,7 +12,7 @@ from django.utils import timezone
 from notifications import outbound, readiness
 from notifications.db import deadlines
 from notifications.jobs import notifying
-from notifications.jobs.claiming import depths, queues
+from notifications.jobs.claiming import backlog, queues
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
@@ -196,13 +196,13 @@ def enqueue_in_queues(count, **fields):
 def test_a_paused_queue_behind_many_others(monkeypatch):
     """The counts of long queues are lower bounds."""
     enqueue_in_queues(3)
-    monkeypatch.setattr(depths, "MAX_QUEUES", 2)
+    monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
     queues.pause("mail")
     assert diagnose()["queues"]["message"] == "Paused, without jobs: mail."
     for _ in range(3):
         tasks.noop.using(queue_name="mail").enqueue()
     assert diagnose()["queues"]["message"] == "Jobs wait in paused queues: mail (3 jobs)."
-    monkeypatch.setattr(depths, "MAX_COUNTED_PER_QUEUE", 2)
+    monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
     found = diagnose()["queues"]
     assert found["message"] == "Jobs wait in paused queues: mail (at least 2 jobs)."
     for number in range(3):
@@ -212,7 +212,7 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
 
 def test_jobs_that_wait_behind_many_queues(monkeypatch):
     """Queues of engines and paused ones do not count. Those beyond the limit are not passed over in silence."""
-    monkeypatch.setattr(depths, "MAX_QUEUES", 2)
+    monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
     enqueue_in_queues(3, executor="engine")
     queues.pause("b")
     for name in ("b", "c", "d"):

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from notifications import streams
 from notifications.ids import uuid7
 from notifications.jobs import notifying
-from notifications.jobs.transitions import running
+from notifications.jobs.transitions import claims
 from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -48,7 +48,7 @@ def test_jobs_are_shown(user):
     tasks.noop.using(owner=user, title="Half").enqueue()
     (job,) = claim_rows(uuid7(), 1)
     job.progress_current, job.progress_total, job.progress_message = 3, 6, "so far"
-    running.store_progress([job])
+    claims.store_progress([job])
     out, _ = watch("--since", f"{streams.epoch()}:0")
     assert re.search(r"^ +1  job +failed +Broken \| ", out, re.M)
     assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)

@@ -2,7 +2,7 @@
 
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import queueing, recording
+from notifications.jobs.transitions import enqueueing, recording
 from notifications.models import Job, Notification
 from notifications.streams import building
 from tests.support.claims import claim_rows
@@ -23,7 +23,7 @@ def job(user, **fields):
         queue_name="default",
         **{"title": "Work", "task_path": "tests.tasks.nothing", **fields},
     )
-    queueing.enqueue(row)
+    enqueueing.enqueue(row)
     return row
 
 

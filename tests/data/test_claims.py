@@ -5,7 +5,7 @@ from django.db import connection
 
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
-from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.claiming import claim_queries, queues
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job
@@ -41,9 +41,9 @@ def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, quer
 
     def lock():
         sql, params = (
-            candidates.lock_query_of_queues(2, names, executors)
+            claim_queries.first_jobs_of_queues("id, concurrency_key", 2, names, executors)
             if query == "of queues"
-            else candidates.lock_query_of_all_queues(2, executors)
+            else claim_queries.first_jobs_of_all_queues(2, executors, queues.queue_limits())
         )
         with connection.cursor() as cursor:
             cursor.execute(sql, params)

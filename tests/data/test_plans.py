@@ -22,20 +22,11 @@ from notifications.ids import uuid7
 from notifications.inbox import lists
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs import outcomes
-from notifications.jobs.claiming import candidates, unserved_queues
-from notifications.jobs.claiming.depths import count_waiting
+from notifications.jobs.claiming import backlog, candidates
+from notifications.jobs.claiming.backlog import count_waiting
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import (
-    claims,
-    executor_moves,
-    finishing,
-    manual,
-    reaping,
-    recording,
-    running,
-    waiting,
-)
+from notifications.jobs.transitions import claims, finishing, manual, queueing, reaping, recording, waiting
 from notifications.models import Job, Notification, Wait, Worker
 from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
 from notifications.streams.marking_seen import mark_seen
@@ -68,7 +59,7 @@ def run_a_job(user):
         job(user)
     candidates.claimable_queues()
     jobs = claim_rows(uuid7(), 2)
-    running.store_progress(jobs)
+    claims.store_progress(jobs)
     recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None) for row in jobs])
 
 
@@ -101,7 +92,7 @@ def reap_no_jobs(user):
         host="h", process="p", started_at=now, lease_until=now + timedelta(minutes=3), concurrency=1
     )
     claim_rows(alive.pk, 1)
-    running.read_claims(alive.pk)
+    claims.read_claims(alive.pk)
     assert reaping.reap_jobs([uuid7()]) == 0
 
 
@@ -115,7 +106,7 @@ def read_active_jobs(user):
 def warn_of_unserved_jobs(user):
     job(user)
     Worker.objects.all().delete()
-    unserved_queues.warn_of_unserved_jobs()
+    backlog.warn_of_unserved_jobs()
 
 
 def hand_jobs_over(user):
@@ -131,7 +122,7 @@ def hand_jobs_over(user):
     own_senders.dispatch_sender_jobs()
     claims.claim_dispatched_jobs(uuid7(), [dispatched[0].pk])
     dispatching.take_back([dispatched[1].pk])
-    executor_moves.move_to_configured_executors()
+    queueing.move_to_configured_executors()
 
 
 def warn_of_unserved_jobs_of_engines(user):

@@ -11,7 +11,7 @@ from notifications import streams, times
 from notifications.api import notify
 from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.matching import JobFilter
-from notifications.jobs.claiming import depths, queues
+from notifications.jobs.claiming import backlog, queues
 from notifications.management.diagnosis import database, jobs, processes
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
@@ -63,7 +63,7 @@ def test_checks_of_doctor(seeded, monkeypatch):
     for name in ("MAX_COUNTED_ROWS", "MAX_ROWS_READ"):
         monkeypatch.setattr(database, name, 500)
     for name in ("MAX_COUNTED_PER_QUEUE", "MAX_COUNTED"):
-        monkeypatch.setattr(depths, name, 500)
+        monkeypatch.setattr(backlog, name, 500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
     queues.pause("mail")

@@ -6,7 +6,7 @@ from django.db.models import BigAutoField
 
 from notifications import streams
 from notifications.api import notify
-from notifications.db import bulk, user_keys
+from notifications.db import adapters, bulk
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
@@ -33,7 +33,7 @@ def custom_user_key(monkeypatch):
     """Users have keys of type OffsetKeyField."""
 
     def clear_caches():
-        user_keys._are_plain_integers.cache_clear()
+        adapters._are_plain_integers.cache_clear()
         for name in ("_notifications_adapters", "_notifications_converters"):
             connections["default"].__dict__.pop(name, None)
 

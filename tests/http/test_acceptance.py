@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import accepted, requester
 from notifications.http import acceptance
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import enqueueing
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -236,7 +236,7 @@ def test_database_unavailable(user_client, monkeypatch, caplog, rings):
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(queueing, "enqueue", busy)
+    monkeypatch.setattr(enqueueing, "enqueue", busy)
     response = user_client.post("/plain/")
     assert (response.status_code, response["Content-Type"]) == (503, "application/problem+json")
     assert int(response["Retry-After"]) > 0

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.encoding import iri_to_uri
 
 from notifications.api import requester
-from notifications.jobs.enqueueing import unique
+from notifications.jobs.transitions import enqueueing
 from notifications.models import Job
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
@@ -296,7 +296,7 @@ def test_under_atomic_requests(transactional_db, user_client, monkeypatch):
 def test_key_lookup_uses_an_index(has_owner, user):
     """For jobs with and without an owner."""
     with CaptureQueriesContext(connection) as captured:
-        assert unique.job_with_key(user.pk if has_owner else None, "http k") is None
+        assert enqueueing.job_with_key(user.pk if has_owner else None, "http k") is None
     [query] = captured.captured_queries
     explain = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
     with transaction.atomic(), connection.cursor() as cursor:

@@ -28,7 +28,7 @@ from notifications.http import (
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
 from notifications.inbox.categories import choices_of, list_channels
-from notifications.jobs.enqueueing import unique
+from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Notification
 from notifications.realtime import frames
 from notifications.streams import marking, marking_seen
@@ -310,7 +310,7 @@ def test_sentences_name_the_limits_of_the_code():
         f"at most N seconds ({wait}). Ignored by WSGI servers.",
         f"wait=N (RFC 7240): 200 if the job is done within N seconds ({wait}), otherwise 202. "
         "respond-async: 202 immediately.",
-        f"An equal request with the same key within {unique.KEY_LIFETIME_HOURS} hours gets the same job. "
+        f"An equal request with the same key within {enqueueing.KEY_LIFETIME_HOURS} hours gets the same job. "
         "A different request gets 422.",
         *(f"{verb.capitalize()} notifications, {marked}" for verb in marking.VERBS),
         "-1, which is the default, for the start, now for the end, or the Stream-Next-Offset of the last response.",

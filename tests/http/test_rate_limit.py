@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from notifications.api import requester
 from notifications.exceptions import JobRateExceeded
-from notifications.jobs.enqueueing import rate_limit
+from notifications.jobs import limits
 from notifications.models import Job
 from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import count_rows, post
@@ -126,13 +126,13 @@ def test_query_uses_an_index(user):
     )
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.execute(f"EXPLAIN QUERY PLAN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))
+            cursor.execute(f"EXPLAIN QUERY PLAN {limits._BLOCKING_JOB}", limits._params(user.pk))
             plan = json.dumps(cursor.fetchall())
             assert "COVERING INDEX notifications_job_user (user_id=? AND created_at>?" in plan, plan
         else:
             cursor.execute("ANALYZE notifications_job")
             cursor.execute("SET LOCAL enable_seqscan = off")
-            cursor.execute(f"EXPLAIN {rate_limit._BLOCKING_JOB}", rate_limit._params(user.pk))
+            cursor.execute(f"EXPLAIN {limits._BLOCKING_JOB}", limits._params(user.pk))
             plan = json.dumps(cursor.fetchall())
             assert "notifications_job_user" in plan and "Index Cond" in plan, plan
 

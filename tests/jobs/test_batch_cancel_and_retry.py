@@ -7,7 +7,7 @@ import pytest
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
-from notifications.jobs.enqueueing import active_limit
+from notifications.jobs import limits
 from notifications.jobs.transitions import (
     batch_completion,
     manual,
@@ -170,7 +170,7 @@ def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
         tasks.fail.enqueue()
     run_jobs()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-    read_places = active_limit.read_places
+    read_places = limits.read_places
 
     def read_and_fill(users):
         places = read_places(users)
@@ -178,7 +178,7 @@ def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
         tasks.noop.using(owner=user).enqueue()
         return places
 
-    monkeypatch.setattr(active_limit, "read_places", read_and_fill)
+    monkeypatch.setattr(limits, "read_places", read_and_fill)
     assert manual.retry([b.id], passes_over_full=True) == [b.id]
 
 

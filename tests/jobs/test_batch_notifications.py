@@ -5,11 +5,7 @@ import json
 import pytest
 
 from notifications.api import batch
-from notifications.jobs.transitions import (
-    batch_completion,
-    batch_outcomes,
-    finishing,
-)
+from notifications.jobs.transitions import batch_completion, finishing
 from notifications.models import Job, Notification
 from notifications.signals import rung
 from notifications.testing import connect, run_jobs
@@ -90,14 +86,14 @@ def test_a_notify_function_that_exits(user, caplog):
 @pytest.mark.django_db(transaction=True)
 def test_a_notification_that_cannot_be_built(user, monkeypatch, caplog):
     """The batch ends without a notification, and other batches are not affected."""
-    of_batch = batch_outcomes.of_batch
+    of_batch = batch_completion.of_batch
 
     def fail_for_one(job, *args, **counts):
         if job.title == "One":
             raise RuntimeError("no words")
         return of_batch(job, *args, **counts)
 
-    monkeypatch.setattr(batch_outcomes, "of_batch", fail_for_one)
+    monkeypatch.setattr(batch_completion, "of_batch", fail_for_one)
     for title in ("One", "Two"):
         with batch(owner=user, title=title):
             tasks.noop.enqueue()

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import queues
-from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import manual, queueing, reaping, recording
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done

@@ -19,9 +19,9 @@ from notifications.contrib.webhooks.callback_storage import end_callback
 from notifications.db.transactions import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import durable_calls
-from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, reaping, waiting
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.purging import purge_chunk

@@ -11,7 +11,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import queueing, recording, running
+from notifications.jobs.transitions import claims, enqueueing, queueing, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import building, retention
 from tests.support.claims import claim_rows
@@ -45,7 +45,7 @@ def enqueue_job(user):
         backend="default",
         queue_name=uuid.uuid4().hex[:20],
     )
-    queueing.enqueue(row)
+    enqueueing.enqueue(row)
 
 
 def advance_job(row, action):
@@ -54,7 +54,7 @@ def advance_job(row, action):
         claim_rows(WORKER, 1, queues=[row.queue_name])
     elif row.state == "running" and action == "progress":
         row.progress_current = (row.progress_current or 0) + 1
-        running.store_progress([row])
+        claims.store_progress([row])
     elif row.state == "running" and action == "release":
         queueing.release([row])
     elif row.state == "running" and action == "fail":

@@ -14,7 +14,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import queueing, recording, running
+from notifications.jobs.transitions import claims, enqueueing, queueing, recording
 from notifications.models import Job
 from notifications.streams import marking, retention
 from notifications.streams.marking_seen import mark_seen
@@ -69,7 +69,7 @@ def enqueue_job(user, title="Work"):
         backend="default",
         queue_name=uuid.uuid4().hex[:20],
     )
-    queueing.enqueue(row)
+    enqueueing.enqueue(row)
     return str(row.pk)
 
 
@@ -81,7 +81,7 @@ def claim_job(id):
 def store_progress(id, current, total=None, message=""):
     row = Job.objects.get(pk=id)
     row.progress_current, row.progress_total, row.progress_message = current, total, message
-    running.store_progress([row])
+    claims.store_progress([row])
 
 
 def finish_job(id, value=None):

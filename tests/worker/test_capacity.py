@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from notifications.ids import uuid7
-from notifications.jobs.claiming.claimed_job import ClaimedJob, claim_of
+from notifications.jobs.transitions.claims import ClaimedJob, claim_of
 from notifications.models import Job
 from notifications.worker.capacity import (
     MAX_EMAIL_THREADS,

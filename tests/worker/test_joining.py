@@ -12,7 +12,7 @@ from django.db import OperationalError, connections, transaction
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs import job_ends
-from notifications.jobs.transitions import running
+from notifications.jobs.transitions import claims
 from notifications.models import Job
 from notifications.realtime import doorbell
 from tests.jobs import tasks
@@ -359,4 +359,4 @@ def test_the_thread_ends_when_nothing_is_waited_for(monkeypatch):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
         wait_until(lambda: not job_ends.end_reader._thread.is_running, what="the thread to end")
-    assert not running.read_claims(uuid.uuid4())
+    assert not claims.read_claims(uuid.uuid4())

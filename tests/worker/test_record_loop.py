@@ -4,7 +4,7 @@ import json
 
 from django.db import DataError, transaction
 
-from notifications.jobs.transitions import recording, running, waiting
+from notifications.jobs.transitions import claims, recording, waiting
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, notification_recorded
 from tests.contrib.questions import question_tasks
@@ -79,8 +79,8 @@ class TestRefusedByTheDatabase:
         wait_until(lambda: worker.worker._record_loop.unstorable, what="the claim to be unstorable")
         until_done(*(tasks.noop.enqueue() for _ in range(3)))
         checks = []
-        read_claims = running.read_claims
-        monkeypatch.setattr(running, "read_claims", lambda worker: checks.append(1) or read_claims(worker))
+        read_claims = claims.read_claims
+        monkeypatch.setattr(claims, "read_claims", lambda worker: checks.append(1) or read_claims(worker))
         wait_until(lambda: len(checks) > 4, what="several checks of the claims")
         job = Job.objects.get(id=poison.id)
         assert (job.state, job.attempt, job.fence) == ("running", 1, 1)

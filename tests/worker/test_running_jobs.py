@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications.jobs.transitions import running
+from notifications.jobs.transitions import claims
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished
 from notifications.worker.running_jobs import PROGRESS_INTERVAL_SECONDS
@@ -87,14 +87,14 @@ def test_progress_and_the_end_of_a_job(worker, user, gate):
 def test_progress_during_a_database_outage(worker, monkeypatch, gate):
     """It is stored after the outage, even if the task reports nothing more."""
     tries = iter([OperationalError("away"), OperationalError("away")])
-    report = running.store_progress
+    report = claims.store_progress
 
     def fail_twice(*args):
         for error in tries:
             raise error
         return report(*args)
 
-    monkeypatch.setattr(running, "store_progress", fail_twice)
+    monkeypatch.setattr(claims, "store_progress", fail_twice)
     tasks.report_and_hold.enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert job.state == "running"

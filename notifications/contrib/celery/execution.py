@@ -30,7 +30,7 @@ from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import notify_functions, running
+from notifications.jobs.transitions import claims, notify_functions
 from notifications.models import Job
 from notifications.worker.execution import Execution
 
@@ -247,6 +247,6 @@ def _report_progress(execution: Execution) -> None:
             recorder().report_progress(attempt)
     elif attempt.is_begun and not attempt.is_void:
         try:
-            running.store_progress([attempt.job])
+            claims.store_progress([attempt.job])
         except UNAVAILABLE as exc:
             logger.warning("Could not store the progress of a Celery task: %s", exc)

@@ -19,10 +19,10 @@ from notifications.contrib.celery import headers as job_headers
 from notifications.contrib.celery.headers import JobHeader
 from notifications.contrib.celery.observations import Observation, TaskCall
 from notifications.db import bulk
+from notifications.db.adapters import user_keys_of
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.jobs.enqueueing.owners import owner_key
+from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
-from notifications.streams.building import user_keys_of
 
 logger = logging.getLogger("notifications.jobs")
 

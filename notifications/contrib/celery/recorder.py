@@ -38,9 +38,9 @@ from notifications.db.threads import (
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
-from notifications.jobs.claiming.claimed_job import claim_of
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import notify_functions, running
+from notifications.jobs.transitions import claims, notify_functions
+from notifications.jobs.transitions.claims import claim_of
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -310,7 +310,7 @@ class Recorder:
                 continue
             if attempt.is_begun and not attempt.is_void and attempt.outcome is None:
                 attempt.progress_stored_at = now
-                self._run_until_done(partial(running.store_progress, [attempt.job]))
+                self._run_until_done(partial(claims.store_progress, [attempt.job]))
             elif not attempt.is_void and attempt.outcome is None:  # it follows the start
                 self._progress[attempt] = now + PROGRESS_INTERVAL_SECONDS
 

@@ -19,6 +19,7 @@ from django.db.models import Q
 from notifications import times
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.db import bulk
+from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import (
@@ -28,7 +29,6 @@ from notifications.db.transactions import (
     fair_atomic,
     retrying_atomic,
 )
-from notifications.db.user_keys import from_db, to_db
 from notifications.inbox.categories import (
     BELL,
     Choice,
@@ -63,7 +63,7 @@ def mark_muted(rows: Sequence[Notification]) -> None:
         return
     # Without a queryset, which prepares each user anew and made the recording of outcomes a tenth slower.
     of_users, users = bulk.where_in(
-        Preference, "user_id", sorted({to_db(row.user_id) for row in categorized})
+        Preference, "user_id", sorted({user_to_db(row.user_id) for row in categorized})
     )
     of_categories, keys = bulk.where_in(Preference, "category", sorted({row.category for row in categorized}))
     with connection().cursor() as cursor:
@@ -72,7 +72,7 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             f"WHERE {of_users} AND {of_categories} AND channel = 'bell'",
             [*users, *keys],
         )
-        chosen = {(from_db(user), category): choice for user, category, choice in cursor.fetchall()}
+        chosen = {(user_from_db(user), category): choice for user, category, choice in cursor.fetchall()}
     categories = load_categories()
     for row in categorized:
         choice = categories.get(row.category).choice(BELL, chosen.get((row.user_id, row.category)))

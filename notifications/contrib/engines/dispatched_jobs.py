@@ -16,9 +16,9 @@ from notifications.conf import settings
 from notifications.contrib.engines import dispatching
 from notifications.contrib.engines.group_delay import GroupDelay
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.transitions import claims
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops

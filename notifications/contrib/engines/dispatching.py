@@ -19,7 +19,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, estimated_database_now
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.concurrency import RunningLimits
+from notifications.jobs.claiming.candidates import RunningLimits
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
     DISPATCHED_EXECUTORS,
@@ -29,7 +29,7 @@ from notifications.jobs.claiming.executors import (
     WORKER_EXECUTORS,
 )
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.transitions import executor_moves
+from notifications.jobs.transitions import queueing
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job, Worker
 
@@ -167,7 +167,7 @@ def count_processes(now: datetime) -> int:
 
 def move_to_engines() -> int:
     """Move queued jobs whose backend has gained an engine since they were enqueued; return how many."""
-    return executor_moves.move_jobs(WORKER_EXECUTORS, has_engine_now=True)
+    return queueing.move_jobs(WORKER_EXECUTORS, has_engine_now=True)
 
 
 def _next_dispatch(now: datetime, job: Job) -> datetime:

@@ -14,7 +14,7 @@ from notifications.contrib.engines.dispatching import count_processes, mark_sent
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.concurrency import RunningLimits
+from notifications.jobs.claiming.candidates import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_SENDER
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.models import Job

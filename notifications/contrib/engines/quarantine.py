@@ -25,8 +25,8 @@ from notifications.contrib.engines.dispatching import (
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.candidates import RunningLimits
 from notifications.jobs.claiming.claim_queries import Query, queued_jobs, read_ids
-from notifications.jobs.claiming.concurrency import RunningLimits
 from notifications.jobs.claiming.executors import ENGINE_QUARANTINED
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.declaring.tasks import has_engine

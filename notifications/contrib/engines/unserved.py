@@ -129,7 +129,7 @@ def _is_alive(alias: str, now: datetime) -> bool:
 
 
 def _first_unserved_job() -> Job | None:
-    # In the order of their indexes, like those of the built-in worker: see jobs/claiming/unserved_queues.py.
+    # In the order of their indexes, like those of the built-in worker: see jobs/claiming/backlog.py.
     jobs = unserved_jobs().only("backend")
     ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")

@@ -19,9 +19,9 @@ from notifications.contrib.engines.dispatched_jobs import (
 from notifications.contrib.engines.drained_queues import DrainedQueues
 from notifications.contrib.engines.group_delay import GroupDelay
 from notifications.extension import BackendQueue
-from notifications.jobs.claiming.claimed_job import Claim
 from notifications.jobs.claiming.executors import ENGINE_SENDER, QUARANTINED
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job
 from notifications.worker.record_loop import RecordLoop
 from notifications.worker.worker import JobWorker

@@ -29,7 +29,7 @@ from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
-from notifications.jobs.claiming.depths import count_waiting, queue_depths
+from notifications.jobs.claiming.backlog import count_waiting, queue_depths
 from notifications.models import ServerProcess, Worker
 
 __all__ = ["JobCollector"]

@@ -9,7 +9,7 @@ from notifications.contrib.output import storage
 from notifications.contrib.output.storage import MAX_CHUNK_BYTES, MAX_LAST_BYTES, buffer_of, find_buffer
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import WorkerPart
-from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Job
 from notifications.worker import loops
 from notifications.worker.execution import Execution

@@ -13,6 +13,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
 from django.db.models import Model
 
+from notifications.db.adapters import user_keys_of
 from notifications.jobs.users import (
     filter_active,
     finds_holders,
@@ -23,7 +24,6 @@ from notifications.jobs.users import (
     is_member,
     read_user,
 )
-from notifications.streams.building import user_keys_of
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100

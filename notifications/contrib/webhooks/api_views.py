@@ -29,7 +29,7 @@ from notifications.http.access import api_view
 from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from notifications.http.job_responses import job_response
 from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
-from notifications.jobs.enqueueing.rate_limit import limit_request
+from notifications.jobs.limits import limit_request
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 

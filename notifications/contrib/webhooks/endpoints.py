@@ -18,6 +18,7 @@ from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK, load_h
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.sending import Reason
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP, new_secret
+from notifications.db.adapters import user_keys_of
 from notifications.db.bulk import lock_name, lock_query
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import NotificationsError
@@ -25,7 +26,6 @@ from notifications.ids import uuid7
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.streams.building import user_keys_of
 from notifications.streams.purging import delete_rows, select_ids
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.

@@ -30,8 +30,8 @@ from notifications.contrib.webhooks.handlers import (
 )
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.db import bulk
+from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.transactions import connection
-from notifications.db.user_keys import from_db, to_db
 from notifications.extension import RecordedTransaction
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.notifying import signaled_tasks
@@ -237,7 +237,7 @@ class Endpoints:
 
     def __init__(self, users: Iterable[Any]) -> None:
         self._by_event: dict[tuple[str, Any], list[str]] = {}
-        keys = sorted({to_db(user) for user in users if user is not None})
+        keys = sorted({user_to_db(user) for user in users if user is not None})
         for start in range(0, max(len(keys), 1), MAX_USERS_PER_QUERY):
             self._read(keys[start : start + MAX_USERS_PER_QUERY], with_site=start == 0)
         most_per_event.clear()
@@ -274,7 +274,7 @@ class Endpoints:
             rows = cursor.fetchall()
         for id, user, events in rows:
             for event in events.split():
-                key = (event, None if user is None else from_db(user))
+                key = (event, None if user is None else user_from_db(user))
                 self._by_event.setdefault(key, []).append(str(UUID(str(id))))
 
 

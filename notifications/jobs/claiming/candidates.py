@@ -1,25 +1,44 @@
-"""Find the jobs that may be claimed now: queued, due, in a queue that is not paused, within all limits."""
+"""Find the jobs that may be claimed now: queued, due, in a queue that is not paused, within all limits.
+
+The limits are those of jobs that run at once, of a queue and of a concurrency key. Claims of several processes do not
+see one another before their commits. So a claim counts the running jobs of a key or queue only while it holds the
+advisory lock of its name, on PostgreSQL, or the lock of the whole database, on SQLite, both until its commit. The count
+is a later statement than the lock: the snapshot of one statement for both would be older than the lock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams
+from notifications import streams, times
 from notifications.db import bulk
-from notifications.db.bulk import lock_query
+from notifications.db.bulk import lock_number, lock_query
+from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
+from notifications.extension import hooks
 from notifications.jobs.claiming import claim_queries
-from notifications.jobs.claiming.claim_queries import Query
-from notifications.jobs.claiming.concurrency import RunningLimits, full_queues, select_within_limits
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS, Capacities
 from notifications.jobs.claiming.queues import paused_queues, queue_limits
+from notifications.jobs.results import policy_at
 from notifications.models import Job
 
 #: Seconds for which a job must have been due to be one that no process takes.
 MIN_WAIT_SECONDS = 10.0
+#: How often one claim looks for further jobs, in place of those that a limit excludes.
+MAX_PASSES = 10
+#: Seconds for which a job that was dispatched to an engine counts like a running one although the engine runs nothing
+#: of its queue: a little longer than the first interval after which a lost id is dispatched again.
+FRESH_DISPATCH_SECONDS = 15.0
+#: Dispatched jobs that are counted at most. Above that too many are dispatched, of which the claims refuse some.
+MAX_COUNTED_DISPATCHED_JOBS = 5_000
+
+#: What has a limit: ("key", concurrency key), ("queue", name), or within one claim ("executor", name).
+LimitName = tuple[str, str]
 
 
 def claimable_queues(
@@ -45,19 +64,6 @@ def due_queues(queues: Sequence[str] = (), executors: Collection[str] = WORKER_E
             if keys != [None, None]:
                 found[name] = found.get(name, False) or any(keys)
         return found
-
-
-def lock_query_of_all_queues(limit: int, executors: Capacities) -> Query:
-    """Return the query that locks the first jobs on PostgreSQL, or none if some jobs are held back.
-
-    Jobs are held back by a paused queue or a queue with a limit. A due job with a ``run_after`` has the same effect.
-    """
-    return claim_queries.first_jobs_of_all_queues(limit, executors, queue_limits())
-
-
-def lock_query_of_queues(limit: int, queues: Collection[str], executors: Capacities) -> Query:
-    """Return the query that locks the first jobs of these queues on PostgreSQL."""
-    return claim_queries.first_jobs_of_queues("id, concurrency_key", limit, queues, executors)
 
 
 def lock_jobs(
@@ -137,3 +143,185 @@ def _lock_among(
         locked = bulk.read(lock_query(ready)[:most]) + bulk.read(lock_query(delayed)[:most])
         jobs += first_jobs(locked, most)
     return first_jobs(jobs, limit)
+
+
+class RunningLimits:
+    """How many more jobs may be claimed of each queue, key and executor, inside the transaction of one claim.
+
+    ``queue_limits``
+        How many jobs of a queue may run at once, for the queues with a limit.
+    ``executors``
+        How many jobs of each executor may be claimed.
+    ``dispatched_queues``
+        Queues whose jobs that were dispatched to an engine count like running ones, unless the engine is stalled.
+    """
+
+    def __init__(
+        self,
+        queue_limits: dict[str, int],
+        executors: Mapping[str, int],
+        dispatched_queues: Collection[str] = (),
+    ) -> None:
+        self.queue_limits = queue_limits
+        self._dispatched_queues = dispatched_queues
+        #: Names of which no more jobs may be claimed: they are at their limit, or another claim holds their lock.
+        self.closed: set[LimitName] = set()
+        #: The largest limit of the keys that were met so far.
+        self.max_jobs_per_key = 1
+        #: Jobs that were not taken because another claim, which takes milliseconds, holds the lock of a name.
+        self.locked_ids: set[UUID] = set()
+        self._locked_names: set[LimitName] = set()
+        #: Backends and queues of which an engine has jobs for long, and runs none.
+        self._stalled: set[tuple[str, str]] = set()
+        self._left: dict[LimitName, int] = {
+            ("executor", executor): most for executor, most in executors.items()
+        }
+        self._has_counted = False
+
+    def meet(self, jobs: list[Job]) -> None:
+        """Lock the names of these jobs that are new, and count the running jobs of each."""
+        names = {name for job in jobs for name in self._names(job)}
+        self._lock(sorted(names - self._left.keys() - self.closed))
+        self._count(jobs)
+
+    def closed_keys(self) -> list[str]:
+        """Return the concurrency keys of which no more jobs may be claimed."""
+        return [name for kind, name in self.closed if kind == "key"]
+
+    def take(self, jobs: list[Job], limit: int) -> list[Job]:
+        """Return the first of these jobs that may run, at most ``limit``. All names of the jobs must have been met."""
+        taken: list[Job] = []
+        # Those of stalled engines last, so that they do not use up a limit that other jobs share.
+        for job in sorted(jobs, key=lambda job: (job.backend, job.queue_name) in self._stalled):
+            if len(taken) == limit:
+                break
+            if self._take_one(job):
+                taken.append(job)
+        return taken
+
+    def _take_one(self, job: Job) -> bool:
+        names = [*self._names(job), ("executor", job.executor)]
+        if any(name in self.closed for name in names):
+            if not self._locked_names.isdisjoint(names):
+                self.locked_ids.add(job.id)
+            return False
+        for name in names:
+            self._left[name] -= 1
+            if self._left[name] <= 0:
+                self.closed.add(name)
+        return True
+
+    def _names(self, job: Job) -> list[LimitName]:
+        names = [("key", job.concurrency_key)] if job.concurrency_key else []
+        return [*names, ("queue", job.queue_name)] if job.queue_name in self.queue_limits else names
+
+    def _limit(self, name: LimitName, task_path: str) -> int:
+        return self.queue_limits[name[1]] if name[0] == "queue" else policy_at(task_path).concurrency
+
+    def _lock(self, names: list[LimitName]) -> None:
+        """Take the advisory locks of these names. Those that another claim holds are closed."""
+        db = connection()
+        if db.vendor != "postgresql" or not names:
+            return
+        with db.cursor() as cursor:
+            calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
+            cursor.execute(f"SELECT {calls}", [lock_number(*name) for name in names])
+            self._locked_names.update(
+                name for name, is_locked in zip(names, cursor.fetchone(), strict=True) if not is_locked
+            )
+            self.closed |= self._locked_names
+
+    def _count(self, jobs: list[Job]) -> None:
+        """Count the running jobs of the names that are new, the first time of all names.
+
+        Names that are at their limit are closed the first time, so that the next pass leaves out all their jobs.
+        """
+        new = {name: job.task_path for job in jobs for name in self._names(job)}
+        new = {name: path for name, path in new.items() if name not in self._left and name not in self.closed}
+        if not new and self._has_counted:
+            return
+        running, paths = self._count_running()
+        if not self._has_counted:
+            self._has_counted = True
+            full = (name for name, count in running.items() if count >= self._limit(name, paths[name]))
+            self.closed.update(full)
+        for name, path in new.items():
+            limit = self._limit(name, path)
+            if name[0] == "key":
+                self.max_jobs_per_key = max(self.max_jobs_per_key, limit)
+            self._left[name] = limit - running[name]
+            if self._left[name] <= 0:
+                self.closed.add(name)
+
+    def _count_running(self) -> tuple[Counter[LimitName], dict[LimitName, str]]:
+        """Return how many jobs of each name run, and the path of a task that has the name."""
+        with connection().cursor() as cursor:
+            cursor.execute(*claim_queries.limited_running_jobs(self.queue_limits))
+            counted = cursor.fetchall()
+        if self._dispatched_queues:
+            counted += self._read_dispatched()
+        counts: Counter[LimitName] = Counter()
+        paths: dict[LimitName, str] = {}
+        for key, queue, path in counted:
+            for name in self._names(Job(concurrency_key=key, queue_name=queue)):
+                counts[name] += 1
+                paths[name] = path
+        return counts, paths
+
+    def _read_dispatched(self) -> list[tuple[str, str, str]]:
+        """Return key, queue and task path of the dispatched jobs that count like running ones.
+
+        An engine that takes no jobs must not keep other engines from running those with the same key or queue. So jobs
+        count if they were dispatched a short time ago, or if their engine runs jobs of the queue.
+        """
+        now, db = database_now(), connection()
+        fresh_since = times.to_db(now - timedelta(seconds=FRESH_DISPATCH_SECONDS), db)
+        query = claim_queries.limited_dispatched_jobs(
+            self._dispatched_queues, self.queue_limits, fresh_since, MAX_COUNTED_DISPATCHED_JOBS
+        )
+        with db.cursor() as cursor:
+            cursor.execute(*query)
+            rows = cursor.fetchall()
+        if not all(is_fresh for *_, is_fresh in rows):
+            old = {(backend, queue) for _, queue, _, backend, is_fresh in rows if not is_fresh}
+            self._stalled = hooks.dispatch.find_stalled(old, now)
+        return [
+            (key, queue, path)
+            for key, queue, path, backend, is_fresh in rows
+            if is_fresh or (backend, queue) not in self._stalled
+        ]
+
+
+def full_queues(limits: dict[str, int]) -> set[str]:
+    """Return the queues that have reached their limits. Without a lock, so that this may change at any moment."""
+    rows = Job.objects.using(database()).filter(worker__isnull=False, state=Job.State.RUNNING)
+    names = (
+        rows.filter(queue_name__in=list(limits)).order_by("worker", "id").values_list("queue_name", flat=True)
+    )
+    return {name for name, count in Counter(names).items() if count >= limits[name]}
+
+
+def select_within_limits(
+    find: Callable[[RunningLimits], list[Job]], jobs: list[Job], limits: RunningLimits, max_jobs: int
+) -> tuple[list[Job], bool]:
+    """Return the jobs that may run now, at most ``max_jobs``, and whether there may be more.
+
+    ``find``
+        Returns the first jobs, at most ``max_jobs``, of the names that are not closed.
+    ``jobs``
+        What ``find`` has returned before any name was met.
+    """
+    taken: list[Job] = []
+    for _ in range(MAX_PASSES):
+        closed, jobs_per_key = len(limits.closed), limits.max_jobs_per_key
+        limits.meet(jobs)
+        # If a new key has a larger limit than those before, too few jobs of each key were found. Find more first.
+        if not closed or limits.max_jobs_per_key == jobs_per_key:
+            taken += limits.take(jobs, max_jobs - len(taken))
+            if len(taken) >= max_jobs or len(limits.closed) == closed:
+                return taken, False
+        ids = {job.id for job in taken}
+        jobs = [job for job in find(limits) if job.id not in ids]
+        if not jobs:
+            return taken, False
+    return taken, True

@@ -1,15 +1,15 @@
 """Where a job changes its state.
 
-queueing                          to queued: new jobs, retries, releases
-claims                            queued to running
-finishing, recording, attempts    to an end: signals and batches; the transaction; attempts that did not succeed
-notify_functions                  calls ``notify`` functions before that transaction
-waiting                           to waiting, and back to queued
-reaping                           running jobs of lost workers
-manual, retrying                  by hand: cancel, reschedule, retry
-batch_completion, batch_outcomes  batches
-running, executor_moves           changes that leave the state: progress, deadlines, executors
-conditional_updates               the UPDATE that they share
+enqueueing              new jobs: their owner and key
+queueing                running to queued: retries, releases; other executors
+claims                  queued to running; deadlines and progress of running jobs
+finishing, recording    to an end: signals and batches; the transaction
+notify_functions        calls ``notify`` functions before that transaction
+waiting                 to waiting, and back to queued
+reaping                 running jobs of lost workers
+manual, retrying        by hand: cancel, reschedule, retry
+batch_completion        batches
+conditional_updates     the UPDATE that they share
 
 Only ``contrib/celery/transitions/`` does so too, for tasks that this app does not execute. ``contrib/engines/``
 changes the executors of queued jobs and the times of their dispatches.

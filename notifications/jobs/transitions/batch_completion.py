@@ -19,15 +19,16 @@ from uuid import UUID
 from django.db.models import Count, Exists, OuterRef
 from django.utils import translation
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import streams, times
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, retrying_atomic
+from notifications.exceptions import JobFailed
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import batch_outcomes
+from notifications.jobs.outcomes import Outcome, _language, announcement, failure
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 from notifications.states import ACTIVE, DONE
@@ -198,7 +199,7 @@ def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
     job.progress_current, job.progress_message = job.progress_total, ""
     if job.cancel_requested_at and counts[Job.State.CANCELLED]:
         return outcomes.cancelled(job, policy)
-    return batch_outcomes.of_batch(
+    return of_batch(
         job,
         policy,
         succeeded=counts[Job.State.SUCCEEDED],
@@ -220,3 +221,33 @@ class _FunctionAt:
 
     def __call__(self, *args: Any) -> Any:
         return import_string(f"{self.__module__}.{self.__qualname__}")(*args)
+
+
+def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled: int) -> Outcome:
+    """Return the outcome of a batch that has no active job any more, from the number of jobs in each state."""
+    total = succeeded + failed + cancelled
+    with _language(job):
+        if succeeded == total:
+            body = ngettext("%(count)d job succeeded.", "All %(count)d jobs succeeded.", total) % {
+                "count": total
+            }
+            value = {str(state): succeeded if state == Job.State.SUCCEEDED else 0 for state in DONE}
+            fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
+            return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
+        numbers = {"failed": failed, "cancelled": cancelled, "total": total}
+        if not cancelled:
+            detail = _("%(failed)d of %(total)d failed.")
+        elif not failed:
+            detail = ngettext(
+                "%(cancelled)d of %(total)d was cancelled.",
+                "%(cancelled)d of %(total)d were cancelled.",
+                cancelled,
+            )
+        else:
+            detail = ngettext(
+                "%(failed)d of %(total)d failed, %(cancelled)d was cancelled.",
+                "%(failed)d of %(total)d failed, %(cancelled)d were cancelled.",
+                cancelled,
+            )
+        detail %= numbers
+    return failure(job, policy, "batch-failed", JobFailed({"detail": detail}), detail)

@@ -14,10 +14,10 @@ from notifications.compat import should_send, task_backends, task_finished
 from notifications.db import project_code, signal_queue
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.jobs import results
-from notifications.jobs.claiming.claimed_job import Claim, claim_of
 from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import batch_completion, notify_functions, recording
+from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
 
@@ -62,7 +62,8 @@ def _follow_ends(recorded: Sequence[Outcome]) -> None:
     """Send the signals of the jobs that have ended, and end their batches."""
     ended = [outcome for outcome in recorded if outcome.is_end]
     _send_signals(ended)
-    finish_batches(outcome.job.batch for outcome in ended if outcome.job.batch)
+    if batches := [outcome.job.batch for outcome in ended if outcome.job.batch]:
+        finish_batches(batches)
 
 
 def finish_batches(batches: Iterable[UUID]) -> None:
@@ -71,8 +72,8 @@ def finish_batches(batches: Iterable[UUID]) -> None:
     Errors are logged, not raised: what this follows is committed already.
     """
     try:
-        ended = batch_completion.collect_outcomes(batches)
-        _finish_collected(notify_functions.record_apart(ended, _finish_collected))
+        if ended := batch_completion.collect_outcomes(batches):
+            _finish_collected(notify_functions.record_apart(ended, _finish_collected))
     except Exception:
         logger.exception("Could not end batches, which a worker tries again.")
 

@@ -24,7 +24,7 @@ from notifications.db import project_code, signal_queue
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
-from notifications.jobs.claiming.claimed_job import Claim, claim_of
+from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.building import build_notification
 

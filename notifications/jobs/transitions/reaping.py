@@ -21,8 +21,8 @@ from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarant
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import finishing, notify_functions
-from notifications.jobs.transitions.attempts import record_attempts, run_recording
 from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.recording import record_attempts, run_recording
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")

@@ -6,34 +6,96 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from notifications import streams
 from notifications.db import bulk
-from notifications.db.transactions import retrying_atomic
+from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction, Rows, hooks
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
-from notifications.jobs.notifying import insert_notifications, insert_rows, prepare_hooks, wake_workers
+from notifications.jobs.notifying import (
+    insert_notifications,
+    insert_rows,
+    number,
+    prepare_hooks,
+    wake_workers,
+)
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions.attempts import call_after_commit, call_last, record_attempts
+from notifications.jobs.transitions.claims import PROGRESS_COLUMNS
 from notifications.jobs.transitions.conditional_updates import (
     is_claim_valid,
     read_fences,
     update_locked_rows,
 )
 from notifications.jobs.transitions.queueing import schedule_retries
-from notifications.jobs.transitions.running import PROGRESS_COLUMNS
-from notifications.jobs.transitions.waiting import cancel_waits, number, suspend_jobs
-from notifications.models import Job
+from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
+from notifications.models import Attempt, Job
 from notifications.states import States
 from notifications.streams import building
+
+T = TypeVar("T")
 
 #: What the end of a job changes of its row.
 END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
 LockRows = Callable[[RecordedTransaction], tuple[Sequence[Outcome], datetime]]
+
+
+def run_recording(write: Callable[[RecordedTransaction], T]) -> T:
+    """Run a function that records attempts, but no ends, in a transaction of the app's own, and call the hooks."""
+    tx = RecordedTransaction()
+
+    def run() -> T:
+        nonlocal tx
+        tx = RecordedTransaction(has_run=True)
+        result = write(tx)
+        call_last(tx)
+        return result
+
+    prepare_hooks()
+    result = retrying_atomic(run)
+    call_after_commit(tx)
+    return result
+
+
+def record_attempts(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> None:
+    """Insert the attempts of these outcomes that did not succeed, and what extensions add.
+
+    Inside a transaction that holds the rows of the jobs locked, before they are changed; ``call_last`` ends it.
+    """
+    Attempt.objects.using(database()).bulk_create(
+        [
+            Attempt(
+                job_id=outcome.job.id,
+                number=outcome.job.attempt,
+                worker=outcome.job.worker,
+                started_at=outcome.job.started_at,
+                ended_at=tx.now,
+                outcome=outcome.attempt,
+                exception_class_path=outcome.exception_class_path,
+                traceback=outcome.traceback,
+                location=outcome.location,
+            )
+            for outcome in outcomes
+            if outcome.attempt
+        ]
+    )
+    wake_workers(insert_rows(chain.from_iterable([hook(outcomes, tx) for hook in hooks.on_attempts])))
+
+
+def call_last(tx: RecordedTransaction) -> None:
+    """Let extensions execute the last statements of a transaction."""
+    for hook in hooks.last:
+        hook(tx)
+
+
+def call_after_commit(tx: RecordedTransaction) -> None:
+    """Let extensions use what they have kept in a transaction that is committed."""
+    for label, kept in tx.kept.items():
+        if hook := hooks.after_commit.get(label):
+            hook(kept)
 
 
 def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
@@ -142,7 +204,8 @@ class Recording:
                 fence=self.fence,
             )
             inserted_jobs = [*insert_rows(rows), *insert_notifications(notifications, self.tx)]
-        self.asked |= cancel_waits(waiting, now)
+        if waiting:
+            self.asked |= cancel_waits(waiting, now)
         wake_workers(inserted_jobs)
         # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a
         # place under a limit.

@@ -17,8 +17,8 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.extension import hooks
+from notifications.jobs import limits
 from notifications.jobs.claiming.executors import first_executor
-from notifications.jobs.enqueueing import active_limit
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
@@ -83,11 +83,11 @@ def _queue_again(
     jobs = [job for job in locked if (job.task_path, job.backend) in tasks]
     owned = Counter(job.user_id for job in jobs if job.user_id is not None)
     if passes_over_full:
-        places = active_limit.read_places(owned)
+        places = limits.read_places(owned)
         jobs = [job for job in jobs if job.user_id is None or _take_place(places, job.user_id)]
     else:
         for user, count in owned.items():
-            active_limit.raise_if_exceeded(user, count)
+            limits.raise_if_exceeded(user, count)
     for state in map(str, RETRYABLE):
         update_locked_rows(
             ("max_attempts", "executor", "queued_at"),
@@ -119,8 +119,8 @@ def _retry_batch(batch: Job, passes_over_full: bool, from_start: bool) -> bool:
     if batch.user_id is not None:
         # Before a job of the batch is queued.
         if not passes_over_full:
-            active_limit.raise_if_exceeded(batch.user_id)
-        elif not active_limit.read_places([batch.user_id])[batch.user_id]:
+            limits.raise_if_exceeded(batch.user_id)
+        elif not limits.read_places([batch.user_id])[batch.user_id]:
             return False
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
     # The jobs first: a running batch without an active job is ended by any worker.

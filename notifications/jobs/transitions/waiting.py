@@ -22,10 +22,10 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, 
 from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
-from notifications.jobs.notifying import insert_notifications, wake_workers
+from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.models import Job, Wait
 from notifications.streams import building
 
@@ -39,8 +39,6 @@ MAX_NOTIFICATIONS_PER_TRANSACTION = 100
 MAX_WAITS_READ = 10_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
-#: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
-MAX_STREAMS_LOCKED = 100
 
 
 def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
@@ -111,13 +109,6 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
     return {row.user_id for row in rows}
 
 
-def number(users: Iterable[Any]) -> bool:
-    """Number rows of these users (keys), as the last act of a transaction. Returns whether more may be pending."""
-    ordered = sorted(set(users))
-    is_full = streams.number_in_transaction(ordered[:MAX_STREAMS_LOCKED])
-    return is_full or len(ordered) > MAX_STREAMS_LOCKED
-
-
 def due_condition() -> tuple[str, Sequence[Any]]:
     """Return SQL that is true if ``end_due_waits`` may find something, and its parameters."""
     now, param = database_now_sql()
@@ -164,8 +155,6 @@ def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
 
     Returns the keys of the users whose notifications of questions it then numbers.
     """
-    if not jobs:
-        return set()
     rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None)
     waits = list(rows)
     rows.update(ended_at=now, how=Wait.How.CANCELLED)

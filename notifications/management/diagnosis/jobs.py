@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
+from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.depths import QueueDepth, queue_depths
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker

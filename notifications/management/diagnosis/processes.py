@@ -11,11 +11,10 @@ from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
+from notifications.jobs.claiming.backlog import claiming_workers, queue_depths, unserved_jobs
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.depths import queue_depths
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.claiming.unserved_queues import claiming_workers, unserved_jobs
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms

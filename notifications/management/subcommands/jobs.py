@@ -15,8 +15,8 @@ from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.claiming import queues
+from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
-from notifications.jobs.claiming.unserved_queues import unserved_jobs
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,

@@ -72,7 +72,7 @@ def test_an_eager_task_does_not_fail_by_its_progress(tasks, user, monkeypatch, c
     def refuse(jobs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr("notifications.jobs.transitions.running.store_progress", refuse)
+    monkeypatch.setattr("notifications.jobs.transitions.claims.store_progress", refuse)
     monkeypatch.setattr(tasks, "held", lambda path: None)
     result = tasks.report.delay(user.pk, "")
     assert Job.objects.get(id=result.id).state == "succeeded"

@@ -15,9 +15,9 @@ from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import attempts as records_of_attempts
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions import recording as ends_of_jobs
+from notifications.jobs.transitions import recording as records_of_attempts
 from notifications.models import Attempt, Job, Notification
 from tests.support.threads import run_in_threads
 

@@ -15,7 +15,7 @@ from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates, queues
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, policy_of
-from notifications.jobs.transitions import claims, executor_moves, manual, queueing, recording
+from notifications.jobs.transitions import claims, manual, queueing, recording
 from notifications.models import Job
 from notifications.testing import clock
 from tests.contrib.engines import tasks as engine_tasks
@@ -273,7 +273,7 @@ def test_backlog_of_a_removed_backend_moves(settings, rings):
     job = enqueue()
     rings.clear()
     settings.TASKS = {"builtin": settings.TASKS["builtin"]}
-    assert executor_moves.move_to_configured_executors() == 1
+    assert queueing.move_to_configured_executors() == 1
     assert executor_of(job) == "async"
     assert True in rings
 
@@ -318,11 +318,11 @@ def test_backlog_moves_when_the_engine_is_configured(without_engine):
     """In both directions; a job that runs stays where it is."""
     builtin, dispatched = enqueue(backend="builtin"), enqueue()
     Job.objects.filter(pk=builtin.pk).update(backend="default")
-    assert executor_moves.move_to_configured_executors() == 1
+    assert queueing.move_to_configured_executors() == 1
     assert executor_of(builtin) == "engine"
     (running,) = claim(dispatched)
     without_engine()
-    assert executor_moves.move_to_configured_executors() == 1
+    assert queueing.move_to_configured_executors() == 1
     assert executor_of(builtin) == "async"
     assert executor_of(dispatched) == "engine"
     assert [row.pk for row in claim_rows(uuid7(), 10)] == [builtin.pk]

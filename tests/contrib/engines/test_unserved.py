@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.contrib.engines import unserved
-from notifications.jobs.claiming import queues, unserved_queues
+from notifications.jobs.claiming import backlog, queues
 from notifications.models import Job
 from tests.contrib.engines.conftest import wait_long
 from tests.jobs import tasks
@@ -33,7 +33,7 @@ def test_without_a_process(job, engine_process, live_worker):
     live_worker()
     tasks.noop.enqueue()
     assert unserved_jobs() == [job]
-    assert list(unserved_queues.unserved_jobs()) == []
+    assert list(backlog.unserved_jobs()) == []
 
 
 def test_with_a_process(job, engine_process):

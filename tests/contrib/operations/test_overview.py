@@ -19,7 +19,7 @@ from notifications.contrib.operations.admin.overview import failures, figures, h
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
 from notifications.ids import uuid7
-from notifications.jobs.claiming import depths, queues
+from notifications.jobs.claiming import backlog, queues
 from notifications.models import Job, ServerProcess, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -136,7 +136,7 @@ def test_depth_and_wait_of_queues(admin_client):
 
 def test_a_long_backlog_is_not_counted_to_its_end(admin_client, monkeypatch):
     """The page says that there are more."""
-    monkeypatch.setattr(depths, "MAX_COUNTED_PER_QUEUE", 2)
+    monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
     for _ in range(5):
         tasks.noop.enqueue()
     [row] = figures.read_figures("hour").queues
@@ -146,7 +146,7 @@ def test_a_long_backlog_is_not_counted_to_its_end(admin_client, monkeypatch):
 
 def test_an_exact_number_has_no_plus(admin_client, monkeypatch):
     """More delayed jobs than are counted say nothing of those that are due, and the last one counted is no more."""
-    monkeypatch.setattr(depths, "MAX_COUNTED_PER_QUEUE", 2)
+    monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
     for _ in range(2):
         tasks.noop.enqueue()
     for _ in range(3):

@@ -13,8 +13,8 @@ from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import OutputBuffer, buffer_of, store_output
 from notifications.contrib.output.testing import output as stored_output
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.transitions import manual
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
 from notifications.streams.retention import Pruning

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from notifications.api import batch
 from notifications.jobs import outcomes
-from notifications.jobs.claiming import candidates, concurrency, queues
+from notifications.jobs.claiming import candidates, queues
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
 from notifications.jobs.transitions import recording
 from notifications.models import Job
@@ -81,7 +81,7 @@ class TestKeys:
 
     def test_more_full_keys_than_passes(self):
         """One count of running jobs finds all full keys, so that one pass skips them."""
-        names = [f"key {number}" for number in range(3 * concurrency.MAX_PASSES)]
+        names = [f"key {number}" for number in range(3 * candidates.MAX_PASSES)]
         for name in names:
             tasks.noop.using(concurrency_key=name, priority=9).enqueue()
         assert len(claim()) == len(names)
@@ -93,7 +93,7 @@ class TestKeys:
     @pytest.mark.django_db(transaction=True)
     def test_a_claim_that_ends_early_rings(self, rings, monkeypatch):
         """After its last pass the claim commits, and its ring wakes workers for the remaining jobs."""
-        monkeypatch.setattr(concurrency, "MAX_PASSES", 1)
+        monkeypatch.setattr(candidates, "MAX_PASSES", 1)
         with transaction.atomic():
             for name in range(5):
                 for _ in range(100):
@@ -106,7 +106,7 @@ class TestKeys:
 
     def test_one_job_of_each_of_many_keys(self):
         """A claim takes the first job of each key, by priority, and then the job without a key."""
-        for name in range(3 * concurrency.MAX_PASSES):
+        for name in range(3 * candidates.MAX_PASSES):
             for priority in (0, 1):
                 for _ in range(2):
                     tasks.noop.using(concurrency_key=f"key {name:02}", priority=priority).enqueue()
@@ -135,9 +135,7 @@ class TestKeys:
 
     def test_a_limit_of_many_for_two_keys(self, monkeypatch):
         """The second key gets its whole limit although its jobs come after those of the first one."""
-        monkeypatch.setattr(
-            concurrency, "policy_at", lambda path: Policy(concurrency_key="x", concurrency=30)
-        )
+        monkeypatch.setattr(candidates, "policy_at", lambda path: Policy(concurrency_key="x", concurrency=30))
         for name, count in (("a", 120), ("b", 40)):
             for _ in range(count):
                 tasks.noop.using(concurrency_key=name).enqueue()

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.transitions import claims, running
+from notifications.jobs.transitions import claims
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import clock
@@ -30,9 +30,9 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
     assert claim_rows(worker, 10) == []
-    assert running.read_claims(worker) == [job]
+    assert claims.read_claims(worker) == [job]
     Job.objects.update(state="succeeded")
-    assert running.read_claims(worker) == []
+    assert claims.read_claims(worker) == []
 
 
 def test_claims_are_made_durable():

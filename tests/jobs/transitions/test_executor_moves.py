@@ -6,7 +6,7 @@ from django.db import transaction
 from notifications.extension import Dispatch, hooks
 from notifications.ids import uuid7
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
-from notifications.jobs.transitions import executor_moves
+from notifications.jobs.transitions import queueing
 from notifications.models import Job
 from tests.jobs import tasks
 from tests.jobs.conftest import rings, with_engine  # noqa: F401 (fixtures)
@@ -35,7 +35,7 @@ def test_jobs_move_without_the_app_of_engines(executor, rings):  # noqa: F811
     ids = [enqueue_for_engine(executor), enqueue_for_engine(executor, tasks.noop_sync)]
     rings.clear()
     assert claim_rows(uuid7(), 10) == []
-    assert executor_moves.move_to_configured_executors() == 2
+    assert queueing.move_to_configured_executors() == 2
     assert True in rings
     jobs = Job.objects.in_bulk(ids, field_name="id")
     assert {job.executor for job in jobs.values()} == {"async", "sync"}
@@ -43,16 +43,16 @@ def test_jobs_move_without_the_app_of_engines(executor, rings):  # noqa: F811
 
 
 def test_jobs_move_in_several_transactions(monkeypatch):
-    monkeypatch.setattr(executor_moves, "MAX_JOBS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(queueing, "MAX_JOBS_PER_TRANSACTION", 2)
     for _ in range(5):
         enqueue_for_engine("engine")
-    assert executor_moves.move_to_configured_executors() == 5
+    assert queueing.move_to_configured_executors() == 5
 
 
 def test_jobs_of_a_backend_that_is_removed_move(settings):
     enqueue_for_engine("dispatched")
     settings.TASKS = {"other": settings.TASKS["default"]}
-    assert executor_moves.move_to_configured_executors() == 1
+    assert queueing.move_to_configured_executors() == 1
     assert Job.objects.get().executor == "async"
 
 
@@ -60,5 +60,5 @@ def test_jobs_of_a_backend_with_an_engine_stay(request):
     """The settings lack the app only, which a system check reports."""
     enqueue_for_engine("engine")
     request.getfixturevalue("with_engine")
-    assert executor_moves.move_to_configured_executors() == 0
+    assert queueing.move_to_configured_executors() == 0
     assert Job.objects.get().executor == "engine"

@@ -16,16 +16,16 @@ from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.webhooks.callback_storage import store_callback
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.claimed_job import ClaimedJob
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import (
+    claims,
     conditional_updates,
     finishing,
     queueing,
     reaping,
     recording,
-    running,
 )
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished
 from tests.jobs import tasks
@@ -84,10 +84,10 @@ class TestVoidClaim:
 
     def test_store_progress(self, void_claim):
         void_claim.progress_current = 5
-        running.store_progress([void_claim])
+        claims.store_progress([void_claim])
 
     def test_extend_deadlines(self, void_claim):
-        running.extend_deadlines([void_claim], {void_claim.task_path: 1000})
+        claims.extend_deadlines([void_claim], {void_claim.task_path: 1000})
 
     def test_store_steps(self, void_claim):
         now = timezone.now()

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import batch
 from notifications.db import bulk
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Ring
 from notifications.realtime.doorbell import _handle_rung, doorbell, listen, sqlite
 from notifications.signals import rung
@@ -51,7 +51,7 @@ def wait_until_read():
 def enqueue(user=None, executor="async"):
     """Enqueue a job, and return its rowid."""
     job = bulk.new(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
-    queueing.enqueue(job)
+    enqueueing.enqueue(job)
     with connection.cursor() as cursor:
         cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [job.id.hex])
         return cursor.fetchone()[0]

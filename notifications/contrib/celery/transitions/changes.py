@@ -22,8 +22,8 @@ from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import finishing, queueing
-from notifications.jobs.transitions.attempts import record_attempts, run_recording
 from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.recording import record_attempts, run_recording
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

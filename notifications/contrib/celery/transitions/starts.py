@@ -17,9 +17,9 @@ from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.attempts import record_attempts
+from notifications.jobs.transitions.claims import PROGRESS_COLUMNS
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
-from notifications.jobs.transitions.running import PROGRESS_COLUMNS
+from notifications.jobs.transitions.recording import record_attempts
 from notifications.models import Job
 from notifications.states import ACTIVE
 

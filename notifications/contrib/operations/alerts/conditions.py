@@ -13,15 +13,15 @@ from notifications.contrib.operations.models import Alert, AlertState
 from notifications.contrib.operations.statistics import reading
 from notifications.db.transactions import connection, database
 from notifications.extension import OwnTask, hooks
-from notifications.jobs.claiming.depths import (
+from notifications.jobs.claiming.backlog import (
     QueueDepth,
     RunningJobs,
+    claiming_workers,
     queue_depths,
     read_moment,
     read_running,
 )
 from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
-from notifications.jobs.claiming.unserved_queues import claiming_workers
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Job

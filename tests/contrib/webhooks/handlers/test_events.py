@@ -21,7 +21,7 @@ from notifications.db import signal_queue
 from notifications.ids import uuid7
 from notifications.jobs import announcing, notifying, outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import finishing, manual, reaping, running
+from notifications.jobs.transitions import claims, finishing, manual, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.models import Job, Notification, Stream, Wait
 from notifications.serializers import serialize
@@ -190,7 +190,7 @@ def test_version_after_progress(user, declare):
     declare("handle_too")
     job = Job.objects.get(id=make_lost(tasks.noop, owner=user))
     job.progress_current, job.progress_total = 1, 2
-    running.store_progress([job])
+    claims.store_progress([job])
     finishing.finish_jobs([outcomes.succeeded(job, Policy(), None)])
     assert {event["job"]["version"] for event in events()} == {Job.objects.get(id=job.id).version}
 

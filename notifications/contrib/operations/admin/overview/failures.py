@@ -9,7 +9,7 @@ from datetime import datetime
 from notifications import times
 from notifications.contrib.operations.matching import failed_jobs_sql, failure_of
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.depths import read_moment
+from notifications.jobs.claiming.backlog import read_moment
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000

@@ -17,7 +17,7 @@ from notifications.contrib.operations.alerts.evaluation import open_alerts
 from notifications.contrib.operations.models import Alert
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
-from notifications.jobs.claiming.depths import (
+from notifications.jobs.claiming.backlog import (
     MAX_QUEUES,
     QueueDepth,
     count_waiting,

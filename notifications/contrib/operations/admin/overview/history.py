@@ -20,7 +20,7 @@ from notifications.contrib.operations.statistics.reading import Histogram
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db.clock import estimated_database_now
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.depths import read_moment
+from notifications.jobs.claiming.backlog import read_moment
 from notifications.states import ACTIVE, sql_list
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.

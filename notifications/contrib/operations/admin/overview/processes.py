@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming.unserved_queues import claiming_workers
+from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.models import ServerProcess, Worker
 
 #: The rows that are read at most of each kind.

@@ -5,7 +5,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.enqueueing import active_limit
+from notifications.jobs import limits
 from notifications.models import Job
 from tests.jobs import tasks
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def set_limit(settings, monkeypatch):
     """set_limit(64) sets the limit. Each test begins with an empty cache."""
-    monkeypatch.setattr(active_limit, "_unchecked", {})
+    monkeypatch.setattr(limits, "_unchecked", {})
 
     def set_limit(number):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": number}
@@ -26,7 +26,7 @@ def set_limit(settings, monkeypatch):
 @pytest.fixture(autouse=True)
 def long_validity(monkeypatch):
     """On a slow machine a check must not expire during a test."""
-    monkeypatch.setattr(active_limit, "CHECK_VALID_SECONDS", 60)
+    monkeypatch.setattr(limits, "CHECK_VALID_SECONDS", 60)
 
 
 def enqueue(user, times=1):
@@ -68,7 +68,7 @@ def test_above_half_of_the_limit_each_insert_checks(set_limit, user):
 
 def test_a_check_expires(set_limit, user, monkeypatch):
     set_limit(160)
-    monkeypatch.setattr(active_limit, "CHECK_VALID_SECONDS", -1)
+    monkeypatch.setattr(limits, "CHECK_VALID_SECONDS", -1)
     assert count_checks(user, 10) == 10
 
 
@@ -79,7 +79,7 @@ def test_eight_processes_stay_within_the_limit(set_limit, user, monkeypatch):
     caches = [{} for _ in range(8)]
     refused = set()
     for turn in range(200):
-        monkeypatch.setattr(active_limit, "_unchecked", caches[turn % 8])
+        monkeypatch.setattr(limits, "_unchecked", caches[turn % 8])
         try:
             enqueue(user)
         except TooManyJobs:
@@ -103,5 +103,5 @@ def test_batches_and_retries_empty_the_cache(set_limit, user):
     """They call raise_if_exceeded() and then add jobs, so that the next INSERT checks again."""
     set_limit(160)
     enqueue(user)
-    active_limit.raise_if_exceeded(user.pk)
+    limits.raise_if_exceeded(user.pk)
     assert count_checks(user, 1) == 1

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.jobs.claiming import queues, unserved_queues
+from notifications.jobs.claiming import backlog, queues
 from notifications.models import Job, Worker
 from notifications.testing import connect
 from tests.jobs import tasks
@@ -20,7 +20,7 @@ LONG_WAIT = timedelta(seconds=60)
 
 @pytest.fixture(autouse=True)
 def no_warning_logged_before(monkeypatch):
-    monkeypatch.setattr(unserved_queues, "_has_warned", False)
+    monkeypatch.setattr(backlog, "_has_warned", False)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def waiting():
 
 
 def unserved():
-    return list(unserved_queues.unserved_jobs())
+    return list(backlog.unserved_jobs())
 
 
 def test_without_a_worker(waiting, live_worker):
@@ -70,12 +70,12 @@ def test_a_queue_filled_by_a_lost_worker(waiting, live_worker, settings):
 def test_one_warning_is_logged(waiting, live_worker, caplog):
     """Another one follows only after the jobs were served in between."""
     for _ in range(2):
-        unserved_queues.warn_of_unserved_jobs()
+        backlog.warn_of_unserved_jobs()
         assert len(caplog.records) == 1
     worker = live_worker()
-    unserved_queues.warn_of_unserved_jobs()
+    backlog.warn_of_unserved_jobs()
     Worker.objects.filter(id=worker).delete()
-    unserved_queues.warn_of_unserved_jobs()
+    backlog.warn_of_unserved_jobs()
     text = f"No live worker takes queue reports: job {waiting.id} has waited for over 10 s."
     assert [record.message.startswith(text) for record in caplog.records] == [True, True]
 

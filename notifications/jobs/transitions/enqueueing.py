@@ -1,4 +1,8 @@
-"""Jobs with a key: a key that the same owner enqueues again within ``KEY_LIFETIME`` stands for the same job."""
+"""Insert new jobs: each with its owner, and once for a key.
+
+The owner of a job is the user who may see it and is notified of its end: see ``context.py`` for who that is. A key that
+the same owner enqueues again within ``KEY_LIFETIME`` stands for the same job.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,18 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from notifications import times
+from notifications import context, streams, times
 from notifications.db import bulk
-from notifications.db.transactions import connection, database, in_callers_transaction, retrying_atomic
+from notifications.db.adapters import user_keys_of
+from notifications.db.transactions import (
+    connection,
+    database,
+    in_callers_transaction,
+    retrying,
+    retrying_atomic,
+)
 from notifications.exceptions import IdempotencyKeyConflict
+from notifications.jobs import limits
 from notifications.models import Job
 from notifications.validators import MAX_KEY_LENGTH
 
@@ -25,6 +37,27 @@ KEY_LIFETIME = timedelta(hours=KEY_LIFETIME_HOURS)
 MAX_INSERT_TRIES = 3
 
 KEY_PATTERN = re.compile(rf"[\x21-\x7e]{{1,{MAX_KEY_LENGTH}}}")
+
+
+def enqueue(job: Job) -> Job:
+    """Insert a queued job in the caller's transaction, and ring after its commit.
+
+    Returns the job, or the existing one with the same idempotency key. Raises ``TooManyJobs`` and
+    ``IdempotencyKeyConflict``.
+    """
+    job.created_at = job.queued_at = times.now()
+    db = connection()
+
+    def insert() -> Job:
+        streams.expect_own_jobs([job])
+        limits.insert_within_limit(job)
+        streams.ring_new_jobs([job])
+        return job
+
+    if job.idempotency_key:
+        return insert_once(job, insert)
+    # It is one statement, which needs no transaction.
+    return insert() if db.vendor == "postgresql" or in_callers_transaction(db) else retrying(insert)
 
 
 def validated_key(value: Any) -> str:
@@ -115,3 +148,17 @@ def _owner_condition(user: Any) -> tuple[str, list[Any]]:
     if user is None:
         return "user_id IS NULL", []
     return "user_id = %s", [Job._meta.get_field("user").get_db_prep_value(user, connection())]
+
+
+def owner_key(owner: Any = None) -> Any:
+    """Return the key of the owner of a job that is enqueued now, or None. ``owner`` is that of ``.using()``.
+
+    Raises TypeError or ValueError.
+    """
+    for user in (owner, *context.owners()):
+        if user is not None and not getattr(user, "is_anonymous", False):
+            keys = user_keys_of(user)
+            if len(keys) != 1:
+                raise ValueError(f"The owner of a job is one user, not {len(keys)}: {user!r}.")
+            return keys[0]
+    return None
