@@ -1,10 +1,10 @@
 """What a Django app adds to the core, which never imports it.
 
-    class Slack(Extension):                      # notifications_slack/apps.py
-        name = "notifications_slack"
+    class Audit(Extension):                      # audit/apps.py
+        name = "audit"
 
         def on_created(self, rows, tx):
-            return [SlackMessage(notification=row.id) for row in rows]
+            return [Entry(notification=row.id) for row in rows]
 
 A project installs it by one line of ``INSTALLED_APPS``. The core calls the methods below, hooks, of each installed
 extension in the order of ``INSTALLED_APPS``; none may depend on that order. An extension that does not define a hook

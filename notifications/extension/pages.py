@@ -52,7 +52,7 @@ class PageHooks:
         """Return the message after a form of ``row_buttons()``, and the button that undoes it.
 
         ``change``
-            What the view of the form has given ``inbox_views.redirect()``. None if it is of something else.
+            What the view of the form has given ``inbox.forms.redirect()``. None if it is of something else.
         """
         return None
 

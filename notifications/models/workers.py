@@ -58,7 +58,7 @@ class Worker(models.Model):
 
 
 class ServerProcess(models.Model):
-    """An ASGI server process, which renews its row while it serves. See ``realtime/server_process.py``."""
+    """An ASGI server process, which renews its row while it serves. See ``realtime/connections.py``."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     host = models.CharField(_("host"), max_length=255)
