@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
+    "notifications.contrib.slack",
     "notifications.contrib.steps",
     "notifications.contrib.webhooks",
     "django.contrib.admin",

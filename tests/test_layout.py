@@ -148,6 +148,7 @@ LATE_IMPORTS = {
     "contrib/deliveries/testing.py": (6, BEFORE_MODELS),
     "contrib/questions/asking.py": (5, BEFORE_MODELS),
     "contrib/questions/testing.py": (3, BEFORE_MODELS),
+    "contrib/slack/channel.py": (1, WITH_AIOHTTP),
     "contrib/webhooks/apps.py": (2, "Django imports it before the models are loaded."),
     "contrib/webhooks/callbacks.py": (3, BEFORE_MODELS),
     "contrib/webhooks/calling.py": (3, WITH_AIOHTTP),

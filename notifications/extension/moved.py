@@ -17,6 +17,7 @@ SETTINGS = {
     "HANDLERS": "webhooks",
     "METRICS_TOKEN": "operations",
     "SCHEDULES": "schedules",
+    "SLACK": "slack",
     "USER_LANGUAGE": "broadcasts",
     "WEB_PUSH": "deliveries",
     "WEBHOOKS": "webhooks",

@@ -58,6 +58,7 @@ PATHS_BY_MARKER = {
         "contrib/output/test_not_installed.py",
         "contrib/questions/test_not_installed.py",
         "contrib/schedules/test_not_installed.py",
+        "contrib/slack/test_not_installed.py",
         "contrib/steps/test_not_installed.py",
         "contrib/webhooks/test_not_installed.py",
         "docs/test_engines.py",

@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
+    "notifications.contrib.slack",
     "notifications.contrib.steps",
     "notifications.contrib.webhooks",
     NAME,

@@ -1,0 +1,1 @@
+"""Slack: notifications in Slack, by incoming webhooks."""
