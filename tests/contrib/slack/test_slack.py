@@ -13,9 +13,9 @@ from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
 from notifications.contrib.deliveries.models import Delivery, Reader
+from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification
 from notifications.outbound.circuits import circuits
-from notifications.streams.timeline import read_timeline
 from notifications.testing import run_until_idle
 from tests.contrib.deliveries.channel_contract import ChannelContract
 from tests.contrib.deliveries.conftest import SITE_URL, send_due
