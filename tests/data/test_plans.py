@@ -266,10 +266,10 @@ OPERATIONS = {
     "a page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
     "the last page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
     "a page of the archive": lambda user: listing.read_page(
-        user, 50, head=2 * ROWS_PER_USER, filters=listing.Filters(archived=True)
+        user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(archived=True)
     ),
     "a page of the unread": lambda user: listing.read_page(
-        user, 50, head=2 * ROWS_PER_USER, filters=listing.Filters(read=False, category="")
+        user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(read=False, category="")
     ),
     "a page of newer ones": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
     "a search": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),

@@ -195,8 +195,8 @@ def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
             cursor.execute("ANALYZE")
     questions = listing.Filters(read=False, questions=True)
     with CaptureQueriesContext(connection) as queries:
-        page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, filters=questions)
-        assert ([row.raised for row in page.rows], page.after) == ([2_050, 7], None)
+        page = listing.read_page(full_inbox, 50, below=INBOX_SIZE + 1, filters=questions)
+        assert ([row.raised for row in page.rows], page.end) == ([2_050, 7], None)
         assert lists.count(full_inbox, 100, head=INBOX_SIZE, filters=questions) == 2
     reads = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
@@ -228,8 +228,8 @@ def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, 
             (INBOX_SIZE - 99, [INBOX_SIZE - 150], INBOX_SIZE - 199),
             (half, [], half - 100),
         ):
-            page = listing.read_page(full_inbox, 50, head=INBOX_SIZE, after=after, filters=search)
-            assert ([row.raised for row in page.rows], page.after) == (found, next)
+            page = listing.read_page(full_inbox, 50, below=after or INBOX_SIZE + 1, filters=search)
+            assert ([row.raised for row in page.rows], page.end) == (found, next)
         for after in (0, half, 2_000):
             marked = marking.mark(full_inbox, "read", INBOX_SIZE, after=after, **filters)
             assert marked.next == after + 100
