@@ -178,6 +178,8 @@ class Job(models.Model):
     executor = models.CharField(
         max_length=20, choices=Executor, default="sync", db_default="sync", editable=False
     )
+    # Columns of engines and of observed tasks stand here: in tables of their own they would cost a statement more for
+    # each job that is enqueued for an engine or claimed by it, and for each group of starts of observed tasks.
     #: While the job is dispatched to its engine (DISPATCHED, ENGINE_QUARANTINED): when its id is dispatched again.
     next_dispatch_at = MomentField(null=True, blank=True, editable=False)
     #: Since when its engine has its id, which may be lost. NULL: it could not be sent yet.

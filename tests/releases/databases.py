@@ -1,0 +1,112 @@
+"""The databases of the releases: files of SQLite, and dumps of PostgreSQL."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from tests.support.postgres import PROGRAM_PATTERNS
+from tests.support.requirements import find_program
+from tests.support.site import Site
+
+FOLDER = Path(__file__).resolve().parent
+CALL = "from tests.releases import rows; rows.{}()"
+SQLITE, POSTGRES = "database.sqlite3", "database.sql"
+
+
+def releases():
+    """Return the versions of which there is a database."""
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{SQLITE}"))
+
+
+def save(site, version):
+    """Create the rows in a site that has its tables and users, and save its database and what is read of it."""
+    site.notifications |= {"WEBHOOKS": True}
+    site.python(CALL.format("enqueue"))
+    site.manage("run_jobs", "--until-idle")
+    site.python(CALL.format("fill"))
+    folder = FOLDER / version
+    folder.mkdir(exist_ok=True)
+    if site.database_url.startswith("sqlite"):
+        name, file = "sqlite.json", folder / SQLITE
+        file.unlink(missing_ok=True)
+        with closing(sqlite3.connect(site.database_url.removeprefix("sqlite:///"))) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA page_size = 512")
+            connection.execute(f"VACUUM INTO '{file}'")
+    else:
+        name = "postgresql.json"
+        program = find_program(
+            "pg_dump",
+            package="postgresql-client",
+            patterns=[each.format("pg_dump") for each in PROGRAM_PATTERNS],
+        )
+        command = [program, "--no-owner", "--no-privileges", site.database_url]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        # What only this version of psql and of the server knows.
+        lines = [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+        text = "\n".join(line for line in lines if not line.startswith("SET transaction_timeout"))
+        (folder / POSTGRES).write_text(f"{text}\n")
+    (folder / name).write_text(site.python(CALL.format("read")))
+
+
+def load_sqlite(version, folder):
+    """Return a site with a copy of the file of a version."""
+    copy = folder / "copy.sqlite3"
+    shutil.copy(FOLDER / version / SQLITE, copy)
+    return Site(folder, f"sqlite:///{copy}")
+
+
+def load_postgres(version, folder, postgres):
+    """Return a site with a new database that has the dump of a version."""
+    name = f"release_{folder.name}"
+    postgres.create(name)
+    command = [postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", postgres.url(name)]
+    with (FOLDER / version / POSTGRES).open() as dump:
+        subprocess.run(command, check=True, stdin=dump, capture_output=True)
+    return Site(folder, postgres.url(name))
+
+
+def read_saved(version, vendor):
+    """Return what the release has read of its rows."""
+    return json.loads((FOLDER / version / f"{vendor}.json").read_text())
+
+
+def read_schema(site):
+    """Return the columns, indexes and constraints of the tables of this project's apps, whatever their order is."""
+    queries = SQLITE_SCHEMA if site.database_url.startswith("sqlite") else POSTGRES_SCHEMA
+    rows = (row for query in queries for row in site.rows(query))
+    return {row for row in rows if row[0].startswith(("notifications_", "asyncsite_"))}
+
+
+SQLITE_SCHEMA = (
+    """
+    SELECT tables.name, columns.name, columns.type, columns."notnull", columns.dflt_value, columns.pk
+    FROM sqlite_schema AS tables JOIN pragma_table_xinfo(tables.name) AS columns WHERE tables.type = 'table'
+    """,
+    "SELECT tbl_name, name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL",
+    # Constraints have indexes without SQL.
+    """
+    SELECT tables.name, indexes.origin, group_concat(columns.name)
+    FROM sqlite_schema AS tables JOIN pragma_index_list(tables.name) AS indexes
+    JOIN pragma_index_info(indexes.name) AS columns
+    WHERE tables.type = 'table' AND indexes.origin <> 'c' GROUP BY tables.name, indexes.name
+    """,
+    """
+    SELECT tables.name, keys."from", keys."table", keys."to"
+    FROM sqlite_schema AS tables JOIN pragma_foreign_key_list(tables.name) AS keys WHERE tables.type = 'table'
+    """,
+)
+POSTGRES_SCHEMA = (
+    """
+    SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default, is_identity
+    FROM information_schema.columns WHERE table_schema = 'public'
+    """,
+    "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+    """,
+)
