@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 from notifications import streams, times
@@ -13,7 +15,7 @@ from notifications.extension import hooks
 from notifications.jobs import announcing
 from notifications.jobs.transitions import batch_completion, finishing, manual, queueing, reaping, waiting
 from notifications.streams import snoozing
-from notifications.streams.marking_all import continue_marking
+from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
 from notifications.upkeep import EVERYWHERE, Duty, Search, Upkeep
 from notifications.worker.lease import find_dead_neighbors
@@ -33,13 +35,11 @@ def list_duties(process: Upkeep) -> list[Duty]:
     prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
     check_waits = Search(waiting.queue_jobs_without_wait)
-    waits = Duty(
-        "queue jobs that wait for nothing",
-        WAIT_CHECK_INTERVAL_SECONDS,
-        lambda: process.run_chunks(check_waits.run_chunk),
-    )
-    # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
-    move = Duty("move jobs to configured executors", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True)
+
+    def run_chunks(run_chunk: Callable[[], object]) -> Callable[[], bool]:
+        return lambda: process.run_chunks(run_chunk)
+
+    remaining = batch_completion.remaining_condition
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
@@ -51,56 +51,36 @@ def list_duties(process: Upkeep) -> list[Duty]:
             condition=streams.pending_condition,
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
-        Duty(
-            "end waits that are due",
-            0,
-            lambda: process.run_chunks(waiting.end_due_waits),
-            condition=waiting.due_condition,
-        ),
+        Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),
         Duty(
             "raise snoozed notifications",
             0,
-            lambda: process.run_chunks(snoozing.raise_due),
+            run_chunks(snoozing.raise_due),
             EVERYWHERE,
             condition=snoozing.due_condition,
         ),
+        Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations, condition=remaining),
+        Duty("finish batches", 0, finishing.finish_remaining_batches, condition=remaining),
         Duty(
-            "resume cancellations of batches",
-            0,
-            manual.resume_batch_cancellations,
-            condition=batch_completion.remaining_condition,
-        ),
-        Duty(
-            "finish batches",
-            0,
-            finishing.finish_remaining_batches,
-            condition=batch_completion.remaining_condition,
-        ),
-        Duty(
-            "mark notifications as read",
-            0,
-            lambda: _mark(process),
-            EVERYWHERE,
-            condition=lambda: ("EXISTS (SELECT 1 FROM notifications_pendingmark)", ()),
+            "mark notifications as read", 0, lambda: _mark(process), EVERYWHERE, condition=pending_condition
         ),
     ]
     if hooks.topics:
         start, announce = process.project_threads.start, announcing.Announcer().run_round
+        start_round = partial(start, announce, "Could not announce problems")
         for_each_process.append(
-            Duty(
-                "announce problems",
-                announcing.ROUND_INTERVAL_SECONDS,
-                lambda: start(announce, "Could not announce problems"),
-                EVERYWHERE,
-            )
+            Duty("announce problems", announcing.ROUND_INTERVAL_SECONDS, start_round, EVERYWHERE)
         )
     for duty in for_each_process:
         duty.is_for_each_process = True
     return [
         *for_each_process,
         prune,
-        waits,
-        move,
+        Duty(
+            "queue jobs that wait for nothing", WAIT_CHECK_INTERVAL_SECONDS, run_chunks(check_waits.run_chunk)
+        ),
+        # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
+        Duty("move jobs to configured executors", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True),
         *chain.from_iterable(hook(process) for hook in hooks.duties),
     ]
 

@@ -159,11 +159,7 @@ def _read_rows(
 
 def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
     """Return how many notifications of a user (key) a list has up to ``head``, at most ``limit``."""
-    selects = [
-        f"SELECT * FROM (SELECT 1 FROM notifications_notification "
-        f"WHERE user_id = %s AND raised < %s AND {partition} LIMIT {limit}) AS part"
-        for partition in filters.partitions()
-    ]
+    selects = filters.select_each("1", "raised < %s", f"LIMIT {limit}")
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted",
@@ -174,11 +170,8 @@ def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
 
 def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:
     """Return the categories of the newest notifications of a list, before its narrow filters, in alphabetical order."""
-    selects = [
-        f"SELECT * FROM (SELECT category FROM notifications_notification WHERE user_id = %s AND raised < %s "
-        f"AND {partition} ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}) AS part"
-        for partition in filters.partitions()
-    ]
+    tail = f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
+    selects = filters.select_each("category", "raised < %s", tail)
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "

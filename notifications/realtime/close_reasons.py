@@ -18,7 +18,7 @@ RATE_FRAMES = 60
 RATE_SYNCS = 10
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Bye:
     """A reason to close: the close code, the ``reason`` for programs, the ``detail`` for people.
 
@@ -57,58 +57,37 @@ class ProtocolViolation(Exception):
 RECONNECT_SOON_MS = (500, 5_000)
 RECONNECT_LATER_MS = (30_000, 40_000)
 
-GOING_AWAY = Bye(
-    code=4000,
-    reason="going_away",
-    detail="The server is stopping. Reconnect soon.",
-    reconnect_after_ms=RECONNECT_SOON_MS,
-)
+GOING_AWAY = Bye(4000, "going_away", "The server is stopping. Reconnect soon.", RECONNECT_SOON_MS)
 DATABASE_UNAVAILABLE = Bye(
-    code=4000,
-    reason="going_away",
-    detail="The server cannot reach its database. Reconnect soon.",
-    reconnect_after_ms=RECONNECT_SOON_MS,
+    4000, "going_away", "The server cannot reach its database. Reconnect soon.", RECONNECT_SOON_MS
 )
-SIGNED_OUT = Bye(
-    code=4401, reason="signed_out", detail="You are not signed in, or no longer. Sign in and reconnect."
-)
+SIGNED_OUT = Bye(4401, "signed_out", "You are not signed in, or no longer. Sign in and reconnect.")
 NO_HELLO = Bye(
-    code=4408,
-    reason="no_hello",
-    detail=f"The client sent no hello within {HELLO_TIMEOUT_SECONDS:g} seconds.",
-    reconnect_after_ms=RECONNECT_SOON_MS,
+    4408, "no_hello", f"The client sent no hello within {HELLO_TIMEOUT_SECONDS:g} seconds.", RECONNECT_SOON_MS
 )
 TOO_SLOW = Bye(
-    code=4408,
-    reason="too_slow",
-    detail=f"A requested ack is {ACK_TIMEOUT_SECONDS:g} seconds late.",
-    reconnect_after_ms=RECONNECT_SOON_MS,
+    4408, "too_slow", f"A requested ack is {ACK_TIMEOUT_SECONDS:g} seconds late.", RECONNECT_SOON_MS
 )
-TOO_BIG = Bye(code=4409, reason="too_big", detail=f"A frame may have at most {MAX_CLIENT_FRAME_BYTES} bytes.")
+TOO_BIG = Bye(4409, "too_big", f"A frame may have at most {MAX_CLIENT_FRAME_BYTES} bytes.")
 TOO_MANY_SOCKETS = Bye(
-    code=4429,
-    reason="too_many_sockets",
-    detail="This user has too many open connections.",
-    reconnect_after_ms=RECONNECT_LATER_MS,
+    4429, "too_many_sockets", "This user has too many open connections.", RECONNECT_LATER_MS
 )
 TOO_MANY_FRAMES = Bye(
-    code=4429,
-    reason="too_many_frames",
-    detail=f"A client may send at most {RATE_FRAMES} frames in {RATE_SECONDS:g} seconds.",
-    reconnect_after_ms=RECONNECT_LATER_MS,
+    4429,
+    "too_many_frames",
+    f"A client may send at most {RATE_FRAMES} frames in {RATE_SECONDS:g} seconds.",
+    RECONNECT_LATER_MS,
 )
 TOO_MANY_SYNCS = Bye(
-    code=4429,
-    reason="too_many_syncs",
-    detail=f"A client may send at most {RATE_SYNCS} syncs in {RATE_SECONDS:g} seconds.",
-    reconnect_after_ms=RECONNECT_LATER_MS,
+    4429,
+    "too_many_syncs",
+    f"A client may send at most {RATE_SYNCS} syncs in {RATE_SECONDS:g} seconds.",
+    RECONNECT_LATER_MS,
 )
-BAD_JSON = Bye(code=4400, reason="bad_json", detail="A frame must be a text message of valid JSON.")
-NOT_OBJECT = Bye(code=4400, reason="not_object", detail="A frame must be one JSON object.")
-BAD_OP = Bye(code=4400, reason="bad_op", detail="The op must be hello (once), sync, ack or ping.")
-NOT_HELLO = Bye(code=4400, reason="not_hello", detail="The first frame must be hello.")
-BAD_SEQ = Bye(code=4400, reason="bad_seq", detail="seq must be an integer from 0 to 2^53-1.")
-BAD_EPOCH = Bye(code=4400, reason="bad_epoch", detail="epoch must be a string or null.")
-BAD_ACK = Bye(
-    code=4400, reason="bad_ack", detail="n must be an integer, at most the n of the last frame sent."
-)
+BAD_JSON = Bye(4400, "bad_json", "A frame must be a text message of valid JSON.")
+NOT_OBJECT = Bye(4400, "not_object", "A frame must be one JSON object.")
+BAD_OP = Bye(4400, "bad_op", "The op must be hello (once), sync, ack or ping.")
+NOT_HELLO = Bye(4400, "not_hello", "The first frame must be hello.")
+BAD_SEQ = Bye(4400, "bad_seq", "seq must be an integer from 0 to 2^53-1.")
+BAD_EPOCH = Bye(4400, "bad_epoch", "epoch must be a string or null.")
+BAD_ACK = Bye(4400, "bad_ack", "n must be an integer, at most the n of the last frame sent.")

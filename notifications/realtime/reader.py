@@ -146,14 +146,15 @@ def read_sync(user: Any, epoch: str | None, seq: int | None) -> SyncResponse:
     if missed is None or missed.reset:
         streams.number_if_needed([user])
         missed = changes.read_missed({user: [None]})[user, None]
-        change_range = _encode_snapshot(missed.position, changes.read_snapshot(user, missed.position.head))
+        rows = changes.read_snapshots({user: missed.position.head})[user]
+        change_range = _encode_snapshot(missed.position, rows)
     else:
         assert cursor is not None
         change_range = _encode_missed(cursor, missed, {})
     versions = {} if change_range.more else missed.versions
-    rows = changes.read_active_jobs(versions)
-    versions.update((id, rows[id].version) for id in versions.keys() & rows.keys())
-    frame, more = change_range.sync_frame(current_epoch, _encode_active_jobs(versions, rows))
+    jobs = changes.read_active_jobs(versions)
+    versions.update((id, jobs[id].version) for id in versions.keys() & jobs.keys())
+    frame, more = change_range.sync_frame(current_epoch, _encode_active_jobs(versions, jobs))
     return SyncResponse(frame, etag(user, current_epoch, change_range.seq, {} if more else versions))
 
 

@@ -161,17 +161,13 @@ def _read_missed(cursors: dict[Any, list[int | None]]) -> dict[tuple[Any, int | 
     return found
 
 
-def read_snapshot(user: Any, head: int) -> list[Notification]:
-    """Return the newest ``SNAPSHOT_ROWS`` notifications of a user (key) that are not archived, by ``raised``.
-
-    Number the user first (``streams.number_if_needed``), so that no committed row is missing.
-    """
-    rows = listing.read_between(user, SNAPSHOT_ROWS, above=None, below=head + 1, filters=listing.INBOX)
-    return rows[::-1]
-
-
 def read_snapshots(heads: Mapping[Any, int]) -> dict[Any, list[Notification]]:
-    """Return what ``read_snapshot`` returns for each of these users (keys) at this head, 20 users a query."""
+    """Return the newest ``SNAPSHOT_ROWS`` notifications of users that are not archived, by ``raised``, by user (key).
+
+    ``heads``
+        The users, and up to which position to read. Number them first (``streams.number_if_needed``), so that no
+        committed row is missing. One query reads those of 20 users.
+    """
     found: dict[Any, list[Notification]] = {user: [] for user in heads}
     # Read and unread rows have an index each, of which the last entries are read.
     of_one_user = " UNION ALL ".join(

@@ -76,6 +76,17 @@ class Filters:
             for is_read in ((False, True) if self.read is None else (self.read,))
         ]
 
+    def select_each(self, columns: str, condition: str, tail: str) -> list[str]:
+        """Return a statement for each partition, which its index answers, to be joined by ``UNION ALL``.
+
+        The first parameter of each is the user, as the database has the key. ``tail`` has the limit.
+        """
+        return [
+            f"SELECT * FROM (SELECT {columns} FROM notifications_notification "
+            f"WHERE user_id = %s AND {condition} AND {partition} {tail}) AS part"
+            for partition in self.partitions()
+        ]
+
     def condition(self) -> tuple[str, list[Any]]:
         """Return the other conditions as SQL that begins with `` AND``, with their parameters."""
         sql, params = "", []
@@ -176,13 +187,9 @@ def select(
     order = "ASC" if oldest_first else "DESC"
     condition, values = filters.condition()
     lower, bounds = ("", [below]) if above is None else (" AND raised > %s", [below, above])
-    selects = [
-        f"SELECT * FROM (SELECT {', '.join(columns)} FROM notifications_notification "
-        f"WHERE user_id = %s AND raised < %s{lower} AND {partition}{condition} "
-        f"ORDER BY raised {order} LIMIT {limit}) AS part"
-        for partition in filters.partitions()
-    ]
-    sql = f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT {limit}"
+    tail = f"ORDER BY raised {order} LIMIT {limit}"
+    selects = filters.select_each(", ".join(columns), f"raised < %s{lower}{condition}", tail)
+    sql = f"{' UNION ALL '.join(selects)} {tail}"
     return sql, [user_to_db(user), *bounds, *values] * len(selects)
 
 
@@ -194,11 +201,8 @@ def find_window(
     With ``oldest_first`` of the oldest ones. None if there are fewer.
     """
     order = "ASC" if oldest_first else "DESC"
-    selects = [
-        f"SELECT * FROM (SELECT raised FROM notifications_notification WHERE user_id = %s AND raised < %s "
-        f"AND raised > %s AND {partition} ORDER BY raised {order} LIMIT {size}) AS part"
-        for partition in filters.partitions()
-    ]
+    tail = f"ORDER BY raised {order} LIMIT {size}"
+    selects = filters.select_each("raised", "raised < %s AND raised > %s", tail)
     with connection().cursor() as cursor:
         cursor.execute(
             f"{' UNION ALL '.join(selects)} ORDER BY raised {order} LIMIT 1 OFFSET {size - 1}",

@@ -9,7 +9,7 @@ All rows that one change marks get the same time, by which exactly these rows ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -93,6 +93,11 @@ def continue_marking(seconds: float, run: Callable[[Callable[[], bool]], bool] =
         if not any_advanced:
             return False
     return False
+
+
+def pending_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``continue_marking`` may find something, and its parameters."""
+    return "EXISTS (SELECT 1 FROM notifications_pendingmark)", ()
 
 
 def pending_marks(user: Any = None) -> list[tuple[int, Mark]]:

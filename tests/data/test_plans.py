@@ -260,7 +260,7 @@ OPERATIONS = {
     "catch-up of many": lambda user: changes.read_missed(
         {key: [2 * ROWS_PER_USER - 2] for key in range(1, 201)}
     ),
-    "snapshot": lambda user: changes.read_snapshot(user, 2 * ROWS_PER_USER),
+    "snapshot": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER})[user],
     "snapshots": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER, user + 1: 2 * ROWS_PER_USER}),
     "unnumbered users": lambda user: positions.find_unnumbered_users([user]),
     "a page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 60),

@@ -72,7 +72,7 @@ def assert_rebuilt(*users):
     assert rebuilding.find_wrong_counts() == {}
     assert_consistent(users)
     for user in users:
-        shown = changes.read_snapshot(user.pk, positions.position(user.pk).head)
+        shown = changes.read_snapshots({user.pk: positions.position(user.pk).head})[user.pk]
         assert len(shown) == Notification.objects.filter(user=user, archived_at=None).count()
 
 

@@ -92,7 +92,7 @@ from notifications.streams import changes, epoch, positions
 
 seen = {}
 for user in User.objects.all():
-    rows = changes.read_snapshot(user.pk, positions.position(user.pk).head)
+    rows = changes.read_snapshots({user.pk: positions.position(user.pk).head})[user.pk]
     seen[str(user)] = {
         "inbox": [[row.title, row.raised, row.seq, row.read_at is None] for row in rows],
         "counts": list(Stream.objects.filter(user=user).values_list("seen", "unread", "unseen")),

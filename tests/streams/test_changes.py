@@ -196,8 +196,8 @@ def test_snapshot_ends_at_its_head(user):
     rows.notices(user, 3)
     rows.notices(user, 1, key="k")
     rows.notices(user, 1, key="k")
-    assert [row.raised for row in changes.read_snapshot(user.pk, 5)] == [1, 2, 3]
-    assert [row.raised for row in changes.read_snapshot(user.pk, 6)] == [1, 2, 3, 6]
+    assert [row.raised for row in changes.read_snapshots({user.pk: 5})[user.pk]] == [1, 2, 3]
+    assert [row.raised for row in changes.read_snapshots({user.pk: 6})[user.pk]] == [1, 2, 3, 6]
 
 
 def test_snapshots_of_several_users_take_one_query(user, other_user):
@@ -212,11 +212,13 @@ def test_snapshots_of_several_users_take_one_query(user, other_user):
     with CaptureQueriesContext(connection) as queries:
         found = changes.read_snapshots(heads)
     assert len(queries) == 1
-    assert found == {pk: changes.read_snapshot(pk, head) for pk, head in heads.items()}
+    assert found == {pk: changes.read_snapshots({pk: head})[pk] for pk, head in heads.items()}
     assert [len(found[pk]) for pk in heads] == [40, 2, 0]
     assert found[user.pk][0].raised == 21
     full = positions.position(user.pk).head
-    assert changes.read_snapshots({user.pk: full}) == {user.pk: changes.read_snapshot(user.pk, full)}
+    assert changes.read_snapshots({user.pk: full}) == {
+        user.pk: changes.read_snapshots({user.pk: full})[user.pk]
+    }
 
 
 def test_users_with_unnumbered_rows_are_found(user, other_user):
@@ -267,7 +269,7 @@ def test_no_query_scans(user):
     with CaptureQueriesContext(connection) as queries:
         changes.read_missed({user.pk: [0]})
         changes._read_far(user.pk, 0, 4)
-        changes.read_snapshot(user.pk, 4)
+        changes.read_snapshots({user.pk: 4})[user.pk]
         changes.read_snapshots({user.pk: 4})
         positions.find_unnumbered_users([user.pk])
         changes.read_active_jobs(changes.read_missed({user.pk: [None]})[user.pk, None].versions)

@@ -58,36 +58,31 @@ def check_observed_tasks() -> Finding:
     waiting = f"observed tasks that wait: {count}" + (f", the oldest for {oldest:.0f} s." if count else ".")
     if not live:
         return Finding(
-            check="celery",
-            state=ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
-            message=f"No worker of Celery that observes tasks is alive; {waiting}",
-            remedy="Start one: celery -A PROJECT worker.",
-            figures=figures,
+            "celery",
+            ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
+            f"No worker of Celery that observes tasks is alive; {waiting}",
+            "Start one: celery -A PROJECT worker.",
+            figures,
         )
     if absent:
         return Finding(
-            check="celery",
-            state=WARNING,
-            message=f"No live worker consumes a queue named {', '.join(absent[:MAX_QUEUES_NAMED])}; {waiting}",
-            remedy=f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
+            "celery",
+            WARNING,
+            f"No live worker consumes a queue named {', '.join(absent[:MAX_QUEUES_NAMED])}; {waiting}",
+            f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
             "queues, tasks may only wait behind others.",
-            figures=figures,
+            figures,
         )
     if oldest > OLD_TASK_SECONDS:
         return Finding(
-            check="celery",
-            state=WARNING,
-            message=f"Workers that observe tasks: {len(live)}; {waiting}",
-            remedy="Start more workers. If the broker has lost the message, publish the task again, and declare "
+            "celery",
+            WARNING,
+            f"Workers that observe tasks: {len(live)}; {waiting}",
+            "Start more workers. If the broker has lost the message, publish the task again, and declare "
             "start_within for such tasks.",
-            figures=figures,
+            figures,
         )
-    return Finding(
-        check="celery",
-        state=OK,
-        message=f"Workers that observe tasks: {len(live)}; {waiting}",
-        figures=figures,
-    )
+    return Finding("celery", OK, f"Workers that observe tasks: {len(live)}; {waiting}", figures=figures)
 
 
 def _due_tasks() -> list[dict[str, Any]]:

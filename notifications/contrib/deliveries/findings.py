@@ -30,16 +30,16 @@ def find_outages(timeout: float) -> Iterator[Finding]:
             continue
         if outage is None or outage.suspended_until is None:
             message = f"The {channel.server} answers, or no message was sent."
-            yield Finding(check=str(channel.label), state=OK, message=message)
+            yield Finding(str(channel.label), OK, message)
             continue
         yield Finding(
-            check=str(channel.label),
-            state=WARNING,
-            message=f"The {channel.server} has not answered {outage.timeouts} messages in a row. The others wait, and "
+            str(channel.label),
+            WARNING,
+            f"The {channel.server} has not answered {outage.timeouts} messages in a row. The others wait, and "
             "one a minute is tried.",
-            remedy="Check the address and the port of the server, and whether this machine reaches it. When it "
+            "Check the address and the port of the server, and whether this machine reaches it. When it "
             "answers, all are sent.",
-            figures={"timeouts": outage.timeouts},
+            {"timeouts": outage.timeouts},
         )
 
 

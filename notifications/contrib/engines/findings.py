@@ -140,11 +140,11 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     }
     if isinstance(ping, ImproperlyConfigured):
         return Finding(
-            check="engine",
-            state=ERROR,
-            message=f"The engine of backend {alias} cannot be set up: {ping}",
-            remedy=f"Correct OPTIONS['engine'] of TASKS[{alias!r}]. {waiting}",
-            figures=figures,
+            "engine",
+            ERROR,
+            f"The engine of backend {alias} cannot be set up: {ping}",
+            f"Correct OPTIONS['engine'] of TASKS[{alias!r}]. {waiting}",
+            figures,
         )
     engine = ping.engine
     now = database_now()
@@ -160,38 +160,34 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     message = f"{engine.label} (backend {alias}): "
     if ping.problem:
         return Finding(
-            check="engine",
-            state=ERROR,
-            message=f"{message}it does not answer: {ping.problem}. {waiting}",
-            remedy="Start its broker, or correct the address. Queued jobs are kept, and dispatched when it answers.",
-            figures=figures,
+            "engine",
+            ERROR,
+            f"{message}it does not answer: {ping.problem}. {waiting}",
+            "Start its broker, or correct the address. Queued jobs are kept, and dispatched when it answers.",
+            figures,
         )
     is_known = bool(counts["processes"]) or engine.has_idle_processes() is not None
     if not is_known and waiting.oldest_seconds <= MIN_WAIT_SECONDS:
         message += "no job runs; whether its workers are alive is known only while they run jobs. "
-        return Finding(
-            check="engine", state=OK, message=f"{message}{waiting} {ping.answer}".strip(), figures=figures
-        )
+        return Finding("engine", OK, f"{message}{waiting} {ping.answer}".strip(), figures=figures)
     if not counts["processes"] and not engine.has_idle_processes():
         return Finding(
-            check="engine",
-            state=ERROR if waiting.oldest_seconds > MIN_WAIT_SECONDS else WARNING,
-            message=f"{message}none of its processes is alive. {waiting}",
-            remedy=engine.start_advice(),
-            figures=figures,
+            "engine",
+            ERROR if waiting.oldest_seconds > MIN_WAIT_SECONDS else WARNING,
+            f"{message}none of its processes is alive. {waiting}",
+            engine.start_advice(),
+            figures,
         )
     if untaken:
         return Finding(
-            check="engine",
-            state=ERROR,
-            message=f"{message}no live process takes the jobs of {', '.join(untaken)}. {waiting}",
-            remedy=engine.start_advice(untaken[0]),
-            figures=figures,
+            "engine",
+            ERROR,
+            f"{message}no live process takes the jobs of {', '.join(untaken)}. {waiting}",
+            engine.start_advice(untaken[0]),
+            figures,
         )
     message += f"{counts['processes']} live processes, {figures['running']} jobs running. {waiting}"
-    return Finding(
-        check="engine", state=OK, message=" ".join(filter(None, (message, ping.answer))), figures=figures
-    )
+    return Finding("engine", OK, " ".join(filter(None, (message, ping.answer))), figures=figures)
 
 
 def count_waiting(alias: str) -> Waiting:
@@ -238,9 +234,7 @@ def check_round_trip(alias: str, ping: Ping, timeout: float) -> Finding:
     elif queue in paused_queues():
         reason = f"the queue {queue} is paused"
     if reason:
-        return Finding(
-            check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See engine above."
-        )
+        return Finding("round trip", WARNING, f"Skipped: {reason}.", "See engine above.")
     return measure_round_trip(alias, queue, timeout, by=f" by {ping.engine.label}")
 
 

@@ -18,17 +18,17 @@ def check_alerts() -> Finding:
     """Check that no alert is open, and that alerts are evaluated."""
     interval = read_limits().interval
     if interval is None:
-        return Finding(check="alerts", state=OK, message="Off: NOTIFICATIONS['ALERTS'] has no interval.")
+        return Finding("alerts", OK, "Off: NOTIFICATIONS['ALERTS'] has no interval.")
     alerts = open_alerts()
     figures = {
         "open": [{"kind": alert.kind, "subject": alert.subject, "detail": alert.detail} for alert in alerts]
     }
     if alerts:
         return Finding(
-            check="alerts",
-            state=ERROR,
-            message=" ".join(f"{alert}. {alert.detail}" for alert in alerts[:5]),
-            remedy="See the overview in the admin. Limits are in NOTIFICATIONS['ALERTS'].",
-            figures=figures,
+            "alerts",
+            ERROR,
+            " ".join(f"{alert}. {alert.detail}" for alert in alerts[:5]),
+            "See the overview in the admin. Limits are in NOTIFICATIONS['ALERTS'].",
+            figures,
         )
-    return Finding(check="alerts", state=OK, message="No alert is open.", figures=figures)
+    return Finding("alerts", OK, "No alert is open.", figures=figures)

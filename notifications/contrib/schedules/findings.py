@@ -28,11 +28,11 @@ def check_schedules() -> Finding:
         first = wrong[0]
         others = f" manage.py check has {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return Finding(
-            check="schedules",
-            state=ERROR,
-            message=f"{first.message} ({first.id}) Only this schedule does not run.{others}",
-            remedy=first.hint,
-            figures={"ids": [declaration.id for declaration in wrong]},
+            "schedules",
+            ERROR,
+            f"{first.message} ({first.id}) Only this schedule does not run.{others}",
+            first.hint,
+            {"ids": [declaration.id for declaration in wrong]},
         )
     declared = declared_schedules()
     with translation.override("en"):
@@ -41,15 +41,11 @@ def check_schedules() -> Finding:
         name, (message, remedy) = next(iter(problems.items()))
         others = f" {len(problems) - 1} more have such a problem." if len(problems) > 1 else ""
         return Finding(
-            check="schedules",
-            state=WARNING,
-            message=f"{name}: {message}{others}",
-            remedy=remedy,
-            figures={"schedules": list(problems)},
+            "schedules", WARNING, f"{name}: {message}{others}", remedy, {"schedules": list(problems)}
         )
     count = len(declared)
     message = f"Declared correctly: {count}." if count else "None is declared."
-    return Finding(check="schedules", state=OK, message=message)
+    return Finding("schedules", OK, message)
 
 
 def list_stored_times(now: datetime) -> list[StoredTime]:

@@ -34,10 +34,10 @@ def check_settings() -> Finding:
     except Exception as exc:  # importing the URLs or a backend of the project may raise anything
         reason = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
         return Finding(
-            check="settings",
-            state=ERROR,
-            message=f"The settings cannot be checked: {reason}",
-            remedy="Correct that, then run manage.py check.",
+            "settings",
+            ERROR,
+            f"The settings cannot be checked: {reason}",
+            "Correct that, then run manage.py check.",
         )
     found = sorted(
         (
@@ -50,7 +50,7 @@ def check_settings() -> Finding:
         key=lambda message: -message.level,
     )
     if not found:
-        return Finding(check="settings", state=OK, message="The settings pass all checks of notifications.")
+        return Finding("settings", OK, "The settings pass all checks of notifications.")
     return _finding("settings", found, ERROR if found[0].level >= checks.ERROR else WARNING)
 
 
@@ -62,7 +62,7 @@ def check_declarations() -> Finding:
     ]
     if not found:
         message = "Limits, observed tasks, policies and handlers are declared correctly."
-        return Finding(check="options", state=OK, message=message)
+        return Finding("options", OK, message)
     return _finding("options", found, ERROR)
 
 
@@ -71,11 +71,11 @@ def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Fin
     first = messages[0]
     others = f" manage.py check has {len(messages) - 1} more." if len(messages) > 1 else ""
     return Finding(
-        check=check,
-        state=state,
-        message=f"{first.msg} ({first.id}){others}",
-        remedy=first.hint or f"See {first.id} in the reference of system checks.",
-        figures={"ids": [message.id for message in messages]},
+        check,
+        state,
+        f"{first.msg} ({first.id}){others}",
+        first.hint or f"See {first.id} in the reference of system checks.",
+        {"ids": [message.id for message in messages]},
     )
 
 
@@ -93,13 +93,13 @@ def check_versions() -> Finding:
         and int(found.get("redis", "0").split(".")[0]) >= 8
     ):
         return Finding(
-            check="versions",
-            state=WARNING,
-            message=f"redis {found['redis']} closes idle connections of the channel layer every 5 s.",
-            remedy='Install a version below 8: pip install "redis>=7.4,<8".',
-            figures=found,
+            "versions",
+            WARNING,
+            f"redis {found['redis']} closes idle connections of the channel layer every 5 s.",
+            'Install a version below 8: pip install "redis>=7.4,<8".',
+            found,
         )
-    return Finding(check="versions", state=OK, message=message, figures=found)
+    return Finding("versions", OK, message, figures=found)
 
 
 def check_origin(page: str) -> Finding:
@@ -107,10 +107,10 @@ def check_origin(page: str) -> Finding:
     found = handshakes.parse_origin(page)
     if found is None:
         return Finding(
-            check="origin",
-            state=ERROR,
-            message=f"{page!r} is not an origin.",
-            remedy="An origin is the scheme, host and port of a page: https://example.com",
+            "origin",
+            ERROR,
+            f"{page!r} is not an origin.",
+            "An origin is the scheme, host and port of a page: https://example.com",
         )
     request = HttpRequest()
     host = page.split("://")[1]
@@ -118,10 +118,10 @@ def check_origin(page: str) -> Finding:
     request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
     listed = found in map(handshakes.parse_origin, settings.ORIGINS)
     if listed or handshakes.is_origin_allowed([page.encode()], request):
-        return Finding(check="origin", state=OK, message=f"Pages of {page} may connect.")
+        return Finding("origin", OK, f"Pages of {page} may connect.")
     return Finding(
-        check="origin",
-        state=ERROR,
-        message=f"Pages of {page} may not connect: the server does not answer for that host.",
-        remedy="Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to NOTIFICATIONS['ORIGINS'].",
+        "origin",
+        ERROR,
+        f"Pages of {page} may not connect: the server does not answer for that host.",
+        "Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to NOTIFICATIONS['ORIGINS'].",
     )

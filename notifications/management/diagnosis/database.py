@@ -62,34 +62,34 @@ def check_connection() -> Finding:
         problems.append("A transaction that reads before it writes may fail with 'database is locked'.")
     if problems:
         return Finding(
-            check="database",
-            state=WARNING,
-            message=" ".join([message, *problems]),
-            remedy=f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}',
-            figures=figures,
+            "database",
+            WARNING,
+            " ".join([message, *problems]),
+            f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}',
+            figures,
         )
-    return Finding(check="database", state=OK, message=message, figures=figures)
+    return Finding("database", OK, message, figures=figures)
 
 
 def check_tables() -> Finding:
     """Check that all migrations are applied and all indexes exist."""
     if missing := pending_migrations():
         return Finding(
-            check="tables",
-            state=ERROR,
-            message=f"Migrations are not applied: {', '.join(missing)}.",
-            remedy="Run manage.py migrate.",
-            figures={"missing": missing},
+            "tables",
+            ERROR,
+            f"Migrations are not applied: {', '.join(missing)}.",
+            "Run manage.py migrate.",
+            {"missing": missing},
         )
     if lost := sorted(missing_indexes()):
         return Finding(
-            check="tables",
-            state=ERROR,
-            message=f"Indexes are missing: {', '.join(lost)}. Queries are slow; on SQLite jobs cannot be claimed.",
-            remedy="Run their CREATE INDEX statements, which manage.py sqlmigrate prints for the app.",
-            figures={"missing_indexes": lost},
+            "tables",
+            ERROR,
+            f"Indexes are missing: {', '.join(lost)}. Queries are slow; on SQLite jobs cannot be claimed.",
+            "Run their CREATE INDEX statements, which manage.py sqlmigrate prints for the app.",
+            {"missing_indexes": lost},
         )
-    return Finding(check="tables", state=OK, message="All migrations of notifications are applied.")
+    return Finding("tables", OK, "All migrations of notifications are applied.")
 
 
 def check_clock() -> Finding:
@@ -98,17 +98,14 @@ def check_clock() -> Finding:
     figures = {"seconds": round(skew, 3)}
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         return Finding(
-            check="clock",
-            state=WARNING,
-            message=f"The clock of the database differs by {skew:+.1f} s from the clock of this machine.",
-            remedy="Synchronize both by NTP. Until then times in the inbox and of delayed jobs are wrong.",
-            figures=figures,
+            "clock",
+            WARNING,
+            f"The clock of the database differs by {skew:+.1f} s from the clock of this machine.",
+            "Synchronize both by NTP. Until then times in the inbox and of delayed jobs are wrong.",
+            figures,
         )
     return Finding(
-        check="clock",
-        state=OK,
-        message="The clock of the database agrees with the clock of this machine.",
-        figures=figures,
+        "clock", OK, "The clock of the database agrees with the clock of this machine.", figures=figures
     )
 
 
@@ -118,14 +115,14 @@ def check_stored_times() -> Finding:
     if wrong:
         others = f", and {len(wrong) - MAX_TIMES_NAMED} more" if len(wrong) > MAX_TIMES_NAMED else ""
         return Finding(
-            check="times",
-            state=ERROR,
-            message=f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
-            remedy="Run manage.py notifications doctor --repair. Jobs that were enqueued for a time (run_after) keep "
+            "times",
+            ERROR,
+            f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
+            "Run manage.py notifications doctor --repair. Jobs that were enqueued for a time (run_after) keep "
             "it: run them now in the admin, or cancel them.",
-            figures={"wrong": wrong},
+            {"wrong": wrong},
         )
-    return Finding(check="times", state=OK, message="No stored time lies further ahead than it can.")
+    return Finding("times", OK, "No stored time lies further ahead than it can.")
 
 
 def check_rows() -> Finding:
@@ -134,15 +131,15 @@ def check_rows() -> Finding:
     if damaged:
         others = f", and {len(damaged) - MAX_ROWS_NAMED} more" if len(damaged) > MAX_ROWS_NAMED else ""
         return Finding(
-            check="rows",
-            state=ERROR,
-            message=f"Damaged by another program: {'; '.join(damaged[:MAX_ROWS_NAMED])}{others}.",
-            remedy="Run manage.py notifications doctor --repair. It does not change columns that decide what happens "
+            "rows",
+            ERROR,
+            f"Damaged by another program: {'; '.join(damaged[:MAX_ROWS_NAMED])}{others}.",
+            "Run manage.py notifications doctor --repair. It does not change columns that decide what happens "
             "to a row, such as the state of a job: correct those by SQL.",
-            figures={"damaged": damaged},
+            {"damaged": damaged},
         )
     message = f"No row is damaged, by the newest {MAX_ROWS_READ:,} notifications and jobs."
-    return Finding(check="rows", state=OK, message=message)
+    return Finding("rows", OK, message)
 
 
 def check_numbering() -> Finding:
@@ -153,13 +150,13 @@ def check_numbering() -> Finding:
         time.sleep(0.25)
     if left:
         return Finding(
-            check="numbering",
-            state=ERROR,
-            message=f"{len(left)} changes were not numbered within {NUMBERING_SECONDS:g} s, so they are not shown.",
-            remedy="Start a web process or a worker. If one is running, find the transaction that locks their rows.",
-            figures={"waiting": len(left)},
+            "numbering",
+            ERROR,
+            f"{len(left)} changes were not numbered within {NUMBERING_SECONDS:g} s, so they are not shown.",
+            "Start a web process or a worker. If one is running, find the transaction that locks their rows.",
+            {"waiting": len(left)},
         )
-    return Finding(check="numbering", state=OK, message="All changes are numbered.", figures={"waiting": 0})
+    return Finding("numbering", OK, "All changes are numbered.", figures={"waiting": 0})
 
 
 def check_positions() -> Finding:
@@ -167,15 +164,15 @@ def check_positions() -> Finding:
     wrong = rebuilding.find_wrong_streams(MAX_POSITIONED_ROWS)
     if wrong:
         return Finding(
-            check="positions",
-            state=ERROR,
-            message="Rows are hidden, share a position, or count wrongly as seen, because streams do not agree with "
+            "positions",
+            ERROR,
+            "Rows are hidden, share a position, or count wrongly as seen, because streams do not agree with "
             f"them, for {len(wrong)} users: {name_users(wrong)}.",
-            remedy="Stop the site, and run manage.py notifications doctor --recount.",
-            figures={"wrong": list(map(str, wrong))},
+            "Stop the site, and run manage.py notifications doctor --recount.",
+            {"wrong": list(map(str, wrong))},
         )
     message = f"Streams agree with their rows, by at most {MAX_POSITIONED_ROWS:,} streams and new rows of each kind."
-    return Finding(check="positions", state=OK, message=message)
+    return Finding("positions", OK, message)
 
 
 def name_users(users: Iterable[Any]) -> str:
@@ -189,12 +186,12 @@ def check_unread_counts() -> Finding:
     wrong = rebuilding.find_wrong_counts(MAX_COUNTED_ROWS)
     if wrong:
         return Finding(
-            check="unread",
-            state=ERROR,
-            message=f"The unread or unseen count is wrong for {len(wrong)} users: {name_users(wrong)}.",
-            remedy="Run manage.py notifications doctor --recount. "
+            "unread",
+            ERROR,
+            f"The unread or unseen count is wrong for {len(wrong)} users: {name_users(wrong)}.",
+            "Run manage.py notifications doctor --recount. "
             "Then find the program that changes rows without this app.",
-            figures={
+            {
                 "wrong": {
                     str(user): {
                         "unread": [stored.unread, expected.unread],
@@ -205,7 +202,7 @@ def check_unread_counts() -> Finding:
             },
         )
     message = f"No unread or unseen count is wrong, by at most {MAX_COUNTED_ROWS:,} unread notifications."
-    return Finding(check="unread", state=OK, message=message)
+    return Finding("unread", OK, message)
 
 
 REMEDIES = {
@@ -227,11 +224,11 @@ def check_readiness() -> Finding:
     if found:
         missing, reason = found
         return Finding(
-            check="ready",
-            state=ERROR,
-            message=f"Not ready because of the {missing}: {reason}.",
-            remedy=worker_advice() if missing == Missing.WORKER else REMEDIES[missing],
-            figures={"missing": missing},
+            "ready",
+            ERROR,
+            f"Not ready because of the {missing}: {reason}.",
+            worker_advice() if missing == Missing.WORKER else REMEDIES[missing],
+            {"missing": missing},
         )
     message = "The database answers, the migrations are applied, and no worker is known to be missing."
-    return Finding(check="ready", state=OK, message=message)
+    return Finding("ready", OK, message)

@@ -13,7 +13,7 @@ from notifications.db.unavailable import is_query_error
 OK, WARNING, ERROR = "ok", "warning", "error"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """The result of a check: ``state`` is ok, warning or error; ``figures`` are for ``--json``."""
 
@@ -44,15 +44,15 @@ def run_checks(find: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
         reason = " ".join(str(exc).split())[:300] or type(exc).__name__
         if not isinstance(exc, Error):
             yield Finding(
-                check="resources",
-                state=ERROR,
-                message=f"This process lacks a resource: {reason}.",
-                remedy="Check the limits of processes, threads, memory and open files, and free space on the disk.",
+                "resources",
+                ERROR,
+                f"This process lacks a resource: {reason}.",
+                "Check the limits of processes, threads, memory and open files, and free space on the disk.",
             )
             return
         yield Finding(
-            check="database",
-            state=ERROR,
-            message=f"The database raised an error: {reason}.",
-            remedy="Check DATABASES, the log of the database server, and free space on its disk.",
+            "database",
+            ERROR,
+            f"The database raised an error: {reason}.",
+            "Check DATABASES, the log of the database server, and free space on its disk.",
         )

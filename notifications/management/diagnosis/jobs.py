@@ -27,14 +27,14 @@ def check_paused_queues() -> Finding:
         named = ", ".join(map(_named, found.queues[:MAX_QUEUES_NAMED]))
         others = " and others" if found.is_cut or len(counts) > MAX_QUEUES_NAMED else ""
         return Finding(
-            check="queues",
-            state=WARNING,
-            message=f"Jobs wait in paused queues: {named}{others}.",
-            remedy=f"Start them again with manage.py notifications jobs resume {next(iter(counts))}.",
-            figures=figures,
+            "queues",
+            WARNING,
+            f"Jobs wait in paused queues: {named}{others}.",
+            f"Start them again with manage.py notifications jobs resume {next(iter(counts))}.",
+            figures,
         )
     message = f"Paused, without jobs: {', '.join(paused)}." if paused else "No queue is paused."
-    return Finding(check="queues", state=OK, message=message, figures=figures)
+    return Finding("queues", OK, message, figures=figures)
 
 
 def _named(depth: QueueDepth) -> str:
@@ -54,13 +54,13 @@ def check_lost_jobs() -> Finding:
     figures = {"workers": len(lost), "jobs": count}
     if count:
         return Finding(
-            check="lost jobs",
-            state=ERROR,
-            message=f"{count} jobs are running according to their rows, but the leases of their workers have ended.",
-            remedy="Start a worker, which runs them again: manage.py run_jobs.",
-            figures=figures,
+            "lost jobs",
+            ERROR,
+            f"{count} jobs are running according to their rows, but the leases of their workers have ended.",
+            "Start a worker, which runs them again: manage.py run_jobs.",
+            figures,
         )
-    return Finding(check="lost jobs", state=OK, message="No job is left in a lost worker.", figures=figures)
+    return Finding("lost jobs", OK, "No job is left in a lost worker.", figures=figures)
 
 
 def check_duties() -> Finding:
@@ -70,15 +70,15 @@ def check_duties() -> Finding:
     overdue = [_describe_age(age) for age in ages if age.is_overdue]
     if overdue:
         return Finding(
-            check="duties",
-            state=ERROR,
-            message=f"No process did in time: {'; '.join(overdue)}.",
-            remedy="Start a worker (manage.py run_jobs, or a Celery worker), or serve the site by ASGI; see its log.",
-            figures=figures,
+            "duties",
+            ERROR,
+            f"No process did in time: {'; '.join(overdue)}.",
+            "Start a worker (manage.py run_jobs, or a Celery worker), or serve the site by ASGI; see its log.",
+            figures,
         )
     done = [_describe_age(age) for age in ages if age.seconds is not None]
     message = f"{'; '.join(done)}." if done else "No process has begun to do them yet."
-    return Finding(check="duties", state=OK, message=message, figures=figures)
+    return Finding("duties", OK, message, figures=figures)
 
 
 def _describe_age(age: DutyAge) -> str:

@@ -37,21 +37,21 @@ def check_doorbell() -> Finding:
     way = doorbell.transport_name()
     path = channel_layer.configured_path()
     if not path:
-        return Finding(check="doorbell", state=OK, message=f"Rings go by {way}.", figures={"way": way})
+        return Finding("doorbell", OK, f"Rings go by {way}.", figures={"way": way})
     try:
         seconds = channel_layer.measure_round_trip()
     except Exception as exc:  # whatever a layer raises
         return Finding(
-            check="doorbell",
-            state=ERROR,
-            message=f"The {way} did not deliver a message: {' '.join(str(exc).split())[:300] or type(exc).__name__}.",
-            remedy="Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown.",
-            figures={"way": way},
+            "doorbell",
+            ERROR,
+            f"The {way} did not deliver a message: {' '.join(str(exc).split())[:300] or type(exc).__name__}.",
+            "Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown.",
+            {"way": way},
         )
     return Finding(
-        check="doorbell",
-        state=OK,
-        message=f"The {way} delivers a message in {ms(seconds)} ms.",
+        "doorbell",
+        OK,
+        f"The {way} delivers a message in {ms(seconds)} ms.",
         figures={"way": way, "ms": ms(seconds)},
     )
 
@@ -81,37 +81,35 @@ def check_workers() -> Finding:
     workers = Worker.objects.using(database()).filter(lease_until__gte=now, stuck_calls__gte=MAX_STUCK_CALLS)
     if stuck := list(workers.order_by("id")[:10]):
         return Finding(
-            check="workers",
-            state=ERROR,
-            message=f"Rounds of schedules do not return in {', '.join(map(str, stuck))}; {message}",
-            remedy="Look for the stacks in the log, after 'has not returned', and give that code a time limit.",
-            figures=figures,
+            "workers",
+            ERROR,
+            f"Rounds of schedules do not return in {', '.join(map(str, stuck))}; {message}",
+            "Look for the stacks in the log, after 'has not returned', and give that code a time limit.",
+            figures,
         )
     unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
     if live and (names := list(unserved_queues[:10])):
         return Finding(
-            check="workers",
-            state=ERROR,
-            message=f"No live worker takes the jobs of {', '.join(names)}; {message}",
-            remedy="Start a worker for them: manage.py run_jobs, with --queue for each, or without --queue for all.",
-            figures=figures,
+            "workers",
+            ERROR,
+            f"No live worker takes the jobs of {', '.join(names)}; {message}",
+            "Start a worker for them: manage.py run_jobs, with --queue for each, or without --queue for all.",
+            figures,
         )
     if live:
-        return Finding(check="workers", state=OK, message=message, figures=figures)
+        return Finding("workers", OK, message, figures=figures)
     if not figures["due"] and not builtin_aliases():
-        return Finding(
-            check="workers", state=OK, message="None is needed: engines run all jobs.", figures=figures
-        )
+        return Finding("workers", OK, "None is needed: engines run all jobs.", figures=figures)
     if live_observers().exists() and not figures["due"]:
         message = "None runs jobs, and none waits: workers of Celery observe its tasks."
-        return Finding(check="workers", state=OK, message=message, figures=figures)
+        return Finding("workers", OK, message, figures=figures)
     return Finding(
-        check="workers",
+        "workers",
         # As readiness says, by which a load balancer decides: workers of an engine may take jobs, if there is one.
-        state=WARNING if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else ERROR,
-        message=f"No worker is alive; {waiting}",
-        remedy="Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
-        figures=figures,
+        WARNING if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else ERROR,
+        f"No worker is alive; {waiting}",
+        "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
+        figures,
     )
 
 
@@ -124,11 +122,11 @@ def check_outbound() -> Finding:
     )
     if open_:
         return Finding(
-            check="outbound",
-            state=WARNING,
-            message=f"The circuit is open, because calls failed, for {', '.join(open_)}.",
-            remedy="If those servers are at fault, wait: they are called again automatically.",
-            figures={"workers": overviews},
+            "outbound",
+            WARNING,
+            f"The circuit is open, because calls failed, for {', '.join(open_)}.",
+            "If those servers are at fault, wait: they are called again automatically.",
+            {"workers": overviews},
         )
     busy, waiting = (sum(state[name] for state in overviews.values()) for name in ("busy", "waiting"))
     message = (
@@ -136,17 +134,17 @@ def check_outbound() -> Finding:
         if overviews
         else "No calls yet."
     )
-    return Finding(check="outbound", state=OK, message=message, figures={"workers": overviews})
+    return Finding("outbound", OK, message, figures={"workers": overviews})
 
 
 def check_round_trip(timeout: float) -> Finding:
     """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
     if not any(has_job_tasks(task_backends[alias]) for alias in task_backends):
         return Finding(
-            check="round trip",
-            state=WARNING,
-            message="Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
-            remedy="Run manage.py check.",
+            "round trip",
+            WARNING,
+            "Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
+            "Run manage.py check.",
         )
     live = builtin_workers().filter(lease_until__gte=database_now())
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
@@ -156,15 +154,13 @@ def check_round_trip(timeout: float) -> Finding:
     if queue is None or queue in paused_queues():
         if queue is None and live_observers().exists():
             return Finding(
-                check="round trip",
-                state=WARNING,
-                message="Skipped: no worker runs jobs.",
-                remedy="None is needed if all tasks are Celery's. Else start one: manage.py run_jobs.",
+                "round trip",
+                WARNING,
+                "Skipped: no worker runs jobs.",
+                "None is needed if all tasks are Celery's. Else start one: manage.py run_jobs.",
             )
         reason = f"the queue {queue} is paused" if queue else "there is no worker"
-        return Finding(
-            check="round trip", state=WARNING, message=f"Skipped: {reason}.", remedy="See workers above."
-        )
+        return Finding("round trip", WARNING, f"Skipped: {reason}.", "See workers above.")
     return measure_round_trip(builtin_aliases()[0], queue, timeout)
 
 
@@ -192,27 +188,24 @@ def measure_round_trip(alias: str, queue: str, timeout: float, by: str = "") -> 
         join(probe.using(backend=alias, queue_name=queue).enqueue(), timeout, listen=doorbell.listen)
     except TimeoutError:
         return Finding(
-            check="round trip",
-            state=ERROR,
-            message=f"A job that does nothing did not finish{by} within {timeout:g} s.",
-            remedy="Check the log of the workers. If all their slots are in use, start another worker.",
+            "round trip",
+            ERROR,
+            f"A job that does nothing did not finish{by} within {timeout:g} s.",
+            "Check the log of the workers. If all their slots are in use, start another worker.",
         )
     except (JobFailed, JobCancelled, JobDoesNotExist) as exc:
         return Finding(
-            check="round trip",
-            state=ERROR,
-            message=f"The job failed{by}: {exc}",
-            remedy="Run manage.py notifications jobs list.",
+            "round trip", ERROR, f"The job failed{by}: {exc}", "Run manage.py notifications jobs list."
         )
     seconds = time.perf_counter() - start
     figures = {"ms": ms(seconds)}
     message = f"A job was enqueued, executed{by} and reported in {figures['ms']} ms."
     if seconds > SLOW_ROUND_TRIP_SECONDS:
         return Finding(
-            check="round trip",
-            state=WARNING,
-            message=f"{message} Rings are lost, or the workers are busy.",
-            remedy="Compare the doorbell above with the one that the other processes log at their start.",
-            figures=figures,
+            "round trip",
+            WARNING,
+            f"{message} Rings are lost, or the workers are busy.",
+            "Compare the doorbell above with the one that the other processes log at their start.",
+            figures,
         )
-    return Finding(check="round trip", state=OK, message=message, figures=figures)
+    return Finding("round trip", OK, message, figures=figures)
