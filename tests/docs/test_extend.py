@@ -1,5 +1,6 @@
 """An extension as how-to/extend.md writes one, installed in the project of the quick start."""
 
+import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -19,46 +20,65 @@ urlpatterns = [path("admin/", admin.site.urls), path("notifications/", include("
 """
 NOTIFY = """
 from django.contrib.auth.models import User
+from sms.models import Phone
 from notifications.api import notify
-ada = User.objects.create_superuser("ada")
-notify(ada, "All is well")
-[id] = notify(ada, "The disk is full", level="error")
+ada, bob = User.objects.create_superuser("ada"), User.objects.create_superuser("bob")
+Phone.objects.create(user=ada, number="+15550100")
+[id] = notify(ada, "The disk is full")
+notify(bob, "He has no phone")
 print(id)
 """
 READ = """
 from django.contrib.auth.models import User
 from django.test import Client
 client = Client()
-client.force_login(User.objects.get())
-print("Sent by SMS." in client.get("/notifications/{id}/").text)
-print("Sent by SMS." in client.get("/admin/notifications/notification/{id}/change/").text)
+client.force_login(User.objects.get(username="ada"))
+pages = [client.get(path).text for path in ("/notifications/{id}/", "/admin/notifications/notification/{id}/change/")]
+print(["SMS: sent to +15550100." in page and "The text message has arrived." in page for page in pages])
+print("By SMS" in client.get("/notifications/preferences/").text)
+from notifications.contrib.deliveries.models import Delivery
+print(sorted(Delivery.objects.values_list("state", "reason")))
+"""
+RETRY = """
+import time
+from notifications.models import Job
+while not Job.objects.filter(state="queued", attempt=1).update(run_after=None):
+    time.sleep(0.1)
 """
 PURGE = """
 from django.contrib.auth.models import User
-from sms.models import Message
-print(Message.objects.count())
-User.objects.get().delete()
-print(Message.objects.count())
+from sms.models import Receipt
+print(Receipt.objects.count())
+User.objects.get(username="ada").delete()
+print(Receipt.objects.count())
 """
 
 
 @pytest.fixture
 def gateway():
-    """A server that takes text messages, and their addresses."""
-    paths = []
+    """A server that takes text messages, and what it has received. The first one is refused for now."""
+    messages, answers = [], [503]
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer(answers.pop() if answers else 200)
+
         def do_GET(self):
-            paths.append(self.path)
-            self.send_response(204)
+            self.answer(200, b"arrived" if self.path.endswith(messages[-1]["id"]) else b"")
+
+        def answer(self, status, body=b""):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *args):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", paths
+    yield f"127.0.0.1:{server.server_port}", messages
     server.shutdown()
     server.server_close()
 
@@ -71,22 +91,31 @@ def project(tmp_path):
 
 
 def test_page_step_by_step(project, gateway):
-    url, paths = gateway
-    apps, models, sending, settings = blocks(PAGE, "python")
-    for block in (apps, models, sending):
+    address, messages = gateway
+    apps, models, channel, receipts, settings = blocks(PAGE, "python")
+    for block in (apps, models, channel, receipts):
         project.write(block)
-    project.write(settings, gateway=("https://sms.example.com/send", url))
-    project.add_settings('ALLOWED_HOSTS = ["*"]\n')
+    project.write(settings, gateway=("https://sms.example.com/messages", f"http://{address}/messages"))
+    project.add_settings(f'ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS["OUTBOUND_ALLOW"] = ["{address}"]\n')
     (project.folder / "sms/__init__.py").touch()
     (project.folder / "mysite/urls.py").write_text(URLS)
     project.manage("makemigrations", "sms")
     project.manage("migrate", "--verbosity", "0")
     assert "no issues" in project.manage("check")
     id = project.manage("shell", "--no-imports", "-c", NOTIFY).split()[-1]
-    assert paths == []
+    assert messages == []
     worker = project.start("manage.py", "run_jobs")
-    wait_until(lambda: paths, what="the text message", timeout=60)
+    wait_until(lambda: messages, what="the first attempt", timeout=60)
+    project.manage("shell", "--no-imports", "-c", RETRY)
+    arrived = "from sms.models import Receipt; print(Receipt.objects.exclude(arrived_at=None).exists())"
+    wait_until(
+        lambda: "True" in project.manage("shell", "--no-imports", "-c", arrived),
+        what="the receipt",
+        timeout=60,
+    )
     worker.stop()
-    assert paths == ["/?text=The+disk+is+full"]
-    assert project.manage("shell", "--no-imports", "-c", READ.replace("{id}", id)).split() == ["True", "True"]
+    first, second = messages
+    assert first == second and (first["to"], first["text"]) == ("+15550100", "The disk is full")
+    printed = project.manage("shell", "--no-imports", "-c", READ.replace("{id}", id)).splitlines()
+    assert printed == ["[True, True]", "True", "[('sent', ''), ('skipped', 'no-address')]"]
     assert project.manage("shell", "--no-imports", "-c", PURGE).split() == ["1", "0"]
