@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from notifications.contrib.operations.alerts.conditions import has_questions, read_questions
 from notifications.contrib.operations.alerts.evaluation import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, alert_kinds
-from notifications.contrib.operations.statistics import Histogram, Total, read_totals
+from notifications.contrib.operations.statistics import Histogram, Sums, read_totals
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db.clock import database_now
@@ -80,7 +80,7 @@ def exposition(accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def _counters(totals: Iterable[Total]) -> Iterator[Metric]:
+def _counters(totals: Iterable[Sums]) -> Iterator[Metric]:
     labels = ["queue", "task", "outcome"]
     jobs = CounterMetricFamily("notifications_jobs", "Jobs that ended, by outcome.", labels=labels)
     attempts = CounterMetricFamily(
@@ -92,15 +92,15 @@ def _counters(totals: Iterable[Total]) -> Iterator[Metric]:
     yield from (jobs, attempts)
 
 
-def _histograms(totals: Iterable[Total]) -> Iterator[Metric]:
+def _histograms(totals: Iterable[Sums]) -> Iterator[Metric]:
     times: dict[tuple[str, str], dict[str, Histogram]] = defaultdict(
         lambda: {"wait": Histogram(), "run": Histogram()}
     )
     for total in totals:
         if total.outcome in ENDS:
             of_task = times[total.queue, total.task]
-            of_task["wait"].add(total.wait.counts, total.wait.total_seconds)
-            of_task["run"].add(total.run.counts, total.run.total_seconds)
+            of_task["wait"].add(total.wait)
+            of_task["run"].add(total.run)
     descriptions = {
         "wait": "Seconds from when a job was due to its start.",
         "run": "Seconds from the last start of a job to its end.",

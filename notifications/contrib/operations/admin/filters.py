@@ -34,11 +34,14 @@ ID_TOLERANCE = timedelta(minutes=1)
 
 
 class JobListFilter(FormFilter):
-    """A filter whose value is a condition of ``JobFilter``."""
+    """A filter whose value is a condition of ``JobFilter``, by default that of the name of its parameter."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])  # shown when it is chosen
 
     def condition(self) -> dict[str, Any]:
         """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
-        raise NotImplementedError
+        return {str(self.parameter_name): self.value() or ""}
 
     def own_parameters(self) -> set[str]:
         """Return the parameters of the page's address that this filter has taken.

@@ -47,30 +47,29 @@ class JobStateFilter(StateFilter, JobListFilter):
         return read_filter(changelist).narrow(rows, is_exact=is_exact)
 
 
-class TaskFilter(JobListFilter):
-    title = _("task")
-    parameter_name = "task_path"
-    template = "admin/notifications/text_filter.html"
+class TextFilter(JobListFilter):
+    """A filter with a field for text, which is always shown."""
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value(_most_frequent(task for task, _ in _newest_jobs(request)))
+    template = "admin/notifications/text_filter.html"
 
     def has_output(self) -> bool:
         return True
 
-    def condition(self) -> dict[str, Any]:
-        return {"task_path": self.value() or ""}
+
+class TaskFilter(TextFilter):
+    title = _("task")
+    parameter_name = "task_path"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value(_most_frequent(task for task, _ in _newest_jobs(request)))
 
 
-class QueueFilter(TaskFilter):
+class QueueFilter(TextFilter):
     title = _("queue")
     parameter_name = "queue_name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return self.with_value(_most_frequent(queue for _, queue in _newest_jobs(request)))
-
-    def condition(self) -> dict[str, Any]:
-        return {"queue_name": self.value() or ""}
 
 
 class JobUserFilter(JobListFilter, UserFilter):
@@ -84,6 +83,7 @@ class JobUserFilter(JobListFilter, UserFilter):
 class JobRunnerFilter(JobListFilter, RunnerFilter):
     title = RunnerFilter.title
     parameter_name = RunnerFilter.parameter_name
+    lookups = RunnerFilter.lookups
 
     def condition(self) -> dict[str, Any]:
         return {"runner": self.value() or ""}
@@ -110,9 +110,6 @@ class ErrorGroupFilter(JobListFilter):
             ]
         )
 
-    def condition(self) -> dict[str, Any]:
-        return {"error": self.value() or ""}
-
 
 class FailureFilter(JobListFilter):
     """Filters failed jobs by exception and location, as the overview groups them. It is shown when it is chosen."""
@@ -120,21 +117,12 @@ class FailureFilter(JobListFilter):
     title = _("failure")
     parameter_name = "failure"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
-
-    def condition(self) -> dict[str, Any]:
-        return {"failure": self.value() or ""}
-
 
 class BatchFilter(JobListFilter):
     """Filters the jobs of a batch. It is shown when it is chosen, on the page of the batch."""
 
     title = _("batch")
     parameter_name = "batch"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
 
     def condition(self) -> dict[str, Any]:
         if not (value := self.value()):
@@ -144,19 +132,15 @@ class BatchFilter(JobListFilter):
         return {"batch": str(id)}
 
 
-class WorkerFilter(JobListFilter):
+class WorkerFilter(TextFilter):
     """Filters jobs by the worker of their last attempt: its id, or the host of workers that are alive."""
 
     title = _("worker")
     parameter_name = "worker"
-    template = "admin/notifications/text_filter.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         hosts = Worker.objects.using(database()).order_by("-id").values_list("host", flat=True)
         return self.with_value(_most_frequent(hosts[:MAX_ROWS_READ]))
-
-    def has_output(self) -> bool:
-        return True
 
     def condition(self) -> dict[str, Any]:
         if not (value := self.value()):

@@ -20,9 +20,9 @@ from notifications.contrib.operations.statistics.points import read_points
 from notifications.contrib.operations.statistics.reading import (
     Figures,
     Histogram,
-    Total,
+    Sums,
     read_figures,
     read_totals,
 )
 
-__all__ = ["Figures", "Histogram", "Total", "read_figures", "read_points", "read_totals"]
+__all__ = ["Figures", "Histogram", "Sums", "read_figures", "read_points", "read_totals"]

@@ -12,6 +12,7 @@ from notifications.contrib.operations.models import BUCKET_COLUMNS, BUCKET_COUNT
 from notifications.contrib.operations.statistics.reading import (
     ENDS,
     Figures,
+    Histogram,
     by_index_of_new_rows,
     first_start,
     moment_of,
@@ -134,8 +135,8 @@ def _add_ends(figures: Figures, sums: Sequence[Any]) -> None:
         setattr(figures, outcome, getattr(figures, outcome) + count)
     enqueued, wait, run, *buckets = values[len(ENDS) :]
     figures.enqueued += enqueued
-    figures.wait.add(buckets[:BUCKET_COUNT], wait / 1_000_000)
-    figures.run.add(buckets[BUCKET_COUNT:], run / 1_000_000)
+    figures.wait.add(Histogram(buckets[:BUCKET_COUNT], wait / 1_000_000))
+    figures.run.add(Histogram(buckets[BUCKET_COUNT:], run / 1_000_000))
 
 
 @dataclass(frozen=True, slots=True)

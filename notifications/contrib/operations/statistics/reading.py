@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from notifications import times
-from notifications.contrib.operations.models import BUCKET_COUNT, HISTOGRAMS, JobStatistics
+from notifications.contrib.operations.models import BUCKET_COUNT, JobStatistics
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, TABLE
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
 from notifications.db.transactions import connection
@@ -58,10 +58,10 @@ class Histogram:
             below += count
         return BOUNDS_SECONDS[-1]
 
-    def add(self, counts: Iterable[int], total_seconds: float) -> None:
+    def add(self, other: Histogram) -> None:
         """Add the counts of another histogram."""
-        self.counts = [mine + other for mine, other in zip(self.counts, counts, strict=True)]
-        self.total_seconds += total_seconds
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total_seconds += other.total_seconds
 
 
 @dataclass(slots=True)
@@ -117,13 +117,13 @@ class Figures:
         setattr(self, row.outcome, getattr(self, row.outcome) + row.count)
         if row.outcome in ENDS:
             self.enqueued += row.enqueued
-            self.wait.add(row.counts["wait"], row.seconds["wait"])
-            self.run.add(row.counts["run"], row.seconds["run"])
+            self.wait.add(row.wait)
+            self.run.add(row.run)
 
 
 @dataclass(slots=True)
-class Total:
-    """What one outcome of a task in a queue adds up to since the beginning. These numbers never fall.
+class Sums:
+    """What one outcome of a queue, or of a task in it, adds up to: since the beginning, or in one step of a time.
 
     ``outcome`` is one of ``JobStatistics.Outcome``; those that are not in ``ENDS`` count attempts.
     """
@@ -131,6 +131,7 @@ class Total:
     queue: str
     task: str
     outcome: str
+    step: int
     count: int
     enqueued: int
     wait: Histogram
@@ -174,20 +175,10 @@ def read_figures(
     return [figures[key] for key in sorted(figures)]
 
 
-def read_totals() -> list[Total]:
+def read_totals() -> list[Sums]:
     """Return what has ended since the beginning, by queue, task and outcome. No number ever falls. One query."""
     rows = read_sums(Period.ALL_TIME, 0, None, ("queue_name", "task_path"))
-    return [
-        Total(
-            queue=row.queue,
-            task=row.task,
-            outcome=row.outcome,
-            count=row.count,
-            enqueued=row.enqueued,
-            **{name: Histogram(row.counts[name], row.seconds[name]) for name in HISTOGRAMS},
-        )
-        for row in sorted(rows, key=lambda row: (row.queue, row.task, row.outcome))
-    ]
+    return sorted(rows, key=lambda row: (row.queue, row.task, row.outcome))
 
 
 def read_names(window: timedelta, *, now: datetime, limit: int) -> list[tuple[str, str]]:
@@ -205,20 +196,6 @@ def read_names(window: timedelta, *, now: datetime, limit: int) -> list[tuple[st
     with connection().cursor() as cursor:
         cursor.execute(sql)
         return [(queue, task) for queue, task in cursor.fetchall()]
-
-
-@dataclass(slots=True)
-class Sums:
-    """One row of the query: sums of an outcome."""
-
-    queue: str
-    task: str
-    outcome: str
-    step: int
-    count: int
-    enqueued: int
-    seconds: dict[str, float]
-    counts: dict[str, list[int]]
 
 
 def read_sums(
@@ -294,8 +271,8 @@ def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> Sums:
         step=step,
         count=count,
         enqueued=enqueued,
-        seconds={"wait": wait / 1_000_000, "run": run / 1_000_000},
-        counts={"wait": buckets[:BUCKET_COUNT], "run": buckets[BUCKET_COUNT:]},
+        wait=Histogram(buckets[:BUCKET_COUNT], wait / 1_000_000),
+        run=Histogram(buckets[BUCKET_COUNT:], run / 1_000_000),
     )
 
 

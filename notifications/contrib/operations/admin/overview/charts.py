@@ -68,29 +68,16 @@ def round_up(value: float) -> float:
 
 def _path(values: Sequence[float | None], top: float) -> str:
     """Return the path of a line, which is interrupted where a value is None."""
-    parts = []
-    is_drawing = False
     step = WIDTH / max(len(values) - 1, 1)
-    for number, value in enumerate(values):
-        if value is None:
-            is_drawing = False
-            continue
-        parts.append(f"{'L' if is_drawing else 'M'}{number * step:.1f} {_height(value, top):.1f}")
-        is_drawing = True
-    # A value between two gaps is a point: round caps draw a line without a length.
-    return "".join(
-        f"{part}h0" if _is_alone(values, number) else part for number, part in _numbered(values, parts)
-    )
-
-
-def _numbered(values: Sequence[float | None], parts: list[str]) -> list[tuple[int, str]]:
-    return list(zip((n for n, value in enumerate(values) if value is not None), parts, strict=True))
-
-
-def _is_alone(values: Sequence[float | None], number: int) -> bool:
-    before = values[number - 1] if number else None
-    after = values[number + 1] if number + 1 < len(values) else None
-    return before is None and after is None
+    around = [None, *values, None]
+    parts = []
+    for number, (before, value, after) in enumerate(zip(around, values, around[2:], strict=False)):
+        if value is not None:
+            command = "M" if before is None else "L"
+            # A value between two gaps is a point: round caps draw a line without a length.
+            point = "h0" if before is None and after is None else ""
+            parts.append(f"{command}{number * step:.1f} {_height(value, top):.1f}{point}")
+    return "".join(parts)
 
 
 def _height(value: float, top: float) -> float:

@@ -233,8 +233,8 @@ def _sum(points: Iterable[reading.Figures]) -> reading.Figures:
         total.seconds += point.seconds
         for name in ("enqueued", "succeeded", "failed", "cancelled"):
             setattr(total, name, getattr(total, name) + getattr(point, name))
-        total.wait.add(point.wait.counts, point.wait.total_seconds)
-        total.run.add(point.run.counts, point.run.total_seconds)
+        total.wait.add(point.wait)
+        total.run.add(point.run)
     return total
 
 
