@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.utils import timezone, translation
 
-from notifications.contrib.operations.admin.overview.history import Durations, Point, Totals
+from notifications.contrib.operations.statistics import Figures, Histogram
 from notifications.contrib.operations.templatetags.notifications_operations import point_rows
 from notifications.templatetags.notifications_formats import rate
 
@@ -38,12 +38,13 @@ def test_rate_in_german():
 
 def test_point_rows():
     """One row for each point with jobs, in the reader's time zone, with text that is escaped."""
-    wait, run = Durations(p50=0.012, p95=1.5, p99=240.0), Durations(p50=2.0)
-    totals = Totals(enqueued=1, in_rate=0.4, out_rate=1 / 1000, failed=1200, wait=wait, run=run)
+    wait = Histogram()
+    wait.counts[4:6] = 9, 1
     start = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
-    points = [Point(start=start, totals=totals), Point(start=start, totals=Totals())] * 2
+    point = Figures(start=start, seconds=60_000, enqueued=1, failed=1200, wait=wait)
+    points = [point, Figures(start=start)] * 2
     with timezone.override("Europe/Berlin"):
         rows = point_rows(points, "D H:i")
-    cells = ["0.4", "&lt;0.01", "1,200", "12 ms", "1.5 s", "4 min", "2 s", "-", "-"]
+    cells = ["&lt;0.01", "1.2", "1,200", "12 ms", "24 ms", "30 ms", "-", "-", "-"]
     row = '<tr><th scope="row"><time datetime="2026-07-02T00:30:00+02:00">Thu 00:30</time></th>'
     assert rows == (row + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>") * 2

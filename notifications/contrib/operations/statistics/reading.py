@@ -58,6 +58,21 @@ class Histogram:
             below += count
         return BOUNDS_SECONDS[-1]
 
+    @property
+    def p50(self) -> float | None:
+        """The seconds within which half of the times lie."""
+        return self.percentile(0.5)
+
+    @property
+    def p95(self) -> float | None:
+        """The same for 95 %."""
+        return self.percentile(0.95)
+
+    @property
+    def p99(self) -> float | None:
+        """The same for 99 %."""
+        return self.percentile(0.99)
+
     def add(self, other: Histogram) -> None:
         """Add the counts of another histogram."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -109,9 +124,25 @@ class Figures:
         return self.failed / done if done else None
 
     @property
+    def failed_percent(self) -> float | None:
+        """The same in percent."""
+        rate = self.failure_rate
+        return None if rate is None else 100 * rate
+
+    @property
+    def enqueued_per_minute(self) -> float:
+        """Jobs that were queued, per minute."""
+        return self.enqueued * 60 / self.seconds if self.seconds else 0.0
+
+    @property
     def ended_per_minute(self) -> float:
         """Jobs that ended, per minute."""
         return self.ended * 60 / self.seconds if self.seconds else 0.0
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job was queued or ended in this time."""
+        return bool(self.enqueued or self.ended)
 
     def add(self, row: Sums) -> None:
         setattr(self, row.outcome, getattr(self, row.outcome) + row.count)

@@ -11,10 +11,11 @@ from notifications.compat import task_backends
 from notifications.contrib.operations.admin.overview import charts, failures, history, processes
 from notifications.contrib.operations.admin.overview.charts import Chart, Series
 from notifications.contrib.operations.admin.overview.failures import Failures
-from notifications.contrib.operations.admin.overview.history import PERIODS, History, Totals
+from notifications.contrib.operations.admin.overview.history import PERIODS, History
 from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.contrib.operations.alerts.evaluation import open_alerts
 from notifications.contrib.operations.models import Alert
+from notifications.contrib.operations.statistics import Figures
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import (
@@ -37,7 +38,7 @@ class QueueRow:
     now: QueueDepth
     running: int
     wait_seconds: float | None
-    totals: Totals
+    totals: Figures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,12 +160,11 @@ def runners() -> list[tuple[str, str]]:
 
 
 def _throughput(past: History) -> list[Series]:
-    points = [point.totals for point in past.points]
     lines = [
-        Series(name="in", label=_("in"), values=[totals.in_rate for totals in points]),
-        Series(name="out", label=_("out"), values=[totals.out_rate for totals in points]),
+        Series(name="in", label=_("in"), values=[point.enqueued_per_minute for point in past.points]),
+        Series(name="out", label=_("out"), values=[point.ended_per_minute for point in past.points]),
     ]
-    return lines if any(totals.enqueued or totals.ended for totals in points) else []
+    return lines if any(point.has_jobs for point in past.points) else []
 
 
 def _durations(past: History, kind: str) -> list[Series]:
@@ -172,7 +172,7 @@ def _durations(past: History, kind: str) -> list[Series]:
         Series(
             name=name,
             label=name,
-            values=[getattr(getattr(point.totals, kind), name) for point in past.points],
+            values=[getattr(getattr(point, kind), name) for point in past.points],
         )
         for name in ("p50", "p95", "p99")
     ]
@@ -192,7 +192,7 @@ def _read_queues(now: datetime, past: History) -> list[QueueRow]:
                 now=depth,
                 running=running[name].count if name in running else 0,
                 wait_seconds=max(0.0, (now - since).total_seconds()) if since else None,
-                totals=past.queues.get(name, Totals()),
+                totals=past.queues.get(name, Figures(queue=name)),
             )
         )
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from notifications.contrib.operations.statistics.points import (
     read_queues,
     read_queues_and_points,
 )
-from notifications.contrib.operations.statistics.reading import Histogram
+from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db.clock import estimated_database_now
 from notifications.db.transactions import connection
@@ -60,45 +60,6 @@ PERIODS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Durations:
-    """Seconds within which half, 95 % and 99 % of the times lie; None if nothing was counted."""
-
-    p50: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Totals:
-    """What was counted in a time. Rates are in jobs per minute.
-
-    ``enqueued`` is a lower bound if more than ``MAX_ACTIVE_READ`` jobs were enqueued in the period.
-    """
-
-    enqueued: int = 0
-    ended: int = 0
-    failed: int = 0
-    in_rate: float = 0.0
-    out_rate: float = 0.0
-    failed_percent: float | None = None
-    wait: Durations = Durations()
-    run: Durations = Durations()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """What was counted in one step of the period."""
-
-    start: datetime
-    totals: Totals
-
-    @property
-    def has_jobs(self) -> bool:
-        """Whether a job was enqueued or ended in this step."""
-        return bool(self.totals.enqueued or self.totals.ended)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Bucket:
     """Jobs whose times are at most ``until_seconds``, and longer than that of the bucket before; None: any longer time.
 
@@ -114,37 +75,21 @@ class Bucket:
 class History:
     """The figures of a period: of all jobs, by queue, and for charts, which begin before the first job.
 
-    ``points`` and ``buckets`` are of the jobs of one queue or task, if they were read so.
+    ``enqueued`` counts active jobs too: it is a lower bound if more than ``MAX_ACTIVE_READ`` jobs were enqueued in the
+    period. ``points`` and ``buckets`` are of the jobs of one queue or task, if they were read so.
     """
 
-    totals: Totals = Totals()
-    queues: dict[str, Totals] = field(default_factory=dict)
-    points: list[Point] = field(default_factory=list)
-    buckets: list[Bucket] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskRow:
-    """A task in a queue. ``failed_percent`` is that of jobs that succeeded or failed; None without such jobs."""
-
-    task: str
-    queue: str
-    ended: int
-    failed: int
-    failed_percent: float | None
-    retried: int
-    timed_out: int
-    lost: int
-    wait: Durations
-    run: Durations
-    busy_seconds: float
+    totals: Figures
+    queues: dict[str, Figures]
+    points: list[Figures]
+    buckets: list[Bucket]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFigures:
     """The rows in their order. With ``is_cut`` there are more."""
 
-    rows: list[TaskRow]
+    rows: list[Figures]
     is_cut: bool
 
 
@@ -164,35 +109,23 @@ def read_history(period: str, now: datetime, *, queue: str = "", task: str = "")
     start = min((point.start for point in points if point.start), default=now - known.length)
     active = _read_active(start)
     for name in active:
-        by_queue.setdefault(
-            name, reading.Figures(queue=name, start=start, seconds=known.length.total_seconds())
-        )
-    all_jobs = _sum(by_queue.values())
-    all_jobs.seconds = sum(point.seconds for point in points)
-    totals = _totals(all_jobs, _count(active, start, now))
-    queues = {
-        name: _totals(figures, _count({name: active.get(name, [])}, figures.start or start, now))
-        for name, figures in by_queue.items()
-    }
+        by_queue.setdefault(name, Figures(queue=name, start=start, seconds=known.length.total_seconds()))
+    totals = _sum(by_queue.values())
+    totals.seconds = sum(point.seconds for point in points)
+    totals.enqueued += _count(active, start, now)
+    for name, figures in by_queue.items():
+        figures.enqueued += _count({name: active.get(name, [])}, figures.start or start, now)
     if is_selected:
         active = _read_active(start, task) if task else active
         active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
-    shown = [
-        Point(
-            start=point.start,
-            totals=_totals(
-                point, _count(active, point.start, point.start + timedelta(seconds=max(point.seconds, 1)))
-            ),
-        )
-        for point in points
-        if point.start
-    ]
-    return History(
-        totals=totals, queues=queues, points=without_empty_begin(shown), buckets=buckets_of(_sum(points))
-    )
+    buckets = buckets_of(_sum(points))
+    for point in points:
+        begin = point.start or start
+        point.enqueued += _count(active, begin, begin + timedelta(seconds=max(point.seconds, 1)))
+    return History(totals=totals, queues=by_queue, points=without_empty_begin(points), buckets=buckets)
 
 
-def without_empty_begin(points: list[Point]) -> list[Point]:
+def without_empty_begin(points: list[Figures]) -> list[Figures]:
     """Return the points from the last one before the first job on, at least ``MIN_POINTS``; all without a job."""
     first = next((n for n, point in enumerate(points) if point.has_jobs), 0)
     return points[max(0, min(first - 1, len(points) - MIN_POINTS)) :]
@@ -227,8 +160,8 @@ def _count(active: dict[str, list[tuple[datetime, int]]], start: datetime, end: 
     return sum(count for minutes in active.values() for moment, count in minutes if start <= moment < end)
 
 
-def _sum(points: Iterable[reading.Figures]) -> reading.Figures:
-    total = reading.Figures()
+def _sum(points: Iterable[Figures]) -> Figures:
+    total = Figures()
     for point in points:
         total.seconds += point.seconds
         for name in ("enqueued", "succeeded", "failed", "cancelled"):
@@ -238,23 +171,7 @@ def _sum(points: Iterable[reading.Figures]) -> reading.Figures:
     return total
 
 
-def _totals(figures: reading.Figures, active: int) -> Totals:
-    enqueued = figures.enqueued + active
-    minutes = figures.seconds / 60
-    rate = figures.failure_rate
-    return Totals(
-        enqueued=enqueued,
-        ended=figures.ended,
-        failed=figures.failed,
-        in_rate=enqueued / minutes if minutes else 0.0,
-        out_rate=figures.ended_per_minute,
-        failed_percent=None if rate is None else 100 * rate,
-        wait=durations_of(figures.wait),
-        run=durations_of(figures.run),
-    )
-
-
-def buckets_of(figures: reading.Figures) -> list[Bucket]:
+def buckets_of(figures: Figures) -> list[Bucket]:
     """Return the buckets of both histograms from the first to the last one that has a time."""
     wait, run = (
         [(count, -(-100 * count // (max(times_of.counts) or 1))) for count in times_of.counts]
@@ -268,43 +185,18 @@ def buckets_of(figures: reading.Figures) -> list[Bucket]:
     return buckets[filled[0] : filled[-1] + 1] if filled else []
 
 
-def durations_of(times_of: Histogram) -> Durations:
-    """Return the percentiles of a histogram."""
-    p50, p95, p99 = (times_of.percentile(share) for share in (0.5, 0.95, 0.99))
-    return Durations(p50=p50, p95=p95, p99=p99)
-
-
 def read_tasks(period: str, order: str) -> TaskFigures:
     """Return the figures of the tasks of which jobs ended in one of ``PERIODS``, in one query."""
     found = reading.read_figures(PERIODS[period].length, by_task=True, now=estimated_database_now())
-    rows = sorted(
-        map(_task_row, found), key=lambda row: (-_order_value(row, order), -row.ended, row.task, row.queue)
-    )
+    rows = sorted(found, key=lambda row: (-_order_value(row, order), -row.ended, row.task, row.queue))
     return TaskFigures(rows=rows[:MAX_TASKS], is_cut=len(rows) > MAX_TASKS)
 
 
-def _order_value(row: TaskRow, order: str) -> float:
+def _order_value(row: Figures, order: str) -> float:
     values: dict[str, Any] = {
         "failed": row.failed,
         "ended": row.ended,
-        "busy": row.busy_seconds,
+        "busy": row.run.total_seconds,
         "slow": row.run.p95 or 0,
     }
     return float(values[order])
-
-
-def _task_row(figures: reading.Figures) -> TaskRow:
-    rate = figures.failure_rate
-    return TaskRow(
-        task=figures.task,
-        queue=figures.queue,
-        ended=figures.ended,
-        failed=figures.failed,
-        failed_percent=None if rate is None else 100 * rate,
-        retried=figures.retried,
-        timed_out=figures.timed_out,
-        lost=figures.lost,
-        wait=durations_of(figures.wait),
-        run=durations_of(figures.run),
-        busy_seconds=figures.run.total_seconds,
-    )
