@@ -1,6 +1,6 @@
 """Background jobs on Django's Tasks API: the life of a job, and what is notified of it.
 
-declaring/, backend, limits            tasks and their policies; ``enqueue()``; how many jobs a user may have
+declaring/, backend, limits           tasks and their policies; ``enqueue()``; how many jobs a user may have
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
 outcomes, tracebacks                  how an attempt has ended, and the notification of a finished job
