@@ -3,6 +3,7 @@
 # make test       run the quick tests and a few with servers and browsers, in parallel; ARGS="-k word" selects
 # make test-merge run the tests that must pass before a merge: all but those that repeat another one
 # make test-all   run all tests: killed processes, brokers, thousands of clients, models, the built wheel
+# make test-apps  run the quick tests of each optional app with no other one installed
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       check format, lint, types, imports and translations, as required before a commit
@@ -11,7 +12,7 @@
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
-.PHONY: run worker test test-merge test-all faults docs lint messages lint-js types help venv-dev
+.PHONY: run worker test test-merge test-all test-apps faults docs lint messages lint-js types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -39,6 +40,12 @@ test-merge: EXCEPT = and not nightly
 test-merge test-all: venv-dev
 	$(PYTEST) -m "not alone $(EXCEPT)" $(ARGS); parallel=$$?; \
 	.venv/bin/python -m pytest -m "alone $(EXCEPT)" $(ARGS) && exit $$parallel
+
+# The quick tests of each optional app, with no other one installed: make -j 4 -O test-apps
+APPS = $(filter-out themes,$(patsubst tests/contrib/%/__init__.py,%,$(wildcard tests/contrib/*/__init__.py)))
+test-apps: $(APPS:%=test-apps-%)
+$(APPS:%=test-apps-%): test-apps-%: venv-dev
+	TEST_APP=$* .venv/bin/python -m pytest --ds=tests.app_settings -n 1 -m "quick $(EXCEPT)" tests/contrib/$* $(ARGS)
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \

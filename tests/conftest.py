@@ -27,7 +27,7 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import translation
 
-from tests.support import empty_tables, plugin, selection
+from tests.support import core_alone, empty_tables, plugin, selection
 from tests.support.browser import PAGE_TIMEOUT_MS, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
@@ -48,6 +48,9 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(config, items):
     config.stash[selection.COLLECTED_IDS] = [item.nodeid for item in items]
     selection.mark(items)
+    if left_out := [item for item in items if core_alone.is_deselected(item)]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not core_alone.is_deselected(item)]
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures of the database

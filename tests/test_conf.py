@@ -22,7 +22,6 @@ def test_defaults(settings):
         "OUTBOUND_PER_HOST": 10,
         "OUTBOUND_PORTS": [80, 443],
         "SOCKETS_PER_USER": 20,
-        "USER_LANGUAGE": "",
         "RETENTION": timedelta(days=30),
     }
     assert {key: getattr(conf.settings, key) for key in expected} == expected

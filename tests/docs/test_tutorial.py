@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from asyncsite.environment import NAMES
 from tests.support.network import free_port, is_listening
@@ -99,7 +100,7 @@ def reader(tmp_path):
 
 
 def test_the_tutorial_works(reader, new_page):
-    """Follow every block, then drive the page as step 6 describes."""
+    """Follow every block, then drive the page as step 6 describes, and open the inbox. No optional app is installed."""
     text = TUTORIAL.read_text()
     blocks = BLOCK.findall(text)
     assert len(blocks) == text.count("\n```\n"), "A block has no instruction above it."
@@ -123,4 +124,11 @@ def test_the_tutorial_works(reader, new_page):
     page.goto(f"{home}admin/")
     page.get_by_role("button", name="2 unread").wait_for()
     page.locator("notifications-toasts").get_by_text("Export 2026").first.wait_for()
+
+    page.goto(f"{home}notifications/")
+    titles = page.locator("notifications-inbox a.notifications-title")
+    expect(titles).to_have_count(2)
+    titles.first.hover()
+    page.get_by_role("button", name="Done: Export 2026").first.click()
+    expect(titles.locator("visible=true")).to_have_count(1)
     assert "Traceback" not in reader.server.output

@@ -85,12 +85,12 @@ def test_database_unavailable(user_client, other_database):
     sqlite = connection.vendor == "sqlite"
     before = dict(connection.settings_dict)
     other_database({"NAME": "/nowhere/at.sqlite3"} if sqlite else {"HOST": "127.0.0.1", "PORT": 1})
-    for path in ("/plain/", "/async/", "/reports/"):
+    for path in ("/plain/", "/async/"):
         assert_unavailable(post(user_client, path))
     for path in ("jobs/", "notifications/", "sync/", "events/", "jobs/00000000-0000-0000-0000-000000000000/"):
         assert_unavailable(user_client.get(f"/notifications/api/{path}"))
     assert_unavailable(user_client.post("/notifications/api/notifications/read/", {}, "application/json"))
-    assert user_client.get("/reports/", headers=BROWSER).status_code == 503
+    assert user_client.get("/notifications/", headers=BROWSER).status_code == 503
     connection.settings_dict.update(before)
     connection.close()
     assert count_rows() == (0, 0)

@@ -151,8 +151,9 @@ def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
     rows = Job.objects.count() + Notification.objects.count()
     call_command(PruneCommand(), dry_run=True)
     counts = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
+    counts_of_core = counts[:2], [count for count in counts[2:] if count]  # what apps add is between
     assert Job.objects.count() + Notification.objects.count() == rows
-    assert counts == [2, 2, 0, 0, 0, 1, 0]
+    assert counts_of_core == ([2, 2], [1])
     call_command(PruneCommand())
     assert capsys.readouterr().out == f"{sum(counts)} rows deleted.\n"
     assert SeenMark.objects.count() == 1

@@ -149,7 +149,6 @@ NIGHTLY = {
         "docs/test_from_django_celery_results.py::*",
         "docs/test_moving_data.py::test_restored_backup",
         "docs/test_pictures.py::*",
-        "docs/test_tutorial.py::*",
         "docs/test_waiting_jobs.py::*",
         "contrib/engines/test_backend.py::TestDatabaseBackend::test_job_*",
         "contrib/engines/test_backend.py::TestDatabaseBackend::test_process_that_is_stopped_leaves_no_worker",

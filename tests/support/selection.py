@@ -91,7 +91,7 @@ PATHS_BY_MARKER = {
         "contrib/celery/test_kills.py",
         "contrib/celery/test_rabbitmq.py",
         "contrib/celery/test_run_rabbitmq.py",
-        "contrib/output/test_command.py",
+        "commands/test_written_output.py",
         "contrib/output/test_template_tag.py",
         "contrib/engines/test_backend.py",
         "worker/test_signal_queue.py",

@@ -15,7 +15,10 @@ from notifications.streams import marking, positions
 from notifications.testing import run_jobs
 from tests.contrib.broadcasts.test_composer import COMPOSER, LIST, MESSAGE, TO_EVERYBODY, hidden_fields, said
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.with_all_apps("a broadcast is delivered by e-mail"),
+]
 
 PREVIEW = f"{LIST}preview/"
 

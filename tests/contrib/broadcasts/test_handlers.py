@@ -9,7 +9,11 @@ from notifications.jobs import notifying
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.with_all_apps("the handlers of events are those of webhooks"),
+]
 
 HANDLER = "tests.contrib.webhooks.handlers.tasks.handle_too"
 

@@ -207,6 +207,7 @@ def test_user_whose_row_raises_holds_up_nobody(notified, make_user, monkeypatch)
 
 
 @pytest.mark.parametrize("event", ["job.succeeded", "job.failed", "notification.created"])
+@pytest.mark.with_all_apps("the handlers of events are those of webhooks")
 def test_no_events_of_the_jobs(notified, configure, mailbox, event):
     """A handler that notifies would cause the next e-mail, without end."""
     configure([{"email": 0}], HANDLERS={event: ["tests.jobs.tasks.noop"]})

@@ -32,6 +32,7 @@ def titles(client, value):
     )
 
 
+@pytest.mark.with_all_apps("one of the jobs is observed by Celery")
 def test_engine_and_dispatch_are_columns(idle_engine, engine_process, admin_client):  # noqa: F811
     """One was dispatched twice, one is not yet, one was queued for the built-in worker, one was observed."""
     engine_process()
@@ -77,6 +78,7 @@ def test_page_of_a_job_says_when_it_is_dispatched_again(idle_engine, engine_proc
     assert "once" in page and "Jan. 2, 2021" not in page and "Feb. 3, 2031" not in page
 
 
+@pytest.mark.with_all_apps("one of the jobs is observed by Celery")
 def test_jobs_are_filtered_by_engine(idle_engine, settings, admin_client):  # noqa: F811
     """Two backends with the same engine are told apart by their aliases."""
     default = settings.TASKS["default"]

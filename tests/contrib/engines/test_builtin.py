@@ -4,6 +4,8 @@ import pytest
 
 from tests.contrib.engines.contract import EngineContract
 
+pytestmark = pytest.mark.with_all_apps("the processes are those of the site")
+
 
 @pytest.mark.smoke
 class TestBuiltinWorker(EngineContract):

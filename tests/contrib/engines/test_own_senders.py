@@ -13,7 +13,11 @@ from notifications.jobs.transitions import claims
 from notifications.models import Job
 from tests.jobs import tasks
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("with_engine")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("with_engine"),
+    pytest.mark.with_all_apps("the senders are those of deliveries"),
+]
 
 
 def enqueue(count):

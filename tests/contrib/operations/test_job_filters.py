@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from notifications import api
+from notifications.admin import paging
 from notifications.db import keyset
 from notifications.models import Job
 from tests.admin.test_job_list import LIST, START, link, make_job, titles, walk
@@ -185,3 +186,25 @@ def test_a_long_text_of_arguments(admin_client):
     assert response.status_code == 200
     assert "has 10000 characters. At most 200 are allowed." in response.text
     assert admin_client.get(f"{LIST}?arguments={'x ' * 100}").status_code == 200
+
+
+def test_counts(get, short_pages, monkeypatch):
+    """Few rows are counted exactly; many are estimated, or counted up to a limit."""
+    monkeypatch.setattr(paging, "MAX_ROWS_COUNTED", 10)
+    for number in range(5):
+        make_job(f"{number}", state="failed")
+    assert "5 jobs" in get() and "5 jobs" in get("?state__exact=failed")
+    for number in range(6):
+        make_job(f"{number}", state="failed")
+    assert re.search(r"about \d+ jobs", get())
+    assert "over 10 jobs" in get("?state__exact=failed")
+    assert " jobs\n" not in get("?queue_name=default")
+    assert "1 job\n" in get(f"?q={Job.objects.first().pk}")
+
+
+def test_notifications_of_a_category(admin_client, user):
+    for category in ("", "export", "export"):
+        api.notify(user, "Hello", category=category)
+    page = "/admin/notifications/notification/?category="
+    assert titles(admin_client.get(f"{page}nothing").text) == []
+    assert len(titles(admin_client.get(f"{page}export").text)) == 2

@@ -93,6 +93,7 @@ def test_metrics_of_jobs(client):
     assert (found["notifications_worker_slots",], found["notifications_worker_slots_busy",]) == (10, 3)
 
 
+@pytest.mark.with_all_apps("the questions are those of another app")
 def test_open_questions(client, user):
     found = samples(client)
     assert (found["notifications_questions_open",], found["notifications_question_oldest_seconds",]) == (0, 0)
@@ -202,6 +203,7 @@ def test_openmetrics(client):
     assert "notifications_jobs" in {family.name for family in families}
 
 
+@pytest.mark.with_all_apps("each app adds the queries of its metrics")
 def test_number_of_queries_of_a_response(client, django_assert_num_queries):
     """However many rows there are. On PostgreSQL three of them ask for its time, and one begins with a setting."""
     with django_assert_num_queries(12 if connection.vendor == "postgresql" else 9):
@@ -261,6 +263,7 @@ def test_without_prometheus_client(client, monkeypatch):
     assert b"extra prometheus" in response.content
 
 
+@pytest.mark.with_all_apps("apps have metrics of their own")
 def test_every_metric_is_documented(client):
     """One row of the table for each, with its type."""
     page = (DOCS / "reference" / "metrics.md").read_text()

@@ -113,7 +113,10 @@ def test_from_a_queue_to_its_jobs(admin_client):
         ("no_worker", "", f"{ADMIN}job/?state__exact=queued"),
         ("question", "other", f"{ADMIN}job/?state__exact=waiting&queue_name=other"),
         ("lease", "", f"{ADMIN}job/?created=hour"),
-        ("schedule", "nightly/1", "/admin/notifications_schedules/schedule/nightly_2F1/change/"),
+        pytest.param(
+            *("schedule", "nightly/1", "/admin/notifications_schedules/schedule/nightly_2F1/change/"),
+            marks=pytest.mark.with_all_apps("the page is that of schedules"),
+        ),
     ],
 )
 def test_from_an_alert_to_its_jobs(admin_client, kind, subject, expected):

@@ -23,6 +23,7 @@ from notifications.jobs.claiming import backlog, queues
 from notifications.models import Job, ServerProcess, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support import core_alone
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -421,7 +422,7 @@ class CustomSiteUrls:
 
     site = AdminSite(name="operations")
     site.register(Overview, OverviewAdmin)
-    urlpatterns = [path("operations/", site.urls), path("", include("asyncsite.urls"))]
+    urlpatterns = [path("operations/", site.urls), path("", include(core_alone.host_urls()))]
 
 
 def test_custom_admin_site(admin_client, settings):

@@ -16,7 +16,10 @@ from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.http.conftest import job_url
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.with_all_apps("a question shows the output of its job"),
+]
 
 OUTPUT = "Dear customer,\n<b>no</b>.\n"
 HIDDEN = ("a secret argument", "a step", "a result")

@@ -19,7 +19,11 @@ from notifications.testing import clock, run_jobs
 from tests.contrib.questions import question_tasks
 from tests.support.threads import run_in_threads
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.with_all_apps("a reminder is delivered"),
+]
 
 HOUR = timedelta(hours=1)
 

@@ -11,7 +11,6 @@ from notifications.db.clock import database_now
 from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.contrib.operations.alerts.conftest import alerts, operator  # noqa: F401 (fixtures)
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,

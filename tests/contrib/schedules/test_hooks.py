@@ -8,10 +8,13 @@ from django.utils import timezone
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.management.diagnosis import database
+from tests.contrib.operations.alerts.conftest import alerts, operator  # noqa: F401 (fixtures)
 from tests.contrib.operations.test_metrics import samples, token  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.with_all_apps("the alerts and metrics are those of operations")
 
-def test_schedule_missed(alerts, operator):
+
+def test_schedule_missed(alerts, operator):  # noqa: F811
     """A tick that was recorded as missed, until the window has passed. Other ticks do not count."""
     now = timezone.now()
     for outcome in ("enqueued", "skipped"):
@@ -27,7 +30,7 @@ def test_schedule_missed(alerts, operator):
     assert alerts.notified(operator) == [title, f"Over: {title}"]
 
 
-def test_detail_of_the_newest_tick(alerts):
+def test_detail_of_the_newest_tick(alerts):  # noqa: F811
     """It says why the last run could not be enqueued; the first reason may be gone."""
     now = timezone.now()
     for detail, seconds in (("the oldest reason", 60), ("the newest reason", 0)):
@@ -38,7 +41,7 @@ def test_detail_of_the_newest_tick(alerts):
     assert "the newest reason" in Alert.objects.get().detail
 
 
-def test_missed_schedules_that_run_again(alerts, operator):
+def test_missed_schedules_that_run_again(alerts, operator):  # noqa: F811
     """An alert is over when its schedule was run by a later round, long before the window has passed."""
     now = timezone.now()
     for number in range(38):

@@ -18,6 +18,8 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
+pytestmark = pytest.mark.with_all_apps("one of the conditions is that of webhooks")
+
 
 def add_worker(seconds):
     """Insert a worker whose lease is over in so many seconds."""

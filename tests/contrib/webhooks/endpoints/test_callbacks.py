@@ -144,6 +144,7 @@ def test_second_end(origins, receiver, request_job):
     assert len(receiver.requests) == 2 and len({event["id"] for event in receiver.events}) == 2
 
 
+@pytest.mark.with_all_apps("explain is the command of deliveries")
 def test_explained(origins, receiver, request_job, admin_client, capsys):
     """Its host is shown, its path may be a secret: with the notification, and with the job before it has ended too."""
     response = request_job(receiver.url("/hook?token=secret"))

@@ -100,6 +100,7 @@ def test_of_whom_a_user_reads(create, user, other_user, user_client):
     assert "Webhook mine, notification.created: status 204" in page and "Webhook site" not in page
 
 
+@pytest.mark.with_all_apps("explain is the command of deliveries")
 def test_secrets_are_not_shown(create, user, user_client, admin_client, capsys):
     endpoint = create("/hook?token=treasure")
     job = tasks.noop.using(owner=user).enqueue()

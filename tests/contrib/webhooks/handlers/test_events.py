@@ -36,7 +36,11 @@ from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.with_all_apps("the events are those of jobs of all apps"),
+]
 
 
 def handlers_jobs(name="handle"):

@@ -70,6 +70,7 @@ def test_engine_that_cannot_run_jobs(settings, with_handlers):
 
 
 @pytest.mark.parametrize("raises", ["engine", "signature"])
+@pytest.mark.with_all_apps("one of the backends has an engine")
 def test_host_code_that_raises_anything(with_engine, with_handlers, monkeypatch, raises):
     """Only its own handler is not called: an outcome or a system check never fails with it."""
 
@@ -100,6 +101,7 @@ def test_job_that_cannot_be_enqueued(with_handlers):
     assert wrong.id == "notifications.W027" and "queue_name has 300 characters" in wrong.message
 
 
+@pytest.mark.with_all_apps("the backend has an engine")
 def test_job_that_may_be_held_back_is_checked_without_a_query(settings, with_handlers, with_engine):
     """System checks may run before there is a database: pytest-django refuses one here."""
     with_handlers({"job.failed": [RIGHT]})
