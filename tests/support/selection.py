@@ -5,6 +5,7 @@
 | `make test` | quick ones: those that are not slow, and smoke tests | `quick` |
 | `make test-all` | all | |
 | `make test-merge`, which CI runs on SQLite | all but those that repeat another one | not `nightly` |
+| `make test-apps`, which CI runs on SQLite | quick ones of optional apps, no other installed | not `with_all_apps` |
 | CI on PostgreSQL | quick ones that the database can change, slow ones about rows and locks | `on_postgres` |
 | CI on Django 5.2 | quick ones that its version can change | `on_old_django` |
 
