@@ -41,6 +41,7 @@ def test_a_reminder_and_an_answer(user, recorder):
     assert Job.objects.filter(state="queued").count() == 2
 
 
+@pytest.mark.with_all_apps("the excerpt is shown by the template of output")
 def test_an_excerpt_of_a_job(transactional_db, user, other_user, client, shop, monkeypatch):
     """Those whom a job asks see it on the page of the question."""
     monkeypatch.setattr(Part, "excerpt_template", "notifications/output_lines.html")
