@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from notifications import times
 from notifications.contrib.questions import reminders
 from notifications.contrib.questions.testing import answer_question

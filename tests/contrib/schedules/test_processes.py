@@ -42,6 +42,7 @@ def test_worker(each_second, start_worker):
     wait_for_ticks(job_state="succeeded")
 
 
+@pytest.mark.with_all_apps("it has an engine")
 def test_server_process_with_an_engine(each_second, with_engine):
     """No worker lives here; the process that dispatches jobs to the engine enqueues them."""
     loop = dispatch_loop.DispatchLoop()
