@@ -19,9 +19,9 @@ Hooks of reading answer for a list of rows, in one query, on the thread that rea
 
 app, pages              the class ``Extension`` with its hooks, and those of its hooks that pages call
 installed               the installed extensions, and the lists of hooks that the core calls
-dimensions              what an extension adds: kinds of waits, parts of a worker and of a hub, sections of a job, …
+dimensions              what an extension adds: kinds of waits, parts of a worker, sections of a job, events, …
 channels                channels of deliveries
-duty, events, dispatch  duties, lines of timelines, and how jobs get to engines
+duty, dispatch          duties, and how jobs get to engines
 recorded_transaction    what hooks know of their transaction
 late_imports            hooks that are functions of other modules of an app
 moved                   which optional app has a setting, a command or a public name
@@ -35,6 +35,7 @@ from notifications.extension.channels import Channel as Channel
 from notifications.extension.channels import ChannelMessage as ChannelMessage
 from notifications.extension.channels import Verdict as Verdict
 from notifications.extension.dimensions import AlertKind as AlertKind
+from notifications.extension.dimensions import Event as Event
 from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
@@ -43,14 +44,13 @@ from notifications.extension.dimensions import Pruned as Pruned
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
+from notifications.extension.dimensions import in_order as in_order
 from notifications.extension.dispatch import BackendQueue as BackendQueue
 from notifications.extension.dispatch import Dispatch as Dispatch
 from notifications.extension.duty import EVERYWHERE as EVERYWHERE
 from notifications.extension.duty import LASTING as LASTING
 from notifications.extension.duty import Duty as Duty
 from notifications.extension.duty import Where as Where
-from notifications.extension.events import Event as Event
-from notifications.extension.events import in_order as in_order
 from notifications.extension.installed import Hooks as Hooks
 from notifications.extension.installed import extensions as extensions
 from notifications.extension.installed import find_channel as find_channel

@@ -12,6 +12,7 @@ from django.apps import AppConfig
 from notifications.conf import Setting
 from notifications.extension.dimensions import (
     AlertKind,
+    Event,
     HubPart,
     JobSection,
     OwnTask,
@@ -22,7 +23,6 @@ from notifications.extension.dimensions import (
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
-from notifications.extension.events import Event
 from notifications.extension.pages import PageHooks
 from notifications.extension.recorded_transaction import RecordedTransaction
 

@@ -1,4 +1,4 @@
-"""Classes whose instances an extension adds: kinds of waits, tasks, parts of a worker, sections, buttons."""
+"""Classes whose instances an extension adds: kinds of waits, tasks, parts of a worker, sections, buttons, events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
+
+from notifications import times
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
@@ -238,3 +240,19 @@ class Pruned(NamedTuple):
     model: type[Model]
     column: str
     words: str
+
+
+class Event(NamedTuple):
+    """Something that happened to a notification or a job, or is to happen.
+
+    ``at``
+        None if it is not known when.
+    """
+
+    at: datetime | None
+    text: str
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """Return events in the order of their times; those without a time come last."""
+    return sorted(events, key=lambda event: (event.at is None, event.at and times.as_utc(event.at)))

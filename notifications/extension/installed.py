@@ -20,6 +20,7 @@ from notifications.extension.channels import Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
+    Event,
     HubPart,
     PageButton,
     Pause,
@@ -27,10 +28,10 @@ from notifications.extension.dimensions import (
     Topic,
     WaitKind,
     WorkerPart,
+    in_order,
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
-from notifications.extension.events import Event, in_order
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.contrib.admin import SimpleListFilter

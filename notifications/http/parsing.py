@@ -15,7 +15,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext
 
 from notifications import times
-from notifications.models.levels import NotificationLevel
+from notifications.models.streams import NotificationLevel
 from notifications.problems import Problem
 from notifications.streams.marking_seen import MAX_RECEIPTS, Receipt
 from notifications.validators import MAX_HEADER_BYTES, MAX_INTEGER, encodable

@@ -36,7 +36,7 @@ from notifications.inbox.query import (
 from notifications.inbox.rows import InboxRow, group_by_day, read_actions, read_rows
 from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification
-from notifications.models.levels import NotificationLevel
+from notifications.models.streams import NotificationLevel
 from notifications.streams import listing, number_if_needed
 from notifications.streams.marking_all import pending_marks
 from notifications.streams.positions import read_stream_position

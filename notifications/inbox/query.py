@@ -16,7 +16,7 @@ from django.utils.translation import gettext, ngettext
 
 from notifications.inbox.categories import load_categories
 from notifications.inbox.lists import PAGE_SIZE, group_name
-from notifications.models.levels import NotificationLevel
+from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
 from notifications.streams.listing import Filters
 from notifications.streams.marking import VERBS

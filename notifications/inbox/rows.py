@@ -27,7 +27,7 @@ from notifications.inbox.query import INBOX, InboxQuery
 from notifications.jobs.declaring.policies import title_from_name
 from notifications.jobs.results import loaded_title_at
 from notifications.models import Job, Notification
-from notifications.models.levels import NotificationLevel
+from notifications.models.streams import NotificationLevel
 
 #: Words that end no name, as those of "Export for" and "From", in the languages that this app is translated to.
 CONNECTING_WORDS = re.compile(

@@ -5,12 +5,10 @@
 No foreign key has a constraint in the database: a host that locks or deletes a user must neither block, nor be blocked
 by, the streams of that user. Rows of a deleted user are purged after the commit.
 
-streams           streams, marks that they were seen, rings, the epoch
-waits, attempts   what jobs wait for; attempts that did not succeed
-workers, duties   workers, server processes, paused queues; when each duty was last run
-pending_marks     changes of a whole inbox that go on in the background
-announced_states  what users were last notified of
-users, levels     keys of users; levels of notifications
+streams  streams, marks that they were seen, rings, the epoch; changes of a whole inbox; what was announced to users
+jobs     what jobs wait for; attempts that did not succeed
+workers  workers, server processes, paused queues; when each duty was last run
+users    keys of users
 """
 
 from __future__ import annotations
@@ -26,17 +24,17 @@ from django.utils.translation import gettext_lazy as _
 from notifications import compat as compat  # first: it names a package that replaces modules of this one
 from notifications import states
 from notifications.ids import uuid7
-from notifications.models.announced_states import AnnouncedState as AnnouncedState
-from notifications.models.attempts import Attempt as Attempt
-from notifications.models.duties import DutyRun as DutyRun
-from notifications.models.levels import NotificationLevel
-from notifications.models.pending_marks import PendingMark as PendingMark
+from notifications.models.jobs import Attempt as Attempt
+from notifications.models.jobs import Wait as Wait
+from notifications.models.streams import AnnouncedState as AnnouncedState
 from notifications.models.streams import Epoch as Epoch
+from notifications.models.streams import NotificationLevel
+from notifications.models.streams import PendingMark as PendingMark
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
 from notifications.models.users import user_key
-from notifications.models.waits import Wait as Wait
+from notifications.models.workers import DutyRun as DutyRun
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker

@@ -1,4 +1,4 @@
-"""The stream of each user, hints that one has changed, and the epoch of them all.
+"""The stream of each user, and what else is stored of a user's notifications: marks, hints, levels; the epoch of all.
 
 By the epoch clients notice that a backup was restored.
 """
@@ -11,6 +11,13 @@ from django.utils.translation import gettext_lazy as _
 from notifications.ids import uuid7
 from notifications.models.users import UserPrimaryKey, user_key
 from notifications.times import MomentField
+
+
+class NotificationLevel(models.TextChoices):
+    INFO = "info", _("Info")
+    SUCCESS = "success", _("Success")
+    WARNING = "warning", _("Warning")
+    ERROR = "error", _("Error")
 
 
 class Stream(models.Model):
@@ -84,3 +91,51 @@ class Epoch(models.Model):
 
     def __str__(self) -> str:
         return str(self.value)
+
+
+class PendingMark(models.Model):
+    """What is left of a change of many notifications of one user. See ``streams/marking_all.py``.
+
+    It is deleted when the last of them is changed.
+    """
+
+    user = user_key(verbose_name=None)
+    verb = models.CharField(max_length=10)
+    #: The time that the verb sets; of a verb that clears a time, the time that it clears.
+    moment = MomentField()
+    #: Notifications of this category only; NULL: of all categories.
+    category = models.CharField(max_length=100, null=True)  # noqa: DJ001
+    #: Notifications of this level only; empty: of all levels.
+    level = models.CharField(max_length=10, blank=True, default="")
+    #: Notifications of this group only; NULL: of all groups.
+    group = models.CharField(max_length=102, null=True)  # noqa: DJ001
+    #: What was raised above the first and up to the second is still to be changed.
+    after = models.BigIntegerField()
+    up_to = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["user"], name="notifications_pendingmark_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.verb} up to {self.up_to}"
+
+
+class AnnouncedState(models.Model):
+    """The state of a topic that a user was last notified of; without a row, that nothing is wrong.
+
+    See ``jobs/announcing.py``.
+    """
+
+    topic = models.CharField(max_length=200)
+    user = user_key(verbose_name=None, db_index=True)
+    state = models.CharField(max_length=20)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["topic", "user"], name="notifications_announcedstate_key")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.topic} {self.state}"

@@ -1,4 +1,4 @@
-"""The models of workers, server processes, and queues that are paused."""
+"""The models of workers, server processes, queues that are paused, and when each duty was last run."""
 
 from __future__ import annotations
 
@@ -75,3 +75,16 @@ class ServerProcess(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host} {self.pid}"
+
+
+class DutyRun(models.Model):
+    """When a process last ran a duty that one does for all. It elects the next one: see ``upkeep.py``."""
+
+    name = models.CharField(primary_key=True, max_length=100)
+    last_run_at = MomentField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.last_run_at}"

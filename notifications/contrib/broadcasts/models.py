@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.extension import require
 from notifications.ids import uuid7
-from notifications.models.levels import NotificationLevel
+from notifications.models.streams import NotificationLevel
 from notifications.models.users import user_key
 from notifications.times import MomentField
 

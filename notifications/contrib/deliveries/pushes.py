@@ -20,7 +20,7 @@ from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import AddressGone, Channel, ChannelMessage
 from notifications.models import Notification
-from notifications.models.levels import NotificationLevel
+from notifications.models.streams import NotificationLevel
 from notifications.paths import absolute
 
 #: The key and value by which browsers recognize a message that they can show themselves (Push API, "declarative").
