@@ -145,7 +145,7 @@ def test_alert_that_begins_anew_before_its_end_is_announced(operators):
 def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, error):
     """What could not be announced is tried again. An OSError of the project's code does not stop the round either."""
     record(WAITING, Condition(kind="no_worker", facts={"age": 61, "due": 1}))
-    describe = announcing.inbox.build_notification
+    describe = announcing.building.build_notification
     fails = True
 
     def build(user, title, **fields):
@@ -153,7 +153,7 @@ def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, 
             raise error("once")
         return describe(user, title, **fields)
 
-    monkeypatch.setattr(announcing.inbox, "build_notification", build)
+    monkeypatch.setattr(announcing.building, "build_notification", build)
     rounds = Announcer()
     rounds.run_round()
     assert titles(operators[0]) == ["No worker"]

@@ -21,7 +21,13 @@ from notifications.db.transactions import in_callers_transaction
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import finishing, manual, notify_functions, reaping
+from notifications.jobs.transitions import (
+    batch_completion,
+    finishing,
+    manual,
+    notify_functions,
+    reaping,
+)
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -344,6 +350,6 @@ def test_defect_after_the_commit(monkeypatch, caplog):
     def fail(*args):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(notify_functions, "record_apart", fail)
+    monkeypatch.setattr(batch_completion, "collect_outcomes", fail)
     finishing.finish_batches([uuid7()])
     assert "Could not end batches" in caplog.text
