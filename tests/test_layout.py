@@ -141,7 +141,7 @@ LATE_IMPORTS = {
     "contrib/steps/api.py": (1, BEFORE_MODELS),
     "contrib/steps/testing.py": (1, BEFORE_MODELS),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
-    "contrib/deliveries/apps.py": (19, "Django imports it before the models are loaded."),
+    "contrib/deliveries/apps.py": (2, "Django imports it before the models are loaded."),
     "contrib/deliveries/devices.py": (1, WITH_AIOHTTP),
     "contrib/deliveries/errors.py": (1, WITH_AIOHTTP),
     "contrib/deliveries/pushes.py": (2, WITH_AIOHTTP),

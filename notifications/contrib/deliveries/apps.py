@@ -21,32 +21,12 @@ testing             ``send_deliveries()`` for tests of projects
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import (
-    Event,
-    Extension,
-    OwnTask,
-    PageButton,
-    Pruned,
-    RecordedTransaction,
-    Rows,
-    Setting,
-)
-
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
-    from django.http import HttpRequest
-
-    from notifications.db.clock import StoredTime
-    from notifications.models import Job, Notification
-    from notifications.upkeep import Duty, Upkeep
+from notifications.extension import Extension, OwnTask, Pruned, Setting, import_later
 
 
 def _is_web_push(value: dict[str, Any]) -> bool:
@@ -93,105 +73,23 @@ class Deliveries(Extension):
     def ready(self) -> None:
         from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
-    def prepare(self) -> None:
-        from notifications.contrib.deliveries.rules import load_rules
-
-        load_rules()
-
-    def before_created(self, rows: Sequence[Notification]) -> None:
-        from notifications.contrib.deliveries.preferences import mark_muted
-
-        mark_muted(rows)
-
-    def on_created(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Rows:
-        from notifications.contrib.deliveries.rules import build_deliveries
-
-        return build_deliveries(rows, tx.language_of)
-
-    def read_deliver(self, value: Any) -> Any:
-        from notifications.contrib.deliveries.rules import read_steps
-
-        return read_steps(value)
-
-    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> None:
-        """Lock their deliveries: a process that decides one of them at this moment is waited for."""
-        from notifications.contrib.deliveries.rules import lock_deliveries
-
-        tx.kept[self.label] = lock_deliveries([row.id for row in rows])
-
-    def on_raised(self, ids: Collection[UUID], tx: RecordedTransaction) -> None:
-        """Decide anew those that were not sent because of how their notifications were."""
-        from notifications.contrib.deliveries.rules import reopen_deliveries
-
-        skipped = tx.kept.pop(self.label, ())
-        assert tx.now is not None
-        reopen_deliveries([row for row in skipped if row.notification in ids], tx.now)
-
-    def duties(self, process: Upkeep) -> Iterable[Duty]:
-        from notifications.contrib.deliveries import sending
-        from notifications.upkeep import Duty, run_all
-
-        start, enqueue = process.project_threads.start, partial(run_all, sending.enqueue_due)
-        return [
-            Duty(
-                "enqueue deliveries",
-                sending.INTERVAL_SECONDS,
-                lambda: start(enqueue, "Could not enqueue deliveries"),
-                is_for_each_process=True,
-                condition=sending.due_condition,
-            ),
-            Duty("fail abandoned deliveries", sending.ORPHAN_CHECK_INTERVAL_SECONDS, sending.fail_orphaned),
-        ]
-
-    def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
-        from notifications.contrib.deliveries.timeline import events_of_deliveries
-
-        is_notification = subject._meta.label == "notifications.Notification"
-        return events_of_deliveries(subject, for_user=reader is not None) if is_notification else ()
-
-    def delete_of_users(self, keys: Sequence[Any]) -> int:
-        from notifications.contrib.deliveries import models
-        from notifications.streams.purging import delete_rows
-
-        owned = (
-            *(models.Delivery, models.Digest, models.Throttle),
-            *(models.PushSubscription, models.Preference, models.Reader),
-        )
-        return next(filter(None, (delete_rows(model, "user_id", keys) for model in owned)), 0)
+    prepare = import_later("rules.load_rules")
+    before_created = import_later("preferences.mark_muted")
+    on_created = import_later("rules.build_deliveries")
+    read_deliver = import_later("rules.read_steps")
+    before_raised = import_later("rules.lock_deliveries")
+    on_raised = import_later("rules.reopen_deliveries")
+    duties = import_later("sending.list_duties")
+    events_of = import_later("timeline.read_deliveries_of")
+    delete_of_users = import_later("preferences.delete_of_users")
+    stored_times = import_later("findings.list_stored_times")
+    time_zone_of = import_later("preferences.read_time_zone")
+    page_links = import_later("inbox_parts.list_links")
+    row_buttons = import_later("inbox_parts.list_buttons")
+    describe_change = import_later("inbox_parts.describe_muting")
+    admin_section = import_later("admin.describe_deliveries")
 
     def pruned(self) -> Sequence[Pruned]:
         from notifications.contrib.deliveries.models import Digest
 
         return [Pruned(Digest, "due_at", "digests")]
-
-    def stored_times(self, now: datetime) -> Iterable[StoredTime]:
-        from notifications.contrib.deliveries.findings import list_stored_times
-
-        return list_stored_times(now)
-
-    def time_zone_of(self, user: Any) -> str:
-        from notifications.contrib.deliveries.preferences import read_reader
-
-        return str(read_reader(user).time_zone)
-
-    def page_links(self, page: str) -> Sequence[tuple[str, str]]:
-        from notifications.contrib.deliveries.inbox_parts import list_links
-
-        return list_links(page)
-
-    def row_buttons(self, row: Notification) -> Sequence[PageButton]:
-        from notifications.contrib.deliveries.inbox_parts import list_buttons
-
-        return list_buttons(row)
-
-    def describe_change(self, user: Any, change: str) -> tuple[str, PageButton] | None:
-        from notifications.contrib.deliveries.inbox_parts import describe_muting
-
-        return describe_muting(user, change)
-
-    def admin_section(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, row: Notification
-    ) -> tuple[str, dict[str, Any]] | None:
-        from notifications.contrib.deliveries.admin import describe_deliveries
-
-        return describe_deliveries(model_admin, request, row)

@@ -17,7 +17,14 @@ from zoneinfo import ZoneInfo
 from django.db.models import Q
 
 from notifications import times
-from notifications.contrib.deliveries.models import Delivery, Preference, Reader
+from notifications.contrib.deliveries.models import (
+    Delivery,
+    Digest,
+    Preference,
+    PushSubscription,
+    Reader,
+    Throttle,
+)
 from notifications.db import bulk
 from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.bulk import lock_query
@@ -37,6 +44,7 @@ from notifications.inbox.categories import (
     load_categories,
 )
 from notifications.models import Notification
+from notifications.streams.purging import delete_rows
 
 #: Categories, besides declared ones, for which one user can have preferences.
 MAX_CATEGORIES = 100
@@ -239,6 +247,17 @@ def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
         rows.update_or_create(user_id=user, defaults={"dead_addresses": dead})
 
     retrying_atomic(change)
+
+
+def read_time_zone(user: Any) -> str:
+    """Return the name of the time zone that a user (key) has chosen, "" for none."""
+    return str(read_reader(user).time_zone)
+
+
+def delete_of_users(keys: Sequence[Any]) -> int:
+    """Delete a chunk of what users have chosen and are sent. See ``Extension.delete_of_users()``."""
+    owned = (Delivery, Digest, Throttle, PushSubscription, Preference, Reader)
+    return next(filter(None, (delete_rows(model, "user_id", keys) for model in owned)), 0)
 
 
 def zone_of(reader: Reader) -> ZoneInfo:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from notifications.contrib.deliveries.preferences import choice_in_force, read_c
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
-from notifications.extension import hooks
+from notifications.extension import RecordedTransaction, hooks
 from notifications.inbox.categories import Choice
 from notifications.models import Notification
 
@@ -32,6 +32,8 @@ State: Any = Delivery.State
 #: Why a delivery is not sent while its notification is as it is, which changes when this is raised again.
 REASONS_OF_NOTIFICATION = {Delivery.Reason.SEEN, Delivery.Reason.READ, Delivery.Reason.ARCHIVED}
 
+#: Of the app, by which a transaction keeps what it has locked.
+LABEL = "notifications_deliveries"
 #: The key of the steps of categories that have none of their own.
 ALL_OTHERS = "*"
 MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
@@ -150,9 +152,7 @@ def load_rules() -> Rules:
     return _loaded
 
 
-def build_deliveries(
-    rows: Sequence[Notification], language_of: Callable[[Notification], str]
-) -> list[Delivery]:
+def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> list[Delivery]:
     """Return the deliveries of notifications that this transaction inserts, which are to be inserted with them.
 
     Of those that their users have muted only by channels that these have not switched off too.
@@ -173,7 +173,7 @@ def build_deliveries(
             notification=row.id,
             user_id=row.user_id,
             channel=step.channel,
-            language=language_of(row),
+            language=tx.language_of(row),
             due_at=row.created_at + step.delay,
             delay_seconds=int(step.delay.total_seconds()),
             is_explicit=row.steps is not None,
@@ -184,31 +184,35 @@ def build_deliveries(
     ]
 
 
-def lock_deliveries(ids: Iterable[UUID]) -> list[Delivery]:
-    """Lock the deliveries of notifications, and return those that were not sent because of the state of these.
+def lock_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> None:
+    """Lock the deliveries of notifications, and keep those that were not sent because of the state of these.
 
     A process that decides one of them at this moment is waited for, so no stream may be locked yet.
     """
-    rows = Delivery.objects.using(database()).filter(notification__in=list(ids)).order_by("id")
+    found = (
+        Delivery.objects.using(database()).filter(notification__in=[row.id for row in rows]).order_by("id")
+    )
     # What another process has just skipped was not skipped in the snapshot of this statement.
-    locked = lock_query(rows, skip_locked=False)
+    locked = lock_query(found, skip_locked=False)
     skipped = [row for row in locked if row.state == State.SKIPPED and not row.may_have_arrived]
-    return [row for row in skipped if row.reason in REASONS_OF_NOTIFICATION]
+    tx.kept[LABEL] = [row for row in skipped if row.reason in REASONS_OF_NOTIFICATION]
 
 
-def reopen_deliveries(rows: Iterable[Delivery], now: datetime) -> None:
-    """Have deliveries, which this transaction has locked, decided anew: their delays begin now."""
+def reopen_deliveries(ids: Collection[UUID], tx: RecordedTransaction) -> None:
+    """Have those that ``lock_deliveries()`` has kept of these notifications decided anew: their delays begin now."""
+    assert tx.now is not None
     by_delay = defaultdict(list)
-    for row in rows:
-        by_delay[row.delay_seconds].append(row.id)
-    for seconds, ids in by_delay.items():
-        Delivery.objects.using(database()).filter(id__in=ids).update(
+    for row in tx.kept.pop(LABEL, ()):
+        if row.notification in ids:
+            by_delay[row.delay_seconds].append(row.id)
+    for seconds, delayed in by_delay.items():
+        Delivery.objects.using(database()).filter(id__in=delayed).update(
             state=State.PENDING,
             reason="",
             error="",
             job=None,
             ended_at=None,
-            due_at=now + timedelta(seconds=seconds),
+            due_at=tx.now + timedelta(seconds=seconds),
         )
 
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
@@ -43,6 +44,7 @@ from notifications.jobs.notifying import insert_jobs
 from notifications.jobs.users import read_recipient, read_users
 from notifications.models import Job
 from notifications.states import ACTIVE
+from notifications.upkeep import Duty, Upkeep, run_all
 
 logger = logging.getLogger("notifications")
 
@@ -57,6 +59,21 @@ INTERVAL_SECONDS = 5.0
 ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
 #: Deliveries that get their jobs in one transaction.
 MAX_PER_CHUNK = 50
+
+
+def list_duties(process: Upkeep) -> list[Duty]:
+    """Return the duties that enqueue the jobs of deliveries, and end those whose jobs have ended without them."""
+    start, enqueue = process.project_threads.start, partial(run_all, enqueue_due)
+    return [
+        Duty(
+            "enqueue deliveries",
+            INTERVAL_SECONDS,
+            lambda: start(enqueue, "Could not enqueue deliveries"),
+            is_for_each_process=True,
+            condition=due_condition,
+        ),
+        Duty("fail abandoned deliveries", ORPHAN_CHECK_INTERVAL_SECONDS, fail_orphaned),
+    ]
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:

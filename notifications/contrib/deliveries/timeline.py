@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models.functions import Right
@@ -16,7 +17,7 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
 from notifications.db.transactions import database
 from notifications.extension import Event, find_channel
-from notifications.models import Attempt, Notification
+from notifications.models import Attempt, Job, Notification
 
 #: The module of the errors whose texts are the answers of servers.
 ERRORS_MODULE = DeliveryError.__module__
@@ -26,12 +27,15 @@ MAX_ATTEMPTS_SHOWN = 200
 MAX_END_CHARS = 1_000
 
 
-def events_of_deliveries(row: Notification, *, for_user: bool = False) -> list[Event]:
-    """Return the events of the deliveries of a notification, in their order.
+def read_deliveries_of(row: Job | Notification, reader: Any) -> list[Event]:
+    """Return the events of the deliveries of a notification, in their order, none of a job.
 
-    With ``for_user`` they are what its user may read: without ids of jobs, the errors of servers, and times of
+    With a ``reader`` they are what its user may read: without ids of jobs, the errors of servers, and times of
     deliveries that are to come.
     """
+    if not isinstance(row, Notification):
+        return []
+    for_user = reader is not None
     deliveries = list(Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id"))
     pending = [delivery for delivery in deliveries if for_user and delivery.state == Delivery.State.PENDING]
     for facts in read_facts(pending) if pending else ():
