@@ -29,7 +29,7 @@ DATABASE_RETRY_SECONDS = 2
 
 
 class Problem(Exception):
-    """An error response. ``detail`` tells what is wrong and how to fix it.
+    """An error response. ``detail`` says what is wrong and how to fix it.
 
     ``field``
         The invalid parameter.

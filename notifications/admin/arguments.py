@@ -59,7 +59,7 @@ def find_jobs(ids: Iterable[UUID], words: Sequence[str]) -> set[UUID]:
     """Return those of these jobs that have all words in values that are shown, or in names of keyword arguments.
 
     A query cannot decide that: which values are secrets depends on their names and on the policy of the task. Nor does
-    one select the jobs that may match, because the time until the page is there would tell what secrets contain.
+    one select the jobs that may match, because the time until the page is there would reveal what secrets contain.
     """
     jobs = Job.objects.using(database()).filter(pk__in=list(ids))
     encoded = [_encode(word).casefold() for word in words]

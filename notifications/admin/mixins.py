@@ -30,7 +30,7 @@ from notifications.templatetags.notifications import csp_nonce
 class FilteredChangeList(ChangeList):
     """A list that accepts the parameters of its declared filters, and no other lookup of Django.
 
-    ``?kwargs__startswith=`` would tell staff, one character after the other, what a field holds that no page shows
+    ``?kwargs__startswith=`` would reveal to staff, one character after the other, what a field holds that no page shows
     them, and ``?title__regex=`` run their pattern in the process.
     """
 

@@ -211,7 +211,7 @@ def csrf_token_source() -> str:
 
 
 def _csrf_remedy(reason: str) -> str:
-    """Return the sentence that tells how to fix a failed CSRF check. ``reason`` is Django's."""
+    """Return the sentence that says how to fix a failed CSRF check. ``reason`` is Django's."""
     if reason.startswith(("Origin ", "Referer ")):
         return "Send the request from a page of this site, or of an origin in CSRF_TRUSTED_ORIGINS."
     return f"Send {csrf_token_source()} in the header {csrf_header_name()}."

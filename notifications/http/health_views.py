@@ -1,4 +1,4 @@
-"""Views for probes: ``health/live/`` and ``health/ready/``. They read no session and tell strangers no detail."""
+"""Views for probes: ``health/live/`` and ``health/ready/``. They read no session and give strangers no detail."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """Why the user got a notification: the job whose end it tells, its schedule, or the person who has sent it."""
+    """Why the user got a notification: the job of whose end it is, its schedule, or the person who has sent it."""
 
     job: Job | None = None
     sender: str = ""

@@ -206,7 +206,7 @@ class Job(models.Model):
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
-    #: JSON: what a waiting job waits for, as its item has it. NULL: nothing, or its owner is not told.
+    #: JSON: what a waiting job waits for, as its item has it. NULL: nothing, or its owner does not see it.
     waiting = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
     # JSON; NULL is not the JSON null.
     result = models.TextField(null=True, blank=True)  # noqa: DJ001
@@ -224,7 +224,7 @@ class Job(models.Model):
     schedule = models.CharField(
         _("schedule"), max_length=100, blank=True, default="", db_default="", editable=False
     )
-    #: The notification or job of whose event a handler, webhook or callback is told. NULL: another job.
+    #: The notification or job about whose event a handler, webhook or callback is called. NULL: another job.
     event_source = models.UUIDField(null=True, blank=True, editable=False)
     cancel_requested_at = MomentField(null=True, blank=True)
     #: Whether a user other than the owner requested the cancellation, of which the owner is notified then.

@@ -59,7 +59,7 @@ def in_groups(users: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def purge_chunk(users: Sequence[Any]) -> int:
     """Delete, inside a transaction, a chunk of the rows of a group of deleted users (keys), the streams last.
 
-    Jobs that tell handlers, webhooks and callbacks of a row are deleted before it, also those that have not ended,
+    Jobs of handlers, webhooks and callbacks about a row are deleted before it, also those that have not ended,
     because their arguments have its texts. A worker stops within seconds those of them that it runs.
     Returns the number of jobs or notifications, of rows that belong to them, of seen marks, of rows of extensions, or
     of rows of others that named a user; 0 when only the streams were left.
@@ -130,7 +130,7 @@ def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:
 
 
 def _delete_chunk(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> int:
-    """Delete rows, or what belongs to them, or while there are some, jobs that tell of them. Returns how many."""
+    """Delete rows, or what belongs to them, or while there are some, jobs about them. Returns how many."""
     # A transaction locks jobs in the order of their ids: these and their sources are not in one order.
     sources = ids
     if jobs := _lock(cursor, Job, select_ids(Job, "event_source", ids)):

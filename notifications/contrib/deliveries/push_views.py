@@ -1,4 +1,4 @@
-"""The page of the devices that get push messages, its service worker, and what both ask and tell the server.
+"""The page of the devices that get push messages, its service worker, and what both request of the server.
 
 They are no part of the API: only the scripts of this app use them.
 """

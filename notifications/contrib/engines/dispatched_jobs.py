@@ -231,8 +231,8 @@ class DispatchedJobs:
     def withdraw(self, id: UUID, future: Future[DispatchedJobEnd]) -> None:
         """Release the caller of a job that was not claimed within ``MAX_CLAIM_WAIT_SECONDS``.
 
-        ``future`` is the caller's, because another caller may have given the same id, and have been told that it is
-        taken in.
+        ``future`` is the caller's, because another caller may have given the same id, and have the answer that it
+        is taken in.
         """
         self._take_given()
         if not future.done() and (id in self._unclaimed or id in self._waiting):

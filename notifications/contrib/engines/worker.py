@@ -69,7 +69,7 @@ class EngineWorker(JobWorker):
         return RecordLoop(self.state, self._remove, self._may_record_later, GroupDelay())
 
     def run_dispatched_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
-        """Run a job that was dispatched to this engine, and wait as told; from any thread but the event loop's.
+        """Run a job that was dispatched to this engine, and wait for ``wait_for``; from any thread but the loop's.
 
         The worker must run, or start to run within a short time.
         """

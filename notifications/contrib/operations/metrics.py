@@ -167,7 +167,7 @@ def _worker_gauges() -> Iterator[Metric]:
         busy=Sum("load"),
     )
     yield GaugeMetricFamily(
-        "notifications_workers_quiet", "Workers that were told to start no more jobs.", sums["quiet"]
+        "notifications_workers_quiet", "Workers that were requested to start no more jobs.", sums["quiet"]
     )
     yield GaugeMetricFamily("notifications_workers", "Workers whose lease holds.", sums["workers"])
     yield GaugeMetricFamily(

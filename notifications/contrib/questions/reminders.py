@@ -128,7 +128,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
 def _find_users(
     wait: AskedQuestion, find: Callable[[Mapping[str, Any]], list[Any]] = find_addressees
 ) -> list[Any] | None:
-    """Return the keys of those who are asked a question from now on, None if that cannot be told.
+    """Return the keys of those who are asked a question from now on, None if that is not known.
 
     Those who are asked and may answer stay. Others are added up to ``MAX_ADDRESSEES``.
     """

@@ -70,7 +70,7 @@ def error_detail(job: Job) -> str:
 
 
 def error_texts(jobs: Collection[Job]) -> dict[UUID, str]:
-    """Return the errors of jobs, by their ids: what owners are told, or what was raised where that is the id only."""
+    """Return the errors of jobs, by their ids: what owners are shown, or what was raised where that is the id only."""
     texts = {job.id: error_detail(job) for job in jobs}
     unclear = [job for job in jobs if str(job.id) in texts[job.id]]
     for start in range(0, len(unclear), MAX_JOBS_PER_QUERY):

@@ -1,4 +1,4 @@
-"""Adapters for what Daphne does not tell applications, and for what it does at each handshake and at shutdown.
+"""Adapters for what Daphne does not notify applications of, and for what it does at each handshake and at shutdown.
 
 All private names of Daphne, autobahn and Twisted that the app uses are in the modules ``daphne*`` of this folder.
 

@@ -1,4 +1,4 @@
-"""Adapters for uvicorn, which closes WebSockets and waits for open responses before it tells applications to stop.
+"""Adapters for uvicorn, which closes WebSockets and waits for open responses before it requests applications to stop.
 
 All private names of uvicorn that the app uses are in the modules ``uvicorn*`` of this folder.
 

@@ -155,7 +155,7 @@ class ArgumentsFilter(FormFilter):
     """Filters jobs by words of their arguments, for staff who may view them.
 
     It is no condition of ``JobFilter``: a query finds words of secrets too, and the number of jobs that a change of all
-    would apply to, or whether it applies to one, would tell what they are.
+    would apply to, or whether it applies to one, would reveal them.
     """
 
     title = _("text of the arguments")

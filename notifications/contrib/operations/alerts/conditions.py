@@ -189,7 +189,7 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
 def _without_worker(
     now: datetime, limits: Limits, state: AlertState, depths: list[QueueDepth]
 ) -> Iterator[Condition]:
-    """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long tell the same."""
+    """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long show the same."""
     if limits.no_worker is None or state.no_worker_since is None or not _needs_worker():
         return
     absent = (now - state.no_worker_since).total_seconds()

@@ -135,7 +135,7 @@ def _circuits(worker: WorkerProcess) -> list[CircuitState]:
 def request_of_worker(id: UUID, request: str) -> bool:
     """Store a ``Worker.Request``, or "" to withdraw it. Return False if the worker has ended or takes none.
 
-    A worker that was told to stop cannot be told otherwise. Workers that are processes of an engine take no requests.
+    A worker that was requested to stop takes no other request. Processes of engines take none.
     """
     return bool(retrying_atomic(lambda: _requestable_workers().filter(id=id).update(request=request)))
 
@@ -144,7 +144,7 @@ def request_of_all_workers(request: str) -> list[Worker]:
     """Store a request for all workers that take one and have another. Returns them."""
 
     def write() -> list[Worker]:
-        # Those of the update, also if one of them ends or is told to stop in between.
+        # Those of the update, also if one of them ends or is requested to stop in between.
         ids = list(
             _requestable_workers().exclude(request=request).order_by("id").values_list("id", flat=True)
         )
