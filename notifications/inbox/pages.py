@@ -160,17 +160,13 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
         "snoozed": gettext("Snoozed"),
         "done": gettext("Done"),
     }
-    counts = {
-        name: lists.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
-        for name in ("inbox", "unread", "questions", "snoozed")
-    }
-    for name in ("questions", "snoozed"):
-        if not counts[name] and view != name:
-            del labels[name]
-    shown = {
-        name: f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "") for name, count in counts.items()
-    }
-    return [(name, label, InboxQuery(view=name).url(), shown.get(name, "")) for name, label in labels.items()]
+    views = []
+    for name, label in labels.items():
+        count = 0 if name == "done" else lists.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
+        if count or name == view or name not in ("questions", "snoozed"):
+            shown = f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
+            views.append((name, label, InboxQuery(view=name).url(), shown))
+    return views
 
 
 def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:

@@ -133,7 +133,7 @@ def read_rows(
     return [
         InboxRow(
             notification=row,
-            actions=_actions_of(row),
+            actions=[_action_of(row, number, action) for number, action in enumerate(read_actions(row))],
             reason=reasons.get(row.pk),
             buttons=[button for hook in hooks.row_buttons for button in hook(row)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
@@ -168,9 +168,10 @@ def read_actions(row: Notification) -> list[dict[str, str]]:
 
 def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
     """Return the reasons of notifications by their ids, in at most one query for jobs and two for senders."""
-    alias = database()
-    job_ids = _ids(row.job for row in rows)
-    own_jobs = Job.objects.using(alias).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
+    job_ids = {
+        row.job for row in rows if isinstance(row.job, UUID)
+    }  # that of a damaged row may be something else
+    own_jobs = Job.objects.using(database()).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
     jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule", "task_path")} if job_ids else {}
     senders = {id: key for hook in hooks.senders for id, key in hook(rows).items()}
     names = _read_names(set(filter(None, senders.values())))
@@ -183,25 +184,12 @@ def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
     return reasons
 
 
-def _ids(values: Iterable[Any]) -> set[UUID]:
-    """Return the ids among the values of a column: those of damaged rows may be something else."""
-    return {value for value in values if isinstance(value, UUID)}
-
-
 def _read_names(users: set[Any]) -> dict[Any, str]:
     """Return the full names of users by their keys. Their user names may be e-mail addresses, which are not shown."""
-    if not users:
-        return {}
     model = get_user_model()
-    return {user.pk: _full_name(user) for user in model._base_manager.filter(pk__in=users)}
-
-
-def _full_name(user: Any) -> str:
-    return str(user.get_full_name()).strip() if hasattr(user, "get_full_name") else ""
-
-
-def _actions_of(row: Notification) -> list[Action]:
-    return [_action_of(row, number, action) for number, action in enumerate(read_actions(row))]
+    if not users or not hasattr(model, "get_full_name"):
+        return {}
+    return {user.pk: str(user.get_full_name()).strip() for user in model._base_manager.filter(pk__in=users)}
 
 
 def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:

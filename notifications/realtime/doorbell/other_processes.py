@@ -1,4 +1,4 @@
-"""What doorbells of different processes share: the messages that they exchange, and how they reconnect.
+"""What doorbells of different processes share: their messages, how they reconnect, and threads that wait for rings.
 
 ``{"type": "doorbell", "from": origin, "users": […], "queue": false}``: Channels dispatches on ``type``, ``from``
 identifies the process, ``users`` are user keys as strings, ``queue`` says that the job queue has something new.
@@ -6,9 +6,11 @@ identifies the process, ``users`` are user keys as strings, ``queue`` says that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +18,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from notifications.db.threads import NoThread, start
 from notifications.models import Stream
 
 logger = logging.getLogger(__name__)
@@ -24,11 +27,47 @@ MAX_USERS_PER_MESSAGE = 500
 #: Bytes of all keys in a message, as JSON. NOTIFY takes 7,999 bytes, with the rest of the message.
 MAX_KEY_BYTES_PER_MESSAGE = 7_800
 
+#: Seconds that ``ListenerThread.stop()`` waits for the thread, which may be connecting.
+STOP_TIMEOUT_SECONDS = 5.0
 MIN_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 
 #: Holds one connection until it is no longer needed; calls its argument once connected; raises if the connection fails.
 Run = Callable[[Callable[[], None]], None]
+
+
+class ListenerThread:
+    """A listener with a thread, which waits for ``_stop_reader`` too.
+
+    ``__init__`` starts the thread, so a subclass calls it last. Raises ``NoThread`` if the process cannot start it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._stopping = threading.Event()
+        self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread
+        self._thread = threading.Thread(target=self._run_until_stop, name=name, daemon=True)
+        try:
+            start(self._thread)
+        except NoThread:
+            self._stop_reader.close()
+            self._stop_writer.close()
+            raise
+
+    def stop(self) -> None:
+        """End the thread and close its connection. Does not wait if called in this thread."""
+        self._stopping.set()
+        with contextlib.suppress(OSError):
+            self._stop_writer.send(b".")
+        if threading.current_thread() is not self._thread:
+            self._thread.join(STOP_TIMEOUT_SECONDS)
+
+    def _run_until_stop(self) -> None:
+        with self._stop_reader, self._stop_writer:
+            self._run()
+
+    def _run(self) -> None:
+        """Call ``on_ring`` of the listener until ``_stopping`` is set."""
+        raise NotImplementedError
 
 
 def build_messages(origin: str, users: Iterable[Any], queue: bool) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,10 +17,15 @@ from typing import Any
 
 from notifications.db.deadlines import limit_this_thread, set_options
 from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread, start
+from notifications.db.threads import NoThread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
+from notifications.realtime.doorbell.other_processes import (
+    ListenerThread,
+    build_messages,
+    parse_message,
+    retry_forever,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +33,6 @@ NAME = "PostgreSQL NOTIFY"
 CHANNEL = b"notifications_doorbell"
 #: Seconds without traffic after which the listening connection is probed, and seconds for the answer.
 PROBE_SECONDS, PROBE_ANSWER_SECONDS = 10.0, 10.0
-#: Seconds that ``PostgresListener.stop()`` waits for the thread, which may be connecting.
-CONNECT_TIMEOUT_SECONDS = 5.0
 #: Seconds between two NOTIFY statements of a process.
 COALESCE_SECONDS = 0.005
 #: Seconds without a ring after which the publishing thread ends.
@@ -153,35 +155,18 @@ class PostgresPublisher:
         return True
 
 
-class PostgresListener:
+class PostgresListener(ListenerThread):
     """Call ``on_ring(users, queue=…)``, in a thread of its own, with rings of other processes than ``origin``."""
 
     def __init__(self, origin: str, on_ring: Callable[..., None]) -> None:
         self._origin = origin
         self._on_ring = on_ring
-        self._stopping = threading.Event()
-        self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread's selector
         self.is_listening = False
-        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-postgres", daemon=True)
-        try:
-            start(self._thread)
-        except NoThread:
-            self._stop_reader.close()
-            self._stop_writer.close()
-            raise
-
-    def stop(self) -> None:
-        """End the thread and close its connection. Does not wait if called in this thread."""
-        self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._stop_writer.send(b".")
-        if threading.current_thread() is not self._thread:
-            self._thread.join(CONNECT_TIMEOUT_SECONDS)
+        super().__init__("notifications-doorbell-postgres")
 
     def _run(self) -> None:
         limit_this_thread()
-        with self._stop_reader, self._stop_writer:
-            retry_forever(NAME, self._listen, self._stopping)
+        retry_forever(NAME, self._listen, self._stopping)
 
     def _listen(self, on_connected: Callable[[], None]) -> None:
         db = _new_connection()

@@ -13,18 +13,16 @@ import errno
 import logging
 import os
 import select
-import socket
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from notifications.db.threads import NoThread, start
 from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.models import Job, Stream
+from notifications.realtime.doorbell.other_processes import ListenerThread
 from notifications.streams.rings import own_jobs
 
 logger = logging.getLogger(__name__)
@@ -54,13 +52,11 @@ MAX_JOBS_WITHOUT_POSITION = 100
 #: New jobs that are read at most, the newest: to read 50,000 took 50 ms in each process. The position check finds the
 #: users of the others. The row of a batch, which has its owner, is inserted after its jobs, so that it is among them.
 MAX_NEW_JOBS = 1_000
-#: Seconds that ``stop()`` waits for the thread.
-STOP_TIMEOUT_SECONDS = 5.0
 #: A process wrote to the file (<sys/inotify.h>).
 IN_MODIFY = 0x00000002
 
 
-class SqliteListener:
+class SqliteListener(ListenerThread):
     """Call ``on_ring(users, queue=…)``, in a thread of its own, with what other processes commit from now on.
 
     A busy database or a replaced file may lose rings; they are hints.
@@ -78,33 +74,13 @@ class SqliteListener:
         #: Whether a write was reported whose commit is not seen yet, and whether a check has not seen it since.
         self._awaits_commit = self._was_uncommitted = False
         self._reports_writes = True
-        self._stopping = threading.Event()
-        self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread
-        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-sqlite", daemon=True)
-        try:
-            start(self._thread)
-        except NoThread:
-            self._stop_reader.close()
-            self._stop_writer.close()
-            raise
+        super().__init__("notifications-doorbell-sqlite")
 
     @property
     def is_listening(self) -> bool:
         return self.file_id is not None
 
-    def stop(self) -> None:
-        """End the thread and close its connection. Does not wait if called in this thread."""
-        self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._stop_writer.send(b".")
-        if threading.current_thread() is not self._thread:
-            self._thread.join(STOP_TIMEOUT_SECONDS)
-
     def _run(self) -> None:
-        with self._stop_reader, self._stop_writer:
-            self._run_until_stop()
-
-    def _run_until_stop(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._watch_file()
