@@ -55,6 +55,9 @@ class Hooks:
                 getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
             ]
 
+        def by_label(name: str) -> dict[str, Any]:
+            return {hook.__self__.label: hook for hook in defined(name)}
+
         #: Dotted paths by name.
         self.subcommands: dict[str, str] = {
             name: path for each in self.extensions for name, path in each.subcommands.items()
@@ -81,23 +84,15 @@ class Hooks:
             kind.kind: kind for kind in (Pause(), *(k for e in self.extensions for k in e.wait_kinds))
         }
         #: By the label of the extension.
-        self.worker_part: dict[str, Callable[[Any], WorkerPart]] = {
-            hook.__self__.label: hook for hook in defined("worker_part")
-        }
-        self.hub_part: dict[str, Callable[[Any], HubPart]] = {
-            hook.__self__.label: hook for hook in defined("hub_part")
-        }
+        self.worker_part: dict[str, Callable[[Any], WorkerPart]] = by_label("worker_part")
+        self.hub_part: dict[str, Callable[[Any], HubPart]] = by_label("hub_part")
         self.stored_names: list[Callable[[UUID], Mapping[str, str]]] = defined("stored_names")
         #: By the label of the extension.
-        self.before_accepted: dict[str, Callable[..., Any]] = {
-            hook.__self__.label: hook for hook in defined("before_accepted")
-        }
-        self.on_accepted: dict[str, Callable[..., None]] = {
-            hook.__self__.label: hook for hook in defined("on_accepted")
-        }
-        self.headers_of_accepted: dict[str, Callable[..., Mapping[str, str]]] = {
-            hook.__self__.label: hook for hook in defined("headers_of_accepted")
-        }
+        self.before_accepted: dict[str, Callable[..., Any]] = by_label("before_accepted")
+        self.on_accepted: dict[str, Callable[..., None]] = by_label("on_accepted")
+        self.headers_of_accepted: dict[str, Callable[..., Mapping[str, str]]] = by_label(
+            "headers_of_accepted"
+        )
         self.dispatch: Dispatch = next((hook() for hook in defined("dispatch")), Dispatch())
         self.steps_of: list[Callable[..., tuple[Sequence[Any], int]]] = defined("steps_of")
         self.prepare: list[Callable[[], None]] = defined("prepare")
@@ -111,9 +106,7 @@ class Hooks:
         self.on_retried: list[Callable[..., None]] = defined("on_retried")
         self.on_workers_lost: list[Callable[[Sequence[Worker], datetime], None]] = defined("on_workers_lost")
         self.last: list[Callable[..., None]] = defined("last")
-        self.after_commit: dict[str, Callable[[Any], None]] = {
-            hook.__self__.label: hook for hook in defined("after_commit")
-        }
+        self.after_commit: dict[str, Callable[[Any], None]] = by_label("after_commit")
         self.policy_at: list[Callable[[str], Policy | None]] = defined("policy_at")
         self.after_cancel: list[Callable[[Sequence[Job], Sequence[Job]], None]] = defined("after_cancel")
         self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")

@@ -114,17 +114,13 @@ def _level(outcome: Outcome) -> int:
 def _send_each(ended: Sequence[Outcome]) -> None:
     for outcome in ended:
         with signals_of(outcome.job.task_path):
-            _send_signals_of(outcome)
-
-
-def _send_signals_of(outcome: Outcome) -> None:
-    if should_send(task_finished, _level(outcome)):
-        _send_task_finished(outcome)
-    project_code.send(job_finished, "job_finished", Job, job=outcome.job)
-    if notification := outcome.notification:
-        project_code.send(
-            notification_recorded, "notification_recorded", Notification, notification=notification
-        )
+            if should_send(task_finished, _level(outcome)):
+                _send_task_finished(outcome)
+            project_code.send(job_finished, "job_finished", Job, job=outcome.job)
+            if row := outcome.notification:
+                project_code.send(
+                    notification_recorded, "notification_recorded", Notification, notification=row
+                )
 
 
 def _send_task_finished(outcome: Outcome) -> None:
