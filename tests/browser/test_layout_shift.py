@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.browser.all_pages import create_content, open_composer, start_with_push, wait_for_page
 from tests.browser.parts import open_bell, visit
+from tests.browser.test_touch import FIND_SMALL, PHONE
 from tests.support.axe import find_violations
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 
@@ -59,19 +60,25 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
     page.unroute_all(behavior="ignoreErrors")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (380, "dark")])
-def test_each_page(site, new_page, width, scheme):
-    """It does not move while it loads, it is no wider than the window, and it is accessible."""
+@pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
+def test_each_page(site, new_page, is_phone):
+    """It does not move while it loads, it is no wider than the window, and it is accessible.
+
+    On a phone each control is large enough for a finger.
+    """
     start_with_push(site)
     found = []
-    page = new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    window = {"color_scheme": "dark", **PHONE} if is_phone else {"viewport": {"width": 1280, "height": 800}}
+    page = new_page(**window)
+    width = window["viewport"]["width"]
     record_shifts(page)
     for name, address in create_content(site, page).items():
         assert page.goto(address).ok, address
         wait_for_page(page)
         page.wait_for_load_state("networkidle")
         expect_still(page, name)
-        found += [f"{name}: {violation}" for violation in find_violations(page)]
+        small = page.evaluate(FIND_SMALL) if is_phone else []
+        found += [f"{name}: {problem}" for problem in (*find_violations(page), *small)]
         if (shown := page.evaluate("document.documentElement.scrollWidth")) > width:
             found.append(f"{name} is {shown} px wide.")
     assert not found, "\n".join(found)

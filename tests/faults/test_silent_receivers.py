@@ -20,9 +20,9 @@ from tests.support.smtp_server import smtp_server
 from tests.support.waiting import wait_until
 
 #: Users with an e-mail address each. The first have devices and webhooks, the others have no device.
-USERS = 5_000 if ROUNDS else 300
+USERS = 5_000 if ROUNDS else 150
 ORIGINS, ENDPOINTS, ENDPOINTS_PER_USER = 20, 30, 10
-SILENT_SECONDS = 60 if ROUNDS else 12
+SILENT_SECONDS = 60 if ROUNDS else 6
 MAX_P99_SECONDS = 5.0
 WAITS = """
 SELECT task_path, queued_at, started_at FROM notifications_job
