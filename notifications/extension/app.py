@@ -62,6 +62,9 @@ class Extension(PageHooks, AppConfig):
     #: What it shows of a job: on its page, in the admin, and by ``jobs show``.
     job_sections: Sequence[JobSection] = ()
 
+    # Whatever the project's DEFAULT_AUTO_FIELD is, the migrations of an app are the same.
+    default_auto_field = "django.db.models.BigAutoField"
+
     # Django takes the only AppConfig of a module, or the one whose default is True; never this base class.
     default = False
 

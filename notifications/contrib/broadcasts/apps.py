@@ -20,7 +20,6 @@ class Broadcasts(Extension):
     name = "notifications.contrib.broadcasts"
     label = "notifications_broadcasts"
     verbose_name = _("Broadcasts")
-    default_auto_field = "django.db.models.BigAutoField"
     settings = {"USER_LANGUAGE": Setting("")}
 
     def ready(self) -> None:

@@ -29,8 +29,6 @@ from notifications.streams import building
 
 State = Broadcast.State
 
-#: Longest time of a job that sends or withdraws, in seconds, and how often it is started.
-TIMEOUT_SECONDS, MAX_ATTEMPTS = 6 * 3600, 5
 #: Keys of recipients that are read at once.
 MAX_KEYS_READ = 1_000
 
@@ -42,14 +40,18 @@ def describe_result(job: FinishedJob) -> dict[str, Any]:
     return {"body": job.result["text"], "url": job.result["url"]}
 
 
+#: Options of the policies of both tasks, which may take long.
+POLICY: dict[str, Any] = {
+    "title": "{title}",
+    "max_attempts": 5,
+    "timeout": 6 * 3600,
+    "retry_on": RETRIED_ERRORS,
+    "notify": describe_result,
+}
+
+
 @own_task(queue_name=first_queue_name, takes_context=True)
-@policy(
-    title="{title}",
-    max_attempts=MAX_ATTEMPTS,
-    timeout=TIMEOUT_SECONDS,
-    retry_on=RETRIED_ERRORS,
-    notify=describe_result,
-)
+@policy(**POLICY)
 def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:
     """Notify each user of the audience that has not been notified yet, in the order of their keys."""
     row = read_broadcast(broadcast)

@@ -13,14 +13,8 @@ from django.utils.translation import ngettext
 
 from notifications import streams, times
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.broadcasts.sending import (
-    MAX_ATTEMPTS,
-    TIMEOUT_SECONDS,
-    describe_result,
-    read_broadcast,
-)
+from notifications.contrib.broadcasts.sending import POLICY, read_broadcast
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
-from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
 from notifications.jobs.declaring.policies import policy
@@ -36,13 +30,7 @@ MAX_ROWS_PER_CHUNK = 50
 
 
 @own_task(queue_name=first_queue_name, takes_context=True)
-@policy(
-    title="{title}",
-    max_attempts=MAX_ATTEMPTS,
-    timeout=TIMEOUT_SECONDS,
-    retry_on=RETRIED_ERRORS,
-    notify=describe_result,
-)
+@policy(**POLICY)
 def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, url: str) -> dict[str, Any]:
     """Archive the notifications of a broadcast that are unread. Done again from the start it archives none twice."""
     row = read_broadcast(broadcast)

@@ -47,7 +47,6 @@ class Operations(Extension):
     name = "notifications.contrib.operations"
     label = "notifications_operations"
     verbose_name = _("Operations")
-    default_auto_field = "django.db.models.BigAutoField"
     subcommands: ClassVar[dict[str, str]] = {
         "jobs cancel": "notifications.contrib.operations.commands.BulkCancelCommand",
         "jobs retry": "notifications.contrib.operations.commands.BulkRetryCommand",

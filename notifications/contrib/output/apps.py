@@ -38,7 +38,6 @@ class Output(Extension):
     name = "notifications.contrib.output"
     label = "notifications_output"
     verbose_name = _("Output")
-    default_auto_field = "django.db.models.BigAutoField"
     rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_output.OutputChunk": "job"}
 
     job_sections = (OutputSection(),)

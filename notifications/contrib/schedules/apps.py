@@ -31,7 +31,6 @@ class Schedules(Extension):
     name = "notifications.contrib.schedules"
     label = "notifications_schedules"
     verbose_name = _("Schedules")
-    default_auto_field = "django.db.models.BigAutoField"
     settings: ClassVar[Mapping[str, Setting]] = {"SCHEDULES": Setting({})}
     subcommands: ClassVar[Mapping[str, str]] = {
         "schedules": "notifications.contrib.schedules.commands.SchedulesCommand"

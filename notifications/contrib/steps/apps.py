@@ -21,7 +21,6 @@ class Steps(Extension):
     name = "notifications.contrib.steps"
     label = "notifications_steps"
     verbose_name = _("Steps")
-    default_auto_field = "django.db.models.BigAutoField"
     rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_steps.Step": "job"}
 
     worker_part = import_later("worker_part.make_worker_part")

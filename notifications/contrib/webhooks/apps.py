@@ -40,7 +40,6 @@ class Webhooks(Extension):
     name = "notifications.contrib.webhooks"
     label = "notifications_webhooks"
     verbose_name = _("Webhooks")
-    default_auto_field = "django.db.models.BigAutoField"
     rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_webhooks.JobCallback": "job"}
 
     settings: ClassVar[Mapping[str, Setting]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -130,15 +131,9 @@ class ComposerMixin(_ModelAdmin):
         url = reverse(
             f"{self.admin_site.name}:notifications_broadcasts_broadcast_change", args=[broadcast.pk]
         )
-        try:
-            is_new = starting.begin_sending(broadcast, url=url)
-        except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
-            self.message_user(request, str(exc), messages.ERROR)
-            return None
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
-            self.message_user(request, text, messages.ERROR)
+        text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
+        is_new = self.begin(request, lambda: starting.begin_sending(broadcast, url=url), text)
+        if is_new is None:
             return None
         if is_new:
             text = ngettext("Sent to %(count)d user.", "Sent to %(count)d users.", broadcast.recipients)
@@ -157,6 +152,21 @@ class ComposerMixin(_ModelAdmin):
             text = _("This notification was sent already. It is not sent again.")
             self.message_user(request, text, messages.WARNING)
         return HttpResponseRedirect(url)
+
+    def begin(self, request: HttpRequest, function: Callable[[], bool], unavailable: str) -> bool | None:
+        """Return what a function of ``starting`` returns; None if it failed, and a message says why.
+
+        ``unavailable``
+            The message while the database is not available.
+        """
+        try:
+            return function()
+        except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
+            self.message_user(request, str(exc), messages.ERROR)
+        except UNAVAILABLE as exc:
+            log_database_error(exc)
+            self.message_user(request, unavailable, messages.ERROR)
+        return None
 
     def _show_form(self, request: HttpRequest, form: ComposerForm) -> HttpResponse:
         named = ("audience_kind", *FIELD_OF_KIND.values())

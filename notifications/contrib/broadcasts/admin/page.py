@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -23,11 +23,8 @@ from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMIS
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.keyset import count_rows
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.exceptions import NotificationsError
 from notifications.http.access import BACKGROUND_MARK, background_view
 from notifications.models import Job, Notification
-from notifications.problems import log_database_error
 from notifications.states import ACTIVE
 from notifications.templatetags.notifications import csp_nonce
 
@@ -140,21 +137,15 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         return TemplateResponse(request, f"{FOLDER}/withdraw.html", context)
 
     def _withdraw(self, request: HttpRequest, row: Broadcast, url: str) -> bool:
-        try:
-            is_begun = starting.begin_withdrawal(row.pk, by=request.user, url=url)
-        except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
-            self.message_user(request, str(exc), messages.ERROR)
-            return False
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            text = _("The database is unavailable, so nothing was withdrawn. Try again in a moment.")
-            self.message_user(request, text, messages.ERROR)
-            return False
+        text = _("The database is unavailable, so nothing was withdrawn. Try again in a moment.")
+        is_begun = self.begin(
+            request, lambda: starting.begin_withdrawal(row.pk, by=request.user, url=url), text
+        )
         if is_begun:
             self.log_change(request, row, "Withdrawn.")
             text = _("The notification is being withdrawn. You will be notified when it is done.")
             self.message_user(request, text, messages.SUCCESS)
-        return True
+        return is_begun is not None
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
