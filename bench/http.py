@@ -142,12 +142,12 @@ async def measure_long_polls(
     for session_key in sessions:  # Not all at once, because the rush of handshakes is not a cost of waiting.
         polls.append(asyncio.create_task(poll(session_key, 20)))
         await asyncio.sleep(1 / POLLS_PER_SECOND)
-    held, until = 0.0, time.monotonic() + 5
-    while (now := server.memory()) > held and time.monotonic() < until:  # Until all of them are waiting.
-        held = now
+    used, until = 0.0, time.monotonic() + 5
+    while (now := server.memory()) > used and time.monotonic() < until:  # Until all of them are waiting.
+        used = now
         await asyncio.sleep(1)
-    figures["long polls", "KB each"].append((held - before) / len(polls))
-    figures["long polls", "held per MB"].append(len(polls) * 1024 / max(held - before, 1))
+    figures["long polls", "KB each"].append((used - before) / len(polls))
+    figures["long polls", "held per MB"].append(len(polls) * 1024 / max(used - before, 1))
     figures["GET /reports/", "p50 ms, while they wait"].append((await page())[0])
     if early := sum(poll.done() for poll in polls):
         raise SystemExit(f"{early} of {len(polls)} long polls ended early: {polls[0]}")

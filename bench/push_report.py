@@ -39,8 +39,8 @@ class Figures:
             self.all.append({"server": server, "layer": layer, "way": way, "what": what, **figures})
 
     def median(self, server: str, layer: str, way: str, what: str, column: str) -> float | None:
-        wanted = {"server": server, "layer": layer, "way": way, "what": what}
-        values = [row[column] for row in self.all if column in row and wanted.items() <= row.items()]
+        selected = {"server": server, "layer": layer, "way": way, "what": what}
+        values = [row[column] for row in self.all if column in row and selected.items() <= row.items()]
         return statistics.median(values) if values else None
 
     def names(self, column: str) -> list[str]:

@@ -66,13 +66,13 @@ class Measure:
         server.get(f"send/{way}")  # A warm-up of lazy imports.
 
     def crowd(self, size: int, people: list[tuple[int, str]]) -> dict[str, dict[str, float]]:
-        held = self.connect(people * size)
+        kilobytes = self.connect(people * size)
         found = self.send_repeatedly(size, min(100, max(3, DELIVERIES // size)))
-        return {f"crowd {size}": found | {"KB a socket": held}}
+        return {f"crowd {size}": found | {"KB a socket": kilobytes}}
 
     def people(self, people: list[tuple[int, str]], alone: bool) -> dict[str, dict[str, float]]:
-        held = self.connect(people)
-        found = {"all": self.send_repeatedly(len(people), MESSAGES_TO_ALL) | {"KB a socket": held}}
+        kilobytes = self.connect(people)
+        found = {"all": self.send_repeatedly(len(people), MESSAGES_TO_ALL) | {"KB a socket": kilobytes}}
         found["steady"] = self.steady(
             lambda: self.server.get(f"send/in-turn-{self.way}?{STEADY_RATE},{STEADY_SECONDS}")
         )

@@ -224,11 +224,11 @@ def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
     """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
     unowned = [job for job in jobs if job.batch is not None and job.user_id is None]
     owners: dict[Any, Any] = {}
-    wanted = {job.batch for job in unowned}
-    while wanted:
-        rows = Job.objects.using(database()).filter(pk__in=wanted).values_list("id", "user_id", "batch")
+    batches = {job.batch for job in unowned}
+    while batches:
+        rows = Job.objects.using(database()).filter(pk__in=batches).values_list("id", "user_id", "batch")
         owners |= {id: (user, outer) for id, user, outer in rows}
-        wanted = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
+        batches = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
     found: dict[UUID, Any] = {}
     for job in unowned:
         user, outer = owners.get(job.batch, (None, None))

@@ -164,7 +164,7 @@ def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> l
     categories = {row.category for row in muted}
     choices = read_choices({row.user_id for row in muted}, categories) if muted else {}
 
-    def is_wanted(row: Notification, channel: str) -> bool:
+    def is_chosen(row: Notification, channel: str) -> bool:
         return not row.is_muted or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
 
     return [
@@ -180,7 +180,7 @@ def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> l
         )
         for row in rows
         for step in (rules.of(row.category) if row.steps is None else row.steps)
-        if is_wanted(row, step.channel)
+        if is_chosen(row, step.channel)
     ]
 
 

@@ -123,10 +123,10 @@ class JobFilter:
         if (ids := self.few_ids()) is not None:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self._finds_failed() else self.state
-        rest = replace(self, created_from=None, created_until=None)
+        remaining = replace(self, created_from=None, created_until=None)
         if state in LISTED_BY_INDEX:
-            jobs, rest = jobs.filter(state=state), replace(rest, state="")
-        return rows, None if is_exact and not rest else jobs.filter(self._created())
+            jobs, remaining = jobs.filter(state=state), replace(remaining, state="")
+        return rows, None if is_exact and not remaining else jobs.filter(self._created())
 
     def few_ids(self) -> list[UUID] | None:
         """Return the ids of all jobs that meet a condition which few jobs meet, None if no condition is like that."""

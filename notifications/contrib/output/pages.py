@@ -85,13 +85,13 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
         return OutputText(
             job=id, url=url, offset="-1", lines=[], is_last=True, is_closed=False, is_cancelled=False
         )
-    text, rest = part.text, ""
+    text, cut_marker = part.text, ""
     if not part.is_closed and (found := _MARK_BEGINNING.search(text)):
-        text, rest = text[: found.start()], found[0]
+        text, cut_marker = text[: found.start()], found[0]
     return OutputText(
         job=id,
         url=reverse("notifications:api-job-output", args=[id]),
-        offset=format_offset(part.end - len(rest.encode())),
+        offset=format_offset(part.end - len(cut_marker.encode())),
         lines=_split_lines(text),
         is_last=part.is_last,
         is_closed=part.is_closed,

@@ -213,9 +213,9 @@ def _end_due_waits() -> bool:
     waits = list(Wait.objects.using(database()).filter(id__in=ids, ended_at=None))
     for wait in waits:
         wait.how = _kind_of(wait).ends_by_time
-    ending, rest = _bounded(waits)
+    ending, remaining = _bounded(waits)
     end_waits(ending, database_now())
-    return bool(rest) or len(ids) == MAX_WAITS_PER_TRANSACTION
+    return bool(remaining) or len(ids) == MAX_WAITS_PER_TRANSACTION
 
 
 def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:

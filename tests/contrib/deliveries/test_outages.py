@@ -56,7 +56,7 @@ def assert_connections(silent, count):
     assert silent.connections == count
 
 
-def end_rest():
+def end_suspension():
     past = timezone.now() - timedelta(seconds=1)
     ChannelOutage.objects.update(suspended_until=past)
     Delivery.objects.filter(state="pending").update(due_at=past)
@@ -82,20 +82,20 @@ def test_no_attempt_is_made_while_it_is_suspended(made_due, silent):
     assert states() == ["pending"] * 5 + ["queued"] * 2
 
 
-def test_one_message_is_tried_after_a_rest(made_due, silent):
+def test_one_message_is_tried_after_a_suspension(made_due, silent):
     """Whether it times out again, or is answered: then all are sent, once each, and the outage is over."""
     made_due(6)
     enqueue_and_run()
-    end_rest()
+    end_suspension()
     enqueue_and_run()
     assert_connections(silent, outages.MAX_TIMEOUTS + 1)
     assert ChannelOutage.objects.get().suspended_until > timezone.now()
     silent.answer()
-    end_rest()
+    end_suspension()
     enqueue_and_run()  # the one that is tried
     assert not ChannelOutage.objects.exists()
     Job.objects.update(run_after=None)
-    end_rest()  # until then those wait that were due meanwhile
+    end_suspension()  # until then those wait that were due meanwhile
     enqueue_and_run()
     assert set(states()) == {"sent"}
 
@@ -105,7 +105,7 @@ def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
     enqueue_and_run()
     silent.answer()
     mailbox.answer_to_recipient = "550 5.7.1 no"
-    end_rest()
+    end_suspension()
     enqueue_and_run()
     assert not ChannelOutage.objects.exists()
     assert "failed" in states()
@@ -129,12 +129,12 @@ def test_two_processes_try_one_message(made_due, silent):
     """Of two jobs that begin at the same moment after a rest, one tries."""
     made_due(4)
     enqueue_and_run()
-    end_rest()
+    end_suspension()
     outage = outages.read("email")
     assert [outages.may_try(outage) for _ in range(2)] == [True, False]
 
 
-def test_a_digest_waits_for_the_end_of_a_rest(user, configure, made_due, silent):
+def test_a_digest_waits_for_the_end_of_the_suspension(user, configure, made_due, silent):
     """The next one would be an hour away, or a week."""
     configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "hourly"}}})
     made_due(1, category="export")
@@ -148,7 +148,7 @@ def test_a_digest_waits_for_the_end_of_a_rest(user, configure, made_due, silent)
         Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))
         run_jobs()
     silent.answer()
-    end_rest()
+    end_suspension()
     run_until_idle()
     assert states() == ["sent"] and not ChannelOutage.objects.exists()
 
@@ -247,7 +247,7 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
     else:
         preferences.choose(user.pk, {("", "email"): "weekly"})
     silent.answer()
-    end_rest()
+    end_suspension()
     enqueue_and_run()
     assert states() == ["sent"]
 
@@ -273,11 +273,11 @@ def test_a_digest_that_is_tried_uses_up_no_attempts(configure, made_due, silent)
     enqueue_and_run()
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
-    end_rest()
+    end_suspension()
     send_digests()
     for tries in range(1, attempts.MAX_ATTEMPTS + 2):
         assert_connections(silent, tries)
-        end_rest()
+        end_suspension()
         Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))
         run_jobs()
     assert Job.objects.get().state == "waiting" and states() == ["queued"]
@@ -287,7 +287,7 @@ def test_a_message_that_cannot_be_made_ends_no_outage(made_due, silent, monkeypa
     """No server was asked."""
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
-    end_rest()
+    end_suspension()
     monkeypatch.setattr(emails, "build_email", lambda *args, **fields: 1 / 0)
     made_due(1)
     enqueue_and_run()
