@@ -20,8 +20,8 @@ TIMEOUT_SECONDS = 600
 #: Ticks of 2 s are measured. In CI other tests take the time in which such a tick must be recorded.
 SCHEDULES, EVERY = 40, timedelta(seconds=2 if ROUNDS else 10)
 FAULTS, FREEZE_SECONDS = 20 if ROUNDS else 4, 20.0
-TICKS = "notifications_schedules_tick"
-TICKS_OF = f"SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM {TICKS} ORDER BY due_at"
+TICK_TABLE = "notifications_schedules_tick"
+TICKS_OF = f"SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM {TICK_TABLE} ORDER BY due_at"
 JOBS_OF = "SELECT id FROM notifications_job WHERE schedule = 'poll'"
 
 
@@ -45,7 +45,7 @@ def moment(value):
 
 
 def count_ticks(site):
-    return site.rows(f"SELECT COALESCE(SUM(count), 0) FROM {TICKS}")[0][0]
+    return site.rows(f"SELECT COALESCE(SUM(count), 0) FROM {TICK_TABLE}")[0][0]
 
 
 def assert_one_job_a_tick(site, every):
@@ -195,7 +195,7 @@ def test_lateness_of_many_schedules(lateness_run):
     """
     lateness_run.run()
     columns = "schedule_id, due_at, recorded_at, count, outcome"
-    sql = f"SELECT {columns} FROM {TICKS} ORDER BY schedule_id, due_at"
+    sql = f"SELECT {columns} FROM {TICK_TABLE} ORDER BY schedule_id, due_at"
     late, missed, last = [], [], {}
     for schedule, due_at, recorded_at, count, outcome in lateness_run.site.rows(sql):
         due, recorded = moment(due_at), moment(recorded_at)
