@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries import decisions, preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification, SeenMark, Stream
@@ -136,7 +136,7 @@ def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user, m
     row = Notification.objects.get()
     snoozing.snooze(user.pk, [row.pk], row.raised, timezone.now() + timedelta(hours=1))
     Delivery.objects.update(due_at=timezone.now())
-    read_facts, raising = sending.read_facts, []
+    read_facts, raising = decisions.read_facts, []
 
     def raise_meanwhile(rows):
         found = read_facts(rows)
@@ -146,7 +146,7 @@ def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user, m
             wait_until(is_waiting_for_a_lock, what="the process that raises it")
         return found
 
-    monkeypatch.setattr(sending, "read_facts", raise_meanwhile)
+    monkeypatch.setattr(decisions, "read_facts", raise_meanwhile)
     sending.enqueue_due()
     raising[0].join()
     assert Delivery.objects.get().state == "pending"
