@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
+from notifications.conf import WrongDeclaration, settings
 from notifications.extension import Extension, Setting
 
 
@@ -33,3 +36,36 @@ class Slack(Extension):
             is_secret=True,
         ),
     }
+
+
+def webhook_of(user: Any) -> str:
+    """Return the URL of the webhook of a user, "" if there is none. Calls code of the project."""
+    url = settings.SLACK.get("webhook_url", "")
+    return str(_import_function(url)(user) or "") if url and "://" not in url else str(url)
+
+
+def find_wrong_webhook(*, is_used: bool) -> list[WrongDeclaration]:
+    """Return what keeps messages from being posted. See ``Channel.find_wrong()``."""
+    try:
+        url = settings.SLACK.get("webhook_url", "")
+    except ImproperlyConfigured:  # which another check reports
+        return []
+    message = ""
+    if is_used and not url:
+        message = "NOTIFICATIONS['DELIVERY'] has the channel 'slack', and NOTIFICATIONS['SLACK'] is empty."
+    if url and "://" not in url:
+        try:
+            _import_function(url)
+        except Exception as exc:  # a module of the project may raise anything
+            message = f"NOTIFICATIONS['SLACK']: webhook_url cannot be imported: {type(exc).__name__}: {exc}"
+    hint = "Write the URL of an incoming webhook, or the dotted path of a function that takes a user and returns one."
+    return [WrongDeclaration("notifications.W037", message, hint)] if message else []
+
+
+def _import_function(path: str) -> Any:
+    if not all(map(str.isidentifier, path.split("."))):  # a URL without its scheme is a secret too
+        raise ImproperlyConfigured("It is neither a URL nor a dotted path.")
+    function = import_string(path)
+    if not callable(function):
+        raise ImproperlyConfigured(f"{path} cannot be called.")
+    return function

@@ -12,9 +12,10 @@ from notifications import conf
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
+from notifications.contrib.deliveries.checks import check_deliveries
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.inbox.timeline import read_timeline
-from notifications.models import Job, Notification
+from notifications.models import Attempt, Job, Notification
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_until_idle
 from tests.contrib.deliveries.channel_contract import ChannelContract
@@ -173,6 +174,59 @@ def test_an_address_inside_the_network(user, server, configure):
     notify(user, "note")
     send_due()
     assert Delivery.objects.get().state == "failed" and not server.requests
+
+
+def test_a_redirect_is_not_followed(user, server):
+    """A GET of where it leads would be answered, and nothing posted."""
+    server.reach(user)
+    server.answer = 302, "", ("Location", "/services/docs")
+    notify(user, "note")
+    send_due()
+    run_until_idle()
+    delivery = Delivery.objects.get()
+    assert delivery.state == "failed" and "redirects" in delivery.error and len(server.requests) == 1
+
+
+def test_the_url_is_in_no_error(user, server, caplog):
+    """Neither of what is no HTTP, nor of a URL without its scheme."""
+    server.reach(user)
+    good, shown = webhooks["ada"], ""
+    for url in (good, good.partition("://")[2], "http://localhost:1/services/ada", "https://[services"):
+        webhooks["ada"] = url
+        server.answer = (
+            200,
+            "ok",
+            ("Transfer-Encoding", "services-are-chunked") if url == good else ("A", "b"),
+        )
+        notify(user, "note")
+        send_due()
+        rows = [vars(row) for model in (Delivery, Job, Attempt, Reader) for row in model.objects.all()]
+        shown += f"{rows} {[read_timeline(row) for row in Notification.objects.all()]} {caplog.text}"
+    assert "attempt" in shown and "services" not in shown.replace("services-are", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        (f"{__name__}.webhook_of", ""),
+        ("https://hooks.slack.com/services/T/B/x", ""),
+        ("absent.slack.webhook_of", "No module named 'absent'"),
+        (f"{__name__}.absent", "absent"),
+        (f"{__name__}.webhooks", "cannot be called"),
+        ("hooks.slack.com/services/T/B/x", "neither a URL nor a dotted path"),
+        ("", "NOTIFICATIONS['SLACK'] is empty"),
+    ],
+)
+def test_checks_of_the_setting(user, configure, url, text):
+    """And what is wrong there stands in the delivery, which is tried again. The value may be a secret."""
+    configure([{"slack": 0}], SLACK={"webhook_url": url} if url else {})
+    wrong = [each.msg for each in check_deliveries(None) if each.id == "notifications.W037"]
+    assert len(wrong) == bool(text) and all(text in each and "services" not in each for each in wrong)
+    if url and text:
+        notify(user, "note")
+        send_due()
+        delivery = Delivery.objects.get()
+        assert delivery.state == "queued" and text in delivery.error and "services" not in delivery.error
 
 
 def test_a_server_that_does_not_answer_delays_no_other_channel(
