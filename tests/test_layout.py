@@ -143,7 +143,7 @@ LATE_IMPORTS = {
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
     "contrib/deliveries/apps.py": (2, "Django imports it before the models are loaded."),
     "contrib/deliveries/devices.py": (1, WITH_AIOHTTP),
-    "contrib/deliveries/errors.py": (1, WITH_AIOHTTP),
+    "contrib/deliveries/errors.py": (3, WITH_AIOHTTP),
     "contrib/deliveries/pushes.py": (2, WITH_AIOHTTP),
     "contrib/deliveries/testing.py": (6, BEFORE_MODELS),
     "contrib/questions/asking.py": (5, BEFORE_MODELS),

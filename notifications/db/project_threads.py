@@ -24,9 +24,9 @@ logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
 
 #: One each for the rounds of schedules, announcements, reminders of questions, the search for those who may answer
-#: questions, and deliveries: none of them must wait for a backend or a receiver that another one calls. They start when
-#: needed.
-THREADS = 5
+#: questions, and the deliveries by each channel: none of them must wait for a backend, a receiver or a channel that
+#: another one calls. They start when needed.
+THREADS = 8
 #: Seconds after which a call of a function that may be called beside it is stuck: its code may never return.
 STUCK_SECONDS = 10.0
 #: Calls of this process that were stuck.

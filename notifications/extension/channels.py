@@ -81,6 +81,7 @@ class Channel:
         those that are due within a short time are joined in one message.
     ``has_many_addresses``
         A user may have several addresses. Each gets a delivery of its own, so that one that hangs holds up no other.
+        Not together with ``has_digests``.
     ``server``
         The name of the one server that all messages go to, such as "mail server"; "" if there are several. After three
         time-outs of it in a row, one message a minute is tried until it answers.
@@ -101,8 +102,9 @@ class Channel:
     def addresses(self, user: Any) -> Sequence[str]:
         """Return the addresses of a user, an instance of the project's model; none if they cannot be reached.
 
-        An address has at most 320 characters. It is stored and shown to staff: it is no secret. Called by the job that
-        sends, on a thread for code of the project, outside of a transaction.
+        An address has 1 to 320 characters. It is stored and shown to staff: it is no secret. Called by the job that
+        sends, outside of a transaction, on one of a few threads that all channels share: it waits for the database at
+        most. While it raises, the job is tried again. Also called in requests, for pages that show dead addresses.
         """
         return ()
 
@@ -126,7 +128,8 @@ class Channel:
 
         An ``async def`` runs beside others in the event loop of a worker and calls no code of the project. A plain
         function, for clients that block and for templates, runs on a thread; at most a few do. Both have slots of
-        their own beside those of the project's jobs, and 120 seconds.
+        their own beside those of the project's jobs. A plain one has 120 seconds, an awaited one 100, after which it
+        has not been answered in time.
 
         A ``ConnectionError`` or ``ValueError`` itself, not one of a subclass, says that the message could not be made,
         now or at all, and that no server was asked.
@@ -137,7 +140,7 @@ class Channel:
         """Store what the channel itself keeps of an attempt, such as when an address was used last.
 
         Called on a thread, outside of a transaction, before what became of the delivery is stored. It is repeated while
-        the database is away, and must raise nothing else.
+        the database is away. What else it raises is logged, and changes nothing.
         """
 
     def judge(self, error: Exception) -> Verdict | None:
@@ -163,3 +166,23 @@ class Channel:
             Whether ``NOTIFICATIONS["DELIVERY"]`` names it.
         """
         return ()
+
+
+class BrokenChannel(Channel):
+    """Stands for a channel that cannot be made: its deliveries are tried again, as often as those of others.
+
+    Any choice of its users stays valid.
+    """
+
+    has_digests = True
+
+    def __init__(self, name: str, error: str) -> None:
+        super().__init__(name)
+        self.error = error
+
+    def addresses(self, user: Any) -> Sequence[str]:
+        raise ConnectionError(self.error)
+
+    def find_wrong(self, *, is_used: bool) -> Iterable[WrongDeclaration]:
+        hint = "Correct its module, or remove its app from INSTALLED_APPS."
+        return [WrongDeclaration("notifications.W036", self.error, hint)]

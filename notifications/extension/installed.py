@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -16,7 +17,7 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension, Rows
-from notifications.extension.channels import Channel
+from notifications.extension.channels import BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification, Worker
     from notifications.upkeep import Upkeep
+
+
+logger = logging.getLogger("notifications")
 
 
 class Hooks:
@@ -159,14 +163,28 @@ def find_urlpatterns() -> list[Any]:
 
 
 def find_channel(name: str) -> Channel:
-    """Return a channel; one that has no addresses if its extension is not installed any more."""
+    """Return a channel; one that has no addresses if its extension is not installed any more.
+
+    For one whose class cannot be imported, or is none, a ``BrokenChannel``: neither pages nor other channels fail.
+    """
     path = hooks.channels.get(name)
     return Channel(name) if path is None else _make_channel(name, path)
 
 
 @cache
 def _make_channel(name: str, path: str) -> Channel:
-    channel: Channel = import_string(path)(name)
+    try:
+        channel = import_string(path)(name)
+        if not isinstance(channel, Channel):
+            raise TypeError("It is no notifications.extension.Channel.")
+        if channel.has_digests and channel.has_many_addresses:
+            raise TypeError("has_digests and has_many_addresses exclude each other.")
+    except Exception as exc:
+        if not apps.ready:  # it can be imported later
+            raise
+        logger.exception("Could not make the channel %s from %s", name, path)
+        text = f"The channel {name!r} cannot be made from {path}: {type(exc).__name__}: {exc}"
+        return BrokenChannel(name, text)
     return channel
 
 

@@ -73,7 +73,7 @@ class Deliveries(Extension):
     def ready(self) -> None:
         from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
-    prepare = import_later("rules.load_rules")
+    prepare = import_later("rules.prepare")
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")
     read_deliver = import_later("rules.read_steps")

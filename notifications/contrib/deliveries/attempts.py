@@ -11,8 +11,8 @@ the database takes it: while it is away, the attempt goes on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
 from inspect import isawaitable
@@ -27,17 +27,25 @@ from notifications.conf import settings
 from notifications.context import requester
 from notifications.contrib.deliveries import outages
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
-from notifications.contrib.deliveries.errors import is_of_making, is_timeout, judge
+from notifications.contrib.deliveries.errors import check_addresses, is_of_making, is_timeout, judge
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import remember_dead_address
 from notifications.contrib.deliveries.storing import chunks, end, fail, postpone, storable, store, update
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, fair_atomic
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, retry_while_unavailable
+from notifications.db.unavailable import (
+    DATABASE_UNAVAILABLE,
+    RETRIED_ERRORS,
+    is_not_migrated,
+    is_unavailable,
+    retry_while_unavailable,
+)
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
 from notifications.jobs.durable_calls import pause
 from notifications.jobs.users import Recipient, read_recipient
+
+logger = logging.getLogger("notifications")
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -46,6 +54,8 @@ Reason: Any = Delivery.Reason
 OPEN = (State.QUEUED, State.FAILED)
 #: How often a message is tried, in four to six hours, and seconds for one try.
 MAX_ATTEMPTS, TIMEOUT_SECONDS = 10, 120
+#: Seconds for an awaited ``Channel.send()``. So its time-out is recorded before that of the attempt ends this.
+SEND_TIMEOUT_SECONDS = 100
 #: Seconds from the first try to the second; each pause is twice as long as the one before, at most an hour.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60, 3600
 #: Each pause is longer by a random part of it up to this one, so that messages that failed together do not come back
@@ -116,7 +126,7 @@ def send_open(context: Any, **options: bool) -> str:
         check_site_url()
         sending = opened.channel.send(opened.message)
         if isawaitable(sending):
-            async_to_sync(_wait)(sending)
+            async_to_sync(_wait)(sending, opened.message.user)
     except DATABASE_UNAVAILABLE:  # before anything was sent
         raise
     except Exception as exc:  # templates, backends and channels of the project raise anything
@@ -132,10 +142,9 @@ async def asend_open(context: Any, **options: bool) -> str:
     error = None
     try:
         check_site_url()
-        with requester(opened.message.user):  # whose failing server does not keep others from theirs
-            sending = opened.channel.send(opened.message)
-            if isawaitable(sending):
-                await sending
+        sending = opened.channel.send(opened.message)
+        if isawaitable(sending):
+            await _wait(sending, opened.message.user)
     except DATABASE_UNAVAILABLE:
         raise
     except Exception as exc:
@@ -144,8 +153,10 @@ async def asend_open(context: Any, **options: bool) -> str:
     return await asyncio.shield(sync_to_async(record_answer)(opened, error))
 
 
-async def _wait(sending: Awaitable[None]) -> None:
-    await sending
+async def _wait(sending: Any, user: Any) -> None:
+    with requester(user):  # whose failing server does not keep others from theirs
+        async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            await sending
 
 
 def check_site_url() -> None:
@@ -168,7 +179,7 @@ def open_deliveries(
     ``is_joined``
         As in ``ChannelMessage``.
 
-    Raises ``JobSuspended``.
+    Raises ``JobSuspended``, and ``TemporaryError`` where the channel cannot read the addresses of the user.
     """
     job = UUID(context.task_result.id)
     deliveries = Delivery.objects.using(database()).filter(job=job)
@@ -182,7 +193,14 @@ def open_deliveries(
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
-    reach = _read_reach(channel, first, recipient)
+    try:
+        reach = _read_reach(channel, first, recipient)
+    except RETRIED_ERRORS:
+        raise
+    except Exception as exc:  # the channel, and models of the project, raise anything
+        text = storable(f"Could not read the addresses by {channel.name}: {type(exc).__name__}: {exc}")
+        store(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), of_job=job, error=text)
+        raise TemporaryError(text, context.attempt) from exc
     newest: list[Facts] = []
     ids: list[UUID] = []
     never_attempted: list[UUID] = []
@@ -221,7 +239,8 @@ def _read_reach(channel: Channel, first: Delivery, recipient: Recipient | None) 
         return Reach(exists=False)
     if channel.has_many_addresses and first.address:
         return Reach(is_active=recipient.is_active)
-    return Reach(is_active=recipient.is_active, addresses=channel.addresses(recipient.user))
+    addresses = check_addresses(channel, channel.addresses(recipient.user))
+    return Reach(is_active=recipient.is_active, addresses=addresses)
 
 
 def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is_resend: bool) -> list[Facts]:
@@ -245,7 +264,9 @@ def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is
     )
     copies = []
     for facts in opened:
-        facts.delivery.address, *others = reach_of(facts.delivery).addresses or ()
+        dead = facts.reader.dead_addresses.get(facts.channel.name)
+        addresses = reach_of(facts.delivery).addresses or ()
+        facts.delivery.address, *others = (each for each in addresses if each != dead)
         copies += [_copy_to(address, facts.delivery) for address in others]
     if opened:
         # Those of a digest have one address.
@@ -274,9 +295,20 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError`` and ``DeliveryError``.
     """
-    retry_while_unavailable(partial(opened.channel.record, opened.message, error))
+    retry_while_unavailable(partial(_record_by_channel, opened, error))
     is_suspended = retry_while_unavailable(partial(_record_outage, opened, error))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
+
+
+def _record_by_channel(opened: Opened, error: Exception | None) -> None:
+    try:
+        opened.channel.record(opened.message, error)
+    except Exception as exc:
+        # SQLite says of a table that is not there what it says of a database that is away.
+        if is_unavailable(exc) and not is_not_migrated(exc):
+            raise
+        # What became of the delivery is stored all the same: one that was sent would be sent again.
+        logger.exception("record() of the channel %s has failed: job %s", opened.channel.name, opened.job)
 
 
 def _record_outage(opened: Opened, error: Exception | None) -> bool:

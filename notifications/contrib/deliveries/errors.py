@@ -1,25 +1,46 @@
-"""What an error of sending says that its channel has no word about."""
+"""What an error of sending says that its channel has no word about, and errors of the channel's own code."""
 
 from __future__ import annotations
 
+import logging
 import socket
+from collections.abc import Iterable
+from typing import Any
 
 from notifications.extension import Channel, Verdict
 
+logger = logging.getLogger("notifications")
+
 #: Statuses of HTTP that may pass, besides 5xx.
 PASSING_STATUS_CODES = {408, 425, 429}
+#: Characters of an address.
+MAX_ADDRESS_LENGTH = 320
+
+
+def check_addresses(channel: Channel, found: Iterable[Any]) -> list[str]:
+    """Return what a channel has returned as the addresses of a user, each once. Raises ``TypeError`` for others."""
+    addresses: list[Any] = [None] if isinstance(found, str) else list(dict.fromkeys(found))
+    if not all(isinstance(each, str) and 0 < len(each) <= MAX_ADDRESS_LENGTH for each in addresses):
+        raise TypeError(f"Addresses must be a list of texts of 1 to {MAX_ADDRESS_LENGTH} characters.")
+    if len(addresses) > 1 and not channel.has_many_addresses:
+        raise TypeError("A channel without has_many_addresses must return one address at most.")
+    return addresses
 
 
 def is_of_making(error: BaseException) -> bool:
-    """Return whether an error says that a message could not be made: no server was asked."""
-    return type(error) in (ConnectionError, ValueError)
+    """Return whether an error says that no server was asked: a message could not be made, or a circuit is open."""
+    from notifications import outbound  # with aiohttp, in processes that send only
+
+    return type(error) in (ConnectionError, ValueError) or isinstance(error, outbound.CircuitOpen)
 
 
 def is_timeout(error: Exception) -> bool:
     """Return whether a server has not answered in time: ``smtplib`` reports that as a lost connection."""
+    from notifications import outbound  # with aiohttp, in processes that send only
+
     cause: BaseException | None = None if is_of_making(error) else error
     while cause is not None:
-        if isinstance(cause, TimeoutError):
+        if isinstance(cause, TimeoutError | outbound.TimedOut):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
@@ -27,8 +48,17 @@ def is_timeout(error: Exception) -> bool:
 
 def judge(channel: Channel, error: Exception) -> Verdict:
     """Return what an error of sending by a channel says, with its text."""
-    verdict = channel.judge(error) or _judge(error)
-    return verdict if verdict.text else verdict._replace(text=_describe(error))
+    try:
+        verdict = channel.judge(error)
+        if not isinstance(verdict, Verdict | None):
+            raise TypeError(f"{verdict!r} is no Verdict.")
+    except Exception:
+        logger.exception(
+            "judge() of the channel %s has failed, in whose place the usual is done", channel.name
+        )
+        verdict = None
+    verdict = verdict or _judge(error)
+    return verdict._replace(text=str(verdict.text) or _describe(error))
 
 
 def _judge(error: Exception) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.utils.translation import gettext
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
+from notifications.db.unavailable import is_query_error
 from notifications.extension import find_channel, hooks
 from notifications.inbox.categories import (
     BELL,
@@ -22,6 +24,8 @@ from notifications.inbox.categories import (
 from notifications.inbox.lists import read_categories
 from notifications.inbox.query import VIEWS
 from notifications.streams import positions
+
+logger = logging.getLogger("notifications")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,5 +110,15 @@ def find_dead_addresses(user: Any, reader: Reader) -> list[tuple[str, str, str]]
     return [
         (name, address, Delivery(channel=name).describe_reason("dead-address"))
         for name, address in reader.dead_addresses.items()
-        if address in find_channel(name).addresses(user)
+        if _has_address(user, name, address)
     ]
+
+
+def _has_address(user: Any, name: str, address: str) -> bool:
+    try:
+        return address in find_channel(name).addresses(user)
+    except Exception as exc:  # the page offers to try it again
+        if is_query_error(exc):
+            raise
+        logger.exception("addresses() of the channel %s has failed", name)
+        return True

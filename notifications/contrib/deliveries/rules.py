@@ -23,7 +23,7 @@ from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
 from notifications.extension import RecordedTransaction, hooks
-from notifications.inbox.categories import Choice
+from notifications.inbox.categories import Choice, load_categories
 from notifications.models import Notification
 
 logger = logging.getLogger("notifications")
@@ -150,6 +150,12 @@ def load_rules() -> Rules:
         for wrong in _loaded.wrong:
             logger.error("Notifications are not delivered: %s %s", wrong.message, wrong.hint)
     return _loaded
+
+
+def prepare() -> None:
+    """Read the rules and categories, and import the channels that these name, before a transaction needs them."""
+    load_rules()
+    load_categories()
 
 
 def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> list[Delivery]:

@@ -30,11 +30,13 @@ from notifications.contrib.deliveries.decisions import (
     read_facts,
     settle,
 )
+from notifications.contrib.deliveries.errors import check_addresses
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
+from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.extension import Channel, find_channel, hooks
 from notifications.jobs.claiming.executors import EMAIL, SENDER
 from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
@@ -63,12 +65,19 @@ MAX_PER_CHUNK = 50
 
 def list_duties(process: Upkeep) -> list[Duty]:
     """Return the duties that enqueue the jobs of deliveries, and end those whose jobs have ended without them."""
-    start, enqueue = process.project_threads.start, partial(run_all, enqueue_due)
+    # A call for each channel: one that blocks or raises holds up no other.
+    calls = {name: partial(run_all, partial(enqueue_due_by, name)) for name in (*hooks.channels, "")}
+
+    def enqueue() -> None:
+        for name, call in calls.items():
+            text = f"Could not enqueue deliveries by {name or 'channels that are not installed'}"
+            process.project_threads.start(call, text)
+
     return [
         Duty(
             "enqueue deliveries",
             INTERVAL_SECONDS,
-            lambda: start(enqueue, "Could not enqueue deliveries"),
+            enqueue,
             is_for_each_process=True,
             condition=due_condition,
         ),
@@ -88,19 +97,23 @@ def due_condition() -> tuple[str, Sequence[Any]]:
 def enqueue_due() -> bool:
     """Enqueue the jobs of deliveries that are due and still open, a chunk of each channel.
 
-    Returns whether there may be more. Called on a thread for code of the project, which the database of users is.
+    Returns whether there may be more.
+    """
+    has_more = [enqueue_due_by(name) for name in (*hooks.channels, "")]
+    return any(has_more)
+
+
+def enqueue_due_by(name: str) -> bool:
+    """Do what ``enqueue_due()`` does for one channel, "" for those of apps that are not installed any more.
+
+    Called on a thread for code of the project, which the channel and the database of users are.
     """
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return False
-    now, known = database_now(), outages.read_all()
+    now = database_now()
     pending = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=now)
-    has_more = [
-        _enqueue_due(find_channel(name), pending.filter(channel=name), known.get(name), now)
-        for name in hooks.channels
-    ]
-    # Those of apps that are not installed any more end.
-    of_others = pending.exclude(channel__in=list(hooks.channels))
-    return _enqueue_due(Channel(""), of_others, None, now) or any(has_more)
+    of_channel = pending.filter(channel=name) if name else pending.exclude(channel__in=list(hooks.channels))
+    return _enqueue_due(find_channel(name), of_channel, outages.read(name), now)
 
 
 def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: datetime) -> bool:
@@ -150,12 +163,12 @@ def _read_reaches(channel: Channel, users: set[Any]) -> Mapping[Any, Reach]:
     """Return what is known of how users (keys) are reached, without those of whom only a job can find it out."""
     try:
         rows = read_users(users, *channel.user_fields())
-        found = {user: row[1:] for user, row in rows.items() if row is not None}
-        addresses = channel.find_addresses(found)
-    except (
-        Exception
-    ) as exc:  # the project's model or database, or the channel: it must not hold up all others
-        logger.warning("Could not read the addresses of users, whose jobs will read them: %r", exc)
+        found = channel.find_addresses({user: row[1:] for user, row in rows.items() if row is not None})
+        addresses = {user: check_addresses(channel, each) for user, each in found.items()}
+    except Exception as exc:  # the project's model or database, or the channel: its jobs try again
+        logger.warning(
+            "Could not read the addresses of users by %s, whose jobs will read them: %r", channel.name, exc
+        )
         return {}
     return {
         user: Reach(exists=False) if row is None else Reach(True, bool(row[0]), addresses.get(user))
@@ -178,9 +191,14 @@ def resend(id: UUID) -> str:
     channel, recipient = find_channel(name), None if user is None else read_recipient(user)
     reach = Reach(exists=False)
     if recipient is not None:
-        # One of several addresses may be a new one: the job looks.
-        addresses = None if channel.has_many_addresses else channel.addresses(recipient.user)
-        reach = Reach(is_active=recipient.is_active, addresses=addresses)
+        reach = Reach(is_active=recipient.is_active)
+        if not channel.has_many_addresses:  # of which one may be new: the job looks
+            try:
+                reach = reach._replace(addresses=check_addresses(channel, channel.addresses(recipient.user)))
+            except RETRIED_ERRORS:
+                raise
+            except Exception as exc:
+                logger.warning("Could not read the addresses by %s, which its job will read: %r", name, exc)
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return gettext("No backend in TASKS stores jobs.")
     job = _prepare_job(channel, id, user, is_resend=True)

@@ -1,0 +1,250 @@
+"""A channel of another package that raises, blocks or returns rubbish holds up no other, and loses nothing."""
+
+import asyncio
+import threading
+
+import pytest
+from django.core import mail
+from django.db import OperationalError, connection
+from django.test import Client
+
+from notifications import outbound
+from notifications.api import notify
+from notifications.contrib.deliveries import attempts, outages, preferences, sending
+from notifications.contrib.deliveries.checks import check_deliveries
+from notifications.contrib.deliveries.models import Delivery
+from notifications.extension import Channel, hooks
+from notifications.extension.installed import _make_channel
+from notifications.inbox.timeline import read_timeline
+from notifications.models import Job, Notification
+from notifications.testing import run_until_idle
+from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Odd(Channel):
+    """A channel whose methods are replaced by tests."""
+
+    label, preference_label = "odd", "oddly"
+    sent = []
+
+    def addresses(self, user):
+        return ["somewhere"]
+
+    async def send(self, message):
+        self.sent.append(message)
+
+
+@pytest.fixture
+def odd(monkeypatch, configure):
+    """odd(**methods) installs the channel, before e-mail; without any its module cannot be imported."""
+
+    def install(path="", **methods):
+        kind = type("Changed", (Odd,), {"sent": [], **methods})
+        monkeypatch.setattr(f"{__name__}.Changed", kind, raising=False)
+        channels = {"odd": path or f"{__name__}.Changed", "email": hooks.channels["email"]}
+        monkeypatch.setattr(hooks, "channels", channels)
+        _make_channel.cache_clear()
+        configure([{"odd": 0}, {"email": 0}])
+        return kind
+
+    yield install
+    _make_channel.cache_clear()
+
+
+def raising(error):
+    def method(self, *args, **kwargs):
+        raise error
+
+    return method
+
+
+def returning(value):
+    return lambda self, *args, **kwargs: value
+
+
+def of_odd():
+    return Delivery.objects.get(channel="odd")
+
+
+RUBBISH = [None, 5, "text", [None], [""], ["x" * 321], ["one", "two"]]
+
+
+@pytest.mark.parametrize("method", [raising(LookupError("no table of numbers")), *map(returning, RUBBISH)])
+def test_addresses(odd, user, method, caplog):
+    """The job is tried again, and says what is wrong."""
+    kind = odd(addresses=method)
+    notify(user, "note")
+    send_due()
+    assert len(mail.outbox) == 1 and not kind.sent
+    assert of_odd().state == "queued" and "addresses by odd" in of_odd().error
+    assert Job.objects.get(id=of_odd().job).state == "queued" and of_odd().attempted_at is None
+    kind.addresses = Odd.addresses
+    run_until_idle()
+    assert of_odd().state == "sent" and of_odd().address == "somewhere"
+
+
+def test_addresses_that_are_wrong_for_good(odd, user):
+    odd(addresses=raising(LookupError("no table of numbers")))
+    notify(user, "note")
+    send_due()
+    run_until_idle()
+    sending.fail_orphaned()
+    assert of_odd().state == "failed" and "no table of numbers" in of_odd().error
+    assert sending.resend(of_odd().id) == ""  # its job will say why
+
+
+@pytest.mark.parametrize(
+    "found",
+    [raising(LookupError), *(returning({1: value}) for value in RUBBISH), returning(None), returning(3)],
+)
+def test_find_addresses(odd, user, found, caplog):
+    """The jobs ask ``addresses()``."""
+    kind = odd(find_addresses=found)
+    kind.find_addresses = lambda self, users: (
+        {key: found(self)[1] for key in users} if isinstance(found(self), dict) else found(self)
+    )
+    notify(user, "note")
+    send_due()
+    assert len(mail.outbox) == len(kind.sent) == 1
+    assert "addresses of users by odd" in caplog.text
+
+
+@pytest.mark.parametrize("judge", [raising(LookupError), returning(True), returning((False,))])
+def test_judge(odd, user, judge, caplog):
+    """The usual is done."""
+    odd(send=raising(ValueError("too long")), judge=judge)
+    notify(user, "note")
+    send_due()
+    run_until_idle()
+    assert (of_odd().state, of_odd().error, of_odd().attempted_at) == ("failed", "too long", None)
+    assert len(mail.outbox) == 1 and "channel odd" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [LookupError("x"), OperationalError("no such table: odd_receipt"), TimeoutError()]
+)
+def test_record(odd, user, error, caplog):
+    """What was sent is stored as sent."""
+    kind = odd(record=raising(error))
+    notify(user, "note")
+    send_due()
+    run_until_idle()
+    assert of_odd().state == "sent" and len(kind.sent) == 1
+    assert "channel odd" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["absent.module.Odd", f"{__name__}.of_odd", "builtins.str"])
+def test_a_class_that_cannot_be_imported(odd, user, path, settings):
+    """Its deliveries wait, a check names it, and pages work."""
+    odd(path)
+    categories = {"export": {"default": {"odd": "off", "email": "on"}}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": categories}
+    [id] = notify(user, "note")
+    notify(user, "note", category="export")
+    send_due()
+    assert len(mail.outbox) == 2
+    delivery = Delivery.objects.get(channel="odd", notification=id)
+    assert delivery.state == "queued" and path in delivery.error
+    [wrong] = [each for each in check_deliveries(None) if each.id == "notifications.W036"]
+    assert path in wrong.msg and "'odd'" in wrong.msg
+    client = Client()
+    client.force_login(user)
+    for page in ("", "preferences/", f"{id}/", "api/preferences/"):
+        assert client.get(f"/notifications/{page}").status_code == 200
+
+
+def test_digests_with_many_addresses(odd, user):
+    """They would be sent to the first one only."""
+    odd(has_digests=True, has_many_addresses=True)
+    assert [each.id for each in check_deliveries(None)] == ["notifications.W036"]
+
+
+def test_a_dead_address_of_several(odd, user):
+    """It is left out."""
+    kind = odd(has_many_addresses=True, addresses=returning(["dead", "one", "two", "one"]))
+    preferences.remember_dead_address(user.pk, "odd", "dead")
+    notify(user, "note")
+    send_all()
+    assert sorted(message.address for message in kind.sent) == ["one", "two"]
+
+
+def test_pages(odd, user, caplog):
+    odd(describe_addresses=raising(LookupError("x")))
+    [id] = notify(user, "note")
+    send_due()
+    assert "Odd: sent to somewhere." in [each.text for each in read_timeline(Notification.objects.get(id=id))]
+    assert "describe_addresses() of the channel odd" in caplog.text
+    odd(addresses=raising(LookupError("x")))
+    preferences.remember_dead_address(user.pk, "odd", "somewhere")
+    client = Client()
+    client.force_login(user)
+    assert "somewhere" in client.get("/notifications/preferences/").text
+
+
+@pytest.mark.parametrize("is_digest", [False, True])
+def test_no_answer(odd, user, monkeypatch, is_digest):
+    """Its time-out is recorded, so that the channel of one server is suspended."""
+    monkeypatch.setattr(attempts, "SEND_TIMEOUT_SECONDS", 0.05)
+
+    async def send(self, message):
+        await asyncio.sleep(60)
+
+    odd(send=send, server="gateway", has_digests=True)
+    if is_digest:
+        preferences.choose(user.pk, {("export", "odd"): "daily"})
+    notify(user, "note", category="export")
+    send_due()
+    if is_digest:
+        send_digests()
+    assert outages.read("odd").timeouts == 1
+    assert of_odd().error == "There was no answer in time." and of_odd().attempted_at
+
+
+@pytest.mark.parametrize(
+    ("error", "timeouts"),
+    [(outbound.TimedOut(), 2), (outbound.CircuitOpen(), 1), (outbound.Unreachable(), None)],
+)
+def test_errors_of_outbound(odd, user, error, timeouts):
+    """A call that was not made is no answer of the server."""
+    odd(send=raising(error), server="gateway")
+    outages.add_timeout("odd")
+    notify(user, "note")
+    send_due()
+    outage = outages.read("odd")
+    assert (outage and outage.timeouts) == timeouts
+
+
+def test_a_channel_that_blocks(odd, user, start_worker, monkeypatch):
+    """Where it reads addresses of many users."""
+    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
+    release = threading.Event()
+    odd(find_addresses=lambda self, users: release.wait(30) and {})
+    notify(user, "note")
+    start_worker()
+    try:
+        wait_until(lambda: mail.outbox, what="the e-mail")
+        assert of_odd().state == "pending"
+    finally:
+        release.set()
+    wait_until(lambda: of_odd().state == "sent", what="the channel")
+
+
+def test_nothing_is_imported_in_a_transaction(odd, user, settings):
+    """The defaults of categories ask channels for their choices."""
+    blocks = []
+
+    def is_in_transaction(self, name):
+        blocks.append(connection.in_atomic_block)
+        Channel.__init__(self, name)
+
+    odd(__init__=is_in_transaction)
+    settings.NOTIFICATIONS = {
+        **settings.NOTIFICATIONS,
+        "CATEGORIES": {"export": {"default": {"odd": "off"}}},
+        "DELIVERY": {},
+    }
+    notify(user, "note", category="export")
+    assert blocks == [False]
