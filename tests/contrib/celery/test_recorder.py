@@ -142,7 +142,7 @@ def stored(monkeypatch):
     def store(jobs):
         stored.extend((job.progress_current, time.monotonic()) for job in jobs)
 
-    monkeypatch.setattr(module.running, "store_progress", store)
+    monkeypatch.setattr(module.claims, "store_progress", store)
     return stored
 
 
@@ -187,7 +187,7 @@ def test_progress_is_stored_although_the_database_was_away(recorder, running, mo
         if len(tries) < 3:
             raise OperationalError("away")
 
-    monkeypatch.setattr(module.running, "store_progress", store)
+    monkeypatch.setattr(module.claims, "store_progress", store)
     recorder.report_progress(running)
     wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the progress to be stored")
 
