@@ -92,17 +92,14 @@ def stored_times(now: datetime) -> tuple[StoredTime, ...]:
             for rows, longest in _running_tasks()
         ),
         # A wait lasts as long as its task says, from when it was stored, and so do the times of reminders.
-        StoredTime(
-            model=Wait,
-            name="created_at",
-            rows=Q(ended_at=None, kind=Wait.Kind.QUESTION),
-            changes=_moved_waits(moment),
-        ),
-        StoredTime(
-            model=Wait,
-            name="due_at",
-            rows=Q(ended_at=None, created_at__gt=times.latest_possible(now)) & ~Q(kind=Wait.Kind.QUESTION),
-            changes=_moved_waits(moment),
+        *(
+            StoredTime(
+                model=Wait,
+                name="created_at",
+                rows=Q(ended_at=None, kind=kind),
+                changes=_moved_waits(moment),
+            )
+            for kind in hooks.wait_kinds
         ),
         # What has ended would never be deleted. It is shown to its user, so it gets a number as any change does.
         StoredTime(

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from django.utils.translation import gettext_lazy as _
+
 from notifications import times
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -24,12 +26,15 @@ class WaitKind:
     The methods run in transactions that hold the rows of the jobs locked, and no stream yet.
 
     ``kind``
-        The value of ``Wait.kind``.
+        The value of ``Wait.kind``, at most 50 characters.
+    ``label``
+        The kind as people read it.
     ``ends_by_time``
         How a wait ends whose time has come, a value of ``Wait.how``.
     """
 
     kind = ""
+    label: Any = ""
     ends_by_time = "expired"
 
     def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
@@ -70,7 +75,7 @@ UNKNOWN_KIND = WaitKind()
 class Pause(WaitKind):
     """A time that a job waits for."""
 
-    kind, ends_by_time = "pause", "due"
+    kind, label, ends_by_time = "pause", _("Pause"), "due"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,15 +106,14 @@ def read_redacted(job: Job) -> frozenset[str]:
 
 
 def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_results: bool) -> StoredStep:
-    result = None
+    result, kind = None, find_wait_kind(wait.kind)
     if with_results:
-        result = str(wait.get_kind_display() if wait.ended_at is None else wait.get_how_display())
+        result = str(kind.label or wait.kind) if wait.ended_at is None else str(wait.get_how_display())
         if wait.value is not None:
             size = len(wait.value)
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + describe_json(wait.name, text, size, redacted)
     took = wait.ended_at - wait.created_at if wait.ended_at else None
-    kind = find_wait_kind(wait.kind)
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
     has_page = took is None if with_results else kind.is_shown_to(wait, owner)
     return StoredStep(

@@ -648,14 +648,7 @@ class Migration(migrations.Migration):
                 ),
                 ("job", models.UUIDField(verbose_name="job")),
                 ("name", models.CharField(max_length=200, verbose_name="name")),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[("pause", "Pause"), ("question", "Question"), ("callback", "Callback")],
-                        max_length=10,
-                        verbose_name="kind",
-                    ),
-                ),
+                ("kind", models.CharField(max_length=50, verbose_name="kind")),
                 ("is_awaited", models.BooleanField(default=False)),
                 ("title", models.CharField(blank=True, default="", max_length=200, verbose_name="title")),
                 ("details", models.TextField(default="{}")),
@@ -697,9 +690,9 @@ class Migration(migrations.Migration):
                         name="notifications_wait_due",
                     ),
                     models.Index(
-                        condition=models.Q(("ended_at__isnull", True), ("kind", "question")),
-                        fields=["created_at"],
-                        name="notifications_wait_question",
+                        condition=models.Q(("ended_at__isnull", True)),
+                        fields=["kind", "created_at"],
+                        name="notifications_wait_open",
                     ),
                     models.Index(
                         condition=models.Q(("ended_at__isnull", True), ("remind_at__isnull", False)),

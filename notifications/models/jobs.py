@@ -51,11 +51,6 @@ class Wait(models.Model):
     A job that is retried by hand waits anew for what was cancelled or has expired, so those are deleted.
     """
 
-    class Kind(models.TextChoices):
-        PAUSE = "pause", _("Pause")
-        QUESTION = "question", _("Question")
-        CALLBACK = "callback", _("Callback")
-
     class How(models.TextChoices):
         """How a wait ended."""
 
@@ -69,7 +64,8 @@ class Wait(models.Model):
     #: Not a foreign key: the module of the model of jobs imports this one.
     job = models.UUIDField(_("job"))
     name = models.CharField(_("name"), max_length=200)
-    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    #: That of a ``WaitKind`` of the core or of an extension.
+    kind = models.CharField(_("kind"), max_length=50)
     #: The job is suspended until it has ended. Others may end while the job runs.
     is_awaited = models.BooleanField(default=False)
     title = models.CharField(_("title"), max_length=200, blank=True, default="")
@@ -104,9 +100,9 @@ class Wait(models.Model):
                 fields=["due_at"], condition=Q(ended_at__isnull=True), name="notifications_wait_due"
             ),
             models.Index(
-                fields=["created_at"],
-                condition=Q(ended_at__isnull=True, kind="question"),
-                name="notifications_wait_question",
+                fields=["kind", "created_at"],
+                condition=Q(ended_at__isnull=True),
+                name="notifications_wait_open",
             ),
             models.Index(
                 fields=["ended_by"], condition=Q(ended_by__isnull=False), name="notifications_wait_ended_by"

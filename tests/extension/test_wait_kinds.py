@@ -2,9 +2,11 @@
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from notifications import extension, times
-from notifications.extension import WaitKind
+from notifications.extension import WaitKind, hooks
+from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual, waiting
 from notifications.models import Job, Notification, Wait
 from notifications.serializers import serialize_job
@@ -95,3 +97,21 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeyp
     Wait.objects.update(kind="fax", due_at=times.now())
     waiting.end_due_waits()
     assert Wait.objects.get().how == "expired"
+
+
+def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user):
+    """The core's table names no kind: the label is that of the kind, and the name without it."""
+    kind = "approval-of-the-purchasing-department"
+    job = tasks.noop.using(owner=user).enqueue()
+    Job.objects.filter(id=job.id).update(started_at=timezone.now())
+    Wait.objects.create(job=job.id, name="approve", kind=kind, attempt=1, created_at=timezone.now())
+
+    def read_result():
+        [step] = read_steps(Job.objects.get(id=job.id), with_results=True).first
+        return step.result
+
+    assert read_result() == kind
+    monkeypatch.setitem(
+        hooks.wait_kinds, kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})()
+    )
+    assert read_result() == "Approval"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class QuestionKind(WaitKind):
     """Each of those who are asked has a notification of the question, which is closed with it."""
 
-    kind = "question"
+    kind, label = "question", _("Question")
 
     opened = import_later("question_notifications.open_notifications")
     ended = import_later("question_notifications.close_notifications")

@@ -20,7 +20,7 @@ class AskedQuestionManager(models.Manager["AskedQuestion"]):
     """Finds the waits that are questions."""
 
     def get_queryset(self) -> models.QuerySet[AskedQuestion]:
-        return super().get_queryset().filter(kind=Wait.Kind.QUESTION)
+        return super().get_queryset().filter(kind="question")
 
 
 class AskedQuestion(Wait):

@@ -33,7 +33,7 @@ _OWN = OwnTask(is_silent=True, is_harmless=True, fails_with_receivers=True)
 class CallbackKind(WaitKind):
     """A request from outside to a URL that the job has made."""
 
-    kind = "callback"
+    kind, label = "callback", _("Callback")
 
 
 class Webhooks(Extension):

@@ -37,7 +37,7 @@ def store_callback(job: Job, name: str, secret: str, lasts: timedelta | None) ->
         now = database_now()
         wait = Wait.objects.using(database()).filter(job=job.id, name=name).first()
         if wait is None:
-            wait = Wait(job=job.id, name=name, kind=Wait.Kind.CALLBACK, attempt=job.attempt, created_at=now)
+            wait = Wait(job=job.id, name=name, kind="callback", attempt=job.attempt, created_at=now)
             wait.due_at = now + lasts if lasts is not None else None
         token = make_token(wait.id)
         stored = json.loads(wait.details)
@@ -62,7 +62,7 @@ def make_token(id: UUID) -> str:
 
 def find_callback(id: UUID, token: str) -> tuple[Wait, str] | None:
     """Return the callback whose URL has this id and token, and its secret; None if there is no such URL."""
-    wait = Wait.objects.using(database()).filter(id=id, kind=Wait.Kind.CALLBACK).first()
+    wait = Wait.objects.using(database()).filter(id=id, kind="callback").first()
     details: dict[str, Any] = json.loads(wait.details) if wait else {}
     given = _hash(token)
     # All are compared, whichever is the right one.

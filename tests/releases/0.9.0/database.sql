@@ -1064,7 +1064,7 @@ CREATE TABLE public.notifications_wait (
     id uuid NOT NULL,
     job uuid NOT NULL,
     name character varying(200) NOT NULL,
-    kind character varying(10) NOT NULL,
+    kind character varying(50) NOT NULL,
     is_awaited boolean NOT NULL,
     title character varying(200) NOT NULL,
     details text NOT NULL,
@@ -1175,7 +1175,7 @@ COPY public.asyncsite_ratelimitentry (id, created_at, owner_id) FROM stdin;
 --
 
 COPY public.asyncsite_report (id, title, urls, size, job_id, created_at, owner_id, public_token, publication_id) FROM stdin;
-1	x	[]	1	01a21ee6-116d-7a48-a090-5be27a74a1cd	2026-11-27 21:25:23.949764+00	1	x	01a21ee6-116d-7b7a-99aa-ffa4d12ee27a
+1	x	[]	1	01a21f03-c4c9-763c-bdb9-fe4ff2c93afd	2026-11-27 21:57:50.409526+00	1	x	01a21f03-c4c9-77a4-951e-55204323c150
 \.
 
 
@@ -1274,9 +1274,9 @@ COPY public.auth_permission (id, name, content_type_id, codename) FROM stdin;
 --
 
 COPY public.auth_user (id, password, last_login, is_superuser, username, first_name, last_name, email, is_staff, is_active, date_joined) FROM stdin;
-1	md5$J8ovFQElHNWifAuK3Gh83n$eb25c902cfbe52fa4d95006440c69519	\N	f	demo				f	t	2026-11-27 21:25:14.97306+00
-2	md5$XSw28B7vHsjBAI2ZgV2Oqc$e04a8ee0840e32ad12065ff8d203e34b	\N	f	other				f	t	2026-11-27 21:25:14.998506+00
-3	md5$48KKlsk91JbMCXMRngf1KJ$9994493df9def27e5382f025c8676c5f	\N	t	admin				t	t	2026-11-27 21:25:15.007668+00
+1	md5$CjSkcgBB6CLwogxY0i1pSD$0257509eec53f80082b85af8209a7ba1	\N	f	demo				f	t	2026-11-27 21:57:48.933532+00
+2	md5$zo4k1By8DRVw8T1vZqoYMt$774ef28dc781b3c7ec029e2938e7d894	\N	f	other				f	t	2026-11-27 21:57:48.945708+00
+3	md5$KKnXEuRFYcyHhCUY0Mw58V$d5eb202508f37aafd964ada335cc8e6b	\N	t	admin				t	t	2026-11-27 21:57:48.946568+00
 \.
 
 
@@ -1360,36 +1360,36 @@ COPY public.django_content_type (id, app_label, model) FROM stdin;
 --
 
 COPY public.django_migrations (id, app, name, applied) FROM stdin;
-1	contenttypes	0001_initial	2026-11-27 21:25:07.0051+00
-2	auth	0001_initial	2026-11-27 21:25:07.26365+00
-3	admin	0001_initial	2026-11-27 21:25:07.334986+00
-4	admin	0002_logentry_remove_auto_add	2026-11-27 21:25:07.355985+00
-5	admin	0003_logentry_add_action_flag_choices	2026-11-27 21:25:07.378179+00
-6	asyncsite	0001_reports	2026-11-27 21:25:07.573278+00
-7	asyncsite	0002_names_of_fields	2026-11-27 21:25:07.802476+00
-8	asyncsite	0003_public_reports	2026-11-27 21:25:07.828369+00
-9	contenttypes	0002_remove_content_type_name	2026-11-27 21:25:07.867509+00
-10	auth	0002_alter_permission_name_max_length	2026-11-27 21:25:07.901121+00
-11	auth	0003_alter_user_email_max_length	2026-11-27 21:25:07.925558+00
-12	auth	0004_alter_user_username_opts	2026-11-27 21:25:07.947691+00
-13	auth	0005_alter_user_last_login_null	2026-11-27 21:25:08.019607+00
-14	auth	0006_require_contenttypes_0002	2026-11-27 21:25:08.02564+00
-15	auth	0007_alter_validators_add_error_messages	2026-11-27 21:25:08.059706+00
-16	auth	0008_alter_user_username_max_length	2026-11-27 21:25:08.109125+00
-17	auth	0009_alter_user_last_name_max_length	2026-11-27 21:25:08.16354+00
-18	auth	0010_alter_group_name_max_length	2026-11-27 21:25:08.300997+00
-19	auth	0011_update_proxy_permissions	2026-11-27 21:25:08.330502+00
-20	auth	0012_alter_user_first_name_max_length	2026-11-27 21:25:08.396064+00
-21	notifications	0001_streams	2026-11-27 21:25:09.677115+00
-22	notifications_broadcasts	0001_initial	2026-11-27 21:25:09.775167+00
-23	notifications_deliveries	0001_initial	2026-11-27 21:25:10.263606+00
-24	notifications_operations	0001_initial	2026-11-27 21:25:10.435761+00
-25	notifications_output	0001_initial	2026-11-27 21:25:10.501189+00
-26	notifications_questions	0001_initial	2026-11-27 21:25:10.511145+00
-27	notifications_schedules	0001_initial	2026-11-27 21:25:10.615899+00
-28	notifications_steps	0001_initial	2026-11-27 21:25:10.654113+00
-29	notifications_webhooks	0001_initial	2026-11-27 21:25:10.803557+00
-30	sessions	0001_initial	2026-11-27 21:25:10.823597+00
+1	contenttypes	0001_initial	2026-11-27 21:57:47.438711+00
+2	auth	0001_initial	2026-11-27 21:57:47.463133+00
+3	admin	0001_initial	2026-11-27 21:57:47.472007+00
+4	admin	0002_logentry_remove_auto_add	2026-11-27 21:57:47.476148+00
+5	admin	0003_logentry_add_action_flag_choices	2026-11-27 21:57:47.480476+00
+6	asyncsite	0001_reports	2026-11-27 21:57:47.519541+00
+7	asyncsite	0002_names_of_fields	2026-11-27 21:57:47.591134+00
+8	asyncsite	0003_public_reports	2026-11-27 21:57:47.606562+00
+9	contenttypes	0002_remove_content_type_name	2026-11-27 21:57:47.61852+00
+10	auth	0002_alter_permission_name_max_length	2026-11-27 21:57:47.625103+00
+11	auth	0003_alter_user_email_max_length	2026-11-27 21:57:47.630733+00
+12	auth	0004_alter_user_username_opts	2026-11-27 21:57:47.635549+00
+13	auth	0005_alter_user_last_login_null	2026-11-27 21:57:47.641391+00
+14	auth	0006_require_contenttypes_0002	2026-11-27 21:57:47.642126+00
+15	auth	0007_alter_validators_add_error_messages	2026-11-27 21:57:47.647522+00
+16	auth	0008_alter_user_username_max_length	2026-11-27 21:57:47.655101+00
+17	auth	0009_alter_user_last_name_max_length	2026-11-27 21:57:47.660724+00
+18	auth	0010_alter_group_name_max_length	2026-11-27 21:57:47.679393+00
+19	auth	0011_update_proxy_permissions	2026-11-27 21:57:47.685039+00
+20	auth	0012_alter_user_first_name_max_length	2026-11-27 21:57:47.690501+00
+21	notifications	0001_streams	2026-11-27 21:57:47.829378+00
+22	notifications_broadcasts	0001_initial	2026-11-27 21:57:47.844514+00
+23	notifications_deliveries	0001_initial	2026-11-27 21:57:47.951726+00
+24	notifications_operations	0001_initial	2026-11-27 21:57:47.965378+00
+25	notifications_output	0001_initial	2026-11-27 21:57:47.969314+00
+26	notifications_questions	0001_initial	2026-11-27 21:57:47.971334+00
+27	notifications_schedules	0001_initial	2026-11-27 21:57:47.981709+00
+28	notifications_steps	0001_initial	2026-11-27 21:57:47.985696+00
+29	notifications_webhooks	0001_initial	2026-11-27 21:57:48.012578+00
+30	sessions	0001_initial	2026-11-27 21:57:48.01705+00
 \.
 
 
@@ -1415,8 +1415,8 @@ COPY public.notifications_announcedstate (id, topic, state, user_id) FROM stdin;
 --
 
 COPY public.notifications_attempt (id, number, worker, started_at, ended_at, outcome, exception_class_path, location, traceback, job_id) FROM stdin;
-1	1	01a21ee6-0b00-7513-980e-75ac85567f5f	2026-11-27 21:25:22.561718+00	2026-11-27 21:25:22.739435+00	failed	builtins.ValueError	tests.releases.tasks.import_orders, line 23	Traceback (most recent call last):\n  File "/work/wt/b/notifications/worker/execution.py", line 170, in _call_task\n    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/b/notifications/worker/execution.py", line 267, in _call_on_thread\n    raise exc\n  File "/work/wt/b/notifications/worker/execution.py", line 245, in call\n    return function(*args, **kwargs), None\n           ~~~~~~~~^^^^^^^^^^^^^^^^^\n  File "/work/wt/b/tests/releases/tasks.py", line 23, in import_orders\n    raise ValueError("The file has no rows.")\nValueError: The file has no rows.\n	01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87
-2	1	01a21ee6-0b00-7513-980e-75ac85567f5f	2026-11-27 21:25:22.876197+00	2026-11-27 21:25:23.075353+00	failed	notifications.contrib.webhooks.sending.WebhookFailed	notifications.contrib.webhooks.sending.send, line 142	Traceback (most recent call last):\n  File "/work/wt/b/notifications/worker/execution.py", line 164, in _call_task\n    value = await task.func(*args, **kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/b/notifications/contrib/webhooks/sending.py", line 142, in send\n    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))\nnotifications.contrib.webhooks.sending.WebhookFailed: crm.example.com could not be found.\n	01a21ee6-0ce2-7d2f-b6ff-8c4ef9815f3b
+1	1	01a21f03-c37d-7434-a894-bd51484b8434	2026-11-27 21:57:50.124783+00	2026-11-27 21:57:50.167132+00	failed	builtins.ValueError	tests.releases.tasks.import_orders, line 23	Traceback (most recent call last):\n  File "/work/wt/m/notifications/worker/execution.py", line 170, in _call_task\n    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/m/notifications/worker/execution.py", line 267, in _call_on_thread\n    raise exc\n  File "/work/wt/m/notifications/worker/execution.py", line 245, in call\n    return function(*args, **kwargs), None\n           ~~~~~~~~^^^^^^^^^^^^^^^^^\n  File "/work/wt/m/tests/releases/tasks.py", line 23, in import_orders\n    raise ValueError("The file has no rows.")\nValueError: The file has no rows.\n	01a21f03-c2cc-7578-8647-1096bbfb9ed6
+2	1	01a21f03-c37d-7434-a894-bd51484b8434	2026-11-27 21:57:50.19335+00	2026-11-27 21:57:50.229838+00	failed	notifications.contrib.webhooks.sending.WebhookFailed	notifications.contrib.webhooks.sending.send, line 142	Traceback (most recent call last):\n  File "/work/wt/m/notifications/worker/execution.py", line 164, in _call_task\n    value = await task.func(*args, **kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/m/notifications/contrib/webhooks/sending.py", line 142, in send\n    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))\nnotifications.contrib.webhooks.sending.WebhookFailed: crm.example.com could not be found.\n	01a21f03-c3dd-7e0e-b430-e891acc38aee
 \.
 
 
@@ -1425,7 +1425,7 @@ COPY public.notifications_attempt (id, number, worker, started_at, ended_at, out
 --
 
 COPY public.notifications_broadcasts_broadcast (id, level, category, title, body, url, translations, audience_kind, audience_values, audience_text, recipients, state, "position", sent, withdrawn, job, withdrawal_job, created_at, send_at, sent_at, withdrawn_at, sender_id) FROM stdin;
-01a21ee6-1251-73e1-b70b-5a1e1ea89e59	info		x			{}	users	[]	x	1	sending		0	0	01a21ee6-1251-7ead-9fd8-240423a8d75b	01a21ee6-1251-7ee6-bcf6-f69a8fd0a5f4	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a21f03-c4e1-7ab8-b969-7230a49bb8b6	info		x			{}	users	[]	x	1	sending		0	0	01a21f03-c4e2-7b62-a567-0a7d0660330e	01a21f03-c4e2-7b9b-8b8a-1278e83d5fb5	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1443,7 +1443,7 @@ x	0	2026-05-04 12:00:00+00
 --
 
 COPY public.notifications_deliveries_delivery (id, notification, channel, address, language, state, reason, error, job, due_at, delay_seconds, is_explicit, attempted_at, ended_at, user_id) FROM stdin;
-01a21ee6-125c-7155-8139-d0337e5b0c73	01a21ee6-125c-720a-b361-da9f874e5afe	x			pending			01a21ee6-125c-7f52-9af8-20cc5afe6e04	2026-05-04 12:00:00+00	0	f	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a21f03-c4e4-7485-b8bc-4d60322f7fa7	01a21f03-c4e4-74d2-a690-4b3480d9258d	x			pending			01a21f03-c4e4-7ba2-ad16-49360131ba06	2026-05-04 12:00:00+00	0	f	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1452,7 +1452,7 @@ COPY public.notifications_deliveries_delivery (id, notification, channel, addres
 --
 
 COPY public.notifications_deliveries_digest (id, channel, due_at, job, is_closed, user_id) FROM stdin;
-01a21ee6-1290-7528-a944-dc6907a96dc6	x	2026-05-04 12:00:00+00	01a21ee6-1291-732d-9741-d82edda6a226	f	1
+01a21f03-c4ec-7a44-9caa-091c40f428ea	x	2026-05-04 12:00:00+00	01a21f03-c4ec-7fe0-93d0-cfe9948cef61	f	1
 \.
 
 
@@ -1470,7 +1470,7 @@ COPY public.notifications_deliveries_preference (id, category, channel, choice, 
 --
 
 COPY public.notifications_deliveries_pushsubscription (id, endpoint, p256dh, auth, name, language, created_at, used_at, seen_at, user_id) FROM stdin;
-01a21ee6-126c-767e-bdd0-fd5c08bca7ea	x	x	x	x		2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a21f03-c4e8-735e-85c6-2c038913b025	x	x	x	x		2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1488,7 +1488,7 @@ COPY public.notifications_deliveries_reader (user_id, paused_until, time_zone, d
 --
 
 COPY public.notifications_deliveries_throttle (id, channel, ends_at, opened_by, joined_since, job, user_id) FROM stdin;
-01a21ee6-129f-7fa5-9ac8-868f78701b92	x	2026-05-04 12:00:00+00	01a21ee6-12a0-7c3b-8693-abd95a3534ea	2026-05-04 12:00:00+00	01a21ee6-12a0-7c8f-acea-ea406859d20b	1
+01a21f03-c4ed-7e44-b9a0-a8bfd30c475b	x	2026-05-04 12:00:00+00	01a21f03-c4ee-73e1-9b2b-5dcf195a3569	2026-05-04 12:00:00+00	01a21f03-c4ee-7417-97b0-fff2e55249c6	1
 \.
 
 
@@ -1497,9 +1497,9 @@ COPY public.notifications_deliveries_throttle (id, channel, ends_at, opened_by, 
 --
 
 COPY public.notifications_dutyrun (name, last_run_at) FROM stdin;
-queue jobs that wait for nothing	2026-11-27 21:25:22.53023+00
-fail abandoned deliveries	2026-11-27 21:25:22.53023+00
-update who is asked open questions	2026-11-27 21:25:22.53023+00
+queue jobs that wait for nothing	2026-11-27 21:57:50.114098+00
+fail abandoned deliveries	2026-11-27 21:57:50.114098+00
+update who is asked open questions	2026-11-27 21:57:50.114098+00
 \.
 
 
@@ -1508,7 +1508,7 @@ update who is asked open questions	2026-11-27 21:25:22.53023+00
 --
 
 COPY public.notifications_epoch (id, value) FROM stdin;
-1	01a21ee6-1229-79fa-b1fc-a2d918429b59
+1	01a21f03-c4d8-71c8-b3aa-f350034aba48
 \.
 
 
@@ -1517,12 +1517,12 @@ COPY public.notifications_epoch (id, value) FROM stdin;
 --
 
 COPY public.notifications_job (id, seq, version, task_path, args, kwargs, backend, queue_name, executor, next_dispatch_at, dispatched_at, dispatch_count, priority, run_after, state, attempt, max_attempts, worker, fence, deadline, fail_if_unknown_after, expires_at, process_id, acks_late, inbox_group, progress_current, progress_total, progress_message, waiting, result, error, title, url, language, trace, idempotency_key, idempotency_hash, idempotency_expires_at, concurrency_key, batch, schedule, event_source, cancel_requested_at, cancelled_by_other, created_at, queued_at, started_at, finished_at, user_id) FROM stdin;
-01a21ee6-0780-7098-a082-911ff7272e57	5	4	tests.releases.tasks.send_receipts	[]	{"month":"May"}	default	default	sync	\N	\N	0	0	\N	succeeded	1	3	01a21ee6-0b00-7513-980e-75ac85567f5f	1	2026-11-27 21:31:22.607191+00	\N	\N	\N	f		2	3	receipts	\N	{"sent":3}	\N	Send the receipts of May		en				\N		\N		\N	\N	f	2026-11-27 21:25:21.408076+00	2026-11-27 21:25:21.408076+00	2026-11-27 21:25:22.56147+00	2026-11-27 21:25:22.849669+00	1
-01a21ee6-079b-7bcd-a530-92d3d32809a8	0	3	tests.releases.tasks.send_reminder	[]	{}	default	default	sync	\N	\N	0	0	\N	waiting	1	3	\N	1	\N	\N	\N	\N	f		\N	\N		{"id": "01a21ee6-0c6d-77b6-bbc4-f7b1fe7066e2", "kind": "pause", "title": "ten years", "expires_at": "2036-11-24T21:25:22.739435Z", "choices": null}	\N	\N	Send the reminder		en				\N		\N		\N	\N	f	2026-11-27 21:25:21.435772+00	2026-11-27 21:25:21.435772+00	2026-11-27 21:25:22.561748+00	\N	1
-01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87	3	3	tests.releases.tasks.import_orders	[]	{}	default	default	sync	\N	\N	0	0	\N	failed	1	3	01a21ee6-0b00-7513-980e-75ac85567f5f	1	2026-11-27 21:31:22.607191+00	\N	\N	\N	f		\N	\N		\N	\N	{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error. Try again, or give support this ID: 01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87"}	Import the orders		en				\N		\N		\N	\N	f	2026-11-27 21:25:21.41984+00	2026-11-27 21:25:21.41984+00	2026-11-27 21:25:22.561718+00	2026-11-27 21:25:22.739435+00	1
-01a21ee6-078d-70ae-b6b1-5b26c47d6d77	0	3	tests.releases.tasks.delete_account	[]	{}	default	default	sync	\N	\N	0	0	\N	waiting	1	3	\N	1	\N	\N	\N	\N	f		\N	\N		{"id": "01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad", "kind": "question", "title": "Delete the account?", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}}	\N	\N	Delete the account		en				\N		\N		\N	\N	f	2026-11-27 21:25:21.421059+00	2026-11-27 21:25:21.421059+00	2026-11-27 21:25:22.561732+00	\N	1
-01a21ee6-0794-7ed2-b46e-bbd2cb92864b	0	3	tests.releases.tasks.order_label	[]	{}	default	default	sync	\N	\N	0	0	\N	waiting	1	3	\N	1	\N	\N	\N	\N	f		\N	\N		{"id": "01a21ee6-0cc0-7b7a-ba18-bfaac7c457e4", "kind": "callback", "title": "label", "expires_at": null, "choices": null}	\N	\N	Order a label		en				\N		\N		\N	\N	f	2026-11-27 21:25:21.428957+00	2026-11-27 21:25:21.428957+00	2026-11-27 21:25:22.561741+00	\N	1
-01a21ee6-0ce2-7d2f-b6ff-8c4ef9815f3b	0	3	notifications.contrib.webhooks.sending.send	[{"endpoint":"01a21ee6-06bc-74d8-891c-295d1c23a280","type":"job.failed","id":"01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87:1","at":"2026-11-27T21:25:22.739435Z","user":1,"job":{"kind":"job","id":"01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87","seq":3,"version":3,"title":"Import the orders","task":"tests.releases.tasks.import_orders","state":"failed","done":true,"attempt":1,"max_attempts":3,"progress":null,"created_at":"2026-11-27T21:25:21.419840Z","started_at":"2026-11-27T21:25:22.561718Z","finished_at":"2026-11-27T21:25:22.739435Z","run_after":null,"error":{"type":"task-failed","title":"Failed","detail":"The job stopped because of an error. Try again, or give support this ID: 01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87"},"url":null,"waiting":null,"links":{"self":"/notifications/api/jobs/01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87/","result":null,"cancel":null,"retry":"/notifications/api/jobs/01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87/retry/"}},"notification":{"kind":"notification","id":"01a21ee6-0c70-7daa-b4b4-08e80a97a5c8","seq":4,"raised":4,"level":"error","category":"job","title":"Import the orders","body":"The job stopped because of an error. Try again, or give support this ID: 01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87","url":"/notifications/jobs/01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87/","job":"01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87","created_at":"2026-11-27T21:25:22.672843Z","read_at":null,"archived_at":null,"data":{}}}]	{}	default	deliveries	sender	\N	\N	0	0	2026-11-27 21:25:28.23623+00	queued	1	9	\N	1	\N	\N	\N	\N	f		\N	\N		\N	\N	\N	Webhook: job.failed		en				\N	send:1	\N		01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87	\N	f	2026-11-27 21:25:22.786634+00	2026-11-27 21:25:22.786634+00	2026-11-27 21:25:22.876197+00	\N	\N
+01a21f03-c2cd-7567-a642-a2a662871675	0	3	tests.releases.tasks.delete_account	[]	{}	default	default	sync	\N	\N	0	0	\N	waiting	1	3	\N	1	\N	\N	\N	\N	f		\N	\N		{"id": "01a21f03-c3cd-7af6-8a7e-92686417b6e7", "kind": "question", "title": "Delete the account?", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}}	\N	\N	Delete the account		en				\N		\N		\N	\N	f	2026-11-27 21:57:49.901356+00	2026-11-27 21:57:49.901356+00	2026-11-27 21:57:50.124797+00	\N	1
+01a21f03-c2cd-7e42-b79f-ed6c6edc36ee	0	3	tests.releases.tasks.order_label	[]	{}	default	default	sync	\N	\N	0	0	\N	waiting	1	3	\N	1	\N	\N	\N	\N	f		\N	\N		{"id": "01a21f03-c3d9-7eb6-a642-caab9fa46c7e", "kind": "callback", "title": "label", "expires_at": null, "choices": null}	\N	\N	Order a label		en				\N		\N		\N	\N	f	2026-11-27 21:57:49.901904+00	2026-11-27 21:57:49.901904+00	2026-11-27 21:57:50.124806+00	\N	1
+01a21f03-c3dd-7e0e-b430-e891acc38aee	0	3	notifications.contrib.webhooks.sending.send	[{"endpoint":"01a21f03-c2b3-71c1-9b2c-7d71a25ca325","type":"job.failed","id":"01a21f03-c2cc-7578-8647-1096bbfb9ed6:1","at":"2026-11-27T21:57:50.167132Z","user":1,"job":{"kind":"job","id":"01a21f03-c2cc-7578-8647-1096bbfb9ed6","seq":3,"version":3,"title":"Import the orders","task":"tests.releases.tasks.import_orders","state":"failed","done":true,"attempt":1,"max_attempts":3,"progress":null,"created_at":"2026-11-27T21:57:49.900370Z","started_at":"2026-11-27T21:57:50.124783Z","finished_at":"2026-11-27T21:57:50.167132Z","run_after":null,"error":{"type":"task-failed","title":"Failed","detail":"The job stopped because of an error. Try again, or give support this ID: 01a21f03-c2cc-7578-8647-1096bbfb9ed6"},"url":null,"waiting":null,"links":{"self":"/notifications/api/jobs/01a21f03-c2cc-7578-8647-1096bbfb9ed6/","result":null,"cancel":null,"retry":"/notifications/api/jobs/01a21f03-c2cc-7578-8647-1096bbfb9ed6/retry/"}},"notification":{"kind":"notification","id":"01a21f03-c3c2-7bb1-83d6-e90c71407c67","seq":4,"raised":4,"level":"error","category":"job","title":"Import the orders","body":"The job stopped because of an error. Try again, or give support this ID: 01a21f03-c2cc-7578-8647-1096bbfb9ed6","url":"/notifications/jobs/01a21f03-c2cc-7578-8647-1096bbfb9ed6/","job":"01a21f03-c2cc-7578-8647-1096bbfb9ed6","created_at":"2026-11-27T21:57:50.146719Z","read_at":null,"archived_at":null,"data":{}}}]	{}	default	deliveries	sender	\N	\N	0	0	2026-11-27 21:57:54.873318+00	queued	1	9	\N	1	\N	\N	\N	\N	f		\N	\N		\N	\N	\N	Webhook: job.failed		en				\N	send:1	\N		01a21f03-c2cc-7578-8647-1096bbfb9ed6	\N	f	2026-11-27 21:57:50.173699+00	2026-11-27 21:57:50.173699+00	2026-11-27 21:57:50.19335+00	\N	\N
+01a21f03-c2cc-7578-8647-1096bbfb9ed6	3	3	tests.releases.tasks.import_orders	[]	{}	default	default	sync	\N	\N	0	0	\N	failed	1	3	01a21f03-c37d-7434-a894-bd51484b8434	1	2026-11-27 22:03:50.136389+00	\N	\N	\N	f		\N	\N		\N	\N	{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error. Try again, or give support this ID: 01a21f03-c2cc-7578-8647-1096bbfb9ed6"}	Import the orders		en				\N		\N		\N	\N	f	2026-11-27 21:57:49.90037+00	2026-11-27 21:57:49.90037+00	2026-11-27 21:57:50.124783+00	2026-11-27 21:57:50.167132+00	1
+01a21f03-c2ce-7460-924c-12bfd9605675	0	3	tests.releases.tasks.send_reminder	[]	{}	default	default	sync	\N	\N	0	0	\N	waiting	1	3	\N	1	\N	\N	\N	\N	f		\N	\N		{"id": "01a21f03-c3c8-7474-bc39-3f33255efaf2", "kind": "pause", "title": "ten years", "expires_at": "2036-11-24T21:57:50.190300Z", "choices": null}	\N	\N	Send the reminder		en				\N		\N		\N	\N	f	2026-11-27 21:57:49.902283+00	2026-11-27 21:57:49.902283+00	2026-11-27 21:57:50.124814+00	\N	1
+01a21f03-c2c9-7660-b8ac-4081cd04479a	5	4	tests.releases.tasks.send_receipts	[]	{"month":"May"}	default	default	sync	\N	\N	0	0	\N	succeeded	1	3	01a21f03-c37d-7434-a894-bd51484b8434	1	2026-11-27 22:03:50.136389+00	\N	\N	\N	f		2	3	receipts	\N	{"sent":3}	\N	Send the receipts of May		en				\N		\N		\N	\N	f	2026-11-27 21:57:49.897449+00	2026-11-27 21:57:49.897449+00	2026-11-27 21:57:50.124558+00	2026-11-27 21:57:50.1903+00	1
 \.
 
 
@@ -1531,11 +1531,11 @@ COPY public.notifications_job (id, seq, version, task_path, args, kwargs, backen
 --
 
 COPY public.notifications_notification (id, seq, raised, counted, level, category, title, body, url, job, data, key, broadcast, created_at, read_at, archived_at, open_question, snoozed_until, snoozed_at, returned_at, group_key, user_id) FROM stdin;
-01a21ee6-06f7-7a9f-81b5-d40f07299b87	1	1	t	warning	disks	Disk of db-2 is 91 % full	Delete old exports.		\N	{}		\N	2026-11-27 21:25:21.271649+00	\N	\N	\N	\N	\N	\N	\N	1
-01a21ee6-076b-7a8c-8021-261ad43f52ce	2	2	t	info		Ada requests access			\N	{"actions":[{"label":"Approve","post":"/access/7/approve/"}]}	7	\N	2026-11-27 21:25:21.387641+00	\N	\N	\N	\N	\N	\N	\N	1
-01a21ee6-0c70-7daa-b4b4-08e80a97a5c8	4	4	t	error	job	Import the orders	The job stopped because of an error. Try again, or give support this ID: 01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87	/notifications/jobs/01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87/	01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87	{}	job:01a21ee6-078b-7cdc-bcb1-0b0fb8a4df87	\N	2026-11-27 21:25:22.672843+00	\N	\N	\N	\N	\N	\N	d:29bbe1f8fe8a3a0508	1
-01a21ee6-0c95-7584-aaf0-bff144ef341d	6	6	t	info		Delete the account?		/notifications/jobs/01a21ee6-078d-70ae-b6b1-5b26c47d6d77/questions/01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad/	01a21ee6-078d-70ae-b6b1-5b26c47d6d77	{"question": {"id": "01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad", "name": "confirm", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}, "links": {"answer": "/notifications/api/jobs/01a21ee6-078d-70ae-b6b1-5b26c47d6d77/answers/01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad/", "page": "/notifications/jobs/01a21ee6-078d-70ae-b6b1-5b26c47d6d77/questions/01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad/"}, "ended": null}, "icon": "comment", "actions": [{"label": "Delete", "post": "/notifications/api/jobs/01a21ee6-078d-70ae-b6b1-5b26c47d6d77/answers/01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad/?value=yes"}, {"label": "Keep", "post": "/notifications/api/jobs/01a21ee6-078d-70ae-b6b1-5b26c47d6d77/answers/01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad/?value=no"}]}	question:01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad	\N	2026-11-27 21:25:22.709336+00	\N	\N	01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad	\N	\N	\N	\N	1
-01a21ee6-0cb0-771a-8be2-01e29f750bc5	7	7	t	success	job	Send the receipts of May	Succeeded.	/notifications/jobs/01a21ee6-0780-7098-a082-911ff7272e57/	01a21ee6-0780-7098-a082-911ff7272e57	{}	job:01a21ee6-0780-7098-a082-911ff7272e57	\N	2026-11-27 21:25:22.736434+00	\N	\N	\N	\N	\N	\N	d:eda8e728ab2cb8697e	1
+01a21f03-c2b8-7291-bfa8-d8cd13373bac	1	1	t	warning	disks	Disk of db-2 is 91 % full	Delete old exports.		\N	{}		\N	2026-11-27 21:57:49.880153+00	\N	\N	\N	\N	\N	\N	\N	1
+01a21f03-c2c5-7e59-af85-53f906b0114e	2	2	t	info		Ada requests access			\N	{"actions":[{"label":"Approve","post":"/access/7/approve/"}]}	7	\N	2026-11-27 21:57:49.893886+00	\N	\N	\N	\N	\N	\N	\N	1
+01a21f03-c3c2-7bb1-83d6-e90c71407c67	4	4	t	error	job	Import the orders	The job stopped because of an error. Try again, or give support this ID: 01a21f03-c2cc-7578-8647-1096bbfb9ed6	/notifications/jobs/01a21f03-c2cc-7578-8647-1096bbfb9ed6/	01a21f03-c2cc-7578-8647-1096bbfb9ed6	{}	job:01a21f03-c2cc-7578-8647-1096bbfb9ed6	\N	2026-11-27 21:57:50.146719+00	\N	\N	\N	\N	\N	\N	d:29bbe1f8fe8a3a0508	1
+01a21f03-c3ce-7594-8af0-eaba136d8c6d	6	6	t	info		Delete the account?		/notifications/jobs/01a21f03-c2cd-7567-a642-a2a662871675/questions/01a21f03-c3cd-7af6-8a7e-92686417b6e7/	01a21f03-c2cd-7567-a642-a2a662871675	{"question": {"id": "01a21f03-c3cd-7af6-8a7e-92686417b6e7", "name": "confirm", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}, "links": {"answer": "/notifications/api/jobs/01a21f03-c2cd-7567-a642-a2a662871675/answers/01a21f03-c3cd-7af6-8a7e-92686417b6e7/", "page": "/notifications/jobs/01a21f03-c2cd-7567-a642-a2a662871675/questions/01a21f03-c3cd-7af6-8a7e-92686417b6e7/"}, "ended": null}, "icon": "comment", "actions": [{"label": "Delete", "post": "/notifications/api/jobs/01a21f03-c2cd-7567-a642-a2a662871675/answers/01a21f03-c3cd-7af6-8a7e-92686417b6e7/?value=yes"}, {"label": "Keep", "post": "/notifications/api/jobs/01a21f03-c2cd-7567-a642-a2a662871675/answers/01a21f03-c3cd-7af6-8a7e-92686417b6e7/?value=no"}]}	question:01a21f03-c3cd-7af6-8a7e-92686417b6e7	\N	2026-11-27 21:57:50.158337+00	\N	\N	01a21f03-c3cd-7af6-8a7e-92686417b6e7	\N	\N	\N	\N	1
+01a21f03-c3d8-7a5a-b0c5-64cd670b9ac1	7	7	t	success	job	Send the receipts of May	Succeeded.	/notifications/jobs/01a21f03-c2c9-7660-b8ac-4081cd04479a/	01a21f03-c2c9-7660-b8ac-4081cd04479a	{}	job:01a21f03-c2c9-7660-b8ac-4081cd04479a	\N	2026-11-27 21:57:50.168638+00	\N	\N	\N	\N	\N	\N	d:eda8e728ab2cb8697e	1
 \.
 
 
@@ -1562,9 +1562,9 @@ COPY public.notifications_operations_alertstate (id, no_worker_since, lease_lost
 --
 
 COPY public.notifications_operations_jobstatistics (id, period, shard, start, queue_name, task_path, outcome, count, enqueued, wait_microseconds, run_microseconds, wait_0, wait_1, wait_2, wait_3, wait_4, wait_5, wait_6, wait_7, wait_8, wait_9, wait_10, wait_11, wait_12, wait_13, wait_14, wait_15, wait_16, wait_17, wait_18, wait_19, wait_20, wait_21, wait_22, wait_23, wait_24, wait_25, wait_26, wait_27, run_0, run_1, run_2, run_3, run_4, run_5, run_6, run_7, run_8, run_9, run_10, run_11, run_12, run_13, run_14, run_15, run_16, run_17, run_18, run_19, run_20, run_21, run_22, run_23, run_24, run_25, run_26, run_27) FROM stdin;
-1	1	128549424656456238	1795814700	default	tests.releases.tasks.import_orders	failed	1	1	1141878	177717	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
-2	1	128549424656456238	1795814700	default	tests.releases.tasks.send_receipts	succeeded	1	1	1153394	288199	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
-3	1	128549424656456238	1795814700	deliveries	notifications.contrib.webhooks.sending.send	retried	1	0	89563	199156	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+1	1	128549564736259253	1795816620	default	tests.releases.tasks.import_orders	failed	1	1	224413	42349	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+2	1	128549564736259253	1795816620	default	tests.releases.tasks.send_receipts	succeeded	1	1	227109	65742	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+3	1	128549564736259253	1795816620	deliveries	notifications.contrib.webhooks.sending.send	retried	1	0	19651	36488	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
 \.
 
 
@@ -1573,7 +1573,7 @@ COPY public.notifications_operations_jobstatistics (id, period, shard, start, qu
 --
 
 COPY public.notifications_output_outputchunk (id, job, start, text, attempt, fence, created_at) FROM stdin;
-1	01a21ee6-0780-7098-a082-911ff7272e57	0	3 receipts\n	1	1	2026-11-27 21:25:22.827135+00
+1	01a21f03-c2c9-7660-b8ac-4081cd04479a	0	3 receipts\n	1	1	2026-11-27 21:57:50.1903+00
 \.
 
 
@@ -1609,7 +1609,7 @@ COPY public.notifications_ring (id, origin, user_id) FROM stdin;
 --
 
 COPY public.notifications_schedules_schedule (name, timing, task_path, created_at, paused_at, next_tick, last_tick, problem, problem_since, problem_job, problem_facts) FROM stdin;
-x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a21ee6-12b2-729d-b17d-7483f0909637	{}
+x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a21f03-c4f2-7109-9a9a-b3f5a7a8f3a6	{}
 \.
 
 
@@ -1618,7 +1618,7 @@ x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-
 --
 
 COPY public.notifications_schedules_tick (id, due_at, first_due_at, count, outcome, detail, is_manual, job, job_state, recorded_at, schedule_id) FROM stdin;
-1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1	enqueued		f	01a21ee6-12c1-72cc-91ee-62bcdf3f8e69		2026-05-04 12:00:00+00	x
+1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1	enqueued		f	01a21f03-c4f3-7eb5-b095-2ca97e1f90bd		2026-05-04 12:00:00+00	x
 \.
 
 
@@ -1627,7 +1627,7 @@ COPY public.notifications_schedules_tick (id, due_at, first_due_at, count, outco
 --
 
 COPY public.notifications_seenmark (id, up_to, at, browser, receipts, user_id) FROM stdin;
-01a21ee6-11d6-7378-ab05-8814bb7628c8	1	2026-05-04 12:00:00+00		x	1
+01a21f03-c4d4-735f-8d6c-21e68c88cc99	1	2026-05-04 12:00:00+00		x	1
 \.
 
 
@@ -1636,7 +1636,7 @@ COPY public.notifications_seenmark (id, up_to, at, browser, receipts, user_id) F
 --
 
 COPY public.notifications_serverprocess (id, host, pid, started_at, lease_until, sockets, users) FROM stdin;
-01a21ee6-1241-7c9d-9ed3-d5c14e777f9d	x	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	0	0
+01a21f03-c4de-7906-a230-1a07390a2b27	x	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	0	0
 \.
 
 
@@ -1645,7 +1645,7 @@ COPY public.notifications_serverprocess (id, host, pid, started_at, lease_until,
 --
 
 COPY public.notifications_steps_step (id, job, name, result, attempt, started_at, ended_at) FROM stdin;
-1	01a21ee6-0780-7098-a082-911ff7272e57	receipts	{"sent":3}	1	2026-11-27 21:25:22.664868+00	2026-11-27 21:25:22.664938+00
+1	01a21f03-c2c9-7660-b8ac-4081cd04479a	receipts	{"sent":3}	1	2026-11-27 21:57:50.140878+00	2026-11-27 21:57:50.14095+00
 \.
 
 
@@ -1663,9 +1663,9 @@ COPY public.notifications_stream (user_id, head, floor, unread, seen, unseen, gu
 --
 
 COPY public.notifications_wait (id, job, name, kind, is_awaited, title, details, attempt, created_at, due_at, remind_at, ended_at, how, value, ended_with, ended_by_id) FROM stdin;
-01a21ee6-0c6d-77b6-bbc4-f7b1fe7066e2	01a21ee6-079b-7bcd-a530-92d3d32809a8	ten years	pause	t		{}	1	2026-11-27 21:25:22.739435+00	2036-11-24 21:25:22.739435+00	\N	\N		\N		\N
-01a21ee6-0c94-7b75-85ed-e2d45bb9b1ad	01a21ee6-078d-70ae-b6b1-5b26c47d6d77	confirm	question	t	Delete the account?	{"choices": {"yes": "Delete", "no": "Keep"}, "body": "", "remind": [], "form": "", "danger": [], "asked": {"users": ["1"]}, "to": ["1"], "notifications": ["01a21ee6-0c95-7584-aaf0-bff144ef341d"]}	1	2026-11-27 21:25:22.849669+00	\N	\N	\N		\N		\N
-01a21ee6-0cc0-7b7a-ba18-bfaac7c457e4	01a21ee6-0794-7ed2-b46e-bbd2cb92864b	label	callback	t		{"hashes": ["26d9bc8315626f9fb9a7d62ebd9bd9ab4d1579beb431f7e2eb965628ad0eb43f"], "secret": ""}	1	2026-11-27 21:25:22.739567+00	\N	\N	\N		\N		\N
+01a21f03-c3cd-7af6-8a7e-92686417b6e7	01a21f03-c2cd-7567-a642-a2a662871675	confirm	question	t	Delete the account?	{"choices": {"yes": "Delete", "no": "Keep"}, "body": "", "remind": [], "form": "", "danger": [], "asked": {"users": ["1"]}, "to": ["1"], "notifications": ["01a21f03-c3ce-7594-8af0-eaba136d8c6d"]}	1	2026-11-27 21:57:50.1903+00	\N	\N	\N		\N		\N
+01a21f03-c3c8-7474-bc39-3f33255efaf2	01a21f03-c2ce-7460-924c-12bfd9605675	ten years	pause	t		{}	1	2026-11-27 21:57:50.1903+00	2036-11-24 21:57:50.1903+00	\N	\N		\N		\N
+01a21f03-c3d9-7eb6-a642-caab9fa46c7e	01a21f03-c2cd-7e42-b79f-ed6c6edc36ee	label	callback	t		{"hashes": ["ae417a9f047ce8c52531f7f7bee6d0e2c506256d26bfa683d6f131a0b84f8397"], "secret": ""}	1	2026-11-27 21:57:50.165287+00	\N	\N	\N		\N		\N
 \.
 
 
@@ -1674,7 +1674,7 @@ COPY public.notifications_wait (id, job, name, kind, is_awaited, title, details,
 --
 
 COPY public.notifications_webhooks_jobcallback (job, url) FROM stdin;
-01a21ee6-12cc-7446-87f2-afdfbf17d90b	x
+01a21f03-c4f6-7466-9be8-f9858bc012b0	x
 \.
 
 
@@ -1683,7 +1683,7 @@ COPY public.notifications_webhooks_jobcallback (job, url) FROM stdin;
 --
 
 COPY public.notifications_webhooks_webhookattempt (id, endpoint, job, event, started_at, milliseconds, status, error) FROM stdin;
-01a21ee6-0dbe-702c-bd6d-3c5bd2baebd2	01a21ee6-06bc-74d8-891c-295d1c23a280	01a21ee6-0ce2-7d2f-b6ff-8c4ef9815f3b	job.failed	2026-11-27 21:25:22.935143+00	18	\N	Unreachable
+01a21f03-c40f-72c0-ba56-7c4815abf0ad	01a21f03-c2b3-71c1-9b2c-7d71a25ca325	01a21f03-c3dd-7e0e-b430-e891acc38aee	job.failed	2026-11-27 21:57:50.20595+00	6	\N	Unreachable
 \.
 
 
@@ -1692,7 +1692,7 @@ COPY public.notifications_webhooks_webhookattempt (id, endpoint, job, event, sta
 --
 
 COPY public.notifications_webhooks_webhookendpoint (id, url, description, events, secret, previous_secret, previous_until, off_at, off_reason, failing_since, created_at, user_id) FROM stdin;
-01a21ee6-06bc-74d8-891c-295d1c23a280	https://crm.example.com/hooks		job.failed	whsec_Rzcw039k0m2P+JrAUYIqQUJ2u2o4kjT415gB2H6kjQs=		\N	\N		2026-11-27 21:25:22.935143+00	2026-11-27 21:25:21.212225+00	1
+01a21f03-c2b3-71c1-9b2c-7d71a25ca325	https://crm.example.com/hooks		job.failed	whsec_fowPhT0/t6a87vjlzS1xUnbqSJPaTmSjKkJESzTmotU=		\N	\N		2026-11-27 21:57:50.20595+00	2026-11-27 21:57:49.875033+00	1
 \.
 
 
@@ -1701,7 +1701,7 @@ COPY public.notifications_webhooks_webhookendpoint (id, url, description, events
 --
 
 COPY public.notifications_worker (id, host, process, started_at, lease_until, queues, concurrency, load, outbound, request, memory, stuck_calls) FROM stdin;
-01a21ee6-123f-7115-97c9-a34b85db7b82	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		1	0			1	0
+01a21f03-c4dd-74c8-8d04-a40d282e7fdf	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		1	0			1	0
 \.
 
 
@@ -2884,10 +2884,10 @@ CREATE INDEX notifications_wait_ended_by ON public.notifications_wait USING btre
 
 
 --
--- Name: notifications_wait_question; Type: INDEX; Schema: public; Owner: -
+-- Name: notifications_wait_open; Type: INDEX; Schema: public; Owner: -
 --
 
-CREATE INDEX notifications_wait_question ON public.notifications_wait USING btree (created_at) WHERE ((ended_at IS NULL) AND ((kind)::text = 'question'::text));
+CREATE INDEX notifications_wait_open ON public.notifications_wait USING btree (kind, created_at) WHERE (ended_at IS NULL);
 
 
 --
