@@ -52,8 +52,8 @@ class Extension(PageHooks, AppConfig):
     #: The dotted paths of the apps without which it is nothing.
     requires: ClassVar[Sequence[str]] = ()
 
-    #: The channels of deliveries that it adds, by their names (at most 30 characters): the dotted path of the class of
-    #: each, a ``Channel``. It is imported when it is needed first. Names are stored.
+    #: The channels of deliveries that it adds, by their names, identifiers of at most 30 characters: the dotted path of
+    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored.
     channels: ClassVar[Mapping[str, str]] = {}
 
     #: The kinds of waits that it adds.

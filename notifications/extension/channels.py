@@ -128,8 +128,9 @@ class Channel:
 
         An ``async def`` runs beside others in the event loop of a worker and calls no code of the project. A plain
         function, for clients that block and for templates, runs on a thread; at most a few do. Both have slots of
-        their own beside those of the project's jobs. A plain one has 120 seconds, an awaited one 100, after which it
-        has not been answered in time.
+        their own beside those of the project's jobs. A plain one has 120 seconds, so its client needs a
+        time-out that is shorter; an awaited one has 100, after which there was no answer in time. All channels share
+        these slots: ``server`` keeps one whose server is away from filling them.
 
         A ``ConnectionError`` or ``ValueError`` itself, not one of a subclass, says that the message could not be made,
         now or at all, and that no server was asked.

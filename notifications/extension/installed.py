@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension, Rows
-from notifications.extension.channels import BrokenChannel, Channel
+from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
@@ -206,11 +206,15 @@ def make_hub_parts(hub: Any) -> dict[str, HubPart]:
 def load() -> None:
     """Read the hooks and settings of the installed extensions. Called when the app is ready.
 
-    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires.
+    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires, and for the name of a channel.
     """
     hooks.__init__(extensions())  # type: ignore[misc]
     for name in (name for each in hooks.extensions for name in each.requires):
         require(name)
+    for name in hooks.channels:
+        if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
+            text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."
+            raise ImproperlyConfigured(text)
     conf.SETTINGS = conf.CORE_SETTINGS | {
         key: setting for each in hooks.extensions for key, setting in each.settings.items()
     }

@@ -11,11 +11,10 @@ the database takes it: while it is away, the attempt goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from datetime import timedelta
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,25 +26,23 @@ from notifications.conf import settings
 from notifications.context import requester
 from notifications.contrib.deliveries import outages
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
-from notifications.contrib.deliveries.errors import check_addresses, is_of_making, is_timeout, judge
+from notifications.contrib.deliveries.errors import (
+    check_addresses,
+    is_of_making,
+    is_timeout,
+    judge,
+    record_by_channel,
+)
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import remember_dead_address
 from notifications.contrib.deliveries.storing import chunks, end, fail, postpone, storable, store, update
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, fair_atomic
-from notifications.db.unavailable import (
-    DATABASE_UNAVAILABLE,
-    RETRIED_ERRORS,
-    is_not_migrated,
-    is_unavailable,
-    retry_while_unavailable,
-)
+from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, retry_while_unavailable
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
 from notifications.jobs.durable_calls import pause
 from notifications.jobs.users import Recipient, read_recipient
-
-logger = logging.getLogger("notifications")
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -142,9 +139,10 @@ async def asend_open(context: Any, **options: bool) -> str:
     error = None
     try:
         check_site_url()
-        sending = opened.channel.send(opened.message)
-        if isawaitable(sending):
-            await _wait(sending, opened.message.user)
+        send: Any = opened.channel.send
+        if not iscoroutinefunction(send):  # It was, when the job was enqueued.
+            send = sync_to_async(send)
+        await _wait(send(opened.message), opened.message.user)
     except DATABASE_UNAVAILABLE:
         raise
     except Exception as exc:
@@ -156,7 +154,8 @@ async def asend_open(context: Any, **options: bool) -> str:
 async def _wait(sending: Any, user: Any) -> None:
     with requester(user):  # whose failing server does not keep others from theirs
         async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-            await sending
+            while isawaitable(sending):
+                sending = await sending
 
 
 def check_site_url() -> None:
@@ -295,20 +294,9 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError`` and ``DeliveryError``.
     """
-    retry_while_unavailable(partial(_record_by_channel, opened, error))
+    retry_while_unavailable(partial(record_by_channel, opened.channel, opened.message, error))
     is_suspended = retry_while_unavailable(partial(_record_outage, opened, error))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
-
-
-def _record_by_channel(opened: Opened, error: Exception | None) -> None:
-    try:
-        opened.channel.record(opened.message, error)
-    except Exception as exc:
-        # SQLite says of a table that is not there what it says of a database that is away.
-        if is_unavailable(exc) and not is_not_migrated(exc):
-            raise
-        # What became of the delivery is stored all the same: one that was sent would be sent again.
-        logger.exception("record() of the channel %s has failed: job %s", opened.channel.name, opened.job)
 
 
 def _record_outage(opened: Opened, error: Exception | None) -> bool:

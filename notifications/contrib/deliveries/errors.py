@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from notifications.extension import Channel, Verdict
+from notifications.db.unavailable import is_not_migrated, is_unavailable
+from notifications.extension import Channel, ChannelMessage, Verdict
 
 logger = logging.getLogger("notifications")
 
@@ -25,6 +26,18 @@ def check_addresses(channel: Channel, found: Iterable[Any]) -> list[str]:
     if len(addresses) > 1 and not channel.has_many_addresses:
         raise TypeError("A channel without has_many_addresses must return one address at most.")
     return addresses
+
+
+def record_by_channel(channel: Channel, message: ChannelMessage, error: Exception | None) -> None:
+    """Have a channel store what it keeps of an attempt. Raises that the database is away."""
+    try:
+        channel.record(message, error)
+    except Exception as exc:
+        # SQLite says of a table that is not there what it says of a database that is away.
+        if is_unavailable(exc) and not is_not_migrated(exc):
+            raise
+        # What became of the delivery is stored all the same: one that was sent would be sent again.
+        logger.exception("record() of the channel %s has failed: delivery %s", channel.name, message.id)
 
 
 def is_of_making(error: BaseException) -> bool:

@@ -4,9 +4,12 @@ import asyncio
 import threading
 
 import pytest
+from django.apps import apps
 from django.core import mail
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 from django.test import Client
+from django.utils import timezone
 
 from notifications import outbound
 from notifications.api import notify
@@ -14,10 +17,10 @@ from notifications.contrib.deliveries import attempts, outages, preferences, sen
 from notifications.contrib.deliveries.checks import check_deliveries
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, hooks
-from notifications.extension.installed import _make_channel
+from notifications.extension.installed import _make_channel, load
 from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification
-from notifications.testing import run_until_idle
+from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
 from tests.support.waiting import wait_until
 
@@ -248,3 +251,27 @@ def test_nothing_is_imported_in_a_transaction(odd, user, settings):
     }
     notify(user, "note", category="export")
     assert blocks == [False]
+
+
+def test_a_channel_that_was_async(odd, user):
+    """Jobs that were enqueued before run it on a thread, not on the event loop."""
+    kind, threads = odd(), []
+    notify(user, "note")
+    Delivery.objects.update(due_at=timezone.now())
+    sending.enqueue_due()
+    kind.send = lambda self, message: threads.append(asyncio._get_running_loop())
+    run_jobs()
+    assert of_odd().state == "sent" and threads == [None]
+
+
+@pytest.mark.parametrize("name", ["bell", "x" * 31, "a.b", ""])
+def test_names(monkeypatch, name):
+    """That of the bell is taken, and others have no room in the database."""
+    config = apps.get_app_config("notifications_deliveries")
+    monkeypatch.setattr(type(config), "channels", {name: "absent.Channel"})
+    try:
+        with pytest.raises(ImproperlyConfigured, match="cannot be a channel"):
+            load()
+    finally:
+        monkeypatch.undo()
+        load()
