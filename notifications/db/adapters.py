@@ -140,6 +140,7 @@ def _are_plain_integers() -> bool:
     return type(_user_field()) in (AutoField, BigAutoField, SmallAutoField)
 
 
+@cache
 def _user_field() -> Any:
     """Return the primary key of the user model."""
     return get_user_model()._meta.pk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import Any
 
 
@@ -12,7 +12,9 @@ class ImportedHook:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._relative_module, _, self._function = path.rpartition(".")
         self._package = ""
+        self._module: ModuleType | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._package = owner.__module__.rpartition(".")[0]
@@ -21,12 +23,16 @@ class ImportedHook:
         return self if instance is None else MethodType(self, instance)
 
     def __call__(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.find()(*args, **kwargs)
+        # notify() calls six of these.
+        return getattr(self._module or self._import(), self._function)(*args, **kwargs)
 
     def find(self) -> Any:
         """Import the module and return the function."""
-        module, _, name = self.path.rpartition(".")
-        return getattr(import_module(f"{self._package}.{module}"), name)
+        return getattr(self._module or self._import(), self._function)
+
+    def _import(self) -> ModuleType:
+        self._module = import_module(f"{self._package}.{self._relative_module}")
+        return self._module
 
 
 def import_later(path: str) -> Any:

@@ -226,8 +226,8 @@ def test_failure_before_the_commit(user, declare, monkeypatch):
 
     def fail(jobs):
         insert(jobs)
-        assert handlers_jobs().exists()
-        raise RuntimeError("before the commit")
+        if handlers_jobs().exists():  # Attempts are recorded before.
+            raise RuntimeError("before the commit")
 
     monkeypatch.setattr(job_recording, "wake_workers", fail)
     with pytest.raises(RuntimeError):
