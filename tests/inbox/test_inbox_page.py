@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.inbox import pages
+from notifications.inbox import lists, pages
 from notifications.models import Notification
 from notifications.streams import listing, marking, positions
 
@@ -211,6 +211,17 @@ class TestFilters:
         page = follow(user_client, read_page(user_client, q="wanted", before=0), "prev")
         assert titles(page) == ["wanted 7"]
 
+    def test_a_search_that_fills_its_page_continues_as_any_page(self, user_client, user, monkeypatch):
+        """That it searched only so many explains a page with fewer rows, or with none."""
+        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
+        monkeypatch.setattr(lists, "PAGE_SIZE", 2)
+        for n in range(1, 9):
+            notify(user, f"wanted {n}" if n in (1, 5, 8) else f"other {n}")
+        page = read_page(user_client, q="wanted")
+        assert titles(page) == ["wanted 8", "wanted 5"]
+        assert "Load older" in page and "Searched" not in page
+        assert titles(follow(user_client, page, "next")) == ["wanted 1"]
+
 
 class TestPages:
     def test_both_directions(self, user_client, user):
@@ -229,6 +240,17 @@ class TestPages:
         newest = follow(user_client, follow(user_client, second, "prev"), "prev")
         assert titles(newest)[0] == "Later"
         assert len(titles(newest)) == 25
+
+    @pytest.mark.parametrize("query", [{}, {"q": "Number"}])
+    def test_a_page_that_ends_at_the_newest_is_the_first(self, user_client, user, monkeypatch, query):
+        """Else it would link to newer ones, of which there are none."""
+        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
+        monkeypatch.setattr(lists, "MAX_ROWS_SCANNED", 4)
+        for n in range(1, 11):
+            notify(user, f"Number {n}")
+        page = read_page(user_client, before=6, **query)
+        assert href(page, "prev") is None
+        assert titles(page) == titles(read_page(user_client, **query))
 
     def test_filters_are_kept(self, user_client, user):
         for n in range(60):
