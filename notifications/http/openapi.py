@@ -51,7 +51,7 @@ def openapi(request: HttpRequest) -> HttpResponse:
 
 def make_document(server: str) -> dict[str, Any]:
     """Return the document of this project. ``server`` is the path at which the API is mounted."""
-    document = _read_file()
+    document = _read_file(tuple(hooks.channels))
     schemes = document["components"]["securitySchemes"]
     description = f"Required for POST: {access.csrf_token_source()}."
     schemes = {
@@ -70,12 +70,13 @@ def _is_installed(server: str, path: str) -> bool:
 
 
 @cache
-def _read_file() -> dict[str, Any]:
+def _read_file(channels: tuple[str, ...]) -> dict[str, Any]:
+    """Return the document for these channels of extensions. The apps of a test may have others than those before."""
     document: dict[str, Any] = json.loads(DOCUMENT_FILE.read_text(encoding="utf-8"))
     schemas = document["components"]["schemas"]
     choices = schemas["Preferences"]["properties"]["categories"]["items"]["properties"]["channels"]
     changes = schemas["PreferenceChanges"]["properties"]["categories"]["additionalProperties"]["properties"]
-    for channel in ("bell", *hooks.channels):
+    for channel in ("bell", *channels):
         has_digests = find_channel(channel).has_digests
         offered = choices["additionalProperties"]["enum"] if has_digests else ["on", "off"]
         changes[channel] = {"type": ["string", "null"], "enum": [*offered, None]}

@@ -19,6 +19,7 @@ from notifications.contrib.questions import asking
 from notifications.contrib.webhooks import endpoints, sending, signing
 from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
+from notifications.extension import hooks
 from notifications.http import (
     api_views,
     job_responses,
@@ -344,6 +345,14 @@ def test_file_is_served_but_for_what_the_project_chooses():
         changes = made["components"]["schemas"]["PreferenceChanges"]["properties"]["categories"]
         del changes["additionalProperties"]["properties"]  # the channels of installed apps
     assert document == rest
+
+
+def test_channels_of_the_installed_apps(monkeypatch):
+    """Also when other apps are installed later, as in tests of a project."""
+    monkeypatch.setattr(hooks, "channels", {"sms": "extensions.sms.Sms"})
+    schemas = make_document("/notifications/api")["components"]["schemas"]
+    changes = schemas["PreferenceChanges"]["properties"]["categories"]["additionalProperties"]["properties"]
+    assert changes.keys() == {"bell", "sms"}
 
 
 def test_document_is_public():
