@@ -1,1 +1,1 @@
-"""Adapters for other projects. Each is complete in its folder and registers itself; nothing else imports it."""
+"""Optional apps. Each is complete in its folder, and nothing of the core imports it."""
