@@ -68,6 +68,9 @@ class Deliveries(Extension):
         "notifications.contrib.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
         # The others call templates and backends of the project.
         "notifications.contrib.deliveries.sending.deliver_async": OwnTask(is_silent=True, is_harmless=True),
+        "notifications.contrib.deliveries.sending.deliver_digest_async": OwnTask(
+            is_silent=True, is_harmless=True
+        ),
     }
 
     def ready(self) -> None:

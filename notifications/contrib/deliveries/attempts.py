@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import timedelta
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from notifications.contrib.deliveries.errors import (
     record_by_channel,
 )
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.outages import ChannelSuspended
 from notifications.contrib.deliveries.preferences import remember_dead_address
 from notifications.contrib.deliveries.storing import chunks, end, fail, postpone, storable, store, update
 from notifications.db import bulk
@@ -41,7 +41,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, fair_atomic
 from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, retry_while_unavailable
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
-from notifications.jobs.durable_calls import pause
+from notifications.jobs.durable_calls import apause, pause
 from notifications.jobs.users import Recipient, read_recipient
 
 State: Any = Delivery.State
@@ -113,8 +113,16 @@ def send_open(context: Any, **options: bool) -> str:
     ``options``
         Those of ``open_deliveries()``.
 
-    Raises ``TemporaryError``, with which its job is tried again, and ``DeliveryError``.
+    Raises ``TemporaryError``, with which its job is tried again, ``DeliveryError``, and ``JobSuspended``.
     """
+    try:
+        return _send_open(context, options)
+    except ChannelSuspended as exc:
+        pause(str(exc), exc.duration)
+        raise
+
+
+def _send_open(context: Any, options: dict[str, bool]) -> str:
     opened = open_deliveries(context, **options)
     if opened is None:
         return str(State.SKIPPED)
@@ -133,6 +141,14 @@ def send_open(context: Any, **options: bool) -> str:
 
 async def asend_open(context: Any, **options: bool) -> str:
     """Do what ``send_open()`` does, by a channel whose ``send()`` is async."""
+    try:
+        return await _asend_open(context, options)
+    except ChannelSuspended as exc:
+        await apause(str(exc), exc.duration)
+        raise
+
+
+async def _asend_open(context: Any, options: dict[str, bool]) -> str:
     opened = await sync_to_async(open_deliveries)(context, **options)
     if opened is None:
         return str(State.SKIPPED)
@@ -178,7 +194,7 @@ def open_deliveries(
     ``is_joined``
         As in ``ChannelMessage``.
 
-    Raises ``JobSuspended``, and ``TemporaryError`` where the channel cannot read the addresses of the user.
+    Raises ``ChannelSuspended``, and ``TemporaryError`` where the channel cannot read the addresses of the user.
     """
     job = UUID(context.task_result.id)
     deliveries = Delivery.objects.using(database()).filter(job=job)
@@ -188,7 +204,7 @@ def open_deliveries(
     channel, outage = find_channel(first.channel), outages.read(first.channel)
     if not is_resend and not outages.may_try(outage):
         if is_digest:
-            _pause(channel)
+            raise ChannelSuspended(channel.name)
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
@@ -225,12 +241,6 @@ def open_deliveries(
         is_joined=is_joined,
     )
     return Opened(channel, message, job, context.attempt, ids, never_attempted, outage, is_resend)
-
-
-def _pause(channel: Channel) -> None:
-    """Suspend the job, without counting the attempt, each time in another wait of it. Raises ``JobSuspended``."""
-    name = f"{channel.name} is suspended at {times.now():%Y-%m-%d %H:%M:%S.%f}"
-    pause(name, timedelta(seconds=outages.SUSPENSION_SECONDS))
 
 
 def _read_reach(channel: Channel, first: Delivery, recipient: Recipient | None) -> Reach:
@@ -292,7 +302,7 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
     The answer of a server must not be forgotten, or the message would be sent twice: while the database is away it is
     tried again, for as long as the process lives. Others take the job only a whole lease after the database is back.
 
-    Raises ``TemporaryError`` and ``DeliveryError``.
+    Raises ``TemporaryError``, ``DeliveryError`` and ``ChannelSuspended``.
     """
     retry_while_unavailable(partial(record_by_channel, opened.channel, opened.message, error))
     is_suspended = retry_while_unavailable(partial(_record_outage, opened, error))
@@ -324,7 +334,7 @@ def _record(opened: Opened, error: Exception | None, is_suspended: bool) -> str:
         update(deliveries, opened.never_attempted, attempted_at=None)
     if is_suspended and message.is_digest:
         store(ids, of_job=job, error=text)
-        _pause(channel)
+        raise ChannelSuspended(channel.name)
     if is_suspended and not opened.is_resend:  # which has its retries
         store(ids, of_job=job, error=text, state=State.PENDING, due_at=times.now(), job=None)
         return str(State.PENDING)

@@ -60,7 +60,7 @@ def window_end(choice: str, reader: Reader, after: datetime) -> datetime:
     return end.astimezone(UTC)
 
 
-def prepare(members: Sequence[Facts], make_job: Callable[[datetime], Job]) -> list[Prepared]:
+def prepare(members: Sequence[Facts], make_job: Callable[[Any, datetime], Job]) -> list[Prepared]:
     """Return the digests for deliveries: of each user, channel and end of a window one.
 
     Before the transaction of ``insert``.
@@ -72,7 +72,7 @@ def prepare(members: Sequence[Facts], make_job: Callable[[datetime], Job]) -> li
         by_end[row.user_id, row.channel, window_end(facts.choice, facts.reader, now)].append(row.id)
     prepared = []
     for (user, channel, due_at), ids in by_end.items():
-        job = make_job(due_at)
+        job = make_job(user, due_at)
         prepared.append(Prepared(Digest(user_id=user, channel=channel, due_at=due_at, job=job.id), job, ids))
     return prepared
 

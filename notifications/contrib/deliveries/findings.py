@@ -13,7 +13,7 @@ from notifications.contrib.deliveries.digests import MAX_WINDOW
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest
 from notifications.contrib.deliveries.preferences import MAX_PAUSE
 from notifications.contrib.deliveries.rules import MAX_DELAY
-from notifications.contrib.deliveries.sending import deliver_digest
+from notifications.contrib.deliveries.sending import deliver_digest, deliver_digest_async
 from notifications.db.clock import StoredTime
 from notifications.extension import find_channel, hooks
 from notifications.management.diagnosis.finding import OK, WARNING, Finding
@@ -51,7 +51,10 @@ def list_stored_times(now: datetime) -> Iterator[StoredTime]:
     yield StoredTime(
         model=Job,
         name="run_after",
-        rows=Q(state=Job.State.QUEUED, task_path=deliver_digest.module_path),
+        rows=Q(
+            state=Job.State.QUEUED,
+            task_path__in=(deliver_digest.module_path, deliver_digest_async.module_path),
+        ),
         longest=MAX_WINDOW,
     )
     yield StoredTime(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from notifications import times
 from notifications.contrib.deliveries.models import ChannelOutage
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
@@ -19,6 +20,15 @@ from notifications.db.transactions import database, retrying_atomic
 MAX_TIMEOUTS, SUSPENSION_SECONDS = 3, 60
 #: Seconds after which a try that has not ended, because its process was killed, is followed by another one.
 MAX_TRY_SECONDS = 150
+
+
+class ChannelSuspended(Exception):
+    """The job of a digest waits until its channel is tried again, each time in another wait, which the text names."""
+
+    duration = timedelta(seconds=SUSPENSION_SECONDS)
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"{channel} is suspended at {times.now():%Y-%m-%d %H:%M:%S.%f}")
 
 
 def read(channel: str) -> ChannelOutage | None:

@@ -14,6 +14,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
@@ -129,7 +130,7 @@ def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: 
     jobs = {id: _prepare_job(channel, id, user) for id, user in users.items()}
     run_after = database_now() + digests.THROTTLE
     messages = {
-        user: _prepare_digest_job(run_after, is_joined=True)
+        user: _prepare_digest_job(channel, user, run_after, is_joined=True)
         for user in (set(users.values()) if channel.has_digests else ())
     }
 
@@ -153,7 +154,7 @@ def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: 
         return decided[DeliveryOutcome.COLLECT]
 
     if members := fair_atomic(enqueue):
-        prepared = digests.prepare(members, _prepare_digest_job)
+        prepared = digests.prepare(members, partial(_prepare_digest_job, channel))
         with suppress(IntegrityError):  # another process has inserted one of them: the next look finds it
             fair_atomic(lambda: _insert_jobs(digests.insert(prepared)))
     return len(users) == MAX_PER_CHUNK
@@ -231,10 +232,11 @@ def _insert_jobs(jobs: Sequence[Job]) -> None:
     insert_jobs(jobs)
 
 
-def _prepare_digest_job(run_after: datetime, **options: bool) -> Job:
+def _prepare_digest_job(channel: Channel, user: Any, run_after: datetime, **options: bool) -> Job:
     """Return the job of a digest, or of a message that deliveries may join."""
-    task = deliver_digest.using(run_after=run_after)
-    return task.get_backend().prepare(task, [], options)[0]
+    task = deliver_digest_async if iscoroutinefunction(channel.send) else deliver_digest
+    task = task.using(run_after=run_after)
+    return task.get_backend().prepare(task, [str(user)], options)[0]
 
 
 def fail_orphaned() -> bool:
@@ -266,10 +268,18 @@ async def deliver_async(context: Any, delivery: str, user: str, is_resend: bool 
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
 @policy(title="Deliver a digest", **POLICY)
-def deliver_digest(context: Any, is_joined: bool = False) -> str:
+def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
     """Send the deliveries of a digest, which have this job, in one message if they are open. Returns their state.
 
     With ``is_joined`` its user has not chosen a digest: they were due soon after one another.
     """
     digests.close(UUID(context.task_result.id))
     return send_open(context, is_digest=True, is_joined=is_joined)
+
+
+@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
+@policy(title="Deliver a digest", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
+async def deliver_digest_async(context: Any, user: str, is_joined: bool = False) -> str:
+    """Do what ``deliver_digest()`` does, by a channel whose ``send()`` is async: no thread for e-mails waits for it."""
+    await sync_to_async(digests.close)(UUID(context.task_result.id))
+    return await asend_open(context, is_digest=True, is_joined=is_joined)

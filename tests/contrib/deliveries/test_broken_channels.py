@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
@@ -15,12 +16,13 @@ from notifications import outbound
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, outages, preferences, sending
 from notifications.contrib.deliveries.checks import check_deliveries
-from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.extension import Channel, hooks
 from notifications.extension.installed import _make_channel, load
 from notifications.inbox.timeline import read_timeline
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
+from notifications.worker.capacity import MAX_EMAIL_THREADS
 from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
 from tests.support.waiting import wait_until
 
@@ -275,3 +277,62 @@ def test_names(monkeypatch, name):
     finally:
         monkeypatch.undo()
         load()
+
+
+def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_worker, monkeypatch):
+    """Those of a channel whose send() is async wait beside it."""
+    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
+    running, release = [], threading.Event()
+
+    async def send(self, message):
+        running.append(message)
+        while not release.is_set():  # noqa: ASYNC110  # set by another thread
+            await asyncio.sleep(0.05)
+
+    odd(send=send, has_digests=True)
+    users = [make_user(f"user-{number}", email="u@users.example") for number in range(MAX_EMAIL_THREADS)]
+    for each in users:
+        preferences.choose(each.pk, {("export", "odd"): "hourly"})
+    notify(users, "note", category="export", deliver=[{"odd": 0}])
+    while sending.enqueue_due():
+        pass
+    Job.objects.update(run_after=None)
+    start_worker()
+    try:
+        wait_until(lambda: len(running) == len(users), what="the digests")
+        notify(user, "note")
+        wait_until(lambda: mail.outbox, what="the e-mail")
+        assert {message.is_digest for message in running[: len(users)]} == {True}
+    finally:
+        release.set()
+    wait_until(lambda: not Delivery.objects.exclude(state="sent").exists(), what="all")
+
+
+def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start_worker, monkeypatch):
+    """Without an attempt, also the one that has found it out."""
+    monkeypatch.setattr(attempts, "SEND_TIMEOUT_SECONDS", 0.05)
+
+    async def send(self, message):
+        await asyncio.sleep(60)
+
+    kind = odd(send=send, has_digests=True, server="gateway")
+    preferences.choose(user.pk, {("export", "odd"): "hourly"})
+    notify(user, "note", category="export", deliver=[{"odd": 0}])
+    while sending.enqueue_due():
+        pass
+    for _ in range(outages.MAX_TIMEOUTS - 1):
+        outages.add_timeout("odd")
+    Job.objects.update(run_after=None)
+    start_worker()  # which refuses pause() where an inline run does not
+    jobs = Job.objects.filter(state="waiting")
+    past = timezone.now() - timedelta(seconds=1)
+    for number in (1, 2):
+        wait_until(lambda number=number: jobs.exists() and Wait.objects.count() == number, what="the wait")
+        assert outages.read("odd").timeouts == outages.MAX_TIMEOUTS
+        if number == 2:
+            kind.send = Odd.send
+            ChannelOutage.objects.update(suspended_until=past)
+        Wait.objects.update(due_at=past)
+    wait_until(lambda: Job.objects.get().state == "succeeded", what="the digest")
+    assert of_odd().state == "sent" and len(kind.sent) == 1 and not ChannelOutage.objects.exists()
+    assert Job.objects.get().attempt == 1
