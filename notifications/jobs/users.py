@@ -111,7 +111,7 @@ def read_recipient(user: Any) -> Recipient | None:
     model: Any = get_user_model()
     # Not by a manager of the project, which may hide users, and not from a replica, which may not have a new one.
     found = QuerySet(model, using=router.db_for_write(model)).filter(pk=user).first()
-    return found and Recipient(found, bool(getattr(found, "is_active", True)))
+    return None if found is None else Recipient(found, bool(getattr(found, "is_active", True)))
 
 
 def read_users(users: Collection[Any], *fields: str) -> dict[Any, Sequence[Any] | None]:
