@@ -66,6 +66,8 @@ class Program:
         self.args = [sys.executable, *arguments]
         self.returncode = None
         self._connection = connection
+        # A test may forget a program that it has killed. The warning would come in another test.
+        weakref.finalize(self, connection.close)
         self._lock = threading.Lock()
         self.pid = self._receive_number()
         # A pid that has ended may soon be that of another process.
