@@ -74,7 +74,7 @@ def test_killed_writers_and_concurrent_readers(users, assigned_seqs, tmp_path):
 
 def start(log, name, *arguments):
     command = [sys.executable, "-W", "error", "-m", f"tests.data.{name}", *arguments]
-    env = {**os.environ, "DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    env = {**os.environ, "DATABASE_URL": database_url()}  # with the settings of this run
     return Process(command, log=log, env=env, cwd=ROOT)
 
 
