@@ -29,7 +29,7 @@ above 1 and the turns agree: on a busy machine, where ratios of equal trees scat
 1 by chance in one of 200 runs at most. The turns of two processes have their memory layout in common: four runs with
 the same two trees found 1.01 to 1.09 for notify() on PostgreSQL. So what looks dearer is measured once more, by new
 processes on new databases, and fails if it is dearer again. Latencies, rates and the time of a start scatter too much,
-and are only printed. Both trees run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
+and are only printed. Both trees run the benchmarks of this one. It takes about 130 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
 names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. While a change of
@@ -74,8 +74,8 @@ from bench.queues import Places, TestSkipped, this_app
 TREE = Path(__file__).resolve().parent.parent
 #: Turns of a measure, of which each runs both trees: the most, and the least when its seconds are over.
 MAX_TURNS, MIN_TURNS = 15, 8
-JOBS_SECONDS, WRITERS_SECONDS = 18.0, 20.0
-PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 18.0, 12.0
+JOBS_SECONDS, WRITERS_SECONDS = 12.0, 14.0
+PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 12.0, 8.0
 NOTIFY_SECONDS, QUESTIONS_SECONDS, OBSERVED_SECONDS = 3.0, 4.0, 4.0
 STARTUP_TURNS = 3
 MEASURES = (
