@@ -24,8 +24,11 @@ BACKEND = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
 def sending(with_engine, monkeypatch, transactional_db):
     """Ids are sent, in this test only."""
     monkeypatch.setattr(senders, "enabled_in_tests", True)
-    monkeypatch.setattr(senders, "_senders", {})
-    return with_engine
+    own = {}
+    monkeypatch.setattr(senders, "_senders", own)
+    yield with_engine
+    # A thread that stores a failed call would wait for the rows that are deleted after the test, and these for it.
+    wait_until(lambda: not any(sender._unsent for sender in own.values()), what="the senders of the test")
 
 
 def sent_ids(engine):
