@@ -399,7 +399,9 @@ def test_stop_all_workers(admin_client):
         response = admin_client.post(
             f"{PAGE}worker/", {"id": "all", "action": action, "confirm": "1"}, follow=True
         )
-        assert messages_of(response) == ["No worker was changed. All have ended, or have this request already."]
+        assert messages_of(response) == [
+            "No worker was changed. All have ended, or have this request already."
+        ]
     assert set(Worker.objects.values_list("request", flat=True)) == {"stop"}
 
 

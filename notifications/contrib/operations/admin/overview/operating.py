@@ -127,7 +127,11 @@ def _change_all_workers(model_admin: Any, request: HttpRequest, action: str) -> 
     stored, log = REQUESTS[action]
     workers = request_of_all_workers(stored)
     if not workers:
-        return messages.WARNING, _("No worker was changed. All have ended, or have this request already."), None
+        return (
+            messages.WARNING,
+            _("No worker was changed. All have ended, or have this request already."),
+            None,
+        )
     for worker in workers:
         model_admin.log_change(request, worker, log)
     text = {
