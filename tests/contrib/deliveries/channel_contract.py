@@ -33,7 +33,7 @@ class ChannelContract:
         raise NotImplementedError
 
     @pytest.fixture
-    def nobody(self, make_user):
+    def user_without_address(self, make_user):
         """A user without an address."""
         return make_user("nobody", email="")
 
@@ -80,8 +80,8 @@ class ChannelContract:
         [delivery] = self.send()
         assert (delivery.state, delivery.reason, server.count()) == ("skipped", "off", 0)
 
-    def test_a_user_without_an_address(self, nobody, server):
-        id = self.notify(nobody)
+    def test_a_user_without_an_address(self, user_without_address, server):
+        id = self.notify(user_without_address)
         [delivery] = self.send()
         assert (delivery.state, delivery.reason, server.count()) == ("skipped", "no-address", 0)
         assert delivery.describe_reason() in self.texts(id)[-1]
