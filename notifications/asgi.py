@@ -74,8 +74,8 @@ class Application:
                 uvicorn_server.use_bounded_protocols(uvicorn)
                 uvicorn_server.probe_silent_clients(uvicorn)
         trace_context.set_from_headers(scope.get("headers", ()))
-        self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
         if scope["type"] != "websocket":
+            self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
             waiting_requests.remember_server_task()
             bounded = partial(request_limits.call_bounded, self.django_application)
             return await overload.call_or_refuse(bounded, scope, receive, send)

@@ -25,6 +25,7 @@ from notifications.jobs.declaring import policy_settings
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.readiness import database_problems
+from notifications.realtime import probe
 from notifications.tracing import spans
 from notifications.worker.lease import RENEWALS
 
@@ -268,6 +269,18 @@ def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     )
     hint = f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}'
     return [Info(problem, hint=hint, id="notifications.I001")]
+
+
+@register(
+    "notifications", deploy=True
+)  # it imports and calls the project's application; doctor reports it too
+def check_websocket(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W038: the ASGI application of the project does not lead to the app's WebSocket, so pages poll."""
+    path = probe.application_path()
+    problem = probe.find_problem(path) if path else ""
+    if not problem:
+        return []
+    return [Warning(probe.describe(path, problem), hint=probe.REMEDY, id="notifications.W038")]
 
 
 @register("notifications")

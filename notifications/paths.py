@@ -17,6 +17,8 @@ from notifications import conf
 if TYPE_CHECKING:
     from django.db.models import Model
 
+#: The path of the WebSocket below the root of the site.
+WEBSOCKET_PATH = "ws/notifications/"
 #: The parameter of URLs in pages that binds them to the user of the page.
 PAGE_USER_PARAMETER = "viewer"
 

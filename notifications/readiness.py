@@ -60,7 +60,10 @@ def _find_missing_worker() -> str:
 def worker_advice() -> str:
     """Return one sentence on how to start what runs jobs."""
     if builtin_aliases():
-        return "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI."
+        return (
+            "Start one: manage.py run_jobs. Or have one in each server: set EMBEDDED_WORKER, and call "
+            "get_asgi_application() of notifications.asgi in asgi.py, not that of Django."
+        )
     return hooks.dispatch.start_advice()
 
 

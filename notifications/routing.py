@@ -12,6 +12,7 @@ It needs no middleware of Channels: the consumer checks the Origin and reads the
 
 from django.urls import path
 
+from notifications.paths import WEBSOCKET_PATH
 from notifications.realtime.transports.consumers import notifications_socket
 
-websocket_urlpatterns = [path("ws/notifications/", notifications_socket, name="notifications-socket")]
+websocket_urlpatterns = [path(WEBSOCKET_PATH, notifications_socket, name="notifications-socket")]

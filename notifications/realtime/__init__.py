@@ -8,5 +8,6 @@ subscriber, transports/      a client: WebSockets, event streams, long polls
 auth/                        who may connect, and who has signed out
 close_reasons                why a connection is closed, and the limits of clients
 servers/                     Daphne and uvicorn
+probe                        tries whether the project's ASGI application leads to the WebSocket
 pool                         threads for queries, and the clock of periodic work
 """

@@ -17,6 +17,9 @@ RATE_SECONDS = 10.0
 RATE_FRAMES = 60
 RATE_SYNCS = 10
 
+#: A handshake that is refused: a page of another origin, or a subprotocol of another application.
+FORBIDDEN_CODE = 4403
+
 
 @dataclass(frozen=True, slots=True)
 class Bye:

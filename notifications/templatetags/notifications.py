@@ -35,7 +35,6 @@ register = template.Library()
 logger = logging.getLogger("notifications")
 
 #: Path of the WebSocket below the script name.
-WEBSOCKET_PATH = "ws/notifications/"
 STYLESHEET = "notifications/notifications.css"
 MINIFIED_STYLESHEET = "notifications/bundle/notifications.css"
 ENTRY_MODULE = "entry"
@@ -297,7 +296,7 @@ def _urls(query: str) -> dict[str, Any]:
         "seen": reverse("notifications:api-notifications-seen") + more + access.BACKGROUND_MARK,
         "action": reverse("notifications:action", args=[PLACEHOLDER_ID, 0]),
         "job": reverse("notifications:api-job", args=[PLACEHOLDER_ID]) + more + access.BACKGROUND_MARK,
-        "socket": get_script_prefix() + WEBSOCKET_PATH + query,
+        "socket": get_script_prefix() + paths.WEBSOCKET_PATH + query,
     }
 
 

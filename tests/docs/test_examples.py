@@ -184,18 +184,21 @@ def test_handler_sends_a_mail(run_jobs, user, mailoutbox, execute, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_channels_routing_reaches_both_consumers(monkeypatch):
-    """The project's own WebSocket and the app's, in the application of the example."""
+@pytest.mark.parametrize("number", [0, 1])
+async def test_channels_routing_reaches_both_consumers(monkeypatch, number):
+    """The project's own WebSocket and the app's, in the applications of the examples."""
 
     async def own_consumer(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
 
-    routing = ModuleType("mysite.routing")
+    routing, websocket = ModuleType("mysite.routing"), ModuleType("mysite.websocket")
     routing.websocket_urlpatterns = [path("ws/own/", own_consumer)]
+    websocket.websocket_application = own_consumer
     monkeypatch.setitem(sys.modules, "mysite", ModuleType("mysite"))
     monkeypatch.setitem(sys.modules, "mysite.routing", routing)
-    [example] = blocks(DOCS / "how-to/channels.md", "python")
+    monkeypatch.setitem(sys.modules, "mysite.websocket", websocket)
+    example = blocks(DOCS / "how-to/channels.md", "python")[number]
     exec(example, names := {})
     own = WebsocketCommunicator(names["application"], "/ws/own/")
     assert await own.connect() == (True, None)

@@ -1,6 +1,6 @@
 """The checks of ``notifications doctor``, which need the database, the channel layer, the workers and the engines.
 
-configuration           versions, settings, declarations
+configuration           versions, settings, declarations, the WebSocket
 database, damaged_rows  tables, clocks, numbers and counts; rows that another program has damaged
 processes, jobs         doorbell, workers, a round trip; jobs that do not go on, duties
 finding                 the result of a check
@@ -24,7 +24,7 @@ from notifications.readiness import builtin_aliases
 ORDER = (
     *("clock", "times", "rows", "numbering", "positions", "unread"),
     *("doorbell", "workers", "queues", "lost jobs", "options", "schedules", "outbound"),
-    *("deliveries", "alerts", "duties", "celery", "origin", "round trip", "engine"),
+    *("deliveries", "alerts", "duties", "celery", "socket", "origin", "round trip", "engine"),
 )
 
 
@@ -57,6 +57,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         "options": configuration.check_declarations,
         "outbound": processes.check_outbound,
         "duties": jobs.check_duties,
+        "socket": configuration.check_socket,
     }
     if page is not None:
         checks["origin"] = partial(configuration.check_origin, page)

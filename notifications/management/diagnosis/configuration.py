@@ -1,4 +1,4 @@
-"""Checks of what is installed and configured: versions, settings, declarations and origins."""
+"""Checks of what is installed and configured: versions, settings, declarations, the WebSocket and origins."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.realtime import probe
 from notifications.realtime.auth import handshakes
 from notifications.realtime.doorbell import channel_layer
 
@@ -100,6 +101,17 @@ def check_versions() -> Finding:
             found,
         )
     return Finding("versions", OK, message, figures=found)
+
+
+def check_socket() -> Finding:
+    """Open a WebSocket through the project's ASGI application, in this process."""
+    path = probe.application_path()
+    if not path:
+        message = "There is no ASGI_APPLICATION in the settings to open a WebSocket with."
+        return Finding("socket", WARNING, message, "Name the application that the server loads.")
+    if problem := probe.find_problem(path):
+        return Finding("socket", WARNING, probe.describe(path, problem), probe.REMEDY)
+    return Finding("socket", OK, f"WebSockets reach the app in {path}.")
 
 
 def check_origin(page: str) -> Finding:

@@ -19,7 +19,7 @@ from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.models import Worker
-from notifications.readiness import builtin_aliases
+from notifications.readiness import builtin_aliases, worker_advice
 from notifications.realtime import doorbell
 from notifications.realtime.doorbell import channel_layer
 from notifications.worker.joining import join
@@ -108,7 +108,7 @@ def check_workers() -> Finding:
         # As readiness says, by which a load balancer decides: workers of an engine may take jobs, if there is one.
         WARNING if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else ERROR,
         f"No worker is alive; {waiting}",
-        "Start one: manage.py run_jobs, or set EMBEDDED_WORKER and serve the site by ASGI.",
+        worker_advice(),
         figures,
     )
 

@@ -45,7 +45,7 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     subprotocols = scope.get("subprotocols") or []
     has_foreign_subprotocols = subprotocols and SUBPROTOCOL not in subprotocols
     if not is_origin_allowed(_header_values(scope, b"origin"), request) or has_foreign_subprotocols:
-        await send({"type": "websocket.close", "code": 4403})
+        await send({"type": "websocket.close", "code": close_reasons.FORBIDDEN_CODE})
         return None
     daphne.extend_close_timeout(send)
     hub = current_hub()

@@ -1,0 +1,115 @@
+"""Open a WebSocket in this process, as a browser does, to learn whether the ASGI application leads to the app.
+
+A project with an application of its own may route the path elsewhere. Its pages then poll, and no setting says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from importlib.util import find_spec
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from notifications.paths import WEBSOCKET_PATH
+from notifications.realtime.close_reasons import FORBIDDEN_CODE
+
+#: Seconds in which the application has to answer.
+TIMEOUT_SECONDS = 5.0
+#: The app refuses it before it reads the session, or starts anything.
+FOREIGN_SUBPROTOCOL = "notifications.probe"
+
+REMEDY = (
+    "Give the path to the app in that file: see 'Use your own Channels routing' in the documentation. "
+    "A site that is served by WSGI always polls: silence notifications.W038."
+)
+
+
+def describe(path: str, problem: str) -> str:
+    """Return the sentences for people about what ``find_problem`` has found at a dotted path."""
+    return (
+        f"WebSockets at /{WEBSOCKET_PATH} do not reach the app in {path}, so pages poll every 15 s. {problem}"
+    )
+
+
+def application_path() -> str:
+    """Return the path of the ASGI application: ``ASGI_APPLICATION``, or the one beside ``WSGI_APPLICATION``, or ""."""
+    if path := getattr(settings, "ASGI_APPLICATION", None):
+        return str(path)
+    package, found, name = (getattr(settings, "WSGI_APPLICATION", None) or "").rpartition(".wsgi.")
+    return f"{package}.asgi.{name}" if found and _exists(f"{package}.asgi") else ""
+
+
+def find_problem(path: str) -> str:
+    """Return why WebSockets do not reach the app through the application at this dotted path, "" if they do."""
+    try:
+        application = import_string(path)
+        answer = async_to_sync(_open_socket)(application)
+    except Exception as exc:  # of the project's code
+        return " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+    if answer is None:
+        return f"It does not answer within {TIMEOUT_SECONDS:g} s."
+    if answer == {"type": "websocket.close", "code": FORBIDDEN_CODE}:
+        return ""
+    if answer["type"] == "websocket.accept":
+        return "Another application accepts them."
+    return f"They are closed with the code {answer.get('code', 1000)}."
+
+
+async def _open_socket(application: Any) -> dict[str, Any] | None:
+    """Return the first message with which the application answers a handshake, None if there is none in time."""
+    answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    incoming = [{"type": "websocket.connect"}]
+
+    async def receive() -> dict[str, Any]:
+        if incoming:
+            return incoming.pop()
+        return {"type": "websocket.disconnect", "code": 1001}
+
+    host = _own_host()
+    root_path = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
+    scope = {
+        "type": "websocket",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": f"{root_path}/{WEBSOCKET_PATH}",
+        "raw_path": f"{root_path}/{WEBSOCKET_PATH}".encode(),
+        "query_string": b"",
+        "root_path": root_path,
+        "headers": [(b"host", host.encode()), (b"origin", f"http://{host}".encode())],
+        "client": ("127.0.0.1", 0),
+        "server": (host, 80),
+        "subprotocols": [FOREIGN_SUBPROTOCOL],
+    }
+    call = asyncio.ensure_future(application(scope, receive, answers.put))
+    answer = asyncio.ensure_future(answers.get())
+    try:
+        await asyncio.wait({call, answer}, timeout=TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done() and call.done():
+            call.result()  # raises what the application has raised
+            await asyncio.sleep(0)
+        return answer.result() if answer.done() else None
+    finally:
+        for task in (call, answer):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def _own_host() -> str:
+    """Return a host of ``ALLOWED_HOSTS``."""
+    for host in settings.ALLOWED_HOSTS:
+        if name := host.removeprefix(".").replace("*", ""):
+            return str(name)
+    return "localhost"
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:
+        return False
