@@ -115,6 +115,15 @@ def require_present_schema() -> None:
         refuse(mismatch)
 
 
+def require_tables() -> None:
+    """Raise ``ImproperlyConfigured`` if the tables differ, also if ``migrate`` will change that.
+
+    Raises ``django.db.Error`` while the database is unavailable.
+    """
+    if mismatch := find_mismatch():
+        raise ImproperlyConfigured(mismatch.text)
+
+
 def refuse(mismatch: Mismatch | None) -> None:
     """Raise ``ImproperlyConfigured`` for a difference. If ``migrate`` will change that, log it."""
     if mismatch and not mismatch.is_unmigrated:

@@ -4,7 +4,10 @@ import re
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
 
+from notifications.db import schema
 from notifications.models import Job
 from tests.jobs import tasks
 from tests.support.driver import driver
@@ -70,3 +73,31 @@ def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
         Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
     call_command("run_jobs", "--until-idle")
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+@pytest.mark.database_law
+@pytest.mark.django_db(transaction=True)
+def test_until_idle_ends_without_tables(monkeypatch):
+    """As where the tables of another app have its label, or each tenant has a schema. Else it would wait for them."""
+    monkeypatch.setattr(Job._meta, "db_table", "notifications_jobs")
+    words = "there is no table notifications_jobs. All migrations are applied"
+    with pytest.raises(CommandError, match=words):
+        call_command("run_jobs", "--until-idle", skip_checks=True)
+    monkeypatch.undo()
+    MigrationRecorder(connection).record_unapplied("notifications", "0001_streams")
+    monkeypatch.setattr(Job._meta, "db_table", "notifications_jobs")
+    try:
+        with pytest.raises(CommandError, match=r"Run manage\.py migrate\."):
+            call_command("run_jobs", "--until-idle", "--processes=2", skip_checks=True)
+    finally:
+        MigrationRecorder(connection).record_applied("notifications", "0001_streams")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_until_idle_ends_while_the_database_is_away(monkeypatch):
+    def fail(*args):
+        raise OperationalError("could not connect to server")
+
+    monkeypatch.setattr(schema, "find_mismatch", fail)
+    with pytest.raises(CommandError, match=r"Database error: could not connect to server\. Try again\."):
+        call_command("run_jobs", "--until-idle")

@@ -17,7 +17,7 @@ from django.core.management.base import CommandError
 from django.utils import autoreload
 
 from notifications.conf import settings
-from notifications.db.schema import require_present_schema
+from notifications.db.schema import require_present_schema, require_tables
 from notifications.db.threads import start_thread
 from notifications.extension import hooks
 from notifications.jobs.claiming.queues import check_queue_name
@@ -91,7 +91,8 @@ class Command(ManagementCommand):
         try:
             for name in queue:
                 check_queue_name(name)
-            require_present_schema()
+            # With --until-idle nothing waits for tables: without them it would never be idle.
+            require_tables() if options["until_idle"] else require_present_schema()
         except (ValueError, ImproperlyConfigured) as exc:
             raise CommandError(str(exc)) from exc
         if processes is not None:
