@@ -191,7 +191,7 @@ def a_channel_layer_that_is_away(fixture):
     fixture("settings").CHANNEL_LAYERS = {"default": layer}
 
 
-@case("versions", "warning", "redis>=7.4,<8")
+@case("versions", "warning", "socket_timeout")
 def a_version_of_redis_that_closes_connections(fixture):
     a_channel_layer_that_is_away(fixture)
     fixture("monkeypatch").setattr(
@@ -199,7 +199,7 @@ def a_version_of_redis_that_closes_connections(fixture):
     )
 
 
-@case("workers", "error", "manage.py run_jobs, or set EMBEDDED_WORKER")
+@case("workers", "error", "manage.py run_jobs. Or have one in each server: set EMBEDDED_WORKER")
 def jobs_without_a_worker(fixture):
     tasks.noop.enqueue()
     wait_for_a_minute()

@@ -89,15 +89,13 @@ def check_versions() -> Finding:
         except PackageNotFoundError:
             continue
     message = ", ".join(f"{name} {number}" for name, number in found.items())
-    if (
-        "channels_redis" in channel_layer.configured_path()
-        and int(found.get("redis", "0").split(".")[0]) >= 8
-    ):
+    if int(found.get("redis", "0").split(".")[0]) >= 8 and channel_layer.reads_time_out():
         return Finding(
             "versions",
             WARNING,
-            f"redis {found['redis']} closes idle connections of the channel layer every 5 s.",
-            'Install a version below 8: pip install "redis>=7.4,<8".',
+            f"redis {found['redis']} disconnects consumers of the project that wait for the channel layer every 5 s. "
+            "Those of this app set their own timeout.",
+            'Give each of its hosts one: {"address": "redis://…", "socket_timeout": None}.',
             found,
         )
     return Finding("versions", OK, message, figures=found)

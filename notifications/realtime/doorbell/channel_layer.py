@@ -48,6 +48,16 @@ def configured_path() -> str:
     return path
 
 
+def reads_time_out() -> bool:
+    """Return whether reads of the layer have the default timeout of the package redis, 5 s from version 8 on."""
+    if configured_path() != "channels_redis.core.RedisChannelLayer":
+        return False
+    from channels.layers import DEFAULT_CHANNEL_LAYER, channel_layers
+
+    hosts = channel_layers.make_backend(DEFAULT_CHANNEL_LAYER).hosts
+    return any("socket_timeout" not in host for host in hosts)
+
+
 def measure_round_trip() -> float:
     """Send a message through a new layer to itself and return the seconds it took. Raises the errors of the layer."""
     seconds = 0.0
@@ -235,7 +245,11 @@ class LayerPublisher:
                 if not users and not queue:
                     self._flushed.set()
             if users or queue:
-                await self._send(layer, users, queue)
+                try:
+                    await self._send(layer, users, queue)
+                except Exception:  # of a connection that the server has closed: redis 8 does not connect again
+                    layer = make_layer()
+                    await self._send(layer, users, queue)
                 on_connected()
                 continue
             try:
@@ -264,7 +278,12 @@ def make_layer() -> Any:
     """Return a new instance of the project's channel layer."""
     from channels.layers import DEFAULT_CHANNEL_LAYER, channel_layers
 
-    return channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
+    layer = channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
+    # redis 8 gives up a read after 5 s, by default. So long channels_redis waits for a message, so each wait in which
+    # none came raised an error and closed the connection (django/channels_redis#422).
+    if hosts := getattr(layer, "hosts", None):
+        layer.hosts = [{"socket_timeout": None, **host} for host in hosts]
+    return layer
 
 
 def run_in_new_loop(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -260,3 +260,16 @@ def test_transport_is_logged_once(settings, caplog, empty_redis):
 def test_messages_of_the_layer_have_its_type():
     """Messages have a type, by which Channels consumers dispatch."""
     assert next(build_messages("me", [1], False))["type"] == "doorbell"
+
+
+def test_reads_have_no_timeout_of_the_client(configure_layer, empty_redis):
+    """That of redis 8 is as long as channels_redis waits, which closed each idle connection every 5 s."""
+    configure_layer(CORE, hosts=[{"address": empty_redis.url, "max_connections": 7}, empty_redis.url])
+    assert channel_layer.reads_time_out()
+    layer = channel_layer.make_layer()
+    assert [host["socket_timeout"] for host in layer.hosts] == [None, None]
+    assert layer.hosts[0]["max_connections"] == 7
+    assert 0 < channel_layer.measure_round_trip() < channel_layer.TIMEOUT_SECONDS
+    configure_layer(CORE, hosts=[{"address": empty_redis.url, "socket_timeout": 30}])
+    assert channel_layer.make_layer().hosts == [{"address": empty_redis.url, "socket_timeout": 30}]
+    assert not channel_layer.reads_time_out()
