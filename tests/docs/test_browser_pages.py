@@ -67,10 +67,20 @@ def test_plain_page_shows_the_error_of_a_field(site_server, new_page):
     expect(page.locator("#status")).to_have_text("Enter at least one URL, one per line, or choose a file.")
 
 
-def test_htmx(site_server, page):
-    """The part is read again when its job is done, and when a notification arrives."""
+@pytest.mark.parametrize(
+    ("package_name", "headers"), [("htmx.org", "hx-headers"), ("htmx4", "hx-headers:inherited")]
+)
+def test_htmx(site_server, page, package_name, headers):
+    """The part is read again when its job is done, and when a notification arrives; a form is posted."""
     [html], [script] = read_page("htmx")
-    scripts = {"/example/live.js": script, "/example/htmx.min.js": library("htmx.org/dist/htmx.min.js")}
+    assert headers in (DOCS / "how-to/htmx.md").read_text()
+    html += (
+        f"""<div {headers}='{{"X-CSRFToken": "the-token"}}'><button hx-post="/posted/">Post</button></div>"""
+    )
+    scripts = {
+        "/example/live.js": script,
+        "/example/htmx.min.js": library(f"{package_name}/dist/htmx.min.js"),
+    }
 
     def read_reports():
         rows = site_server.rows("SELECT title, id, state FROM notifications_job")
@@ -82,6 +92,7 @@ def test_htmx(site_server, page):
             ]
         }
 
+    page.route("**/posted/", lambda route: route.fulfill(body="Done", content_type="text/html"))
     sign_in(page, site_server.url)
     urls = f"{site_server.url}/upstream/slow?s=15"
     page.goto(f"{site_server.url}/reports/")
@@ -97,6 +108,9 @@ def test_htmx(site_server, page):
     site_server.manage("notify", "demo", "Hello")
     expect(part).to_contain_text("Slow, 2 notifications")
     expect(part.locator("notifications-job")).to_contain_text("Succeeded")
+    with page.expect_request("**/posted/") as posted:
+        page.get_by_role("button", name="Post").click()
+    assert posted.value.headers["x-csrftoken"] == "the-token"
 
 
 def test_alpine(site_server, page, package):

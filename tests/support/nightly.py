@@ -147,7 +147,7 @@ NIGHTLY = {
         "db/test_schema.py::test_a_process_on_a_changed_database[processes]",
         "db/test_schema.py::test_a_process_on_a_changed_database[uvicorn]",
         "docs/test_browser_pages.py::test_alpine",
-        "docs/test_browser_pages.py::test_htmx",
+        "docs/test_browser_pages.py::test_htmx[*",
         "docs/test_browser_pages.py::test_react",
         "docs/test_browser_pages.py::test_turbo",
         "docs/test_engines.py::test_another_backend_runs_jobs",

@@ -247,7 +247,7 @@ class LayerPublisher:
             if users or queue:
                 try:
                     await self._send(layer, users, queue)
-                except Exception:  # of a connection that the server has closed: redis 8 does not connect again
+                except Exception:  # of a connection that was closed: redis 8 does not connect again
                     layer = make_layer()
                     await self._send(layer, users, queue)
                 on_connected()
