@@ -138,7 +138,15 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E011: the database is of a kind that the app does not support."""
+    """E011: the database is of a kind that the app does not support. E013: each tenant has tables of its own."""
+    if shared := [name for name in getattr(settings, "TENANT_APPS", ()) if name.startswith("notifications")]:
+        return [
+            Error(
+                f"TENANT_APPS has {shared[0]!r}: each tenant's schema would have jobs of its own.",
+                hint="Workers read one schema, so no worker would run them. Tenants by schema are not supported.",
+                id="notifications.E013",
+            )
+        ]
     if is_supported():
         return []
     engine = connection().settings_dict["ENGINE"]

@@ -392,3 +392,11 @@ def test_an_engine_that_has_moved(settings):
 
 
 urlpatterns = []
+
+
+def test_an_app_of_each_tenant(settings):
+    """E013: django-tenants would give each tenant's schema the tables, and workers read that of no tenant."""
+    settings.TENANT_APPS = ["shop", "notifications.contrib.steps"]
+    assert found(checks.check_vendor) == ["notifications.E013"]
+    settings.TENANT_APPS = ["shop"]
+    assert found(checks.check_vendor) == []

@@ -199,6 +199,15 @@ def a_version_of_redis_that_closes_connections(fixture):
     )
 
 
+@case("old tasks", "warning", "django_tasks_db_dbtaskresult (default)")
+def tasks_that_were_enqueued_before_the_switch(fixture):
+    table = "django_tasks_db_dbtaskresult"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE {table} (backend_name varchar(32), status varchar(10))")
+        fixture("request").addfinalizer(lambda: connection.cursor().execute(f"DROP TABLE {table}"))
+        cursor.execute(f"INSERT INTO {table} VALUES ('default', 'READY'), ('default', 'SUCCESSFUL')")
+
+
 @case("workers", "error", "manage.py run_jobs. Or have one in each server: set EMBEDDED_WORKER")
 def jobs_without_a_worker(fixture):
     tasks.noop.enqueue()

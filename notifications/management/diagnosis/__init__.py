@@ -23,7 +23,7 @@ from notifications.readiness import builtin_aliases
 #: The checks that need the tables, in the order of the output; those of other extensions are the last ones.
 ORDER = (
     *("clock", "times", "rows", "numbering", "positions", "unread"),
-    *("doorbell", "workers", "queues", "lost jobs", "options", "schedules", "outbound"),
+    *("doorbell", "workers", "queues", "lost jobs", "old tasks", "options", "schedules", "outbound"),
     *("deliveries", "alerts", "duties", "celery", "socket", "origin", "round trip", "engine"),
 )
 
@@ -54,6 +54,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
         "workers": processes.check_workers,
         "queues": jobs.check_paused_queues,
         "lost jobs": jobs.check_lost_jobs,
+        "old tasks": jobs.check_left_tasks,
         "options": configuration.check_declarations,
         "outbound": processes.check_outbound,
         "duties": jobs.check_duties,

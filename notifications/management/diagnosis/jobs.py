@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from notifications.compat import task_backends
 from notifications.db.clock import database_now
-from notifications.db.transactions import database
+from notifications.db.transactions import connection, database
 from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
 from notifications.upkeep import DutyAge, read_ages
 
+#: The tables of django-tasks-db, and of the package from which it was taken.
+OTHER_TASK_TABLES = {"django_tasks_db_dbtaskresult", "django_tasks_database_dbtaskresult"}
 #: Queues that a message names at most.
 MAX_QUEUES_NAMED = 10
 
@@ -61,6 +65,37 @@ def check_lost_jobs() -> Finding:
             figures,
         )
     return Finding("lost jobs", OK, "No job is left in a lost worker.", figures=figures)
+
+
+def check_left_tasks() -> Finding:
+    """Check that no task waits in django-tasks-db which the project has enqueued before it had this app's backend.
+
+    Its worker runs none any more whose backend in ``TASKS`` is not its own.
+    """
+    db = connection()
+    tables = OTHER_TASK_TABLES.intersection(db.introspection.table_names())
+    backends = {alias: params.get("BACKEND", "") for alias, params in task_backends.settings.items()}
+    counts: dict[str, int] = {}
+    for table in sorted(tables):
+        with db.cursor() as cursor:
+            cursor.execute(
+                f"SELECT backend_name, count(*) FROM {table} WHERE status = 'READY' GROUP BY backend_name"
+            )
+            rows = cursor.fetchall()
+        # An alias of Django's Tasks names one backend, so a queue of another one cannot be read.
+        counts |= {
+            f"{table} ({name})": count for name, count in rows if name not in backends or stores_jobs(name)
+        }
+    if counts:
+        named = ", ".join(f"{count} in {place}" for place, count in counts.items())
+        return Finding(
+            "old tasks",
+            WARNING,
+            f"Tasks wait that no worker runs, because they were enqueued for another backend: {named}.",
+            "Run manage.py db_worker --batch with the former TASKS, in a settings module of their own.",
+            {"waiting": counts},
+        )
+    return Finding("old tasks", OK, "No task waits in the tables of django-tasks-db.")
 
 
 def check_duties() -> Finding:
