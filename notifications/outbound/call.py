@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from socket import EAI_AGAIN
 from types import TracebackType
@@ -102,6 +104,18 @@ class Call:
             return
         if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimedOut(self._timeout_message()) from error
+
+    @contextmanager
+    def stopped_deadline(self) -> Iterator[None]:
+        """Stop the time of the deadline in the block. Afterwards as many seconds are left as before."""
+        seconds = self.seconds_left
+        self._timer.cancel()
+        try:
+            yield
+        finally:
+            self._deadline_at = self._loop.time() + seconds
+            if not self._has_timed_out:
+                self._timer = self._loop.call_at(self._deadline_at, self._cancel_at_deadline)
 
     def _cancel_at_deadline(self) -> None:
         self._has_timed_out = True

@@ -41,7 +41,8 @@ async def request(
     ``data``: bytes, text, or a form as a mapping or a list of pairs; not together with ``json``.
     ``headers``: a mapping or a list of pairs.
     ``params``: a mapping or a list of pairs to add to the query of the URL.
-    ``deadline``: seconds for the whole call: waiting for a slot, name lookup, connection, redirects, retries, body.
+    ``deadline``: seconds for the whole call: name lookup, connection, redirects, retries, body; outside of a job also
+    waiting for a slot.
     ``max_bytes``: the maximum size of the body, both as sent and decompressed.
     ``retries``: the maximum number of retries. A request is retried after a failed connection and after 429, 502, 503
     and 504, if its method is idempotent (RFC 9110, section 9.2.2) or it has an Idempotency-Key.

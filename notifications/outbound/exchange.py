@@ -167,8 +167,14 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         origin_circuits.check(caller)
         call.stage = "slot"
         half = call.seconds_left / 2
-        if not slots.try_acquire(origin, per_host):
-            await slots.acquire(origin, per_host, running_attempt(), half)
+        if slots.try_acquire(origin, per_host):
+            pass
+        elif attempt := running_attempt():
+            # A task may start hundreds of calls with gather(). Its own timeout ends the wait.
+            with call.stopped_deadline():
+                await slots.acquire(origin, per_host, attempt)
+        else:
+            await slots.acquire(origin, per_host, None, half)
     except Forbidden as exc:
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:
