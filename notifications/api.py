@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -82,7 +82,7 @@ def notify(
     *,
     body: str | Promise = "",
     url: str | None = None,
-    level: str = "info",
+    level: Literal["info", "success", "warning", "error"] = "info",
     category: str = "",
     key: str = "",
     data: dict[str, Any] | None = None,

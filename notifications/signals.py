@@ -17,6 +17,8 @@
     Receivers are called where the call is made, on the event loop: they are sync, quick, and use no database.
 """
 
+from typing import Any
+
 from django.dispatch import Signal
 
 notification_recorded = Signal()
@@ -27,3 +29,12 @@ outbound_ended = Signal()
 
 #: Private: a hint after a commit, for the doorbell. Arguments: ``users`` (list of keys), ``queue`` (bool).
 rung = Signal()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "notify":  # an AttributeError would become an ImportError without this text
+        raise ImportError(
+            "notify is a signal of django-notifications-hq. This app has the function notifications.api.notify(); see "
+            "'Coming from django-notifications-hq' in its documentation."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -214,3 +214,11 @@ class TestProgress:
         job = Job.objects.get()
         assert (job.progress_current, job.progress_total, job.progress_message) == (4, 4, "counting")
         assert list(track(iter("ab"))) == ["a", "b"]
+
+
+def test_the_signal_of_another_package():
+    """Code that was written for django-notifications-hq gets an ImportError that names the function."""
+    with pytest.raises(ImportError, match=r"notifications\.api\.notify\(\)"):
+        from notifications.signals import notify  # noqa: F401
+    with pytest.raises(ImportError, match="cannot import name 'missing'"):
+        from notifications.signals import missing  # noqa: F401

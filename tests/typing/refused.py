@@ -9,7 +9,7 @@ from notifications.api import abatch, ajoin, anotify, batch, get_job, join, noti
 from tests.typing.accepted import check, export
 
 
-@policy(max_attempt=3)  # type: ignore[call-arg]
+@policy(max_attempt=3)  # type: ignore[arg-type]
 def misspelled_option() -> None: ...
 
 

@@ -10,9 +10,9 @@ import inspect
 import logging
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 from uuid import UUID
 
 from django.core.signals import setting_changed
@@ -103,10 +103,25 @@ class Policy:
 
 DEFAULT_POLICY = Policy()
 
+#: What options are called in Celery, RQ, huey and others, and what they are here.
+SYNONYMS = {
+    **dict.fromkeys(("retries", "max_retries", "retry"), "max_attempts, which counts the first attempt too"),
+    **dict.fromkeys(("autoretry_for", "retry_for"), "retry_on"),
+    **dict.fromkeys(("retry_delay", "default_retry_delay", "retry_backoff"), "backoff"),
+    **dict.fromkeys(("time_limit", "soft_time_limit", "job_timeout"), "timeout"),
+}
+
 
 def title_from_name(name: str) -> str:
     """Return the title of jobs whose task declares none, from the dotted path or name of the task."""
     return name.rpartition(".")[2].strip("_").replace("_", " ").capitalize() or "Job"
+
+
+def describe_unknown_option(name: str) -> str:
+    """Return what to write in place of an option that ``@policy`` does not have."""
+    if option := SYNONYMS.get(name):
+        return f"Use {option}."
+    return f"It takes {', '.join(field.name for field in fields(Policy))}."
 
 
 def policy(
@@ -120,6 +135,7 @@ def policy(
     concurrency: int = 1,
     notify: NotifyOption = True,
     redact: tuple[str, ...] = (),
+    **unknown: Never,
 ) -> Callable[[F], F]:
     """Set how the jobs of a task are executed and announced. Stands below ``@task``.
 
@@ -155,6 +171,8 @@ def policy(
 
     Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
     """
+    for name in unknown:
+        raise TypeError(f"@policy takes no {name}. {describe_unknown_option(name)}")
     options = Policy(
         title=title,
         max_attempts=max_attempts,

@@ -6,12 +6,13 @@ Type checkers read ``task_types.pyi`` instead.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 from django.utils.module_loading import import_string
 
 from notifications.compat import Task, task_backends
-from notifications.jobs.declaring.policies import Policy, change_policy
+from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
 POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
@@ -39,10 +40,13 @@ class JobTask(Task):
     def __init__(self, *, func: Any, options: JobOptions | None = None, **values: Any) -> None:
         policy = {name: values.pop(name) for name in POLICY_OPTIONS if name in values}
         if unknown := values.keys() - _DJANGO_FIELDS:
-            raise TypeError(
-                f"@task takes no {min(unknown)}. It takes options of Django and of @policy(...); options of one job "
-                "are those of .using(...)."
+            name = min(unknown)
+            hint = (
+                describe_unknown_option(name)
+                if name in SYNONYMS
+                else "It takes options of Django and of @policy(...)."
             )
+            raise TypeError(f"@task takes no {name}. {hint} Options of one job are those of .using(...).")
         if policy:
             change_policy(func, **policy)
         object.__setattr__(self, "options", options or JobOptions())
@@ -80,6 +84,11 @@ class JobTask(Task):
         ``changes``
             Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
         """
+        run_after = changes.get("run_after")
+        if run_after is not None and not isinstance(run_after, datetime):
+            raise TypeError(
+                f"run_after is {run_after!r}. It must be an aware datetime: timezone.now() + timedelta(seconds=60)."
+            )
         given = {"owner": owner, "title": title, "url": url, "key": key, "concurrency_key": concurrency_key}
         options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
         # Not super(): its zero-argument form does not work in a dataclass with slots.

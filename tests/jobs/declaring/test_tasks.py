@@ -34,7 +34,7 @@ def test_using_refuses_unknown_options():
 def test_task_refuses_other_options(name):
     """Some versions of Django ignore unknown options; the error says where those of one job belong."""
     with pytest.raises(
-        TypeError, match=rf"@task takes no {name}. It takes .* of @policy\(...\); .*\.using\(...\)"
+        TypeError, match=rf"@task takes no {name}. It takes .* of @policy\(...\). .*\.using\(...\)"
     ):
         task(**{name: "x"})(_function)
 
@@ -92,4 +92,27 @@ async def test_an_async_task_can_be_called():
 
 
 def _function():
+    pass
+
+
+def test_options_of_other_queues():
+    """The error names the option of this app."""
+    with pytest.raises(
+        TypeError, match=r"@policy takes no retries. Use max_attempts, which counts the first"
+    ):
+        policy(retries=3)
+    with pytest.raises(TypeError, match=r"@policy takes no colour. It takes title, max_attempts, timeout,"):
+        policy(colour="red")
+    with pytest.raises(TypeError, match=r"@task takes no time_limit. Use timeout. Options of one job"):
+        task(time_limit=3)(print_nothing)
+
+
+def test_run_after_is_a_time():
+    with pytest.raises(
+        TypeError, match=r"run_after is 60. It must be an aware datetime: timezone.now\(\) \+ "
+    ):
+        tasks.noop.using(run_after=60)
+
+
+def print_nothing():
     pass
