@@ -24,6 +24,7 @@ from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.durable_calls import apause, pause
 from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.notification_info import NotificationInfo, mark_read, notifications_of, unread_count
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -38,6 +39,7 @@ __all__ = [
     "Batch",
     "FinishedJob",
     "JobInfo",
+    "NotificationInfo",
     "aaccepted",
     "abatch",
     "accepted",
@@ -45,13 +47,18 @@ __all__ = [
     "aget_jobs",
     "ajobs_of",
     "ajoin",
+    "amark_read",
+    "anotifications_of",
     "anotify",
     "apause",
+    "aunread_count",
     "batch",
     "get_job",
     "get_jobs",
     "jobs_of",
     "join",
+    "mark_read",
+    "notifications_of",
     "notify",
     "pause",
     "policy",
@@ -60,6 +67,7 @@ __all__ = [
     "requester",
     "task",
     "track",
+    "unread_count",
 ]
 
 P = ParamSpec("P")
@@ -157,6 +165,9 @@ def _awaitable(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 
 anotify = _awaitable(notify)
+anotifications_of = _awaitable(notifications_of)
+aunread_count = _awaitable(unread_count)
+amark_read = _awaitable(mark_read)
 
 
 def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:

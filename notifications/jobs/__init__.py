@@ -8,6 +8,7 @@ notifying                             ``notify()``, and what is inserted with a 
 batches                               jobs that are enqueued together
 durable_calls                         pauses, and names of steps and waits that are unique in a job
 job_context, results, info, job_ends  a job as its task sees it, as Django's result, as a copy, and its end
+notification_info                     reads and marks notifications for the public API
 announcing                            notifies readers of what is wrong, and of its end
 users                                 who users are
 step_list, redaction, listing         what pages, commands and lists show of jobs
