@@ -155,6 +155,8 @@ NIGHTLY = {
         "docs/test_engines.py::test_own_engine_runs_jobs",
         "docs/test_engines.py::test_settings_with_several_engines_select_one",
         "docs/test_from_django_celery_results.py::*",
+        "docs/test_from_django_notifications_hq.py::*",
+        "docs/test_from_django_tasks_db.py::*",
         "docs/test_moving_data.py::test_restored_backup",
         "docs/test_pictures.py::*",
         "docs/test_waiting_jobs.py::*",

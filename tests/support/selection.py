@@ -67,6 +67,8 @@ PATHS_BY_MARKER = {
         "docs/test_extend.py",
         "docs/test_moving_data.py",
         "docs/test_from_django_celery_results.py",
+        "docs/test_from_django_notifications_hq.py",
+        "docs/test_from_django_tasks_db.py",
         "docs/test_tutorial.py",
         "docs/test_waiting_jobs.py",
         "http/test_schemathesis.py",

@@ -1,0 +1,78 @@
+"""The pages for users of other packages: their blocks of code do what they say, with stubs for the other package."""
+
+import json
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from notifications.api import jobs_of
+from notifications.testing import capture_notifications, run_jobs
+from tests.docs.pages import DOCS, blocks
+
+
+def load_modules(monkeypatch, page, **modules):
+    """Execute the blocks of a page as the modules that they name, beside others."""
+    package = ModuleType("mysite")
+    package.__path__ = []
+    monkeypatch.setitem(sys.modules, "mysite", package)
+    for name, content in modules.items():
+        module = ModuleType(f"mysite.{name}")
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        setattr(package, name, module)
+    for block in blocks(DOCS / page, "python"):
+        name = re.match(r"# mysite/(\w+)\.py", block)[1]
+        module = ModuleType(f"mysite.{name}")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        setattr(package, name, module)
+        exec(compile(block, name, "exec"), vars(module))
+    return package
+
+
+@pytest.mark.parametrize("page", ["from-django-q2.md", "from-huey.md"])
+def test_a_view_enqueues_and_the_old_function_runs(page, user, rf, monkeypatch):
+    """A function of django-q2 is called, the task of huey by ``call_local()``."""
+
+    def function(year):
+        return {"year": year}
+
+    function.call_local = function
+    package = load_modules(monkeypatch, f"how-to/{page}", tasks={"export": function})
+    request = rf.post("/exports/")
+    request.user = user
+    response = package.views.start(request)
+    assert response.status_code in {202, 303}
+    run_jobs()
+    [job] = jobs_of(user)
+    assert (job.title, job.state, job.result) == ("Export 2026", "succeeded", {"year": 2026})
+
+
+@pytest.mark.parametrize("page", ["from-group-send.md", "from-django-eventstream.md"])
+def test_an_event_becomes_a_notification(page, user):
+    *_, block = blocks(DOCS / "how-to" / page, "python")
+    with capture_notifications(user) as captured:
+        exec(block, {"user": user})
+    [notification] = captured
+    assert (notification.title, notification.url) == ("Export ready", "/exports/2026/")
+    assert json.loads(notification.data) == {"year": 2026}
+
+
+def test_actor_and_target_become_names(user):
+    block, *_ = blocks(DOCS / "how-to/from-django-notifications-hq.md", "python")
+    namespace = {}
+    exec(block, namespace)
+
+    class Report(SimpleNamespace):
+        def __str__(self):
+            return "Report 7"
+
+    report = Report(owner=user, get_absolute_url=lambda: "/reports/7/")
+    comment = SimpleNamespace(
+        report=report, author=SimpleNamespace(get_full_name=lambda: "Ada Lovelace"), text="Nice."
+    )
+    with capture_notifications(user) as captured:
+        namespace["tell_owner"](comment)
+    [notification] = captured
+    assert (notification.title, notification.body) == ("Ada Lovelace commented on Report 7", "Nice.")
