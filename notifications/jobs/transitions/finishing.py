@@ -20,6 +20,7 @@ from notifications.jobs.transitions import batch_completion, notify_functions, r
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
+from notifications.tracing.error_trackers import error_scope
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -113,7 +114,7 @@ def _level(outcome: Outcome) -> int:
 
 def _send_each(ended: Sequence[Outcome]) -> None:
     for outcome in ended:
-        with signals_of(outcome.job.task_path):
+        with signals_of(outcome.job.task_path), error_scope(outcome.job):
             if should_send(task_finished, _level(outcome)):
                 _send_task_finished(outcome)
             project_code.send(job_finished, "job_finished", Job, job=outcome.job)
