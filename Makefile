@@ -44,8 +44,10 @@ test-merge test-all: venv-dev
 # The quick tests of each optional app, with no other one installed: make -j 4 -O test-apps
 APPS = $(filter-out themes,$(patsubst tests/contrib/%/__init__.py,%,$(wildcard tests/contrib/*/__init__.py)))
 test-apps: $(APPS:%=test-apps-%)
+# It has as many tests as four others, and would end long after them.
+test-apps-deliveries: PARALLEL = -n 3 --dist worksteal
 $(APPS:%=test-apps-%): test-apps-%: venv-dev
-	TEST_APP=$* .venv/bin/python -m pytest --ds=tests.app_settings -n 1 -m "quick $(EXCEPT)" tests/contrib/$* $(ARGS)
+	TEST_APP=$* .venv/bin/python -m pytest --ds=tests.app_settings $(PARALLEL) -m "quick $(EXCEPT)" tests/contrib/$* $(ARGS)
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \

@@ -11,6 +11,7 @@ its own connections, and the arguments, environment and files that it would have
 
 import array
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -141,26 +142,39 @@ class Libraries:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._popen = None
+        self._folder = self._popen = None
+        self._end = subprocess.PIPE
+
+    def share(self, folder, end):
+        """Have all processes that call this with a folder use one process, which ends when `end` is closed."""
+        self._folder, self._end = folder, end
 
     @property
     def socket(self):
         with self._lock:
-            if not self._popen:
-                self._folder = tempfile.mkdtemp(prefix="fork-server-")
-                self._popen = subprocess.Popen(
-                    [sys.executable, "-m", __name__, f"{self._folder}/socket"],
-                    env=environment_at_start(),
-                    cwd=ROOT,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                )
-                assert self._popen.stdout.readline() == b"ready\n"
-        return f"{self._folder}/socket"
+            self._folder = self._folder or tempfile.mkdtemp(prefix="fork-server-")
+            path = f"{self._folder}/socket"
+            if not os.path.exists(path):
+                with open(f"{self._folder}/lock", "w") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    if not os.path.exists(path):
+                        self._start(path)
+        return path
+
+    def _start(self, path):
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", __name__, f"{path}.new"],
+            env=environment_at_start(),
+            cwd=ROOT,
+            stdin=self._end,
+            stdout=subprocess.PIPE,
+        )
+        assert self._popen.stdout.readline() == b"ready\n"
+        os.rename(f"{path}.new", path)
 
     def stop(self):
         with self._lock:
-            if self._popen:
+            if self._popen and self._popen.stdin:  # not one that others use
                 self._popen.stdin.close()
                 try:
                     self._popen.wait(20)
@@ -168,11 +182,11 @@ class Libraries:
                     self._popen.kill()
                 self._popen.stdout.close()
                 shutil.rmtree(self._folder, ignore_errors=True)
-                self._popen = None
+                self._folder = self._popen = None
 
 
 _libraries = Libraries()
-stop = _libraries.stop
+share, stop = _libraries.share, _libraries.stop
 
 
 def environment_at_start():

@@ -9,12 +9,13 @@ import tempfile
 import hypothesis
 import pytest
 
-from tests.support import core_alone, fork_server
+from tests.support import core_alone, fork_server, forked_workers
 from tests.support.certificates import self_signed_pem as self_signed_pem
 from tests.support.postgres import Postgres
 
 cluster = None
 test_folder = None
+collector = None
 
 
 def pytest_addoption(parser):
@@ -30,9 +31,10 @@ def pytest_addoption(parser):
 def pytest_load_initial_conftests(early_config):
     """Start the cluster and set DATABASE_URL. A wrapper runs before pytest-django reads the settings."""
     global cluster, test_folder
-    if "TEST_DIR" not in os.environ:  # Set in the processes of pytest-xdist.
-        test_folder = os.environ["TEST_DIR"] = tempfile.mkdtemp(prefix="asyncsite-tests-")
-    if early_config.known_args_namespace.database == "postgres" and "PYTEST_XDIST_WORKER" not in os.environ:
+    if "TEST_DIR" in os.environ:  # in the processes of pytest-xdist
+        return (yield)
+    test_folder = os.environ["TEST_DIR"] = tempfile.mkdtemp(prefix="asyncsite-tests-")
+    if early_config.known_args_namespace.database == "postgres":
         try:
             cluster = Postgres(fsync=False)
         except (pytest.skip.Exception, pytest.fail.Exception) as reason:
@@ -64,12 +66,24 @@ def pytest_configure(config):
     hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
     hypothesis.settings.load_profile("tests")
     config.option.rerun_show_tracebacks = True  # of tests that run once more in CI
+    if forked_workers.DESCRIPTORS in os.environ:
+        config.pluginmanager.register(forked_workers.CollectedTests())
     # A shell ignores SIGINT in background jobs, and every process that the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_setupnodes(config, specs):
+    global collector
+    if len(specs) > 1:
+        collector = forked_workers.Collector(config)
+        forked_workers.replace_specs(specs, collector)
+
+
 def pytest_unconfigure():
+    if collector:
+        collector.stop()
     fork_server.stop()
     if cluster:
         cluster.stop()

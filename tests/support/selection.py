@@ -134,6 +134,7 @@ PATHS_BY_MARKER = {
     ],
     # Slow ones that CI repeats all the same.
     "on_postgres": [
+        "contrib/engines/test_builtin.py",
         "faults/test_batches.py",
         "faults/test_counts.py",
         "faults/test_fencing.py",

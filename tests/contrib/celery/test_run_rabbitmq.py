@@ -29,6 +29,11 @@ class TestRabbitMQ(EngineContract):
         site.use_celery(request.getfixturevalue("rabbitmq").url)
         site.start_celery()
 
+    def restart_ended(self, site):
+        """On SQLite it has threads in place of child processes, and ends with the job that ends its process."""
+        if not site.processes[-1].running:
+            site.start_celery()
+
     def test_jobs_run_after_a_kill_of_the_broker(self, project, rabbitmq):
         """Those that were queued before it, while it is away, and after it."""
         project.call("pause", queue="slow")

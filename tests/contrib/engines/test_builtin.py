@@ -7,7 +7,6 @@ from tests.contrib.engines.contract import EngineContract
 pytestmark = pytest.mark.with_all_apps("the processes are those of the site")
 
 
-@pytest.mark.smoke
 class TestBuiltinWorker(EngineContract):
     @classmethod
     def start(cls, site, request):
@@ -17,3 +16,7 @@ class TestBuiltinWorker(EngineContract):
     def restart_ended(self, site):
         if not site.processes[-1].running:
             site.start_worker("--concurrency", "30")
+
+    @pytest.mark.smoke
+    def test_jobs_run_once_and_notify(self, project):
+        super().test_jobs_run_once_and_notify(project)
