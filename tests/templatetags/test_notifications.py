@@ -20,6 +20,7 @@ from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.inbox.bell import client_strings
 from notifications.models import Job, Notification, Stream
+from notifications.paths import WEBSOCKET_PATH
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import positions
 from notifications.streams.icons import ICONS
@@ -30,7 +31,6 @@ from notifications.templatetags.notifications import (
     ENTRY_MODULE,
     LAZY_MODULES,
     MODULES,
-    WEBSOCKET_PATH,
     notifications_disc,
 )
 
