@@ -1,5 +1,5 @@
 // Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes, one
-// for jobs, one for their output, one for questions, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// for jobs, one for their output, one that checks the bell in development, one for questions, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -12,10 +12,11 @@ import { minifySync } from "vite";
 const folder = new URL("../notifications/static/notifications/", import.meta.url);
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
-  page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell",
+  page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
   inbox: "inbox inbox_list reading_pane shortcuts",
   job: "job_element job_texts",
   output: "output_element output_reader job_events",
+  contrast: "bell_contrast",
 };
 
 /** @param {string} name of a module */
@@ -58,6 +59,7 @@ const files = {
   "inbox.js": wrapAll(MODULES.inbox),
   "job.js": wrapAll(MODULES.job),
   "output.js": wrapAll(MODULES.output),
+  "contrast.js": wrapAll(MODULES.contrast),
   "push.js": `${minify("push")}\n`,
   "question.js": `${minify("question").replace(/export\{\};?$/, "")}\n`,
   "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,

@@ -55,16 +55,18 @@ MODULES = (
     "notifications",
     "localization",
     "dom",
+    "bell_color",
     "bell",
     "toasts",
     "forms",
 )
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
-#: a job that few pages need.
+#: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {
     "inbox": ("inbox", "inbox_list", "reading_pane", "shortcuts"),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
+    "contrast": ("bell_contrast",),
 }
 MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
@@ -74,14 +76,22 @@ PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @register.inclusion_tag("notifications/bell.html", takes_context=True)
-def notifications(context: template.Context, *, script: bool = True, style: bool = True) -> dict[str, Any]:
+def notifications(
+    context: template.Context, *, script: bool = True, style: bool = True, **attributes: str
+) -> dict[str, Any]:
     """Render bell, toasts and script with the position of the user's stream; for anonymous users the script only.
 
     With ``script=False`` no script is loaded, because a bundle of the project contains it, and with ``style=False`` no
-    style sheet, because the head of the page has it.
+    style sheet, because the head of the page has it. ``class="nav-link"`` gives the bell classes of the project, for
+    example those of the links around it.
     In an event loop the tag makes no query, and the user may not be loaded yet: the client then starts from a snapshot.
     A missing user, an unavailable database and unmounted URLs never raise an error.
     """
+    bell_class = attributes.pop("class", "")  # a keyword of Python, which names no parameter
+    if attributes:
+        raise template.TemplateSyntaxError(
+            f"{{% notifications %}} has no argument {next(iter(attributes))!r}."
+        )
     request = context.get("request")
     # "is None", because a truth test would load a lazy user from the database.
     user = context.get("user") if getattr(request, "user", None) is None else request.user
@@ -110,6 +120,7 @@ def notifications(context: template.Context, *, script: bool = True, style: bool
             preloads += urls_by_module.values()
     return {
         "nonce": csp_nonce(context, request),
+        "bell_class": bell_class,
         "stylesheet": _stylesheet_url() if style else "",
         "entry_module": entry_module,
         "preloads": [url for url in preloads if url != entry_module],
@@ -239,9 +250,10 @@ def _anonymous(nonce: str) -> dict[str, Any]:
 
 def _lazy_modules() -> dict[str, dict[str, str]]:
     """Return the URLs of the modules in ``LAZY_MODULES``, or of their bundles."""
+    elements = [element for element in LAZY_MODULES if element != "contrast" or settings.DEBUG]
     if _uses_modules():
-        return {element: _module_urls(names) for element, names in LAZY_MODULES.items()}
-    return {element: _module_urls([f"bundle/{element}"]) for element in LAZY_MODULES}
+        return {element: _module_urls(LAZY_MODULES[element]) for element in elements}
+    return {element: _module_urls([f"bundle/{element}"]) for element in elements}
 
 
 def _scripts() -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""A project changes colors, corners, density and fonts of all parts by ten custom properties."""
+"""A project changes colors, corners, density and fonts of all parts by eleven custom properties."""
 
 import re
 from pathlib import Path
@@ -21,6 +21,7 @@ notify(user, "Access", body="Ada asks.", level="{level}", url="/check/", actions
 """
 
 THEME = {
+    "bell": "rgb(21, 22, 23)",
     "accent": "rgb(1, 2, 3)",
     "on-accent": "rgb(4, 5, 6)",
     "surface": "rgb(240, 230, 220)",
@@ -35,6 +36,7 @@ THEME = {
 
 #: By part: the property that is set, a selector, and the computed style that follows from it.
 BELL = [
+    ("bell", ".notifications-icon", "backgroundColor", "rgb(21, 22, 23)"),
     ("surface", ".notifications-panel", "backgroundColor", "rgb(240, 230, 220)"),
     ("text", ".notifications-panel", "color", "rgb(10, 20, 30)"),
     ("radius", ".notifications-panel", "borderRadius", "20px"),
@@ -100,7 +102,7 @@ READ = "([selector, style]) => getComputedStyle(document.querySelector(selector)
 
 
 def expect_theme(page, part, expected):
-    """Expect the styles with the ten properties, and others without them."""
+    """Expect the styles with the properties, and others without them."""
     selectors = [[selector, style] for _name, selector, style, _value in expected]
     before = [page.evaluate(READ, selector) for selector in selectors]
     page.evaluate(
@@ -114,13 +116,13 @@ def expect_theme(page, part, expected):
         assert new == value != old, f"{part}: --notifications-{name} at {selector}, {style}: {old}, {new}"
 
 
-def test_the_ten_are_those_of_the_file():
+def test_they_are_those_of_the_file():
     assert set(re.findall(r"var\(--notifications-([\w-]+)", TOKENS.read_text())) == set(THEME)
     used = {name for part in (BELL, TOAST, INBOX, JOB, CANCELLED) for name, *_rest in part}
     assert used == set(THEME)
 
 
-def test_ten_properties_change_every_part(site_server, page):
+def test_eleven_properties_change_every_part(site_server, page):
     visit(page, site_server.url)
     create_report(page, site_server.url, [f"{site_server.url}/upstream/ok"], "Done")
     job = find_job(site_server, "succeeded")

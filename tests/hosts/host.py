@@ -36,7 +36,7 @@ class Host:
     """
 
     def __init__(self, folder, key="uuid"):
-        self.folder, self.key = Path(folder), key
+        self.folder, self.key, self.is_in_development = Path(folder), key, False
         self.port = free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
         self.worker = ""
@@ -80,6 +80,7 @@ class Host:
             "HOST_FOLDER": str(self.folder),
             "HOST_KEY": self.key,
             "HOST_WORKER": self.worker,
+            "HOST_DEBUG": str(int(self.is_in_development)),
             "PYTHONUNBUFFERED": "1",
         }
 

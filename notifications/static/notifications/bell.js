@@ -14,8 +14,10 @@ const PANEL_MARGIN_PX = 8;
  * @param {HTMLElement} element
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
+ * @param {{bell_color: typeof import("./bell_color.js")}} modules
  */
-export function connectElement(element, page, signal) {
+export function connectElement(element, page, signal, { bell_color }) {
+  bell_color.followLinks(element, signal);
   if (!("popover" in HTMLElement.prototype)) return;
   const { client, localization, dom } = page;
   const { createElement } = dom;

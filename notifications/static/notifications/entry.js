@@ -10,7 +10,7 @@ async function load(script) {
   const json = document.getElementById("notifications-data")?.textContent;
   const { modules: urls, lazy_modules: lazyUrls, ...content } = JSON.parse(json ?? "");
   const modules = await importModules(urls);
-  const loadModules = (/** @type {string} */ name) => importModules(lazyUrls[name]);
+  const loadModules = (/** @type {string} */ name) => importModules(lazyUrls[name] ?? {});
   const connection = /** @type {import("./connect.js").Connection} */ (
     modules.connect.connect(modules, script.dataset, loadModules)
   );

@@ -106,6 +106,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
         (loaded[element] ?? loaded[`${element}_element`]).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
+  void loadModules("contrast").then(({ bell_contrast }) => bell_contrast?.checkBells()); // With DEBUG.
   document.addEventListener("click", page.dom.toggleMenu);
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);

@@ -1,6 +1,7 @@
 """Settings of a project that combines every difficult setting.
 
-HOST_FOLDER is the folder of its databases and static files, HOST_KEY the type of its user keys: "uuid" or "string".
+HOST_FOLDER is the folder of its databases and static files, HOST_KEY the type of its user keys: "uuid" or "string",
+HOST_DEBUG=1 is development.
 With strings, the CSRF token is in the session, and there are no time zones.
 """
 
@@ -13,7 +14,7 @@ FOLDER = Path(os.environ["HOST_FOLDER"])
 NAME = "tests.hosts.everything"
 
 SECRET_KEY = "everything"
-DEBUG = False
+DEBUG = os.environ.get("HOST_DEBUG") == "1"
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = f"{NAME}.urls"
 ASGI_APPLICATION = f"{NAME}.asgi.application"

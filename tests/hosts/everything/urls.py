@@ -15,6 +15,7 @@ urlpatterns = [
     path("static/<path:path>", login_not_required(serve), {"document_root": settings.STATIC_ROOT}),
     *i18n_patterns(
         path("", views.start, name="start"),
+        path("template/", views.render_template),
         path("async/", login_not_required(views.start_async)),
         path("export/function/<int:year>/", views.function_view),
         path("export/class/<int:year>/", views.ClassView.as_view()),

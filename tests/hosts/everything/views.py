@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.template import engines
 from django.views import View
 
 from notifications.api import aaccepted, accepted
@@ -21,6 +22,11 @@ def start(request):
 async def start_async(request):
     """The same as an async view, where the user is not loaded."""
     return render(request, "start.html")
+
+
+def render_template(request):
+    """The template that a test has sent."""
+    return HttpResponse(engines["django"].from_string(request.GET["template"]).render({}, request))
 
 
 def empty_view(request):

@@ -1,0 +1,301 @@
+"""The bell in bars of Bootstrap, Tailwind and Bulma, as docs/how-to/css-frameworks.md has them, in development."""
+
+import base64
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import expect_unseen, find_toasts, open_bell, wait_until_live
+from tests.docs.pages import section
+from tests.hosts.host import create_host
+from tests.hosts.test_in_browser import sign_in
+from tests.support.axe import find_violations
+from tests.support.npm import NODE_MODULES, require_node_modules, run
+from tests.support.requirements import find_program, skip_or_fail
+from tests.support.site import ROOT
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+PAGE = "how-to/css-frameworks.md"
+SHEETS = {
+    "Bootstrap": "bootstrap/dist/css/bootstrap.min.css",
+    "Tailwind": "tailwindcss/index.css",
+    "Bulma": "bulma/css/bulma.min.css",
+}
+#: By framework: what `<html>` has in its dark theme, and the bar in a light one.
+DARK = {"Bootstrap": "data-bs-theme=dark", "Tailwind": "class=dark", "Bulma": "data-theme=dark"}
+LIGHT_BARS = {
+    "Bootstrap": ('bg-dark" data-bs-theme="dark"', 'bg-body-tertiary"'),
+    "Tailwind": ("bg-gray-800", "bg-gray-100"),
+    "Bulma": ("navbar is-dark", "navbar is-light"),
+}
+TEMPLATE = """{%% load notifications %%}<!doctype html><html lang=en %s><head><title>Shop</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/framework.css" nonce="{{ csp_nonce }}"></head><body>%s
+<main class="container section p-4"><h1 class="title text-2xl">Orders</h1><p>Today, <a href="/">all</a></p>
+<ul><li>One</li></ul><button class="btn btn-primary button">Save</button>
+<table class="table"><tr><th>Total</th><td>7</td></table>
+<input value="text"><details><summary>More</summary></details></main></body></html>"""
+NOTIFY = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="person7")
+notify(user, "Ada requests access to Reports", body="She is on call until Monday.", actor="Ada Lovelace",
+    actions=[{"label": "Approve", "post": "/a/"}, {"label": "View request", "url": "/b/"}])
+for level in ("success", "warning", "error"):
+    notify(user, f"Import of products.csv ended as {level}", body="36 of 40 rows were imported.", level=level)
+"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    require_node_modules()
+    missing = [name for name in SHEETS.values() if not (NODE_MODULES / name).exists()]
+    if missing:
+        skip_or_fail(f"{missing[0]} is not installed (npm install).", variable="REQUIRE_NPM")
+    host = create_host(tmp_path_factory.mktemp("frameworks"), "uuid")
+    host.is_in_development = True
+    try:
+        host.start_daphne()
+        yield host
+    finally:
+        host.close()
+        print(host.log())
+
+
+@pytest.fixture(scope="module")
+def compile_sheet(tmp_path_factory):
+    """Return a function that returns the style sheet of a page: that of the framework, and rules of the project."""
+    file = tmp_path_factory.mktemp("tailwind") / "app.css"
+
+    def compile_sheet(framework, template, rules):
+        if framework != "Tailwind":
+            return (NODE_MODULES / SHEETS[framework]).read_text() + rules
+        file.write_text(rules if "tailwindcss" in rules else f'@import "tailwindcss";{rules}')
+        classes = set(" ".join(re.findall(r'class="?([^">]+)', template)).split())
+        return run(
+            find_program("node", package="nodejs"), "tests/hosts/tailwind.js", file, *classes, cwd=ROOT
+        )
+
+    return compile_sheet
+
+
+@pytest.fixture
+def show(host, compile_sheet):
+    """Return a function that shows a bar in a page, signed in: show(page, framework, bar, rules, attributes)."""
+
+    def show(page, framework, bar, rules="", attributes="lang=en"):
+        template = TEMPLATE % (attributes, bar)
+        sheet = compile_sheet(framework, template, rules) if framework else rules
+        page.unroute("**/framework.css")
+        page.route("**/framework.css", lambda route: route.fulfill(body=sheet, content_type="text/css"))
+        page.goto(f"{host.origin}/app/en/template/?{urlencode({'template': template})}")
+        return page
+
+    return show
+
+
+def read_example(framework):
+    """Return the bar and the rules of a framework in the documentation."""
+    text = section(PAGE, framework)
+    return [re.search(rf"^```{name}$\n(.*?)^```$", text, re.M | re.S)[1] for name in ("html", "css")]
+
+
+def without_class(bar):
+    return re.sub(r"{% notifications [^%]*%}", "{% notifications %}", bar)
+
+
+def read_pixels(page, locator):
+    """Return the colors of an element on the screen, the first of which is that behind it."""
+    blank = page.context.new_page()
+    source = base64.b64encode(locator.screenshot(animations="disabled")).decode()
+    pixels = blank.evaluate(
+        """async (source) => {
+            const image = new Image();
+            image.src = `data:image/png;base64,${source}`;
+            await image.decode();
+            const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+            context.drawImage(image, 0, 0);
+            const { data } = context.getImageData(0, 0, image.width, image.height);
+            return Array.from({ length: data.length / 4 }, (_, at) => [...data.slice(4 * at, 4 * at + 3)]);
+        }""",
+        source,
+    )
+    blank.close()
+    return pixels
+
+
+def read_luminance(color):
+    red, green, blue = (
+        part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in color
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def measure_contrast(page):
+    """Return the contrast of the bell with what is behind it, as it is on the screen."""
+    ground, *others = map(read_luminance, read_pixels(page, page.locator(".notifications-icon")))
+    return max((max(ground, each) + 0.05) / (min(ground, each) + 0.05) for each in others)
+
+
+#: Without the bell and the toasts, which take room, no element of the page changes with the app's style sheet.
+READ_HOST = """(isOn) => {
+    const sheet = [...document.styleSheets].find(({ href }) => href.includes("notifications.css"));
+    const own = "notifications-bell, notifications-toasts";
+    for (const node of document.querySelectorAll(own)) node.style.display = "none";
+    sheet.disabled = !isOn;
+    const read = (node, part) => [...getComputedStyle(node, part)].map((name) =>
+        `${node.tagName}${part ?? ""} ${name}: ${getComputedStyle(node, part).getPropertyValue(name)}`);
+    const nodes = [...document.querySelectorAll("html, body, body *")].filter((node) => !node.closest(own));
+    return nodes.flatMap((node) => [null, "::before", "::after"].flatMap((part) => read(node, part)));
+}"""
+#: What is seen of the app's parts, but for where they are.
+READ_PARTS = """() => {
+    const names = ["color", "backgroundColor", "fontSize", "fontWeight", "fontFamily", "lineHeight", "textAlign",
+        "textDecorationLine", "textTransform", "letterSpacing", "borderWidth", "borderRadius", "listStyleType",
+        "whiteSpace", "cursor", "opacity", "boxShadow"];
+    const roots = ":is(.notifications-panel, .notifications-toast)";
+    return [...document.querySelectorAll(`${roots}, ${roots} *`)]
+        .map((node) => {
+            const [style, { width, height }] = [getComputedStyle(node), node.getBoundingClientRect()];
+            const values = names.map((name) => `${name} ${style[name]}`);
+            const name = `${node.tagName} ${node.className.baseVal ?? node.className}`;
+            return `${name}: ${Math.round(width)} x ${Math.round(height)}, ${values}`;
+        });
+}"""
+
+
+def show_parts(page):
+    """Show the panel, and a toast that stays."""
+    wait_until_live(page)
+    page.evaluate(
+        """async () => {
+            const { ask } = await notifications.ready;
+            await ask("/app/en/export/function/2026/", { method: "POST" }).result;
+        }"""
+    )
+    toast = find_toasts(page).first.element_handle()
+    place = toast.evaluate_handle("(toast) => toast.parentNode")
+    open_bell(page)
+    expect(page.locator(".notifications-panel li").nth(4)).to_be_visible()
+    toast.evaluate("(toast, place) => place.append(toast)", place)
+    page.mouse.move(0, 600)
+    page.wait_for_timeout(200)  # until it has come in
+
+
+def keep_screenshot(page, name):
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"css-{name}.png")
+
+
+def collect_warnings(page):
+    warnings = []
+    page.on(
+        "console",
+        lambda message: message.text.startswith("notifications:") and warnings.append(message.text),
+    )
+    return warnings
+
+
+@pytest.mark.parametrize("framework", SHEETS)
+def test_bell_panel_and_toast(host, show, new_page, framework):
+    """They are seen in each theme, look as without the framework, and change nothing else."""
+    host.manage("shell", "-c", NOTIFY)
+    page = new_page(
+        errors=False
+    )  # Bootstrap's icons are data: URLs, which the policy of the project refuses.
+    page.clock.set_fixed_time(datetime.now(UTC))  # All that is shown is of "just now".
+    warnings = collect_warnings(page)
+    sign_in(page, host, "person7")
+    dark_bar, rules = read_example(framework)
+    light_bar = dark_bar.replace(*LIGHT_BARS[framework])
+    assert light_bar != dark_bar
+    show(page, framework, light_bar)
+    show_parts(page)
+    parts = set(page.evaluate(READ_PARTS))
+    assert not set(page.evaluate(READ_HOST, True)) ^ set(page.evaluate(READ_HOST, False))
+    show(page, None, light_bar)
+    show_parts(page)
+    assert not parts ^ set(page.evaluate(READ_PARTS))
+    variants = {
+        "dark bar": (dark_bar, rules, ""),
+        "light bar": (light_bar, rules, ""),
+        "dark page": (without_class(dark_bar), rules, DARK[framework]),
+        "dark bar without the class": (without_class(dark_bar), "", ""),
+        "light bar without the class": (without_class(light_bar), "", ""),
+    }
+    for name, (bar, own_rules, attributes) in variants.items():
+        show(page, framework, bar, own_rules, attributes)
+        wait_until_live(page)
+        assert measure_contrast(page) >= 3, name
+        if own_rules:
+            show_parts(page)
+            keep_screenshot(page, f"{framework}-{name.replace(' ', '-')}")
+            for part in ("notifications-bell", "notifications-toasts"):
+                assert not find_violations(page, part, disabled=["region"]), name
+    assert not warnings
+
+
+def test_a_bell_that_cannot_be_seen(show, host, new_page):
+    """The console says so once, until the property of the documentation gives it a color."""
+    page = new_page()
+    warnings = collect_warnings(page)
+    sign_in(page, host, "person8")
+    bar = '<header class="topbar"><strong>Shop</strong>{% notifications %}</header>'
+    ground = ".topbar { background: #212529; }"
+    show(page, None, bar, ground)
+    wait_until(lambda: page.evaluate("0") or warnings, what="the warning")
+    assert len(warnings) == 1 and "--notifications-bell" in warnings[0] and "1.4:1" in warnings[0]
+    wait_until_live(page)
+    assert measure_contrast(page) < 3
+    [rule] = re.findall(r"^```css$\n(.*?)^```$", section(PAGE, "Another bar"), re.M | re.S)
+    show(page, None, bar, ground + rule)
+    wait_until_live(page)
+    assert measure_contrast(page) > 15
+    assert len(warnings) == 1
+
+
+def test_a_switch_between_light_and_dark(show, host, new_page):
+    """The links fade from one color to the other, and so does not the bell, which gets the last one."""
+    page = new_page(errors=False)
+    sign_in(page, host, "person8")
+    bar = without_class(read_example("Bootstrap")[0]).replace(*LIGHT_BARS["Bootstrap"])
+    show(page, "Bootstrap", bar)
+    wait_until_live(page)
+    color = "getComputedStyle(document.querySelector('.notifications-icon')).backgroundColor"
+    link = "getComputedStyle(document.querySelector('.nav-link')).color"
+    before = page.evaluate(color)
+    page.evaluate("document.documentElement.dataset.bsTheme = 'dark'")
+    page.wait_for_function(f"{color} === {link} && {color} !== '{before}'")
+    assert measure_contrast(page) >= 3
+
+
+def test_without_javascript_from_right_to_left_and_in_forced_colors(show, host, new_page):
+    page = new_page(errors=False)
+    sign_in(page, host, "person8")
+    still = new_page(errors=False, java_script_enabled=False)
+    still.context.add_cookies(page.context.cookies())
+    for framework in SHEETS:
+        show(still, framework, read_example(framework)[0])
+        expect(still.get_by_role("link", name="Notifications")).to_be_visible()
+        assert measure_contrast(still) >= 3, framework
+    show(page, "Bootstrap", read_example("Bootstrap")[0], attributes="dir=rtl")
+    wait_until_live(page)
+    icon = page.locator(".notifications-icon").bounding_box()
+    host.manage("notify", "person8", "Hello")
+    expect_unseen(page, 1)
+    badge = page.locator(".notifications-count").first.bounding_box()
+    assert badge["x"] < icon["x"]
+    panel = open_bell(page).bounding_box()
+    assert panel["x"] >= 0 and panel["x"] + panel["width"] <= page.viewport_size["width"]
+    keep_screenshot(page, "Bootstrap-rtl")
+    page.keyboard.press("Escape")
+    page.emulate_media(forced_colors="active")
+    assert measure_contrast(page) >= 3
+    keep_screenshot(page, "Bootstrap-forced-colors")
