@@ -17,8 +17,8 @@ from notifications.http.access import api_view, async_api_view, check_request, e
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response, wait_for_job
 from notifications.http.negotiation import is_not_modified, wait_seconds
 from notifications.http.parsing import (
-    check_category,
     check_level,
+    check_text,
     describe_browser,
     header,
     parse_integer,
@@ -35,7 +35,7 @@ from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 from notifications.realtime import hub
 from notifications.states import RETRYABLE
-from notifications.streams import listing, positions
+from notifications.streams import grouping, listing, positions
 from notifications.streams.marking import mark
 from notifications.streams.marking_seen import mark_seen
 
@@ -156,23 +156,26 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     unread = parse_query_integer(request, "unread", maximum=1)
     archived = parse_query_integer(request, "archived", maximum=1)
     questions = parse_query_integer(request, "questions", maximum=1)
+    grouped = parse_query_integer(request, "grouped", maximum=1)
     limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     after = parse_query_integer(request, "after")
-    category, level = request.GET.get("category"), request.GET.get("level")
+    level = request.GET.get("level")
     streams.number_if_needed([user])
     epoch, position = positions.epoch_and_position(user)
-    page = listing.read_page(
-        user,
-        limit,
-        below=position.head + 1 if after is None else min(after, position.head + 1),
-        filters=listing.Filters(
-            archived=bool(archived),
-            read=None if unread is None else not unread,
-            questions=bool(questions),
-            category=None if category is None else check_category(category),
-            level="" if level is None else check_level(level),
-        ),
+    below = position.head + 1 if after is None else min(after, position.head + 1)
+    filters = listing.Filters(
+        archived=bool(archived),
+        read=None if unread is None else not unread,
+        questions=bool(questions),
+        group=check_text(request.GET.get("group"), "group"),
+        category=check_text(request.GET.get("category"), "category"),
+        level="" if level is None else check_level(level),
     )
+    page: listing.ListPage | grouping.GroupedRows
+    if grouped and filters.has_groups:
+        page = grouping.read_grouped(user, limit, head=position.head, below=below, filters=filters)
+    else:
+        page = listing.read_page(user, limit, below=below, filters=filters)
     return _json_response(
         serializers.encode_list(
             page.rows,
@@ -181,16 +184,35 @@ def notification_list(request: HttpRequest) -> HttpResponse:
             seq=position.head,
             unread=position.unread,
             unseen=position.unseen,
+            **({"groups": _serialize_groups(page)} if grouped else {}),
         )
     )
+
+
+def _serialize_groups(page: listing.ListPage | grouping.GroupedRows) -> dict[str, dict[str, Any]]:
+    """Return the groups of a page by the ids of their newest notifications, which are its items."""
+    if isinstance(page, listing.ListPage):
+        return {}
+    newest = {row.pk: row for row in page.rows}
+    return {
+        str(id): {
+            "key": group.key,
+            "title": grouping.name_others(group, newest[id]),
+            "count": group.total,
+            "more": group.has_more,
+            "unread": group.is_unread,
+            "level": group.level,
+        }
+        for id, group in page.groups.items()
+    }
 
 
 @api_view("POST")
 def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
     """Mark notifications of the user up to position ``up_to``: all of them, or those in ``ids``.
 
-    ``category`` and ``level`` select some of them. A request with one of these ends after a bounded number of rows; the
-    ``next`` of its response is the ``after`` of the next request.
+    ``group``, ``category`` and ``level`` select some of them. A request with one of the last two ends after a bounded
+    number of rows; the ``next`` of its response is the ``after`` of the next request.
     ``verb`` is ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
     """
     user = request.user.pk
@@ -204,7 +226,8 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
         up_to,
         ids,
         after=0 if after is None else parse_integer(after, "after"),
-        category=None if category is None else check_category(category),
+        group=check_text(body.get("group"), "group"),
+        category=check_text(category, "category"),
         level="" if level is None else check_level(level),
     ).next
     is_continued = (category, level, after) != (None, None, None)

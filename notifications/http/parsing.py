@@ -125,10 +125,12 @@ def parse_limit(request: HttpRequest, default: int, maximum: int) -> int:
     raise Problem(422, "limit must be an integer of 1 or more.", field="limit")
 
 
-def check_category(value: Any) -> str:
-    """Return a category of a query string or a body. Raises Problem 422."""
+def check_text(value: Any, field: str) -> str | None:
+    """Return a category or group of a query string or a body, None if it is absent. Raises Problem 422."""
+    if value is None:
+        return None
     if not isinstance(value, str) or "\0" in value or not encodable(value):
-        raise Problem(422, "category must be text without NUL characters.", field="category")
+        raise Problem(422, f"{field} must be text without NUL characters.", field=field)
     return value
 
 

@@ -37,7 +37,7 @@ from notifications.inbox.rows import InboxRow, group_by_day, read_actions, read_
 from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
-from notifications.streams import listing, number_if_needed
+from notifications.streams import grouping, listing, number_if_needed
 from notifications.streams.marking_all import pending_marks
 from notifications.streams.positions import read_stream_position
 
@@ -173,7 +173,7 @@ def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:
     """Return the row of the group that a query lists, none without a group or if nothing of it is left."""
     if not query.group:
         return []
-    group, newest = lists.read_group(user, query.group, head=head, filters=VIEWS[query.view])
+    group, newest = grouping.read_group(user, query.group, head=head, filters=VIEWS[query.view])
     return read_rows([newest], {newest.pk: group}, replace(query, group="")) if newest else []
 
 

@@ -15,9 +15,10 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 
 from notifications.inbox.categories import load_categories
-from notifications.inbox.lists import PAGE_SIZE, group_name
+from notifications.inbox.lists import PAGE_SIZE
 from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
+from notifications.streams.grouping import group_name
 from notifications.streams.listing import Filters
 from notifications.streams.marking import VERBS
 from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_INTEGER, encodable

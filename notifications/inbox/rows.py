@@ -22,12 +22,12 @@ from django.utils.translation import get_language, gettext, ngettext
 from notifications import serializers, times, validators
 from notifications.db.transactions import database
 from notifications.extension import PageButton, hooks
-from notifications.inbox.lists import Group
 from notifications.inbox.query import INBOX, InboxQuery
 from notifications.jobs.declaring.policies import title_from_name
 from notifications.jobs.results import loaded_title_at
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
+from notifications.streams.grouping import Group
 
 #: Words that end no name, as those of "Export for" and "From", in the languages that this app is translated to.
 CONNECTING_WORDS = re.compile(
@@ -63,7 +63,11 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupRow:
-    """What is shown of a group: its name with how many notifications of each level it has, and the newest of them."""
+    """What is shown of a group: its name with how many notifications of each level it has, and the newest of them.
+
+    ``data``
+        That of the newest if a person has caused it, whose face is shown.
+    """
 
     key: str
     url: str
@@ -73,6 +77,7 @@ class GroupRow:
     level: str
     is_unread: bool
     raised_at: datetime | None
+    data: str
 
     def get_level_display(self) -> str:
         return str(NotificationLevel(self.level).label)
@@ -153,6 +158,7 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         level=texts.level,
         is_unread=group.is_unread,
         raised_at=newest.raised_at,
+        data=newest.data if group.people else "{}",
     )
 
 
@@ -229,13 +235,12 @@ def describe_group(group: Group, newest: Notification, job: Job | None) -> Group
         "info": ngettext("%(count)d update", "%(count)d updates", group.counts.get("info", 0)),
     }
     counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
-    levels = [level for level in ("error", "warning", "success") if level in group.counts]
     name = name_group(group, newest, job)
     return GroupTexts(
         # The counts are not those of the newest ones only, which a reader would take for all.
         title=name if group.has_more else f"{name}: {', '.join(counts)}",
         body=newest.body if newest.title == name else newest.title,
-        level=levels[0] if levels else "info",
+        level=group.level,
     )
 
 

@@ -71,7 +71,7 @@ class Notification(models.Model):
     #: When it was last snoozed, and when it was last raised again at the end of a snooze.
     snoozed_at = MomentField(null=True, blank=True, editable=False)
     returned_at = MomentField(null=True, blank=True, editable=False)
-    #: The rows that the inbox shows as one: see ``inbox/lists.py``. NULL: it is in no group.
+    #: The rows that the inbox shows as one: see ``streams/grouping.py``. NULL: it is in no group.
     group_key = models.CharField(max_length=102, null=True, blank=True, editable=False)  # noqa: DJ001
     #: Not stored: what the extension has read from ``deliver=`` of ``notify()``.
     steps: Any = None

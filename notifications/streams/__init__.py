@@ -8,7 +8,8 @@ Only modules of this package lock streams or change them.
 
 numbering                               the pass that does it
 building                                makes notifications, to be inserted by ``jobs``
-positions, changes, listing             read: positions and the epoch, what follows a cursor, lists
+positions, changes                      read: positions and the epoch, what follows a cursor
+listing, grouping                       read lists, and groups as one row each
 marking, marking_all, marking_seen      change what is read, archived, seen
 snoozing                                archives until a time
 rings                                   hints after a commit that a stream has changed

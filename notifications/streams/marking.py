@@ -114,6 +114,7 @@ def mark(
     ids: Collection[UUID] | None = None,
     *,
     after: int = 0,
+    group: str | None = None,
     category: str | None = None,
     level: str = "",
 ) -> Marked:
@@ -123,7 +124,16 @@ def mark(
     it returns. Inside a caller's transaction this is deferred until after its commit.
     Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
     """
-    mark = Mark(user=user, verb=verb, up_to=up_to, after=after, ids=ids, category=category, level=level)
+    mark = Mark(
+        user=user,
+        verb=verb,
+        up_to=up_to,
+        after=after,
+        ids=ids,
+        group=group,
+        category=category,
+        level=level,
+    )
     if in_callers_transaction():
         on_commit(lambda: change_rows(mark))
         return Marked(moment=mark.moment)

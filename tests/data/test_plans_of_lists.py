@@ -12,9 +12,9 @@ from notifications.api import notify
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.ids import uuid7
 from notifications.inbox import lists
-from notifications.inbox.lists import MAX_COUNTED
 from notifications.models import Job, Notification
 from notifications.streams import building, listing, marking, positions
+from notifications.streams.grouping import MAX_COUNTED
 from notifications.streams.marking_seen import count_unseen_sql, mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from notifications import streams
 from notifications.api import notify
@@ -115,6 +115,42 @@ class TestList:
             found.append([item["raised"] for item in page["items"]])
             query["after"] = page["next"]
         assert found == [[10], [], [2]]
+
+    def test_groups(self, user_client, user, post_read):
+        """With ``grouped=1`` each is one item, as in the inbox; ``group`` lists and marks those of one."""
+        for number in range(1, 4):
+            notify(user, f"Import {number}", group="Imports", level="error" if number == 2 else "success")
+        notify(user, "Alone", group="One")
+        for name in ("Ada", "Bob", "Ada", "Linus"):
+            notify(user, f"{name} commented", group="Report 7", actor=name)
+        page = user_client.get(NOTIFICATIONS, {"grouped": 1}).json()
+        assert [item["title"] for item in page["items"]] == ["Linus commented", "Alone", "Import 3"]
+        people, imports = (page["groups"][page["items"][number]["id"]] for number in (0, 2))
+        assert len(page["groups"]) == 2
+        assert people == {
+            "key": "n:Report 7",
+            "title": "Linus and 2 others",
+            "count": 4,
+            "more": False,
+            "unread": True,
+            "level": "info",
+        }
+        assert (imports["title"], imports["count"], imports["level"]) == ("Import 3 and 2 others", 3, "error")
+        first = user_client.get(NOTIFICATIONS, {"grouped": 1, "limit": 1}).json()
+        rest = user_client.get(NOTIFICATIONS, {"grouped": 1, "after": first["next"]}).json()
+        assert first["items"] + rest["items"] == page["items"]
+        assert "groups" not in user_client.get(NOTIFICATIONS).json()
+        assert user_client.get(NOTIFICATIONS, {"grouped": 1, "level": "error"}).json()["groups"] == {}
+        members = user_client.get(NOTIFICATIONS, {"group": imports["key"]}).json()["items"]
+        assert [item["title"] for item in members] == ["Import 3", "Import 2", "Import 1"]
+        response = post_read({"up_to": page["seq"], "group": imports["key"]})
+        assert response.json()["unread"] == 5
+        with translation.override("de"):
+            page = user_client.get(
+                NOTIFICATIONS, {"grouped": 1, "unread": 1}, headers={"accept-language": "de"}
+            )
+        titles = [group["title"] for group in page.json()["groups"].values()]
+        assert titles == ["Linus und 2 weitere"]
 
     def test_limits(self, user_client, user):
         """The default is 50, the maximum 100."""

@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, serializers, urls, validators
+from notifications.api import notify
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.output import reading as output_reading
 from notifications.contrib.output import views as output_views
@@ -177,9 +178,11 @@ def test_responses_match_their_schemas(user_client, user, settings):
         {"up_to": 0, "category": "", "level": "info", "after": 0},
         content_type="application/json",
     )
+    notify(user, "Import 1", group="Imports")
+    notify(user, "Import 2", group="Imports")
     responses = {
         "Jobs": user_client.get("/notifications/api/jobs/"),
-        "Notifications": user_client.get("/notifications/api/notifications/"),
+        "Notifications": user_client.get("/notifications/api/notifications/?grouped=1"),
         "Marked": marked,
         "Problem": user_client.get("/notifications/api/jobs/?state=x"),
         "Preferences": user_client.get("/notifications/api/preferences/"),
@@ -190,6 +193,8 @@ def test_responses_match_their_schemas(user_client, user, settings):
         "WebhookAttempts": attempts,
     }
     assert list(SCHEMAS["WebhookAttempt"]["properties"]) == list(attempts.json()["items"][0])
+    [group] = responses["Notifications"].json()["groups"].values()
+    assert list(SCHEMAS["Group"]["properties"]) == list(group)
     for name, response in responses.items():
         validator(name).validate(response.json())
         assert list(SCHEMAS[name]["properties"]) == list(response.json()), name
@@ -291,7 +296,7 @@ def test_choices_match_the_code():
         nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
         assert choice in ([*levels, *nullable], [0, 1]), path
     assert list(choices.values()).count([*levels, None]) == 1
-    assert list(choices.values()).count(levels) == 2
+    assert list(choices.values()).count(levels) == 3
 
 
 def test_sentences_name_the_limits_of_the_code():

@@ -237,8 +237,8 @@ class TestPages:
     def test_a_group_is_on_the_page_of_its_newest_notification_only(self, user_client, user, monkeypatch):
         """Through pages older and back newer, each row is listed once, as an independent reading of all rows says."""
         monkeypatch.setattr("notifications.inbox.lists.PAGE_SIZE", 4)
-        monkeypatch.setattr("notifications.inbox.lists.MAX_ROWS_SCANNED", 7)
-        monkeypatch.setattr("notifications.inbox.lists.MAX_GROUPS", 3)
+        monkeypatch.setattr("notifications.streams.grouping.MAX_ROWS_SCANNED", 7)
+        monkeypatch.setattr("notifications.streams.grouping.MAX_GROUPS", 3)
         chance = random.Random(7)
         for number in range(80):
             group = chance.choice(["", "", "A", "B", "C", f"G{number // 9}"])
@@ -269,7 +269,7 @@ class TestPages:
         assert newer == expected
 
     def test_more_of_one_group_than_one_query_reads(self, user_client, user, monkeypatch):
-        monkeypatch.setattr("notifications.inbox.lists.MAX_ROWS_SCANNED", 10)
+        monkeypatch.setattr("notifications.streams.grouping.MAX_ROWS_SCANNED", 10)
         notify(user, "Old")
         notify_imports(user, 60)
         assert read_titles(user_client) == ["Imports: 59 succeeded, 1 failed"]

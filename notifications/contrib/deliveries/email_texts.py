@@ -32,11 +32,11 @@ from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.transactions import database
 from notifications.extension import ChannelMessage
 from notifications.inbox.categories import load_categories
-from notifications.inbox.lists import Group
 from notifications.inbox.rows import describe_group
 from notifications.models import Job, Notification
 from notifications.paths import absolute
 from notifications.streams import icons
+from notifications.streams.grouping import Group
 
 #: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
 MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
