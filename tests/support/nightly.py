@@ -215,6 +215,8 @@ NIGHTLY = {
         "faults/test_worker_kills.py::test_repeated_kills",
         "faults/test_worker_kills.py::test_takeover_from_a_killed_worker*",
         "faults/test_worker_kills.py::test_worker_frozen_past_its_lease",
+        "hosts/test_css_frameworks.py::test_bell_panel_and_toast[Bulma]",
+        "hosts/test_css_frameworks.py::test_bell_panel_and_toast[Tailwind]",
         "hosts/test_everything.py::*[daphne-uuid*",
         "hosts/test_in_browser.py::*",
         "http/test_schemathesis.py::*",

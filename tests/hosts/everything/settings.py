@@ -54,7 +54,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
-# Not even 'self': a script or a style sheet without the nonce of the page is refused.
+# In development none. Not even 'self': a script or a style sheet without the nonce of the page is refused.
 NONCE = "<CSP_NONCE_SENTINEL>"
 SECURE_CSP = {
     "default-src": ["'none'"],
@@ -68,6 +68,9 @@ if django.VERSION >= (6, 0):
     from django.utils.csp import CSP
 
     SECURE_CSP |= {"script-src": [CSP.NONCE], "style-src": [CSP.NONCE]}
+
+if DEBUG:
+    SECURE_CSP = {}
 
 PROCESSORS = ["django.template.context_processors.request", "django.contrib.auth.context_processors.auth"]
 PROCESSORS += ["django.contrib.messages.context_processors.messages"]
