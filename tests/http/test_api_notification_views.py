@@ -10,6 +10,7 @@ from django.utils import timezone, translation
 
 from notifications import streams
 from notifications.api import notify
+from notifications.http.openapi import make_document
 from notifications.ids import uuid7
 from notifications.models import Notification
 from notifications.streams import listing, marking, positions
@@ -127,6 +128,9 @@ class TestList:
         assert [item["title"] for item in page["items"]] == ["Linus commented", "Alone", "Import 3"]
         people, imports = (page["groups"][page["items"][number]["id"]] for number in (0, 2))
         assert len(page["groups"]) == 2
+        assert (
+            list(people) == make_document("/notifications/api")["components"]["schemas"]["Group"]["required"]
+        )
         assert people == {
             "key": "n:Report 7",
             "title": "Linus and 2 others",

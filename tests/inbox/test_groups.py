@@ -276,8 +276,8 @@ class TestPages:
         assert read_titles(user_client, find_page(user_client, INBOX, "next")) == ["Old"]
 
     def test_more_than_are_counted(self, user_client, user, monkeypatch):
-        monkeypatch.setattr("notifications.inbox.lists.MAX_COUNTED", 5)
-        monkeypatch.setattr("notifications.inbox.lists.MIN_COUNTED", 5)
+        monkeypatch.setattr("notifications.streams.grouping.MAX_COUNTED", 5)
+        monkeypatch.setattr("notifications.streams.grouping.MIN_COUNTED", 5)
         for number in range(9):
             notify(user, f"Import {number}", body="Of today", group="Imports")
         assert read_titles(user_client) == ["Imports (5+)"]
@@ -285,8 +285,8 @@ class TestPages:
 
     def test_as_many_as_are_counted(self, user_client, user, monkeypatch):
         """Of the unread and of the read ones. The counts of all are shown."""
-        monkeypatch.setattr("notifications.inbox.lists.MAX_COUNTED", 5)
-        monkeypatch.setattr("notifications.inbox.lists.MIN_COUNTED", 5)
+        monkeypatch.setattr("notifications.streams.grouping.MAX_COUNTED", 5)
+        monkeypatch.setattr("notifications.streams.grouping.MIN_COUNTED", 5)
         for number in range(5):
             notify(user, f"Import {number}", body="Of today", group="Imports")
         assert read_titles(user_client) == ["Imports: 5 updates"]

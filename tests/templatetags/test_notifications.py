@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.db import OperationalError
-from django.template import Context, Engine, RequestContext, Template
+from django.template import Context, Engine, RequestContext, Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 from django.urls import path, set_script_prefix
 from django.utils.functional import SimpleLazyObject
@@ -303,6 +303,22 @@ def test_strings_match_the_client(user):
     used -= {"seconds_ago"}  # "just now"
     assert used == set(client_strings())
     assert client_data(render(user))["strings"] == client_strings()
+
+
+def test_classes_of_the_bell(user):
+    """They are escaped, and another argument is an error."""
+    assert render(user).of("notifications-bell") == [{}]
+    assert render(user, tag='notifications class="nav-link py-0"').of("notifications-bell") == [
+        {"class": "nav-link py-0"}
+    ]
+    assert render(user, tag="notifications class=name", name='"><b>').of("b") == []
+    with pytest.raises(TemplateSyntaxError, match="no argument 'id'"):
+        render(user, tag='notifications id="bell"')
+
+
+def test_the_contrast_of_the_bell_is_checked_in_development_only(user, settings):
+    for settings.DEBUG in (True, False):
+        assert ("contrast" in client_data(render(user))["lazy_modules"]) == settings.DEBUG
 
 
 def test_modules_are_the_files():
