@@ -38,6 +38,53 @@ def run_json(*arguments):
     return [json.loads(line) for line in run(*arguments, "--json").splitlines()]
 
 
+class TestEnqueue:
+    def test_a_job_from_cron(self, user):
+        """It runs with the arguments and belongs to the owner. With a key it is enqueued once."""
+        arguments = [
+            "enqueue",
+            "tests.jobs.tasks.add",
+            "--args",
+            "[2]",
+            "--kwargs",
+            '{"b": 3}',
+            "--owner",
+            "ada",
+        ]
+        id = run(*arguments, "--key", "today").strip()
+        assert run_json(*arguments, "--key", "today") == [{"id": id}]
+        assert run_jobs() == 1
+        job = Job.objects.get()
+        assert (str(job.id), job.user, job.result) == (id, user, "5")
+        assert f"User:         ada ({user.pk})" in run("show", id).splitlines()
+
+    def test_later_in_another_queue(self):
+        id = run(
+            "enqueue", "tests.jobs.tasks.noop", "--queue", "mail", "--at", "2199-01-01T08:00+00:00"
+        ).strip()
+        job = Job.objects.get(id=id)
+        assert (job.queue_name, job.run_after) == ("mail", datetime(2199, 1, 1, 8, tzinfo=UTC))
+        run("enqueue", "tests.jobs.tasks.context_async", "--args", "[1]")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["tests.jobs.tasks.missing"], "missing"),
+            (["tests.jobs.tasks.run"], "is not a task|missing|has no attribute|does not define"),
+            (["tests.jobs.tasks.add", "--args", "[1]"], "missing a required argument: 'b'"),
+            (["tests.jobs.tasks.add", "--args", "[1"], "is not JSON"),
+            (["tests.jobs.tasks.add", "--args", "{}"], "is not a list"),
+            (["tests.jobs.tasks.add", "--kwargs", "[]"], "is not an object"),
+            (["tests.jobs.tasks.noop", "--owner", "nobody"], "There is no user 'nobody'"),
+            (["tests.jobs.tasks.noop", "--key", "ä"], "key"),
+        ],
+    )
+    def test_nothing_is_enqueued(self, arguments, message):
+        with pytest.raises(CommandError, match=message):
+            run("enqueue", *arguments)
+        assert not Job.objects.exists()
+
+
 class TestList:
     def test_newest_first_with_errors(self, user):
         failed = tasks.fail_for_owner.using(owner=user, title="Import\nof rows").enqueue("No file")

@@ -1,4 +1,4 @@
-"""``manage.py notifications jobs``: list, show, cancel, retry and reschedule jobs; pause queues."""
+"""``manage.py notifications jobs``: enqueue, list, show, cancel, retry and reschedule jobs; pause queues."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
 from notifications import serializers
@@ -24,6 +25,7 @@ from notifications.management.management_command import (
     refuse_missing,
     with_extensions,
 )
+from notifications.management.subcommands.job_enqueue import EnqueueCommand
 from notifications.management.subcommands.job_lines import (
     describe_history,
     dispatches,
@@ -50,7 +52,7 @@ from notifications.models import Job
 MAX_JOBS_LISTED = 1_000_000
 #: The verbs in the order of the help.
 VERBS = (
-    *("list", "show", "output", "cancel", "retry", "reschedule"),
+    *("enqueue", "list", "show", "output", "cancel", "retry", "reschedule"),
     *("pause", "resume", "answer", "tail", "stats"),
 )
 
@@ -125,7 +127,7 @@ class ShowCommand(ManagementCommand):
             "Task": job.task_path,
             "State": f"{job.state}, attempt {job.attempt} of {job.max_attempts}",
             "Error": error_detail(job),
-            "User": job.user_id,
+            "User": _describe_user(job),
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
             "Runs on": runner_of(job) if job.executor in ENGINE_EXECUTORS else "",
@@ -144,10 +146,19 @@ class ShowCommand(ManagementCommand):
             self.stdout.write_line(line)
 
 
+def _describe_user(job: Job) -> str:
+    """Return the name and the key of the owner, the key alone of a deleted user."""
+    user = (
+        get_user_model()._default_manager.filter(pk=job.user_id).first() if job.user_id is not None else None
+    )
+    return f"{user.get_username()} ({job.user_id})" if user else str(job.user_id or "")
+
+
 class JobsCommand(ManagementCommand):
-    help = "List, show, follow, count, cancel, retry and reschedule jobs; pause and resume queues."
+    help = "Enqueue, list, show, follow, count, cancel, retry and reschedule jobs; pause and resume queues."
     verbs: ClassVar[dict[str, type[ManagementCommand]]] = with_extensions(
         {
+            "enqueue": EnqueueCommand,
             "list": ListCommand,
             "show": ShowCommand,
             "cancel": CancelCommand,
