@@ -53,7 +53,7 @@ def client_strings() -> dict[str, str]:
         "none_unread": gettext("Nothing is unread."),
         "read_all": gettext("Mark all as read"),
         "see_all": gettext("All notifications"),
-        "empty": gettext("You'll see updates about your jobs here."),
+        "empty": gettext("When a job of yours finishes or asks you something, you'll see it here."),
         "loading": gettext("Loading…"),
         "unreadable": gettext("The list could not be loaded. Can't reach the server."),
         "did_read": gettext("{count} marked as read."),

@@ -127,7 +127,7 @@ def snooze(request: HttpRequest) -> HttpResponse:
     user = request.user.pk
     query = parse_query(QueryDict(request.POST.get("query", "")))
     up_to = parse_position(request.POST.get("up_to", ""))
-    in_place = PART in request.POST
+    in_place = request.POST.get(PART) == "list"
     until, _, own = request.POST.get("until", "").partition(".")
     snoozed = "" if in_place else own or request.POST.get("snoozed", "")
     ids = [snoozed] if snoozed else request.POST.getlist("id")

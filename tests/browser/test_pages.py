@@ -67,7 +67,7 @@ def test_an_empty_inbox_shows_what_arrives(site_server, page):
     """Nothing is being read there, so nothing is offered; what is typed beside it stays."""
     visit(page, site_server.url, "/notifications/")
     inbox = page.locator("notifications-inbox")
-    expect(inbox).to_contain_text("You'll see updates about your jobs here.")
+    expect(inbox).to_contain_text("When a job of yours finishes or asks you something, you'll see it here.")
     page.evaluate("window.isSamePage = true")
     search = page.get_by_role("searchbox")
     search.focus()

@@ -34,6 +34,36 @@ FIND_WIDE = """() => {
         .map((node) => node.outerHTML.slice(0, 120));
 }"""
 
+#: The least contrast of the initials and icons on discs, in rows as they are and under the cursor. They are hidden from
+#: screen readers, so that axe does not measure them.
+MEASURE_DISCS = """() => {
+    const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+    const paint = (...colors) => {
+        for (const color of colors) {
+            context.fillStyle = color;
+            context.fillRect(0, 0, 1, 1);
+        }
+        return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const luminance = (color) => {
+        const [red, green, blue] = color.map((value) => value / 255).map((value) =>
+            value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    };
+    let least = 21;
+    for (const disc of document.querySelectorAll(".notifications-item .notifications-disc")) {
+        const row = disc.closest(".notifications-item");
+        for (const isCurrent of [false, true]) {
+            row.toggleAttribute("aria-current", isCurrent);
+            const behind = [row, disc].map((node) => getComputedStyle(node).backgroundColor);
+            const text = getComputedStyle(disc.firstElementChild).color;
+            const [dark, light] = [paint(...behind), paint(text)].map(luminance).sort((a, b) => a - b);
+            least = Math.min(least, (light + 0.05) / (dark + 0.05));
+        }
+    }
+    return least;
+}"""
+
 #: The tags, classes and levels below an element, without what only screen readers get.
 DESCRIBE = """(root) => {
     const describe = (node) => {
@@ -79,6 +109,7 @@ def test_the_page_fits_and_is_accessible(style_site, new_page, window):
     assert width <= available
     assert page.evaluate(FIND_WIDE) == []
     assert find_violations(page) == []
+    assert page.evaluate(MEASURE_DISCS) >= 4.5
 
 
 @pytest.mark.smoke

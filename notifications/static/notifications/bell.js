@@ -49,6 +49,8 @@ export function connectElement(element, page, signal, { bell_color }) {
   const doneIds = new Set();
   let titlePrefix = "";
   let shownState = /** @type {string|null} */ (null);
+  /** What *Try again* does. */
+  let retry = /** @type {() => unknown} */ (open);
 
   const icon = createElement("span", "notifications-icon");
   icon.ariaHidden = badge.ariaHidden = asks.ariaHidden = "true";
@@ -75,7 +77,7 @@ export function connectElement(element, page, signal, { bell_color }) {
   function buildPanel() {
     markAllButton.addEventListener("click", markAllRead);
     newerButton.addEventListener("click", showLatest);
-    retryButton.addEventListener("click", open);
+    retryButton.addEventListener("click", () => retry());
     const head = createElement("div", "notifications-head");
     head.append(...tabs, markAllButton);
     const link = dom.createLink("notifications-foot", localization.text("see_all"), page.inboxUrl);
@@ -115,7 +117,7 @@ export function connectElement(element, page, signal, { bell_color }) {
   }
 
   function load() {
-    const failed = () => showNote(localization.text("unreadable"), true);
+    const failed = () => showNote(localization.text("unreadable"), open);
     page.loadLatest(LIST_LENGTH, showsUnread).then(showLatest, failed);
   }
 
@@ -184,13 +186,15 @@ export function connectElement(element, page, signal, { bell_color }) {
    * @param {"read"|"archive"} verb
    * @param {HTMLElement} row
    * @param {Notification} item
+   * @returns {Promise<void>}
    */
   async function change(verb, row, item) {
     try {
       await page.mark(verb, [item]);
     } catch {
-      return showNote(localization.text("unsaved"));
+      return showNote(localization.text("unsaved"), () => change(verb, row, item));
     }
+    showNote("");
     const hadFocus = row.contains(document.activeElement);
     const next = verb === "read" ? row : (row.nextElementSibling ?? row.previousElementSibling);
     if (verb === "read") dom.updateUnreadMark(row, false, localization);
@@ -243,13 +247,15 @@ export function connectElement(element, page, signal, { bell_color }) {
     if (isOpen()) void page.markSeen(newestShown());
   }
 
+  /** @returns {Promise<void>} */
   async function markAllRead() {
     const raised = [...client.stream.notifications.values()].map((item) => item.raised);
     try {
       await page.markReadUpTo(Math.max(0, ...raised));
     } catch {
-      showNote(localization.text("unsaved"));
+      return showNote(localization.text("unsaved"), markAllRead);
     }
+    showNote("");
   }
 
   /** Show that the user is signed out, or that the server cannot be reached, at the closed bell too. */
@@ -261,6 +267,7 @@ export function connectElement(element, page, signal, { bell_color }) {
     if (isSignedOut) questions = 0;
     updateCount();
     button.title = status.textContent = state && localization.text(state);
+    if (!state && isOpen() && !retryButton.hidden) open(); // The server is back.
     if (!isSignedOut) return;
     status.append(" ", page.createSignInLink());
     list.replaceChildren();
@@ -271,13 +278,14 @@ export function connectElement(element, page, signal, { bell_color }) {
 
   /**
    * @param {string} text
-   * @param {boolean} [canRetry]
+   * @param {() => unknown} [again] what is done again, because the server could not be reached
    */
-  function showNote(text, canRetry = false) {
+  function showNote(text, again) {
     note.textContent = text;
     note.hidden = !text;
-    retryButton.hidden = !canRetry;
-    status.hidden = canRetry; // An outage is shown once.
+    retryButton.hidden = !again;
+    retry = again ?? open;
+    status.hidden = Boolean(again); // An outage is shown once.
   }
 
   /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */

@@ -259,17 +259,19 @@ function createTime({ created_at }, localization) {
 }
 
 /**
- * Render the relative times below a node: they grow older, and the server does not know the time zone of the reader.
+ * Render the times below a node: relative ones grow older, and the server does not know the time zone of the reader.
  * @param {ParentNode} root
  * @param {Localization} localization
  */
 export function updateTimes(root, localization) {
   for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (
-    root.querySelectorAll("time[data-relative]")
+    root.querySelectorAll("time:is([data-relative], [data-exact])")
   )) {
-    const text = localization.formatRelative(time.dateTime);
+    const exact = localization.formatExact(time.dateTime);
+    const isRelative = time.hasAttribute("data-relative");
+    const text = isRelative ? localization.formatRelative(time.dateTime) : exact;
     if (time.textContent !== text) time.textContent = text;
-    time.title = localization.formatExact(time.dateTime);
+    if (isRelative) time.title = exact;
   }
 }
 

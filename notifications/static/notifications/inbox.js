@@ -97,7 +97,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     // Before the response: what is selected meanwhile stays selected.
     const boxes = changed.map(findBox).filter((box) => box?.checked);
     for (const box of boxes) box.checked = false;
-    const sent = send(verb, changed, { save });
+    const sent = send(verb, changed, { save, retry: () => change(verb, rows, save, text) });
     if (hadFocus && changed[0]) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     const answer = await sent;
     if (!answer) {
@@ -105,17 +105,15 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
       return;
     }
     const [said, form] = /** @type {[Element, HTMLFormElement]} */ (/** @type {unknown} */ (answer));
-    showMessage(said?.textContent ?? text.replace("{count}", /** @type {any} */ (changed.length)));
-    if (said ? !form : view === "snoozed") return; // To archive it again would not snooze it.
-    const button = dom.createElement("button", "notifications-quiet", localization.text("undo"));
+    const did = said?.textContent ?? text.replace("{count}", /** @type {any} */ (changed.length));
+    if (said ? !form : view === "snoozed") return showMessage(did); // To archive it again would not snooze it.
     const undo = async () => {
       save = form && (() => list.sendForm(form.action, new FormData(form, form.querySelector("button"))));
-      if (!(await send(INVERSE_VERBS[verb], changed, { save }))) return;
+      if (!(await send(INVERSE_VERBS[verb], changed, { save, retry: undo }))) return;
       showMessage(localization.text("undone"));
       focusRow(changed[0]);
     };
-    button.addEventListener("click", undo, { once: true });
-    message.append(button);
+    showMessage(did, undo, "undo");
   }
 
   /**
@@ -125,12 +123,13 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * @param {object} [options]
    * @param {boolean} [options.stay] whether they stay in this view
    * @param {Save} [options.save] changes them on the server
+   * @param {() => unknown} [options.retry] what is done again if the server cannot be reached
    * @returns {Promise<Iterable<Element>|null>} what the server says of it, null if they were not changed
    */
   async function send(
     verb,
     rows,
-    { stay, save = () => page.mark(/** @type {Verb} */ (verb), rows.map(toItem)) } = {},
+    { stay, retry, save = () => page.mark(/** @type {Verb} */ (verb), rows.map(toItem)) } = {},
   ) {
     show(verb, rows, stay);
     // One after the other: of two changes of a row the server has to apply the last one last.
@@ -147,8 +146,8 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
       answer = await saved;
     } catch (error) {
       show(INVERSE_VERBS[verb], rows);
-      // What is wrong, if the server has said so.
-      showMessage(/** @type {any} */ (error).cause ?? localization.text("unsaved"));
+      const { cause } = /** @type {any} */ (error); // What is wrong, if the server has said so.
+      showMessage(cause ?? localization.text("unsaved"), cause ? undefined : retry);
       return null;
     }
     void list.updateViews();
@@ -164,7 +163,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    * @param {HTMLElement} row
    */
   function markRead(row) {
-    if (canChange("read", row)) void send("read", [row], { stay: true });
+    if (canChange("read", row)) void send("read", [row], { stay: true, retry: () => markRead(row) });
   }
 
   /**
@@ -276,7 +275,9 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
    */
   function handleState(state) {
     const isSignedOut = inbox.dataset.state === "signed_out";
-    if (isSignedOut && (state === "live" || state === "polling")) location.reload();
+    const isReachable = state === "live" || state === "polling";
+    if (isReachable && message.hasAttribute("data-unsaved")) showMessage("");
+    if (isSignedOut && isReachable) location.reload();
     if (isSignedOut || state !== "signed_out") return;
     inbox.dataset.state = state;
     for (const part of [...(inbox.parentElement?.children ?? [])]) {
@@ -318,9 +319,18 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     return rows.slice(first + 1).find((row) => !changed.includes(row)) ?? rows[first - 1];
   }
 
-  /** @param {string} text */
-  function showMessage(text) {
+  /**
+   * @param {string} text
+   * @param {() => unknown} [act] what its button does: it undoes, or tries again what has not reached the server
+   * @param {"undo"|"again"} [key] of the text of the button
+   */
+  function showMessage(text, act, key = "again") {
     message.textContent = text;
+    message.toggleAttribute("data-unsaved", Boolean(act) && key === "again");
+    if (!act) return;
+    const button = dom.createElement("button", "notifications-quiet", localization.text(key));
+    button.addEventListener("click", act, { once: true });
+    message.append(button);
   }
 }
 

@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], focusRow: (row: HTMLElement|undefined) => void,
- *   showMessage: (text: string) => void}} List
+ *   showMessage: (text: string, retry?: () => unknown) => void}} List
  */
 
 /** How long nothing is typed before the list is loaded. */
@@ -36,12 +36,16 @@ export function connectList(
   /** Whether the list has no rows, and no older page: nothing is being read, so it is loaded again. */
   const isEmpty = () => !inbox.querySelector("form, [data-end]");
   const observer = new IntersectionObserver(
-    ([{ isIntersecting, target }]) => isIntersecting && loadOlder(/** @type {HTMLElement} */ (target)),
+    (entries) => {
+      // After a slow frame there are several, such as "not in view" and "in view": the last one is of now.
+      const { isIntersecting, target } = entries[entries.length - 1];
+      if (isIntersecting) void loadOlder(/** @type {HTMLElement} */ (target));
+    },
     { rootMargin: LOAD_MARGIN },
   );
   signal.addEventListener("abort", () => observer.disconnect());
   inbox.addEventListener("click", handleClick, { signal });
-  updateTimes();
+  dom.updateTimes(inbox, localization);
   observeEnd();
   void returnToRow();
 
@@ -156,13 +160,6 @@ export function connectList(
     if (end) void loadOlder(end);
   }
 
-  /** Show times in the time zone of the browser: of the past in relation to now. */
-  function updateTimes() {
-    dom.updateTimes(inbox, localization);
-    for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (inbox.querySelectorAll("[data-until]")))
-      time.textContent = localization.formatExact(time.dateTime);
-  }
-
   /**
    * Return the row of a group with those that are shown of it.
    * @param {HTMLElement} group
@@ -245,17 +242,17 @@ export function connectList(
   /**
    * Load the page of a link, and add what it lists. Return whether it was added.
    * @param {HTMLElement} row which is busy meanwhile
-   * @param {HTMLAnchorElement} link
+   * @param {{href: string}} link
    * @param {(page: HTMLElement) => void} add
    */
   async function load(row, { href }, add) {
     row.ariaBusy = "true";
     try {
       add(await loadPage(href));
-      updateTimes();
+      dom.updateTimes(inbox, localization);
       return true;
     } catch {
-      showMessage(localization.text("unreadable"));
+      showMessage(localization.text("unreadable"), () => load(row, { href }, add));
       return false;
     } finally {
       row.ariaBusy = null;
