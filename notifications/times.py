@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.formats import date_format
 
 
 def now() -> datetime:
@@ -40,6 +41,12 @@ def as_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.get_default_timezone())
     return moment.astimezone(UTC)
+
+
+def format_exact(moment: datetime) -> str:
+    """Return a time in the active language and time zone, with the name of the zone: the reader may be in another."""
+    local = timezone.localtime(as_utc(moment))
+    return f"{date_format(local, 'DATETIME_FORMAT')} {local.tzname()}"
 
 
 @cache

@@ -44,7 +44,7 @@ class JobDetailsMixin(_ModelAdmin):
             context["attempts"] = read_attempts(job, with_tracebacks=has_tracebacks)
         if job is not None:
             shows_results = request.user.has_perm("notifications.view_job_arguments")
-            context["steps"] = read_steps(job, with_results=shows_results)
+            context["steps"] = read_steps(job, with_results=shows_results, reader=request.user.pk)
             context["shows_results"] = shows_results
             shown = [section for section in hooks.job_sections if section.admin_template]
             context["sections"] = {section.name: section.admin_template for section in shown}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from django.http import HttpRequest
 from django.utils import formats
 from django.utils.html import format_html_join
 from django.utils.safestring import mark_safe
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
+from notifications import times
 from notifications.db.transactions import database
 from notifications.extension import Event
 from notifications.jobs.listing import read_last_errors
@@ -25,14 +24,8 @@ MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
 
 def lines_of_events(events: Iterable[Event]) -> str:
     """Return events as HTML, one in each line, with their times."""
-    lines = ((f"{moment(event.at)} · " if event.at else "", event.text) for event in events)
+    lines = ((f"{times.format_exact(event.at)} · " if event.at else "", event.text) for event in events)
     return format_html_join(mark_safe("<br>"), "{}{}", lines)
-
-
-def moment(value: Any) -> str:
-    """Return a time in the time zone of the page, with the name of the zone."""
-    local = template_localtime(value)
-    return f"{formats.date_format(local, 'DATETIME_FORMAT')} {local.tzname() or ''}".strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,7 @@ from notifications.extension.channels import ChannelMessage as ChannelMessage
 from notifications.extension.channels import Verdict as Verdict
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import Event as Event
+from notifications.extension.dimensions import Fact as Fact
 from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
@@ -62,6 +63,7 @@ from notifications.extension.installed import load as load
 from notifications.extension.installed import make_hub_parts as make_hub_parts
 from notifications.extension.installed import make_worker_parts as make_worker_parts
 from notifications.extension.installed import read_events as read_events
+from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require
 from notifications.extension.late_imports import import_later as import_later
 from notifications.extension.recorded_transaction import RecordedTransaction as RecordedTransaction

@@ -53,6 +53,16 @@ class WaitKind:
         """Return whether a user (key) is shown that their job waits for it."""
         return True
 
+    def describe_ends(self, waits: Sequence[Wait], reader: Any) -> Mapping[UUID, str]:
+        """Return who has ended waits, such as "You answered", by their ids, in at most one query.
+
+        Called outside of a transaction. Those that nobody has ended are left out.
+
+        ``reader``
+            The user (key) who reads it, None for the output of a command.
+        """
+        return {}
+
     def page(self, job: UUID, id: UUID) -> str:
         """Return the path of the page of a wait of a job, "" if the wait has none of its own. Called at any time."""
         return ""
@@ -157,6 +167,10 @@ class JobSection:
         """Return the context of ``excerpt_template``."""
         return {}
 
+    def message_fact(self, job: Job) -> Fact | None:
+        """Return what an e-mail says in place of ``excerpt_template``, of bounded length; None for nothing."""
+        return None
+
     def admin_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
         """Return the context of the section in the admin; ``request.user`` may view jobs."""
         return {}
@@ -247,15 +261,36 @@ class Pruned(NamedTuple):
     words: str
 
 
+class Fact(NamedTuple):
+    """Something that is said of a notification besides its title and body. See ``Extension.facts_of()``.
+
+    ``url``
+        The path of the page that ``text`` is the name of, "" for none.
+    ``at``
+        The time that ``text`` is: pages show it in the time zone of the browser.
+    ``is_verbatim``
+        Its lines are shown as they are, as those of output.
+    """
+
+    label: str
+    text: str
+    url: str = ""
+    at: datetime | None = None
+    is_verbatim: bool = False
+
+
 class Event(NamedTuple):
     """Something that happened to a notification or a job, or is to happen.
 
     ``at``
         None if it is not known when.
+    ``marks_read``
+        It has marked the notification as read: its user may not have seen it.
     """
 
     at: datetime | None
     text: str
+    marks_read: bool = False
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:

@@ -22,6 +22,7 @@ from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     AlertKind,
     Event,
+    Fact,
     HubPart,
     PageButton,
     Pause,
@@ -122,6 +123,7 @@ class Hooks:
         self.events_of: list[Callable[..., Iterable[Event]]] = defined("events_of")
         self.time_zone_of: list[Callable[[Any], str]] = defined("time_zone_of")
         self.page_links: list[Callable[[str], Sequence[tuple[str, str]]]] = defined("page_links")
+        self.facts_of: list[Callable[..., Sequence[Fact]]] = defined("facts_of")
         self.row_buttons: list[Callable[[Notification], Sequence[PageButton]]] = defined("row_buttons")
         self.describe_change: list[Callable[..., tuple[str, PageButton] | None]] = defined("describe_change")
         self.stored_times: list[Callable[[datetime], Iterable[StoredTime]]] = defined("stored_times")
@@ -150,6 +152,11 @@ hooks = Hooks()
 def read_events(subject: Job | Notification, reader: Any = None) -> list[Event]:
     """Return what extensions know to have happened to a job or a notification. See ``Extension.events_of()``."""
     return in_order(event for hook in hooks.events_of for event in hook(subject, reader))
+
+
+def read_facts(row: Notification, reader: Any, *, in_full: bool = False) -> list[Fact]:
+    """Return what extensions say of a notification to its user. See ``Extension.facts_of()``."""
+    return [fact for hook in hooks.facts_of for fact in hook(row, reader, in_full=in_full)]
 
 
 def find_urlpatterns() -> list[Any]:

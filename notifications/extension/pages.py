@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from notifications.extension.dimensions import PageButton
+from notifications.extension.dimensions import Fact, PageButton
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.contrib.admin import ModelAdmin, SimpleListFilter
@@ -37,6 +37,17 @@ class PageHooks:
 
         ``page``
             ``"inbox"``, or ``"notification"`` for that of one notification.
+        """
+        return ()
+
+    def facts_of(self, row: Notification, reader: Any, *, in_full: bool) -> Sequence[Fact]:
+        """Return what is said of a notification besides its title and body, what matters most first.
+
+        Called for its page and its messages by other channels, each time in the language and the time zone of its user,
+        the ``reader``. A bounded number of queries. One user: questions.
+
+        ``in_full``
+            For an e-mail, which has room for the steps and the output of a job.
         """
         return ()
 

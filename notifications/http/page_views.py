@@ -68,7 +68,7 @@ def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> di
         "error": serializers.job_error(job),
         "result": _format_result(job.result),
         # Without results, which nobody has meant for the owner.
-        "steps": read_steps(job, with_results=False),
+        "steps": read_steps(job, with_results=False, reader=job.user_id),
         **{name: value for context in of_sections for name, value in context.items()},
     }
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_safe
 
 from notifications.db.transactions import database
-from notifications.extension import hooks
+from notifications.extension import hooks, read_facts
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job
 from notifications.inbox import lists
@@ -123,6 +123,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "layout": "notifications/pane.html" if in_pane else None,
         "row": row,
         "item": read_rows([row])[0],
+        "facts": read_facts(row, request.user),
         "events": read_timeline(row, for_user=True),
         "page_links": [link for hook in hooks.page_links for link in hook("notification")],
         "snooze_times": SNOOZE_TIMES,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.utils.formats import date_format
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
 from notifications import times
@@ -20,17 +18,19 @@ def read_timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
 
     With ``for_user`` they are what its user may read: without ids of jobs, errors of servers, and what concerns others.
     """
-    return in_order([*_events_of_pages(row), *read_events(row, row.user_id if for_user else None)])
+    of_extensions = read_events(row, row.user_id if for_user else None)
+    is_closed = any(event.marks_read for event in of_extensions)
+    own = [] if for_user else [Event(row.created_at, _("Created."))]  # its page has the time above
+    return in_order([*own, *_events_of_pages(row, is_closed=is_closed), *of_extensions])
 
 
-def _events_of_pages(row: Notification) -> Iterator[Event]:
-    yield Event(row.created_at, _("Created."))
+def _events_of_pages(row: Notification, *, is_closed: bool) -> Iterator[Event]:
     if row.is_muted:
         yield Event(row.read_at, _("Recorded as read, because its category is muted."))
-    elif row.read_at:
+    elif row.read_at and not is_closed:
         yield Event(row.read_at, _("Read."))
     if row.snoozed_until:
-        until = date_format(template_localtime(row.snoozed_until), "DATETIME_FORMAT")
+        until = times.format_exact(row.snoozed_until)
         yield Event(row.snoozed_at or row.archived_at, _("Snoozed until %(time)s") % {"time": until})
     elif row.snoozed_at:
         yield Event(row.snoozed_at, _("Snoozed."))

@@ -263,7 +263,7 @@ def announcement(
     notification = build_notification(
         job.user_id,
         job.title,
-        body=error["detail"] if error else body or _succeeded_text(job.language),
+        body=_describe_failure(job, error) if error else body or _succeeded_text(job.language),
         level=LEVELS[state],
         category="job",
         url=job.url or paths.job_page(job.id),
@@ -297,6 +297,17 @@ def _language(job: Job) -> Any:
 def _succeeded_text(language: str) -> str:
     with translation.override(language or None):
         return _("Succeeded.")
+
+
+def _describe_failure(job: Job, error: dict[str, str]) -> str:
+    """Return the body of the notification of a failure, without the id of the job, which its page has."""
+    return _stopped_text(job.language) if str(job.id) in error["detail"] else error["detail"]
+
+
+@lru_cache(maxsize=128)
+def _stopped_text(language: str) -> str:
+    with translation.override(language or None):
+        return _("The job stopped because of an error.")
 
 
 @lru_cache(maxsize=128)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from django.utils.formats import date_format, number_format
+from django.utils.formats import number_format
 from django.utils.timesince import timesince
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext
 
+from notifications import times
 from notifications.db.transactions import database
 from notifications.extension import find_wait_kind, hooks
 from notifications.jobs.redaction import describe_value
@@ -31,6 +34,8 @@ class StoredStep:
     ``result``
         As text without secrets, its size if it is large, None if it was not read. Of a wait how it ended, and with
         what.
+    ``end``
+        Who has ended a wait, as its reader is told, "" if nobody has or it is not shown to them.
     ``due_at``
         When an open wait ends by itself, None if never.
     ``page``
@@ -42,6 +47,7 @@ class StoredStep:
     started_at: datetime
     took: timedelta | None
     result: str | None
+    end: str = ""
     due_at: datetime | None = None
     page: str = ""
 
@@ -51,8 +57,7 @@ class StoredStep:
         if self.took is None:
             if self.due_at is None:
                 return gettext("Waiting")
-            until = date_format(template_localtime(self.due_at), "DATETIME_FORMAT")
-            return gettext("Waiting until {time}").format(time=until)
+            return gettext("Waiting until {time}").format(time=times.format_exact(self.due_at))
         seconds = self.took.total_seconds()
         if seconds >= 600:
             return timesince(self.started_at, self.started_at + self.took)
@@ -78,8 +83,12 @@ class StepList:
         return gettext("Steps: the first {shown} of {count}").format(**counts)
 
 
-def read_steps(job: Job, *, with_results: bool) -> StepList:
-    """Return the first ``MAX_STEPS_SHOWN`` steps and waits of a job. Without ``with_results`` no result is read."""
+def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
+    """Return the first ``MAX_STEPS_SHOWN`` steps and waits of a job. Without ``with_results`` no result is read.
+
+    ``reader``
+        The user (key) who reads them, None for the output of a command.
+    """
     if not job.started_at:
         return StepList(first=[], count=0)
     first: list[StoredStep] = []
@@ -93,7 +102,11 @@ def read_steps(job: Job, *, with_results: bool) -> StepList:
         waits = waits.defer("value")
     found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
     redacted = read_redacted(job) if with_results and found_waits else frozenset()
-    first += [_describe_wait(wait, redacted, job.user_id, with_results=with_results) for wait in found_waits]
+    ends = _describe_ends(found_waits, reader)
+    first += [
+        _describe_wait(wait, redacted, ends.get(wait.id, ""), job.user_id, with_results=with_results)
+        for wait in found_waits
+    ]
     # Open ones last.
     first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
     count += len(found_waits) if len(found_waits) < MAX_STEPS_SHOWN else waits.count()
@@ -105,23 +118,39 @@ def read_redacted(job: Job) -> frozenset[str]:
     return frozenset(policy_at(job.task_path).redact)
 
 
-def _describe_wait(wait: Wait, redacted: frozenset[str], owner: Any, *, with_results: bool) -> StoredStep:
+def _describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
+    """Return who has ended waits, by their ids, in at most one query for each of their kinds."""
+    by_kind: Mapping[str, list[Wait]] = defaultdict(list)
+    for wait in waits:
+        if wait.ended_at is not None:
+            by_kind[wait.kind].append(wait)
+    found: dict[UUID, str] = {}
+    for kind, ended in by_kind.items():
+        found |= find_wait_kind(kind).describe_ends(ended, reader)
+    return found
+
+
+def _describe_wait(
+    wait: Wait, redacted: frozenset[str], end: str, owner: Any, *, with_results: bool
+) -> StoredStep:
     result, kind = None, find_wait_kind(wait.kind)
+    is_shown = kind.is_shown_to(wait, owner)
     if with_results:
-        result = str(kind.label or wait.kind) if wait.ended_at is None else str(wait.get_how_display())
+        result = str(kind.label or wait.kind) if wait.ended_at is None else end or str(wait.get_how_display())
         if wait.value is not None:
             size = len(wait.value)
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + describe_json(wait.name, text, size, redacted)
     took = wait.ended_at - wait.created_at if wait.ended_at else None
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
-    has_page = took is None if with_results else kind.is_shown_to(wait, owner)
+    has_page = took is None if with_results else is_shown
     return StoredStep(
         name=wait.title or wait.name,
         attempt=wait.attempt,
         started_at=wait.created_at,
         took=took,
         result=result,
+        end=end if is_shown else "",
         due_at=wait.due_at,
         page=kind.page(wait.job, wait.id) if has_page else "",
     )

@@ -189,6 +189,15 @@ def relative_time(moment: datetime | None) -> str:
     )
 
 
+@register.filter
+def exact_time(moment: datetime) -> str:
+    """Return a ``<time>`` element with date, time and time zone. The browser client shows it in that of the reader."""
+    utc = times.as_utc(moment)
+    return format_html(
+        '<time datetime="{}" data-exact>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", times.format_exact(utc)
+    )
+
+
 def _describe_age(utc: datetime) -> str:
     seconds = (times.now() - utc).total_seconds()
     if seconds < 60:

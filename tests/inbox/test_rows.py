@@ -96,9 +96,9 @@ class TestReason:
         """The job is named where the title does not name it."""
         finish_job(row := job(user), uuid7())
         link = f'href="/notifications/jobs/{row.pk}/">'
-        assert f"<a {link}From your job</a>" in read_detail(user_client)
+        assert f"<a {link}Job details</a>" in read_detail(user_client)
         Notification.objects.update(title="Your file is ready")
-        assert f'From your job <a dir="auto" {link}{row.title}</a>' in read_detail(user_client)
+        assert f'Job <a dir="auto" {link}{row.title}</a>' in read_detail(user_client)
 
     def test_schedule(self, user_client, user):
         finish_job(row := job(user), uuid7())

@@ -54,7 +54,7 @@ def test_pages_are_exempt_from_project_settings():
 def test_empty_inbox(user_client):
     """It has a text, but no button."""
     page = html_of(user_client.get(INBOX))
-    assert "You'll see updates about your jobs here." in page
+    assert "When a job of yours finishes or asks you something, you'll see it here." in page
     assert "Mark all as read" not in page.split("</header>")[1]
 
 

@@ -39,7 +39,7 @@ class TestOpenTransaction:
         (attempt,) = Attempt.objects.all()
         assert attempt.exception_class_path == TRANSACTION_ERROR
         assert "left a transaction open, which was rolled back" in attempt.traceback
-        assert [note.body for note in notifications_of(user)] == [f"{DEFAULT_TEXT}{job.id}"]
+        assert [note.body for note in notifications_of(user)] == ["The job stopped because of an error."]
         after = until_done(
             *(count.enqueue() for count in (leaking_tasks.count_users, leaking_tasks.count_users_async) * 9)
         )

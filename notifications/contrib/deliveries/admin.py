@@ -18,7 +18,6 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.filters import UserFilter
 from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin
-from notifications.admin.timelines import moment
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import describe_addresses
@@ -29,6 +28,7 @@ from notifications.inbox.categories import label_of, list_channels
 from notifications.models import Notification
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
+from notifications.times import format_exact
 
 
 @admin.register(Delivery)
@@ -124,7 +124,7 @@ def _describe(deliveries: list[Delivery]) -> list[dict[str, Any]]:
             "channel": delivery.describe_channel(),
             "address": addresses[delivery.pk],
             "state_text": delivery.get_state_display(),
-            "at": moment(delivery.ended_at or delivery.due_at),
+            "at": format_exact(delivery.ended_at or delivery.due_at),
             "reason": " ".join(filter(None, (delivery.describe_reason(), delivery.error, _doubt(delivery)))),
         }
         for delivery in deliveries

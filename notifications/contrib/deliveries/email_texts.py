@@ -30,7 +30,7 @@ from notifications.contrib.deliveries import unsubscribing
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.transactions import database
-from notifications.extension import ChannelMessage
+from notifications.extension import ChannelMessage, Fact, read_facts
 from notifications.inbox.categories import load_categories
 from notifications.inbox.rows import describe_group
 from notifications.models import Job, Notification
@@ -127,6 +127,7 @@ def _make_email(
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         context |= {
             "user": message.user,
+            "facts": _read_facts(message) if template == "email" else [],
             "inbox_url": absolute(reverse("notifications:inbox")),
             "preferences_url": absolute(reverse("notifications:preferences")),
             "site": urlsplit(settings.SITE_URL).netloc,
@@ -143,6 +144,11 @@ def _make_email(
     )
     email.attach_alternative(html, "text/html")
     return email
+
+
+def _read_facts(message: ChannelMessage) -> list[Fact]:
+    facts = read_facts(message.notifications[0], message.user, in_full=True)
+    return [fact._replace(url=absolute(fact.url)) for fact in facts]
 
 
 def _unsubscribe_url(user: Any, categories: Sequence[str] | None) -> str:

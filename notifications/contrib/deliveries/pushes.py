@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -17,8 +17,9 @@ from notifications import serializers, times
 from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.deliveries import devices, vapid
 from notifications.contrib.deliveries.models import PushSubscription
+from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import AddressGone, Channel, ChannelMessage
+from notifications.extension import AddressGone, Channel, ChannelMessage, read_facts
 from notifications.models import Notification
 from notifications.models.streams import NotificationLevel
 from notifications.paths import absolute
@@ -127,7 +128,7 @@ def build_request(message: ChannelMessage, device: PushSubscription) -> tuple[by
         raise ImproperlyConfigured(vapid.EXTRA_MISSING) from exc
     target = parse(device.endpoint).url
     (row,) = message.notifications
-    text = serializers.encode(build_text(row, message.language, device)).encode()
+    text = serializers.encode(build_text(row, message, device)).encode()
     keys = {"p256dh": device.p256dh, "auth": device.auth}
     try:
         body = WebPusher({"endpoint": device.endpoint, "keys": keys}).encode(text)["body"]
@@ -144,18 +145,18 @@ def build_request(message: ChannelMessage, device: PushSubscription) -> tuple[by
     }
 
 
-def build_text(row: Notification, language: str, device: PushSubscription) -> dict[str, Any]:
+def build_text(row: Notification, message: ChannelMessage, device: PushSubscription) -> dict[str, Any]:
     """Return what a message says, which the service worker shows, or the browser itself.
 
     Its ``tag`` is the same each time, so that one that was sent twice is shown once.
     """
     shows_content = settings.WEB_PUSH.get("show_content", False)
-    language = (language if shows_content else device.language) or django_settings.LANGUAGE_CODE
+    language = (message.language if shows_content else device.language) or django_settings.LANGUAGE_CODE
     with translation.override(language):
         inbox = absolute(reverse("notifications:inbox"))
         notification = {
             "title": row.title if shows_content else gettext("You have a new notification"),
-            "body": row.body if shows_content else "",
+            "body": _describe(row, message.user) if shows_content else "",
             "navigate": absolute(row.url) if shows_content and row.url else inbox,
             "lang": language,
             "dir": "auto",
@@ -163,12 +164,21 @@ def build_text(row: Notification, language: str, device: PushSubscription) -> di
             "data": {"id": str(row.id)},
         }
     # The service worker is called if there is one, because it marks the notification as read when it is clicked.
-    message = {**DECLARATIVE, "mutable": True, "notification": notification}
+    text = {**DECLARATIVE, "mutable": True, "notification": notification}
     body = notification["body"]
-    while (excess := len(serializers.encode(message).encode()) - MAX_MESSAGE_BYTES) > 0:
+    while (excess := len(serializers.encode(text).encode()) - MAX_MESSAGE_BYTES) > 0:
         if not body:
             notification["navigate"] = inbox  # only a link that is not ASCII is that long
             break
         body = body.encode()[: -excess - len("…".encode())].decode(errors="ignore")
         notification["body"] = f"{body}…" if body else ""
-    return message
+    return text
+
+
+def _describe(row: Notification, user: Any) -> str:
+    """Return the body of a notification, and below it what extensions say of it."""
+    if not row.open_question:
+        return row.body
+    with timezone.override(zone_of(read_reader(user.pk))):
+        facts = read_facts(row, user)
+    return "\n".join(filter(None, (row.body, *(f"{fact.label}: {fact.text}" for fact in facts))))

@@ -50,6 +50,12 @@ def read_deliveries_of(row: Job | Notification, reader: Any) -> list[Event]:
             )
         if reason := decide(facts).reason:  # As it will be decided when it is due.
             delivery.state, delivery.reason = Delivery.State.SKIPPED, reason
+    if for_user:  # who has chosen no device or address knows it
+        deliveries = [
+            delivery
+            for delivery in deliveries
+            if (delivery.state, delivery.reason) != (Delivery.State.SKIPPED, "no-address")
+        ]
     failed = {} if for_user else _read_failed_attempts(deliveries)
     addresses = describe_addresses(deliveries)
     events: list[Event] = []

@@ -31,6 +31,7 @@ class OutputSection(JobSection):
 
     page_context = import_later("pages.describe_for_page")
     excerpt_context = import_later("pages.describe_end")
+    message_fact = import_later("pages.describe_last_lines")
     admin_context = import_later("pages.describe_for_admin")
 
 

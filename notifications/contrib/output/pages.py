@@ -17,10 +17,13 @@ from notifications.contrib.output.reading import has_output, read_end, read_part
 from notifications.contrib.output.storage import MARK
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
+from notifications.extension import Fact
 from notifications.models import Job
 
 #: Bytes of the end of an output that others than its owner are shown, about.
 MAX_END_BYTES = 64 * 1024
+#: Lines and characters of the end of an output that e-mails have.
+MAX_MESSAGE_LINES, MAX_MESSAGE_CHARS = 10, 1_000
 #: Bytes of the end of an output that the admin shows, and those of its last chunk.
 MAX_ADMIN_BYTES = 20_000
 #: A line of the app, and one that is not whole yet at the end of a part.
@@ -57,6 +60,14 @@ def describe_end(job: Job) -> dict[str, Any]:
     text, is_cut = read_end(job.pk, MAX_END_BYTES, MARK)
     url = reverse("notifications:api-job-output", args=[job.pk]) if is_cut else ""
     return {"output": {"lines": _split_lines(text), "url": url}}
+
+
+def describe_last_lines(job: Job) -> Fact | None:
+    """See ``JobSection.message_fact()``."""
+    text, _ = read_end(job.pk, MAX_MESSAGE_CHARS, MARK)
+    written = "".join(text for mark, text in _split_lines(text) if not mark)
+    last = "\n".join(written.rstrip().splitlines()[-MAX_MESSAGE_LINES:])
+    return Fact(gettext("Latest output"), last[-MAX_MESSAGE_CHARS:], is_verbatim=True) if last else None
 
 
 def describe_for_admin(job: Job, request: HttpRequest) -> dict[str, Any]:

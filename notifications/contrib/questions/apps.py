@@ -4,6 +4,7 @@ asking                  the verbs of tasks, such as ``aquestion()``
 models                  a question: a row of the core's table of waits
 addressees              whom a question asks, and who may answer it now
 question_notifications  the notification of each of those who are asked, from the question to its end
+question_facts          what pages, e-mails and push messages say of a question, and who has answered
 reminders               reminders, and who is asked when rights have changed while a job waits
 answering               stores the first answer, and queues the job
 answer_forms            answers by a Django form of the project
@@ -34,6 +35,7 @@ class QuestionKind(WaitKind):
     ended = import_later("question_notifications.close_notifications")
     page = import_later("question_notifications.question_page")
     answer_path = import_later("question_notifications.answer_path")
+    describe_ends = import_later("question_facts.describe_ends")
     remind = import_later("reminders.remind_of_due")
 
     def count_notifications(self, wait: Wait) -> int:
@@ -65,3 +67,5 @@ class Questions(Extension):
 
     duties = import_later("reminders.make_duties")
     may_follow = import_later("answering.may_follow")
+    facts_of = import_later("question_facts.facts_of")
+    events_of = import_later("question_facts.describe_events")

@@ -250,6 +250,8 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
         "remind": [after.total_seconds() for after in one.remind],
         "form": validate_form(one.form) if one.form is not None else "",
         "danger": list(one.danger),
+        # The label of the choice that is returned without an answer, "" for another value, None if none is.
+        "default": None if one.default is _NO_DEFAULT else _label_of(one.default, one.choices or {}),
         "asked": asked,
     }
     build_notifications(wait, details, users)
@@ -258,6 +260,10 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
 
 def _title_of(one: Question) -> str:
     return validators.label("title", one.title, validators.MAX_TITLE_LENGTH, required=True)
+
+
+def _label_of(value: Any, choices: Mapping[str, str | Promise]) -> str:
+    return str(choices.get(value, "")) if isinstance(value, str) else ""
 
 
 def _validated_choices(choices: Any) -> dict[str, str]:

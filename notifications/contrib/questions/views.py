@@ -13,13 +13,11 @@ from django.apps import apps
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
-from notifications import serializers
-from notifications.contrib.questions import answer_forms, answering
+from notifications import serializers, times
+from notifications.contrib.questions import answer_forms, answering, question_facts
 from notifications.contrib.questions.addressees import is_asked
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end, describe_end_in_words
@@ -59,7 +57,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         "notifications_position": positions.read_stream_position(request.user.pk),
         "end": _describe_end(question, request.user),
         **describe_question(question, page),
-        **({} if question.ended_at else describe_asking_job(question)),
+        **describe_asking_job(question, request.user),
         "confirm_label": details["choices"].get(page.get("confirm")),
     }
     if "form" in context and context["form"] is None:
@@ -108,7 +106,7 @@ def _describe_end(wait: AskedQuestion, reader: Any) -> str:
     if wait.ended_at is None:
         return ""
     is_own = wait.ended_by_id == reader.pk
-    time = date_format(timezone.template_localtime(wait.ended_at), "DATETIME_FORMAT")
+    time = times.format_exact(wait.ended_at)
     return describe_end_in_words(wait, answering.name_of_answerer(wait), is_own=is_own, time=time)
 
 
@@ -197,18 +195,29 @@ def describe_open_question(job: Job, request: HttpRequest) -> dict[str, Any]:
     wait = json.loads(job.waiting) if job.waiting else {"kind": ""}
     context: dict[str, Any] = {"waiting": wait["id"] if wait["kind"] == "question" else ""}
     question = answering.find_open_question(job.id, request.user) if job.state == Job.State.WAITING else None
-    return context | describe_question(question, {}) if question else context
+    if question is None:
+        return context
+    facts = question_facts.describe_question(question, None, request.user)
+    return {**context, **describe_question(question, {}), "question_facts": facts}
 
 
-def describe_asking_job(question: AskedQuestion) -> dict[str, Any]:
-    """Return what the page of an open question shows of its job: its title, progress, and excerpts of extensions.
+def describe_asking_job(question: AskedQuestion, reader: Any) -> dict[str, Any]:
+    """Return what the page of a question shows besides it: facts, steps, and excerpts of extensions.
 
-    See ``find_open_question()``, which says what others than the owner may see.
+    See ``find_open_question()``, which says what others than the owner may see. Of a question that has ended the owner
+    gets the link to the job, others nothing.
     """
-    columns = ("id", "title", "progress_current", "progress_total", "progress_message")
-    job = Job.objects.using(database()).only(*columns).filter(pk=question.job).first()
-    shown = [section for section in hooks.job_sections if job and section.excerpt_template]
-    context = {"asking_job": job, "excerpts": [section.excerpt_template for section in shown]}
+    job = question_facts.read_asking_job(question)
+    if question.ended_at:
+        return {
+            "facts": question_facts.describe_job(job, reader)[:1] if job and job.user_id == reader.pk else []
+        }
+    context: dict[str, Any] = {"facts": question_facts.describe_question(question, job, reader)}
+    if job is None:
+        return context
+    shown = [section for section in hooks.job_sections if section.excerpt_template]
+    context["excerpts"] = [section.excerpt_template for section in shown]
+    context["steps"] = question_facts.list_done_steps(job, reader)
     for section in shown:
         context |= section.excerpt_context(job)
     return context

@@ -15,7 +15,6 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
-from notifications.admin.timelines import moment
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -25,6 +24,7 @@ from notifications.contrib.schedules.users import find_problem
 from notifications.db.transactions import database
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.models import Job
+from notifications.times import format_exact
 
 logger = logging.getLogger("notifications")
 
@@ -137,7 +137,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             links_jobs = self._links_jobs(request)
             context["ticks"] = [
                 {
-                    "due_at": moment(tick.due_at),
+                    "due_at": format_exact(tick.due_at),
                     "outcome": describe_tick(tick),
                     "detail": tick.detail,
                     "job": job_link(tick, self.admin_site.name) if links_jobs else "",
@@ -155,13 +155,13 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         if row.name not in declared_schedules():
             return _("Not declared")
         if row.paused_at:
-            return _("Paused since %(when)s") % {"when": moment(row.paused_at)}
+            return _("Paused since %(when)s") % {"when": format_exact(row.paused_at)}
         if row.problem == Schedule.Problem.FAILED:
-            return _("Failing since %(when)s") % {"when": moment(row.problem_since)}
+            return _("Failing since %(when)s") % {"when": format_exact(row.problem_since)}
         if row.problem == Schedule.Problem.MISSED:
-            return _("Missed since %(when)s") % {"when": moment(row.problem_since)}
+            return _("Missed since %(when)s") % {"when": format_exact(row.problem_since)}
         if row.problem == Schedule.Problem.SKIPPED:
-            return _("Skipped since %(when)s") % {"when": moment(row.problem_since)}
+            return _("Skipped since %(when)s") % {"when": format_exact(row.problem_since)}
         return _("Active")
 
     @admin.display(description=_("next run"), ordering="next_tick")
@@ -169,7 +169,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         """Return when the schedule is due next, in the time zone of the page, unless it does not run."""
         if row.paused_at or row.name not in declared_schedules() or row.next_tick is None:
             return "-"
-        return moment(row.next_tick)
+        return format_exact(row.next_tick)
 
     @admin.display(description=_("last run"))
     def last_run(self, row: Schedule) -> str:
@@ -177,7 +177,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         tick: Tick | None = row.newest_tick  # type: ignore[attr-defined]
         if tick is None:
             return "-"
-        text = f"{moment(tick.due_at)}: {describe_tick(tick)}"
+        text = f"{format_exact(tick.due_at)}: {describe_tick(tick)}"
         url = job_url(tick, self.admin_site.name) if row.links_jobs else ""  # type: ignore[attr-defined]
         return format_html('<a href="{}">{}</a>', url, text) if url else text
 

@@ -18,7 +18,6 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin.mixins import OwnedMixin, reports_database_errors
-from notifications.admin.timelines import moment
 from notifications.conf import settings
 from notifications.contrib.webhooks import endpoints
 from notifications.contrib.webhooks.endpoints import MAX_ENDPOINTS, check_url, has_room, join_events
@@ -27,6 +26,7 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.contrib.webhooks.signing import new_secret
 from notifications.db.transactions import database
 from notifications.models import Job
+from notifications.times import format_exact
 
 #: Attempts that the page of a webhook shows.
 MAX_ATTEMPTS_SHOWN = 25
@@ -200,7 +200,7 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
             links_jobs = self.admin_site.is_registered(Job) and any(map(request.user.has_perm, permissions))
             context["attempts"] = [
                 {
-                    "started_at": moment(attempt.started_at),
+                    "started_at": format_exact(attempt.started_at),
                     "event": attempt.event,
                     "outcome": attempt.status or attempt.error,
                     "milliseconds": attempt.milliseconds,
@@ -228,10 +228,10 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     def state_now(self, row: WebhookEndpoint) -> str:
         """Return whether it is on, since when it fails, or since when and why it is off."""
         if row.off_at:
-            values = {"when": moment(row.off_at), "reason": row.get_off_reason_display()}
+            values = {"when": format_exact(row.off_at), "reason": row.get_off_reason_display()}
             return _("Off since %(when)s. %(reason)s") % values
         if row.failing_since:
-            return _("Failing since %(when)s") % {"when": moment(row.failing_since)}
+            return _("Failing since %(when)s") % {"when": format_exact(row.failing_since)}
         return _("On")
 
     @admin.display(description=_("secret"))

@@ -6,6 +6,7 @@ import smtplib
 from datetime import UTC, datetime
 from email.parser import BytesParser
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.mail.backends.locmem import EmailBackend
@@ -21,7 +22,7 @@ from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.sending import fail_orphaned
 from notifications.extension import find_channel, list_apps
 from notifications.inbox.timeline import read_timeline
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
 from tests.contrib.questions import question_tasks
@@ -67,8 +68,36 @@ def test_the_row_of_an_email(notified, mailbox):
     _, _, second = parts(mailbox.messages[1])
     assert "Ada Lovelace commented" in text
     assert '<img src="https://site.example/media/ada.png" alt="AL" width="32" height="32"' in first
-    assert date_format(timezone.localtime(created_at), "SHORT_DATETIME_FORMAT") in first
+    local = timezone.localtime(created_at)
+    assert f"{date_format(local, 'SHORT_DATETIME_FORMAT')} {local.tzname()}<" in first
     assert "color: #b3261e" in second and ">✕</div>" in second and "<img" not in second
+
+
+@pytest.mark.with_all_apps("a question shows the steps and the output of its job")
+def test_a_question(user, make_user, mailbox, by_email):
+    """It says which job asks, what it has done, who else is asked, until when, and what happens without an answer."""
+    Reader.objects.create(user=user, time_zone="Asia/Tokyo")
+    bea = make_user("bea", first_name="Bea")
+    task = question_tasks.ask_about_draft.using(owner=user, title="Order 7 & 8")
+    job = task.enqueue([user.pk, bea.pk], "a secret argument")
+    run_jobs()
+    question_tasks.ask_sync.using(owner=user).enqueue(expires_ms=86_400_000, default="no")
+    run_jobs()
+    send_due()
+    found = {message["Subject"]: (text, html) for message, text, html in map(parts, mailbox.messages)}
+    text, html = found["Send it?"]
+    page = f"https://site.example/notifications/jobs/{job.id}/"
+    assert (
+        f"Job: Order 7 & 8 {page}\nProgress: Page 3 · 3 of 7\n"
+        "Without an answer: The job waits, without a time limit.\nAlso asked: Bea\nSteps: a step\n"
+        "Latest output: \nDear customer,\n<b>no</b>.\n"
+    ) in text
+    assert f'href="{page}"' in html and "Order 7 &amp; 8" in html and ">Answer</a>" in html
+    assert "Dear customer,\n&lt;b&gt;no&lt;/b&gt;.</pre>" in html and "a secret argument" not in text + html
+    text, _ = found["Ship?"]
+    due_at = Wait.objects.get(title="Ship?").due_at.astimezone(ZoneInfo("Asia/Tokyo"))
+    assert f"Answer until: {date_format(due_at, 'DATETIME_FORMAT')} JST\n" in text
+    assert "Without an answer: The job goes on with “Keep”.\n" in text
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\u2028", "\x0b", "\x85"])
@@ -121,8 +150,8 @@ def test_links_change_nothing(user, mailbox, configure, kind):
         send_digests()
     (envelope,) = mailbox.messages
     links = links_of(envelope)
-    # Of the inbox, the preferences and unsubscribing, and those of the notifications.
-    assert len(links) == (5 if kind == "digest" else 4)
+    # Of the inbox, the preferences and unsubscribing, and those of the notifications, of a question also of its job.
+    assert len(links) == (4 if kind == "notification" else 5)
     assert all(link.startswith("/") for link in links)
     client = Client()
     client.force_login(user)

@@ -37,7 +37,7 @@ client = Client()
 client.force_login(ada)
 (id,) = notify(ada, "Hello", category="export", deliver=[])
 inbox, page = (client.get(f"/notifications/{path}").text for path in ("", f"{id}/"))
-assert "Hello" in inbox and "Created." in page
+assert "Hello" in inbox and "Hello" in page
 for text in (inbox, page):
     main = text[text.index("<body"):]
     assert not FEATURE.search(re.sub("<script.*?</script>", "", main, flags=re.DOTALL)), main

@@ -4,21 +4,24 @@ import subprocess
 import sys
 import threading
 import time
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import OperationalError, transaction
 from django.utils import timezone, translation
+from django.utils.formats import date_format
 
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
 from notifications.contrib.deliveries.decisions import Reach
-from notifications.contrib.deliveries.models import Delivery, PushSubscription
+from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.db import unavailable
 from notifications.extension import find_channel
 from notifications.inbox.timeline import read_timeline
-from notifications.models import Attempt, Job, Notification
-from notifications.testing import run_until_idle
+from notifications.models import Attempt, Job, Notification, Wait
+from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.questions import question_tasks
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -85,6 +88,25 @@ def test_content_where_the_project_says_so(user, service, push_to):
     assert first["navigate"] == "https://site.example/exports/1/?a=1"
     assert second["navigate"] == "https://elsewhere.example/x"
     assert [received.headers["Urgency"] for received in service.messages] == ["high", "normal"]
+
+
+@pytest.mark.with_all_apps("a job asks")
+def test_a_question(user, service, push_to):
+    """It says for which job the answer is, until when, and what happens without one."""
+    push_to(service.address, show_content=True)
+    service.add_device(user)
+    Reader.objects.create(user=user, time_zone="Asia/Tokyo")
+    task = question_tasks.ask_sync.using(owner=user, title="Order 7")
+    task.enqueue(expires_ms=86_400_000, default="no")
+    run_jobs()
+    send_all()
+    due_at = Wait.objects.get().due_at.astimezone(ZoneInfo("Asia/Tokyo"))
+    assert service.messages[0].message["notification"]["body"].split("\n") == [
+        "To the new address.",
+        "Job: Order 7",
+        f"Answer until: {date_format(due_at, 'DATETIME_FORMAT')} JST",
+        "Without an answer: The job goes on with “Keep”.",
+    ]
 
 
 def test_language_of_the_device(user, service):
@@ -275,6 +297,7 @@ def test_user_without_a_device(user, service):
         "Push: not sent. The user has no device for push."
         in read_timeline(Notification.objects.get())[1].text
     )
+    assert read_timeline(Notification.objects.get(), for_user=True) == []
 
 
 def test_device_that_is_removed_meanwhile(user, other_user, service):

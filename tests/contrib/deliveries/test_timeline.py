@@ -57,7 +57,7 @@ def test_snoozed(user):
     row = Notification.objects.get()
     snoozing.snooze(user.pk, [id], row.raised, timezone.now() + timedelta(days=1))
     Notification.objects.update(snoozed_until=until)
-    assert texts(id) == ["Created.", "Snoozed until Jan. 4, 2027, 7 a.m."]
+    assert texts(id) == ["Created.", "Snoozed until Jan. 4, 2027, 7 a.m. UTC"]
 
 
 def end_snooze():
@@ -243,7 +243,7 @@ def test_what_happened_on_the_page(notified, user):
         "E-mail: not sent. The notification had been seen.",
     ]
     SeenMark.objects.all().delete()
-    assert read_timeline(row)[-1] == (None, "Shown in the bell or the inbox.")
+    assert read_timeline(row)[-1][:2] == (None, "Shown in the bell or the inbox.")
     Notification.objects.update(read_at=timezone.now(), archived_at=timezone.now())
     assert "Read." in texts(row.id)
     assert "Moved to Done, or replaced by a newer one with the same key." in texts(row.id)
@@ -311,9 +311,9 @@ def test_when_it_was_pushed(notified, client_of, user):
         [event.text for event in read_timeline(Notification.objects.get(pk=row.pk), for_user=True)]
         for row in rows
     ]
-    (received, toast) = (int(re.search(r"(\d+) ms", text)[1]) for text in found[0][1:3])
+    (received, toast) = (int(re.search(r"(\d+) ms", text)[1]) for text in found[0][:2])
     assert 1_000 <= received < 15_000 and toast == received + 500
-    assert found[0][1:4] == [
+    assert found[0][:3] == [
         f"Pushed to Firefox on Linux after {received} ms.",
         f"Shown as a toast after {toast} ms.",
         shown,
