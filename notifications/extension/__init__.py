@@ -18,12 +18,11 @@ core.
 Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
 
 app, pages              the class ``Extension`` with its hooks, and those of its hooks that pages call
-installed               the installed extensions, and the lists of hooks that the core calls
+installed               the installed extensions, the hooks that the core calls, and those that are imported later
 dimensions              what an extension adds: kinds of waits, parts of a worker, sections of a job, events, …
 channels                channels of deliveries
 duty, dispatch          duties, and how jobs get to engines
 recorded_transaction    what hooks know of their transaction
-late_imports            hooks that are functions of other modules of an app
 moved                   which optional app has a setting, a command or a public name
 """
 
@@ -58,6 +57,7 @@ from notifications.extension.installed import find_channel as find_channel
 from notifications.extension.installed import find_urlpatterns as find_urlpatterns
 from notifications.extension.installed import find_wait_kind as find_wait_kind
 from notifications.extension.installed import hooks as hooks
+from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import list_apps as list_apps
 from notifications.extension.installed import load as load
 from notifications.extension.installed import make_hub_parts as make_hub_parts
@@ -65,5 +65,4 @@ from notifications.extension.installed import make_worker_parts as make_worker_p
 from notifications.extension.installed import read_events as read_events
 from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require
-from notifications.extension.late_imports import import_later as import_later
 from notifications.extension.recorded_transaction import RecordedTransaction as RecordedTransaction

@@ -82,6 +82,9 @@ class Extension(PageHooks, AppConfig):
     #: The same of notifications.
     rows_of_notifications: ClassVar[Mapping[str, str]] = {}
 
+    #: Its rows that ``prune`` deletes by their age.
+    pruned: Sequence[Pruned] = ()
+
     #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
     runners: ClassVar[Mapping[str, Any]] = {}
 
@@ -312,10 +315,6 @@ class Extension(PageHooks, AppConfig):
         ``now``
             The database's time.
         """
-        return ()
-
-    def pruned(self) -> Sequence[Pruned]:
-        """Return the rows that ``prune`` deletes by their age. Called for each pruning."""
         return ()
 
     def topics(self, announced: Collection[str]) -> Iterable[Topic]:

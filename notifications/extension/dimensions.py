@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy as _
 from notifications import times
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.db.models import Model
     from django.http import HttpRequest
 
     from notifications.models import Job, Notification, Wait
@@ -250,13 +249,15 @@ class PageButton(NamedTuple):
 class Pruned(NamedTuple):
     """Rows that are deleted once they are as old as ``RETENTION`` says.
 
+    ``model``
+        The label of their model: ``"sms.Message"``.
     ``column``
         The indexed column of the time from which their age is counted.
     ``words``
         What they are, for the message of ``prune --dry-run``: ``"ticks of schedules"``.
     """
 
-    model: type[Model]
+    model: str
     column: str
     words: str
 

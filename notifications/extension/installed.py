@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
+from inspect import isfunction
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
@@ -16,134 +16,73 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
-from notifications.extension.app import Extension, Rows
+from notifications.extension.app import Extension
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
-    AlertKind,
     Event,
     Fact,
     HubPart,
-    PageButton,
     Pause,
-    Pruned,
-    Topic,
     WaitKind,
     WorkerPart,
     in_order,
 )
 from notifications.extension.dispatch import Dispatch
-from notifications.extension.duty import Duty
+from notifications.extension.pages import PageHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import SimpleListFilter
-    from django.http import HttpResponse
-
-    from notifications.db.clock import StoredTime
-    from notifications.jobs.declaring.policies import Policy
-    from notifications.models import Job, Notification, Worker
-    from notifications.upkeep import Upkeep
-
+    from notifications.models import Job, Notification
 
 logger = logging.getLogger("notifications")
 
 
+#: Attributes of extensions that are mappings, of which the core has one of all, and those that are sequences.
+_MAPPINGS = (
+    "subcommands",
+    "findings",
+    "channels",
+    "own_tasks",
+    "runners",
+    "rows_of_jobs",
+    "rows_of_notifications",
+)
+_SEQUENCES = ("job_sections", "pruned", "wait_kinds")
+#: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
+_HOOKS = [
+    name for owner in (Extension, PageHooks) for name in vars(owner) if isfunction(getattr(owner, name))
+]
+#: Those whose results go to other hooks of their extension, by its label.
+_BY_LABEL = {
+    *("worker_part", "hub_part", "after_commit"),
+    *("before_accepted", "on_accepted", "headers_of_accepted"),
+}
+
+
 class Hooks:
-    """The hooks that installed extensions define: the bound methods of each, in their order."""
+    """What installed extensions declare and define: an attribute for each of the class ``Extension``."""
 
     def __init__(self, extensions: Iterable[Extension] = ()) -> None:
         self.extensions = list(extensions)
-
-        def defined(name: str) -> list[Any]:
+        for name in _MAPPINGS:
+            setattr(
+                self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
+            )
+        for name in _SEQUENCES:
+            setattr(self, name, [value for each in self.extensions for value in getattr(each, name)])
+        for name in _HOOKS:
             default = getattr(Extension, name)
-            return [
-                getattr(each, name) for each in self.extensions if getattr(type(each), name) is not default
-            ]
+            defined = [getattr(e, name) for e in self.extensions if getattr(type(e), name) is not default]
+            of_label = {hook.__self__.label: hook for hook in defined}
+            setattr(self, name, of_label if name in _BY_LABEL else defined)
+        # What is made once, by kind.
+        self.wait_kinds = {kind.kind: kind for kind in (Pause(), *self.wait_kinds)}
+        self.alert_kinds = {kind.kind: kind for hook in self.alert_kinds for kind in hook()}
+        self.dispatch = next((hook() for hook in self.dispatch), Dispatch())
 
-        def by_label(name: str) -> dict[str, Any]:
-            return {hook.__self__.label: hook for hook in defined(name)}
+    if TYPE_CHECKING:
 
-        #: Dotted paths by name.
-        self.subcommands: dict[str, str] = {
-            name: path for each in self.extensions for name, path in each.subcommands.items()
-        }
-        self.findings: dict[str, str] = {
-            name: path for each in self.extensions for name, path in each.findings.items()
-        }
-        #: Dotted paths by name.
-        self.channels = {name: path for each in self.extensions for name, path in each.channels.items()}
-        #: By their dotted paths.
-        self.own_tasks = {path: task for each in self.extensions for path, task in each.own_tasks.items()}
-        self.runners = {name: label for each in self.extensions for name, label in each.runners.items()}
-        #: The column by the label of the model.
-        self.rows_of_jobs = {
-            model: key for each in self.extensions for model, key in each.rows_of_jobs.items()
-        }
-        self.rows_of_notifications = {
-            model: key for each in self.extensions for model, key in each.rows_of_notifications.items()
-        }
-        self.duties: list[Callable[[Upkeep], Iterable[Duty]]] = defined("duties")
-        self.job_sections = [section for each in self.extensions for section in each.job_sections]
-        #: By ``kind``.
-        self.wait_kinds = {
-            kind.kind: kind for kind in (Pause(), *(k for e in self.extensions for k in e.wait_kinds))
-        }
-        #: By the label of the extension.
-        self.worker_part: dict[str, Callable[[Any], WorkerPart]] = by_label("worker_part")
-        self.hub_part: dict[str, Callable[[Any], HubPart]] = by_label("hub_part")
-        self.stored_names: list[Callable[[UUID], Mapping[str, str]]] = defined("stored_names")
-        #: By the label of the extension.
-        self.before_accepted: dict[str, Callable[..., Any]] = by_label("before_accepted")
-        self.on_accepted: dict[str, Callable[..., None]] = by_label("on_accepted")
-        self.headers_of_accepted: dict[str, Callable[..., Mapping[str, str]]] = by_label(
-            "headers_of_accepted"
-        )
-        self.dispatch: Dispatch = next((hook() for hook in defined("dispatch")), Dispatch())
-        self.steps_of: list[Callable[..., tuple[Sequence[Any], int]]] = defined("steps_of")
-        self.prepare: list[Callable[[], None]] = defined("prepare")
-        self.rows_per_notification: list[Callable[[], int]] = defined("rows_per_notification")
-        self.rows_per_end: list[Callable[[], int]] = defined("rows_per_end")
-        self.before_created: list[Callable[..., None]] = defined("before_created")
-        self.on_created: list[Callable[..., Rows]] = defined("on_created")
-        self.on_attempts: list[Callable[..., Rows]] = defined("on_attempts")
-        self.on_ends: list[Callable[..., Rows]] = defined("on_ends")
-        self.on_answered: list[Callable[..., Rows]] = defined("on_answered")
-        self.on_retried: list[Callable[..., None]] = defined("on_retried")
-        self.on_workers_lost: list[Callable[[Sequence[Worker], datetime], None]] = defined("on_workers_lost")
-        self.last: list[Callable[..., None]] = defined("last")
-        self.after_commit: dict[str, Callable[[Any], None]] = by_label("after_commit")
-        self.policy_at: list[Callable[[str], Policy | None]] = defined("policy_at")
-        self.after_cancel: list[Callable[[Sequence[Job], Sequence[Job]], None]] = defined("after_cancel")
-        self.may_raise: list[Callable[..., Sequence[Notification]]] = defined("may_raise")
-        self.may_follow: list[Callable[[UUID, Any], bool]] = defined("may_follow")
-        self.before_raised: list[Callable[..., None]] = defined("before_raised")
-        self.on_raised: list[Callable[..., None]] = defined("on_raised")
-        self.read_deliver: list[Callable[[Any], Any]] = defined("read_deliver")
-        self.senders: list[Callable[..., Mapping[UUID, Any]]] = defined("senders")
-        self.events_of: list[Callable[..., Iterable[Event]]] = defined("events_of")
-        self.time_zone_of: list[Callable[[Any], str]] = defined("time_zone_of")
-        self.page_links: list[Callable[[str], Sequence[tuple[str, str]]]] = defined("page_links")
-        self.facts_of: list[Callable[..., Sequence[Fact]]] = defined("facts_of")
-        self.row_buttons: list[Callable[[Notification], Sequence[PageButton]]] = defined("row_buttons")
-        self.describe_change: list[Callable[..., tuple[str, PageButton] | None]] = defined("describe_change")
-        self.stored_times: list[Callable[[datetime], Iterable[StoredTime]]] = defined("stored_times")
-        self.pruned: list[Callable[[], Sequence[Pruned]]] = defined("pruned")
-        self.topics: list[Callable[[Collection[str]], Iterable[Topic]]] = defined("topics")
-        self.delete_of_users: list[Callable[..., int]] = defined("delete_of_users")
-        self.list_filters: list[Callable[..., Sequence[type[SimpleListFilter]]]] = defined("list_filters")
-        self.list_links: list[Callable[..., Sequence[tuple[str, str]]]] = defined("list_links")
-        self.action_for_all: list[Callable[..., Callable[[], HttpResponse | None] | None]] = defined(
-            "action_for_all"
-        )
-        self.alert_kinds: dict[str, AlertKind] = {
-            kind.kind: kind for hook in defined("alert_kinds") for kind in hook()
-        }
-        self.overview_sections: list[Callable[..., Iterable[Mapping[str, Any]]]] = defined(
-            "overview_sections"
-        )
-        self.metrics: list[Callable[[], Iterable[Any]]] = defined("metrics")
-        self.admin_section: list[Callable[..., tuple[str, dict[str, Any]] | None]] = defined("admin_section")
-        self.origin_link: list[Callable[..., str]] = defined("origin_link")
+        def __getattr__(self, name: str) -> Any: ...
 
 
 hooks = Hooks()
@@ -255,3 +194,47 @@ def require(name: str) -> None:
         raise ImproperlyConfigured(
             f'{name} is not installed. Add "{name}" to INSTALLED_APPS, and run manage.py migrate.'
         )
+
+
+class ImportedHook:
+    """See ``import_later()``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._relative_module, _, self._function = path.rpartition(".")
+        self._package = ""
+        self._module: ModuleType | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._package = owner.__module__.rpartition(".")[0]
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        # notify() calls six of these.
+        return getattr(self._module or self._import(), self._function)(*args, **kwargs)
+
+    def find(self) -> Any:
+        """Import the module and return the function."""
+        return getattr(self._module or self._import(), self._function)
+
+    def _import(self) -> ModuleType:
+        self._module = import_module(f"{self._package}.{self._relative_module}")
+        return self._module
+
+
+def import_later(path: str) -> Any:
+    """Return a hook that calls a function of another module, without ``self``.
+
+    ::
+
+        class Sms(Extension):
+            on_created = import_later("sending.build_messages")
+
+    ``apps.py`` is imported before the models are loaded, so it imports no module that needs them.
+
+    ``path``
+        Module and function, relative to the package of the class.
+    """
+    return ImportedHook(path)

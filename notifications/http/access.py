@@ -18,7 +18,7 @@ from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from notifications import paths
+from notifications import paths, serializers
 from notifications.db.unavailable import is_unavailable
 from notifications.http.authentication import authenticate, is_authenticated_without_session
 from notifications.http.negotiation import preferred_media_type
@@ -30,6 +30,7 @@ from notifications.problems import (
     exceptions_as_problems,
     log_database_error,
     plain_page,
+    prevent_caching,
 )
 
 View = Callable[..., HttpResponse]
@@ -185,6 +186,12 @@ def database_unavailable_page() -> HttpResponse:
         status=503,
         headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
     )
+
+
+def json_response(document: Any, *, status: int = 200) -> HttpResponse:
+    """Return a document, or JSON text, as JSON that is not cached."""
+    text = document if isinstance(document, str) else serializers.encode(document)
+    return prevent_caching(HttpResponse(text, content_type="application/json", status=status))
 
 
 def text_response(text: str, *, status: int, retry_after: int | None = None) -> HttpResponse:

@@ -13,7 +13,13 @@ from notifications import serializers, streams
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.http.access import api_view, async_api_view, check_request, exempt_from_project
+from notifications.http.access import (
+    api_view,
+    async_api_view,
+    check_request,
+    exempt_from_project,
+    json_response,
+)
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_etag, job_response, wait_for_job
 from notifications.http.negotiation import is_not_modified, wait_seconds
 from notifications.http.parsing import (
@@ -62,7 +68,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     page = list(NEWEST_FIRST.sort(rows)[: limit + 1])
     has_more = len(page) > limit
     del page[limit:]
-    return _json_response(serializers.encode_list(page, next=str(page[-1].id) if has_more else None))
+    return json_response(serializers.encode_list(page, next=str(page[-1].id) if has_more else None))
 
 
 def _position_of(user: Any, id: UUID) -> RowPosition:
@@ -120,7 +126,7 @@ def job_result(request: HttpRequest, id: UUID) -> HttpResponse:
         serializers.decode(result)
     except (ValueError, RecursionError) as exc:
         raise Problem(409, "The stored result is damaged: it is not JSON. Enqueue the job again.") from exc
-    return _json_response(result)
+    return json_response(result)
 
 
 @api_view("POST")
@@ -176,7 +182,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
         page = grouping.read_grouped(user, limit, head=position.head, below=below, filters=filters)
     else:
         page = listing.read_page(user, limit, below=below, filters=filters)
-    return _json_response(
+    return json_response(
         serializers.encode_list(
             page.rows,
             next=page.end,
@@ -295,8 +301,4 @@ def _marked_response(user: Any, *, has_more: bool, **values: Any) -> HttpRespons
         "more": has_more,
         **values,
     }
-    return _json_response(serializers.encode(result))
-
-
-def _json_response(text: str) -> HttpResponse:
-    return prevent_caching(HttpResponse(text, content_type="application/json"))
+    return json_response(result)

@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.http.access import async_api_view
+from notifications.http.access import async_api_view, json_response
 from notifications.http.parsing import parse_query_integer
-from notifications.problems import Problem, prevent_caching
+from notifications.problems import Problem
 from notifications.readiness import Missing, find_missing
 
 logger = logging.getLogger("notifications")
@@ -71,7 +71,7 @@ _check = ReadinessCheck()
 async def live(request: HttpRequest) -> HttpResponse:
     """Return 200 while this process answers requests. It reads nothing."""
     _check_method(request)
-    return _ok()
+    return json_response({"status": "ok"})
 
 
 @async_api_view
@@ -90,16 +90,12 @@ async def ready(request: HttpRequest) -> HttpResponse:
         raise _not_ready() from exc
     if finding and (needs_worker or finding[0] != Missing.WORKER):
         raise _not_ready()
-    return _ok()
+    return json_response({"status": "ok"})
 
 
 def _check_method(request: HttpRequest) -> None:
     if request.method not in ("GET", "HEAD"):
         raise Problem(405, f"{request.method} is not allowed. Use GET.", headers={"Allow": "GET, HEAD"})
-
-
-def _ok() -> HttpResponse:
-    return prevent_caching(HttpResponse('{"status":"ok"}', content_type="application/json"))
 
 
 def _not_ready() -> Problem:

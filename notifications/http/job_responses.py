@@ -13,10 +13,10 @@ from notifications import serializers
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
+from notifications.http.access import json_response
 from notifications.http.waiting_requests import get_server_task
 from notifications.jobs.job_ends import end_reader
 from notifications.models import Job
-from notifications.problems import prevent_caching
 from notifications.realtime import doorbell, hub
 
 #: Seconds after which a client polls a job that is not done.
@@ -29,14 +29,14 @@ def job_response(
     job: Job, *, status: int = 200, headers: dict[str, str | None] | None = None
 ) -> HttpResponse:
     """Return a job as JSON, with ``ETag``, and ``Retry-After`` until it is done. Headers that are None are omitted."""
-    response = HttpResponse(serializers.encode_item(job), content_type="application/json", status=status)
+    response = json_response(serializers.encode_item(job), status=status)
     for name, value in (headers or {}).items():
         if value:
             response[name] = value
     if not job.done:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     response["ETag"] = job_etag(job)
-    return prevent_caching(response)
+    return response
 
 
 def job_etag(job: Job) -> str:

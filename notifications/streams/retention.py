@@ -10,12 +10,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from django.apps import apps
 from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
 from notifications.extension import Pruned, hooks
-from notifications.models import Job, Notification, SeenMark
+from notifications.models import Job, Notification
 from notifications.streams import purging, raise_floors
 from notifications.streams.purging import (
     delete_belongings,
@@ -25,11 +26,11 @@ from notifications.streams.purging import (
 )
 
 #: What is pruned of the core.
-JOBS = Pruned(Job, "finished_at", "finished jobs")
-NOTIFICATIONS = Pruned(Notification, "archived_at", "archived notifications")
-SEEN_MARKS = Pruned(SeenMark, "at", "times at which lists were shown")
+JOBS = Pruned("notifications.Job", "finished_at", "finished jobs")
+NOTIFICATIONS = Pruned("notifications.Notification", "archived_at", "archived notifications")
+SEEN_MARKS = Pruned("notifications.SeenMark", "at", "times at which lists were shown")
 #: Those with positions in streams.
-NUMBERED = (Job, Notification)
+NUMBERED = (JOBS, NOTIFICATIONS)
 #: Batches within batches that ``count_prunable`` looks up. Jobs of deeper ones count as kept.
 MAX_BATCH_DEPTH = 3
 
@@ -63,7 +64,7 @@ class Pruning:
         return next(self._chunks, None)
 
     def _prune_chunks(self) -> Iterator[int]:
-        for pruned in (JOBS, NOTIFICATIONS, *_read_pruned(), SEEN_MARKS):
+        for pruned in (JOBS, NOTIFICATIONS, *hooks.pruned, SEEN_MARKS):
             yield from self._repeat(partial(_prune_chunk, pruned, self._before))
         for users in find_deleted_users():
             yield 0  # reading streams counts as a chunk
@@ -83,7 +84,7 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     yield NOTIFICATIONS.words, _old_rows(NOTIFICATIONS, before).count()
     jobs = _old_rows(JOBS, before).filter(~Exists(_kept_batches(before, MAX_BATCH_DEPTH)))
     yield JOBS.words, jobs.count()
-    for pruned in (*_read_pruned(), SEEN_MARKS):
+    for pruned in (*hooks.pruned, SEEN_MARKS):
         yield pruned.words, _old_rows(pruned, before).count()
     count = 0
     for users in find_deleted_users():
@@ -92,18 +93,14 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     yield "jobs and notifications of deleted users", count
 
 
-def _read_pruned() -> list[Pruned]:
-    return [pruned for hook in hooks.pruned for pruned in hook()]
-
-
 def _old_rows(pruned: Pruned, before: datetime) -> Any:
-    return pruned.model._default_manager.using(database()).filter(_is_old(pruned, before))
+    return apps.get_model(pruned.model)._default_manager.using(database()).filter(_is_old(pruned, before))
 
 
 def _is_old(pruned: Pruned, before: datetime) -> Q:
     """Return the condition of the rows that are deleted, of a job once its batch is."""
     is_old = Q(**{f"{pruned.column}__lt": before})
-    if pruned.model in NUMBERED:
+    if pruned in NUMBERED:
         is_old &= Q(seq__isnull=False)
     if pruned is NOTIFICATIONS:
         is_old &= Q(snoozed_until__isnull=True)
@@ -122,14 +119,14 @@ def _kept_batches(before: datetime, depth: int) -> Any:
 
 
 def _prune_chunk(pruned: Pruned, before: datetime) -> int:
-    model: Any = pruned.model
+    model: Any = apps.get_model(pruned.model)
     old = _old_rows(pruned, before)
-    if model is Job:
+    if pruned is JOBS:
         # The jobs of a batch are deleted after it: a batch counts its jobs when it ends, also after a retry.
         old = old.filter(~Exists(Job.objects.using(database()).filter(id=OuterRef("batch"))))
     # In the order of the index: any other would sort all old rows.
     ids = sorted(old.order_by(pruned.column).values_list("pk", flat=True)[:MAX_ROWS_PER_TRANSACTION])
-    if model not in NUMBERED:
+    if pruned not in NUMBERED:
         return int(model._default_manager.using(database()).filter(pk__in=ids).delete()[0])
     rows = _lock(old, ids)
     if not rows:

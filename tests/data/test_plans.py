@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
@@ -365,7 +366,7 @@ def test_pruning_does_not_sort(large_tables):
             assert retention._prune_chunk(pruned, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
         statements = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
         assert [scans for sql in statements if (scans := scans_of(explain(sql)))] == []
-        old = f'FROM "{pruned.model._meta.db_table}"'
+        old = f'FROM "{apps.get_model(pruned.model)._meta.db_table}"'
         limit = f"LIMIT {retention.MAX_ROWS_PER_TRANSACTION}"
         (selection,) = [sql for sql in statements if limit in sql and old in sql]
         assert not re.search("TEMP B-TREE|Sort", explain(selection)), explain(selection)

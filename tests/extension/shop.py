@@ -34,6 +34,7 @@ class Shop(Extension):
         "SHOP_KEY": Setting("", is_secret=True),
     }
     job_sections = (Part(),)
+    pruned = (Pruned("notifications.SeenMark", "at", "receipts"),)
 
     def events_of(self, subject, reader):
         return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]
@@ -51,9 +52,6 @@ class Shop(Extension):
             for number in range(3)
         ]
         return sales[:limit], len(sales)
-
-    def pruned(self):
-        return [Pruned(SeenMark, "at", "receipts")]
 
     def page_links(self, page):
         return [(f"Shop & {page}", "/shop/")]

@@ -13,7 +13,7 @@ from django.urls import path
 
 from notifications import extension, testing
 from notifications.extension import Extension, Hooks, JobSection, WaitKind
-from notifications.extension.late_imports import ImportedHook
+from notifications.extension.installed import ImportedHook
 from tests.extension.shop import Shop
 
 #: What has hooks: the installed extensions, their kinds of waits, and their sections of jobs.

@@ -111,7 +111,10 @@ def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog)
         before = count_threads(), count_files()
         with pytest.MonkeyPatch.context() as patch:
             # These objects are new, as in a new process.
-            patch.setattr(doorbell, "doorbell", doorbell.Doorbell())
+            bell = doorbell.Doorbell()
+            patch.setattr(doorbell, "doorbell", bell)
+            patch.setattr(doorbell, "listen", bell.listen)
+            patch.setattr(doorbell, "restart_missing", bell.restart_missing)
             patch.setattr(job_ends, "end_reader", job_ends.JobEndReader())
             patch.setattr(joining, "end_reader", job_ends.end_reader)
             failing = inject(patch, nth=nth)

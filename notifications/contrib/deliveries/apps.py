@@ -21,7 +21,7 @@ testing             ``send_deliveries()`` for tests of projects
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -41,6 +41,7 @@ class Deliveries(Extension):
     verbose_name = _("Deliveries")
     default_auto_field = "django.db.models.BigAutoField"
     rows_of_notifications: ClassVar[Mapping[str, str]] = {"notifications_deliveries.Delivery": "notification"}
+    pruned = (Pruned("notifications_deliveries.Digest", "due_at", "digests"),)
 
     settings: ClassVar[Mapping[str, Setting]] = {
         "DELIVERY": Setting({}),
@@ -91,8 +92,3 @@ class Deliveries(Extension):
     row_buttons = import_later("inbox_parts.list_buttons")
     describe_change = import_later("inbox_parts.describe_muting")
     admin_section = import_later("admin.describe_deliveries")
-
-    def pruned(self) -> Sequence[Pruned]:
-        from notifications.contrib.deliveries.models import Digest
-
-        return [Pruned(Digest, "due_at", "digests")]

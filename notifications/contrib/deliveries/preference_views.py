@@ -25,12 +25,12 @@ from notifications.contrib.deliveries.preference_rows import (
     read_rows,
     shown_channels,
 )
-from notifications.http.access import api_view, page_view, text_response
+from notifications.http.access import api_view, json_response, page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
 from notifications.inbox.categories import label_of, load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
-from notifications.problems import Problem, prevent_caching
+from notifications.problems import Problem
 from notifications.streams import positions
 
 #: Rows of the form that are read, more than the page has.
@@ -185,7 +185,7 @@ def _preferences_of(user: Any) -> HttpResponse:
         "digest_hour": reader.digest_hour,
         "digest_day": reader.digest_day,
     }
-    return prevent_caching(HttpResponse(serializers.encode(document), content_type="application/json"))
+    return json_response(document)
 
 
 def _change_preferences(user: Any, body: dict[str, Any]) -> None:

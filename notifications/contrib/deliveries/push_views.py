@@ -19,13 +19,13 @@ from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_POST, require_safe
 
 import notifications
-from notifications import paths, serializers
+from notifications import paths
 from notifications.contrib.deliveries import devices, vapid
 from notifications.http import access
-from notifications.http.access import api_view, exempt_from_project, page_view
+from notifications.http.access import api_view, exempt_from_project, json_response, page_view
 from notifications.http.negotiation import is_not_modified
 from notifications.http.parsing import describe_browser, header, parse_json_object
-from notifications.problems import Problem, prevent_caching
+from notifications.problems import Problem
 from notifications.streams import number_if_needed, positions
 
 WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" / "bundle" / "push_worker.js"
@@ -67,7 +67,7 @@ def state(request: HttpRequest) -> HttpResponse:
     _require_configured()
     user, worker = request.user.pk, reverse("notifications:push-worker")
     number_if_needed([user])
-    return _json_response(
+    return json_response(
         {
             "public_key": vapid.public_key(),
             "csrf_header": access.csrf_header_name(),
@@ -105,7 +105,7 @@ def subscribe(request: HttpRequest) -> HttpResponse:
     except devices.TooManyDevices as exc:
         text = gettext("You have {count} devices. Remove one and try again.")
         raise Problem(409, text.format(count=devices.MAX_DEVICES)) from exc
-    return _json_response({"id": str(device.id), "name": device.name})
+    return json_response({"id": str(device.id), "name": device.name})
 
 
 @exempt_from_project
@@ -131,8 +131,3 @@ def _read_worker() -> tuple[bytes, str]:
 def _require_configured() -> None:
     if not vapid.is_configured():
         raise Problem(404, "This site has no push.")
-
-
-def _json_response(document: dict[str, Any]) -> HttpResponse:
-    text = serializers.encode(document)
-    return prevent_caching(HttpResponse(text, content_type="application/json"))

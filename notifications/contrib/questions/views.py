@@ -16,17 +16,17 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
-from notifications import serializers, times
+from notifications import times
 from notifications.contrib.questions import answer_forms, answering, question_facts
 from notifications.contrib.questions.addressees import is_asked
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end, describe_end_in_words
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.http.access import api_view, page_view
+from notifications.http.access import api_view, json_response, page_view
 from notifications.http.parsing import describe_browser, header, parse_json_object
 from notifications.models import Job, Wait
-from notifications.problems import Problem, prevent_caching
+from notifications.problems import Problem
 from notifications.streams import positions
 
 logger = logging.getLogger("notifications")
@@ -98,7 +98,7 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     _log_answer_of_staff(request.user, question)
     ended = describe_end(question, question.ended_by_name)
     item = {"id": str(question.id), "name": question.name, "ended": ended}
-    return prevent_caching(HttpResponse(serializers.encode(item), content_type="application/json"))
+    return json_response(item)
 
 
 def _describe_end(wait: AskedQuestion, reader: Any) -> str:

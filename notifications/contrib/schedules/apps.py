@@ -19,7 +19,7 @@ unique. So any number of processes may run ``ticks.run_round()``, and no leader 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -32,6 +32,7 @@ class Schedules(Extension):
     label = "notifications_schedules"
     verbose_name = _("Schedules")
     settings: ClassVar[Mapping[str, Setting]] = {"SCHEDULES": Setting({})}
+    pruned = (Pruned("notifications_schedules.Tick", "recorded_at", "ticks of schedules"),)
     subcommands: ClassVar[Mapping[str, str]] = {
         "schedules": "notifications.contrib.schedules.commands.SchedulesCommand"
     }
@@ -48,8 +49,3 @@ class Schedules(Extension):
     overview_sections = import_later("admin.read_overview_sections")
     metrics = import_later("metrics.collect")
     stored_times = import_later("findings.list_stored_times")
-
-    def pruned(self) -> Sequence[Pruned]:
-        from notifications.contrib.schedules.models import Tick
-
-        return [Pruned(Tick, "recorded_at", "ticks of schedules")]

@@ -25,7 +25,7 @@ from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP
 from notifications.db import keyset
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.http.access import api_view
+from notifications.http.access import api_view, json_response
 from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from notifications.http.job_responses import job_response
 from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
@@ -46,7 +46,7 @@ def webhook_list(request: HttpRequest) -> HttpResponse:
     _require_on()
     user = request.user.pk
     if request.method != "POST":
-        return _json_response({"items": [_item(row) for row in endpoints.endpoints_of(user)]})
+        return json_response({"items": [_item(row) for row in endpoints.endpoints_of(user)]})
     values = _parse(parse_json_object(request))
     if "url" not in values:
         raise Problem(422, "url is missing. Send the URL that receives the events.", field="url")
@@ -54,7 +54,7 @@ def webhook_list(request: HttpRequest) -> HttpResponse:
         created = endpoints.create(owner=user, **values)
     except endpoints.TooManyWebhooks as exc:
         raise Problem(409, str(exc)) from exc
-    return _json_response({**_item(created), "secret": created.secret}, status=201)
+    return json_response({**_item(created), "secret": created.secret}, status=201)
 
 
 @api_view("GET, POST, DELETE")
@@ -70,7 +70,7 @@ def webhook_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         if not isinstance(enabled, bool | None):
             raise Problem(422, "enabled must be true or false.", field="enabled")
         row = _call(endpoints.update, id, enabled=enabled, **_parse(body))
-    return _json_response(_item(row))
+    return json_response(_item(row))
 
 
 @api_view("POST")
@@ -83,7 +83,7 @@ def webhook_rotate(request: HttpRequest, id: UUID) -> HttpResponse:
     if seconds is not None:
         maximum = int(MAX_OVERLAP.total_seconds())
         overlap = timedelta(seconds=parse_integer(seconds, "overlap", maximum=maximum))
-    return _json_response({"secret": _call(endpoints.rotate_secret, id, overlap=overlap)})
+    return json_response({"secret": _call(endpoints.rotate_secret, id, overlap=overlap)})
 
 
 @api_view("POST")
@@ -114,7 +114,7 @@ def webhook_resend(request: HttpRequest, id: UUID) -> HttpResponse:
         raise Problem(404, text) from exc
     if not was_failed:
         raise Problem(409, "The event has not failed. It was received, or is tried again by itself.")
-    return _json_response({"message_id": str(message)}, status=202)
+    return json_response({"message_id": str(message)}, status=202)
 
 
 @api_view("GET")
@@ -135,7 +135,7 @@ def webhook_attempts(request: HttpRequest, id: UUID) -> HttpResponse:
     has_more = len(page) > limit
     del page[limit:]
     next = str(keyset.RowPosition((page[-1].started_at, page[-1].id))) if has_more else None
-    return _json_response({"items": [_attempt_item(row) for row in page], "next": next})
+    return json_response({"items": [_attempt_item(row) for row in page], "next": next})
 
 
 def _require_on() -> None:
@@ -207,8 +207,3 @@ def _attempt_item(row: WebhookAttempt) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
     }
-
-
-def _json_response(document: dict[str, Any], *, status: int = 200) -> HttpResponse:
-    text = serializers.encode(document)
-    return prevent_caching(HttpResponse(text, content_type="application/json", status=status))

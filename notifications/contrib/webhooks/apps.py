@@ -18,7 +18,7 @@ checks            wrong handlers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -41,6 +41,7 @@ class Webhooks(Extension):
     label = "notifications_webhooks"
     verbose_name = _("Webhooks")
     rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_webhooks.JobCallback": "job"}
+    pruned = (Pruned("notifications_webhooks.WebhookAttempt", "started_at", "attempts of webhooks"),)
 
     settings: ClassVar[Mapping[str, Setting]] = {
         "CALLBACK_ORIGINS": Setting(
@@ -69,8 +70,3 @@ class Webhooks(Extension):
     on_answered = import_later("events.build_jobs_for_answered")
     events_of = import_later("timeline.read_calls_of")
     delete_of_users = import_later("endpoints.delete_of_users")
-
-    def pruned(self) -> Sequence[Pruned]:
-        from notifications.contrib.webhooks.models import WebhookAttempt
-
-        return [Pruned(WebhookAttempt, "started_at", "attempts of webhooks")]

@@ -34,7 +34,7 @@ QUEUE_PREFIX = "celery:"
 
 def check_doorbell() -> Finding:
     """Check the transport of the doorbell; a channel layer must deliver a message."""
-    way = doorbell.transport_name()
+    way = doorbell.doorbell.transport.name
     path = channel_layer.configured_path()
     if not path:
         return Finding("doorbell", OK, f"Rings go by {way}.", figures={"way": way})

@@ -15,7 +15,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from django.core.signals import setting_changed
 
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection
@@ -43,11 +46,19 @@ class Listener(Protocol):
     def stop(self) -> None: ...
 
 
+class Transport(NamedTuple):
+    """How rings reach other processes. Without a publisher, these see them in the database."""
+
+    name: str
+    publisher: channel_layer.LayerPublisher | postgres.PostgresPublisher | None = None
+    make_listener: Callable[[Callable[..., None]], Listener] | None = None
+
+
 class Doorbell:
     """Calls callbacks for each ring. There is one per process; it listens to other processes while it has callbacks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._callbacks: list[Callback] = []
         self._users: set[Any] = set()
         self._queue = False
@@ -58,9 +69,16 @@ class Doorbell:
         #: When to retry the start of missing threads; None if none are missing.
         self._restart_at: float | None = None
         self._origin = f"{process_number():x}"
-        self._layer_publisher = channel_layer.LayerPublisher(self._origin)
-        self._postgres_publisher = postgres.PostgresPublisher(self._origin)
+        self._transport: Transport | None = None
         self._logged_transport = ""
+
+    @property
+    def transport(self) -> Transport:
+        """How rings reach other processes, which the first call chooses."""
+        if self._transport is None:
+            with self._lock:
+                self._transport = self._transport or _choose_transport(self._origin)
+        return self._transport
 
     def listen(self, callback: Callback) -> Callable[[], None]:
         """Call ``callback`` for every ring from now on. Returns a function that stops this.
@@ -99,10 +117,8 @@ class Doorbell:
 
     def ring_other_processes(self, users: Iterable[Any], *, queue: bool = False) -> None:
         """Publish a ring to other processes, except on SQLite, where they see it in the file."""
-        if channel_layer.configured_path():
-            self._layer_publisher.publish(users, queue)
-        elif postgres.can_listen():
-            self._postgres_publisher.publish(users, queue)
+        if publisher := self.transport.publisher:
+            publisher.publish(users, queue)
 
     def restart_missing(self) -> None:
         """Start the threads that could not be started before, at most once per second. Hubs call this periodically."""
@@ -111,17 +127,17 @@ class Doorbell:
 
     def flush(self) -> None:
         """Wait until pending rings are published to other processes, for at most a few seconds."""
-        self._layer_publisher.flush()
-        self._postgres_publisher.flush()
+        if self._transport and self._transport.publisher:
+            self._transport.publisher.flush()
 
     def close(self) -> None:
-        """Flush the publishers before the process exits. Takes at most a few seconds."""
-        self._layer_publisher.stop()
-        self._postgres_publisher.flush()
+        """Publish pending rings before the process exits. Takes at most a few seconds."""
+        if self._transport and self._transport.publisher:
+            self._transport.publisher.stop()
 
     def log_transport(self) -> None:
         """Log the transport to other processes, once."""
-        name = transport_name()
+        name = self.transport.name
         if name != self._logged_transport:
             logger.info("Doorbell: %s", name)
         self._logged_transport = name
@@ -133,7 +149,8 @@ class Doorbell:
             if self._dispatcher is None:
                 self._dispatcher = start_thread(self._run_dispatcher, "notifications-doorbell")
             if self._listener is None:
-                self._listener = self._make_listener()
+                if make_listener := self.transport.make_listener:
+                    self._listener = make_listener(self.ring)
                 self.log_transport()
         except (NoThread, OSError) as exc:
             self._restart_at = time.monotonic() + RESTART_INTERVAL_SECONDS
@@ -147,15 +164,6 @@ class Doorbell:
     def _restart_missing(self) -> None:
         if self._callbacks and self._restart_at is not None and time.monotonic() >= self._restart_at:
             self._start_threads()
-
-    def _make_listener(self) -> Listener | None:
-        if channel_layer.configured_path():
-            return channel_layer.LayerListener(self._origin, self.ring)
-        if postgres.can_listen():
-            return postgres.PostgresListener(self._origin, self.ring)
-        if sqlite.can_watch():
-            return sqlite.SqliteListener(self.ring)
-        return None
 
     def _run_dispatcher(self) -> None:
         while True:
@@ -180,36 +188,26 @@ class Doorbell:
                 logger.exception("A doorbell callback failed.")
 
 
+def _choose_transport(origin: str) -> Transport:
+    if path := channel_layer.configured_path():
+        listener: Any = partial(channel_layer.LayerListener, origin)
+        return Transport(f"channel layer {path}", channel_layer.LayerPublisher(origin), listener)
+    if postgres.can_listen():
+        listener = partial(postgres.PostgresListener, origin)
+        return Transport(postgres.NAME, postgres.PostgresPublisher(origin), listener)
+    if sqlite.can_watch():
+        return Transport(sqlite.NAME, make_listener=sqlite.SqliteListener)
+    vendor = connection().vendor
+    return Transport(f"this process only; the position check finds changes by other processes ({vendor})")
+
+
 doorbell = Doorbell()
 # A forked process has neither the threads nor a usable lock of its parent. Its own callers listen again.
 os.register_at_fork(after_in_child=lambda: Doorbell.__init__(doorbell))
 atexit.register(doorbell.close)
 
 
-def listen(callback: Callback) -> Callable[[], None]:
-    """Call ``callback(users, queue)`` for every ring from now on. See ``Doorbell.listen()``."""
-    return doorbell.listen(callback)
-
-
-def flush() -> None:
-    """Wait until pending rings are published. See ``Doorbell.flush()``."""
-    doorbell.flush()
-
-
-def restart_missing() -> None:
-    """Start the threads that could not be started before. See ``Doorbell.restart_missing()``."""
-    doorbell.restart_missing()
-
-
-def transport_name() -> str:
-    """Return a description of the transport between processes."""
-    if path := channel_layer.configured_path():
-        return f"channel layer {path}"
-    if postgres.can_listen():
-        return postgres.NAME
-    if sqlite.can_watch():
-        return sqlite.NAME
-    return f"this process only; the position check finds changes by other processes ({connection().vendor})"
+listen, flush, restart_missing = doorbell.listen, doorbell.flush, doorbell.restart_missing
 
 
 def _handle_rung(sender: Any, users: Iterable[Any], queue: bool, **kwargs: Any) -> None:
@@ -217,4 +215,10 @@ def _handle_rung(sender: Any, users: Iterable[Any], queue: bool, **kwargs: Any) 
     doorbell.ring_other_processes(users, queue=queue)
 
 
+def _choose_again(*, setting: str, **kwargs: Any) -> None:
+    if setting == "CHANNEL_LAYERS":
+        doorbell._transport = None
+
+
 rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
+setting_changed.connect(_choose_again)

@@ -104,6 +104,8 @@ class PostgresPublisher:
         """Wait until pending rings are published, for at most a second."""
         self._flushed.wait(STOP_TIMEOUT_SECONDS)
 
+    stop = flush  # its thread ends by itself
+
     @contextlib.contextmanager
     def _connection(self) -> Iterator[None]:
         db = self._db = _new_connection()

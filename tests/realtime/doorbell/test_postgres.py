@@ -69,10 +69,10 @@ for _ in range(2):
     before = count()
     for user in range(5):
         streams.ring([user])
-    assert doorbell._postgres_publisher._thread.is_running
-    while doorbell._postgres_publisher._thread.is_running or count() > before:
+    assert doorbell.transport.publisher._thread.is_running
+    while doorbell.transport.publisher._thread.is_running or count() > before:
         time.sleep(0.01)
-    assert doorbell._postgres_publisher._flushed.is_set()
+    assert doorbell.transport.publisher._flushed.is_set()
 """
     ring(postgres_site, again)
 

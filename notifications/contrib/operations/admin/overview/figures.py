@@ -142,7 +142,7 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
         runners=runners(),
-        doorbell=doorbell.transport_name(),
+        doorbell=doorbell.doorbell.transport.name,
         throughput_chart=charts.build_chart(_throughput(past)),
         wait_chart=charts.build_chart(_durations(past, "wait")),
         run_chart=charts.build_chart(_durations(past, "run")),
