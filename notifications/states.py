@@ -158,8 +158,8 @@ CHANGES = (
         (JobState.QUEUED,),
         "waiting",
     ),
-    Change("retry by hand; raises the fence", RETRYABLE, (JobState.QUEUED,), "retrying"),
-    Change("retry a batch by hand; raises the fence", RETRYABLE, (JobState.RUNNING,), "retrying"),
+    Change("retry by hand; raises the fence", RETRYABLE, (JobState.QUEUED,), "manual"),
+    Change("retry a batch by hand; raises the fence", RETRYABLE, (JobState.RUNNING,), "manual"),
     Change(
         "correct a guess about an observed task, whose real start or end follows in the same transaction; "
         "raises the fence",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from notifications.db.threads import DaemonExecutor
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.transitions import claims, manual, queueing
+from notifications.jobs.transitions import claims, queueing
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
@@ -80,7 +80,7 @@ class CancelLoop:
             if not self._state.executions:
                 continue
             try:
-                requests = await self._state.writer.run(manual.cancellations_requested, self._state.worker)
+                requests = await self._state.writer.run(claims.cancellations_requested, self._state.worker)
             except UNAVAILABLE as exc:
                 logger.warning("Could not read cancellation requests: %s", exc)
                 requests = []

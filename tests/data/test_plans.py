@@ -76,7 +76,7 @@ def cancel_and_retry(user):
     ids = [job(user).pk for _ in range(3)]
     (running,) = claim_rows(uuid7(), 1)
     manual.cancel(ids)
-    manual.cancellations_requested(running.worker)
+    claims.cancellations_requested(running.worker)
     manual.retry(ids)
 
 

@@ -17,7 +17,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.notifying import prepare_hooks
-from notifications.jobs.transitions.retrying import limit_lock_wait
+from notifications.jobs.transitions.conditional_updates import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
 from notifications.jobs.users import read_user
 from notifications.models import Job, Wait

@@ -7,7 +7,7 @@ finishing, recording    to an end: signals and batches; the transaction
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
 reaping                 running jobs of lost workers
-manual, retrying        by hand: cancel, reschedule, retry
+manual                  by hand: cancel, reschedule, retry
 batch_completion        batches
 conditional_updates     the UPDATE that they share
 

@@ -269,6 +269,13 @@ def read_claims(worker: UUID) -> list[Job]:
     return list(running.only("id", "fence", "state", "worker", "executor", "user"))
 
 
+def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
+    """Return id, fence and ``cancelled_by_other`` of the running jobs of a worker that are to be cancelled."""
+    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
+    requested = running.filter(cancel_requested_at__isnull=False)
+    return list(requested.values_list("id", "fence", "cancelled_by_other"))
+
+
 def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
     """Count the deadlines of claimed jobs from now.
 

@@ -17,9 +17,12 @@ from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now
-from notifications.db.transactions import connection, execute_many
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, execute_many
 from notifications.models import Job
 from notifications.states import States, sql_list
+
+#: Rows that one transaction changes at most on PostgreSQL, where only those of these jobs and streams are locked.
+MAX_ROWS_POSTGRESQL = 200
 
 
 class ClaimRow(NamedTuple):
@@ -130,3 +133,17 @@ def update_locked_rows(
 def prepare_id() -> Callable[[UUID], Any]:
     """Return a function that converts the id of a job to what the database takes."""
     return adapter(Job._meta.pk, connection()) or (lambda id: id)
+
+
+def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
+    """Yield ids in lists of which each is for one transaction."""
+    rows = MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL
+    return (list(ids[start : start + rows]) for start in range(0, len(ids), rows))
+
+
+def limit_lock_wait() -> None:
+    """Let PostgreSQL wait at most 5 s for a row that another transaction holds."""
+    db = connection()
+    if db.vendor == "postgresql":
+        with db.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")

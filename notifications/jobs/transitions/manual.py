@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db.models import Q
@@ -21,22 +22,37 @@ from notifications.db.transactions import (
     fair_atomic,
     in_callers_transaction,
     on_commit,
+    retrying_atomic,
 )
 from notifications.extension import RecordedTransaction, hooks
-from notifications.jobs import outcomes
+from notifications.jobs import limits, outcomes
+from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions import batch_completion, notify_functions, retrying
+from notifications.jobs.transitions import batch_completion, notify_functions
 from notifications.jobs.transitions.conditional_updates import (
+    chunks_of,
     conditional_update,
+    limit_lock_wait,
     prepare_id,
     update_locked_rows,
 )
 from notifications.jobs.transitions.finishing import end_jobs, finish_batches
-from notifications.jobs.transitions.retrying import chunks_of, limit_lock_wait
+from notifications.jobs.transitions.waiting import delete_waits
 from notifications.models import Job
-from notifications.states import ACTIVE, CANCELLED_AT_ONCE, sql_list
+from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
+
+#: What is read of jobs that are retried, and what is set for all of them.
+RETRY_COLUMNS = ("id", "user_id", "task_path", "backend", "state", "attempt", "fence")
+RETRY_ASSIGNMENTS = (
+    *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
+    *("worker = NULL", "deadline = NULL", "fail_if_unknown_after = NULL", "result = NULL", "error = NULL"),
+    *("finished_at = NULL", "cancel_requested_at = NULL", "cancelled_by_other = FALSE"),
+    *("progress_current = NULL", "progress_total = NULL", "progress_message = ''"),
+)
+
+T = TypeVar("T")
 
 
 def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
@@ -50,10 +66,7 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
     transaction holds a row for over 5 s.
     """
     ids = sorted({id if isinstance(id, UUID) else UUID(id) for id in ids})
-    if in_callers_transaction():
-        on_commit(lambda: _cancel(ids, by))
-        return dict.fromkeys(ids, "asked")
-    return _cancel(ids, by)
+    return _call_after_commit(lambda: _cancel(ids, by), dict.fromkeys(ids, "asked"))
 
 
 def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bool = False) -> list[UUID]:
@@ -68,10 +81,7 @@ def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bo
     ``TooManyJobs``, and ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
-    if in_callers_transaction():
-        on_commit(lambda: retrying.retry(ids, passes_over_full, from_start))
-        return ids
-    return retrying.retry(ids, passes_over_full, from_start)
+    return _call_after_commit(lambda: _retry(ids, passes_over_full, from_start), ids)
 
 
 def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID]:
@@ -81,17 +91,7 @@ def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID
     ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
-    if in_callers_transaction():
-        on_commit(lambda: _reschedule(ids, run_at))
-        return ids
-    return _reschedule(ids, run_at)
-
-
-def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
-    """Return id, fence and ``cancelled_by_other`` of the running jobs of a worker that are to be cancelled."""
-    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    requested = running.filter(cancel_requested_at__isnull=False)
-    return list(requested.values_list("id", "fence", "cancelled_by_other"))
+    return _call_after_commit(lambda: _reschedule(ids, run_at), ids)
 
 
 def resume_batch_cancellations() -> None:
@@ -99,6 +99,14 @@ def resume_batch_cancellations() -> None:
     requested = batch_completion.running_batches().filter(cancel_requested_at__isnull=False)
     if batches := list(requested.values_list("id", flat=True)):
         _cancel_jobs_of(batches, None)
+
+
+def _call_after_commit(change: Callable[[], T], expected: T) -> T:
+    """Call a function; inside a caller's transaction after its commit, and return what is expected of it."""
+    if in_callers_transaction():
+        on_commit(change)
+        return expected
+    return change()
 
 
 def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
@@ -201,12 +209,129 @@ def _is_by_other(job: Job, by: Any) -> bool:
     return job.user_id is not None and job.user_id != by
 
 
+def _retry(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> list[UUID]:
+    queued = _retry_jobs(ids, passes_over_full, from_start)
+    # The batches of these jobs run again too, at any depth.
+    for chunk in chunks_of(queued):
+        jobs = chunk
+        while jobs := _batches_of(jobs):
+            for batch in jobs:
+                _reopen_batch(batch)
+    return queued
+
+
+def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> list[UUID]:
+    queued: list[UUID] = []
+    for chunk in chunks_of(ids):
+        rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
+        rows = rows.exclude(executor=Job.Executor.OBSERVED)  # only Celery can run these
+        jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
+        if batches := [job for job in jobs if batch_completion.is_batch(job)]:
+            rows = rows.exclude(id__in=[job.id for job in batches])
+            queued += [job.id for job in batches if _retry_batch(job, passes_over_full, from_start)]
+        # Reading a policy may import the task's module, so it is done before the transaction.
+        tasks = {
+            (path, backend): (policy_at(path).max_attempts, first_executor(path, backend))
+            for path, backend in {(job.task_path, job.backend) for job in jobs if job not in batches}
+        }
+        queued += fair_atomic(
+            lambda rows=rows, tasks=tasks: _queue_again(rows, tasks, passes_over_full, from_start)  # type: ignore[misc]
+        )
+    return queued
+
+
+def _queue_again(
+    rows: Any, tasks: dict[tuple[str, str], tuple[int, str]], passes_over_full: bool, from_start: bool
+) -> list[UUID]:
+    """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the executor."""
+    limit_lock_wait()
+    now = times.to_db(times.now(), connection())
+    # Without instances of the model, which take half of the time for which SQLite's lock is held.
+    locked = lock_query(rows, skip_locked=False).values_list(*RETRY_COLUMNS, named=True)
+    jobs = [job for job in locked if (job.task_path, job.backend) in tasks]
+    owned = Counter(job.user_id for job in jobs if job.user_id is not None)
+    if passes_over_full:
+        places = limits.read_places(owned)
+        jobs = [job for job in jobs if job.user_id is None or _take_place(places, job.user_id)]
+    else:
+        for user, count in owned.items():
+            limits.raise_if_exceeded(user, count)
+    for state in map(str, RETRYABLE):
+        update_locked_rows(
+            ("max_attempts", "executor", "queued_at"),
+            [
+                ((job.attempt + attempts, executor, now), job)
+                for job in jobs
+                if job.state == state
+                for attempts, executor in (tasks[job.task_path, job.backend],)
+            ],
+            assignments=RETRY_ASSIGNMENTS,
+            states=(state,),
+        )
+    ids = [job.id for job in jobs]
+    delete_waits(ids, from_start=from_start)
+    for hook in hooks.on_retried:
+        hook(ids, from_start=from_start)
+    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+    return ids
+
+
+def _take_place(places: dict[Any, int], user: Any) -> bool:
+    """Return whether a user may have one more active job, and count it."""
+    places[user] -= 1
+    return places[user] >= 0
+
+
+def _retry_batch(batch: Job, passes_over_full: bool, from_start: bool) -> bool:
+    """Retry the failed and cancelled jobs of a batch, and have it run again. Returns whether it does."""
+    if batch.user_id is not None:
+        # Before a job of the batch is queued.
+        if not passes_over_full:
+            limits.raise_if_exceeded(batch.user_id)
+        elif not limits.read_places([batch.user_id])[batch.user_id]:
+            return False
+    jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
+    # The jobs first: a running batch without an active job is ended by any worker.
+    ids = list(jobs.order_by("id").values_list("id", flat=True))
+    if ids and not _retry_jobs(ids, passes_over_full, from_start):
+        return False  # all were passed over, so it would end again as it is
+    return _reopen_batch(batch.id)
+
+
+def _reopen_batch(batch: UUID) -> bool:
+    """Have a failed or cancelled batch run again, and end it if its jobs are done. Returns whether it ran again."""
+    now = times.now()
+
+    def write() -> bool:
+        limit_lock_wait()
+        rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE)
+        jobs = list(lock_query(rows, skip_locked=False))
+        for job in jobs:
+            conditional_update(
+                "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
+                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
+                "cancel_requested_at=NULL, cancelled_by_other=%s, progress_current=0, progress_message=''",
+                [((now, now, False), job)],
+                state=job.state,
+            )
+            streams.ring([job.user_id])
+        return bool(jobs)
+
+    is_reopened = retrying_atomic(write)
+    finish_batches([batch])
+    return is_reopened
+
+
+def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
+    batches = Job.objects.using(database()).filter(id__in=ids).values_list("batch", flat=True)
+    return sorted({batch for batch in batches if batch is not None})
+
+
 def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
     # The time of an observed task is what Celery's message says.
-    rows = (
-        Job.objects.using(database()).filter(state=Job.State.QUEUED).exclude(executor=Job.Executor.OBSERVED)
-    )
-    rows = (rows if run_at else rows.filter(run_after__isnull=False)).order_by("id")
+    rows = Job.objects.using(database()).filter(state=Job.State.QUEUED).order_by("id")
+    rows = rows.exclude(executor=Job.Executor.OBSERVED)
+    rows = rows if run_at else rows.filter(run_after__isnull=False)
     moment = run_at and times.to_db(times.as_utc(run_at), connection())
 
     def write(chunk: list[UUID]) -> list[UUID]:

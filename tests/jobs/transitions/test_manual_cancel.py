@@ -11,7 +11,7 @@ from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, notify_functions, queueing, reaping, recording
+from notifications.jobs.transitions import claims, manual, notify_functions, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -173,7 +173,7 @@ class TestRunningJob:
         assert manual.cancel([id], by=user.pk) == {id: "asked"}
         now = row(id)
         assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
-        assert manual.cancellations_requested(job.worker) == [(id, 1, False)]
+        assert claims.cancellations_requested(job.worker) == [(id, 1, False)]
         requested_at = now.cancel_requested_at
         assert manual.cancel([id]) == {id: "asked"}, "The first request counts."
         assert (row(id).cancel_requested_at, row(id).cancelled_by_other) == (requested_at, False)
