@@ -111,18 +111,6 @@ def stored_times(now: datetime) -> tuple[StoredTime, ...]:
             },
         ),
         StoredTime(model=Notification, name="archived_at", changes={"seq": None}),
-        # One query for each index.
-        *(
-            StoredTime(model=Job, name="next_dispatch_at", rows=queued & rows, longest=timedelta(minutes=30))
-            for rows in (
-                Q(executor=Job.Executor.DISPATCHED),
-                *(
-                    Q(executor=executor) & rows
-                    for executor in (Job.Executor.ENGINE_QUARANTINED, Job.Executor.ENGINE_SENDER)
-                    for rows in (Q(run_after=None), Q(run_after__lte=now))
-                ),
-            )
-        ),
     )
 
 

@@ -12,7 +12,7 @@ from notifications import validators
 from notifications.api import requester
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.operations.alerts import evaluation
+from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
 from notifications.jobs import announcing
@@ -199,10 +199,10 @@ def test_language_of_the_reader(operators, settings):
         Announcer().run_round()
     german, unknown = (Notification.objects.get(user=user) for user in operators[:2])
     with translation.override("de"):
-        title, body = str(evaluation.open_alerts()[0]), evaluation.open_alerts()[0].detail
+        title, body = str(texts.open_alerts()[0]), texts.open_alerts()[0].detail
     assert (german.title, german.body) == (title, body) and title != TITLE
     with translation.override("es"):
-        assert unknown.title == str(evaluation.open_alerts()[0])
+        assert unknown.title == str(texts.open_alerts()[0])
     record()
     with translation.override("fr"):
         Announcer().run_round()

@@ -11,8 +11,7 @@ emails, email_texts, unsubscribing    the channel e-mail: how it sends, what it 
 pushes, devices, vapid                the channel push, the browsers that have subscribed, and the key of the site
 preferences, preference_rows          by which channels users are notified of each category, muting, pauses
 timeline            what became of the deliveries of a notification, in words
-urls, preference_views, push_views, unsubscribe_views   the pages of preferences, devices and unsubscribing, and the API
-inbox_parts         what pages of the core show: links, the button that mutes, the message after it
+urls, preference_views, push_views    the pages of preferences and devices, the API, and what the inbox shows of them
 admin               preferences, and the deliveries on the page of a notification
 subcommands         ``explain`` and ``vapid``
 findings, checks    what ``doctor`` and ``check`` examine
@@ -88,7 +87,7 @@ class Deliveries(Extension):
     delete_of_users = import_later("preferences.delete_of_users")
     stored_times = import_later("findings.list_stored_times")
     time_zone_of = import_later("preferences.read_time_zone")
-    page_links = import_later("inbox_parts.list_links")
-    row_buttons = import_later("inbox_parts.list_buttons")
-    describe_change = import_later("inbox_parts.describe_muting")
+    page_links = import_later("preference_views.list_links")
+    row_buttons = import_later("preference_views.list_buttons")
+    describe_change = import_later("preference_views.describe_muting")
     admin_section = import_later("admin.describe_deliveries")

@@ -1,4 +1,4 @@
-"""The page and the API of preferences, and the forms that mute and unmute a category."""
+"""The page and the API of preferences, and how a category is muted: the button and the message in the inbox."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications import serializers, times, validators
 from notifications.contrib.deliveries import preferences
-from notifications.contrib.deliveries.inbox_parts import MUTED, list_channel_links
 from notifications.contrib.deliveries.preference_rows import (
     find_dead_addresses,
     has_other_channels,
     read_rows,
     shown_channels,
 )
+from notifications.extension import PageButton, find_channel, hooks
 from notifications.http.access import api_view, json_response, page_view, text_response
 from notifications.http.parsing import parse_integer, parse_json_object
 from notifications.inbox.categories import label_of, load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
+from notifications.models import Notification
 from notifications.problems import Problem
 from notifications.streams import positions
 
@@ -39,6 +40,8 @@ MAX_ROWS = 1000
 PAUSE_HOURS = (1, 8, 24, 24 * 7)
 #: What the page says after a form of it, by the parameter of the query string that names a category, or is ``1``.
 MESSAGES = ("muted", "unmuted", "saved")
+#: What a change of the inbox begins with after a category was muted, whose name follows.
+MUTED = "muted."
 
 
 @page_view
@@ -156,6 +159,38 @@ def _parse_category(request: HttpRequest) -> str:
         )
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
+
+
+def list_links(page: str) -> list[tuple[str, str]]:
+    """Return the label and address of each link of a page."""
+    return [
+        *(list_channel_links() if page == "inbox" else ()),
+        (gettext("Preferences"), reverse("notifications:preferences")),
+    ]
+
+
+def list_channel_links() -> list[tuple[str, str]]:
+    """Return the label and address of each page where users set a channel up."""
+    return [link for name in hooks.channels for link in find_channel(name).links()]
+
+
+def list_buttons(row: Notification) -> list[PageButton]:
+    """Return the button that mutes the category of a notification, none if it has none or is required."""
+    category = load_categories().get(row.category)
+    if not row.category or category.is_required:
+        return []
+    label = gettext("Mute “%(category)s”") % {"category": category.name}
+    return [PageButton(label, "mute", reverse("notifications:mute"), "category", row.category)]
+
+
+def describe_muting(user: Any, change: str) -> tuple[str, PageButton] | None:
+    """Return the message after a category was muted, and the button that undoes it."""
+    category = change.removeprefix(MUTED)
+    if category == change or not preferences.read_choices([user], [category]):
+        return None
+    text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
+    undo = PageButton(gettext("Undo"), "", reverse("notifications:unmute"), "category", category)
+    return text % {"muted": load_categories().get(category).name}, undo
 
 
 @api_view("GET, POST")

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 import notifications
 from notifications import paths
+from notifications.conf import settings
 from notifications.contrib.deliveries import devices, vapid
 from notifications.http import access
 from notifications.http.access import api_view, exempt_from_project, json_response, page_view
@@ -35,7 +36,7 @@ WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" /
 @require_safe
 def devices_page(request: HttpRequest) -> HttpResponse:
     """List the devices of the user, each with a form that removes it."""
-    if not vapid.is_configured():
+    if not settings.WEB_PUSH:
         raise Http404("NOTIFICATIONS['WEB_PUSH'] is empty.")
     context = {
         "notifications_position": positions.read_stream_position(request.user.pk),
@@ -129,5 +130,5 @@ def _read_worker() -> tuple[bytes, str]:
 
 
 def _require_configured() -> None:
-    if not vapid.is_configured():
+    if not settings.WEB_PUSH:
         raise Problem(404, "This site has no push.")

@@ -88,8 +88,7 @@ class Push(Channel):
         return {id: names.get(id) or gettext("a device that was removed since") for id in addresses}
 
     def links(self) -> list[tuple[str, str]]:
-        is_offered = vapid.is_configured()
-        return [(gettext("Devices for push"), reverse("notifications:devices"))] if is_offered else []
+        return [(gettext("Devices for push"), reverse("notifications:devices"))] if settings.WEB_PUSH else []
 
     def find_wrong(self, *, is_used: bool) -> list[WrongDeclaration]:
         return vapid.find_wrong_web_push(is_used=is_used)

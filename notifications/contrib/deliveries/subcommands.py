@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone, translation
 
 from notifications import times
+from notifications.conf import settings
 from notifications.contrib.deliveries import vapid
 from notifications.db.transactions import database
 from notifications.inbox.timeline import read_timeline
@@ -106,7 +107,7 @@ class VapidCommand(ManagementCommand):
 
     def handle(self, *args: Any, new: bool, **options: Any) -> None:
         try:
-            if vapid.is_configured() and not new:
+            if settings.WEB_PUSH and not new:
                 self.stdout.write(vapid.public_key())
                 return
             key = vapid.generate_private_key()

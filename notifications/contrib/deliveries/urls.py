@@ -2,13 +2,13 @@
 
 from django.urls import path
 
-from notifications.contrib.deliveries import preference_views, push_views, unsubscribe_views
+from notifications.contrib.deliveries import preference_views, push_views, unsubscribing
 
 urlpatterns = [
     path("preferences/", preference_views.preferences_page, name="preferences"),
     path("mute/", preference_views.mute, name="mute"),
     path("unmute/", preference_views.unmute, name="unmute"),
-    path("unsubscribe/<str:token>/", unsubscribe_views.unsubscribe, name="unsubscribe"),
+    path("unsubscribe/<str:token>/", unsubscribing.unsubscribe_page, name="unsubscribe"),
     path("devices/", push_views.devices_page, name="devices"),
     path("devices/<uuid:id>/remove/", push_views.remove_device, name="device-remove"),
     path("devices/state/", push_views.state, name="push-state"),

@@ -19,11 +19,6 @@ SETTING = "NOTIFICATIONS['WEB_PUSH']"
 EXTRA_MISSING = 'Push needs a package. Install it: pip install "asyncsite-notifications[push]".'
 
 
-def is_configured() -> bool:
-    """Return whether the project has a key."""
-    return bool(settings.WEB_PUSH)
-
-
 def generate_private_key() -> str:
     """Return a new private key: 32 bytes in base64url. Raises ``ImproperlyConfigured``."""
     vapid = _vapid_class()()
@@ -51,7 +46,7 @@ def sign(origin: str) -> str:
 def find_wrong_web_push(*, is_used: bool) -> list[WrongDeclaration]:
     """Return what keeps push messages from being sent, for system checks. See ``Channel.find_wrong()``."""
     try:
-        if not is_configured():
+        if not settings.WEB_PUSH:
             if not is_used:
                 return []
             return [
@@ -72,7 +67,7 @@ def find_wrong_web_push(*, is_used: bool) -> list[WrongDeclaration]:
 
 
 def _private_key() -> str:
-    if not is_configured():
+    if not settings.WEB_PUSH:
         raise ImproperlyConfigured(f"{SETTING} is empty, so there is no key for push messages.")
     return str(settings.WEB_PUSH["private_key"])
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Dispatch, Extension
+from notifications.extension import Dispatch, Extension, import_later
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -40,6 +40,8 @@ class Engines(Extension):
     label = "notifications_engines"
     verbose_name = _("Engines")
     findings: ClassVar[Mapping[str, str]] = {"engine": "notifications.contrib.engines.findings.find_engines"}
+
+    stored_times = import_later("findings.list_stored_times")
 
     def ready(self) -> None:
         from notifications.contrib.engines import checks, has_backend_engine  # noqa: F401  (the import registers them)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -26,13 +26,14 @@ from notifications.contrib.engines.unserved import (
     untaken_queues,
 )
 from notifications.db import keyset
-from notifications.db.clock import database_now
+from notifications.db.clock import StoredTime, database_now
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_QUARANTINED, KEPT_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
 from notifications.management.diagnosis.processes import measure_round_trip
+from notifications.models import Job
 
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0
@@ -244,3 +245,18 @@ def _probed_queue(alias: str, engine: Engine) -> str:
     taken = engine.taken_queues()
     served = [name for name in queues if taken is None or name in taken] or queues
     return "default" if "default" in served else served[0]
+
+
+def list_stored_times(now: datetime) -> Iterator[StoredTime]:
+    """Yield when ids are dispatched again. See ``Extension.stored_times()``."""
+    # One query for each index.
+    for rows in (
+        Q(executor=DISPATCHED),
+        *(
+            Q(executor=executor) & rows
+            for executor in KEPT_EXECUTORS
+            for rows in (Q(run_after=None), Q(run_after__lte=now))
+        ),
+    ):
+        rows &= Q(state=Job.State.QUEUED)
+        yield StoredTime(model=Job, name="next_dispatch_at", rows=rows, longest=timedelta(minutes=30))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from notifications.contrib.operations.alerts.conditions import read_limits
-from notifications.contrib.operations.alerts.evaluation import open_alerts
+from notifications.contrib.operations.alerts.texts import open_alerts
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
 
 

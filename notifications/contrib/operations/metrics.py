@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from notifications.contrib.operations.alerts.conditions import has_questions, read_questions
-from notifications.contrib.operations.alerts.evaluation import MAX_OPEN_ALERTS
+from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, alert_kinds
 from notifications.contrib.operations.statistics import Histogram, Sums, read_totals
 from notifications.contrib.operations.statistics.reading import ENDS

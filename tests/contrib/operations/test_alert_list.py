@@ -3,7 +3,7 @@
 from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
 
-from notifications.contrib.operations.alerts import evaluation
+from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.models import Alert
 
@@ -14,7 +14,7 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
     evaluation.record_conditions([condition], timezone.now())
     alert = Alert.objects.get()
     with translation.override("de"):
-        german = evaluation.open_alerts()[0].detail
+        german = texts.open_alerts()[0].detail
     assert german != alert.detail
     for path in ("", f"{alert.pk}/change/"):
         page = admin_client.get(

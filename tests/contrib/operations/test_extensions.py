@@ -1,7 +1,7 @@
 """What other extensions add to alerts, the overview and metrics."""
 
 from notifications import extension, paths
-from notifications.contrib.operations.alerts import evaluation
+from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.metrics import exposition
 
@@ -9,12 +9,12 @@ from notifications.contrib.operations.metrics import exposition
 def test_alert_kinds(user, recorder):
     """They are evaluated with the others. The page of the row is linked to."""
     evaluation.evaluate()
-    (alert,) = evaluation.open_alerts()
+    (alert,) = texts.open_alerts()
     assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")
     assert subject_url(alert, paths.admin_list) == "/admin/notifications/notification/1/change/"
     extension.hooks.alert_kinds.pop("records")
     assert subject_url(alert, paths.admin_list) == ""
-    assert evaluation.open_alerts()[0].detail == "They are 3."
+    assert texts.open_alerts()[0].detail == "They are 3."
 
 
 def test_overview_sections(admin_client, recorder):

@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
-from notifications.contrib.operations.alerts.evaluation import MAX_OPEN_ALERTS, acknowledge
-from notifications.contrib.operations.alerts.texts import detail_of, subject_url
+from notifications.contrib.operations.alerts.evaluation import acknowledge
+from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, detail_of, subject_url
 from notifications.contrib.operations.models import Alert
 
 

@@ -1,45 +1,33 @@
-"""Evaluate alerts: open, update and close their rows, and announce them. One process at a time does it for all."""
+"""Evaluate alerts: open, update and close their rows. One process at a time does it for all."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
 
 from django.conf import settings as django_settings
 from django.db import IntegrityError
 from django.db.models import Q
 from django.utils import translation
-from django.utils.translation import gettext as _
 
-from notifications import paths, times, validators
+from notifications import times
 from notifications.conf import settings
 from notifications.contrib.operations.alerts import conditions
 from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.contrib.operations.alerts.texts import describe, detail_of, in_words, subject_url
-from notifications.contrib.operations.models import Alert, AlertState, Overview
+from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, describe
+from notifications.contrib.operations.models import Alert, AlertState
 from notifications.db.clock import StoredTime, database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import Topic, hooks
-from notifications.inbox.categories import ALERTS
-from notifications.jobs.users import filter_active, has_holders, holders
 from notifications.models import Worker
 
 logger = logging.getLogger("notifications.alerts")
 
 #: Seconds for which a condition must have been absent before its alert is over.
 CLEAR_SECONDS = 60.0
-#: The alerts that are open at once at most, of the queues and schedules of a project.
-MAX_OPEN_ALERTS = 100
 #: The closed alerts that one call deletes at most.
 MAX_ALERTS_DELETED = 100
-PREFIX, OPEN = "alert:", "open"
-#: The permission of operators, and the users who are notified at most.
-PERMISSION = "notifications_operations.receive_alerts"
-MAX_RECIPIENTS = 1_000
 
 
 def evaluate(previous: datetime | None = None) -> None:
@@ -110,15 +98,6 @@ def _record_conditions(found: Iterable[Condition], now: datetime) -> None:
             _close(alert, now)
 
 
-def open_alerts() -> list[Alert]:
-    """Return the open alerts, the oldest first, with their details in the active language."""
-    rows = Alert.objects.using(database()).filter(closed_at__isnull=True)
-    alerts = list(rows.order_by("opened_at", "id")[:MAX_OPEN_ALERTS])
-    for alert in alerts:
-        alert.detail = detail_of(alert)
-    return alerts
-
-
 def acknowledge(id: int, *, by: str) -> bool:
     """Store that a user sees to an alert. Return whether it was open and no other user has acknowledged it before."""
     rows = Alert.objects.using(database()).filter(id=id, closed_at__isnull=True, acknowledged_at__isnull=True)
@@ -168,64 +147,3 @@ def _close(alert: Alert, now: datetime) -> None:
     rows = Alert.objects.using(database()).filter(id=alert.id, closed_at__isnull=True)
     if retrying_atomic(lambda: rows.update(closed_at=now)):
         logger.info("Alert closed: %s", alert)
-
-
-def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
-    """Yield the open alerts, and those of which users were last notified that they are open."""
-    found = {_key(alert): alert for alert in open_alerts()}
-    for key, alert in found.items():
-        yield Topic(key=key, state=OPEN, read_readers=read_recipients, describe=partial(_describe, alert))
-    for key in announced:
-        if key.startswith(PREFIX) and key not in found:
-            yield Topic(key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key))
-
-
-def read_recipients() -> list[Any]:
-    """Return the keys of the active users with the permission, superusers included, at most ``MAX_RECIPIENTS``.
-
-    A backend of ``AUTHENTICATION_BACKENDS`` without Django's method ``with_perm`` knows none.
-    """
-    if not has_holders():
-        return []
-    users = filter_active(holders(PERMISSION))
-    return list(users.order_by("pk").values_list("pk", flat=True)[:MAX_RECIPIENTS])
-
-
-def _key(alert: Alert) -> str:
-    return f"{PREFIX}{alert.kind}:{alert.subject}"[: validators.MAX_KEY_LENGTH]
-
-
-def _describe(alert: Alert, before: str) -> dict[str, Any]:
-    subject = subject_url(alert, paths.admin_list)
-    kind = hooks.alert_kinds.get(alert.kind)
-    label = str(kind.model_label) if kind else _("Jobs")
-    return {
-        "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
-        "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
-        "url": paths.admin_list(Overview),
-        "level": "error",
-        "category": ALERTS,
-        "actions": [{"label": label, "url": subject}]
-        if 0 < len(subject) <= validators.MAX_URL_LENGTH
-        else (),
-    }
-
-
-def _describe_end(key: str, before: str) -> dict[str, Any]:
-    kind, _separator, subject = key.removeprefix(PREFIX).partition(":")
-    # A key of this length may have been cut.
-    lookup = "subject" if len(key) < validators.MAX_KEY_LENGTH else "subject__startswith"
-    rows = Alert.objects.using(database()).filter(kind=kind, **{lookup: subject})
-    alert = rows.order_by("-id").first()
-    text = ""
-    if alert:
-        seconds = (alert.seen_at - alert.opened_at).total_seconds()
-        text = _("It lasted %(time)s.") % {"time": in_words(seconds)}
-    title = _("Over: %(alert)s") % {"alert": alert or Alert(kind=kind, subject=subject)}
-    return {
-        "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
-        "body": text,
-        "url": paths.admin_list(Overview),
-        "level": "success",
-        "category": ALERTS,
-    }

@@ -1,10 +1,11 @@
-"""What the details of alerts say, from the facts that are stored with each, and the page of what they are about."""
+"""What alerts say: their details, from the facts that are stored with each, and the notifications of operators."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,14 +15,23 @@ from django.db.models import Model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from notifications import times
-from notifications.contrib.operations.models import Alert
-from notifications.extension import hooks
+from notifications import paths, times, validators
+from notifications.contrib.operations.models import Alert, Overview
+from notifications.db.transactions import database
+from notifications.extension import Topic, hooks
+from notifications.inbox.categories import ALERTS
+from notifications.jobs.users import filter_active, has_holders, holders
 from notifications.models import Job
 
 Kind = Alert.Kind
 #: Jobs are counted by the minute.
 MINUTE = timedelta(minutes=1)
+#: The alerts that are open at once at most, of the queues and schedules of a project.
+MAX_OPEN_ALERTS = 100
+PREFIX, OPEN = "alert:", "open"
+#: The permission of operators, and the users who are notified at most.
+PERMISSION = "notifications_operations.receive_alerts"
+MAX_RECIPIENTS = 1_000
 #: The parameters of the list of jobs with which it shows what an alert of a kind is about.
 _JOBS: dict[Any, dict[str, str]] = {
     Kind.STALLED: {"state__exact": "running"},
@@ -31,6 +41,36 @@ _JOBS: dict[Any, dict[str, str]] = {
     Kind.LEASE: {"created": "hour"},
     Kind.QUESTION: {"state__exact": "waiting"},
 }
+
+
+def open_alerts() -> list[Alert]:
+    """Return the open alerts, the oldest first, with their details in the active language."""
+    rows = Alert.objects.using(database()).filter(closed_at__isnull=True)
+    alerts = list(rows.order_by("opened_at", "id")[:MAX_OPEN_ALERTS])
+    for alert in alerts:
+        alert.detail = detail_of(alert)
+    return alerts
+
+
+def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
+    """Yield the open alerts, and those of which users were last notified that they are open."""
+    found = {_key(alert): alert for alert in open_alerts()}
+    for key, alert in found.items():
+        yield Topic(key=key, state=OPEN, read_readers=read_recipients, describe=partial(_describe, alert))
+    for key in announced:
+        if key.startswith(PREFIX) and key not in found:
+            yield Topic(key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key))
+
+
+def read_recipients() -> list[Any]:
+    """Return the keys of the active users with the permission, superusers included, at most ``MAX_RECIPIENTS``.
+
+    A backend of ``AUTHENTICATION_BACKENDS`` without Django's method ``with_perm`` knows none.
+    """
+    if not has_holders():
+        return []
+    users = filter_active(holders(PERMISSION))
+    return list(users.order_by("pk").values_list("pk", flat=True)[:MAX_RECIPIENTS])
 
 
 def detail_of(alert: Alert) -> str:
@@ -130,3 +170,43 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
         window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
         parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"
     return f"{jobs_url}?{urlencode(parameters)}" if jobs_url else ""
+
+
+def _key(alert: Alert) -> str:
+    return f"{PREFIX}{alert.kind}:{alert.subject}"[: validators.MAX_KEY_LENGTH]
+
+
+def _describe(alert: Alert, before: str) -> dict[str, Any]:
+    subject = subject_url(alert, paths.admin_list)
+    kind = hooks.alert_kinds.get(alert.kind)
+    label = str(kind.model_label) if kind else _("Jobs")
+    return {
+        "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
+        "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
+        "url": paths.admin_list(Overview),
+        "level": "error",
+        "category": ALERTS,
+        "actions": [{"label": label, "url": subject}]
+        if 0 < len(subject) <= validators.MAX_URL_LENGTH
+        else (),
+    }
+
+
+def _describe_end(key: str, before: str) -> dict[str, Any]:
+    kind, _separator, subject = key.removeprefix(PREFIX).partition(":")
+    # A key of this length may have been cut.
+    lookup = "subject" if len(key) < validators.MAX_KEY_LENGTH else "subject__startswith"
+    rows = Alert.objects.using(database()).filter(kind=kind, **{lookup: subject})
+    alert = rows.order_by("-id").first()
+    text = ""
+    if alert:
+        seconds = (alert.seen_at - alert.opened_at).total_seconds()
+        text = _("It lasted %(time)s.") % {"time": in_words(seconds)}
+    title = _("Over: %(alert)s") % {"alert": alert or Alert(kind=kind, subject=subject)}
+    return {
+        "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
+        "body": text,
+        "url": paths.admin_list(Overview),
+        "level": "success",
+        "category": ALERTS,
+    }

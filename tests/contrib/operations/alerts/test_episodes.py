@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications import upkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.contrib.operations.alerts.evaluation import read_recipients
+from notifications.contrib.operations.alerts.texts import read_recipients
 from notifications.contrib.operations.findings import check_alerts
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.jobs.announcing import Announcer

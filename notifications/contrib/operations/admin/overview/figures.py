@@ -13,7 +13,7 @@ from notifications.contrib.operations.admin.overview.charts import Chart, Series
 from notifications.contrib.operations.admin.overview.failures import Failures
 from notifications.contrib.operations.admin.overview.history import PERIODS, History
 from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
-from notifications.contrib.operations.alerts.evaluation import open_alerts
+from notifications.contrib.operations.alerts.texts import open_alerts
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.statistics import Figures
 from notifications.db.clock import estimated_database_now
