@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from copy import copy
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -107,9 +106,9 @@ def serialize_notification(row: Notification) -> dict[str, Any]:
         "body": row.body,
         "url": row.url or None,
         "job": row.job and str(row.job),
-        "created_at": format_time(row.raised_at),
-        "read_at": format_time(row.read_at),
-        "archived_at": format_time(row.archived_at),
+        "created_at": times.format_time(row.raised_at),
+        "read_at": times.format_time(row.read_at),
+        "archived_at": times.format_time(row.archived_at),
         "data": decode_object(row.data),
     }
 
@@ -135,10 +134,10 @@ def serialize_job(row: Job) -> dict[str, Any]:
             "total": row.progress_total,
             "message": row.progress_message,
         },
-        "created_at": format_time(row.created_at),
-        "started_at": format_time(row.started_at),
-        "finished_at": format_time(row.finished_at),
-        "run_after": format_time(row.run_after),
+        "created_at": times.format_time(row.created_at),
+        "started_at": times.format_time(row.started_at),
+        "finished_at": times.format_time(row.finished_at),
+        "run_after": times.format_time(row.run_after),
         "error": decode_object(row.error) if row.error else None,
         "url": row.url or None,
         "waiting": serialize_waiting(row) if row.waiting else None,
@@ -184,13 +183,6 @@ def job_error(job: Job) -> dict[str, Any] | None:
         return decode_object(job.error) if job.error else None
     except (ValueError, RecursionError):
         return DAMAGED_ERROR
-
-
-def format_time(time: datetime | None) -> str | None:
-    """Return a time in UTC as RFC 3339, with ``Z``."""
-    if time is None:
-        return None
-    return times.as_utc(time).isoformat().replace("+00:00", "Z")
 
 
 def without_damage(row: Notification | Job) -> Notification | Job:

@@ -49,6 +49,13 @@ def format_exact(moment: datetime) -> str:
     return f"{date_format(local, 'DATETIME_FORMAT')} {local.tzname()}"
 
 
+def format_time(moment: datetime | None) -> str | None:
+    """Return a time in UTC as RFC 3339, with ``Z``."""
+    if moment is None:
+        return None
+    return as_utc(moment).isoformat().replace("+00:00", "Z")
+
+
 @cache
 def zone_names() -> frozenset[str]:
     """Return the names of all time zones. Finding them reads hundreds of files."""

@@ -7,7 +7,7 @@ import pytest
 from django.urls import get_script_prefix, set_script_prefix
 from django.utils import translation
 
-from notifications import paths, serializers
+from notifications import paths, serializers, times
 from notifications.models import Job, Notification
 
 ID = UUID("0190163D-8694-739B-AEA5-966C26F8AD91")
@@ -137,11 +137,11 @@ def test_links_are_the_same_in_every_thread_and_language(settings):
 def test_times_are_utc_with_z(settings):
     """Also times with another offset, and naive times of a project without time zones."""
     assert (
-        serializers.format_time(datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2))))
+        times.format_time(datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=2))))
         == "2026-07-01T10:00:00Z"
     )
     settings.TIME_ZONE = "Europe/Berlin"
-    assert serializers.format_time(datetime(2026, 7, 1, 12, 0, 0, 5)) == "2026-07-01T10:00:00.000005Z"
+    assert times.format_time(datetime(2026, 7, 1, 12, 0, 0, 5)) == "2026-07-01T10:00:00.000005Z"
 
 
 def test_json_is_strict():

@@ -19,10 +19,9 @@ Hooks of reading answer for a list of rows, in one query, on the thread that rea
 
 app, pages              the class ``Extension`` with its hooks, and those of its hooks that pages call
 installed               the installed extensions, the hooks that the core calls, and those that are imported later
-dimensions              what an extension adds: kinds of waits, parts of a worker, sections of a job, events, …
+dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
 duty, dispatch          duties, and how jobs get to engines
-recorded_transaction    what hooks know of their transaction
 moved                   which optional app has a setting, a command or a public name
 """
 
@@ -41,6 +40,7 @@ from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
 from notifications.extension.dimensions import PageButton as PageButton
 from notifications.extension.dimensions import Pruned as Pruned
+from notifications.extension.dimensions import RecordedTransaction as RecordedTransaction
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
@@ -65,4 +65,3 @@ from notifications.extension.installed import make_worker_parts as make_worker_p
 from notifications.extension.installed import read_events as read_events
 from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require
-from notifications.extension.recorded_transaction import RecordedTransaction as RecordedTransaction

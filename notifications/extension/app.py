@@ -17,6 +17,7 @@ from notifications.extension.dimensions import (
     JobSection,
     OwnTask,
     Pruned,
+    RecordedTransaction,
     Topic,
     WaitKind,
     WorkerPart,
@@ -24,7 +25,6 @@ from notifications.extension.dimensions import (
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
 from notifications.extension.pages import PageHooks
-from notifications.extension.recorded_transaction import RecordedTransaction
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model

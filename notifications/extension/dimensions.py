@@ -1,14 +1,15 @@
-"""Classes whose instances an extension adds: kinds of waits, tasks, parts of a worker, sections, buttons, events."""
+"""What extensions add: kinds of waits, tasks, parts of a worker, sections, buttons, events; what hooks are given."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
@@ -292,6 +293,36 @@ class Event(NamedTuple):
     at: datetime | None
     text: str
     marks_read: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class RecordedTransaction:
+    """What hooks know of the transaction that they run in.
+
+    ``now``
+        The database's time; None where notifications are created that no job makes.
+    ``jobs``
+        The job that makes a notification, by the id of the notification.
+    ``languages``
+        The language of its reader, by the id of the notification, where it is known.
+    ``has_run``
+        Whether jobs that end here were running.
+    ``kept``
+        What an extension keeps from one hook of the transaction for a later one, by its label. It is empty at the
+        beginning of each repetition.
+    """
+
+    now: datetime | None = None
+    jobs: Mapping[UUID, Job] = field(default_factory=dict)
+    languages: Mapping[UUID, str] = field(default_factory=dict)
+    has_run: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def language_of(self, row: Notification) -> str:
+        """Return the language in which a notification goes on: that of its job, its reader's, else this thread's."""
+        if job := self.jobs.get(row.id):
+            return job.language
+        return self.languages.get(row.id) or translation.get_language() or ""
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:

@@ -16,7 +16,7 @@ from django.utils.formats import date_format, time_format
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST
 
-from notifications import serializers, times, validators
+from notifications import times, validators
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.preference_rows import (
     find_dead_addresses,
@@ -215,7 +215,7 @@ def _preferences_of(user: Any) -> HttpResponse:
             }
             for row in read_rows(user)
         ],
-        "paused_until": serializers.format_time(until) if until else None,
+        "paused_until": times.format_time(until) if until else None,
         "time_zone": reader.time_zone,
         "digest_hour": reader.digest_hour,
         "digest_day": reader.digest_day,

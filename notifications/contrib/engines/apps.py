@@ -9,7 +9,7 @@ dispatch          what the core calls
 senders           the threads that send the ids of this process
 dispatch_loop     the loop that dispatches what waited, and what was lost
 dispatching       which ids are sent when, and which jobs are taken back
-resending         which ids are sent again because they may be lost; ``activity`` and ``drained_queues`` know
+resending         which ids are sent again because they may be lost; ``drained_queues`` knows of some
 own_senders       the jobs of this app that call other people's servers, of which a few at a time are dispatched
 quarantine        jobs of which one may have ended the process that ran them all
 process           ``run(id)``: runs a job in a process of the engine

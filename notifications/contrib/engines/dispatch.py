@@ -16,7 +16,7 @@ from notifications.contrib.engines import (
     unserved,
     usable_engine,
 )
-from notifications.contrib.engines.activity import read_activity
+from notifications.contrib.engines.resending import read_activity
 from notifications.db.clock import database_now
 from notifications.extension import BackendQueue, Dispatch
 from notifications.models import Job

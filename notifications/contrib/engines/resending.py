@@ -12,6 +12,7 @@ Of the others each process sends only a few at a time.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,12 +22,11 @@ from uuid import UUID
 from django.db.models import F, Q
 
 from notifications.contrib.engines import dispatching
-from notifications.contrib.engines.activity import Activity, read_activity
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import BackendQueue
-from notifications.jobs.claiming.executors import DISPATCHED
+from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_QUARANTINED
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
@@ -37,6 +37,21 @@ MAX_JOBS_BEHIND_OTHERS, MAX_JOBS_OF_IDLE = 1, 10
 OVERTAKEN_SECONDS = 5.0
 #: How often a job was dispatched when its interval has its full length.
 DISPATCHES_OF_FULL_INTERVAL = 8
+#: An engine runs jobs of a queue if it has finished one within so many seconds, of so many finished jobs.
+RECENT_SECONDS, MAX_RECENT_JOBS = 5.0, 100
+#: Running jobs of engines that are read at most.
+MAX_RUNNING_JOBS = 5_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activity:
+    """What engines run now or have finished within the last seconds.
+
+    ``newest``: for each priority, when the newest claimed job was dispatched. ``running``: where jobs run now.
+    """
+
+    newest: dict[BackendQueue, dict[int, datetime | None]]
+    running: set[BackendQueue]
 
 
 @dataclass(slots=True)
@@ -98,6 +113,24 @@ def dispatch_again(
         return sent
 
     return retrying_atomic(write)
+
+
+def read_activity(now: datetime) -> Activity:
+    """Return the activity. ``now`` is the database's time."""
+    jobs = Job.objects.using(database()).filter(executor__in=(ENGINE, ENGINE_QUARANTINED))
+    # The orders of the indexes of running and of finished jobs.
+    running = jobs.filter(state=Job.State.RUNNING, worker__isnull=False).order_by("worker", "id")
+    finished = jobs.filter(finished_at__gte=now - timedelta(seconds=RECENT_SECONDS)).order_by("-finished_at")
+    columns = ("backend", "queue_name", "priority", "dispatched_at")
+    running_rows = list(running.values_list(*columns)[:MAX_RUNNING_JOBS])
+    newest: dict[BackendQueue, dict[int, datetime | None]] = defaultdict(dict)
+    for backend, queue, priority, dispatched_at in [
+        *running_rows,
+        *finished.values_list(*columns)[:MAX_RECENT_JOBS],
+    ]:
+        times = newest[backend, queue]
+        times[priority] = max(filter(None, (times.get(priority), dispatched_at)), default=None)
+    return Activity(newest=dict(newest), running={(backend, queue) for backend, queue, *_ in running_rows})
 
 
 def _after(rows: Any, cursor: Cursor) -> Any:

@@ -70,8 +70,8 @@ class Operations(Extension):
     }
     findings: ClassVar[dict[str, str]] = {"alerts": "notifications.contrib.operations.findings.find_alerts"}
 
-    def prepare(self) -> None:
-        # Not inside of the transaction whose hooks it has.
+    def ready(self) -> None:
+        # Not at the first call of its hooks, inside of a transaction.
         from notifications.contrib.operations.statistics import recording  # noqa: F401
 
     on_attempts = import_later("statistics.recording.count_attempts")

@@ -3,7 +3,6 @@
 api          ``output()``, by which a task writes
 models       a chunk of the output of a job
 storage      what an execution has written and is not stored yet; stores it in chunks
-worker_part  stores the output of a worker's jobs in groups
 reading      reads the output of jobs, in parts
 readers      the clients that follow outputs, by long polls or Server-Sent Events: each output is read once for all
 urls, views  the output of a job over HTTP
@@ -46,7 +45,7 @@ class Output(Extension):
         "jobs output": "notifications.contrib.output.commands.OutputCommand",
     }
 
-    worker_part = import_later("worker_part.make_worker_part")
+    worker_part = import_later("storage.make_worker_part")
     hub_part = import_later("readers.OutputFeeds")
     on_attempts = import_later("storage.read_last_output")
     after_commit = import_later("storage.drop_stored")

@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.utils import translation
 from django.utils.translation import gettext
 
-from notifications import paths, serializers, validators
+from notifications import paths, times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
@@ -133,7 +133,7 @@ def change_addressees(
 def _withdraw(wait: Wait, details: dict[str, Any], ids: Sequence[Any], now: datetime) -> None:
     """Close the notifications of users who may not answer an open question any more, nor be shown its answer."""
     ended = dict.fromkeys(("how", "at", "by", "with", "value", "label"))
-    ended |= {"how": "withdrawn", "at": serializers.format_time(now)}
+    ended |= {"how": "withdrawn", "at": times.format_time(now)}
     body = "\n".join(filter(None, (gettext("You cannot answer this question any more."), details["body"])))
     Notification.objects.using(database()).filter(id__in=ids).update(
         data=json.dumps(_make_data(wait, details, ended), ensure_ascii=False),
@@ -195,7 +195,7 @@ def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
     value = None if wait.value is None else json.loads(wait.value)
     return {
         "how": str(wait.how),
-        "at": serializers.format_time(wait.ended_at),
+        "at": times.format_time(wait.ended_at),
         "by": name or None,
         "with": wait.ended_with or None,
         # The fields of a form may be many, and not for all who were asked.
@@ -235,7 +235,7 @@ def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None
     about = {
         "id": str(wait.id),
         "name": wait.name,
-        "expires_at": serializers.format_time(wait.due_at),
+        "expires_at": times.format_time(wait.due_at),
         "choices": None if details.get("form") else details["choices"],
         "links": {"answer": answer, "page": page or None},
         "ended": ended,

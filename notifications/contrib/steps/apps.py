@@ -3,8 +3,7 @@
 api          ``step()`` and ``astep()``, by which a task makes such a call
 models       the result of a step
 values       results as JSON, from which each value comes back as the type that it had
-storage      stores the results of running jobs, many in one transaction, and reads them
-worker_part  collects the results of a worker's jobs for it
+storage      stores the results of running jobs, many in one transaction, and reads them; a part of the worker
 testing      the stored results, for assertions
 """
 
@@ -23,7 +22,7 @@ class Steps(Extension):
     verbose_name = _("Steps")
     rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_steps.Step": "job"}
 
-    worker_part = import_later("worker_part.make_worker_part")
+    worker_part = import_later("storage.make_worker_part")
     stored_names = import_later("storage.read_names")
     steps_of = import_later("storage.list_steps")
     on_retried = import_later("storage.delete_repeated_steps")

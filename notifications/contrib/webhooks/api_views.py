@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
-from notifications import serializers
+from notifications import times
 from notifications.contrib.webhooks import endpoints
 from notifications.contrib.webhooks.endpoints import (
     check_description,
@@ -190,10 +190,10 @@ def _item(row: endpoints.WebhookInfo) -> dict[str, Any]:
         "events": row.events,
         "description": row.description,
         "enabled": row.off_at is None,
-        "disabled_at": serializers.format_time(row.off_at),
+        "disabled_at": times.format_time(row.off_at),
         "disabled_reason": row.off_reason,
-        "failing_since": serializers.format_time(row.failing_since),
-        "created_at": serializers.format_time(row.created_at),
+        "failing_since": times.format_time(row.failing_since),
+        "created_at": times.format_time(row.created_at),
     }
 
 
@@ -202,7 +202,7 @@ def _attempt_item(row: WebhookAttempt) -> dict[str, Any]:
         "id": str(row.id),
         "message_id": str(row.job),
         "event": row.event,
-        "started_at": serializers.format_time(row.started_at),
+        "started_at": times.format_time(row.started_at),
         "milliseconds": row.milliseconds,
         "status": row.status,
         "error": row.error,

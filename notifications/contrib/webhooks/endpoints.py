@@ -11,7 +11,7 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
-from notifications import serializers, times, validators
+from notifications import times, validators
 from notifications.conf import settings
 from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK, load_handlers
@@ -222,7 +222,7 @@ def send_test(id: UUID, *, requester: Any = None) -> UUID:
         "endpoint": str(id),
         "type": sending.TEST_EVENT,
         "id": str(uuid7()),
-        "at": serializers.format_time(times.now()),
+        "at": times.format_time(times.now()),
         "user": row.user_id if row.user_id is None or isinstance(row.user_id, int) else str(row.user_id),
         "job": None,
         "notification": None,

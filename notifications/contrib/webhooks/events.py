@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.utils import translation
 
-from notifications import serializers
+from notifications import serializers, times
 from notifications.context import current_execution
 from notifications.contrib.webhooks.calling import read_urls
 from notifications.contrib.webhooks.handlers import (
@@ -204,7 +204,7 @@ def _make_event(
     about = {
         "type": type,
         "id": id,
-        "at": serializers.format_time(at),
+        "at": times.format_time(at),
         "user": user if user is None or isinstance(user, int) else str(user),
     }
     event = {**about, "job": job_item[0], "notification": notification_item[0]}
@@ -219,7 +219,7 @@ def _build_callback(job: Job, url: str) -> Job:
     event = {
         "type": f"job.{job.state}",
         "id": _end_id(job),
-        "at": serializers.format_time(job.finished_at),
+        "at": times.format_time(job.finished_at),
         "job": str(job.id),
         "host": urlsplit(url).hostname or "",
     }

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from notifications import serializers, streams
+from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
@@ -272,7 +272,7 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
                 "id": str(wait.id),
                 "kind": str(wait.kind),
                 "title": wait.title or wait.name,
-                "expires_at": serializers.format_time(wait.due_at),
+                "expires_at": times.format_time(wait.due_at),
                 "choices": json.loads(wait.details).get("choices") or None,
             }
             return json.dumps(item, ensure_ascii=False)

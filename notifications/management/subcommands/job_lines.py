@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.utils import translation
 
-from notifications import serializers
+from notifications import serializers, times
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_events
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
@@ -32,15 +32,15 @@ def item(job: Job) -> dict[str, Any]:
         "worker": job.worker and str(job.worker),
         "engine": hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
         "dispatch_count": job.dispatch_count,
-        "dispatched_at": serializers.format_time(job.dispatched_at),
-        "queued_at": serializers.format_time(job.queued_at),
-        "cancel_requested_at": serializers.format_time(job.cancel_requested_at),
+        "dispatched_at": times.format_time(job.dispatched_at),
+        "queued_at": times.format_time(job.queued_at),
+        "cancel_requested_at": times.format_time(job.cancel_requested_at),
     }
 
 
 def change_line(job: Job, error: str) -> str:
     """Return the state of a job as one line: time, id, state, attempt, title and progress or error."""
-    moment = serializers.format_time(job.finished_at or job.started_at or job.queued_at) or ""
+    moment = times.format_time(job.finished_at or job.started_at or job.queued_at) or ""
     progress = ""
     if job.state == Job.State.RUNNING and job.progress_current is not None:
         total = "" if job.progress_total is None else f" of {job.progress_total}"
@@ -60,8 +60,8 @@ def dispatches(job: Job) -> str:
         return ""
     times = "once" if job.dispatch_count == 1 else f"{job.dispatch_count} times"
     if job.executor == DISPATCHED and job.state == Job.State.QUEUED:
-        since = f", since {serializers.format_time(job.dispatched_at)}" if job.dispatched_at else ""
-        return f"{times}{since}, next {serializers.format_time(job.next_dispatch_at)}"
+        since = f", since {times.format_time(job.dispatched_at)}" if job.dispatched_at else ""
+        return f"{times}{since}, next {times.format_time(job.next_dispatch_at)}"
     return times
 
 
@@ -88,7 +88,7 @@ def describe_history(job: Job) -> Iterator[str]:
     yield from describe_calls(job)
     for attempt in _read_attempts(job):
         yield ""
-        yield f"Attempt {attempt.number}: {attempt.outcome} {serializers.format_time(attempt.ended_at)}"
+        yield f"Attempt {attempt.number}: {attempt.outcome} {times.format_time(attempt.ended_at)}"
         for line in (attempt.traceback.rstrip() or attempt.exception_class_path).splitlines():
             yield f"  {line}"
 
@@ -114,7 +114,7 @@ def describe_steps(steps: StepList) -> Iterator[str]:
         yield f"Steps: {steps.count}"
     for step in steps.first:
         took = "waiting" if step.took is None else f"{step.took.total_seconds():.2f} s"
-        due = f" until {serializers.format_time(step.due_at)}" if step.took is None and step.due_at else ""
+        due = f" until {times.format_time(step.due_at)}" if step.took is None and step.due_at else ""
         yield f"{step.name}: attempt {step.attempt}, {took}{due}, {step.result}"
 
 
@@ -123,7 +123,7 @@ def step_item(step: StoredStep) -> dict[str, Any]:
     return {
         "name": step.name,
         "attempt": step.attempt,
-        "started_at": serializers.format_time(step.started_at),
+        "started_at": times.format_time(step.started_at),
         "seconds": None if step.took is None else step.took.total_seconds(),
         "result": step.result,
     }
@@ -137,13 +137,13 @@ def describe_calls(job: Job) -> Iterator[str]:
         yield ""
         yield "Calls to programs"
     for event in events:
-        yield " ".join(filter(None, (serializers.format_time(event.at), event.text)))
+        yield " ".join(filter(None, (times.format_time(event.at), event.text)))
 
 
 def call_items(job: Job) -> list[dict[str, Any]]:
     """Return the same for ``--json``."""
     with translation.override("en"):
-        return [{"at": serializers.format_time(event.at), "text": event.text} for event in read_events(job)]
+        return [{"at": times.format_time(event.at), "text": event.text} for event in read_events(job)]
 
 
 def attempt_item(attempt: Attempt) -> dict[str, Any]:
@@ -152,8 +152,8 @@ def attempt_item(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "outcome": attempt.outcome,
         "worker": attempt.worker and str(attempt.worker),
-        "started_at": serializers.format_time(attempt.started_at),
-        "ended_at": serializers.format_time(attempt.ended_at),
+        "started_at": times.format_time(attempt.started_at),
+        "ended_at": times.format_time(attempt.ended_at),
         "exception": attempt.exception_class_path,
         "traceback": attempt.traceback,
     }

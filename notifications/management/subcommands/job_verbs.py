@@ -12,7 +12,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-from notifications import serializers, times
+from notifications import times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.extension import moved
@@ -97,7 +97,7 @@ class RescheduleCommand(ChangeCommand):
     def handle(self, *args: Any, ids: Any, at: datetime | None, **options: Any) -> None:
         changed = manual.reschedule(ids, at)
         for id in changed:
-            self.report(options, f"{id} {became(at)}", id=str(id), run_after=serializers.format_time(at))
+            self.report(options, f"{id} {became(at)}", id=str(id), run_after=times.format_time(at))
         rule = "Only a queued job can be rescheduled" + (
             "." if at else ", and run now if it waits for a time."
         )
@@ -137,7 +137,7 @@ class ResumeCommand(PauseCommand):
 
 def became(at: datetime | None) -> str:
     """Return what a job has become that was rescheduled."""
-    return f"to run at {serializers.format_time(at)}" if at else "to run now"
+    return f"to run at {times.format_time(at)}" if at else "to run now"
 
 
 def job_id(text: str) -> UUID:

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-from notifications import serializers
+from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
@@ -133,11 +133,11 @@ class ShowCommand(ManagementCommand):
             "Runs on": runner_of(job) if job.executor in ENGINE_EXECUTORS else "",
             "Dispatched": dispatches(job),
             "Worker": job.worker,
-            "Queued": serializers.format_time(job.queued_at),
-            "Not before": None if job.done else serializers.format_time(job.run_after),
-            "Started": serializers.format_time(job.started_at),
-            "Finished": serializers.format_time(job.finished_at),
-            "Cancellation": serializers.format_time(job.cancel_requested_at),
+            "Queued": times.format_time(job.queued_at),
+            "Not before": None if job.done else times.format_time(job.run_after),
+            "Started": times.format_time(job.started_at),
+            "Finished": times.format_time(job.finished_at),
+            "Cancellation": times.format_time(job.cancel_requested_at),
         }
         for name, value in facts.items():
             if value not in (None, ""):

@@ -301,7 +301,7 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
         return store_output(jobs)
 
     monkeypatch.setattr(storage, "store_output", refuse)
-    monkeypatch.setattr("notifications.contrib.output.worker_part.MAX_LAST_BYTES", 0)
+    monkeypatch.setattr("notifications.contrib.output.storage.MAX_LAST_BYTES", 0)
     bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
     until_done(bad, good)
     assert (stored_output(bad), stored_output(good)) == ("", "good")

@@ -12,9 +12,8 @@ from django.utils import timezone
 
 from notifications.contrib.steps import astep, step, storage
 from notifications.contrib.steps.models import Step
-from notifications.contrib.steps.storage import StepWrite, store_steps
+from notifications.contrib.steps.storage import StepLoop, StepWrite, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
-from notifications.contrib.steps.worker_part import StepLoop
 from notifications.jobs import step_list
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications import serializers, streams
+from notifications import streams, times
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.celery.transitions import changes, recording
@@ -110,7 +110,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
     answered = events()[-1]
     wait = Wait.objects.get(kind="question")
     assert (answered["type"], answered["id"]) == ("notification.answered", f"{row.id}:answered")
-    assert answered["at"] == serializers.format_time(wait.ended_at)
+    assert answered["at"] == times.format_time(wait.ended_at)
     assert answered["notification"]["data"]["question"]["ended"]["value"] == "yes"
     assert answered["notification"]["read_at"] and answered["job"] is None
     woken_ids = [job.id for job in woken if job.task_path.endswith("handle_too")]
