@@ -12,14 +12,14 @@ from django.test import modify_settings
 from django.urls import path
 
 from notifications import extension, testing
-from notifications.extension import Extension, Hooks, JobSection, WaitKind
+from notifications.extension import Dispatch, Extension, Hooks, JobSection, WaitKind
 from notifications.extension.installed import ImportedHook
 from tests.extension.shop import Shop
 
-#: What has hooks: the installed extensions, their kinds of waits, and their sections of jobs.
+#: What has hooks: the installed extensions, their kinds of waits and sections of jobs, and what dispatches jobs.
 HOOK_OWNERS = [
     owner for each in extension.extensions() for owner in (each, *each.wait_kinds, *each.job_sections)
-]
+] + [extension.hooks.dispatch]
 
 
 def test_an_app_that_is_required():
@@ -47,7 +47,7 @@ def test_hooks_that_are_not_defined_are_not_called():
 @pytest.mark.parametrize("owner", HOOK_OWNERS, ids=lambda owner: type(owner).__name__)
 def test_hooks_that_are_imported_later(owner):
     """Each function exists, and takes what its hook is called with."""
-    port = next(kind for kind in (Extension, WaitKind, JobSection) if isinstance(owner, kind))
+    port = next(kind for kind in (Extension, WaitKind, JobSection, Dispatch) if isinstance(owner, kind))
     for name, hook in vars(type(owner)).items():
         if isinstance(hook, ImportedHook):
             parameters = list(inspect.signature(getattr(port, name)).parameters.values())[1:]

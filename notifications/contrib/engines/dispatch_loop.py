@@ -156,6 +156,11 @@ def next_round_seconds() -> float:
     return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
 
 
+def round_of_worker() -> Callable[[], object] | None:
+    """See ``Dispatch.round_of_worker()``."""
+    return run_round if has_engines() else None
+
+
 _loop: DispatchLoop | None = None
 _loop_lock = threading.Lock()
 

@@ -133,6 +133,11 @@ def read_activity(now: datetime) -> Activity:
     return Activity(newest=dict(newest), running={(backend, queue) for backend, queue, *_ in running_rows})
 
 
+def find_stalled(queues: Collection[BackendQueue], now: datetime) -> set[BackendQueue]:
+    """See ``Dispatch.find_stalled()``."""
+    return set(queues) - read_activity(now).newest.keys()
+
+
 def _after(rows: Any, cursor: Cursor) -> Any:
     if cursor.after is None:
         return rows

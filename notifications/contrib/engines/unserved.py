@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from notifications.compat import task_backends
-from notifications.contrib.engines import engine_of, label_of
+from notifications.contrib.engines import configured_engines, engine_of, label_of
 from notifications.contrib.engines.interface import Engine
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
@@ -135,3 +135,12 @@ def _first_unserved_job() -> Job | None:
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
     found: Job | None = ready.first() or delayed.first()
     return found
+
+
+def find_missing_process() -> str:
+    """See ``Dispatch.find_missing_process()``."""
+    now = database_now()
+    for engine in configured_engines().values():
+        if has_processes(engine, now) is False:
+            return f"no process of {engine.label} is alive"
+    return "jobs wait, and no process of an engine takes them" if unserved_jobs().exists() else ""
