@@ -297,6 +297,4 @@ class Circuits:
 
 
 circuits = Circuits()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=circuits.reset)
+os.register_at_fork(after_in_child=circuits.reset)

@@ -85,5 +85,4 @@ def parent_domain(host: str) -> str:
 
 
 lookups = Lookups()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lookups.reset)
+os.register_at_fork(after_in_child=lookups.reset)

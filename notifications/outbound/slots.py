@@ -165,6 +165,4 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 slots = Slots(MAX_CALLS)
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=slots.reset)
+os.register_at_fork(after_in_child=slots.reset)
