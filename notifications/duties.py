@@ -13,7 +13,7 @@ from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs import announcing
-from notifications.jobs.transitions import batch_completion, finishing, manual, queueing, reaping, waiting
+from notifications.jobs.transitions import batch_completion, manual, queueing, reaping, recording, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
@@ -60,7 +60,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
             condition=snoozing.due_condition,
         ),
         Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations, condition=remaining),
-        Duty("finish batches", 0, finishing.finish_remaining_batches, condition=remaining),
+        Duty("finish batches", 0, recording.finish_remaining_batches, condition=remaining),
         Duty(
             "mark notifications as read", 0, lambda: _mark(process), EVERYWHERE, condition=pending_condition
         ),

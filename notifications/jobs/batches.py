@@ -24,7 +24,7 @@ from notifications.ids import uuid7
 from notifications.jobs import limits, results
 from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
 from notifications.jobs.declaring.policies import NotifyOption
-from notifications.jobs.transitions import batch_completion, finishing
+from notifications.jobs.transitions import batch_completion, recording
 from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
 from notifications.tracing import spans
@@ -155,7 +155,7 @@ class Batch:
             retrying_atomic(insert)
         hooks.dispatch.send_after_commit(child for child, _ in self._jobs)
         if not self._jobs:  # No job will end it.
-            on_commit(lambda: finishing.finish_batches([self.id]))
+            on_commit(lambda: recording.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])
         if should_send(task_enqueued, logging.DEBUG):
             for child, child_task in [*self._jobs, (job, batch)]:

@@ -95,7 +95,7 @@ class InlineRun:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import finishing, waiting
+        from notifications.jobs.transitions import recording, waiting
 
         while True:
             while self.run_one_or_raise():
@@ -103,7 +103,7 @@ class InlineRun:
             waiting.end_due_waits()
             for kind in hooks.wait_kinds.values():
                 kind.remind()
-            finishing.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
+            recording.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self.run_one_or_raise():
                 break
         streams.number_pending()  # notify() numbers after the commit, and a TestCase has none.
@@ -119,7 +119,7 @@ class InlineRun:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
         from notifications.jobs.transitions import claims, queueing
-        from notifications.jobs.transitions.finishing import finish_jobs
+        from notifications.jobs.transitions.recording import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
         executors = dict.fromkeys((*WORKER_EXECUTORS, *ENGINE_EXECUTORS), 1)
@@ -142,11 +142,11 @@ class InlineRun:
         from django.db.models import Q
 
         from notifications.jobs.job_ends import read_end
-        from notifications.jobs.transitions import finishing
+        from notifications.jobs.transitions import recording
 
         while read_end(id) is None:
             if not self.run_one(Q(id=id) | Q(batch=id)) and not self.run_one():
-                finishing.finish_remaining_batches()
+                recording.finish_remaining_batches()
                 if read_end(id) is None:
                     raise RuntimeError(
                         f"A job waits for job {id}, which is not due, is held back, or waits for that job."

@@ -14,7 +14,7 @@ from notifications.extension import hooks
 from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import Claim, claim_of
-from notifications.jobs.transitions.finishing import finish_jobs
+from notifications.jobs.transitions.recording import finish_jobs
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 

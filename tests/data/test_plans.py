@@ -27,7 +27,7 @@ from notifications.jobs.claiming import backlog, candidates
 from notifications.jobs.claiming.backlog import count_waiting
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import claims, finishing, manual, queueing, reaping, recording, waiting
+from notifications.jobs.transitions import claims, manual, queueing, reaping, recording, waiting
 from notifications.models import Job, Notification, Wait, Worker
 from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
 from notifications.streams.marking_seen import mark_seen
@@ -210,7 +210,7 @@ def wait(user):
     waits = [Wait(job=row.pk, name="nap", kind="pause", attempt=1) for row in jobs]
     for row in waits:
         row.lasts = timedelta(0)
-    finishing.finish_jobs(
+    recording.finish_jobs(
         [Outcome(job=row, state="waiting", waits=[w]) for row, w in zip(jobs, waits, strict=True)]
     )
     manual.cancel([jobs[0].pk])

@@ -4,7 +4,7 @@ import uuid
 
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import finishing
+from notifications.jobs.transitions import recording
 from notifications.models import Job
 from tests.support.claims import claim_rows
 
@@ -31,4 +31,4 @@ def end(job, *, succeeds=True):
         if succeeds
         else outcomes.failed(job, DEFAULT_POLICY, ValueError("broken"))
     )
-    finishing.finish_jobs([outcome])
+    recording.finish_jobs([outcome])

@@ -14,7 +14,7 @@ from notifications.api import batch, join
 from notifications.exceptions import JobCancelled
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import batch_completion, finishing, manual, reaping, recording
+from notifications.jobs.transitions import batch_completion, manual, reaping, recording
 from notifications.models import Job
 from notifications.signals import job_finished
 from notifications.testing import run_jobs
@@ -32,7 +32,7 @@ def no_completion():
     The value is a function that ends this.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finishing, "finish_batches", lambda batches: None)
+        patch.setattr(recording, "finish_batches", lambda batches: None)
         patch.setattr(manual, "finish_batches", lambda batches: None)
         yield patch.undo
 
@@ -72,8 +72,8 @@ def test_two_processes_finish_the_last_jobs(user, transactional_db):
     assert len(first) == len(second) == 1
     job_finished.connect(count)
     try:
-        finishing.finish_jobs(first)
-        finishing.finish_jobs(second)
+        recording.finish_jobs(first)
+        recording.finish_jobs(second)
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
@@ -120,7 +120,7 @@ def test_maintenance_ends_an_interrupted_batch(user, no_completion, transactiona
     end(first)
     assert row(b).state == "running"
     no_completion()
-    finishing.finish_remaining_batches()
+    recording.finish_remaining_batches()
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
     assert [note.job for note in notifications_of(user)] == [b.id]
@@ -154,10 +154,10 @@ def test_an_error_at_the_end_of_a_batch_loses_no_outcome(user, transactional_db,
         tasks.noop.enqueue()
     (job,) = claim_all()
     monkeypatch.setattr(batch_completion, "collect_outcomes", lambda batches: 1 / 0)
-    assert finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
+    assert recording.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
     assert "Could not end batches, which a worker tries again." in caplog.text
     monkeypatch.undo()
-    finishing.finish_remaining_batches()
+    recording.finish_remaining_batches()
     assert row(b).state == "succeeded"
 
 

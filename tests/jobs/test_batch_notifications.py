@@ -5,7 +5,7 @@ import json
 import pytest
 
 from notifications.api import batch
-from notifications.jobs.transitions import batch_completion, finishing
+from notifications.jobs.transitions import batch_completion, recording
 from notifications.models import Job, Notification
 from notifications.signals import rung
 from notifications.testing import connect, run_jobs
@@ -68,7 +68,7 @@ def test_a_notify_function_that_cannot_be_imported(user, path, tmp_path, monkeyp
             kwargs=json.dumps({"notify": notify}), state="running", seq=0, finished_at=None
         )
     Notification.objects.all().delete()
-    finishing.finish_remaining_batches()
+    recording.finish_remaining_batches()
     assert {note.title for note in notifications_of(user)} == {"One", "Two: succeeded"}
 
 
@@ -184,7 +184,7 @@ def test_progress_is_throttled(user, transactional_db, monkeypatch):
     assert row(b).progress_current == 1
     version = row(b).version
     monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
-    finishing.finish_remaining_batches()
+    recording.finish_remaining_batches()
     assert (row(b).progress_current, row(b).progress_total, row(b).version) == (3, 4, version + 1)
     end(claimed[3])
     assert b.id not in batch_completion._stored_at

@@ -12,7 +12,7 @@ from notifications.api import batch, join
 from notifications.ids import uuid7
 from notifications.jobs import notifying, outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import finishing
+from notifications.jobs.transitions import recording
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Attempt, Job, Notification, SeenMark, Stream
 from notifications.streams import changes, purging, retention
@@ -78,7 +78,7 @@ def test_jobs_of_a_batch_are_kept_until_it_is_deleted(user):
         for number in range(3):
             tasks.add.enqueue(number, 1)
     for job in claim_rows(uuid7(), 2):
-        finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+        recording.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
     age(Job, 31, state="succeeded")
     before = timezone.now() - timedelta(days=30)
 

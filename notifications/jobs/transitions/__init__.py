@@ -3,7 +3,7 @@
 enqueueing              new jobs: their owner and key
 queueing                running to queued: retries, releases; other executors
 claims                  queued to running; deadlines and progress of running jobs
-finishing, recording    to an end: signals and batches; the transaction
+recording               to an end, with signals and batches
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
 reaping                 running jobs of lost workers

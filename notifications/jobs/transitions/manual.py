@@ -38,7 +38,7 @@ from notifications.jobs.transitions.conditional_updates import (
     prepare_id,
     update_locked_rows,
 )
-from notifications.jobs.transitions.finishing import end_jobs, finish_batches
+from notifications.jobs.transitions.recording import end_jobs, finish_batches
 from notifications.jobs.transitions.waiting import delete_waits
 from notifications.models import Job
 from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list

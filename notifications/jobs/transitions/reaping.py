@@ -20,7 +20,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions import finishing, notify_functions
+from notifications.jobs.transitions import notify_functions, recording
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.recording import record_attempts, run_recording
 from notifications.models import Job, Worker
@@ -86,9 +86,9 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         reaped += len(jobs)
         ended = [_outcome_of_lost(job) for job in jobs if not _has_attempts_left(job)]
         if ended:
-            ready = notify_functions.record_apart(ended, finishing.finish_jobs)
+            ready = notify_functions.record_apart(ended, recording.finish_jobs)
             apart |= {outcome.job.id for outcome in ended} - {outcome.job.id for outcome in ready}
-            finishing.finish_jobs(ready)
+            recording.finish_jobs(ready)
         logger.warning("Took jobs away from lost workers: %d", len(jobs))
     _delete_expired_workers(dead_workers, expired)
     return reaped

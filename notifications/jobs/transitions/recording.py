@@ -1,12 +1,18 @@
-"""Record outcomes: the ends of jobs, their notifications and the numbers of both, in one transaction."""
+"""Record outcomes: the ends of jobs, their notifications and the numbers of both, in one transaction.
+
+The signals of the jobs follow, and the ends of batches that are complete then.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
+from uuid import UUID
 
 from notifications import streams
 from notifications.db import bulk
@@ -19,11 +25,13 @@ from notifications.jobs.notifying import (
     insert_rows,
     number,
     prepare_hooks,
+    send_signals_of_ends,
     wake_workers,
 )
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions.claims import PROGRESS_COLUMNS
+from notifications.jobs.transitions import batch_completion, notify_functions
+from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import (
     is_claim_valid,
     read_fences,
@@ -37,10 +45,81 @@ from notifications.streams import building
 
 T = TypeVar("T")
 
+logger = logging.getLogger("notifications.jobs")
+
+#: How often to try to end a batch whose row another process holds, and the seconds between two tries. After that a
+#: worker's maintenance ends it.
+BATCH_TRIES, BATCH_RETRY_SECONDS = 5, 0.005
 #: What the end of a job changes of its row.
 END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
 LockRows = Callable[[RecordedTransaction], tuple[Sequence[Outcome], datetime]]
+
+
+def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
+    """Record outcomes, send the signals, and end the batches that are complete.
+
+    ``notify`` functions that were not called yet are called first, and waited for.
+
+    Returns the claims whose outcomes are stored or void. The others must be tried again. Raises like
+    ``record_outcomes``.
+    """
+    stored, void_outcomes = record_outcomes(notify_functions.call_all(group))
+    _follow_ends(stored)
+    for outcome in void_outcomes:
+        # A batch has no worker: another process has ended it.
+        if outcome.job.worker is not None:
+            logger.warning(
+                "Outcome is void: another worker has claimed job %s, or its end is stored already",
+                outcome.job.id,
+            )
+    return {claim_of(outcome.job) for outcome in (*stored, *void_outcomes)}
+
+
+def end_jobs(lock_rows: LockRows, **options: Any) -> list[Outcome]:
+    """Record outcomes as ``record()`` does, send the signals, and end the batches that are complete.
+
+    Returns the outcomes that ``lock_rows`` returned.
+    """
+    recorded = record(lock_rows, **options)
+    _follow_ends(recorded)
+    return recorded
+
+
+def _follow_ends(recorded: Sequence[Outcome]) -> None:
+    """Send the signals of the jobs that have ended, and end their batches."""
+    ended = [outcome for outcome in recorded if outcome.is_end]
+    send_signals_of_ends(ended)
+    if batches := [outcome.job.batch for outcome in ended if outcome.job.batch]:
+        finish_batches(batches)
+
+
+def finish_batches(batches: Iterable[UUID]) -> None:
+    """End those of these batches that have no active job any more, and store the progress of the others.
+
+    Errors are logged, not raised: what this follows is committed already.
+    """
+    try:
+        if ended := batch_completion.collect_outcomes(batches):
+            _finish_collected(notify_functions.record_apart(ended, _finish_collected))
+    except Exception:
+        logger.exception("Could not end batches, which a worker tries again.")
+
+
+def _finish_collected(ended: Sequence[Outcome]) -> None:
+    """End batches. A worker tries those again whose end could not be recorded."""
+    for _ in range(BATCH_TRIES):
+        if not ended:
+            break
+        finished = finish_jobs(ended)
+        # A process that stores the progress of a batch holds its row for a moment.
+        if ended := [outcome for outcome in ended if claim_of(outcome.job) not in finished]:
+            time.sleep(BATCH_RETRY_SECONDS)
+
+
+def finish_remaining_batches() -> None:
+    """End the batches whose last job was finished by a process that then failed. Workers call this once a second."""
+    finish_batches(batch_completion.find_remaining_batches())
 
 
 def run_recording(write: Callable[[RecordedTransaction], T]) -> T:

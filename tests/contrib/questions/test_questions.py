@@ -21,7 +21,7 @@ from notifications.contrib.questions.question_notifications import build_notific
 from notifications.contrib.questions.testing import answer_question
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, manual, waiting
+from notifications.jobs.transitions import manual, recording, waiting
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream
 from notifications.serializers import serialize_job
 from notifications.streams.marking import mark
@@ -524,7 +524,7 @@ def race(users):
         while remaining:
             group, remaining = remaining[:5], remaining[5:]
             outcomes = [Outcome(job=job, state="waiting", waits=[waits[job.id]]) for job in group]
-            finished = finishing.finish_jobs(outcomes)
+            finished = recording.finish_jobs(outcomes)
             remaining += [job for job in group if (job.id, job.fence) not in finished]
         time.sleep(0.3)
         is_over.set()

@@ -23,10 +23,10 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import (
     batch_completion,
-    finishing,
     manual,
     notify_functions,
     reaping,
+    recording,
 )
 from notifications.models import Job
 from notifications.testing import run_jobs
@@ -351,5 +351,5 @@ def test_defect_after_the_commit(monkeypatch, caplog):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(batch_completion, "collect_outcomes", fail)
-    finishing.finish_batches([uuid7()])
+    recording.finish_batches([uuid7()])
     assert "Could not end batches" in caplog.text

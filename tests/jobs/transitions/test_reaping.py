@@ -13,7 +13,7 @@ from notifications.contrib.operations.models import AlertState
 from notifications.db.transactions import retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.results import find_task
-from notifications.jobs.transitions import finishing, reaping
+from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
@@ -183,9 +183,9 @@ class TestReap:
         workers = [live_worker(-1), live_worker(-1), live_worker(-1)]
         jobs = [claim_one(worker) for worker in workers * 2]
         Job.objects.update(max_attempts=1)
-        finished, finish_jobs = [], finishing.finish_jobs
+        finished, finish_jobs = [], recording.finish_jobs
         monkeypatch.setattr(
-            finishing, "finish_jobs", lambda group: finished.extend(group) or finish_jobs(group)
+            recording, "finish_jobs", lambda group: finished.extend(group) or finish_jobs(group)
         )
         with CaptureQueriesContext(connection) as queries:
             assert reaping.reap_jobs() == 6

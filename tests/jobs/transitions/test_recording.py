@@ -15,12 +15,11 @@ from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.webhooks.callback_storage import store_callback
 from notifications.exceptions import AttemptEnded
-from notifications.jobs import outcomes
+from notifications.jobs import notifying, outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import (
     claims,
     conditional_updates,
-    finishing,
     queueing,
     reaping,
     recording,
@@ -280,9 +279,9 @@ def test_failed_reading_for_a_signal(live_worker, monkeypatch, caplog, connect_r
         raise OperationalError("the connection is lost")
 
     ended = []
-    monkeypatch.setattr(finishing.results, "task_result", fail)
+    monkeypatch.setattr(notifying.results, "task_result", fail)
     connect_receiver(job_finished, lambda job, **kwargs: ended.append(job.id))
-    finishing.finish_jobs([outcomes.failed(job, DEFAULT_POLICY, ValueError("no"))])
+    recording.finish_jobs([outcomes.failed(job, DEFAULT_POLICY, ValueError("no"))])
     assert ended == [job.id]
     assert "Could not send task_finished" in caplog.text
 
@@ -301,8 +300,8 @@ def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, capl
         patch.setattr(streams, "number_in_transaction", lambda users: True)
         patch.setattr(streams, "number", fail)
         ended = []
-        patch.setattr(finishing, "_send_signals", ended.extend)
-        assert finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
+        patch.setattr(recording, "send_signals_of_ends", ended.extend)
+        assert recording.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
         assert [outcome.job.id for outcome in ended] == [job.id]
     assert "Could not number rows" in caplog.text
     streams.number_pending()

@@ -13,7 +13,7 @@ import pytest
 from notifications.contrib.webhooks import callback_storage
 from notifications.db.clock import database_now
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, manual, waiting
+from notifications.jobs.transitions import manual, recording, waiting
 from notifications.models import Job, Wait
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -71,7 +71,7 @@ def race(user):
                 Outcome(job=job, state="waiting", waits=[wait])
                 for job, wait in zip(group, waits, strict=True)
             ]
-            finished = finishing.finish_jobs(outcomes)
+            finished = recording.finish_jobs(outcomes)
             remaining += [job for job in group if (job.id, job.fence) not in finished]
             time.sleep(random.uniform(0, MAX_PAUSE))
 

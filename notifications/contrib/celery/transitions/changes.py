@@ -21,9 +21,9 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, queueing
+from notifications.jobs.transitions import queueing
 from notifications.jobs.transitions.conditional_updates import conditional_update
-from notifications.jobs.transitions.recording import record_attempts, run_recording
+from notifications.jobs.transitions.recording import end_jobs, finish_jobs, record_attempts, run_recording
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -122,7 +122,7 @@ def finish(outcome: Outcome) -> bool:
     An outcome whose job has changed since it was read is void, which is no error.
     """
     if outcome.job.state == Job.State.RUNNING:
-        return bool(finishing.finish_jobs([outcome]))
+        return bool(finish_jobs([outcome]))
     return _finish_queued(outcome)
 
 
@@ -148,7 +148,7 @@ def _finish_queued(outcome: Outcome) -> bool:
             return [replace(outcome, job=row)], database_now()
         return [outcome], database_now()
 
-    finishing.end_jobs(lock_row, states=(Job.State.QUEUED,))
+    end_jobs(lock_row, states=(Job.State.QUEUED,))
     return True
 
 

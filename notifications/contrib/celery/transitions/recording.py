@@ -20,8 +20,9 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import finishing, notify_functions
+from notifications.jobs.transitions import notify_functions
 from notifications.jobs.transitions.conditional_updates import prepare_id
+from notifications.jobs.transitions.recording import end_jobs
 from notifications.models import Job
 from notifications.states import ACTIVE
 
@@ -109,7 +110,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
         found.begun_attempts = [attempt for attempt, _ in starts]
         return [outcome for _, outcome in found.ends], now
 
-    finishing.end_jobs(
+    end_jobs(
         lock_rows,
         states=ACTIVE,
         columns=START_COLUMNS,

@@ -16,7 +16,8 @@ from notifications.contrib.operations.statistics.reading import Histogram
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
-from notifications.jobs.transitions import finishing, manual, reaping
+from notifications.jobs.transitions import manual, reaping
+from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.contrib.operations.statistics.sums import counted, ended, lost
@@ -63,7 +64,7 @@ def cancel_running(worker):
     (job,) = claim(worker)
     assert manual.cancel([job.id]) == {job.id: "asked"}
     assert counted() == {}
-    finishing.finish_jobs([outcomes.cancelled(job, DEFAULT_POLICY)])
+    finish_jobs([outcomes.cancelled(job, DEFAULT_POLICY)])
     return {"cancelled": 1}
 
 
@@ -85,14 +86,14 @@ def lose_worker_in_last_attempt(worker):
 def time_out(worker):
     tasks.noop.enqueue()
     (job,) = claim(worker)
-    finishing.finish_jobs([outcomes.timed_out(job, Policy(timeout=1))])
+    finish_jobs([outcomes.timed_out(job, Policy(timeout=1))])
     return {"failed": 1, "timed_out": 1}
 
 
 def time_out_and_retry(worker):
     tasks.busy.enqueue(0)
     (job,) = claim(worker)
-    finishing.finish_jobs([outcomes.timed_out(job, Policy(timeout=1, retry_on=(TimeoutError,)))])
+    finish_jobs([outcomes.timed_out(job, Policy(timeout=1, retry_on=(TimeoutError,)))])
     return {"retried": 1, "timed_out": 1}
 
 
@@ -194,7 +195,7 @@ def test_a_void_outcome_is_not_counted(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     Job.objects.update(fence=7)
-    finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     assert counted() == {}
 
 
@@ -202,7 +203,7 @@ def test_a_rolled_back_end_is_not_counted(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     with transaction.atomic():
-        finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+        finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
         transaction.set_rollback(True)
     assert counted() == {}
     assert Job.objects.get().state == "running"
@@ -213,12 +214,12 @@ def test_times_of_a_job(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     job.queued_at = job.started_at - timedelta(seconds=100)
-    finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     tasks.of_reports.enqueue()
     (job,) = claim(live_worker())
     job.queued_at = job.started_at - timedelta(seconds=100)
     job.run_after = job.started_at - timedelta(seconds=3)
-    finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     totals = {total.queue: total for total in read_totals()}
     for queue, seconds in (("default", 100), ("reports", 3)):
         wait = totals[queue].wait
@@ -232,7 +233,7 @@ def test_a_job_is_enqueued_in_its_minute(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     job.queued_at -= timedelta(minutes=30)
-    finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     rows = JobStatistics.objects.order_by("start").values_list("count", "enqueued")
     assert list(rows) == [(0, 1), (1, 0)]
     (figures,) = read_figures(timedelta(minutes=5))
@@ -249,7 +250,7 @@ def test_each_connection_adds_to_rows_of_its_own(transactional_db, live_worker):
 
     def record(group):
         for job in group:
-            finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+            finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
 
     run_in_threads(*(lambda group=group: record(group) for group in groups))
     assert counted() == {"succeeded": 60}
@@ -264,8 +265,8 @@ def test_a_transaction_that_records_waits_for_no_other(transactional_db, live_wo
         tasks.noop.enqueue()
     first, second = claim(live_worker(), 2)
     with transaction.atomic():
-        finishing.finish_jobs([outcomes.succeeded(first, DEFAULT_POLICY, None)])
-        run_in_threads(lambda: finishing.finish_jobs([outcomes.succeeded(second, DEFAULT_POLICY, None)]))
+        finish_jobs([outcomes.succeeded(first, DEFAULT_POLICY, None)])
+        run_in_threads(lambda: finish_jobs([outcomes.succeeded(second, DEFAULT_POLICY, None)]))
     assert counted() == {"succeeded": 2}
 
 
@@ -280,7 +281,7 @@ def test_statistics_are_the_last_rows_that_are_written(live_worker, user, django
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(record):
-        finishing.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
+        finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
     writes = [sql for sql in statements if "INSERT" in sql or "UPDATE notif" in sql]
     position = next(n for n, sql in enumerate(writes) if "jobstatistics" in sql)
     assert [sql for sql in writes[position + 1 :] if "notifications_ring" not in sql] == []

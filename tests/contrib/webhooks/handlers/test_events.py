@@ -21,8 +21,9 @@ from notifications.db import signal_queue
 from notifications.ids import uuid7
 from notifications.jobs import announcing, notifying, outcomes
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import claims, finishing, manual, reaping
+from notifications.jobs.transitions import claims, manual, reaping
 from notifications.jobs.transitions import recording as job_recording
+from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait
 from notifications.serializers import serialize
 from notifications.signals import job_finished
@@ -195,7 +196,7 @@ def test_version_after_progress(user, declare):
     job = Job.objects.get(id=make_lost(tasks.noop, owner=user))
     job.progress_current, job.progress_total = 1, 2
     claims.store_progress([job])
-    finishing.finish_jobs([outcomes.succeeded(job, Policy(), None)])
+    finish_jobs([outcomes.succeeded(job, Policy(), None)])
     assert {event["job"]["version"] for event in events()} == {Job.objects.get(id=job.id).version}
 
 
