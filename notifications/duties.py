@@ -11,13 +11,13 @@ from itertools import chain
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db.transactions import fair_atomic, retrying_atomic
-from notifications.extension import hooks
+from notifications.extension import EVERYWHERE, Duty, hooks
 from notifications.jobs import announcing
 from notifications.jobs.transitions import batch_completion, manual, queueing, reaping, recording, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
-from notifications.upkeep import EVERYWHERE, Duty, Search, Upkeep
+from notifications.upkeep import Search, Upkeep
 from notifications.worker.lease import find_dead_neighbors
 
 logger = logging.getLogger("notifications.jobs")

@@ -19,10 +19,7 @@ from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import QUERY_ERRORS, is_not_migrated, is_unavailable, log_if_not_migrated
-from notifications.extension.duty import EVERYWHERE as EVERYWHERE
-from notifications.extension.duty import LASTING as LASTING
-from notifications.extension.duty import Duty as Duty
-from notifications.extension.duty import Where as Where
+from notifications.extension import LASTING, Duty, Where
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")

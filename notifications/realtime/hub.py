@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from notifications.extension import hooks, make_hub_parts
+from notifications.extension import Where, hooks, make_hub_parts
 from notifications.jobs.claiming import backlog
 from notifications.realtime import close_reasons, doorbell
 from notifications.realtime.auth.handshakes import SessionLookup
@@ -27,7 +27,7 @@ from notifications.realtime.fanout import Fanout
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, HubClock, ThreadPool
 from notifications.realtime.subscriber import Subscriber
 from notifications.streams.positions import NO_STREAM
-from notifications.upkeep import Upkeep, Where
+from notifications.upkeep import Upkeep
 
 #: Ticks of the clock, which are seconds, between two position checks, and between two checks of all sessions.
 POSITION_CHECK_TICKS = 5

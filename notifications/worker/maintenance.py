@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_if_not_migrated
+from notifications.extension import Duty, Where
 from notifications.jobs.notifying import prepare_hooks
 from notifications.jobs.transitions import notify_functions, reaping
-from notifications.upkeep import Duty, Upkeep, Where
+from notifications.upkeep import Upkeep
 from notifications.worker.lease import Lease, find_dead_neighbors
 
 logger = logging.getLogger("notifications.jobs")

@@ -22,8 +22,9 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import check_connections, start_thread
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
+from notifications.extension import Where
 from notifications.ids import uuid7
-from notifications.upkeep import Upkeep, Where
+from notifications.upkeep import Upkeep
 from notifications.worker.lease import Lease
 
 logger = logging.getLogger("notifications.jobs")

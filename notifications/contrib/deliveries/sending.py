@@ -38,7 +38,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
-from notifications.extension import Channel, find_channel, hooks
+from notifications.extension import Channel, Duty, find_channel, hooks
 from notifications.jobs.claiming.executors import EMAIL, SENDER
 from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
@@ -47,7 +47,7 @@ from notifications.jobs.notifying import insert_jobs
 from notifications.jobs.users import read_recipient, read_users
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.upkeep import Duty, Upkeep, run_all
+from notifications.upkeep import Upkeep, run_all
 
 logger = logging.getLogger("notifications")
 

@@ -32,9 +32,9 @@ from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
-from notifications.extension import BackendQueue
+from notifications.extension import BackendQueue, Where
 from notifications.realtime import doorbell
-from notifications.upkeep import Upkeep, Where
+from notifications.upkeep import Upkeep
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -30,11 +30,12 @@ from notifications.contrib.questions.question_notifications import change_addres
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, fair_atomic
+from notifications.extension import Duty
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.jobs.users import read_active, read_user
 from notifications.models import Job
-from notifications.upkeep import Duty, Search, Upkeep, run_all
+from notifications.upkeep import Search, Upkeep, run_all
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -27,7 +27,8 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import is_unavailable
-from notifications.upkeep import LASTING, Duty, Upkeep, Where
+from notifications.extension import LASTING, Duty, Where
+from notifications.upkeep import Upkeep
 
 logger = logging.getLogger("notifications.jobs")
 
