@@ -10,8 +10,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -315,3 +316,10 @@ def _is_transient(exc: Exception) -> bool:
     if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03", "25P03"):
         return True
     return "database is locked" in str(exc) or "database table is locked" in str(exc)
+
+
+def chunks(values: Iterable[T], size: int = MAX_ROWS_PER_TRANSACTION) -> Iterator[list[T]]:
+    """Yield lists of at most ``size`` of these values."""
+    source = iter(values)
+    while chunk := list(islice(source, size)):
+        yield chunk

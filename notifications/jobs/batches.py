@@ -18,7 +18,7 @@ from notifications import streams, times, validators
 from notifications.compat import TaskResult, should_send, task_backends, task_enqueued
 from notifications.context import open_batch
 from notifications.db import bulk
-from notifications.db.transactions import connection, on_commit, retrying_atomic
+from notifications.db.transactions import chunks, connection, on_commit, retrying_atomic
 from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.jobs import limits, results
@@ -145,8 +145,8 @@ class Batch:
         def insert() -> None:
             for owner in set(owners):
                 limits.raise_if_exceeded(owner, owners.count(owner))
-            for start in range(0, len(rows), MAX_ROWS_PER_INSERT):
-                bulk.insert(rows[start : start + MAX_ROWS_PER_INSERT])
+            for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
+                bulk.insert(chunk)
             streams.ring_new_jobs(rows)
 
         if connection().in_atomic_block:

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections, close_connections, keep_connections
-from notifications.db.transactions import database
+from notifications.db.transactions import chunks, database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.models import Job
@@ -159,8 +159,7 @@ class JobEndReader:
         with self._lock:
             ids = [id for id in self._due if id in self._awaited]
             self._due.clear()
-        for start in range(0, len(ids), MAX_IDS_PER_QUERY):
-            chunk = ids[start : start + MAX_IDS_PER_QUERY]
+        for chunk in chunks(ids, MAX_IDS_PER_QUERY):
             try:
                 check_connections()
                 ends = self._read_ends(chunk)

@@ -21,6 +21,7 @@ from notifications.db import bulk, project_code, signal_queue
 from notifications.db.adapters import user_keys_of
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
+    chunks,
     fair_atomic,
     in_callers_transaction,
     on_commit,
@@ -66,8 +67,7 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     if in_callers_transaction():
         prepare_hooks()
         # No stream is locked in a caller's transaction, so it waits for none.
-        for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-            chunk = rows[start : start + MAX_ROWS_PER_TRANSACTION]
+        for chunk in chunks(rows, MAX_ROWS_PER_TRANSACTION):
             building.prepare(chunk)
             wake_workers(insert_notifications(chunk, RecordedTransaction()))
         streams.number(row.user_id for row in rows)
@@ -157,8 +157,8 @@ def insert_rows(rows: Rows) -> list[Job]:
     jobs: list[Job] = []
     for model, of_model in groupby(rows, type):
         same = list(of_model)
-        for start in range(0, len(same), MAX_ROWS_PER_TRANSACTION):
-            bulk.insert(same[start : start + MAX_ROWS_PER_TRANSACTION])
+        for chunk in chunks(same, MAX_ROWS_PER_TRANSACTION):
+            bulk.insert(chunk)
         if issubclass(model, Job):
             jobs += same  # type: ignore[arg-type]
     return jobs

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection
+from notifications.db.transactions import chunks, connection
 from notifications.models import Job, Notification
 from notifications.streams import listing
 from notifications.streams.listing import read_rows
@@ -26,7 +26,6 @@ from notifications.streams.positions import (
     POSITION_COLUMNS,
     Position,
     as_position,
-    chunks,
     positions,
 )
 

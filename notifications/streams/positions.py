@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.transactions import chunks, connection, retrying_atomic
 from notifications.models import Epoch
 
 #: A client whose cursor is further behind starts from a snapshot.
@@ -140,13 +139,6 @@ def read_active_sums(users: Iterable[Any]) -> dict[Any, tuple[int, int]]:
         user: (count, int(total))
         for user, (count, total) in _by_user(sql, users, "AND seq = 0 GROUP BY user_id")
     }
-
-
-def chunks(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of at most ``size`` of these values."""
-    source = iter(values)
-    while chunk := list(islice(source, size)):
-        yield chunk
 
 
 def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[Any, tuple[Any, ...]]]:

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 
 from notifications.db import bulk
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, fair_atomic
 from notifications.extension import hooks
 from notifications.models import (
     AnnouncedState,
@@ -44,16 +44,10 @@ MAX_BELONGINGS_PER_CHUNK = 1_000
 def purge(users: Iterable[Any]) -> int:
     """Delete all rows of deleted users (keys); return how many ``purge_chunk`` has counted."""
     deleted = 0
-    for group in in_groups(list(users)):
+    for group in chunks(users, MAX_USERS_PER_TRANSACTION):
         while count := fair_atomic(partial(purge_chunk, group)):
             deleted += count
     return deleted
-
-
-def in_groups(users: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield users (keys) in the groups that ``purge_chunk`` takes."""
-    for start in range(0, len(users), MAX_USERS_PER_TRANSACTION):
-        yield users[start : start + MAX_USERS_PER_TRANSACTION]
 
 
 def purge_chunk(users: Sequence[Any]) -> int:

@@ -14,14 +14,14 @@ from django.apps import apps
 from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, fair_atomic
 from notifications.extension import Pruned, hooks
 from notifications.models import Job, Notification
 from notifications.streams import purging, raise_floors
 from notifications.streams.purging import (
+    MAX_USERS_PER_TRANSACTION,
     delete_belongings,
     find_deleted_users,
-    in_groups,
     purge_chunk,
 )
 
@@ -68,7 +68,7 @@ class Pruning:
             yield from self._repeat(partial(_prune_chunk, pruned, self._before))
         for users in find_deleted_users():
             yield 0  # reading streams counts as a chunk
-            for group in in_groups(users):
+            for group in chunks(users, MAX_USERS_PER_TRANSACTION):
                 yield from self._repeat(partial(purge_chunk, group))
 
     def _repeat(self, work: Callable[[], int]) -> Iterator[int]:

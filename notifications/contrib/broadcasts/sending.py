@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.contrib.broadcasts.audiences import Audience, Texts, read_languages
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
@@ -62,11 +62,10 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         if not keys:
             _finish(row)
             break
-        size = chunk_size()
-        for start in range(0, len(keys), size):
+        for chunk in chunks(keys, chunk_size()):
             context.raise_if_cancelled()
             require_permission(row.sender_id, "notifications.add_notification")
-            if not _send_chunk(row, keys[start : start + size]):
+            if not _send_chunk(row, chunk):
                 break
             context.progress(row.sent, max(row.recipients, row.sent))
         row = read_broadcast(broadcast)

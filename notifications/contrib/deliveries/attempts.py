@@ -35,10 +35,10 @@ from notifications.contrib.deliveries.errors import (
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.outages import ChannelSuspended
 from notifications.contrib.deliveries.preferences import remember_dead_address
-from notifications.contrib.deliveries.storing import chunks, end, fail, postpone, storable, store, update
+from notifications.contrib.deliveries.storing import end, fail, postpone, storable, store, update
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import database, fair_atomic
+from notifications.db.transactions import chunks, database, fair_atomic
 from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, retry_while_unavailable
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
 from notifications.jobs.durable_calls import apause, pause

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from notifications import times, validators
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic
+from notifications.db.transactions import chunks, database, fair_atomic
 
 State: Any = Delivery.State
 MAX_ERROR_LENGTH = 500
@@ -71,12 +71,6 @@ def update(rows: QuerySet[Delivery], ids: Sequence[UUID], **values: Any) -> None
     for chunk in chunks(ids):
         chosen = rows.filter(id__in=chunk)
         fair_atomic(lambda chosen=chosen: chosen.update(**values))  # type: ignore[misc]
-
-
-def chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-    ids = list(ids)
-    for start in range(0, len(ids), MAX_ROWS_PER_TRANSACTION):
-        yield ids[start : start + MAX_ROWS_PER_TRANSACTION]
 
 
 def storable(error: str) -> str:

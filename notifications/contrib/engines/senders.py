@@ -17,7 +17,7 @@ from notifications.contrib.engines import dispatching, engine_of
 from notifications.contrib.engines.interface import DispatchedJob, JobsRefused, dispatched_job
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
-from notifications.db.transactions import on_commit_merged
+from notifications.db.transactions import chunks, on_commit_merged
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, SENDER_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.models import Job
@@ -179,8 +179,8 @@ class _Sender:
         """Have jobs that were not sent dispatched again soon."""
         try:
             check_connections()
-            for start in range(0, len(jobs), MAX_JOBS_PER_CALL):
-                dispatching.postpone_unsent(jobs[start : start + MAX_JOBS_PER_CALL])
+            for chunk in chunks(jobs, MAX_JOBS_PER_CALL):
+                dispatching.postpone_unsent(chunk)
         except Exception as exc:  # also after an exception of the engine that a thread must survive
             logger.warning(
                 "Could not postpone jobs that were not sent, which wait for their interval: %r", exc

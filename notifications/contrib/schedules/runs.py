@@ -19,7 +19,7 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.models import Job
 from notifications.states import ACTIVE
 
@@ -90,11 +90,10 @@ def record_ends(schedules: Iterable[Schedule]) -> None:
         if jobs.get(job, ("", None))[0] == Job.State.SUCCEEDED:  # after a retry by hand
             ended[schedule].append((None, job))
     now = database_now()
-    names_of_ended = sorted(ended)
-    for start in range(0, len(ended), MAX_SCHEDULES_PER_TRANSACTION):
+    for chunk in chunks(sorted(ended), MAX_SCHEDULES_PER_TRANSACTION):
         runs = {
             name: [(tick, job, *jobs.get(job, (DELETED, None))) for tick, job in ended[name]]
-            for name in names_of_ended[start : start + MAX_SCHEDULES_PER_TRANSACTION]
+            for name in chunk
         }
         retrying_atomic(partial(_record_ends_of, runs, now), idle_seconds=MAX_IDLE_SECONDS)
 

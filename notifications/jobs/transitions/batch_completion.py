@@ -24,7 +24,7 @@ from django.utils.translation import ngettext
 
 from notifications import streams, times
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.exceptions import JobFailed
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
@@ -68,11 +68,7 @@ def new_batch(**fields: Any) -> Job:
 def collect_outcomes(batches: Iterable[UUID]) -> list[Outcome]:
     """Return the outcomes of those of these batches that have no active job; store the progress of the others."""
     ids = sorted(set(batches))
-    return [
-        outcome
-        for start in range(0, len(ids), MAX_BATCHES_PER_QUERY)
-        for outcome in _collect_outcomes(ids[start : start + MAX_BATCHES_PER_QUERY])
-    ]
+    return [outcome for chunk in chunks(ids, MAX_BATCHES_PER_QUERY) for outcome in _collect_outcomes(chunk)]
 
 
 def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:

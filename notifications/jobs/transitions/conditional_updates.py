@@ -17,7 +17,7 @@ from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, execute_many
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, execute_many
 from notifications.models import Job
 from notifications.states import States, sql_list
 
@@ -137,8 +137,7 @@ def prepare_id() -> Callable[[UUID], Any]:
 
 def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
     """Yield ids in lists of which each is for one transaction."""
-    rows = MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL
-    return (list(ids[start : start + rows]) for start in range(0, len(ids), rows))
+    return chunks(ids, MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL)
 
 
 def limit_lock_wait() -> None:

@@ -18,7 +18,7 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
+from notifications.db.transactions import chunks, connection, database, fair_atomic
 from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
@@ -104,8 +104,8 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
         return set()
     building.prepare(rows)
     tx = RecordedTransaction(now=now, jobs={row.id: by_id[row.job] for row in rows if row.job})
-    for start in range(0, len(rows), MAX_ROWS_PER_TRANSACTION):
-        wake_workers(insert_notifications(rows[start : start + MAX_ROWS_PER_TRANSACTION], tx))
+    for chunk in chunks(rows):
+        wake_workers(insert_notifications(chunk, tx))
     return {row.user_id for row in rows}
 
 

@@ -15,7 +15,7 @@ from django.db import Error
 from django.db.models import Q
 
 from notifications.api import notify
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks
 from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.management.output import ProgressLine
 from notifications.models import Notification
@@ -81,8 +81,7 @@ class Command(ManagementCommand):
         sent = 0
         try:
             with ProgressLine("users", len(users)) as progress:
-                for start in range(0, len(users), MAX_ROWS_PER_TRANSACTION):
-                    chunk = users[start : start + MAX_ROWS_PER_TRANSACTION]
+                for chunk in chunks(users, MAX_ROWS_PER_TRANSACTION):
                     ids = notify(chunk, title, **fields)
                     sent += len(ids)
                     progress.add(len(ids))

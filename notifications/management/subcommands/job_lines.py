@@ -10,7 +10,7 @@ from uuid import UUID
 from django.utils import translation
 
 from notifications import serializers, times
-from notifications.db.transactions import database
+from notifications.db.transactions import chunks, database
 from notifications.extension import hooks, read_events
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
 from notifications.jobs.listing import read_last_errors
@@ -73,8 +73,7 @@ def error_texts(jobs: Collection[Job]) -> dict[UUID, str]:
     """Return the errors of jobs, by their ids: what owners are shown, or what was raised where that is the id only."""
     texts = {job.id: error_detail(job) for job in jobs}
     unclear = [job for job in jobs if str(job.id) in texts[job.id]]
-    for start in range(0, len(unclear), MAX_JOBS_PER_QUERY):
-        part = unclear[start : start + MAX_JOBS_PER_QUERY]
+    for part in chunks(unclear, MAX_JOBS_PER_QUERY):
         for id, error in read_last_errors(part, with_tracebacks=True).items():
             texts[id] = f"{error.text} ({error.location})" if error.location else error.text
     return texts

@@ -30,6 +30,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from notifications.db.transactions import chunks
+
 #: Characters of the session keys that Django generates.
 SESSION_KEY_LENGTH = 32
 MAX_KEYS_PER_QUERY = 500
@@ -122,8 +124,7 @@ def find_ended(session_keys: Sequence[str]) -> set[str]:
         return {key for key in session_keys if store(key).get(SESSION_KEY) is None}
     if db.vendor not in KEYS_SQL:
         live: set[str] = set()
-        for start in range(0, len(session_keys), MAX_KEYS_PER_QUERY):
-            chunk = session_keys[start : start + MAX_KEYS_PER_QUERY]
+        for chunk in chunks(session_keys, MAX_KEYS_PER_QUERY):
             rows = model.objects.filter(session_key__in=chunk, expire_date__gt=timezone.now())
             live.update(rows.values_list("session_key", flat=True))
         return set(session_keys) - live
@@ -141,8 +142,7 @@ def find_ended(session_keys: Sequence[str]) -> set[str]:
 def find_deleted(users: Sequence[Any]) -> list[Any]:
     """Return those of these user keys that do not exist, with one query per 500."""
     existing: set[Any] = set()
-    for start in range(0, len(users), MAX_KEYS_PER_QUERY):
-        chunk = users[start : start + MAX_KEYS_PER_QUERY]
+    for chunk in chunks(users, MAX_KEYS_PER_QUERY):
         existing.update(get_user_model()._base_manager.filter(pk__in=chunk).values_list("pk", flat=True))
     return [user for user in users if user not in existing]
 
@@ -156,8 +156,7 @@ def find_deactivated(users: Sequence[Any]) -> list[Any]:
     if all(field.name != "is_active" for field in model._meta.concrete_fields):
         return []
     found: list[Any] = []
-    for start in range(0, len(users), MAX_USERS_PER_QUERY):
-        chunk = users[start : start + MAX_USERS_PER_QUERY]
+    for chunk in chunks(users, MAX_USERS_PER_QUERY):
         rows = model._base_manager.filter(pk__in=chunk, is_active=False).order_by()
         found += rows.values_list("pk", flat=True)
     return found

@@ -26,6 +26,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.db.transactions import chunks
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended
 from notifications.realtime.close_reasons import Bye
@@ -119,9 +120,9 @@ class SessionChecker:
 
     def check(self, subscribers: Iterable[Subscriber]) -> None:
         """Close those of these subscribers that are no longer signed in."""
-        connected = list(dict.fromkeys(subscriber for subscriber in subscribers if not subscriber.is_closed))
-        for start in range(0, len(connected), MAX_SESSIONS_PER_QUERY):
-            self._check_batch(connected[start : start + MAX_SESSIONS_PER_QUERY])
+        connected = dict.fromkeys(subscriber for subscriber in subscribers if not subscriber.is_closed)
+        for chunk in chunks(list(connected), MAX_SESSIONS_PER_QUERY):
+            self._check_batch(chunk)
 
     def _check_batch(self, subscribers: list[Subscriber]) -> None:
         def on_done(future: asyncio.Future[Any]) -> None:

@@ -15,7 +15,7 @@ from notifications.contrib.celery.transitions.starts import START_COLUMNS, Obser
 from notifications.db import bulk
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now
-from notifications.db.transactions import retrying_atomic
+from notifications.db.transactions import chunks, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction
 from notifications.jobs import outcomes
@@ -60,8 +60,8 @@ def insert(rows: Sequence[Job]) -> None:
                 for row in chunk:
                     insert_chunk([row])
 
-    for start in range(0, len(ordered), MAX_INSERTED_ROWS):
-        insert_chunk(ordered[start : start + MAX_INSERTED_ROWS])
+    for chunk in chunks(ordered, MAX_INSERTED_ROWS):
+        insert_chunk(chunk)
 
 
 def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
