@@ -7,11 +7,8 @@ sent at least once, with the same ``webhook-id`` in each attempt, and tried agai
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable
-from functools import partial
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -25,18 +22,16 @@ from notifications.context import current_execution
 from notifications.contrib.webhooks.handlers import load_handlers
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.contrib.webhooks.sending import (
-    GONE,
     POLICY,
-    WebhookFailed,
+    Answer,
     WebhookNotSent,
     find_success,
-    pause_after,
-    post,
+    insert_attempt,
+    make_attempt,
 )
 from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import retry_while_unavailable
 from notifications.jobs.claiming.executors import SENDER
 from notifications.jobs.declaring.own_tasks import own_task, sender_queue_name
 from notifications.jobs.declaring.policies import policy
@@ -68,32 +63,15 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         raise WebhookNotSent(f"{urlsplit(url).hostname} is not called: {exc}.") from exc
     if job.attempt > 1 and (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
-    started_at, started = times.now(), monotonic()
-    headers = {
-        "Content-Type": "application/json",
-        ID_HEADER: str(job.id),
-        TIMESTAMP_HEADER: str(int(started_at.timestamp())),
-    }
-    answer = await post(url, headers, serializers.encode(make_body(event)).encode())
-    attempt = WebhookAttempt(
-        endpoint=ended,
-        job=job.id,
-        event=event["type"],
-        started_at=started_at,
-        milliseconds=round((monotonic() - started) * 1000),
-        status=answer.status,
-        error=answer.error,
-    )
-    # Written again if it is not known whether the first commit has reached the database.
-    rows = WebhookAttempt.objects.using(database())
-    insert = partial(rows.bulk_create, [attempt], ignore_conflicts=True)
-    await asyncio.shield(sync_to_async(retry_while_unavailable)(lambda: retrying_atomic(insert)))
-    if answer.is_success:
-        return {"status": answer.status}
-    if answer.status == GONE:
-        raise WebhookNotSent(answer.text)
-    left = job.max_attempts - job.attempt
-    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))
+    started_at = times.now()
+    headers = {ID_HEADER: str(job.id), TIMESTAMP_HEADER: str(int(started_at.timestamp()))}
+    attempt = WebhookAttempt(endpoint=ended, job=job.id, event=event["type"], started_at=started_at)
+    text = serializers.encode(make_body(event))
+    return await make_attempt(job, attempt, url, headers, text, record=_record)
+
+
+def _record(attempt: WebhookAttempt, answer: Answer, is_last: bool) -> None:
+    retrying_atomic(lambda: insert_attempt(attempt))
 
 
 def make_body(event: dict[str, Any]) -> dict[str, Any]:

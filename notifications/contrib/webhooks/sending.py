@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -116,28 +117,35 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     if job.attempt > 1 and (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     text = serializers.encode(body)
-    headers = {
-        "Content-Type": "application/json",
-        **sign(secrets_of(endpoint, started_at), str(job.id), started_at, text),
-    }
+    headers = sign(secrets_of(endpoint, started_at), str(job.id), started_at, text)
+    attempt = WebhookAttempt(endpoint=id, job=job.id, event=type, started_at=started_at)
+    return await make_attempt(job, attempt, endpoint.url, headers, text, record=_record)
+
+
+async def make_attempt(
+    job: Job,
+    attempt: WebhookAttempt,
+    url: str,
+    headers: Mapping[str, str],
+    text: str,
+    *,
+    record: Callable[[WebhookAttempt, Answer, bool], None],
+) -> dict[str, Any]:
+    """Send an event by POST, and return the result of the job. Raises ``WebhookFailed`` or ``WebhookNotSent``.
+
+    ``record``
+        Stores the attempt, given what became of it, and whether it was the last.
+    """
     started = monotonic()
-    answer = await post(endpoint.url, headers, text.encode())
-    attempt = WebhookAttempt(
-        endpoint=id,
-        job=job.id,
-        event=type,
-        started_at=started_at,
-        milliseconds=round((monotonic() - started) * 1000),
-        status=answer.status,
-        error=answer.error,
-    )
+    answer = await post(url, {"Content-Type": "application/json", **headers}, text.encode())
+    attempt.milliseconds = round((monotonic() - started) * 1000)
+    attempt.status, attempt.error = answer.status, answer.error
     left = job.max_attempts - job.attempt
-    record = partial(_record, attempt, answer, is_last=left <= 0)
     # It is recorded also if the time of the attempt is over, and the next one finds it.
-    await asyncio.shield(sync_to_async(retry_while_unavailable)(record))
+    await asyncio.shield(sync_to_async(retry_while_unavailable)(partial(record, attempt, answer, left <= 0)))
     if answer.is_success:
         return {"status": answer.status}
-    if answer.status == GONE or type == TEST_EVENT:
+    if answer.status == GONE or attempt.event == TEST_EVENT:
         raise WebhookNotSent(answer.text)
     raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))
 
@@ -204,13 +212,17 @@ def pause_after(left: int) -> float:
     return PAUSES_SECONDS[number] * random.uniform(1 - JITTER, 1 + JITTER)
 
 
-def _record(attempt: WebhookAttempt, answer: Answer, *, is_last: bool) -> None:
+def insert_attempt(attempt: WebhookAttempt) -> None:
+    """Insert an attempt, also again if it is not known whether the first commit has reached the database."""
+    WebhookAttempt.objects.using(database()).bulk_create([attempt], ignore_conflicts=True)
+
+
+def _record(attempt: WebhookAttempt, answer: Answer, is_last: bool) -> None:
     """Store an attempt, and turn the endpoint off if it is gone, or has failed for long."""
     now = times.now()
 
     def write() -> None:
-        # Written again if it is not known whether the first commit has reached the database.
-        WebhookAttempt.objects.using(database()).bulk_create([attempt], ignore_conflicts=True)
+        insert_attempt(attempt)
         if attempt.event == TEST_EVENT:
             return
         rows = WebhookEndpoint.objects.using(database()).filter(id=attempt.endpoint, off_at__isnull=True)
