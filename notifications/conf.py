@@ -10,10 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Setting(NamedTuple):
@@ -40,6 +45,22 @@ class WrongDeclaration(NamedTuple):
     id: str
     message: str
     hint: str
+
+
+def cached_until_changed(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Cache what a function returns until one of these settings of Django changes, as tests change them."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        cached: Any = lru_cache(maxsize=1_000)(function)
+
+        def forget(*, setting: str, **kwargs: Any) -> None:
+            if setting in names:
+                cached.cache_clear()
+
+        setting_changed.connect(forget, weak=False)
+        return cast("Callable[P, R]", cached)
+
+    return decorate
 
 
 class Settings:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.db import models
 from django.utils.functional import Promise
 from django.utils.translation import gettext, pgettext_lazy
 
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.extension import find_channel, hooks
 from notifications.validators import MAX_CATEGORY_LENGTH
 
@@ -136,9 +135,6 @@ def sort_by_name(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: (str(load_categories().get(key).name).casefold(), key))
 
 
-_loaded: Categories | None = None
-
-
 def read_categories() -> Categories:
     """Read the setting."""
     try:
@@ -147,20 +143,10 @@ def read_categories() -> Categories:
         return Categories({})
 
 
+@cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")
 def load_categories() -> Categories:
     """Return the declared categories. What is wrong with them is logged by the first call in a process."""
-    global _loaded
-    if _loaded is None:
-        _loaded = read_categories()
-        for wrong in _loaded.wrong:
-            logger.error("A category is not declared: %s %s", wrong.message, wrong.hint)
-    return _loaded
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    global _loaded
-    if setting in ("NOTIFICATIONS", "INSTALLED_APPS"):
-        _loaded = None
-
-
-setting_changed.connect(_forget)
+    categories = read_categories()
+    for wrong in categories.wrong:
+        logger.error("A category is not declared: %s %s", wrong.message, wrong.hint)
+    return categories

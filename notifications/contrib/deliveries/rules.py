@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import bulk
@@ -115,9 +114,6 @@ class Rules:
         return any(self._steps.values())
 
 
-_loaded: Rules | None = None
-
-
 def read_rules() -> Rules:
     """Read the setting."""
     try:
@@ -142,14 +138,13 @@ def find_wrong_rules() -> list[WrongDeclaration]:
     return [*rules.wrong, no_site]
 
 
+@cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")
 def load_rules() -> Rules:
     """Return the rules. What is wrong with them is logged by the first call in a process."""
-    global _loaded
-    if _loaded is None:
-        _loaded = read_rules()
-        for wrong in _loaded.wrong:
-            logger.error("Notifications are not delivered: %s %s", wrong.message, wrong.hint)
-    return _loaded
+    rules = read_rules()
+    for wrong in rules.wrong:
+        logger.error("Notifications are not delivered: %s %s", wrong.message, wrong.hint)
+    return rules
 
 
 def prepare() -> None:
@@ -220,12 +215,3 @@ def reopen_deliveries(ids: Collection[UUID], tx: RecordedTransaction) -> None:
             ended_at=None,
             due_at=tx.now + timedelta(seconds=seconds),
         )
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    global _loaded
-    if setting in ("NOTIFICATIONS", "INSTALLED_APPS"):
-        _loaded = None
-
-
-setting_changed.connect(_forget)

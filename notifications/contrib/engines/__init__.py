@@ -6,15 +6,14 @@ The option ``engine`` is the dotted path of a module with a function ``create_en
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import ERROR
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from notifications.compat import task_backends
+from notifications.conf import cached_until_changed
 
 if TYPE_CHECKING:
     from notifications.contrib.engines.interface import Engine
@@ -43,7 +42,7 @@ def has_backend_engine() -> bool:
         return False
 
 
-@cache
+@cached_until_changed("TASKS")
 def engine_of(alias: str) -> Engine | None:
     """Return the engine that runs the jobs of a backend of ``TASKS``, None for the built-in worker.
 
@@ -81,7 +80,7 @@ def engine_of(alias: str) -> Engine | None:
     return engine
 
 
-@cache
+@cached_until_changed("TASKS")
 def usable_engine(alias: str) -> Engine:
     """Return the engine of a backend that has one, if its checks find no error.
 
@@ -115,12 +114,3 @@ def label_of(alias: str) -> str:
     if engine:
         return engine.label
     return str(task_backends.settings.get(alias, {}).get("OPTIONS", {}).get("engine") or alias)
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == "TASKS":
-        engine_of.cache_clear()
-        usable_engine.cache_clear()
-
-
-setting_changed.connect(_forget)

@@ -15,6 +15,7 @@ from notifications.contrib.engines.interface import Engine
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
+from notifications.jobs.claiming.backlog import find_first
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
@@ -99,7 +100,7 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
 def warn_of_unserved_jobs() -> None:
     """Log one warning when there are unserved jobs, and the next one only after there were none."""
     global _has_warned
-    job = _first_unserved_job()
+    job = find_first(unserved_jobs().only("backend"))
     if job and not _has_warned:
         logger.warning(
             "No process of %s is alive: job %s has waited for over %g s. %s",
@@ -126,15 +127,6 @@ def _is_alive(alias: str, now: datetime) -> bool:
     except ImproperlyConfigured:
         return False
     return engine is not None and live_processes(engine.process_name, now).exists()
-
-
-def _first_unserved_job() -> Job | None:
-    # In the order of their indexes, like those of the built-in worker: see jobs/claiming/backlog.py.
-    jobs = unserved_jobs().only("backend")
-    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
-    delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
-    found: Job | None = ready.first() or delayed.first()
-    return found
 
 
 def find_missing_process() -> str:

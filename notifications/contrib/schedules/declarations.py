@@ -10,17 +10,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils import timezone
 
 from notifications import validators
 from notifications.compat import normalize_json
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.contrib.schedules import timing
 
 KEYS = ("task", "cron", "every", "timezone", "args", "kwargs", "owner", "group", "queue", "overlap", "grace")
@@ -66,7 +64,7 @@ def wrong_declarations() -> list[WrongDeclaration]:
     return _read()[1]
 
 
-@cache
+@cached_until_changed("NOTIFICATIONS", "TIME_ZONE")
 def _read() -> tuple[dict[str, ScheduleDeclaration], list[WrongDeclaration]]:
     valid: dict[str, ScheduleDeclaration] = {}
     wrong: list[WrongDeclaration] = []
@@ -80,14 +78,6 @@ def _read() -> tuple[dict[str, ScheduleDeclaration], list[WrongDeclaration]]:
         if not problems:
             valid[name] = _declaration(name, options)
     return valid, wrong
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting in ("NOTIFICATIONS", "TIME_ZONE"):
-        _read.cache_clear()
-
-
-setting_changed.connect(_forget)
 
 
 def _declaration(name: str, options: Mapping[str, Any]) -> ScheduleDeclaration:

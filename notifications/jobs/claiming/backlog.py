@@ -213,7 +213,7 @@ def claiming_workers() -> Any:
 def warn_of_unserved_jobs() -> None:
     """Log one warning when there are unserved jobs, and the next one only after there were none."""
     global _has_warned
-    job = _first_unserved_job()
+    job = find_first(unserved_jobs().only("queue_name"))
     if job and not _has_warned:
         logger.warning(
             "No live worker takes queue %s: job %s has waited for over %g s. Start a worker: manage.py run_jobs.",
@@ -224,9 +224,9 @@ def warn_of_unserved_jobs() -> None:
     _has_warned = job is not None
 
 
-def _first_unserved_job() -> Job | None:
+def find_first(jobs: Any) -> Job | None:
+    """Return one of these queued jobs, None if there are none."""
     # Two queries, each in the order of its index. For another order SQLite would read the whole table.
-    jobs = unserved_jobs().only("queue_name")
     ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
     found: Job | None = ready.first() or delayed.first()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
-
-from django.core.signals import setting_changed
 
 from notifications import streams, times, validators
 from notifications.compat import task_backends
+from notifications.conf import cached_until_changed
 from notifications.db.transactions import database, in_callers_transaction, on_commit, retrying_atomic
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Queue
@@ -36,7 +34,7 @@ def paused_queues() -> Any:
     return Queue.objects.using(database()).filter(paused_at__isnull=False).values_list("name", flat=True)
 
 
-@cache
+@cached_until_changed("TASKS")
 def queue_limits() -> dict[str, int]:
     """Return how many jobs of each queue may run at once, over all workers: ``OPTIONS["limits"]`` of ``TASKS``.
 
@@ -69,14 +67,6 @@ def find_wrong_limits(params: dict[str, Any]) -> Iterator[tuple[Any, str, str]]:
 
 def _is_limit(limit: Any) -> bool:
     return isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == "TASKS":
-        queue_limits.cache_clear()
-
-
-setting_changed.connect(_forget)
 
 
 def known_queues() -> set[str] | None:

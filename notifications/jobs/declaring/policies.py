@@ -11,14 +11,12 @@ import logging
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any, Never, TypeVar
 from uuid import UUID
 
-from django.core.signals import setting_changed
-
 from notifications import validators
 from notifications.compat import signature_of
+from notifications.conf import cached_until_changed
 from notifications.jobs.declaring import policy_settings
 
 logger = logging.getLogger("notifications.jobs")
@@ -207,7 +205,7 @@ def _attach(options: Policy, function: Callable[..., Any]) -> None:
     setattr(function, _POLICY_ATTRIBUTE, options)
 
 
-@lru_cache(maxsize=1_000)
+@cached_until_changed("TASKS")
 def policy_of(function: Callable[..., Any]) -> Policy:
     """Return the policy of a task's function: its own or the default one, changed by ``policies`` of the settings.
 
@@ -221,14 +219,6 @@ def policy_of(function: Callable[..., Any]) -> Policy:
     except (TypeError, ValueError) as exc:
         logger.error("Ignored wrong policies in TASKS: task %s: %s", path, exc)
     return found
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == "TASKS":
-        policy_of.cache_clear()
-
-
-setting_changed.connect(_forget)
 
 
 def job_title(
