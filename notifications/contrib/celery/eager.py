@@ -53,17 +53,6 @@ class EagerProcess:
         lease.end()
 
 
-_process = EagerProcess()
-
-
-def eager_process() -> EagerProcess:
-    """Return what holds the lease of this process."""
-    return _process
-
-
-def _reset() -> None:
-    global _process
-    _process = EagerProcess()
-
-
-os.register_at_fork(after_in_child=_reset)
+#: What holds the lease of this process.
+eager_process = EagerProcess()
+os.register_at_fork(after_in_child=lambda: eager_process.__init__())  # type: ignore[misc]

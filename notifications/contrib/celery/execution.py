@@ -77,7 +77,7 @@ class ObservedExecution(Execution):
         self.is_inline, self._has_lease = worker is None, False
         if worker is None:
             try:
-                worker, self._has_lease = eager_process().enter()
+                worker, self._has_lease = eager_process.enter()
             except UNAVAILABLE:  # it may be back when the task ends
                 worker = uuid7()
         super().__init__(None, _report_progress)
@@ -135,7 +135,7 @@ class ObservedExecution(Execution):
             recorder().forget_progress(self.attempt)
         self._restore()
         if self._has_lease:
-            eager_process().leave()
+            eager_process.leave()
 
     def succeed(self, value: Any) -> None:
         """Have a success recorded."""
