@@ -19,7 +19,7 @@ from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import QUERY_ERRORS, is_not_migrated, is_unavailable, log_if_not_migrated
-from notifications.extension import LASTING, Duty, Where
+from notifications.extension.duty import LASTING, Duty, Where
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")

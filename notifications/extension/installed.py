@@ -76,9 +76,10 @@ class Hooks:
             of_label = {hook.__self__.label: hook for hook in defined}
             setattr(self, name, of_label if name in _BY_LABEL else defined)
         # What is made once, by kind.
-        self.wait_kinds = {kind.kind: kind for kind in (Pause(), *self.wait_kinds)}
-        self.alert_kinds = {kind.kind: kind for hook in self.alert_kinds for kind in hook()}
-        self.dispatch = next((hook() for hook in self.dispatch), Dispatch())
+        found: dict[str, Any] = vars(self)
+        self.wait_kinds = {kind.kind: kind for kind in (Pause(), *found["wait_kinds"])}
+        self.alert_kinds = {kind.kind: kind for hook in found["alert_kinds"] for kind in hook()}
+        self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
 
     if TYPE_CHECKING:
 

@@ -58,11 +58,11 @@ def dispatches(job: Job) -> str:
     """Return how often a job was dispatched to its engine, since when it waits there, and when its id is resent."""
     if not job.dispatch_count:
         return ""
-    times = "once" if job.dispatch_count == 1 else f"{job.dispatch_count} times"
+    often = "once" if job.dispatch_count == 1 else f"{job.dispatch_count} times"
     if job.executor == DISPATCHED and job.state == Job.State.QUEUED:
         since = f", since {times.format_time(job.dispatched_at)}" if job.dispatched_at else ""
-        return f"{times}{since}, next {times.format_time(job.next_dispatch_at)}"
-    return times
+        return f"{often}{since}, next {times.format_time(job.next_dispatch_at)}"
+    return often
 
 
 def error_detail(job: Job) -> str:
