@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import BigIntegerField, Case, F, Q, Value, When
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
@@ -16,6 +16,11 @@ FAILURES_FIRST = Case(
     When(outcome=Call.Outcome.FAILED, then=Value(0)), When(outcome=Call.Outcome.REFUSED, then=Value(1)),
     default=Value(2),
 )  # fmt: skip
+#: What did not pass, in the order in which it failed, then the rest in the order of the URLs.
+PROBLEMS_FIRST = (
+    Case(When(outcome=Call.Outcome.OK, then=Value(1)), default=Value(0)),
+    Case(When(outcome=Call.Outcome.OK, then=F("position")), default=F("pk"), output_field=BigIntegerField()),
+)
 #: The columns of the table: the value of ``sort`` (with "-" for descending), the heading, its class.
 COLUMNS = (
     ("position", _("No."), "number"),
@@ -67,6 +72,7 @@ class CallList:
     page: Page
     columns: list[Column]
     outcomes: list[tuple[str, str, int, str]]  # value, label, count, query
+    is_active: bool = False
 
     @property
     def previous_query(self):
@@ -81,6 +87,8 @@ class CallList:
         """Say that no call is selected."""
         if self.selection.search:
             return NO_MATCHES[self.selection.outcome].format(search=self.selection.search)
+        if self.is_active and not self.selection.outcome:
+            return _("Calls that do not pass appear here, the others at the end.")
         return NO_CALLS.get(self.selection.outcome, _("No calls."))
 
 
@@ -96,21 +104,27 @@ def parse_selection(query):
 def build_call_list(report, query, totals, *, is_active):
     """Return the CallList of a report for the query of a request.
 
-    Failures are listed first. While the report is active, calls are appended as they end, so that no row moves.
+    What did not pass is listed first. While the report is active only this is listed, unless an outcome is selected: so
+    rows are appended, and none moves, also when the others follow at the end.
     """
     selection = parse_selection(query)
     calls = Call.objects.filter(report=report)
     if selection.outcome:
         calls = calls.filter(outcome=selection.outcome)
+    elif is_active:
+        calls = calls.exclude(outcome=Call.Outcome.OK)
     if selection.search:
         calls = calls.filter(Q(url__icontains=selection.search) | Q(error__icontains=selection.search))
-    calls = calls.order_by(*find_order(selection.sort, is_active=is_active))
+    calls = calls.order_by(*find_order(selection.sort))
     return CallList(
+        is_active=is_active,
         selection=selection,
         page=Paginator(calls, CALLS_PER_PAGE).get_page(query.get("page")),
         columns=[build_column(selection, *column) for column in COLUMNS],
         outcomes=[
-            ("", _("All"), totals.calls, selection.query(outcome="")),
+            ("", _("Not passed"), totals.problems, selection.query(outcome=""))
+            if is_active
+            else ("", _("All"), totals.calls, selection.query(outcome="")),
             ("ok", _("Ok"), totals.ok, selection.query(outcome="ok")),
             ("failed", pgettext_lazy("calls", "Failed"), totals.failed, selection.query(outcome="failed")),
             ("refused", _("Refused"), totals.refused, selection.query(outcome="refused")),
@@ -118,9 +132,9 @@ def build_call_list(report, query, totals, *, is_active):
     )
 
 
-def find_order(sort, *, is_active):
+def find_order(sort):
     if not sort:
-        return ("pk",) if is_active else (FAILURES_FIRST, "position")
+        return PROBLEMS_FIRST
     name = sort.removeprefix("-")
     if name == "outcome":
         return (FAILURES_FIRST.desc() if sort == "-outcome" else FAILURES_FIRST, "position")

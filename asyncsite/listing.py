@@ -9,19 +9,23 @@ from django.utils.translation import gettext as _
 from asyncsite.jobs import find_jobs
 from asyncsite.models import Call, Report
 from asyncsite.numbers import format_number
-from asyncsite.summary import describe_outcomes
+from asyncsite.summary import describe_outcomes, describe_passed
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRow:
-    """``progress`` is "3 of 40" while the report runs, otherwise empty. ``job_id`` is None if the job is not stored."""
+    """``label`` is what came of the report, or its state and progress while its job ``job_id`` is active.
+
+    ``detail`` is what did not pass.
+    """
 
     report: Report
     job_id: UUID | None
     state: str
-    state_label: str
-    progress: str
-    outcomes: str
+    label: str
+    detail: str
+    ok: int
+    problems: int
 
 
 def build_rows(reports):
@@ -42,14 +46,22 @@ def count_outcomes(reports):
 
 
 def build_row(report, job, counts):
-    called = sum(counts.values())
+    failed, refused = counts["failed"], counts["refused"]
+    state = job.state if job else "succeeded"  # A job that is no longer stored was done.
+    if state == "succeeded":
+        label = describe_passed(counts["ok"], report.size)
+    elif state == "queued":
+        label = job.state_label
+    else:
+        label = f"{job.state_label} · {describe_progress(sum(counts.values()), report.size)}"
     return ReportRow(
         report=report,
-        job_id=job and job.id,
-        state=job.state if job else "succeeded",  # A job that is no longer stored was done.
-        state_label=job.state_label if job else _("Succeeded"),
-        progress=describe_progress(called, report.size) if job and job.state == "running" else "",
-        outcomes=describe_outcomes(**counts),
+        job_id=job.id if job and not job.is_done else None,
+        state=state,
+        label=label,
+        detail=describe_outcomes(failed=failed, refused=refused),
+        ok=counts["ok"],
+        problems=failed + refused,
     )
 
 

@@ -17,7 +17,7 @@ from asyncsite.jobs import has_active_job, is_asked
 from asyncsite.limits import count_request
 from asyncsite.models import Report
 from asyncsite.report_page import read_outcomes
-from asyncsite.summary import compute_totals
+from asyncsite.summary import compute_totals, describe_passed
 from notifications.api import DATABASE_UNAVAILABLE, accepted, policy, task
 from notifications.contrib.questions import question
 from notifications.contrib.steps import step
@@ -105,7 +105,13 @@ def public_report(request, token):
         raise Http404
     report = get_object_or_404(Report.objects.defer("urls"), public_token=token)
     calls = read_outcomes(report)
-    context = {"report": report, "totals": compute_totals(calls), "chart": build_chart(calls)}
+    totals = compute_totals(calls)
+    context = {
+        "report": report,
+        "totals": totals,
+        "passed": describe_passed(totals.ok, report.size),
+        "chart": build_chart(calls),
+    }
     response = render(request, "asyncsite/public_report.html", context)
     response["Referrer-Policy"] = "no-referrer"
     response["X-Robots-Tag"] = "noindex"

@@ -3,13 +3,12 @@
 import hashlib
 
 from django.utils.translation import get_language
-from django.utils.translation import gettext as _
 
 from asyncsite.call_list import build_call_list
 from asyncsite.chart import build_chart
 from asyncsite.jobs import is_asked
 from asyncsite.models import Call
-from asyncsite.summary import compute_totals
+from asyncsite.summary import compute_totals, describe_call, describe_passed, describe_problems
 
 
 def read_outcomes(report):
@@ -34,12 +33,22 @@ def build_context(report, job, query):
         "is_active": is_active,
         "is_asked": is_asked(report),
         "state": job.state if job else "succeeded",
-        "state_label": job.state_label if job else _("Succeeded"),
+        "state_label": job.state_label if job else "",
         "totals": totals,
-        "chart": build_chart(calls),
+        "passed": describe_passed(totals.ok, report.size),
+        "problems": find_problems(report, totals),
+        "chart": None if is_active else build_chart(calls),
         "missing": report.size - totals.calls,
         "calls": build_call_list(report, query, totals, is_active=is_active),
     }
+
+
+def find_problems(report, totals):
+    """Return what did not pass in words, with the first call of these; an empty text if there is none."""
+    if not totals.problems:
+        return ""
+    first = Call.objects.filter(report=report).exclude(outcome=Call.Outcome.OK).order_by("pk").first()
+    return describe_problems(totals.failed, totals.refused, describe_call(first))
 
 
 def compute_etag(report, job, query):

@@ -1,11 +1,14 @@
-"""Totals of a report: counts of outcomes, median and 95th percentile of the response times."""
+"""What came of a report, in numbers and in words: how many calls passed, which failed first, and the response times."""
 
 from dataclasses import asdict, dataclass
 from math import ceil
 
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
 
 from asyncsite.numbers import format_number
+
+#: Characters of the URL that a summary names.
+MAX_NAMED_URL_LENGTH = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +26,8 @@ class Totals:
         return self.ok + self.failed + self.refused
 
     @property
-    def text(self):
-        return describe_outcomes(self.ok, self.failed, self.refused)
+    def problems(self):
+        return self.failed + self.refused
 
     def as_dict(self):
         return asdict(self)
@@ -55,6 +58,37 @@ def percentile(ascending, percent):
     if not ascending:
         return None
     return ascending[max(ceil(len(ascending) * percent / 100), 1) - 1]
+
+
+def describe_passed(ok, size):
+    """Return a text like "36 of 40 passed"."""
+    return gettext("{ok} of {size} passed").format(ok=format_number(ok), size=format_number(size))
+
+
+def describe_problems(failed, refused, first):
+    """Return a text like "4 failed, first: api.example.com/orders: 404"; an empty one if all passed.
+
+    ``first`` is what ``describe_call()`` returned of the first call that failed or was refused.
+    """
+    outcomes = describe_outcomes(failed=failed, refused=refused)
+    if failed + refused <= 1:
+        return f"{outcomes}: {first}" if outcomes else ""
+    return gettext("{outcomes}, first: {call}").format(outcomes=outcomes, call=first)
+
+
+def describe_call(call):
+    """Return what failed and why: "api.example.com/orders: 404". ``call`` has url, status and error, as a Call."""
+    if call.status is None:
+        return call.error.rstrip(".")  # It names the server.
+    return f"{truncate_middle(call.url.partition('://')[2], MAX_NAMED_URL_LENGTH)}: {call.status}"
+
+
+def truncate_middle(text, length):
+    """Shorten a text to ``length`` characters by replacing its middle with an ellipsis."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 3
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
 
 
 def describe_outcomes(ok=0, failed=0, refused=0):

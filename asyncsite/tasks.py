@@ -15,7 +15,7 @@ from asyncsite.limits import check_report_limit
 from asyncsite.models import Call, Report
 from asyncsite.numbers import format_number
 from asyncsite.pruning import prune_reports
-from asyncsite.summary import describe_outcomes
+from asyncsite.summary import describe_call, describe_outcomes, describe_passed, describe_problems
 from notifications.api import DATABASE_UNAVAILABLE, policy, progress, task
 from notifications.contrib.output import output
 from notifications.exceptions import JobError
@@ -39,11 +39,13 @@ def build_notification(job):
         return {}
     finished = str(FINISHED)
     room = MAX_TITLE_LENGTH - len(finished.format(title=""))
-    has_problems = job.result["failed"] or job.result["refused"]
+    ok, failed, refused = (job.result[outcome] for outcome in Call.Outcome.values)
+    problems = describe_problems(failed, refused, job.result["first"])
+    passed = describe_passed(ok, ok + failed + refused)
     return {
         "title": finished.format(title=job.title[:room]),
-        "body": describe_outcomes(**job.result),
-        "level": "warning" if has_problems else "success",
+        "body": f"{passed}. {problems}" if problems else passed,
+        "level": "warning" if problems else "success",
     }
 
 
@@ -60,7 +62,8 @@ def build_notification(job):
 async def check_urls(report_id):
     """Call the URLs of a report, and return the number of calls of each outcome. Findings are written as they come.
 
-    A retry calls only the URLs that an earlier attempt has not recorded. First, old reports of all users are deleted.
+    ``first`` of the result names the first call that failed or was refused. A retry calls only the URLs that an earlier
+    attempt has not recorded. First, old reports of all users are deleted.
     """
     await sync_to_async(prune_reports)(limit=MAX_PRUNED_REPORTS_PER_JOB)
     missing, total = await sync_to_async(find_unrecorded_urls)(report_id)
@@ -81,7 +84,8 @@ async def check_urls(report_id):
             call.cancel()
     counts = await sync_to_async(count_outcomes)(report_id)
     output(describe_end(counts))
-    return counts
+    first = await Call.objects.filter(report=report_id).exclude(outcome="ok").order_by("pk").afirst()
+    return {**counts, "first": describe_call(first) if first else ""}
 
 
 @task

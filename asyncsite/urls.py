@@ -11,6 +11,7 @@ from asyncsite.style.view import style
 urlpatterns = [
     path("", views.reports, name="home"),  # A redirect would cost a round trip.
     path("reports/", views.reports, name="reports"),
+    path("reports/table/", views.report_table, name="report-table"),
     path("reports/<int:pk>/", views.report, name="report"),
     path("reports/<int:pk>/content/", views.report_content, name="report-content"),
     path("reports/<int:pk>/delete/", views.delete_report, name="report-delete"),

@@ -1,12 +1,16 @@
 """Reports: the list with its form, the page of each report, and the downloads."""
 
+import hashlib
+
 from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -46,6 +50,16 @@ def reports(request):
         detail = "Some values are not valid." if form.status == 422 else form.errors["file"][0]
         return problem_response(form.status, detail, errors=errors)
     return render_reports(request, form, status=form.status)
+
+
+@never_cache
+@require_sign_in("GET", "HEAD")
+def report_table(request):
+    """Return the table of a page of the list, which live.js reads again while reports run, or 304 without a change."""
+    rows = build_rows(read_page(request))
+    html = render_to_string("asyncsite/report_table.html", {"rows": rows}, request)
+    etag = quote_etag(hashlib.sha256(html.encode()).hexdigest()[:32])
+    return get_conditional_response(request, etag=etag, response=HttpResponse(html, headers={"ETag": etag}))
 
 
 @never_cache
@@ -151,8 +165,7 @@ def create_report(request, requested):
 def render_reports(request, form, *, status=200):
     if form.is_bound:
         form.require_file_again()
-    own = Report.objects.filter(owner=request.user).defer("urls").order_by("-id")
-    page = Paginator(own, PAGE_SIZE).get_page(request.GET.get("page"))
+    page = read_page(request)
     context = {
         "form": form,
         "page": page,
@@ -163,6 +176,11 @@ def render_reports(request, form, *, status=200):
         "client_strings": client_strings(),
     }
     return render(request, "asyncsite/reports.html", context, status=status)
+
+
+def read_page(request):
+    own = Report.objects.filter(owner=request.user).defer("urls").order_by("-id")
+    return Paginator(own, PAGE_SIZE).get_page(request.GET.get("page"))
 
 
 def initial_values(request):

@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from asyncsite.models import Call, Report
-from asyncsite.summary import compute_totals
+from asyncsite.summary import compute_totals, describe_call, describe_passed, describe_problems
 from notifications.api import notify
 from notifications.contrib.operations.models import JobStatistics
 from notifications.models import Notification
@@ -51,14 +51,17 @@ def create_report(user, title, size, *, age):
 
 
 def create_notifications(user, report):
-    url, outcomes = report.get_absolute_url(), compute_totals(report.calls.all()).text
+    url, totals = report.get_absolute_url(), compute_totals(report.calls.all())
+    first = describe_call(report.calls.exclude(outcome="ok").first())
+    problems = describe_problems(totals.failed, totals.refused, first)
+    outcome = f"{describe_passed(totals.ok, report.size)}. {problems}"
     for age, title, fields in [
         (timedelta(hours=20), "Export of October finished", {"level": "success", "body": "12,400 rows"}),
         (timedelta(hours=3), "Disk of db-2 is 91 % full", {"level": "warning", "body": "Delete old exports."}),
         (timedelta(minutes=42), "Ada Lovelace requests access to Reports", {"category": "access", "actions": [
             {"label": "Approve", "post": "/access/7/approve/"}, {"label": "View request", "url": "/check/"}]}),
         (timedelta(minutes=12), "Invoices of November failed", {"level": "error", "body": "3 of 120 were rejected."}),
-        (timedelta(minutes=4), "Partner APIs finished", {"level": "success", "body": outcomes}),
+        (timedelta(minutes=4), "Partner APIs finished", {"level": "warning", "body": outcome}),
     ]:  # fmt: skip
         (created,) = notify(user, title, **{"url": url, **fields})
         Notification.objects.filter(pk=created).update(created_at=timezone.now() - age)

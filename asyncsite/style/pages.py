@@ -44,9 +44,19 @@ def render_pages(request):
     job = SimpleNamespace(**{field.name: getattr(done["job"], field.name) for field in fields(done["job"])})
     job.done = True
     category = {"key": "reports", "name": "Reports"}
-    ended = {**done, "job": job, "result": "", "steps": {"first": []}}
+    steps = [
+        SimpleNamespace(name="Read the orders", attempt=1, took=1, took_label="2.4 s"),
+        SimpleNamespace(name="Ship the order?", attempt=1, took=None, took_label="Waiting", page="/style/"),
+    ]
+    ended = {
+        **done,
+        "job": job,
+        "result": "",
+        "steps": {"heading": "Steps", "first": steps},
+        "events": events,
+    }
     samples = [
-        ("A notification", "notification", {"row": row["notification"], "item": row, "events": events, **ended}),
+        ("A notification", "notification", {"row": row["notification"], "item": row, **ended}),
         ("An action", "confirm_action", {"row": row["notification"], "action": {"label": "Approve", "post": "#"}}),
         ("A question", "question", {**asked, **about, "choices": CHOICES, "danger": ["delete"]}),
         ("Confirm an answer", "question", {**asked, "confirm": "delete", "confirm_label": "Delete the order"}),

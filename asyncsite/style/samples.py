@@ -18,7 +18,7 @@ from asyncsite.chart import build_chart
 from asyncsite.forms import CheckForm, ReportForm
 from asyncsite.listing import ReportRow, build_row
 from asyncsite.models import Call, Report
-from asyncsite.summary import compute_totals
+from asyncsite.summary import compute_totals, describe_passed, describe_problems
 from notifications.api import JobInfo
 
 LONG_TEXT = "Unbroken" * 24
@@ -133,7 +133,13 @@ def build_jobs():
     """Return jobs in each state: a caption, and the context of ``notifications/job_state.html``."""
     now = timezone.now()
     error = {"type": "error", "title": "Failed", "detail": "The job stopped because of an error."}
-    done = {"finished_at": now, "progress_current": 40, "progress_total": 40, "url": "/style/"}
+    done = {
+        "started_at": now - timedelta(seconds=14),
+        "finished_at": now,
+        "progress_current": 40,
+        "progress_total": 40,
+        "url": "/style/",
+    }
     running = {"state": "running", "attempt": 1, "started_at": now - timedelta(seconds=20)}
     samples = [
         ("Queued", build_job(state="queued")),
@@ -153,6 +159,11 @@ def build_jobs():
             "job": job,
             "is_done": job.is_done,
             "state": job.state_label,
+            "outcome": "36 of 40 passed. 4 failed, first: api.example.com/orders: 404"
+            if job.state == "succeeded"
+            else "",
+            "level": {"succeeded": "warning", "failed": "error"}.get(job.state, ""),
+            "took": job.took_label,
             "elapsed": job.elapsed_label,
             "pace": job.pace_label,
             "is_cancelled_by_owner": job.state == "cancelled",
@@ -213,9 +224,13 @@ def build_calls():
 
 
 def build_report_states():
-    """Return the contexts of ``report_state.html``: running, while the server is away too, failed, and cancelled."""
+    """Return the contexts of ``report_state.html``: running, with the server away, done, failed, and cancelled."""
     totals = compute_totals(build_calls())
     shared = {"report": Report(pk=1, size=40), "totals": totals, "missing": 40 - totals.calls}
+    shared |= {
+        "passed": describe_passed(totals.ok, 40),
+        "problems": describe_problems(totals.failed, totals.refused, "api.example.com/partners/2: 503"),
+    }
     jobs = {sample["caption"]: sample["job"] for sample in build_jobs()}
     return [
         {
@@ -229,6 +244,7 @@ def build_report_states():
         for caption, job in [
             ("Running", jobs["Running with a total"]),
             ("Running, server away", jobs["Running, server away"]),
+            ("Done", jobs["Succeeded"]),
             ("Failed", jobs["Failed"]),
             ("Cancelled by its owner", jobs["Cancelled"]),
             ("Cancelled by another user", replace(jobs["Cancelled"], cancelled_by_other=True)),

@@ -4,20 +4,12 @@ from django import template
 from django.utils.html import format_html
 
 from asyncsite import first_page
-from asyncsite.models import Call
+from asyncsite.models import Call, Report
+from asyncsite.summary import truncate_middle
 
 register = template.Library()
 #: Characters of a URL in a table.
 MAX_SHOWN_LENGTH = 64
-
-
-@register.filter
-def truncate_middle(text, length):
-    """Shorten a text to ``length`` characters by replacing its middle with an ellipsis."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
 
 
 @register.filter
@@ -37,6 +29,31 @@ def call_url(url):
         url,
         truncate_middle(url, MAX_SHOWN_LENGTH),
     )
+
+
+@register.simple_tag
+def tints(ok, problems, size):
+    """Return a bar of three tints: the share of calls that passed, that did not, and that are not called yet."""
+    passed, failed = (round(100 * count / max(size, 1), 2) for count in (ok, problems))
+    return format_html(
+        '<svg class="tints" width="100%" height="8" aria-hidden="true"><rect class="ok" width="{0}%" height="8"/>'
+        '<rect class="failed" x="{0}%" width="{1}%" height="8"/></svg>',
+        passed,
+        failed,
+    )
+
+
+@register.simple_tag
+def report_tints(notification):
+    """Return the bar of the report that a notification is about, nothing if it is about none, or a public one."""
+    if not notification.user_id or not notification.job:
+        return ""
+    report = Report.objects.filter(owner=notification.user_id, job_id=notification.job).first()
+    if report is None:
+        return ""
+    outcomes = list(report.calls.order_by().values_list("outcome", flat=True))
+    passed = outcomes.count(Call.Outcome.OK)
+    return tints(passed, len(outcomes) - passed, report.size)
 
 
 @register.filter

@@ -1,4 +1,4 @@
-"""The default page of a job, and its forms. It works without JavaScript."""
+"""What pages show of a job, and its forms. They work without JavaScript."""
 
 from __future__ import annotations
 
@@ -7,47 +7,32 @@ from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_POST
 
 from notifications import serializers
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
-from notifications.jobs.info import describe_elapsed, describe_pace
+from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
-from notifications.models import Job
-from notifications.states import describe_state
-from notifications.streams import number_if_needed
-from notifications.streams.positions import read_stream_position
+from notifications.models import Job, Notification
+from notifications.states import LEVELS, describe_state
 
 #: Sections that have a place of their own on the page of a job.
 NAMED_SECTIONS = ("question", "steps", "output")
 
 
-@page_view
-@require_safe
-def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Show the progress of a job of the user, or its result."""
-    user = request.user.pk
-    number_if_needed([user])
-    position = read_stream_position(user)
-    job = _get_job(request, id)
-    context = {
-        "notifications_position": position,
-        "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
-        **describe_job(job, request),
-    }
-    return render(request, "notifications/job.html", context)
-
-
-def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> dict[str, Any]:
+def describe_job(
+    job: Job, request: HttpRequest, end: Notification | None, *, in_pane: bool = False
+) -> dict[str, Any]:
     """Return what pages show its owner of a job: its state, outcome and steps, and the sections of extensions.
 
+    ``end``
+        The notification of its end, whose text and level are the outcome of a job that succeeded: see ``find_end()``.
     ``in_pane``
         It is shown with a notification.
 
@@ -61,6 +46,9 @@ def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> di
         "other_sections": [section.page_template for section in shown if section.name not in NAMED_SECTIONS],
         "job": job,
         "state": describe_state(job),
+        "outcome": (job.state == Job.State.SUCCEEDED and end and end.body) or describe_state(job),
+        "level": end.level if end else LEVELS.get(job.state, ""),
+        "took": describe_took(job),
         "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED and not job.cancelled_by_other,
@@ -73,11 +61,24 @@ def describe_job(job: Job, request: HttpRequest, *, in_pane: bool = False) -> di
     }
 
 
+def find_end(job: Job) -> Notification | None:
+    """Return the notification of the end of a job, None if it is not done, or its end was not announced."""
+    if not job.done:
+        return None
+    rows = Notification.objects.using(database()).filter(user=job.user_id, job=job.pk, key=end_key(job))
+    return rows.order_by("-seq").first()
+
+
+def end_key(job: Job) -> str:
+    """Return the key of the notification of the end of a job."""
+    return f"job:{job.pk}"
+
+
 @page_view
 @require_POST
 def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
     """Cancel a job of the user and redirect to its page."""
-    job = _get_job(request, id)
+    job = get_job(request, id)
     manual.cancel([id], by=request.user.pk)
     return _redirect_to_job(job)
 
@@ -86,7 +87,7 @@ def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
 @require_POST
 def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Queue a failed or cancelled job of the user again and redirect to its page."""
-    job = _get_job(request, id)
+    job = get_job(request, id)
     try:
         manual.retry([id])
     except TooManyJobs as exc:
@@ -98,7 +99,8 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     return _redirect_to_job(job)
 
 
-def _get_job(request: HttpRequest, id: UUID) -> Job:
+def get_job(request: HttpRequest, id: UUID) -> Job:
+    """Return a job of the user. Raises Http404."""
     job = Job.objects.using(database()).filter(pk=id, user=request.user.pk).first()
     if job is None:
         raise Http404("The job does not exist.")

@@ -1,6 +1,6 @@
 """The pages on which users read notifications, and what the bell in other pages shows. They work without JavaScript.
 
-pages, forms   the inbox and the page of one notification; the forms of both, which change notifications
+pages, forms   the inbox, the page of one notification and that of a job; forms, which change notifications
 query          what their URLs say: which list is shown, and what a form has changed
 lists, rows    what they list, and what is shown of each notification and group
 timeline       what happened to a notification

@@ -1,4 +1,4 @@
-"""The pages of the inbox: its list, one notification, and the confirmation of an action."""
+"""The pages of the inbox: its list, one notification, a job, and the confirmation of an action."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_facts
 from notifications.http.access import page_view
-from notifications.http.page_views import describe_job
+from notifications.http.page_views import describe_job, end_key, find_end, get_job
 from notifications.inbox import lists
 from notifications.inbox.categories import sort_by_name
 from notifications.inbox.query import (
@@ -129,8 +129,28 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "snooze_times": SNOOZE_TIMES,
     }
     if job:
-        context |= {"has_job": True, **describe_job(job, request, in_pane=True)}
+        is_end = job.done and row.key == end_key(job)
+        of_job = describe_job(job, request, row if is_end else find_end(job), in_pane=True)
+        context |= {"has_job": True, "is_end": is_end, **of_job}
     return render(request, "notifications/notification.html", context)
+
+
+@page_view
+@require_safe
+def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Show the progress of a job of the user, or what came of it."""
+    user = request.user.pk
+    number_if_needed([user])
+    position = read_stream_position(user)
+    job = get_job(request, id)
+    end = find_end(job)
+    context = {
+        "notifications_position": position,
+        "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
+        "events": read_timeline(end, for_user=True) if end else [],
+        **describe_job(job, request, end),
+    }
+    return render(request, "notifications/job.html", context)
 
 
 @page_view

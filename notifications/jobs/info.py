@@ -94,6 +94,11 @@ class JobInfo:
         return describe_elapsed(self)
 
     @property
+    def took_label(self) -> str:
+        """How long the last attempt of a done job took, "Took 14 s"; ``""`` if it is not done or was never started."""
+        return describe_took(self)
+
+    @property
     def pace_label(self) -> str:
         """The pace in words, "4.2 per second, about 2 min left", while it is known; otherwise ``""``."""
         return describe_pace(self)
@@ -200,6 +205,18 @@ def describe_elapsed(job: Any) -> str:
     if seconds < 3600:
         return gettext("Running for {count} min").format(count=_round(int(seconds // 60)))
     return gettext("Running for {count} h").format(count=_round(int(seconds // 3600)))
+
+
+def describe_took(job: Any) -> str:
+    """Return how long the last attempt of a done ``Job`` or ``JobInfo`` took: "Took 14 s", else ``""``."""
+    if job.state not in DONE or not job.started_at or not job.finished_at:
+        return ""
+    seconds = max((times.as_utc(job.finished_at) - times.as_utc(job.started_at)).total_seconds(), 0.1)
+    if seconds < 60:
+        return gettext("Took {count} s").format(count=_round(seconds))
+    if seconds < 3600:
+        return gettext("Took {count} min").format(count=_round(seconds / 60))
+    return gettext("Took {count} h").format(count=_round(seconds / 3600))
 
 
 def describe_pace(job: Any) -> str:

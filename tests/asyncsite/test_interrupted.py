@@ -42,7 +42,7 @@ def test_recorded_urls_are_not_called_again_after_a_kill(site, upstream):
     assert all(calls[f"/ok?n={number}"] == 1 for number in range(20))
     assert all(calls[f"/slow/1.5?n={number}"] == 2 for number in range(5))
     assert site.rows("SELECT title, body, url FROM notifications_notification") == [
-        ("Check 25 URLs finished", "25 ok", "/reports/1/")
+        ("Check 25 URLs finished", "25 of 25 passed", "/reports/1/")
     ]
 
 

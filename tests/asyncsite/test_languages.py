@@ -47,17 +47,17 @@ def test_the_title_and_the_notification_of_a_report_are_in_the_language_of_its_u
     assert (job.title, job.language) == ("1.200 URLs prüfen", "de")
     with translation.override("de"):
         assert Report.objects.get().title == "1.200 URLs prüfen"
-        job.result = {"ok": 1200, "failed": 1, "refused": 0}
+        job.result = {"ok": 1200, "failed": 2, "refused": 0, "first": "api.example.com/: 404"}
         job.error = None
         fields = build_notification(job)
     assert (fields["title"], fields["body"]) == (
         "1.200 URLs prüfen: fertig",
-        "1.200 in Ordnung, 1 fehlgeschlagen",
+        "1.200 von 1.202 bestanden. 2 fehlgeschlagen, zuerst: api.example.com/: 404",
     )
 
 
 def test_the_title_of_a_notification_is_not_too_long_in_any_language(user):
-    job = Job(title="x" * 200, result={"ok": 1, "failed": 0, "refused": 0})
+    job = Job(title="x" * 200, result={"ok": 1, "failed": 0, "refused": 0, "first": ""})
     for language in WORDS:
         with translation.override(language):
             assert len(build_notification(job)["title"]) == 200

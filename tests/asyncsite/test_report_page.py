@@ -23,7 +23,8 @@ def test_a_running_report_shows_its_progress(person, make_report):
     assert f'<notifications-job row job="{job.pk}" href="{href}" data-state="running"' in html
     assert 'data-job-part="elapsed"></span>' in html and job.started_at is None
     assert 'max="8" value="3"' in html
-    assert ">3 of 8<" in html and html.count('data-label="Outcome"') == 3 and "<svg" in html
+    assert ">3 of 8<" in html and html.count('data-label="Outcome"') == 1
+    assert '<rect class="ok" width="25.0%" height="8"/><rect class="failed" x="25.0%" width="12.5%"' in html
     assert "You can leave this page. We'll notify you when it finishes." in html
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in html
     assert "· attempt" not in html and "Download" not in html
@@ -77,7 +78,11 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     assert totals == {
         "Ok": "3", "Failed": "2", "Refused": "1", "Median response time": "40 ms", "95th percentile": "700 ms",
     }  # fmt: skip
-    assert "<svg" in html and "notifications-job" not in html and "http-equiv" not in html
+    assert '<h2 class="state" data-state="succeeded">3 of 6 passed</h2>' in html
+    assert "Succeeded" not in html.partition("<main")[2]
+    assert '<p class="problems">2 failed, 1 refused, first: It broke off</p>' in html
+    assert 'role="img"' in html and "notifications-job" not in html and "http-equiv" not in html
+    assert re.search(r'<details class="log"[^>]*><summary>', html)
     assert html.count('data-label="Outcome"') == 6
     assert "It is not public." in html
     assert f"/reports/{report.pk}/report.csv" in html and f"/reports/{report.pk}/report.json" in html
@@ -111,7 +116,7 @@ def test_a_cancelled_report_is_no_problem(person, make_report, by_other, heading
     report = make_report(missing=2)
     set_job(report, "cancelled", cancelled_by_other=by_other, error='{"title": "Cancelled"}')
     html = person.get(report.get_absolute_url()).content.decode()
-    assert f"<h2>{heading}</h2>" in html and 'class="problem"' not in html
+    assert re.search(f'<h2 class="state"[^>]*>{heading}</h2>', html) and 'class="problem"' not in html
     assert "Check remaining 2" in html and "No URL was called." in html
     assert "no calls yet" not in person.get("/reports/").content.decode()
 
@@ -174,7 +179,9 @@ def test_no_notification_before_the_job_is_done(person):
 def find_form_action(html, label):
     """Return the action of the form whose button has this label."""
     return re.search(
-        rf'<form method="post" action="([^"]+)"[^>]*>(?:(?!</form>).)*<button>{label}</button>', html, re.S
+        rf'<form method="post" action="([^"]+)"[^>]*>(?:(?!</form>).)*<button[^>]*>{label}</button>',
+        html,
+        re.S,
     )[1]
 
 

@@ -1,7 +1,14 @@
 """Counts, median and 95th percentile."""
 
 from asyncsite.models import Call
-from asyncsite.summary import compute_totals, describe_outcomes, percentile, response_times
+from asyncsite.summary import (
+    compute_totals,
+    describe_call,
+    describe_outcomes,
+    describe_problems,
+    percentile,
+    response_times,
+)
 
 
 def test_percentiles_are_values_that_occurred():
@@ -29,6 +36,16 @@ def test_times_are_those_of_calls_with_a_response():
         "median_ms": 10,
         "p95_ms": 30,
     }
+
+
+def test_problems_name_the_first_one():
+    """With its status, or why there is none, and without what is the same of all URLs. A long URL is shortened."""
+    missing = describe_call(Call(url="https://api.example.com/orders", status=404, error="404 Not Found"))
+    assert describe_problems(3, 1, missing) == "3 failed, 1 refused, first: api.example.com/orders: 404"
+    assert describe_problems(1, 0, missing) == "1 failed: api.example.com/orders: 404"
+    assert describe_problems(0, 0, "") == ""
+    assert describe_call(Call(url="http://a.example/", error="a.example broke off.")) == "a.example broke off"
+    assert len(describe_call(Call(url=f"http://{'a' * 300}/", status=404))) == 80 + len(": 404")
 
 
 def test_outcomes_of_zero_are_left_out():

@@ -1,6 +1,7 @@
 """The job of a report: each URL is called once and recorded soon, and the owner is notified once."""
 
 import asyncio
+import json
 from collections import Counter
 
 import pytest
@@ -105,16 +106,20 @@ def test_the_owner_is_notified_once_with_the_counts(run, user, upstream):
         report.get_absolute_url(),
         "Check 2 URLs finished",
     )
-    assert (notification.body, notification.level) == ("1 ok, 1 failed", "warning")
+    first = f"{upstream.address}/status/500: 500"
+    assert (notification.body, notification.level) == (f"1 of 2 passed. 1 failed: {first}", "warning")
     assert notification.job == report.job_id
     job = Job.objects.get()
-    assert (job.state, job.result) == ("succeeded", '{"ok":1,"failed":1,"refused":0}')
+    assert (job.state, json.loads(job.result)) == (
+        "succeeded",
+        {"ok": 1, "failed": 1, "refused": 0, "first": first},
+    )
     assert (job.progress_current, job.progress_total, job.progress_message) == (2, 2, "1 ok, 1 failed")
 
 
 def test_a_report_without_problems_notifies_a_success(run, upstream):
     run(upstream.url("/ok"))
-    assert (Notification.objects.get().body, Notification.objects.get().level) == ("1 ok", "success")
+    assert (Notification.objects.get().body, Notification.objects.get().level) == ("1 of 1 passed", "success")
 
 
 def test_the_same_url_twice_is_called_twice(run, upstream):
@@ -137,7 +142,7 @@ def test_a_second_attempt_calls_only_unrecorded_urls(user, upstream):
     }
     assert list(report.calls.order_by("position").values_list("position", flat=True)) == [1, 2, 3, 4, 5]
     assert report.calls.get(position=2).error == "first attempt"
-    assert Notification.objects.get().body == "4 ok, 1 failed"
+    assert Notification.objects.get().body.startswith("4 of 5 passed. 1 failed: ")
 
 
 def test_a_second_insert_of_a_position_is_ignored(user):

@@ -38,8 +38,9 @@ def test_the_list_shows_own_reports_newest_first(person, other_user, make_report
     make_report(title="Not mine", owner=other_user, ok=[1])
     html = person.get("/reports/").content.decode()
     assert re.findall(r'<a href="/reports/\d+/">(.*?)</a>', html) == ["Newer", "Oldest"]
-    assert ">1 of 3<" in html and ">Running<" in html
-    assert "2 ok, 1 failed" in html and ">Succeeded<" in html
+    assert ">Running · 1 of 3<" in html
+    assert ">2 of 3 passed<" in html and ">1 failed<" in html
+    assert "Succeeded" not in html.partition("<main")[2]
     assert html.count("<notifications-job") == 1
 
 
@@ -51,9 +52,9 @@ def test_the_number_of_queries_does_not_depend_on_the_reports(
         make_report(ok=[1])
     with django_assert_max_num_queries(12):
         html = person.get("/reports/").content.decode()
-    assert html.count('data-label="State"') == 25
+    assert html.count('data-label="Outcome"') == 25
     assert 'href="?page=2"' in html
-    assert person.get("/reports/?page=2").content.decode().count('data-label="State"') == 5
+    assert person.get("/reports/?page=2").content.decode().count('data-label="Outcome"') == 5
     for nonsense in ("nonsense", "9" * 5000):
         assert person.get("/reports/", {"page": nonsense}).status_code == 200
 

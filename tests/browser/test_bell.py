@@ -252,7 +252,7 @@ def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, pa
     wait_until(lambda: read_stored_titles(site_server) == ["Slow finished"], what="the end of the job")
     sign_in_over_http(page.context, site_server.url)
     page.evaluate("dispatchEvent(new Event('focus'))")
-    expect(page.get_by_text("Succeeded")).to_be_visible()
+    expect(page.get_by_role("heading", name="1 of 1 passed")).to_be_visible()
 
 
 def test_one_socket_for_all_tabs_of_a_browser(site_server, new_page):

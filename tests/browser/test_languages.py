@@ -143,7 +143,7 @@ def test_a_report_is_printed_without_controls(site_server, page):
     page.goto(create_report(page, site_server.url, [f"{site_server.url}/upstream/ok"], "Printed"))
     page.get_by_role("link", name="Download CSV").wait_for()
     page.emulate_media(media="print")
-    for selector in ("header.site", "footer.site", ".heading .actions", ".bar-of-filters", ".again"):
+    for selector in ("header.site", "footer.site", ".heading .actions", ".bar-of-filters", ".log"):
         expect(page.locator(selector).first).to_be_hidden()
     for selector in ("h1", ".totals", ".chart svg", ".calls"):
         expect(page.locator(selector)).to_be_visible()

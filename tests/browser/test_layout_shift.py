@@ -1,10 +1,12 @@
 """Nothing moves that was not touched: while a page loads, and while its user works through the inbox."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.all_pages import create_content, open_composer, start_with_push, wait_for_page
-from tests.browser.parts import open_bell, visit
+from tests.browser.all_pages import create_content, find_job, open_composer, start_with_push, wait_for_page
+from tests.browser.parts import create_report, open_bell, visit, wait_until_live
 from tests.browser.test_touch import FIND_SMALL, PHONE
 from tests.support.axe import find_violations
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
@@ -58,6 +60,50 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
     page.wait_for_timeout(1000)
     expect_still(page, "the inbox with the bell")
     page.unroute_all(behavior="ignoreErrors")
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, width):
+    """A report with its log open, the list, and the page of its job: the outcome takes the place of the progress."""
+    site = site_server
+    page = new_page(viewport={"width": width, "height": 800})
+    record_shifts(page)
+    visit(page, site.url)
+    failing = [f"{site.url}/upstream/status/{status}" for status in (404, 500, 503)]
+    report = create_report(page, site.url, [*failing, *site.held_urls(30)], "Watched")
+    job, listed = page.context.new_page(), page.context.new_page()
+    for other, path in (
+        (job, f"/notifications/jobs/{find_job(site, 'running')}/"),
+        (listed, "/reports/"),
+    ):
+        record_shifts(other)
+        other.goto(site.url + path)
+        wait_until_live(other)
+    page.bring_to_front()
+    wait_until_live(page)
+    page.get_by_text("Log", exact=True).click()
+    for count in (10, 20):
+        site.release(count)
+        for each in (page, job, listed):
+            expect(each.get_by_text(re.compile(f"{count + 3} of 33")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("left$"))).to_be_visible()  # The pace is known after some seconds.
+    expect(job.get_by_text(re.compile("left$"))).to_be_visible()
+    expect(page.locator(".calls tbody tr")).to_have_count(3)
+    output = job.locator("notifications-output pre")
+    expect(output).to_contain_text("503")
+    expect_still(job, "the page of the running job")
+    before = output.bounding_box()
+    with job.expect_event("load"):  # the page is loaded again
+        site.release()
+    for each in (page, job, listed):
+        expect(each.get_by_text(re.compile("30 of 33 passed")).first).to_be_visible()
+    expect(page.locator(".calls tbody tr")).to_have_count(33)
+    expect(output).to_contain_text("Done")
+    assert page.url == report
+    expect_still(page, "the report")
+    expect_still(listed, "the list of reports")
+    expect_still(job, "the page of the job that has ended")
+    assert abs(output.bounding_box()["y"] - before["y"]) <= 1
 
 
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])

@@ -78,14 +78,22 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
     writer.call("write", id=job, text=f"not followed\n{LINES}")
     expect(box).to_contain_text("not followed")
     assert box.evaluate("(box) => box.scrollTop") == 300
+    site.python(NOTIFY.format(job=job))
+    inbox = page.context.new_page()
+    inbox.goto(f"{site.url}/notifications/")
+    pane = inbox.get_by_role("region", name="Reading pane")
+    pane.locator("pre").evaluate("(box) => { box.scrollTop = 300; }")
+    writer.call("write", id=job, text=f"in the pane\n{LINES}")
+    expect(pane.locator("pre")).to_contain_text("in the pane")
+    assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
+    page.bring_to_front()
     with page.expect_event("load"):  # the page is loaded again
         writer.call("end", id=job, state="succeeded")
     expect(box).to_contain_text("not followed")
     assert page.locator("notifications-output pre").evaluate("(box) => box.scrollTop") == 300
-    site.python(NOTIFY.format(job=job))
-    page.goto(f"{site.url}/notifications/")
-    pane = page.get_by_role("region", name="Reading pane")
-    pane.locator("pre").evaluate("(box) => { box.scrollTop = 300; }")
+    inbox.bring_to_front()
+    expect(pane.locator(".notifications-state")).to_contain_text("Succeeded")
+    assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
     for verb, inverse in (("read", "unread"), ("unread", "read")):
         pane.get_by_role("button", name=f"Mark as {verb}").click()
         expect(pane.get_by_role("button", name=f"Mark as {inverse}")).to_be_visible()

@@ -89,7 +89,7 @@ INBOX = [
 JOB = [
     ("text", ".notifications-page", "color", "rgb(10, 20, 30)"),
     ("font", ".notifications-page h1", "fontFamily", "Georgia"),
-    ("accent", ".notifications-page a", "color", "rgb(1, 2, 3)"),
+    ("accent", ".notifications-page p > a", "color", "rgb(1, 2, 3)"),
     ("ok", ".notifications-state strong", "color", "rgb(7, 8, 9)"),
     ("density", ".notifications-facts", "rowGap", "2px"),
 ]

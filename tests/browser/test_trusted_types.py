@@ -53,7 +53,7 @@ def test_report(strict_site, page):
     page.goto(create_report(page, strict_site.url, strict_site.held_urls(2), "Held"))
     wait_until_live(page)
     strict_site.release()
-    expect(page.get_by_text("Succeeded").first).to_be_visible()
+    expect(page.get_by_role("heading", name="2 of 2 passed")).to_be_visible()
 
 
 def test_admin(strict_site, new_page):

@@ -1,6 +1,7 @@
 """The page of a job, without JavaScript."""
 
 import json
+import re
 import uuid
 from datetime import timedelta
 
@@ -8,9 +9,10 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
-from notifications.models import Job
+from notifications.models import Job, Notification
 from tests.data.rows import finish_job, job
 from tests.support.claims import claim_rows
 
@@ -43,7 +45,9 @@ def test_running_job_shows_its_progress(user_client, user):
     assert "attempt 2 of 3" in page
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
     href = f"/notifications/api/jobs/{job.pk}/"
-    assert f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload marks-read>' in page
+    assert (
+        f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload marks-read row>' in page
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,14 +69,33 @@ def test_done_job_shows_its_outcome(user_client, user, fields, shown):
     assert "<notifications-job" not in page
 
 
-@pytest.mark.parametrize("detail", ["No answer.", "Give support this ID: {id}", None])
-def test_a_failed_job_names_its_id_once(user_client, user, detail):
-    """The default text of an error names it already."""
-    job = make_job(user, seq=1, state="failed")
-    error = {"title": "Failed", "detail": detail and detail.format(id=job.pk)}
-    Job.objects.filter(pk=job.pk).update(error=json.dumps(error))
+def test_a_failed_job_shows_the_error_and_the_remedy_first(user_client, user):
+    """Once; its ID is a detail, for support."""
+    error = {"title": "Failed", "detail": "No answer."}
+    job = make_job(user, seq=1, state="failed", url="/reports/7/", error=json.dumps(error))
+    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/")).partition("<main")[2]
+    texts = (
+        ">Failed<",
+        "No answer.",
+        "Try again",
+        "View partial result",
+        "Created",
+        f"<code>{job.pk}</code>",
+    )
+    places = [page.index(text) for text in texts]
+    assert places == sorted(places) and page.count("No answer.") == 1
+
+
+def test_a_succeeded_job_shows_what_its_task_says_of_it(user_client, user):
+    """The body of its notification, in the color of its level, not its state; how long it took, and how it was told."""
+    job = make_job(user, seq=1, state="succeeded", started_at=timezone.now() - timedelta(seconds=14))
+    Job.objects.filter(pk=job.pk).update(finished_at=timezone.now())
+    [end] = notify(user, "Orders finished", body="36 of 40 passed.", level="warning", key=f"job:{job.pk}")
+    Notification.objects.filter(pk=end).update(job=job.pk, read_at=timezone.now())
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
-    assert page.count(f"support this ID: {job.pk}") == 1
+    assert re.search(r'data-level="warning"><strong dir="auto">36 of 40 passed\.</strong>', page)
+    assert "Succeeded" not in page.partition("<main")[2]
+    assert "Took 14 s" in page and "<summary>How you were notified</summary>" in page
 
 
 def test_jobs_of_other_users_are_not_found(user_client, other_user):
@@ -115,7 +138,7 @@ class TestJobButtons:
         )
         page = self.page(user_client, row)
         assert [at in page for at in (cancel_at, retry_at)] == [False, True]
-        assert "<strong>Cancelled</strong> by you" in page
+        assert ">Cancelled</strong> by you" in page
         user_client.post(retry_at)
         assert Job.objects.get().state == "queued"
 

@@ -8,7 +8,6 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications.api import notify
-from notifications.http import page_views
 from notifications.ids import uuid7
 from notifications.inbox import forms, lists, pages
 from notifications.models import Notification
@@ -46,7 +45,7 @@ def test_signed_out_post_returns_to_the_inbox_after_login(client):
 
 def test_pages_are_exempt_from_project_settings():
     """They number rows and commit at once, also with ATOMIC_REQUESTS."""
-    for view in (pages.inbox, forms.mark, forms.undo, page_views.job_detail):
+    for view in (pages.inbox, forms.mark, forms.undo, pages.job_detail):
         assert "default" in view._non_atomic_requests
         assert view.login_required is False
 

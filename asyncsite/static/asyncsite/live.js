@@ -121,9 +121,9 @@ if (root) {
   }
   document.addEventListener("notifications:job-progress", () => refresh());
   document.addEventListener("notifications:job-done", ({ target }) => {
-    if (!root.querySelector(".running")) target.remove();
+    if (!root.querySelector("[data-active]")) target.remove();
   });
-  document.addEventListener("visibilitychange", () => root.querySelector(".running") && refresh());
+  document.addEventListener("visibilitychange", () => root.querySelector("[data-active]") && refresh());
   // A job about this page of which it has no element: it asks on all devices whether the report is to be public.
   document.addEventListener("DOMContentLoaded", async () => {
     const { stream } = (await globalThis.notifications?.ready) ?? {};

@@ -3,8 +3,6 @@ document.addEventListener("submit", (event) => event.preventDefault());
 // Two rows of the inbox are selected.
 for (const box of [...document.querySelectorAll(".notifications-page [name=id]")].slice(1, 3))
   box.checked = true;
-// Regions have different names.
-document.querySelector(".outage .running").ariaLabel += ", server away";
 
 // The switches of the page: a look of the documentation, the contrast, and the direction of the text.
 const root = document.documentElement;

@@ -147,8 +147,7 @@ class TestNotify:
         assert bad.url == f"/notifications/jobs/{failed.id}/"
         assert "secret" not in bad.body, "The text of an exception may contain internals."
         assert (
-            bad.body
-            == f"The job stopped because of an error. Try again, or give support this ID: {failed.id}"
+            bad.body == "The job stopped because of an error. Try again. If it fails again, contact support."
         )
 
     def test_an_error_that_is_meant_for_its_owner(self, user):
