@@ -42,7 +42,7 @@ test-merge test-all: venv-dev
 	.venv/bin/python -m pytest -m "alone $(EXCEPT)" $(ARGS) && exit $$parallel
 
 # The quick tests of each optional app, with no other one installed: make -j 4 -O test-apps
-APPS = $(filter-out themes,$(patsubst tests/contrib/%/__init__.py,%,$(wildcard tests/contrib/*/__init__.py)))
+APPS = $(filter-out themes hq,$(patsubst tests/contrib/%/__init__.py,%,$(wildcard tests/contrib/*/__init__.py)))
 test-apps: $(APPS:%=test-apps-%)
 # It has as many tests as four others, and would end long after them.
 test-apps-deliveries: PARALLEL = -n 3 --dist worksteal

@@ -98,8 +98,8 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     return [
         Error(
             "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
-            hint="Save what you need of them; drop the table notifications_notification; delete the rows with app "
-            "'notifications' from django_migrations; then run migrate.",
+            hint="Set them aside, to be imported afterwards: add 'notifications.contrib.hq' to INSTALLED_APPS, and "
+            "run manage.py notifications import_hq --set-aside.",
             id="notifications.E001",
         )
     ]

@@ -168,7 +168,7 @@ def test_the_tables_of_another_app_with_this_label():
         recorder.record_unapplied("notifications", "0001_initial")
         recorder.record_applied("notifications", "0001_streams")
     assert message.id == "notifications.E001"
-    assert "django_migrations" in message.hint
+    assert "import_hq --set-aside" in message.hint
 
 
 def test_the_database(db, monkeypatch):

@@ -25,6 +25,7 @@ SETTINGS = {
 #: The app of each subcommand of ``manage.py notifications``, and of verbs below one: ``"jobs output"``.
 SUBCOMMANDS: dict[str, str] = {
     "explain": "deliveries",
+    "import_hq": "hq",
     "jobs answer": "questions",
     "jobs output": "output",
     "jobs stats": "operations",
