@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 from django.apps import apps
@@ -261,9 +262,10 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 
 
 @register("notifications")
-def check_categories(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W031: wrong categories, each of which disables itself only."""
-    return [Warning(wrong.message, hint=wrong.hint, id=wrong.id) for wrong in read_categories().wrong]
+def check_declarations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W020 to W037: wrong entries of settings, such as W031 of categories, each of which disables itself only."""
+    wrong = chain(read_categories().wrong, *(hook() for hook in hooks.wrong_declarations))
+    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

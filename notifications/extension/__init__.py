@@ -26,6 +26,7 @@ moved                   which optional app has a setting, a command or a public 
 """
 
 from notifications.conf import Setting as Setting
+from notifications.conf import WrongDeclaration as WrongDeclaration
 from notifications.extension.app import Extension as Extension
 from notifications.extension.app import Rows as Rows
 from notifications.extension.channels import AddressGone as AddressGone

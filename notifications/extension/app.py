@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.apps import AppConfig
 
-from notifications.conf import Setting
+from notifications.conf import Setting, WrongDeclaration
 from notifications.extension.dimensions import (
     AlertKind,
     Event,
@@ -315,6 +315,10 @@ class Extension(PageHooks, AppConfig):
         ``now``
             The database's time.
         """
+        return ()
+
+    def wrong_declarations(self) -> Iterable[WrongDeclaration]:
+        """Return what is wrong with entries of its settings, each of which disables itself only, for a system check."""
         return ()
 
     def topics(self, announced: Collection[str]) -> Iterable[Topic]:

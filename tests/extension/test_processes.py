@@ -51,8 +51,8 @@ def test_subcommands(recorder):
 
 def test_findings(recorder):
     """After those whose order is known. An error of the database is one more."""
-    *_, duties, round_trip, record, error = diagnose(timeout=0.1)
-    assert [duties.check, round_trip.check] == ["duties", "round trip"]
+    *_, socket, round_trip, record, error = diagnose(timeout=0.1)
+    assert [socket.check, round_trip.check] == ["socket", "round trip"]
     assert (record.check, record.message) == ("record", "0.1 False")
     assert (error.check, error.state) == ("database", "error") and "no such table" in error.message
 

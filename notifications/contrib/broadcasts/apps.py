@@ -6,7 +6,6 @@ audiences    which users get it, and which language each of them reads
 starting     inserts a broadcast and enqueues the job that sends it, or the one that withdraws it
 sending      the task that sends it, in chunks
 withdrawal   the task that withdraws it: it archives its notifications, in chunks
-checks       whether ``USER_LANGUAGE`` names a field
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ class Broadcasts(Extension):
     verbose_name = _("Broadcasts")
     settings = {"USER_LANGUAGE": Setting("")}
 
-    def ready(self) -> None:
-        from notifications.contrib.broadcasts import checks  # noqa: F401  (the import registers them)
-
+    wrong_declarations = import_later("audiences.find_wrong_language")
     may_raise = import_later("withdrawal.leave_out_withdrawn")
     senders = import_later("starting.read_senders")
     delete_of_users = import_later("starting.forget_senders")

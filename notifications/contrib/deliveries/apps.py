@@ -14,7 +14,7 @@ timeline            what became of the deliveries of a notification, in words
 urls, preference_views, push_views    the pages of preferences and devices, the API, and what the inbox shows of them
 admin               preferences, and the deliveries on the page of a notification
 subcommands         ``explain`` and ``vapid``
-findings, checks    what ``doctor`` and ``check`` examine
+findings            what ``doctor`` examines
 testing             ``send_deliveries()`` for tests of projects
 """
 
@@ -73,9 +73,7 @@ class Deliveries(Extension):
         ),
     }
 
-    def ready(self) -> None:
-        from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
-
+    wrong_declarations = import_later("rules.find_wrong_declarations")
     prepare = import_later("rules.prepare")
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,7 +22,7 @@ from notifications.contrib.deliveries.preferences import choice_in_force, read_c
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database
-from notifications.extension import RecordedTransaction, hooks
+from notifications.extension import RecordedTransaction, find_channel, hooks
 from notifications.inbox.categories import Choice, load_categories
 from notifications.models import Notification
 
@@ -122,20 +123,19 @@ def read_rules() -> Rules:
         return Rules({})
 
 
-def find_wrong_rules() -> list[WrongDeclaration]:
-    """Return what keeps deliveries from being sent, for system checks."""
+def find_wrong_declarations() -> Iterator[WrongDeclaration]:
+    """Yield W029: wrong steps, W030: no address of the site, and what channels find wrong."""
     rules = read_rules()
-    try:
-        if not rules or settings.SITE_URL:
-            return rules.wrong
-    except ImproperlyConfigured:  # which another check reports
-        return rules.wrong
-    no_site = WrongDeclaration(
-        "notifications.W030",
-        "NOTIFICATIONS['DELIVERY'] has steps, but NOTIFICATIONS['SITE_URL'] is empty: nothing is sent.",
-        "Write the address of the site, to which links lead: 'https://example.com'.",
-    )
-    return [*rules.wrong, no_site]
+    yield from rules.wrong
+    with suppress(ImproperlyConfigured):  # which another check reports
+        if rules and not settings.SITE_URL:
+            yield WrongDeclaration(
+                "notifications.W030",
+                "NOTIFICATIONS['DELIVERY'] has steps, but NOTIFICATIONS['SITE_URL'] is empty: nothing is sent.",
+                "Write the address of the site, to which links lead: 'https://example.com'.",
+            )
+    for name in hooks.channels:
+        yield from find_channel(name).find_wrong(is_used=name in rules.channels)
 
 
 @cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")

@@ -2,7 +2,7 @@
 
 models         a schedule, whose row has the next tick, and ticks: what became of each moment at which it was due
 timing         when a schedule is due: by a cron expression or at an interval
-declarations   reads and validates the declarations; ``checks`` reports what is wrong
+declarations   reads and validates the declarations; what is wrong is a system check
 tasks          the tasks that they name
 users          who owns the jobs, and who is notified of problems
 ticks          enqueues one job for each tick that is due, whatever the number of processes
@@ -40,9 +40,7 @@ class Schedules(Extension):
         "schedules": "notifications.contrib.schedules.findings.find_schedules"
     }
 
-    def ready(self) -> None:
-        from notifications.contrib.schedules import checks  # noqa: F401  (the import registers them)
-
+    wrong_declarations = import_later("tasks.find_wrong_schedules")
     duties = import_later("ticks.make_duties")
     topics = import_later("problems.find_schedule_topics")
     alert_kinds = import_later("problems.list_alert_kinds")

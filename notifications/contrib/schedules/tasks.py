@@ -10,6 +10,7 @@ from notifications.conf import WrongDeclaration
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
+    wrong_declarations,
 )
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.results import find_task
@@ -22,6 +23,11 @@ def find_wrong_tasks() -> Iterator[WrongDeclaration]:
             scheduled_task(declaration)
         except ScheduledTaskError as exc:
             yield WrongDeclaration(exc.id, f"NOTIFICATIONS['SCHEDULES'][{name!r}]: {exc}", exc.hint)
+
+
+def find_wrong_schedules() -> list[WrongDeclaration]:
+    """Return W020 to W025: what is wrong with declarations of schedules. Imports the tasks."""
+    return [*wrong_declarations(), *find_wrong_tasks()]
 
 
 class ScheduledTaskError(Exception):

@@ -13,7 +13,6 @@ callbacks         ``callback()``: a job waits until an upstream calls its URL
 callback_storage  the rows of these
 callback_view     the view of these
 timeline          what became of the calls, in timelines of jobs and notifications
-checks            wrong handlers
 """
 
 from __future__ import annotations
@@ -56,9 +55,7 @@ class Webhooks(Extension):
         "notifications.contrib.webhooks.calling.call": _OWN,
     }
 
-    def ready(self) -> None:
-        from notifications.contrib.webhooks import checks  # noqa: F401  (the import registers them)
-
+    wrong_declarations = import_later("handlers.find_wrong_handlers")
     before_accepted = import_later("calling.read_callback_url")
     on_accepted = import_later("calling.store_url")
     headers_of_accepted = import_later("calling.confirm_url")

@@ -233,6 +233,11 @@ def read_handlers() -> Handlers:
         return Handlers({})
 
 
+def find_wrong_handlers() -> list[WrongDeclaration]:
+    """Return W026 to W028: what is wrong with handlers."""
+    return read_handlers().wrong
+
+
 def _make_handler(path: str) -> Handler:
     try:
         task = find_task(path)

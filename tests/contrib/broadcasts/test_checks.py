@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifications.contrib.broadcasts import checks
+from notifications.contrib.broadcasts import audiences
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,6 @@ from notifications.contrib.broadcasts import checks
 def test_user_language(settings, name, ids):
     """W035, with the fields that there are; another type is E003."""
     settings.NOTIFICATIONS = {"USER_LANGUAGE": name}
-    messages = checks.check_user_language(None)
+    messages = audiences.find_wrong_language()
     assert [message.id for message in messages] == ids
-    assert all(repr(name) in message.msg and "last_name" in message.hint for message in messages)
+    assert all(repr(name) in message.message and "last_name" in message.hint for message in messages)

@@ -15,8 +15,8 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, outages, preferences, sending
-from notifications.contrib.deliveries.checks import check_deliveries
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.rules import find_wrong_declarations
 from notifications.extension import Channel, hooks
 from notifications.extension.installed import _make_channel, load
 from notifications.inbox.timeline import read_timeline
@@ -153,8 +153,8 @@ def test_a_class_that_cannot_be_imported(odd, user, path, settings):
     assert len(mail.outbox) == 2
     delivery = Delivery.objects.get(channel="odd", notification=id)
     assert delivery.state == "queued" and path in delivery.error
-    [wrong] = [each for each in check_deliveries(None) if each.id == "notifications.W036"]
-    assert path in wrong.msg and "'odd'" in wrong.msg
+    [wrong] = [each for each in find_wrong_declarations() if each.id == "notifications.W036"]
+    assert path in wrong.message and "'odd'" in wrong.message
     client = Client()
     client.force_login(user)
     for page in ("", "preferences/", f"{id}/", "api/preferences/"):
@@ -164,7 +164,7 @@ def test_a_class_that_cannot_be_imported(odd, user, path, settings):
 def test_digests_with_many_addresses(odd, user):
     """They would be sent to the first one only."""
     odd(has_digests=True, has_many_addresses=True)
-    assert [each.id for each in check_deliveries(None)] == ["notifications.W036"]
+    assert [each.id for each in find_wrong_declarations()] == ["notifications.W036"]
 
 
 def test_a_dead_address_of_several(odd, user):

@@ -12,8 +12,8 @@ from notifications import conf
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
-from notifications.contrib.deliveries.checks import check_deliveries
 from notifications.contrib.deliveries.models import Delivery, Reader
+from notifications.contrib.deliveries.rules import find_wrong_declarations
 from notifications.inbox.timeline import read_timeline
 from notifications.models import Attempt, Job, Notification
 from notifications.outbound.circuits import circuits
@@ -220,7 +220,7 @@ def test_the_url_is_in_no_error(user, server, caplog):
 def test_checks_of_the_setting(user, configure, url, text):
     """And what is wrong there stands in the delivery, which is tried again. The value may be a secret."""
     configure([{"slack": 0}], SLACK={"webhook_url": url} if url else {})
-    wrong = [each.msg for each in check_deliveries(None) if each.id == "notifications.W037"]
+    wrong = [each.message for each in find_wrong_declarations() if each.id == "notifications.W037"]
     assert len(wrong) == bool(text) and all(text in each and "services" not in each for each in wrong)
     if url and text:
         notify(user, "note")
