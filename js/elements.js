@@ -14,6 +14,7 @@ import { defineElements } from "./modules/notifications.js";
 import * as output_element from "./modules/output_element.js";
 import * as output_reader from "./modules/output_reader.js";
 import * as reading_pane from "./modules/reading_pane.js";
+import * as row_menu from "./modules/row_menu.js";
 import * as shortcuts from "./modules/shortcuts.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
@@ -26,6 +27,7 @@ if (script?.dataset.sync && !script.src) {
     inbox,
     inbox_list,
     reading_pane,
+    row_menu,
     shortcuts,
     job_element,
     job_texts,

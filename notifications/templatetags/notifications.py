@@ -63,7 +63,7 @@ MODULES = (
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
 #: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {
-    "inbox": ("inbox", "inbox_list", "reading_pane", "shortcuts"),
+    "inbox": ("inbox", "inbox_list", "reading_pane", "shortcuts", "row_menu"),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),

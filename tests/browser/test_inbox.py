@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import expect_unread, in_each_browser, open_bell, visit, wait_until_live
+from tests.browser.test_touch import PHONE
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
@@ -299,15 +300,22 @@ def test_the_list_follows_the_search(inbox_page):
     assert page.evaluate("window.isSamePage")
 
 
-@pytest.mark.parametrize(("width", "highest"), [(1280, 240), (380, 300)])
-def test_the_first_row_is_near_the_top(site_server, new_page, width, highest):
-    """The list is what the page is for."""
+@pytest.mark.parametrize(
+    "window", [{"viewport": {"width": 1280, "height": 800}}, PHONE], ids=["desktop", "phone"]
+)
+def test_the_first_row_is_near_the_top(site_server, new_page, window):
+    """The list is what the page is for. On a phone in German too, and on the first screen at a zoom of 200 %."""
     site_server.python(CREATE.format(count=5))
-    page = new_page(viewport={"width": width, "height": 800}, has_touch=width < 400)
+    page = new_page(**window, locale="de")
     visit(page, site_server.url, "/notifications/")
     first = rows(page).first.bounding_box()
-    assert first["y"] < highest
+    assert first["y"] <= (300 if window is PHONE else 240)
     assert first["height"] <= 64
+    header, heading = page.locator("header.site").bounding_box(), page.locator("h1").bounding_box()
+    assert heading["y"] - header["y"] - header["height"] >= 8
+    page.set_viewport_size({"width": 640, "height": 400})
+    first = rows(page).first.bounding_box()
+    assert first["y"] + first["height"] <= 400
 
 
 def test_the_counts_of_the_views_follow(site_server, inbox_page):

@@ -124,20 +124,10 @@ export function createActions({ id, title, data }, getActionUrl) {
  */
 export function createMenuButton({ title }, { icons, localization }) {
   const button = createElement("button", "notifications-verb notifications-menu");
-  button.ariaExpanded = "false";
+  button.ariaHasPopup = "dialog";
   button.ariaLabel = `${localization.text("more")}: ${title}`;
   button.append(createIcon(icons.more));
   return button;
-}
-
-/**
- * Show the verbs of the row whose button was pressed, and hide those of the others.
- * @param {Event} event
- */
-export function toggleMenu({ target }) {
-  const pressed = /** @type {Element} */ (target).closest(".notifications-menu");
-  for (const button of document.querySelectorAll(".notifications-menu"))
-    button.ariaExpanded = String(button === pressed && button.ariaExpanded !== "true");
 }
 
 /** @param {Notification} item */

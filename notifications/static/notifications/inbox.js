@@ -219,7 +219,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const { name = "", value = "" } = button ?? {};
     if (!/^(one|verb|until|group|category)$/.test(name)) return;
     event.preventDefault();
-    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog"));
+    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("#notifications-snoozing"));
     dialog.close();
     const form = /** @type {HTMLFormElement} */ (event.target);
     const body = new FormData(form, button);

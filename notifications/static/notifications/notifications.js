@@ -107,7 +107,10 @@ export function defineElements(modules, connection, data, content, loadModules) 
     });
   modules.forms.watchForms(page);
   void loadModules("contrast").then(({ bell_contrast }) => bell_contrast?.checkBells()); // With DEBUG.
-  document.addEventListener("click", page.dom.toggleMenu);
+  document.addEventListener("click", async ({ target }) => {
+    const opener = /** @type {Element} */ (target).closest(".notifications-menu");
+    if (opener) (await loadModules("inbox")).row_menu.openMenu(opener, page);
+  });
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);
     clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);

@@ -238,7 +238,7 @@ export function isForPane({ target, ctrlKey, metaKey }, id) {
   const clicked = /** @type {Element} */ (target);
   const link = clicked.closest("a");
   const isOwn = !link || (link.matches(".notifications-title") && link.pathname.endsWith(`/${id}/`));
-  return isOwn && !ctrlKey && !metaKey && !clicked.closest("button, label");
+  return isOwn && !ctrlKey && !metaKey && !clicked.closest("button, label, dialog");
 }
 
 /** @param {HTMLElement} row of a notification, or of a group, which has its newest one */
