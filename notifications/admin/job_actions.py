@@ -10,11 +10,10 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import formats
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from notifications import times
 from notifications.admin import confirmation
 from notifications.admin.mixins import can_be_for_all, reports_database_errors
 from notifications.db.transactions import database
@@ -127,7 +126,7 @@ class JobActionsMixin(_ModelAdmin):
         run_at = form.cleaned_data["run_at"]
         changed = manual.reschedule(ids, run_at)
         self._log(request, changed, confirmation.LOG_TEXTS["reschedule"].format(run_at=run_at))
-        when = formats.date_format(template_localtime(run_at), "DATETIME_FORMAT")
+        when = times.format_exact(run_at)
         text = ngettext(
             "%(count)d job was rescheduled: %(time)s",
             "%(count)d jobs were rescheduled: %(time)s",

@@ -130,7 +130,7 @@ def test_reschedule(client, sign_in_staff, user):
     assert "<h1>Reschedule 2 jobs</h1>" in page.text and "time zone UTC" in page.text
     assert "errorlist" not in page.text and Job.objects.filter(run_after=None).count() == 2
     page = act(client, "reschedule_jobs", done, ready, later, confirmed="1", run_at="2100-01-01T08:30")
-    assert said(page) == ["2 jobs were rescheduled: Jan. 1, 2100, 8:30 a.m."]
+    assert said(page) == ["2 jobs were rescheduled: Jan. 1, 2100, 8:30 a.m. UTC"]
     at = datetime(2100, 1, 1, 8, 30, tzinfo=UTC)
     assert dict(Job.objects.values_list("pk", "run_after")) == {
         UUID(done): None,

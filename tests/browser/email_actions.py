@@ -19,7 +19,9 @@ def send(kind, language):
     user = User.objects.create_user(kind, email=f"{kind}@users.example")
     with translation.override(language):
         if kind == "question":
-            question_tasks.ask_sync.using(owner=user).enqueue()
+            other = User.objects.create_user("lovelace", first_name="Ada", last_name="Lovelace")
+            task = question_tasks.ask_about_draft.using(owner=user, title=f"Letters of {LONG}")
+            task.enqueue(to=[user.pk, other.pk], argument="")
             run_jobs()
         elif kind == "notification":
             body = f"It has 12,480 rows.\n\nIt is stored for 30 days at {LONG}"

@@ -11,12 +11,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.utils.formats import date_format
-from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from notifications import paths, validators
+from notifications import paths, times, validators
 from notifications.contrib.schedules.declarations import ScheduleDeclaration, declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.users import find_notified_users
@@ -88,7 +86,7 @@ def _describe_missed(facts: dict[str, Any]) -> str:
         "%(count)d runs were missed, the last one due %(when)s.",
         count,
     )
-    return text % {"count": count, "when": date_format(template_localtime(due), "DATETIME_FORMAT")}
+    return text % {"count": count, "when": times.format_exact(due)}
 
 
 def list_alert_kinds() -> list[AlertKind]:

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import formats, timezone
+from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -141,8 +141,8 @@ class ComposerMixin(_ModelAdmin):
                 request, broadcast, text % {"count": broadcast.recipients} + f" {broadcast.audience_text}"
             )
             if broadcast.send_at:
-                moment = formats.date_format(timezone.localtime(broadcast.send_at), "DATETIME_FORMAT")
-                text = _("It will be sent on %(time)s. Withdraw it to stop it.") % {"time": moment}
+                text = _("It will be sent on %(time)s. Withdraw it to stop it.")
+                text %= {"time": times.format_exact(broadcast.send_at)}
             else:
                 text = _(
                     "The notification is being sent. You can leave this page; you will be notified when it is done."

@@ -11,10 +11,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import formats, timezone
+from django.utils import formats
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from notifications import times
 from notifications.admin.filters import LevelFilter
 from notifications.admin.mixins import OwnedMixin, page_context
 from notifications.admin.paging import KeysetMixin
@@ -188,8 +189,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
             is_sending = row.state == State.SENDING
             return _("Stopped while sending") if is_sending else _("Stopped while withdrawing")
         if row.state == State.SENDING and starting.is_scheduled(row):
-            moment = formats.date_format(timezone.localtime(row.send_at), "DATETIME_FORMAT")
-            return _("To be sent on %(time)s") % {"time": moment}
+            return _("To be sent on %(time)s") % {"time": times.format_exact(row.send_at)}
         if row.shown_job and row.shown_job.state == Job.State.QUEUED:
             return _("Waiting to be sent") if row.state == State.SENDING else _("Waiting to be withdrawn")
         return row.get_state_display()
