@@ -19,6 +19,8 @@ SCRIPT = "asyncsite/theme.js"
 STYLE = "asyncsite/site.css"
 #: Minified and without ``@import``, which would not work inside a page.
 APP_STYLE = "notifications/bundle/notifications.css"
+#: Of the app's own pages.
+PAGES_STYLE = "notifications/bundle/pages.css"
 
 
 @cache
@@ -47,7 +49,9 @@ def csp_source(name):
 @cache
 def version():
     """Return a value that changes with the files."""
-    return hashlib.sha256("".join(map(read, (SCRIPT, STYLE, APP_STYLE))).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(map(read, (SCRIPT, STYLE, APP_STYLE, PAGES_STYLE))).encode()).hexdigest()[
+        :16
+    ]
 
 
 def is_first(request):

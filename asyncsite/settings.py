@@ -69,7 +69,10 @@ MIDDLEWARE = [
 SECURE_CSP = {
     "default-src": ["'self'"],
     "script-src": ["'self'", first_page.csp_source(first_page.SCRIPT)],
-    "style-src": ["'self'", *map(first_page.csp_source, (first_page.STYLE, first_page.APP_STYLE))],
+    "style-src": [
+        "'self'",
+        *map(first_page.csp_source, (first_page.STYLE, first_page.APP_STYLE, first_page.PAGES_STYLE)),
+    ],
     "img-src": ["'self'", "data:"],
     "object-src": ["'none'"],
     "base-uri": ["'none'"],

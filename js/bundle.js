@@ -1,5 +1,5 @@
-// Builds the scripts and the style sheet that pages load outside of development: a script for every page, one for inboxes, one
-// for jobs, one for their output, one that checks the bell in development, one for questions, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// Builds the scripts and style sheets that pages load outside of development: a script for every page, one for the open bell
+// and toasts, one for inboxes, one for jobs, one for their output, one that checks the bell in development, one for questions, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -13,7 +13,8 @@ const folder = new URL("../notifications/static/notifications/", import.meta.url
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
-  inbox: "inbox inbox_list reading_pane shortcuts row_menu",
+  rows: "rows row_menu toast_list bell_panel",
+  inbox: "inbox inbox_list reading_pane shortcuts",
   job: "job_element job_texts",
   output: "output_element output_reader job_events",
   contrast: "bell_contrast",
@@ -48,14 +49,21 @@ function wrap(name) {
 
 const wrapAll = (names) => `export const modules={${names.split(" ").map(wrap)}};\n`;
 const entry = `${minify("entry").replace(/export\{\};?$/, "")}\n`;
-const readSheet = (name) => readFileSync(new URL(name, folder), "utf8");
-const sheet = readSheet("notifications.css")
-  .replace(/@import url\("(.+)"\);/g, (_, name) => readSheet(name))
-  .replace(/url\("(\w+\.svg)"\)/g, "url(../$1)");
+const readSheet = (name) =>
+  readFileSync(new URL(name, folder), "utf8").replace(/@import url\("(.+)"\);/g, (_, imported) =>
+    readSheet(imported),
+  );
+const minifySheet = (name) => {
+  const text = readSheet(name).replace(/url\("(\w+\.svg)"\)/g, "url(../$1)");
+  return transformSync(text, { minify: true, loader: "css" }).code;
+};
 const files = {
-  "notifications.css": transformSync(sheet, { minify: true, loader: "css" }).code,
+  "initial.css": minifySheet("initial.css"),
+  "notifications.css": minifySheet("notifications.css"),
+  "pages.css": minifySheet("pages.css"),
   "entry.js": `${entry}export{};\n`,
   "page.js": wrapAll(MODULES.page) + entry,
+  "rows.js": wrapAll(MODULES.rows),
   "inbox.js": wrapAll(MODULES.inbox),
   "job.js": wrapAll(MODULES.job),
   "output.js": wrapAll(MODULES.output),

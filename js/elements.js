@@ -2,6 +2,8 @@
 // loads a script, that one has defined them.
 
 import * as bell from "./modules/bell.js";
+import * as bell_color from "./modules/bell_color.js";
+import * as bell_panel from "./modules/bell_panel.js";
 import * as connect from "./modules/connect.js";
 import * as dom from "./modules/dom.js";
 import * as forms from "./modules/forms.js";
@@ -15,19 +17,24 @@ import * as output_element from "./modules/output_element.js";
 import * as output_reader from "./modules/output_reader.js";
 import * as reading_pane from "./modules/reading_pane.js";
 import * as row_menu from "./modules/row_menu.js";
+import * as rows from "./modules/rows.js";
 import * as shortcuts from "./modules/shortcuts.js";
+import * as toast_list from "./modules/toast_list.js";
 import * as toasts from "./modules/toasts.js";
 import { findScript, getConnection } from "./page.js";
 
-const modules = { bell, connect, dom, forms, localization, toasts };
+const modules = { bell, bell_color, connect, dom, forms, localization, toasts };
 const script = findScript();
 if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
   const loaded = {
+    rows,
+    row_menu,
+    bell_panel,
+    toast_list,
     inbox,
     inbox_list,
     reading_pane,
-    row_menu,
     shortcuts,
     job_element,
     job_texts,

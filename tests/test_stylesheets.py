@@ -9,12 +9,19 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "asyncsite/static/asyncsite/site.css"
 APP = ROOT / "notifications/static/notifications/notifications.css"
 TOKENS = APP.with_name("tokens.css")
+#: The style sheets of the app besides.
+PARTS = [APP.with_name("initial.css"), APP.with_name("pages.css")]
 both = pytest.mark.parametrize("sheet", [SITE, APP], ids=["site", "app"])
+
+
+def read_sheets(sheet):
+    """Return the text of the style sheet of the site, or of all of the app."""
+    return "".join(part.read_text() for part in ([APP, *PARTS] if sheet == APP else [sheet]))
 
 
 def rules(sheet):
     """(selector, declarations) of every innermost block."""
-    text = re.sub(r"/\*.*?\*/", "", sheet.read_text(), flags=re.S)
+    text = re.sub(r"/\*.*?\*/", "", read_sheets(sheet), flags=re.S)
     return re.findall(r"([^{};]+)\{([^{}]*)\}", text)
 
 
@@ -59,7 +66,7 @@ def test_contrast_in_light_and_dark(sheet, front, back, least):
 
 def test_colors_and_corners_of_the_app_are_tokens():
     """So that a project changes them all by eleven properties."""
-    text = re.sub(r"/\*.*?\*/", "", APP.read_text(), flags=re.S)
+    text = re.sub(r"/\*.*?\*/", "", read_sheets(APP), flags=re.S)
     assert not re.findall(r"(?<![\w-])#[0-9a-f]{3,8}\b(?!\w)|light-dark", text)
     corners = re.findall(r"border-radius: ([^;]+);", text)
     assert set(corners) <= {"var(--radius)", "var(--round)", "50%", "1em", "4px"}
@@ -77,7 +84,7 @@ def test_bars_are_no_accent(sheet):
 @both
 def test_at_most_four_sizes_of_text(sheet):
     """Of both sheets together the same four."""
-    text = sheet.read_text()
+    text = read_sheets(sheet)
     named = dict(re.findall(r"--(small|large|huge): ([\d.]+rem)", SITE.read_text()))
     sizes = re.findall(r"font-size: ([^;]+);", text) + re.findall(r"font: (?:\d+ )?([^\s/;]+)/", text)
     sizes = {named.get(re.sub(r"var\(--(\w+)\)", r"\1", size), size) for size in sizes} - {"inherit"}

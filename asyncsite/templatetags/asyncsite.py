@@ -65,14 +65,16 @@ def outcome_label(outcome):
 @register.simple_tag(takes_context=True)
 def files_of_first_page(context):
     """Return the files that the first page of a browser contains, None for another page."""
-    if not first_page.is_first(context.get("request")):
+    request = context.get("request")
+    if not first_page.is_first(request):
         return None
-    is_user = getattr(context.get("user"), "is_authenticated", False)
+    styles = [first_page.STYLE]
+    if getattr(context.get("user"), "is_authenticated", False):
+        styles.append(first_page.APP_STYLE)
+        if request.resolver_match and request.resolver_match.app_name == "notifications":
+            styles.append(first_page.PAGES_STYLE)
     return {
         "script": first_page.read(first_page.SCRIPT),
-        "styles": [
-            first_page.read(first_page.STYLE),
-            *([first_page.read(first_page.APP_STYLE)] if is_user else []),
-        ],
+        "styles": [first_page.read(name) for name in styles],
         "version": first_page.version(),
     }

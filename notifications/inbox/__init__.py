@@ -6,4 +6,5 @@ lists, rows    what they list, and what is shown of each notification and group
 timeline       what happened to a notification
 categories     what notifications are about, as the project declares it
 bell           what ``{% notifications %}`` renders
+client_files   where pages find the scripts and style sheets of the browser client
 """

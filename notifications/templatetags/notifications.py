@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from django import template
 from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
 from django.middleware.csrf import get_token
-from django.templatetags.static import static
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.functional import LazyObject, empty
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.http import access
+from notifications.inbox import client_files
 from notifications.inbox.bell import client_strings, find_sign_in_page
 from notifications.inbox.categories import load_categories
 from notifications.states import DONE
@@ -34,41 +31,6 @@ from notifications.streams.marking import VERBS
 register = template.Library()
 logger = logging.getLogger("notifications")
 
-#: Path of the WebSocket below the script name.
-STYLESHEET = "notifications/notifications.css"
-MINIFIED_STYLESHEET = "notifications/bundle/notifications.css"
-ENTRY_MODULE = "entry"
-#: Modules without elements: all that a page of an anonymous user loads, when its own code uses them.
-CORE_MODULES = (
-    "client",
-    "connection",
-    "polling",
-    "tabs",
-    "requests",
-    "job_handle",
-    "jobs",
-    "stream",
-    "connect",
-)
-MODULES = (
-    *CORE_MODULES,
-    "notifications",
-    "localization",
-    "dom",
-    "bell_color",
-    "bell",
-    "toasts",
-    "forms",
-)
-#: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
-#: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
-LAZY_MODULES = {
-    "inbox": ("inbox", "inbox_list", "reading_pane", "shortcuts", "row_menu"),
-    "job": ("job_element", "job_texts"),
-    "output": ("output_element", "output_reader", "job_events"),
-    "contrast": ("bell_contrast",),
-}
-MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
 #: Id in the URL of a job or a notification that the script replaces with the id of a real one.
@@ -82,8 +44,9 @@ def notifications(
     """Render bell, toasts and script with the position of the user's stream; for anonymous users the script only.
 
     With ``script=False`` no script is loaded, because a bundle of the project contains it, and with ``style=False`` no
-    style sheet, because the head of the page has it. ``class="nav-link"`` gives the bell classes of the project, for
-    example those of the links around it.
+    style sheet, because the head of the page has it. Where the Content-Security-Policy has a nonce, the first styles
+    are in the page, and the script loads the style sheet with the first panel, toast or element.
+    ``class="nav-link"`` gives the bell classes of the project, for example those of the links around it.
     In an event loop the tag makes no query, and the user may not be loaded yet: the client then starts from a snapshot.
     A missing user, an unavailable database and unmounted URLs never raise an error.
     """
@@ -113,15 +76,21 @@ def notifications(
     position = None
     if is_loaded:
         position = context.get("notifications_position") or (None if in_event_loop else _position(user.pk))
-    entry_module, modules, lazy_modules = _scripts() if script else ("", {}, {})
+    entry_module, modules, lazy_modules = client_files.find_scripts() if script else ("", {}, {})
     preloads = [*modules.values()]
-    for element, urls_by_module in lazy_modules.items():
-        if context.get(f"has_{element}"):
-            preloads += urls_by_module.values()
+    elements = [name for name in lazy_modules if context.get(f"has_{name}")]
+    for element in elements:
+        preloads += lazy_modules[element].values()
+    nonce = csp_nonce(context, request)
+    stylesheets = client_files.find_stylesheets(request) if style else []
+    has_initial_style = bool(
+        nonce and script and len(stylesheets) == 1 and not elements and not client_files.uses_modules()
+    )
     return {
-        "nonce": csp_nonce(context, request),
+        "nonce": nonce,
         "bell_class": bell_class,
-        "stylesheet": _stylesheet_url() if style else "",
+        "initial_style": client_files.read_initial_style() if has_initial_style else "",
+        "stylesheets": [] if has_initial_style else stylesheets,
         "entry_module": entry_module,
         "preloads": [url for url in preloads if url != entry_module],
         "client_data": {
@@ -132,6 +101,7 @@ def notifications(
             "action": urls["action"],
             "doneStates": DONE,
             "icons": icons.NOTIFICATION_ICONS,
+            **({"sheet": stylesheets[0]} if has_initial_style else {}),
         },
         "position": position,
         "page_user_mark": page_user_mark,
@@ -144,18 +114,26 @@ def notifications(
 
 
 @register.simple_tag(takes_context=True)
-def notifications_style(context: template.Context) -> str:
-    """Render the link to the app's stylesheet, for the head of the app's own pages."""
-    nonce = csp_nonce(context, context.get("request"))
+def notifications_style(context: template.Context, pages: str = "") -> str:
+    """Render the link to the app's style sheet, for the head of a page.
+
+    On the app's own pages, and with ``{% notifications_style "pages" %}``, also the link to that of the pages.
+    """
+    request = context.get("request")
+    nonce = csp_nonce(context, request)
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    return format_html('<link rel="stylesheet" href="{}"{}>', _stylesheet_url(), attribute)
+    return format_html_join(
+        "",
+        '<link rel="stylesheet" href="{}"{}>',
+        ((url, attribute) for url in client_files.find_stylesheets(request, has_pages=pages == "pages")),
+    )
 
 
 def script_element(context: template.Context, name: str) -> str:
     """Return the element that loads a script of the app's own pages."""
     nonce = csp_nonce(context, context.get("request"))
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    url = _module_url(name if _uses_modules() else f"bundle/{name}")
+    url = client_files.find_module(name if client_files.uses_modules() else f"bundle/{name}")
     return format_html('<script type="module" src="{}"{}></script>', url, attribute)
 
 
@@ -249,52 +227,9 @@ def notifications_site() -> str:
 
 def _anonymous(nonce: str) -> dict[str, Any]:
     """Return what the script needs to give an anonymous page the same names, whose requests are refused."""
-    if _uses_modules():
-        entry_module, modules = _module_url(ENTRY_MODULE), _module_urls(CORE_MODULES)
-    else:
-        entry_module, modules = _module_url("bundle/entry"), _module_urls(["bundle/page"])
-    client_data = {"modules": modules, "lazy_modules": {"output": _lazy_modules()["output"]}}
+    entry_module, modules = client_files.find_anonymous_scripts()
+    client_data = {"modules": modules, "lazy_modules": {"output": client_files.find_lazy_modules()["output"]}}
     return {"nonce": nonce, "entry_module": entry_module, "client_data": client_data}
-
-
-def _lazy_modules() -> dict[str, dict[str, str]]:
-    """Return the URLs of the modules in ``LAZY_MODULES``, or of their bundles."""
-    elements = [element for element in LAZY_MODULES if element != "contrast" or settings.DEBUG]
-    if _uses_modules():
-        return {element: _module_urls(LAZY_MODULES[element]) for element in elements}
-    return {element: _module_urls([f"bundle/{element}"]) for element in elements}
-
-
-def _scripts() -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:
-    """Return the URLs of the entry module, of the other modules, and of those of elements that few pages have.
-
-    A bundle contains the entry module and the others; the entry module then imports the script that it is in.
-    """
-    if _uses_modules():
-        return _module_url(ENTRY_MODULE), _module_urls(MODULES), _lazy_modules()
-    return _module_url("bundle/page"), _module_urls(["bundle/page"]), _lazy_modules()
-
-
-def _stylesheet_url() -> str:
-    return static(STYLESHEET if _uses_modules() else MINIFIED_STYLESHEET)
-
-
-def _uses_modules() -> bool:
-    """Return whether pages load the modules themselves, so that a change of one needs no build: in development."""
-    return settings.DEBUG and _has_modules()
-
-
-@cache
-def _has_modules() -> bool:
-    return (MODULE_FOLDER / f"{ENTRY_MODULE}.js").exists()  # a checkout; the wheel has only the bundles
-
-
-def _module_urls(names: Iterable[str]) -> dict[str, str]:
-    return {name: _module_url(name) for name in names}
-
-
-def _module_url(name: str) -> str:
-    return static(f"notifications/{name}.js")
 
 
 def _in_event_loop() -> bool:

@@ -80,6 +80,41 @@ def test_keyboard(site_server, page):
     expect_unread(page, 0)
 
 
+def test_what_happens_before_the_panel_is_loaded_is_not_lost(site_server, new_page):
+    """A toast is shown on the next page. A press opens the panel once it is there, or leads to the inbox."""
+    page = new_page(errors=False)
+    held = []
+    page.route("**/bell_panel.js", lambda route: held.append(route))
+    visit(page, site_server.url, "/reports/")
+    assert not held
+    site_server.manage("notify", "demo", "Hello")
+    expect_unread(page, 1)
+    wait_until(lambda: page.evaluate("1") and held, what="the request for the panel")
+    page.goto(f"{site_server.url}/check/")
+    wait_until(lambda: page.evaluate("1") and len(held) == 2, what="the request of the second page")
+    held[1].continue_()
+    expect(find_toasts(page)).to_contain_text("Hello")
+    page.goto(f"{site_server.url}/reports/")
+    wait_until_live(page)
+    find_bell(page).focus()
+    page.keyboard.press("Enter")
+    expect(find_bell(page)).to_have_attribute("aria-busy", "true")
+    wait_until(lambda: page.evaluate("1") and len(held) == 3, what="the request of the third page")
+    held[2].continue_()
+    dialog = page.get_by_role("dialog", name="Notifications")
+    expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+    page.goto(f"{site_server.url}/check/")
+    wait_until_live(page)
+    find_bell(page).click()
+    wait_until(lambda: page.evaluate("1") and len(held) == 4, what="the request of the last page")
+    held[3].abort()
+    expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
+
+
 @pytest.mark.smoke
 def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_server, new_page):
     """A notification that arrives while the list is open is offered by a button."""

@@ -36,7 +36,7 @@ THEME = {
 
 #: By part: the property that is set, a selector, and the computed style that follows from it.
 BELL = [
-    ("bell", ".notifications-icon", "backgroundColor", "rgb(21, 22, 23)"),
+    ("bell", ".notifications-icon", "color", "rgb(21, 22, 23)"),
     ("surface", ".notifications-panel", "backgroundColor", "rgb(240, 230, 220)"),
     ("text", ".notifications-panel", "color", "rgb(10, 20, 30)"),
     ("radius", ".notifications-panel", "borderRadius", "20px"),

@@ -268,7 +268,7 @@ def test_a_switch_between_light_and_dark(show, host, new_page):
     bar = without_class(read_example("Bootstrap")[0]).replace(*LIGHT_BARS["Bootstrap"])
     show(page, "Bootstrap", bar)
     wait_until_live(page)
-    color = "getComputedStyle(document.querySelector('.notifications-icon')).backgroundColor"
+    color = "getComputedStyle(document.querySelector('.notifications-icon')).color"
     link = "getComputedStyle(document.querySelector('.nav-link')).color"
     before = page.evaluate(color)
     page.evaluate("document.documentElement.dataset.bsTheme = 'dark'")

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseLink } from "../../notifications/static/notifications/dom.js";
 import { Localization } from "../../notifications/static/notifications/localization.js";
+import { parseLink } from "../../notifications/static/notifications/rows.js";
 
 const now = Date.parse("2026-01-02T12:00:00Z");
 const localize = (language = "en", strings = {}) => new Localization({ strings, language, now: () => now });

@@ -30,6 +30,7 @@ function makeBrowser() {
       isUnread,
       isShown: ({ id }) => tab.shownByPage.has(id),
       getPosition: () => ({ epoch: "e1", cursor: tab.cursor }),
+      prepare: async () => undefined,
       show: (items) => tab.shown.push(items.map((item) => item.id)),
       ...options,
     });
@@ -57,6 +58,38 @@ test("a live notification is shown, however old its created_at is", async () => 
   const { clock, open, aged } = makeBrowser();
   const tab = open();
   tab.queue.add(liveChange(aged("1", 500)));
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, [["1"]]);
+});
+
+test("what is due while its script is loading is shown afterwards, and not claimed before", async () => {
+  const { clock, open, aged, position } = makeBrowser();
+  let loaded;
+  const tab = open({ prepare: () => new Promise((resolve) => (loaded = resolve)) });
+  tab.queue.add(liveChange(aged("1", 0)));
+  await clock.advance(200);
+  tab.queue.add(liveChange(aged("2", 0)));
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, []);
+  assert.equal(position(), 0); // The next page would show both.
+  loaded();
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, [["1", "2"]]);
+});
+
+test("what is due while its script cannot be loaded is shown with the next change", async () => {
+  const { clock, open, aged } = makeBrowser();
+  let isAway = true;
+  const tab = open({
+    prepare: async () => {
+      if (isAway) throw new TypeError("Failed to fetch");
+    },
+  });
+  tab.queue.add(liveChange(aged("1", 0)));
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, []);
+  isAway = false;
+  tab.queue.add(liveChange());
   await clock.advance(200);
   assert.deepEqual(tab.shown, [["1"]]);
 });

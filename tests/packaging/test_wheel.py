@@ -95,6 +95,7 @@ def test_wheel_holds_every_file_of_the_app(wheel):
     assert held == set(kept) - modules
     assert {Path(name).name for name in held if "/bundle/" in name} == {
         *(
+            "contrast.js",
             "entry.js",
             "inbox.js",
             "job.js",
@@ -103,8 +104,9 @@ def test_wheel_holds_every_file_of_the_app(wheel):
             "push.js",
             "push_worker.js",
             "question.js",
+            "rows.js",
         ),
-        "notifications.css",
+        *("initial.css", "notifications.css", "pages.css"),
     }
     for folder in ("templates/", "static/", "migrations/0001_streams.py", "locale/", "py.typed"):
         assert any(name.startswith(f"notifications/{folder}") for name in held), folder

@@ -12,27 +12,22 @@ from django.core.management import call_command
 from django.db import OperationalError
 from django.template import Context, Engine, RequestContext, Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
-from django.urls import path, set_script_prefix
+from django.urls import path, resolve, set_script_prefix
 from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
 from notifications.ids import uuid7
+from notifications.inbox import client_files
 from notifications.inbox.bell import client_strings
+from notifications.inbox.client_files import CORE_MODULES, ENTRY_MODULE, LAZY_MODULES, MODULES
 from notifications.models import Job, Notification, Stream
 from notifications.paths import WEBSOCKET_PATH
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import positions
 from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
-from notifications.templatetags import notifications as notifications_tag
-from notifications.templatetags.notifications import (
-    CORE_MODULES,
-    ENTRY_MODULE,
-    LAZY_MODULES,
-    MODULES,
-    notifications_disc,
-)
+from notifications.templatetags.notifications import notifications_disc
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
 
@@ -226,6 +221,46 @@ def test_nonce_is_on_every_element_that_loads(user, development, where):
     assert {element.get("nonce") for element in loading} == {"n0nce"}
 
 
+def test_first_styles_are_in_a_page_with_a_nonce(user):
+    """It is painted without a second round trip. The script loads the style sheet later."""
+    elements = render(user, csp_nonce="n0nce")
+    assert [style["nonce"] for style in elements.of("style")] == ["n0nce"]
+    assert ".notifications-button" in elements.text
+    assert not elements.of("link")
+    assert client_data(elements)["sheet"] == "/static/notifications/bundle/notifications.css"
+
+
+@pytest.mark.parametrize(
+    ("context", "path", "tag"),
+    [
+        ({}, "/", "notifications"),  # A policy may forbid styles inside the page.
+        ({"csp_nonce": "n0nce"}, "/", "notifications script=False"),
+        ({"csp_nonce": "n0nce", "has_job": True}, "/", "notifications"),
+        ({"csp_nonce": "n0nce"}, "/notifications/", "notifications"),
+    ],
+    ids=["no nonce", "no script", "a page with a job", "inbox"],
+)
+def test_other_pages_link_the_style_sheet(user, context, path, tag):
+    """Those of the app also that of its pages."""
+    request = RequestFactory().get(path)
+    request.resolver_match = resolve(path) if path != "/" else None
+    elements = render(user, request=request, tag=tag, **context)
+    sheets = [link["href"] for link in elements.of("link") if link["rel"] == "stylesheet"]
+    names = ["notifications", "pages"] if path != "/" else ["notifications"]
+    assert sheets == [f"/static/notifications/bundle/{name}.css" for name in names]
+    assert not elements.of("style")
+    assert "sheet" not in client_data(elements)
+
+
+def test_link_to_the_style_sheet_of_the_pages(user):
+    """For a template of the project, or of the admin, with parts of the app's pages."""
+    names = [
+        link["href"].rpartition("/")[2] for link in render(user, tag="notifications_style 'pages'").of("link")
+    ]
+    assert names == ["notifications.css", "pages.css"]
+    assert len(render(user, tag="notifications_style").of("link")) == 1
+
+
 def test_no_nonce_without_a_policy(user):
     """The attribute is absent, not empty."""
     elements = render(user)
@@ -340,7 +375,7 @@ def test_modules_are_loaded_in_development(user, development):
 def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
     """The wheel has no modules; a checkout without DEBUG, as in production, loads the bundles too."""
     settings.DEBUG = not is_checkout
-    monkeypatch.setattr(notifications_tag, "_has_modules", lambda: is_checkout)
+    monkeypatch.setattr(client_files, "_has_modules", lambda: is_checkout)
     elements = render(user, has_inbox=True)
     assert script(elements)["src"] == "/static/notifications/bundle/page.js"
     assert client_data(elements)["modules"] == {"bundle/page": "/static/notifications/bundle/page.js"}
@@ -348,7 +383,7 @@ def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
     assert sheet == "/static/notifications/bundle/notifications.css"
     # The script itself needs no preload.
     preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
-    assert preloads == ["/static/notifications/bundle/inbox.js"]
+    assert preloads == [f"/static/notifications/bundle/{name}.js" for name in ("inbox", "rows")]
 
 
 @pytest.mark.parametrize("names", [[], ["inbox"], ["job"], ["output"]])
@@ -383,7 +418,7 @@ def test_hashed_static_files(user, settings, tmp_path):
         assert re.search(r"\.[0-9a-f]{12}\.(js|css)$", url)
         assert (tmp_path / url.removeprefix(settings.STATIC_URL)).is_file()
     sheet = next(tmp_path.glob("notifications/notifications.????????????.css")).read_text()
-    assert re.search(r'url\("bell\.[0-9a-f]{12}\.svg"\)', sheet)
+    assert re.search(r'url\("close\.[0-9a-f]{12}\.svg"\)', sheet)
     for module in STATIC.glob("**/*.js"):
         assert not re.search(r"^(import|export .* from)\b", module.read_text(), re.MULTILINE), module.name
 

@@ -10,14 +10,14 @@ export async function checkBells() {
   for (const icon of document.querySelectorAll("notifications-bell .notifications-icon")) {
     const grounds = findGrounds(icon);
     if (!grounds) continue;
-    const { backgroundColor } = getComputedStyle(icon);
-    const [dark, light] = [paint(grounds), paint([...grounds, backgroundColor])]
+    const { color } = getComputedStyle(icon);
+    const [dark, light] = [paint(grounds), paint([...grounds, color])]
       .map(readLuminance)
       .sort((a, b) => a - b);
     const contrast = (light + 0.05) / (dark + 0.05);
     if (contrast >= MIN_CONTRAST) continue;
     console.warn(
-      `notifications: the bell can hardly be seen. ${backgroundColor} on ${grounds.at(-1)} has a contrast of ` +
+      `notifications: the bell can hardly be seen. ${color} on ${grounds.at(-1)} has a contrast of ` +
         `${contrast.toFixed(1)}:1, below ${MIN_CONTRAST}:1. Set the property --notifications-bell, or give the bell ` +
         'the class of the links around it: {% notifications class="…" %}.',
     );

@@ -1,12 +1,12 @@
 // Sends forms with the attribute data-notifications-send once, and only while the server can be reached: otherwise the
-// browser would replace the page, with all that was typed, by an error page. Answers questions in place.
+// browser would replace the page, with all that was typed, by an error page.
 
 /** @typedef {import("./notifications.js").Page} Page */
 
 const PROBE_TIMEOUT_MS = 5_000;
 
 /** @param {Page} page */
-export function watchForms({ localization, healthUrl, dom, answer }) {
+export function watchForms({ localization, healthUrl, dom }) {
   /** @type {WeakSet<EventTarget>} forms that are being sent */
   let sending = new WeakSet();
   /** The form whose next submit event is the one that sends it. */
@@ -29,20 +29,6 @@ export function watchForms({ localization, healthUrl, dom, answer }) {
     } else {
       sending.delete(form);
       showNote(form, localization.text("unsent"));
-    }
-  });
-
-  document.addEventListener("click", async (event) => {
-    const link = /** @type {HTMLAnchorElement|null} */ (
-      /** @type {Element} */ (event.target).closest("[data-answer]")
-    );
-    if (!link) return;
-    event.preventDefault();
-    link.ariaBusy = "true";
-    try {
-      await answer(link.dataset.answer ?? "");
-    } catch {
-      location.assign(link.href); // The page says who was first, or what is wrong.
     }
   });
 

@@ -23,7 +23,7 @@ const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", un
  *   shortcuts: typeof import("./shortcuts.js")}} modules
  */
 export function connectElement(inbox, page, signal, { shortcuts, inbox_list, reading_pane }) {
-  const { client, localization, dom } = page;
+  const { client, localization, dom, rows } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
   const view = inbox.getAttribute("view");
@@ -262,7 +262,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
 
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
-    dom.updateRows(inbox, notifications, page);
+    rows.updateRows(inbox, notifications);
     const count = page.newerThan(newest).length;
     if (count && !list.isEmpty()) offerNewer(count);
     markShownSeen();

@@ -9,10 +9,11 @@
  * @typedef {import("./connect.js").PageData} PageData
  * @typedef {"read"|"unread"|"archive"|"unarchive"} Verb
  * @typedef {{strings: Record<string, string>, marks: Record<Verb, string>, action: string, doneStates: string[],
- *   icons: Record<string, string>}} PageContent
+ *   icons: Record<string, string>, sheet?: string}} PageContent
  *   the JSON that the template tag wrote: texts by key, addresses by verb, the address of an action, the states of done jobs,
- *   the paths of icons by name
+ *   the paths of icons by name, and the style sheet if the page has only the first styles of it
  * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
+ *   rows: import("./rows.js").Rows, loadModules: (name: string) => Promise<any>,
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
  *   createSignInLink: () => HTMLElement,
@@ -27,7 +28,7 @@
  *   answer: (url: string) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
- *   the archive that were raised later, `shownIds` are those of notifications about what the page itself shows
+ *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `shownIds` are those of notifications about what the page itself shows
  */
 
 /** An outage shorter than this is not shown. */
@@ -46,12 +47,12 @@ const MAX_RECEIPTS = 50;
  * @param {Connection} connection
  * @param {PageData} data
  * @param {PageContent} content
- * @param {(element: string) => Promise<Record<string, any>>} loadModules loads those of "inbox", "job" or "output" where a page has such
- *   an element, which may be inserted later, for example by Turbo
+ * @param {(name: string) => Promise<Record<string, any>>} loadModules loads those of "inbox", "job" or "output" where a page has such
+ *   an element, which may be inserted later, for example by Turbo, and "rows" when the bell or a toast needs them
  */
 export function defineElements(modules, connection, data, content, loadModules) {
   const { name, client, jobs, clock } = connection;
-  const { strings, marks, action, doneStates, icons } = content;
+  const { strings, marks, action, doneStates, icons, sheet } = content;
   const { PLACEHOLDER_ID, readStored, store } = /** @type {typeof import("./connect.js")} */ (
     modules.connect
   );
@@ -62,6 +63,18 @@ export function defineElements(modules, connection, data, content, loadModules) 
       now: clock.now,
     })
   );
+  let loadingSheet = /** @type {Promise<unknown>|null} */ (null);
+  const load = async (/** @type {string} */ element) => {
+    if (sheet) loadingSheet ??= loadSheet(sheet);
+    try {
+      const [loaded] = await Promise.all([loadModules(element), loadingSheet]);
+      if (loaded.rows) page.rows ??= loaded.rows.createRows(page, loaded);
+      return loaded;
+    } catch (error) {
+      loadingSheet = null; // The bell tries again.
+      throw error;
+    }
+  };
   /** @type {Page} */
   const page = {
     name,
@@ -98,24 +111,35 @@ export function defineElements(modules, connection, data, content, loadModules) 
       return isOwn ? `${inbox}${url.slice(defaultInbox.length)}` : url;
     },
     ...notificationActions(client, jobs, /** @type {Record<string, string>} */ (data), marks, clock),
+    loadModules: load,
+    rows: /** @type {any} */ (null),
   };
   for (const element of ["bell", "toasts", "inbox", "job", "output"])
     defineElement(element, async (node, signal) => {
-      const loaded = modules[element] ? modules : await loadModules(element);
+      const loaded = modules[element] ? modules : await load(element);
       if (!signal.aborted)
         (loaded[element] ?? loaded[`${element}_element`]).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
   void loadModules("contrast").then(({ bell_contrast }) => bell_contrast?.checkBells()); // With DEBUG.
-  document.addEventListener("click", async ({ target }) => {
-    const opener = /** @type {Element} */ (target).closest(".notifications-menu");
-    if (opener) (await loadModules("inbox")).row_menu.openMenu(opener, page);
-  });
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);
     clock.setTimeout(updateTimes, TIMES_INTERVAL_MS);
   };
   updateTimes();
+}
+
+/**
+ * Load a style sheet.
+ * @param {string} href
+ */
+function loadSheet(href) {
+  const link = document.createElement("link");
+  const { nonce } = /** @type {HTMLElement} */ (document.querySelector("script[data-notifications]"));
+  return new Promise((resolve, reject) => {
+    Object.assign(link, { rel: "stylesheet", href, nonce, onload: resolve, onerror: reject });
+    document.head.append(link);
+  });
 }
 
 /**

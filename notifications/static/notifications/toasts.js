@@ -1,11 +1,11 @@
-// <notifications-toasts>: shows notifications for a few seconds. ToastQueue decides which ones.
+// <notifications-toasts>: shows notifications for a few seconds. ToastQueue decides which ones; what draws them (toast_list.js)
+// is loaded for the first one.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./connection.js").Clock} Clock
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{items: Notification[], node: HTMLElement, timer: any}} Toast
  */
 
 /** Missed notifications become toasts only if they are younger than this. */
@@ -16,8 +16,6 @@ const BATCH_WINDOW_MS = 100;
 const MEMORY_MS = 60 * 60_000;
 /** How long a write to localStorage may take to reach the process of another tab. */
 const STORAGE_DELAY_MS = 5_000;
-const TOAST_DURATION_MS = 8_000;
-const MAX_TOASTS = 3;
 
 /**
  * Passes each notification on once per browser, from a visible tab, if it is unread and either arrived live or is
@@ -27,7 +25,7 @@ export class ToastQueue {
   #options;
   /** @type {Map<string, {item: Notification, isLive: boolean}>} */
   #pending = new Map();
-  #timer = /** @type {any} */ (null);
+  #isWaiting = false;
   /** @type {Record<string, number>} */
   #memory = {};
 
@@ -43,6 +41,7 @@ export class ToastQueue {
    * @param {(item: Notification) => boolean} options.isUnread
    * @param {(item: Notification) => boolean} options.isShown whether the page itself shows what happened
    * @param {() => {epoch: string|null, cursor: number|null}} options.getPosition up to which the page has received all
+   * @param {() => Promise<void>} options.prepare loads what `show` needs; what is pending stays so while it rejects
    * @param {(items: Notification[]) => void} options.show gets the oldest first
    */
   constructor(options) {
@@ -83,23 +82,26 @@ export class ToastQueue {
 
   /** Show what is pending. Also called when the tab becomes visible. */
   flush() {
-    if (this.#timer !== null || this.#pending.size === 0 || !this.#options.isVisible()) return;
-    this.#timer = this.#options.clock.setTimeout(() => {
-      this.#timer = null;
-      void this.#showPending();
-    }, BATCH_WINDOW_MS);
+    if (this.#isWaiting || this.#pending.size === 0 || !this.#options.isVisible()) return;
+    this.#isWaiting = true;
+    this.#options.clock.setTimeout(() => this.#showPending(), BATCH_WINDOW_MS);
   }
 
   async #showPending() {
-    const { isVisible, hasUnseen, isShown, show } = this.#options;
+    const { isVisible, hasUnseen, prepare, show } = this.#options;
+    try {
+      // Before they are claimed: the page might be left meanwhile, and the next one then shows them.
+      if (isVisible() && hasUnseen() && this.#findDue().length) await prepare();
+    } catch {
+      return; // They are shown with the next change.
+    } finally {
+      this.#isWaiting = false;
+    }
     if (!isVisible()) return;
     // Meanwhile a list may have shown them, perhaps on another device.
     if (!hasUnseen()) this.#pending.clear();
-    // What this page shows is not claimed: another window may show it until it is read.
     const batch = [...this.#pending.values()];
-    const candidates = batch
-      .filter(({ item, isLive }) => (isLive || this.#isRecent(item)) && !isShown(item))
-      .map(({ item }) => item);
+    const candidates = this.#findDue();
     const locked = await Promise.all(candidates.map((item) => this.#lock(item.id)));
     // Claimed and shown without a pause, in which the page might be left.
     const items = candidates.filter(
@@ -109,6 +111,13 @@ export class ToastQueue {
       if (this.#pending.get(entry.item.id) === entry) this.#pending.delete(entry.item.id);
     if (items.length) show(items.sort((a, b) => a.raised - b.raised));
     this.savePosition();
+  }
+
+  /** Return what is pending and may be shown. What this page shows is not claimed: another window may show it until it is read. */
+  #findDue() {
+    return [...this.#pending.values()]
+      .filter(({ item, isLive }) => (isLive || this.#isRecent(item)) && !this.#options.isShown(item))
+      .map(({ item }) => item);
   }
 
   /**
@@ -157,26 +166,27 @@ export class ToastQueue {
  * @param {AbortSignal} signal aborted when the element is removed
  */
 export function connectElement(element, page, signal) {
-  const { client, localization, dom, clock } = page;
+  const { client, dom } = page;
   // Inside a header that is transformed or clipped, position: fixed would not be relative to the window.
   // At its beginning, the toasts come before the content in the order of the Tab key, after a link that skips to it.
   if (element.parentNode !== document.body) {
     const skipLink = document.querySelector("body > a[href^='#']:first-child");
     return skipLink ? skipLink.after(element) : document.body.prepend(element);
   }
-  /** @type {Toast[]} */
-  let toasts = [];
-  /** What had the focus before F8. */
-  let returnTarget = /** @type {Element|null} */ (null);
+  let list = /** @type {import("./toast_list.js").ToastList|null} */ (null);
   const queue = new ToastQueue({
     ...page,
     locks: navigator.locks,
-    isVisible: () => document.visibilityState === "visible",
+    isVisible: () => document.visibilityState === "visible" && !signal.aborted,
     hasUnseen: () => Boolean(client.unseen), // null after a sign-out: the next user of the browser sees no toast
     isUnread: dom.isUnread,
     isShown: ({ id }) => page.shownIds.has(id),
     getPosition: () => client.stream,
-    show,
+    prepare: async () => {
+      const { toast_list } = await page.loadModules("rows");
+      list ??= toast_list.connectList(element, page, signal);
+    },
+    show: (items) => list?.show(items),
   });
   // What came while the tab was hidden is shown when the server has confirmed the user.
   document.addEventListener(
@@ -187,135 +197,9 @@ export function connectElement(element, page, signal) {
     },
     { signal },
   );
-  document.addEventListener("keydown", handleKey, { signal });
-  // An opened bell shows what the toasts show. The event of a popover does not bubble.
-  document.addEventListener("toggle", clearForBell, { signal, capture: true });
   addEventListener("pagehide", () => queue.savePosition(), { signal });
-  for (const stop of [
-    client.on("change", handleChange),
-    client.on("state", (state) => state === "signed_out" && clear()),
-    clear,
-  ])
-    signal.addEventListener("abort", stop);
-
-  /**
-   * Show each notification as a toast, or all as one summary if there are more than three.
-   * @param {Notification[]} items
-   */
-  function show(items) {
-    const init = { bubbles: true, cancelable: true, detail: items };
-    if (!element.dispatchEvent(new CustomEvent("notifications:toast", init))) return;
-    const all = [...toasts.flatMap((toast) => toast.items), ...items];
-    if (all.length > MAX_TOASTS || toasts.some((toast) => toast.items.length > 1)) {
-      clear();
-      add(all);
-    } else {
-      for (const item of items) add([item]);
-    }
-  }
-
-  /** @param {Event} event */
-  function clearForBell({ target }) {
-    if (/** @type {Element} */ (target).matches(".notifications-panel:popover-open")) clear();
-  }
-
-  function clear() {
-    for (const toast of [...toasts]) remove(toast);
-  }
-
-  /** @param {Change} change */
-  function handleChange(change) {
-    const readIds = new Set(
-      change.notifications.filter((item) => !dom.isUnread(item)).map((item) => item.id),
-    );
-    for (const toast of [...toasts]) if (toast.items.every((item) => readIds.has(item.id))) remove(toast);
-    queue.add(change);
-  }
-
-  /** @param {Notification[]} items one notification, or several for a summary */
-  function add(items) {
-    const [first] = items;
-    const count = items.length;
-    const isError = items.some((item) => item.level === "error");
-    const isAlert = isError || items.some((item) => item.level === "warning");
-    const node = dom.createElement("div", "notifications-toast");
-    node.dataset.level = count === 1 ? first.level : isError ? "error" : "info";
-    const toast = { items, node, timer: /** @type {any} */ (null) };
-    const button = dom.createElement("button", "notifications-close");
-    button.ariaLabel = localization.text("dismiss");
-    button.addEventListener("click", () => dismiss(toast));
-    const actions = count === 1 && dom.createActions(first, page.getActionUrl);
-    node.append(
-      count === 1
-        ? dom.createSummary(first, page)
-        : dom.createLink("notifications-title", localization.text("summary", { count }), page.inboxUrl),
-      button,
-      ...(actions ? [actions] : []),
-    );
-    if (!toasts.length)
-      node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
-    toasts.push(toast);
-    element.querySelector(isAlert ? "[role=alert]" : "[role=status]")?.append(node);
-    if (!isError && !items.some(dom.isOpenQuestion)) startTimer(toast);
-  }
-
-  /**
-   * Remove a toast after 8 s. Hover and focus stop the timer; it starts again from 8 s when both have ended.
-   * @param {Toast} toast
-   */
-  function startTimer(toast) {
-    const { node } = toast;
-    const stop = () => clock.clearTimeout(toast.timer);
-    const restart = () => {
-      stop();
-      if (!node.matches(":hover, :focus-within"))
-        toast.timer = clock.setTimeout(() => remove(toast), TOAST_DURATION_MS);
-    };
-    for (const type of ["mouseenter", "focusin"]) node.addEventListener(type, stop);
-    for (const type of ["mouseleave", "focusout"]) node.addEventListener(type, () => setTimeout(restart));
-    restart();
-  }
-
-  /**
-   * F8 moves the focus to the newest toast, and back from the toasts. Escape dismisses a toast.
-   * @param {KeyboardEvent} event
-   */
-  function handleKey(event) {
-    const { key, defaultPrevented } = event;
-    const focused = document.activeElement;
-    if (defaultPrevented || !toasts.length) return;
-    if (key === "F8") {
-      event.preventDefault();
-      if (element.contains(focused)) return returnFocus();
-      returnTarget = focused;
-      focusNewest();
-    }
-    if (key !== "Escape" || document.querySelector("[popover]:popover-open, dialog[open]")) return;
-    dismiss(toasts.find((toast) => toast.node.contains(focused)) ?? toasts[toasts.length - 1]);
-  }
-
-  /** @param {Toast} toast */
-  function dismiss(toast) {
-    const hadFocus = toast.node.contains(document.activeElement);
-    remove(toast);
-    if (!hadFocus) return;
-    if (toasts.length) focusNewest();
-    else returnFocus();
-  }
-
-  function focusNewest() {
-    const target = toasts.at(-1)?.node.querySelector("a, button");
-    /** @type {HTMLElement|null|undefined} */ (target)?.focus();
-  }
-
-  function returnFocus() {
-    /** @type {HTMLElement|null} */ (returnTarget)?.focus?.();
-  }
-
-  /** @param {Toast} toast */
-  function remove(toast) {
-    clock.clearTimeout(toast.timer);
-    toast.node.remove();
-    toasts = toasts.filter((other) => other !== toast);
-  }
+  signal.addEventListener(
+    "abort",
+    client.on("change", (change) => queue.add(change)),
+  );
 }

@@ -1,0 +1,227 @@
+// The rows of notifications in bell, toasts and inbox: how one is drawn, its actions, and what all rows do when they are
+// pressed. Loaded with the first of them.
+
+/**
+ * @typedef {import("./client.js").Notification} Notification
+ * @typedef {import("./notifications.js").Page} Page
+ * @typedef {ReturnType<typeof createRows>} Rows
+ */
+
+/**
+ * Return the functions that draw the rows of a page, and let its rows be pressed. Called once.
+ * @param {Page} page
+ * @param {{row_menu: typeof import("./row_menu.js")}} modules
+ */
+export function createRows(page, { row_menu }) {
+  const { dom, icons, localization } = page;
+  const { createElement, createLink } = dom;
+  document.addEventListener("click", ({ target }) => {
+    const opener = /** @type {HTMLElement|null} */ (
+      /** @type {Element} */ (target).closest(".notifications-menu")
+    );
+    if (opener) row_menu.openMenu(opener, page);
+  });
+  document.addEventListener("click", answerQuestion);
+
+  return {
+    createIcon,
+    createSummary,
+    createMain,
+    createActions,
+    createMenuButton,
+    updateRows,
+    updateRow,
+    isOpenQuestion,
+  };
+
+  /**
+   * Return an icon that is drawn with a line.
+   * @param {string} path of 24 x 24 units
+   */
+  function createIcon(path) {
+    const [icon, line] = ["svg", "path"].map((tag) =>
+      document.createElementNS("http://www.w3.org/2000/svg", tag),
+    );
+    icon.setAttribute("class", "notifications-symbol");
+    icon.setAttribute("viewBox", "0 0 24 24");
+    icon.ariaHidden = "true";
+    line.setAttribute("d", path);
+    icon.append(line);
+    return icon;
+  }
+
+  /**
+   * Return the nodes of one notification: its icon or initials, its title as a link, its body and time.
+   * @param {Notification} item
+   */
+  function createSummary(item) {
+    const summary = createElement("div", "notifications-summary");
+    const link = parseLink(page.localizeUrl(item.url), location.origin);
+    const title = createLink("notifications-title", item.title, link?.href ?? page.inboxUrl);
+    title.dir = "auto";
+    title.append(createSeparator());
+    if (link?.isExternal) title.rel = "noopener noreferrer";
+    // The page leaves for the notification's URL: there is no place for an error.
+    const markFollowed = () => page.mark("read", [item]).catch(() => undefined);
+    title.addEventListener("click", markFollowed);
+    title.addEventListener("auxclick", (event) => event.button === 1 && markFollowed());
+    summary.append(createDisc(item), title);
+    if (item.body) {
+      const body = createElement("span", "notifications-body", item.body);
+      body.dir = "auto";
+      body.append(createSeparator());
+      summary.append(body);
+    }
+    summary.append(createTime(item));
+    return summary;
+  }
+
+  /**
+   * Return the summary of a notification with its actions.
+   * @param {Notification} item
+   */
+  function createMain(item) {
+    const main = createElement("div", "notifications-main");
+    const actions = createActions(item);
+    main.append(createSummary(item), ...(actions ? [actions] : []));
+    return main;
+  }
+
+  /**
+   * Return the links of the actions of a notification, null if it has none. One that posts leads to a page that asks for
+   * confirmation. The choices of a question are answered in place, or on its page.
+   * @param {Notification} item
+   * @returns {HTMLElement|null}
+   */
+  function createActions({ id, title, data }) {
+    const actions = /** @type {{label: string, url?: string, post?: string}[]} */ (data.actions);
+    if (!Array.isArray(actions)) return null;
+    const list = createElement("div", "notifications-actions");
+    for (const [number, action] of actions.entries()) {
+      const { label, url, post } = Object(action);
+      const target = data.question?.links.page ?? page.getActionUrl(id, number);
+      const link = parseLink(post ? target : (url ?? ""), location.origin);
+      if (!link || typeof label !== "string") continue;
+      const node = createLink("notifications-plainbutton", label, link.href);
+      if (link.isExternal) node.rel = "noopener noreferrer";
+      node.ariaLabel = `${label}: ${title}`;
+      if (data.question && post) node.dataset.answer = post;
+      list.append(node);
+    }
+    return list.hasChildNodes() ? list : null;
+  }
+
+  /**
+   * Return the button that shows the verbs of a row where no pointer can hover over it.
+   * @param {Notification} item
+   */
+  function createMenuButton({ title }) {
+    const button = createElement("button", "notifications-verb notifications-menu");
+    button.ariaHasPopup = "dialog";
+    button.ariaLabel = `${localization.text("more")}: ${title}`;
+    button.append(createIcon(icons.more));
+    return button;
+  }
+
+  /**
+   * Show in the rows of a list which notifications are unread, and which questions were answered, by whom.
+   * @param {Element} list
+   * @param {Notification[]} items
+   */
+  function updateRows(list, items) {
+    for (const item of items) {
+      const row = dom.findRow(list, item.id);
+      // An open question stays as it is: its buttons may be pressed.
+      const main = row?.querySelector("[data-question] .notifications-main");
+      if (row) updateRow(row, item);
+      if (!isOpenQuestion(item)) main?.replaceWith(createMain(item));
+    }
+  }
+
+  /**
+   * @param {HTMLElement} row
+   * @param {Notification} item
+   */
+  function updateRow(row, item) {
+    dom.updateUnreadMark(row, dom.isUnread(item), localization);
+    row.toggleAttribute("data-question", isOpenQuestion(item));
+  }
+
+  /**
+   * Return the initials of the person who caused a notification, or its icon, and its level for screen readers.
+   * @param {Notification} item
+   */
+  function createDisc({ level, job, data }) {
+    const disc = createElement("span", "notifications-disc");
+    // A name, or with its image.
+    const { name, image } = Object(typeof data.actor === "string" ? { name: data.actor } : data.actor);
+    const words = typeof name === "string" ? name.split(/\s+/).filter(Boolean) : [];
+    const initials = [...words.slice(0, 1), ...words.slice(1).slice(-1)].map((word) => [...word][0]).join("");
+    const symbol = createElement("span", "", initials.toUpperCase());
+    symbol.ariaHidden = "true";
+    const icon = Object.hasOwn(icons, String(data.icon)) ? String(data.icon) : level;
+    if (!initials) symbol.append(createIcon(icons[icon] ?? icons.info));
+    disc.append(symbol);
+    const source = parseLink(image, location.origin);
+    if (source) {
+      const picture = createElement("img");
+      Object.assign(picture, { alt: "", referrerPolicy: "no-referrer", src: source.href });
+      disc.append(picture);
+    }
+    // The title or body of a job's notification says how it ended, except for a failure.
+    const text = job ? level === "error" && "failed" : level !== "info" && level;
+    if (text) disc.append(createElement("span", "notifications-hidden", `${localization.text(text)}. `));
+    return disc;
+  }
+
+  /** @param {Notification} item */
+  function createTime({ created_at }) {
+    const node = createElement("span", "notifications-time");
+    const time = createElement("time");
+    time.dateTime = created_at;
+    time.dataset.relative = "";
+    node.append(time);
+    dom.updateTimes(node, localization);
+    return node;
+  }
+
+  /** Return a hidden full stop: the parts are on lines of their own, but a screen reader would run them together. */
+  function createSeparator() {
+    return createElement("span", "notifications-hidden", ". ");
+  }
+
+  /**
+   * Answer a question in place.
+   * @param {MouseEvent} event
+   */
+  async function answerQuestion(event) {
+    const target = /** @type {Element} */ (event.target);
+    const link = /** @type {HTMLAnchorElement|null} */ (target.closest("[data-answer]"));
+    if (!link) return;
+    event.preventDefault();
+    link.ariaBusy = "true";
+    try {
+      await page.answer(link.dataset.answer ?? "");
+    } catch {
+      location.assign(link.href); // The page says who was first, or what is wrong.
+    }
+  }
+}
+
+/** @param {Notification} item */
+function isOpenQuestion({ data }) {
+  return data.question?.ended === null;
+}
+
+/**
+ * @param {string|null} url
+ * @param {string} origin of the page
+ * @returns {{href: string, isExternal: boolean}|null} null if the URL is not safe to follow
+ */
+export function parseLink(url, origin) {
+  if (!url) return null;
+  const isPath = /^\/(?![/\\])/.test(url);
+  if (!isPath && !/^https?:\/\//i.test(url)) return null;
+  if (!URL.canParse(url, origin)) return null;
+  return { href: url, isExternal: new URL(url, origin).origin !== origin };
+}
