@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from notifications.contrib.operations.alerts.conditions import read_limits
 from notifications.contrib.operations.alerts.texts import open_alerts
 from notifications.management.diagnosis.finding import ERROR, OK, Finding
 
 
-def find_alerts(timeout: float) -> Iterable[Finding]:
-    """Return the finding of ``check_alerts()``."""
-    return [check_alerts()]
-
-
-def check_alerts() -> Finding:
-    """Check that no alert is open, and that alerts are evaluated."""
-    interval = read_limits().interval
-    if interval is None:
-        return Finding("alerts", OK, "Off: NOTIFICATIONS['ALERTS'] has no interval.")
+def find_alerts(timeout: float) -> Iterator[Finding]:
+    """Yield whether an alert is open."""
+    if read_limits().interval is None:
+        yield Finding("alerts", OK, "Off: NOTIFICATIONS['ALERTS'] has no interval.")
+        return
     alerts = open_alerts()
     figures = {
         "open": [{"kind": alert.kind, "subject": alert.subject, "detail": alert.detail} for alert in alerts]
     }
     if alerts:
-        return Finding(
+        yield Finding(
             "alerts",
             ERROR,
             " ".join(f"{alert}. {alert.detail}" for alert in alerts[:5]),
             "See the overview in the admin. Limits are in NOTIFICATIONS['ALERTS'].",
             figures,
         )
-    return Finding("alerts", OK, "No alert is open.", figures=figures)
+    else:
+        yield Finding("alerts", OK, "No alert is open.", figures=figures)

@@ -11,7 +11,7 @@ from notifications import upkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.texts import read_recipients
-from notifications.contrib.operations.findings import check_alerts
+from notifications.contrib.operations.findings import find_alerts
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
@@ -125,11 +125,11 @@ def test_old_alerts_are_deleted(alerts):
 
 def test_doctor(alerts):
     """An open alert is an error with its text; without one the check is ok."""
-    assert check_alerts().state == "ok"
+    assert next(find_alerts(0)).state == "ok"
     alerts.limit(wait=0.000001)
     tasks.noop.enqueue()
     alerts.evaluate()
-    finding = check_alerts()
+    finding = next(find_alerts(0))
     assert finding.state == "error"
     assert "Jobs wait too long: default." in finding.message
 
@@ -142,4 +142,4 @@ def test_all_alerts_off(alerts, operator):
     process.run_round()
     process.project_threads.end(5)
     assert not AlertState.objects.exists() and alerts.notified(operator) == []
-    assert "Off" in check_alerts().message
+    assert "Off" in next(find_alerts(0)).message
