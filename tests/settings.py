@@ -24,5 +24,7 @@ NOTIFICATIONS |= {"SITE_URL": "", "DELIVERY": {}, "CATEGORIES": {}}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, because threads and processes share it.
     DATABASES["default"]["TEST"] = {"NAME": str(TEST_DIR / "test.sqlite3")}
+    # No test cuts the power: each of some thousand tests would wait for the disk at five commits.
+    DATABASES["default"]["OPTIONS"]["init_command"] += " PRAGMA synchronous=OFF;"
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

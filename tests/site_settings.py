@@ -36,9 +36,10 @@ NOTIFICATIONS["ALERTS"] = {"interval": None}  # the tests of alerts set their ow
 NOTIFICATIONS |= {"DELIVERY": {}, "CATEGORIES": {}}  # those of the site: tests/asyncsite/test_away.py
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
-DATABASES["default"].setdefault("OPTIONS", {}).update(
-    json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}"))
-)
+options = DATABASES["default"].setdefault("OPTIONS", {})
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    options["init_command"] += " PRAGMA synchronous=OFF;"  # as in tests/settings.py
+options |= json.loads(os.environ.get("TEST_DATABASE_OPTIONS", "{}"))
 for directive in filter(None, os.environ.get("TEST_CSP", "").split("; ")):
     name, *sources = directive.split()
     SECURE_CSP[name] = sources
