@@ -21,6 +21,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["requirements.txt"]
 html_theme = "furo"
 html_title = project
+html_extra_path = ["../notifications/llms.txt"]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]

@@ -29,7 +29,7 @@ DJANGO_NAMES = {
         "routing.py",
         "urls.py",
     ),
-    *("locale", "management", "migrations", "static", "templates", "templatetags", "py.typed"),
+    *("locale", "management", "migrations", "static", "templates", "templatetags", "py.typed", "llms.txt"),
 }
 #: Classes that Django finds by their name.
 DJANGO_CLASSES = {"Command", "Migration"}

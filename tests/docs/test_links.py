@@ -7,7 +7,7 @@ import pytest
 from notifications.extension import Extension
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, tables, without_code
 
-OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+OTHER_PAGES = [ROOT / name for name in ("AGENTS.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 
 
 def name(page):
@@ -49,7 +49,9 @@ def test_every_page_is_in_a_table_of_contents():
     assert {page for page in DOCS.rglob("*.md") if page != DOCS / "index.md"} <= listed
 
 
-@pytest.mark.parametrize("page", [DOCS / "explanation/architecture.md", ROOT / "CONTRIBUTING.md"], ids=name)
+@pytest.mark.parametrize(
+    "page", [DOCS / "explanation/architecture.md", ROOT / "AGENTS.md", ROOT / "CONTRIBUTING.md"], ids=name
+)
 def test_paths_in_the_text_exist(page):
     """Folders and files of the repository, of the package, or of a folder that the same line names."""
     found, missing = 0, []

@@ -159,6 +159,7 @@ NIGHTLY = {
         "docs/test_engines.py::test_settings_with_several_engines_select_one",
         "docs/test_from_django_celery_results.py::*",
         "docs/test_from_django_tasks_db.py::*",
+        "docs/test_llms.py::test_its_blocks_make_a_project_whose_tests_pass",
         "docs/test_moving_data.py::test_restored_backup",
         "docs/test_pictures.py::*",
         "docs/test_waiting_jobs.py::*",

@@ -66,6 +66,7 @@ PATHS_BY_MARKER = {
         "contrib/webhooks/test_not_installed.py",
         "docs/test_engines.py",
         "docs/test_extend.py",
+        "docs/test_llms.py",
         "docs/test_moving_data.py",
         "docs/test_from_django_celery_results.py",
         "docs/test_from_django_tasks_db.py",
