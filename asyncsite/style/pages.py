@@ -56,7 +56,7 @@ def render_pages(request):
         "events": events,
     }
     samples = [
-        ("A notification", "notification", {"row": row["notification"], "item": row, **ended}),
+        ("A notification", "notification", {"row": row["notification"], "item": row, **ended, "steps": None}),
         ("An action", "confirm_action", {"row": row["notification"], "action": {"label": "Approve", "post": "#"}}),
         ("A question", "question", {**asked, **about, "choices": CHOICES, "danger": ["delete"]}),
         ("Confirm an answer", "question", {**asked, "confirm": "delete", "confirm_label": "Delete the order"}),
