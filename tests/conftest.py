@@ -76,7 +76,7 @@ def postgres():
 
 @pytest.fixture(scope="session")
 def django_db_keepdb(django_db_modify_db_settings):
-    """On SQLite the database of the tests is a copy of one that the first process of the run has migrated."""
+    """On SQLite the database of the tests is a copy of one that was migrated once for this state of the code."""
     if connection.vendor != "sqlite":
         return False
     shutil.copy(make_sqlite_template(users=False), connection.settings_dict["TEST"]["NAME"])

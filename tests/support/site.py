@@ -1,6 +1,7 @@
 """The complete site as separate processes: web server, workers and commands, with its own database."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -8,18 +9,24 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryFile
+
+import django
 
 from tests.support import fork_server
 from tests.support.network import free_port
 from tests.support.processes import Process, read_command_output
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+#: Folders of migrated databases, and the seconds that one is kept when the code has changed.
+TEMPLATES = ROOT / "var" / "test-databases"
+TEMPLATE_SECONDS = 86_400
 #: Seconds that a server or a worker may take to start: on a machine that is busy with other tests, over a minute.
 START_TIMEOUT_SECONDS = 180.0
 #: Seconds that a command may take.
@@ -262,20 +269,40 @@ def create_users(site):
     site.close()
 
 
+@cache
 def make_sqlite_template(*, users):
-    """Return the path of a migrated database, with or without users, which the first process of a run makes for all."""
-    folder = Path(os.environ["TEST_DIR"])
-    migrated, filled = folder / "migrated.sqlite3", folder / "site_template.sqlite3"
-    with (folder / "site_template.lock").open("w") as lock:
+    """Return the path of a migrated database, with or without users, which is made once for this state of the code."""
+    folder = TEMPLATES / fingerprint()
+    migrated, filled = folder / "migrated.sqlite3", folder / "with_users.sqlite3"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)  # remove_old_templates() of another run looks at it
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not filled.exists():
-            new = folder / "site_template.new"
-            site = Site(folder, f"sqlite:///{new}")
+            new = Path(os.environ["TEST_DIR"]) / "template.sqlite3"
+            site = Site(new.parent, f"sqlite:///{new}")
             migrate(site)
             shutil.copy(new, migrated)
             create_users(site)
-            new.rename(filled)
+            shutil.copy(new, folder / "copied")
+            (folder / "copied").rename(filled)
+            remove_old_templates()
     return filled if users else migrated
+
+
+def fingerprint():
+    """Return a name for the code that makes a migrated database with users."""
+    code = hashlib.sha256(f"{sys.version} {django.get_version()} {CREATE_USERS}".encode())
+    for path in sorted(ROOT.glob("notifications/**/*.py")) + sorted(ROOT.glob("asyncsite/**/*.py")):
+        code.update(str(path).encode() + path.read_bytes())
+    return code.hexdigest()[:20]
+
+
+def remove_old_templates():
+    """Remove those that no run can be using any more."""
+    for folder in TEMPLATES.iterdir():
+        if folder.stat().st_mtime < time.time() - TEMPLATE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Sites:
