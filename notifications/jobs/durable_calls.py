@@ -16,16 +16,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import validators
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution
+from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import AttemptEnded, JobSuspended
 from notifications.extension import hooks
-from notifications.jobs.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
     from notifications.models import Wait
@@ -157,6 +158,22 @@ def _may_try_again(execution: CurrentExecution, exc: Exception) -> bool:
         "Could not read what a job has stored, which is tried again: job %s: %s", execution.job.id, exc
     )
     return True
+
+
+def refuse_on_event_loop(name: str) -> None:
+    """Raise SynchronousOnlyOperation if the function of this name, which waits, would block an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise SynchronousOnlyOperation(f"{name}() would block the event loop. Use await a{name}().")
+    execution = current_execution()
+    thread = execution.database_thread if execution else None
+    if isinstance(thread, DaemonExecutor) and thread.runs_this_thread():
+        raise SynchronousOnlyOperation(
+            f"{name}() would block the database thread that this async task shares with others. Use await a{name}()."
+        )
 
 
 def refuse_in_transaction(execution: CurrentExecution, function: str) -> None:

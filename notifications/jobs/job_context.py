@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
-
-from django.core.exceptions import SynchronousOnlyOperation
 
 from notifications import validators
 from notifications.compat import TaskContext
 from notifications.context import current_execution
-from notifications.db.threads import DaemonExecutor
 from notifications.exceptions import JobCancelled
 
 T = TypeVar("T")
@@ -55,19 +51,3 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
         yield item
     if total is not None:
         progress(total, total, message)
-
-
-def refuse_on_event_loop(name: str) -> None:
-    """Raise SynchronousOnlyOperation if the function of this name, which waits, would block an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise SynchronousOnlyOperation(f"{name}() would block the event loop. Use await a{name}().")
-    execution = current_execution()
-    thread = execution.database_thread if execution else None
-    if isinstance(thread, DaemonExecutor) and thread.runs_this_thread():
-        raise SynchronousOnlyOperation(
-            f"{name}() would block the database thread that this async task shares with others. Use await a{name}()."
-        )

@@ -18,7 +18,7 @@ from notifications.context import (
 )
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
-from notifications.jobs.job_context import refuse_on_event_loop
+from notifications.jobs.durable_calls import refuse_on_event_loop
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
 from notifications.worker.execution import Execution
 

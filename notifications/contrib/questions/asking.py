@@ -21,10 +21,10 @@ from notifications.jobs.durable_calls import (
     call_when_available,
     is_stored,
     refuse_in_transaction,
+    refuse_on_event_loop,
     suspend,
     validate_duration,
 )
-from notifications.jobs.job_context import refuse_on_event_loop
 
 if TYPE_CHECKING:
     from django.forms import BaseForm

@@ -25,9 +25,9 @@ from notifications.jobs.durable_calls import (
     is_stored,
     may_have_stored,
     refuse_in_transaction,
+    refuse_on_event_loop,
     steps_of,
 )
-from notifications.jobs.job_context import refuse_on_event_loop
 
 #: The label of the app, by which its part of the worker is found.
 LABEL = "notifications_steps"
