@@ -116,17 +116,15 @@ def send_open(context: Any, **options: bool) -> str:
     Raises ``TemporaryError``, with which its job is tried again, ``DeliveryError``, and ``JobSuspended``.
     """
     try:
-        return _send_open(context, options)
+        opened = open_deliveries(context, **options)
+        return str(State.SKIPPED) if opened is None else record_answer(opened, _send(opened))
     except ChannelSuspended as exc:
         pause(str(exc), exc.duration)
         raise
 
 
-def _send_open(context: Any, options: dict[str, bool]) -> str:
-    opened = open_deliveries(context, **options)
-    if opened is None:
-        return str(State.SKIPPED)
-    error = None
+def _send(opened: Opened) -> Exception | None:
+    """Send a message, and return what the channel has raised."""
     try:
         check_site_url()
         sending = opened.channel.send(opened.message)
@@ -135,24 +133,25 @@ def _send_open(context: Any, options: dict[str, bool]) -> str:
     except DATABASE_UNAVAILABLE:  # before anything was sent
         raise
     except Exception as exc:  # templates, backends and channels of the project raise anything
-        error = exc
-    return record_answer(opened, error)
+        return exc
+    return None
 
 
 async def asend_open(context: Any, **options: bool) -> str:
     """Do what ``send_open()`` does, by a channel whose ``send()`` is async."""
     try:
-        return await _asend_open(context, options)
+        opened = await sync_to_async(open_deliveries)(context, **options)
+        if opened is None:
+            return str(State.SKIPPED)
+        error = await _asend(opened)
+        # It is recorded also if the time of the attempt is over: calls that wait for the database are in line.
+        return await asyncio.shield(sync_to_async(record_answer)(opened, error))
     except ChannelSuspended as exc:
         await apause(str(exc), exc.duration)
         raise
 
 
-async def _asend_open(context: Any, options: dict[str, bool]) -> str:
-    opened = await sync_to_async(open_deliveries)(context, **options)
-    if opened is None:
-        return str(State.SKIPPED)
-    error = None
+async def _asend(opened: Opened) -> Exception | None:
     try:
         check_site_url()
         send: Any = opened.channel.send
@@ -162,9 +161,8 @@ async def _asend_open(context: Any, options: dict[str, bool]) -> str:
     except DATABASE_UNAVAILABLE:
         raise
     except Exception as exc:
-        error = exc
-    # It is recorded also if the time of the attempt is over: calls that wait for the database are in line.
-    return await asyncio.shield(sync_to_async(record_answer)(opened, error))
+        return exc
+    return None
 
 
 async def _wait(sending: Any, user: Any) -> None:
