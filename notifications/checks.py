@@ -22,7 +22,7 @@ from notifications.extension import Dispatch, hooks, list_apps, moved
 from notifications.inbox.categories import read_categories
 from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
-from notifications.jobs.declaring import policy_settings
+from notifications.jobs.declaring import package_tasks, policy_settings  # noqa: F401 (a check)
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.readiness import database_problems

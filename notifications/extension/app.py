@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.http import HttpRequest
 
     from notifications.db.clock import StoredTime
-    from notifications.jobs.declaring.policies import Policy
     from notifications.models import Job, Notification, Worker
     from notifications.upkeep import Upkeep
 
@@ -87,6 +86,9 @@ class Extension(PageHooks, AppConfig):
 
     #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
     runners: ClassVar[Mapping[str, Any]] = {}
+
+    #: Policies for tasks of a package that it adapts, as in ``OPTIONS["policies"]`` of a backend, which win over these.
+    policies: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     #: What is true of its own tasks, by their dotted paths. Tasks of which nothing is true may be left out.
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {}
@@ -233,8 +235,8 @@ class Extension(PageHooks, AppConfig):
         Not called if that is nothing. It must raise nothing.
         """
 
-    def policy_at(self, task_path: str) -> Policy | None:
-        """Return the policy of a task that only the extension knows, by the path that its jobs have.
+    def policy_at(self, task_path: str) -> Any:
+        """Return the ``Policy`` of a task that only the extension knows, by the path that its jobs have; or None.
 
         Called for jobs in any process, before the path is imported as that of a task. It makes no query and raises
         nothing. One user: tasks of Celery, whose names are the paths of their jobs.

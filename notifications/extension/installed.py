@@ -42,6 +42,7 @@ _MAPPINGS = (
     "subcommands",
     "findings",
     "channels",
+    "policies",
     "own_tasks",
     "runners",
     "rows_of_jobs",

@@ -130,6 +130,7 @@ NIGHTLY = {
         "contrib/celery/test_run.py::TestSolo::*",
         "contrib/celery/test_run.py::TestThreads::*",
         "contrib/celery/test_run_rabbitmq.py::*",
+        "contrib/themes/test_themes.py::test_index_tasks_of_wagtail",
         "contrib/themes/test_themes.py::test_the_bell_is_in_the_header[jazzmin]",
         "contrib/themes/test_themes.py::test_the_bell_is_in_the_header[wagtail]",
         "contrib/webhooks/test_callbacks.py::test_calls_at_the_same_moment",

@@ -2,5 +2,6 @@
 
 tasks                      the class of tasks, with the options of ``.using()``
 policies, policy_settings  ``@policy``, and policies in the settings for tasks of other packages
+package_tasks              the check of tasks of packages without a policy
 own_tasks                  the tasks of this app
 """

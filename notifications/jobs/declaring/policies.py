@@ -205,6 +205,12 @@ def _attach(options: Policy, function: Callable[..., Any]) -> None:
     setattr(function, _POLICY_ATTRIBUTE, options)
 
 
+def has_policy(function: Callable[..., Any]) -> bool:
+    """Return whether the author of a task's function, the settings or an extension have declared a policy for it."""
+    path = f"{function.__module__}.{function.__qualname__}"
+    return hasattr(function, _POLICY_ATTRIBUTE) or next(policy_settings.options_for(path), None) is not None
+
+
 @cached_until_changed("TASKS")
 def policy_of(function: Callable[..., Any]) -> Policy:
     """Return the policy of a task's function: its own or the default one, changed by ``policies`` of the settings.

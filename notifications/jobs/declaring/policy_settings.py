@@ -1,4 +1,4 @@
-"""Policies in the settings, for tasks of other packages: ``OPTIONS["policies"]`` of a backend in ``TASKS``.
+"""Policies for tasks of other packages: of extensions, and ``OPTIONS["policies"]`` of a backend in ``TASKS``.
 
 The keys are paths of tasks, which may have the wildcards ``*``, ``?`` and ``[…]``.
 """
@@ -12,17 +12,18 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from notifications.compat import task_backends
+from notifications.extension import hooks
 
 EXAMPLE = '{"modelsearch.tasks.*": {"retry_on": "django.db.IntegrityError", "max_attempts": 5}}'
 
 
 def options_for(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the options for a task, in the order of the settings.
+    """Yield the options for a task: those of extensions, then those of the settings, each in their order.
 
     Raises TypeError for options that are not a dict, and for names that cannot be imported.
     """
-    for params in task_backends.settings.values():
-        patterns = params.get("OPTIONS", {}).get("policies", {})
+    settings = [params.get("OPTIONS", {}).get("policies", {}) for params in task_backends.settings.values()]
+    for patterns in (hooks.policies, *settings):
         for pattern, options in patterns.items() if isinstance(patterns, dict) else ():
             if isinstance(pattern, str) and fnmatchcase(path, pattern):
                 yield imported(options)

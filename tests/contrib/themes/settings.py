@@ -11,10 +11,11 @@ APPS = {
     "jazzmin": ["jazzmin"],
     "wagtail": [
         *("wagtail.users", "wagtail.images", "wagtail.documents", "wagtail.admin", "wagtail"),
-        *("modelcluster", "taggit", "treebeard"),
+        *("wagtail.search", "modelcluster", "taggit", "treebeard"),
     ],
 }
-INSTALLED_APPS = [f"notifications.contrib.{THEME}", *APPS[THEME], *INSTALLED_APPS]
+ADAPTERS = [] if "WITHOUT_ADAPTER" in os.environ else [f"notifications.contrib.{THEME}"]
+INSTALLED_APPS = [*ADAPTERS, *APPS[THEME], *INSTALLED_APPS]
 # The scripts of these themes need 'unsafe-eval' or inline scripts.
 MIDDLEWARE = [path for path in MIDDLEWARE if not path.endswith("ContentSecurityPolicyMiddleware")]
 ROOT_URLCONF = "tests.contrib.themes.urls"

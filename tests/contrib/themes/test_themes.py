@@ -22,14 +22,20 @@ BELL = "notifications-button"
 
 def render(theme, paths, folder):
     """Return what pages are in a process with this theme."""
+    return run("render", theme, folder, *paths)
+
+
+def run(program, theme, folder, *arguments, **variables):
+    """Return what a program prints in a project with this theme."""
     environment = {
         **os.environ,
         "THEME": theme,
         "TEST_DIR": str(folder),
         "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
         "DJANGO_SETTINGS_MODULE": "tests.contrib.themes.settings",
+        **variables,
     }
-    command = [sys.executable, "-m", "tests.contrib.themes.render", *paths]
+    command = [sys.executable, "-m", f"tests.contrib.themes.{program}", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -51,3 +57,14 @@ def test_the_bell_is_in_the_header(theme, tmp_path):
             assert CONTENTS[theme] in after, path
     assert theme == "wagtail" or BELL not in found["pages"][popup][1]
     assert found["checks"] == []
+
+
+def test_index_tasks_of_wagtail(tmp_path):
+    """With the adapter none fails, and no editor is notified of them. Without it a check names them."""
+    pytest.importorskip("wagtail", reason="Wagtail is not installed.")
+    queued, succeeded, notifications = run("index_pages", "wagtail", tmp_path)
+    assert queued >= 75
+    assert (succeeded, notifications) == (queued, 0)
+    assert run("index_pages", "wagtail", tmp_path, "checks") == []
+    found = run("index_pages", "wagtail", tmp_path, "checks", WITHOUT_ADAPTER="1")
+    assert ["modelsearch.tasks.insert" in text for text in found] == [True, False, False]

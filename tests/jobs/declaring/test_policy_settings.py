@@ -1,26 +1,18 @@
 """Policies of tasks of other packages, in the settings."""
 
-import re
-from pathlib import Path
-
 import pytest
 
 from notifications.checks import check_tasks
+from notifications.contrib.wagtail.apps import WagtailAdmin
+from notifications.extension import hooks
+from notifications.jobs.declaring import package_tasks
+from notifications.jobs.declaring.package_tasks import check_policies_of_packages
 from notifications.jobs.declaring.policies import policy, policy_of
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.otherpackage.tasks import insert_or_update_object_task
-
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "wagtail.md"
-
-
-def documented_policies():
-    """Return the policies of the page about Wagtail."""
-    names = {}
-    exec(re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1], names)
-    return names["TASKS"]["default"]["OPTIONS"]["policies"]
 
 
 @pytest.fixture
@@ -37,8 +29,8 @@ def set_policies(settings):
 
 @pytest.mark.django_db(transaction=True)
 def test_index_tasks_of_another_package(set_policies, start_worker, user):
-    """Thirty of ten objects, with the policy of the page about Wagtail: none fails, and nobody is notified."""
-    set_policies({"tests.jobs.otherpackage.tasks.*": documented_policies()["modelsearch.tasks.*"]})
+    """Thirty of ten objects, with the policy for those of Wagtail: none fails, and nobody is notified."""
+    set_policies({"tests.jobs.otherpackage.tasks.*": WagtailAdmin.policies["modelsearch.tasks.*"]})
     results = [
         insert_or_update_object_task.using(owner=user).enqueue("home", "homepage", str(number % 10))
         for number in range(30)
@@ -102,3 +94,21 @@ def test_wrong_policies_are_ignored(set_policies, caplog):
     set_policies({"tests.jobs.tasks.*": {"max_attempts": 0}})
     assert policy_of(tasks.noop.func).max_attempts == 3
     assert "Ignored wrong policies in TASKS: task tests.jobs.tasks.noop" in caplog.text
+
+
+def test_settings_win_over_extensions(set_policies, monkeypatch):
+    monkeypatch.setattr(hooks, "policies", {"tests.jobs.tasks.noop": {"timeout": 5, "max_attempts": 7}})
+    set_policies({"tests.jobs.tasks.*": {"timeout": 9}})
+    found = policy_of(tasks.noop.func)
+    assert (found.timeout, found.max_attempts) == (9, 7)
+
+
+def test_tasks_of_a_package_without_a_policy(set_policies, monkeypatch):
+    """W039, until the settings declare one, also an empty one."""
+    monkeypatch.setattr(package_tasks, "is_of_package", lambda module: "otherpackage" in module.__name__)
+    [warning] = check_policies_of_packages(None)
+    assert warning.id == "notifications.W039"
+    assert "tests.jobs.otherpackage.tasks.insert_or_update_object_task" in warning.msg
+    assert "tests.jobs.otherpackage.tasks.*" in warning.hint
+    set_policies({"tests.jobs.otherpackage.*": {}})
+    assert check_policies_of_packages(None) == []
