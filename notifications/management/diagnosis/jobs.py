@@ -92,7 +92,7 @@ def check_left_tasks() -> Finding:
             "old tasks",
             WARNING,
             f"Tasks wait that no worker runs, because they were enqueued for another backend: {named}.",
-            "Run manage.py db_worker --batch with the former TASKS, in a settings module of their own.",
+            "Run manage.py db_worker --batch --queue-name '*' with the former TASKS, in settings of their own.",
             {"waiting": counts},
         )
     return Finding("old tasks", OK, "No task waits in the tables of django-tasks-db.")
