@@ -28,7 +28,7 @@ from django.test import Client
 from django.utils import translation
 
 from tests.support import core_alone, empty_tables, plugin, selection
-from tests.support.browser import PAGE_TIMEOUT_MS, collect_errors, start_browser
+from tests.support.browser import PAGE_TIMEOUT_MS, SharedChromium, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
@@ -182,14 +182,22 @@ def canary():
         yield canary
 
 
-@pytest.fixture(scope="module")
-def browser(request, tmp_path_factory):
-    """A browser for the tests of one module: Chromium, or the one that a test names by an indirect parameter.
+@pytest.fixture(scope="session")
+def shared_chromium(tmp_path_factory):
+    """The Chromium that modules use one after the other."""
+    shared = SharedChromium(tmp_path_factory.mktemp("browser"))
+    yield shared
+    shared.close()
 
-    It is ended with the module, because its event loop disturbs other tests.
-    """
+
+@pytest.fixture(scope="module")
+def browser(request, tmp_path_factory, shared_chromium):
+    """A browser for the tests of one module: Chromium, or the one that a test names by an indirect parameter."""
     name = getattr(request, "param", "chromium")
-    with start_browser(name, tmp_path_factory.mktemp("browser")) as browser:
+    started = (
+        shared_chromium.lend() if name == "chromium" else start_browser(name, tmp_path_factory.mktemp(name))
+    )
+    with started as browser:
         yield browser
 
 

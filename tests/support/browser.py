@@ -1,7 +1,9 @@
 """Chromium and Firefox, controlled by Playwright."""
 
+import asyncio
 import shutil
-from contextlib import contextmanager
+import sys
+from contextlib import ExitStack, contextmanager
 
 from tests.support.firefox import firefox
 from tests.support.requirements import find_program, skip_or_fail
@@ -56,6 +58,44 @@ def chromium(playwright):
     browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
     yield browser
     browser.close()
+
+
+class SharedChromium:
+    """The Chromium of a process, for one module after the other: its start costs as much as a test.
+
+    Playwright's event loop disturbs other tests, so it counts as running only while a module uses the browser.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._browser = None
+        self._started = ExitStack()
+
+    @contextmanager
+    def lend(self):
+        if not self._browser or not self._browser.is_connected():
+            self._started.close()
+            self._browser = self._started.enter_context(start_browser("chromium", self._folder))
+        else:
+            self._resume()
+        try:
+            yield self._browser
+        finally:
+            self._suspend()
+
+    def close(self):
+        if self._browser:
+            self._resume()
+            self._started.close()
+
+    def _suspend(self):
+        self._loop, self._hooks = asyncio.get_running_loop(), sys.get_asyncgen_hooks()
+        asyncio._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+
+    def _resume(self):
+        asyncio._set_running_loop(self._loop)
+        sys.set_asyncgen_hooks(*self._hooks)
 
 
 def sign_in(page, site_url, username="demo", password=None):
