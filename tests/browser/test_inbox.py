@@ -189,7 +189,7 @@ def test_rows_that_leave_are_replaced(site_server, page):
     page.get_by_role("link", name="Select page").click()
     page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
     expect(rows(page)).to_have_count(0)
-    expect(page.locator("notifications-inbox").get_by_text("You'll see updates")).to_be_visible()
+    expect(page.locator("notifications-inbox").get_by_text("Your inbox is empty.")).to_be_visible()
     assert page.evaluate("window.isSamePage")
 
 

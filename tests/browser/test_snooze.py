@@ -83,7 +83,7 @@ def test_snoozed_until_tomorrow_and_raised_again(site_server, new_page):
     site_server.python(CREATE.format(count=3))
     wait_for_keys(visit(page, site_server.url, "/notifications/"))
     pane = page.locator(".notifications-pane")
-    pane.locator("summary").click()
+    pane.locator("summary", has_text="Snooze").click()
     assert find_violations(page) == []
     pane.get_by_role("button", name="In 3 hours").click()
     expect(row(page, "Number 3")).to_be_hidden()
