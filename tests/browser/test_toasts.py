@@ -1,4 +1,4 @@
-"""Toasts: at most three, once per browser, announced, and without taking the focus."""
+"""Toasts: at most three and a count, once per browser, announced, and without taking the focus."""
 
 import pytest
 from playwright.sync_api import expect
@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 from tests.browser.parts import (
     expect_unread,
     find_toasts,
+    open_bell,
     read_toast_count,
     start_counting_toasts,
     visit,
@@ -25,15 +26,44 @@ def notify(site, *lines):
     site.python(NOTIFY + "\n".join(lines))
 
 
-def test_more_than_three_become_a_summary(site_server, page):
-    """Twelve notifications are one toast and one announcement. The bell has all of them."""
+def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, page):
+    """An error that arrives later takes the place of another one. The bell has all of them."""
     visit(page, site_server.url, "/reports/")
     notify(site_server, "for n in range(12): notify(user, f'Number {n}')")
     expect_unread(page, 12)
-    expect(find_toasts(page)).to_have_count(1)
-    expect(find_toasts(page)).to_contain_text("12 new notifications")
-    find_toasts(page).get_by_role("link").click()
+    expect(find_toasts(page)).to_have_count(4)
+    expect(find_toasts(page).last).to_contain_text("9 more")
+    notify(site_server, "notify(user, 'Warned', level='warning'); notify(user, 'Went wrong', level='error')")
+    expect(find_toasts(page).nth(0)).to_contain_text("Went wrong")
+    expect(find_toasts(page).nth(1)).to_contain_text("Warned")
+    expect(find_toasts(page).nth(2)).to_contain_text("Number 0")
+    expect(find_toasts(page).last).to_contain_text("11 more")
+    notify(site_server, "for n in range(4): notify(user, f'Error {n}', level='error')")
+    expect(find_toasts(page)).to_have_count(4)
+    expect(find_toasts(page).nth(2)).to_contain_text("Error 1")
+    expect(find_toasts(page).last).to_contain_text("15 more, 2 errors")
+    find_toasts(page).last.get_by_role("link").click()
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
+
+
+def test_what_a_list_on_the_screen_offers_is_no_toast(site_server, page):
+    """The open bell, and the inbox where its filters list it: their button counts it, and keeps the filters."""
+    visit(page, site_server.url, "/reports/")
+    notify(site_server, "notify(user, 'First')")
+    expect(find_toasts(page)).to_have_count(1)
+    open_bell(page)
+    notify(site_server, "notify(user, 'Second', level='error')")
+    expect(page.get_by_role("button", name="1 new", exact=True)).to_be_visible()
+    page.wait_for_timeout(300)
+    expect(find_toasts(page)).to_have_count(0)
+    page.goto(f"{site_server.url}/notifications/?level=error")
+    wait_until_live(page)
+    notify(site_server, "notify(user, 'Third', level='error'); notify(user, 'Fourth')")
+    expect(find_toasts(page)).to_contain_text("Fourth")
+    expect(find_toasts(page)).to_have_count(1)
+    page.get_by_role("link", name="1 new", exact=True).click()
+    expect(page.locator("notifications-inbox").get_by_role("link", name="Third")).to_be_visible()
+    assert page.url.endswith("?level=error")
 
 
 @pytest.mark.smoke

@@ -48,8 +48,8 @@ export function connectPanel(panel, button, page, signal) {
   markAllButton.addEventListener("click", markAllRead);
   newerButton.addEventListener("click", showLatest);
   retryButton.addEventListener("click", () => retry());
-  head.append(...tabs, markAllButton);
-  panel.append(head, status, newerButton, list, note, retryButton, link);
+  head.append(...tabs, newerButton, markAllButton);
+  panel.append(head, status, list, note, retryButton, link);
   panel.addEventListener("beforetoggle", (event) => event.newState === "open" && open());
   panel.addEventListener("toggle", placePanel);
   addEventListener("resize", placePanel, { signal });
@@ -57,8 +57,10 @@ export function connectPanel(panel, button, page, signal) {
     client.on("change", handleChange),
     client.on("state", showState),
     page.onOutage(showState),
+    () => page.openLists.delete(isOpen),
   ])
     signal.addEventListener("abort", stop);
+  page.openLists.add(isOpen);
   showState();
 
   function open() {

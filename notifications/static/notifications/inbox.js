@@ -1,5 +1,4 @@
-// <notifications-inbox>: keeps a list that the server rendered up to date, without moving its rows, and sends what its
-// form changes without leaving the page.
+// <notifications-inbox>: keeps the rendered list up to date without moving its rows, and sends its forms in place.
 
 /**
  * @typedef {import("./client.js").Change} Change
@@ -59,6 +58,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     showMessage,
   });
   shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change });
+  const hasRow = rows.connectFilter(view, signal);
   markShownSeen();
 
   /** @returns {HTMLElement[]} the rows that are shown, and those of groups */
@@ -263,7 +263,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
     rows.updateRows(inbox, notifications);
-    const count = page.newerThan(newest).length;
+    const count = page.newerThan(newest).filter(hasRow).length;
     if (count && !list.isEmpty()) offerNewer(count);
     markShownSeen();
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();
@@ -294,7 +294,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const text = localization.text("new", { count });
     const link = inbox.querySelector(".notifications-news");
     if (link) link.textContent = text;
-    else inbox.prepend(dom.createLink("notifications-news", text, page.inboxUrl));
+    else inbox.prepend(dom.createLink("notifications-news", text, rows.findFirstPage()));
   }
 
   /**

@@ -18,7 +18,7 @@
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
  *   createSignInLink: () => HTMLElement,
  *   newerThan: (raised: number) => Notification[],
- *   shownIds: Set<string>, doneStates: string[], icons: Record<string, string>,
+ *   shownIds: Set<string>, openLists: Set<(item: Notification) => boolean>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
  *   questions: number, countQuestions: () => Promise<number>,
  *   loadLatest: (count: number, isUnread?: boolean) => Promise<void>,
@@ -28,7 +28,7 @@
  *   answer: (url: string) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
- *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `shownIds` are those of notifications about what the page itself shows
+ *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `shownIds` are those of notifications about what the page itself shows, and each of `openLists` says whether a list on the screen shows or offers a notification
  */
 
 /** An outage shorter than this is not shown. */
@@ -96,6 +96,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
         (item) => item.raised > raised && item.archived_at === null,
       ),
     shownIds: new Set(),
+    openLists: new Set(),
     doneStates,
     icons,
     readStored,

@@ -32,6 +32,8 @@ export function createRows(page, { row_menu }) {
     updateRows,
     updateRow,
     isOpenQuestion,
+    connectFilter,
+    findFirstPage,
   };
 
   /**
@@ -148,6 +150,36 @@ export function createRows(page, { row_menu }) {
   }
 
   /**
+   * Return what says whether the page of the inbox that is on the screen, with its filters, lists a notification that
+   * arrives. Meanwhile such a notification is no toast.
+   * @param {string|null} view
+   * @param {AbortSignal} signal aborted when the list is removed
+   */
+  function connectFilter(view, signal) {
+    const isListed = (/** @type {Notification} */ item) => {
+      const filters = Object.fromEntries(new URLSearchParams(location.search));
+      if (document.visibilityState !== "visible" || filters.group || filters.after || filters.before)
+        return false;
+      if (view === "questions" ? !isOpenQuestion(item) : view === "unread" && !dom.isUnread(item))
+        return false;
+      const text = `${item.title} ${item.body}`.toLowerCase();
+      return (
+        view !== "done" &&
+        view !== "snoozed" &&
+        (!filters.category || filters.category === item.category) &&
+        (!filters.level || filters.level === item.level) &&
+        (filters.q ?? "")
+          .toLowerCase()
+          .split(/\s+/)
+          .every((word) => text.includes(word))
+      );
+    };
+    page.openLists.add(isListed);
+    signal.addEventListener("abort", () => page.openLists.delete(isListed));
+    return isListed;
+  }
+
+  /**
    * Return the initials of the person who caused a notification, or its icon, and its level for screen readers.
    * @param {Notification} item
    */
@@ -211,6 +243,13 @@ export function createRows(page, { row_menu }) {
 /** @param {Notification} item */
 function isOpenQuestion({ data }) {
   return data.question?.ended === null;
+}
+
+/** Return the address of the first page of the inbox, with its view and filters. */
+function findFirstPage() {
+  const parameters = new URLSearchParams(location.search);
+  for (const name of ["after", "before", "changed", "selected"]) parameters.delete(name);
+  return `${location.pathname}?${parameters}`;
 }
 
 /**

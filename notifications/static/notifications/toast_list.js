@@ -1,10 +1,10 @@
-// The toasts of a page: single ones, and one for many.
+// The toasts of a page: three for one notification each, the worst first, and one that counts the rest.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{items: Notification[], node: HTMLElement, timer: any}} Toast
+ * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, isAlert: boolean, place: number, timer: any}} Toast
  * @typedef {ReturnType<typeof connectList>} ToastList
  */
 
@@ -35,19 +35,27 @@ export function connectList(element, page, signal) {
   return { show };
 
   /**
-   * Show each notification as a toast, or all as one summary if there are more than three.
+   * Show the three that matter most as a toast each, those that are shown already before others, and count the rest in one.
    * @param {Notification[]} items
    */
   function show(items) {
     const init = { bubbles: true, cancelable: true, detail: items };
     if (!element.dispatchEvent(new CustomEvent("notifications:toast", init))) return;
-    const all = [...toasts.flatMap((toast) => toast.items), ...items];
-    if (all.length > MAX_TOASTS || toasts.some((toast) => toast.items.length > 1)) {
-      clear();
-      add(all);
-    } else {
-      for (const item of items) add([item]);
-    }
+    const all = [...toasts.flatMap((toast) => toast.items), ...items].sort((a, b) => rank(a) - rank(b));
+    const singles = all.splice(0, MAX_TOASTS);
+    for (const toast of [...toasts]) if (toast.isRest || !singles.includes(toast.items[0])) remove(toast);
+    for (const item of singles) if (!toasts.some((toast) => toast.items[0] === item)) add([item]);
+    if (all.length) add(all, true);
+  }
+
+  /**
+   * Return the place of a notification among others: errors come before questions, warnings, and what is left.
+   * @param {Notification} item
+   */
+  function rank(item) {
+    if (item.level === "error") return 0;
+    if (rows.isOpenQuestion(item)) return 1;
+    return item.level === "warning" ? 2 : 3;
   }
 
   /** @param {Event} event */
@@ -64,34 +72,63 @@ export function connectList(element, page, signal) {
     const readIds = new Set(
       change.notifications.filter((item) => !dom.isUnread(item)).map((item) => item.id),
     );
-    for (const toast of [...toasts]) if (toast.items.every((item) => readIds.has(item.id))) remove(toast);
+    for (const toast of [...toasts]) {
+      const left = toast.items.filter((item) => !readIds.has(item.id));
+      if (left.length === toast.items.length) continue;
+      remove(toast);
+      if (left.length) add(left, true);
+    }
   }
 
-  /** @param {Notification[]} items one notification, or several for a summary */
-  function add(items) {
+  /**
+   * @param {Notification[]} items one notification, or the rest of them
+   * @param {boolean} [isRest]
+   */
+  function add(items, isRest = false) {
     const [first] = items;
-    const count = items.length;
-    const isError = items.some((item) => item.level === "error");
-    const isAlert = isError || items.some((item) => item.level === "warning");
     const node = dom.createElement("div", "notifications-toast");
-    node.dataset.level = count === 1 ? first.level : isError ? "error" : "info";
-    const toast = { items, node, timer: /** @type {any} */ (null) };
+    const place = isRest ? Infinity : rank(first);
+    const isAlert = place < 3;
+    const toast = { items, node, isRest, isAlert, place, timer: /** @type {any} */ (null) };
     const button = dom.createElement("button", "notifications-close");
     button.ariaLabel = localization.text("dismiss");
     button.addEventListener("click", () => dismiss(toast));
-    const actions = count === 1 && rows.createActions(first);
+    const errors = items.filter((item) => item.level === "error").length;
+    const actions = !isRest && rows.createActions(first);
+    node.dataset.level = isRest ? (errors ? "error" : "info") : first.level;
     node.append(
-      count === 1
-        ? rows.createSummary(first)
-        : dom.createLink("notifications-title", localization.text("summary", { count }), page.inboxUrl),
+      isRest ? createRest(items.length, errors) : rows.createSummary(first),
       button,
       ...(actions ? [actions] : []),
     );
     if (!toasts.length)
       node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
+    const region = element.querySelector(isAlert ? "[role=alert]" : "[role=status]");
+    const [next] = toasts
+      .filter((other) => other.isAlert === isAlert && other.place > place)
+      .sort((a, b) => a.place - b.place);
+    region?.insertBefore(node, next?.node ?? null);
     toasts.push(toast);
-    element.querySelector(isAlert ? "[role=alert]" : "[role=status]")?.append(node);
-    if (!isError && !items.some(rows.isOpenQuestion)) startTimer(toast);
+    if (!errors && (isRest || !rows.isOpenQuestion(first))) startTimer(toast);
+  }
+
+  /**
+   * Return the link to the notifications that have no toast of their own.
+   * @param {number} count
+   * @param {number} errors how many of them are errors
+   */
+  function createRest(count, errors) {
+    const isOne = errors === 1;
+    const text = errors
+      ? localization.text(isOne ? "rest_error" : "rest_errors", { count, errors })
+      : localization.text("rest", { count });
+    const summary = dom.createElement("div", "notifications-summary");
+    const disc = dom.createElement("span", "notifications-disc");
+    const symbol = disc.appendChild(dom.createElement("span"));
+    symbol.append(rows.createIcon(page.icons[errors ? "error" : "bell"]));
+    symbol.ariaHidden = "true";
+    summary.append(disc, dom.createLink("notifications-title", text, page.inboxUrl));
+    return summary;
   }
 
   /**

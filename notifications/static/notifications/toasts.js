@@ -180,7 +180,7 @@ export function connectElement(element, page, signal) {
     isVisible: () => document.visibilityState === "visible" && !signal.aborted,
     hasUnseen: () => Boolean(client.unseen), // null after a sign-out: the next user of the browser sees no toast
     isUnread: dom.isUnread,
-    isShown: ({ id }) => page.shownIds.has(id),
+    isShown: (item) => page.shownIds.has(item.id) || [...page.openLists].some((hasRow) => hasRow(item)),
     getPosition: () => client.stream,
     prepare: async () => {
       const { toast_list } = await page.loadModules("rows");
