@@ -32,5 +32,7 @@ def test_its_names_and_pages_exist():
     assert len(pages) > 20 and [page for page in pages if not (DOCS / f"{page}.md").exists()] == []
     for path in find_dotted_paths(text):
         pkgutil.resolve_name(path)
+    apps = [path.parent.name for path in (ROOT / "notifications/contrib").glob("*/apps.py")]
+    assert len(apps) > 10 and [app for app in apps if f"`notifications.contrib.{app}`" not in text] == []
     [line] = [line for line in text.splitlines() if line.startswith("- In async code:")]
     assert [name for name in re.findall(r"`(\w+)`", line) if not hasattr(api, name)] == []
