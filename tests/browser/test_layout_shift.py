@@ -139,7 +139,14 @@ def test_each_page(site, new_page, is_phone):
             problems += page.evaluate(FIND_SMALL) + find_text_problems(page, PHONE_WIDTHS)
             lengthen_texts(page)
             problems += [f"longer: {each}" for each in find_text_problems(page, PHONE_WIDTHS)]
+        else:
+            problems += find_text_problems(page, [width])
         found += [f"{name}: {problem}" for problem in problems]
+    if is_phone:  # Staff have one more link in the header, which has two lines.
+        sign_in_over_http(page.context, site.url, "admin")
+        page.goto(addresses["check"])
+        found += [f"header of staff: {problem}" for problem in find_text_problems(page, PHONE_WIDTHS)]
+        assert page.locator("header.site").bounding_box()["height"] <= 100
     assert not found, "\n".join(found)
 
 
