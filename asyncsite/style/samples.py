@@ -28,11 +28,12 @@ RESPONSE_TIMES_MS = (12, 18, 24, 31, 38, 44, 47, 52, 66, 71, 83, 90, 95, 104, 12
 def build_bells():
     """Return bells: a caption, the number of unseen notifications, and the state of the connection."""
     return [
-        {"caption": "Nothing new", "unseen": 0},
-        {"caption": "3 new", "unseen": 3},
-        {"caption": "Over 99", "unseen": 250},
-        {"caption": "Server away", "unseen": 3, "state": "offline"},
-        {"caption": "Signed out", "unseen": 0, "state": "signed_out"},
+        {"caption": "Nothing new", "badge": 0},
+        {"caption": "3 new", "badge": 3},
+        {"caption": "Over 99", "badge": 250},
+        {"caption": "5, one waits for an answer", "badge": 5, "questions": 1},
+        {"caption": "Server away", "badge": 3, "state": "offline"},
+        {"caption": "Signed out", "badge": 0, "state": "signed_out"},
     ]
 
 

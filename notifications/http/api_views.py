@@ -167,8 +167,8 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     after = parse_query_integer(request, "after")
     level = request.GET.get("level")
     streams.number_if_needed([user])
-    epoch, position = positions.epoch_and_position(user)
-    below = position.head + 1 if after is None else min(after, position.head + 1)
+    position = positions.read_stream_position(user)
+    below = position.seq + 1 if after is None else min(after, position.seq + 1)
     filters = listing.Filters(
         archived=bool(archived),
         read=None if unread is None else not unread,
@@ -179,17 +179,18 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     )
     page: listing.ListPage | grouping.GroupedRows
     if grouped and filters.has_groups:
-        page = grouping.read_grouped(user, limit, head=position.head, below=below, filters=filters)
+        page = grouping.read_grouped(user, limit, head=position.seq, below=below, filters=filters)
     else:
         page = listing.read_page(user, limit, below=below, filters=filters)
     return json_response(
         serializers.encode_list(
             page.rows,
             next=page.end,
-            epoch=epoch,
-            seq=position.head,
+            epoch=position.epoch,
+            seq=position.seq,
             unread=position.unread,
             unseen=position.unseen,
+            **({"questions": position.questions, "badge": position.badge} if questions else {}),
             **({"groups": _serialize_groups(page)} if grouped else {}),
         )
     )

@@ -47,7 +47,8 @@ POSITION_COLUMNS = ", ".join(Position._fields)
 class StreamPosition(NamedTuple):
     """The position that a page carries, from which its client resumes, and how many questions are open.
 
-    ``questions`` is at most ``MAX_QUESTIONS``.
+    ``questions`` is at most ``MAX_QUESTIONS``. ``badge`` is the number at the bell: what is unseen, and the open
+    questions that were seen, each counted once.
     """
 
     epoch: str
@@ -55,6 +56,7 @@ class StreamPosition(NamedTuple):
     unread: int
     unseen: int
     questions: int = 0
+    badge: int = 0
 
 
 def epoch() -> str:
@@ -101,18 +103,21 @@ def positions(users: Iterable[Any]) -> dict[Any, Position]:
 
 def epoch_and_position(user: Any) -> tuple[str, Position]:
     """Return the epoch and the position of the stream of one user (key), of one moment, in one query."""
-    epoch, position, _ = _read_epoch_and_position(user, "0", [])
+    epoch, position, _ = _read_epoch_and_position(user, (), [])
     return epoch, position
 
 
 def read_stream_position(user: Any) -> StreamPosition:
     """Return the position of the stream of a user (key), in one query. Read it before the rows that a page lists."""
-    questions = (
+    count = (
         "(SELECT COUNT(*) FROM (SELECT 1 FROM notifications_notification WHERE user_id = %s "
-        f"AND open_question IS NOT NULL AND archived_at IS NULL LIMIT {MAX_QUESTIONS}) AS questions)"
+        f"AND open_question IS NOT NULL AND archived_at IS NULL {{}}LIMIT {MAX_QUESTIONS}) AS questions)"
     )
-    epoch, position, count = _read_epoch_and_position(user, questions, [user_to_db(user)])
-    return StreamPosition(epoch, position.head, position.unread, position.unseen, count)
+    columns = count.format(""), count.format("AND raised <= notifications_stream.seen ")
+    epoch, position, (questions, seen) = _read_epoch_and_position(user, columns, [user_to_db(user)] * 2)
+    return StreamPosition(
+        epoch, position.head, position.unread, position.unseen, questions, position.unseen + seen
+    )
 
 
 def as_position(columns: Sequence[Any]) -> Position:
@@ -152,18 +157,22 @@ def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[A
                 yield keys[user], tuple(columns)
 
 
-def _read_epoch_and_position(user: Any, column: str, params: list[Any]) -> tuple[str, Position, int]:
+def _read_epoch_and_position(
+    user: Any, columns: Sequence[str], params: list[Any]
+) -> tuple[str, Position, Sequence[int]]:
+    """Return the epoch, the position of the stream of a user (key), and other columns, which are 0 without an epoch."""
     sql = (
-        f"SELECT {column}, {POSITION_COLUMNS}, {_epoch_columns()} FROM notifications_epoch "
+        f"SELECT {', '.join([*columns, POSITION_COLUMNS, _epoch_columns()])} FROM notifications_epoch "
         "LEFT JOIN notifications_stream ON user_id = %s WHERE notifications_epoch.id = 1"
     )
     with connection().cursor() as cursor:
         cursor.execute(sql, [*params, user_to_db(user)])
         row = cursor.fetchone()
     if row is None:
-        return epoch(), position(user), 0
-    size = len(Position._fields)
-    return _parse_epoch(row[size + 1 :]), as_position(row[1 : size + 1]), row[0]
+        return epoch(), position(user), [0] * len(columns)
+    first = len(columns)
+    end = first + len(Position._fields)
+    return _parse_epoch(row[end:]), as_position(row[first:end]), row[:first]
 
 
 def _epoch_columns() -> str:

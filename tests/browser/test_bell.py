@@ -66,14 +66,14 @@ def test_keyboard(site_server, page):
     dialog = page.get_by_role("dialog", name="Notifications")
     expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
     expect(find_bell(page)).to_have_attribute("popovertarget", "")
-    for name in ("Inbox", "Unread", "Mark all as read"):
+    for name in ("Inbox", "Unread", "Questions", "Mark all as read"):
         page.keyboard.press("Tab")
         expect(dialog.get_by_role("button", name=name)).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(find_bell(page)).to_be_focused()
     page.keyboard.press("Enter")
-    for _ in range(4):
+    for _ in range(5):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("/check/$"))

@@ -179,7 +179,7 @@ def test_responses_match_their_schemas(user_client, user, settings):
     )
     responses = {
         "Jobs": user_client.get("/notifications/api/jobs/"),
-        "Notifications": user_client.get("/notifications/api/notifications/?grouped=1"),
+        "Notifications": user_client.get("/notifications/api/notifications/?grouped=1&questions=1"),
         "Marked": marked,
         "Problem": user_client.get("/notifications/api/jobs/?state=x"),
         "Preferences": user_client.get("/notifications/api/preferences/"),

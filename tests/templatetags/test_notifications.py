@@ -27,6 +27,7 @@ from notifications.routing import websocket_urlpatterns
 from notifications.streams import positions
 from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
+from notifications.streams.marking_seen import mark_seen
 from notifications.templatetags.notifications import notifications_disc
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
@@ -127,8 +128,22 @@ def test_position_is_rendered(user, django_assert_num_queries):
     data = script(elements)
     assert (data["data-epoch"], data["data-seq"]) == (position.epoch, "2")
     assert (data["data-unread"], data["data-unseen"]) == ("2", "2")
-    assert data["data-questions"] == "1"
-    assert elements.text.strip() == "Notifications2?1"
+    assert (data["data-questions"], data["data-badge"]) == ("1", "2")
+    assert elements.text.strip() == "Notifications2"
+    assert "notifications-asks" in [
+        count["class"].split()[-1] for count in elements.of("span") if "class" in count
+    ]
+
+
+def test_an_open_question_is_counted_once(user):
+    """Among what is new, or after it was seen. The color says that it waits."""
+    for title in ("One", "Two", "Three"):
+        notify(user, title)
+    Notification.objects.filter(title__in=["One", "Three"]).update(open_question=uuid7())
+    assert script(render(user))["data-badge"] == "3"
+    mark_seen(user.pk, 2, "", [])
+    data = script(render(user))
+    assert (data["data-unseen"], data["data-questions"], data["data-badge"]) == ("1", "2", "2")
 
 
 def test_numbers_are_not_localized(user, settings):
@@ -335,6 +350,7 @@ def test_strings_match_the_client(user):
         for unit in ("seconds", "minutes", "hours")
         for suffix in ("ago", "left", "running")
     }
+    used |= {"inbox", "unread", "questions", "empty", "none_unread", "none_asked"}  # of the tabs of the bell
     used |= {"undo"}  # of the button of a message
     used -= {"seconds_ago"}  # "just now"
     assert used == set(client_strings())

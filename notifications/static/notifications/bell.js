@@ -1,4 +1,4 @@
-// <notifications-bell>: a button with the unseen count. The panel that it opens (bell_panel.js) is loaded when somebody is about
+// <notifications-bell>: a button with one number, of what is new and what waits for an answer. The panel that it opens (bell_panel.js) is loaded when somebody is about
 // to press it.
 
 /** @typedef {import("./notifications.js").Page} Page */
@@ -18,17 +18,16 @@ export function connectElement(element, page, signal, { bell_color }) {
   const button = createElement("button", "notifications-button");
   const label = createElement("span", "notifications-hidden");
   const badge = createElement("span", "notifications-count");
-  const asks = createElement("span", "notifications-count notifications-asks");
   const panel = createElement("div", "notifications-panel");
-  let { questions } = page;
   let titlePrefix = "";
+  let lastUnseen = client.unseen ?? 0;
   let shownState = /** @type {string|null} */ (null);
   let loading = /** @type {Promise<void>|null} */ (null);
   let isLoaded = false;
 
-  badge.ariaHidden = asks.ariaHidden = "true";
+  badge.ariaHidden = "true";
   button.popoverTargetElement = panel;
-  button.append(...element.querySelectorAll(".notifications-icon"), label, badge, asks);
+  button.append(...element.querySelectorAll(".notifications-icon"), label, badge);
   button.addEventListener("click", openWhenLoaded);
   for (const type of ["pointerenter", "focus"])
     button.addEventListener(type, () => load().catch(() => undefined));
@@ -80,15 +79,16 @@ export function connectElement(element, page, signal, { bell_color }) {
 
   function updateCount() {
     const [unread, unseen] = [client.unread ?? 0, client.unseen ?? 0];
+    const { questions } = page;
     const counts = { count: unread, new: unseen };
     if (unseen) label.textContent = localization.text("bell_new", counts);
     else label.textContent = unread ? localization.text("bell", counts) : localization.text("bell_none");
-    badge.textContent = localization.formatBadge(unseen);
-    badge.hidden = unseen === 0;
-    // They do not fade when the list is shown.
     if (questions) label.append(`, ${localization.text("bell_questions", { count: questions })}`);
-    asks.textContent = `?${localization.formatBadge(questions)}`;
-    asks.hidden = questions === 0;
+    // Until the server has counted again, at least each open question counts once.
+    const number = Math.max(unseen + page.seenQuestions, questions);
+    badge.textContent = localization.formatBadge(number);
+    badge.hidden = number === 0;
+    badge.classList.toggle("notifications-asks", questions > 0);
     updateTitle();
   }
 
@@ -103,13 +103,16 @@ export function connectElement(element, page, signal, { bell_color }) {
 
   /** @param {import("./client.js").Change} change */
   function handleChange({ op, reset, notifications }) {
+    const isSeen = page.questions > 0 && (client.unseen ?? 0) < lastUnseen;
+    lastUnseen = client.unseen ?? 0;
     updateCount();
-    if (op !== "jobs" && (reset || notifications.some((item) => item.data.question))) void countQuestions();
+    if (op !== "jobs" && (isSeen || reset || notifications.some((item) => item.data.question)))
+      void countQuestions();
   }
 
   async function countQuestions() {
     try {
-      questions = await page.countQuestions();
+      await page.countQuestions();
       updateCount();
     } catch {
       // It is the number of before, until the next change of a question.
@@ -122,7 +125,7 @@ export function connectElement(element, page, signal, { bell_color }) {
     const state = isSignedOut ? "signed_out" : page.isOut() ? "offline" : "";
     if (state === shownState) return;
     shownState = element.dataset.state = state;
-    if (isSignedOut) questions = 0;
+    if (isSignedOut) page.questions = page.seenQuestions = 0;
     updateCount();
     button.title = state && localization.text(state);
   }

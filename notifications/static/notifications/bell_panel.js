@@ -7,6 +7,11 @@
  */
 
 const LIST_LENGTH = 8;
+/** Open questions above the list. */
+const MAX_WAITING = 3;
+/** The queries of the tabs, by the names of their texts. */
+const TABS = { inbox: "", unread: "&unread=1", questions: "&questions=1" };
+const EMPTY_TEXTS = { inbox: "empty", unread: "none_unread", questions: "none_asked" };
 const PANEL_MARGIN_PX = 8;
 
 /**
@@ -26,18 +31,16 @@ export function connectPanel(panel, button, page, signal) {
   const retryButton = createElement("button", "notifications-quiet", localization.text("again"));
   const status = createElement("p", "notifications-status");
   const link = dom.createLink("notifications-foot", localization.text("see_all"), page.inboxUrl);
-  const tabs = [false, true].map((isUnread) => {
-    const tab = createElement(
-      "button",
-      "notifications-tab",
-      localization.text(isUnread ? "unread" : "inbox"),
-    );
-    tab.addEventListener("click", () => showTab(isUnread));
+  const waiting = createElement("section", "notifications-waiting");
+  const waitingTitle = createElement("h2", "", localization.text("waiting_for_you"));
+  const waitingList = createElement("ul", "notifications-list");
+  const waitingLink = dom.createLink("notifications-quiet", "", `${page.inboxUrl}?view=questions`);
+  const tabs = Object.keys(TABS).map((name) => {
+    const tab = createElement("button", "notifications-tab", localization.text(name));
+    tab.addEventListener("click", () => showTab(/** @type {keyof TABS} */ (name)));
     return tab;
   });
-  /** @type {string[]} ids of the notifications in the list */
-  let shownIds = [];
-  let showsUnread = false;
+  let shownTab = /** @type {keyof TABS} */ ("inbox");
   /** Ids of the notifications that are done, before the frame says so. */
   const doneIds = new Set();
   let shownState = /** @type {string|null} */ (null);
@@ -49,7 +52,8 @@ export function connectPanel(panel, button, page, signal) {
   newerButton.addEventListener("click", showLatest);
   retryButton.addEventListener("click", () => retry());
   head.append(...tabs, newerButton, markAllButton);
-  panel.append(head, status, list, note, retryButton, link);
+  waiting.append(waitingTitle, waitingList, waitingLink);
+  panel.append(head, status, waiting, list, note, retryButton, link);
   panel.addEventListener("beforetoggle", (event) => event.newState === "open" && open());
   panel.addEventListener("toggle", placePanel);
   addEventListener("resize", placePanel, { signal });
@@ -66,18 +70,20 @@ export function connectPanel(panel, button, page, signal) {
   function open() {
     if (client.state === "signed_out") return;
     renderList();
-    if (!shownIds.length) showNote(localization.text("loading"));
+    if (!getShownIds().length) showNote(localization.text("loading"));
     load();
   }
 
   function load() {
     const failed = () => showNote(localization.text("unreadable"), open);
-    page.loadLatest(LIST_LENGTH, showsUnread).then(showLatest, failed);
+    const loads = [page.loadLatest(LIST_LENGTH + MAX_WAITING, TABS[shownTab])];
+    if (page.questions) loads.push(page.loadLatest(MAX_WAITING, TABS.questions));
+    Promise.all(loads).then(showLatest, failed);
   }
 
-  /** @param {boolean} isUnread whether only what is unread is listed */
-  function showTab(isUnread) {
-    showsUnread = isUnread;
+  /** @param {keyof TABS} name */
+  function showTab(name) {
+    shownTab = name;
     open();
   }
 
@@ -86,23 +92,52 @@ export function connectPanel(panel, button, page, signal) {
     markShownSeen();
   }
 
+  /** Show what waits for the user first, and below it the latest of what the tab lists. */
   function renderList() {
-    const latest = page
+    const items = page
       .newerThan(-1)
-      .filter((item) => !doneIds.has(item.id) && (!showsUnread || dom.isUnread(item)))
-      .sort((a, b) => b.raised - a.raised)
-      .slice(0, LIST_LENGTH);
-    const ids = latest.map((item) => item.id);
-    // Where the list is the same, new rows would take away the keyboard focus.
-    if (ids.slice(0, shownIds.length).join() === shownIds.join()) {
-      rows.updateRows(list, latest);
-      list.append(...latest.slice(shownIds.length).map(createRow));
-    } else list.replaceChildren(...latest.map(createRow));
-    shownIds = ids;
+      .filter((item) => !doneIds.has(item.id))
+      .sort((a, b) => b.raised - a.raised);
+    const questions = items.filter(rows.isOpenQuestion);
+    const first = shownTab === "questions" ? [] : questions.slice(0, MAX_WAITING);
+    const latest = items.filter(
+      (item) =>
+        !first.includes(item) &&
+        (shownTab === "inbox" || (shownTab === "unread" ? dom.isUnread(item) : rows.isOpenQuestion(item))),
+    );
+    fill(waitingList, first);
+    fill(list, latest.slice(0, LIST_LENGTH));
+    waiting.hidden = !first.length;
+    waitingLink.textContent = localization.text("all_questions", { count: page.questions });
+    waitingLink.hidden = page.questions <= MAX_WAITING;
     newerButton.hidden = true;
     markAllButton.hidden = !client.unread;
-    for (const [index, tab] of tabs.entries()) tab.ariaPressed = String(showsUnread === Boolean(index));
-    showNote(latest.length ? "" : localization.text(showsUnread ? "none_unread" : "empty"));
+    for (const [index, name] of Object.keys(TABS).entries())
+      tabs[index].ariaPressed = String(name === shownTab);
+    showNote(first.length || latest.length ? "" : localization.text(EMPTY_TEXTS[shownTab]));
+  }
+
+  /**
+   * Show notifications in a list. Where it is the same, new rows would take away the keyboard focus.
+   * @param {HTMLElement} list
+   * @param {Notification[]} items
+   */
+  function fill(list, items) {
+    const shown = readIds(list);
+    const ids = items.map((item) => item.id);
+    if (ids.slice(0, shown.length).join() === shown.join()) {
+      rows.updateRows(list, items);
+      list.append(...items.slice(shown.length).map(createRow));
+    } else list.replaceChildren(...items.map(createRow));
+  }
+
+  /** @param {HTMLElement} list */
+  function readIds(list) {
+    return [...list.children].map((row) => /** @type {HTMLElement} */ (row).dataset.id ?? "");
+  }
+
+  function getShownIds() {
+    return [...readIds(waitingList), ...readIds(list)];
   }
 
   /** @param {Notification} item */
@@ -156,8 +191,7 @@ export function connectPanel(panel, button, page, signal) {
     else {
       doneIds.add(item.id);
       row.remove();
-      shownIds = shownIds.filter((id) => id !== item.id);
-      if (shownIds.length < LIST_LENGTH) load();
+      if (readIds(list).length < LIST_LENGTH) load();
     }
     const target = next?.querySelector("a") ?? tabs[0];
     if (hadFocus) /** @type {HTMLElement} */ (target).focus();
@@ -168,7 +202,7 @@ export function connectPanel(panel, button, page, signal) {
     for (const { id } of notifications) doneIds.delete(id);
     if (!isOpen()) return;
     markAllButton.hidden = !client.unread;
-    rows.updateRows(list, notifications);
+    rows.updateRows(panel, notifications);
     // A jobs frame brings no notifications: those that loadLatest() merges are rendered when it has ended.
     if (op === "jobs") return;
     // The list may have been loaded before the frame that counts its newest row.
@@ -185,7 +219,7 @@ export function connectPanel(panel, button, page, signal) {
 
   /** Return the greatest `raised` in the list. */
   function newestShown() {
-    return Math.max(0, ...shownIds.map((id) => client.stream.notifications.get(id)?.raised ?? 0));
+    return Math.max(0, ...getShownIds().map((id) => client.stream.notifications.get(id)?.raised ?? 0));
   }
 
   function markShownSeen() {
@@ -214,7 +248,8 @@ export function connectPanel(panel, button, page, signal) {
     if (!isSignedOut) return;
     status.append(" ", page.createSignInLink());
     list.replaceChildren();
-    shownIds = [];
+    waitingList.replaceChildren();
+    waiting.hidden = true;
     newerButton.hidden = true;
     showNote("");
   }

@@ -20,21 +20,19 @@
  *   newerThan: (raised: number) => Notification[],
  *   shownIds: Set<string>, openLists: Set<(item: Notification) => boolean>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
- *   questions: number, countQuestions: () => Promise<number>,
- *   loadLatest: (count: number, isUnread?: boolean) => Promise<void>,
+ *   questions: number, seenQuestions: number, countQuestions: () => Promise<void>,
+ *   loadLatest: (count: number, query?: string) => Promise<void>,
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
  *   answer: (url: string) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
- *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `shownIds` are those of notifications about what the page itself shows, and each of `openLists` says whether a list on the screen shows or offers a notification
+ *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `questions` is how many are open and `seenQuestions` how many of them were seen, `shownIds` are those of notifications about what the page itself shows, and each of `openLists` says whether a list on the screen shows or offers a notification
  */
 
 /** An outage shorter than this is not shown. */
 const OUTAGE_NOTICE_MS = 5_000;
-/** Open questions are counted up to this number. */
-const MAX_QUESTIONS = 100;
 const REACHABLE_STATES = new Set(["live", "polling", "signed_out"]);
 /** Relative times of the page are rendered again after this long. */
 const TIMES_INTERVAL_MS = 20_000;
@@ -81,6 +79,11 @@ export function defineElements(modules, connection, data, content, loadModules) 
     inboxUrl: data.inbox ?? "",
     healthUrl: data.health ?? "",
     questions: Number(data.questions ?? 0),
+    seenQuestions: Number(data.badge ?? 0) - Number(data.unseen ?? 0),
+    countQuestions: async () => {
+      const { questions, badge, unseen } = await jobs.send(`${data.list}1&questions=1&background=1`);
+      Object.assign(page, { questions, seenQuestions: badge - unseen });
+    },
     client,
     jobs,
     dom: modules.dom,
@@ -208,7 +211,7 @@ function watchOutages(client, clock) {
  * @param {Record<string, string>} data
  * @param {Record<Verb, string>} markUrls
  * @param {import("./connection.js").Clock} clock
- * @returns {Pick<Page, "loadLatest"|"countQuestions"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
+ * @returns {Pick<Page, "loadLatest"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
  */
 function notificationActions(client, jobs, data, markUrls, clock) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
@@ -219,7 +222,6 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     client.refresh();
   };
   // The URL ends with "limit=".
-  const readList = async (/** @type {string} */ query) => (await jobs.send(data.list + query)).items;
   let seenUpTo = 0;
   /** Positions of notifications, with the times at which they were received, and then shown in a toast. */
   const receipts = /** @type {number[][]} */ ([]);
@@ -232,9 +234,7 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     for (const { raised } of detail) receipts.find(([known]) => known === raised)?.push(clock.now());
   });
   return {
-    loadLatest: async (count, isUnread) =>
-      client.merge(await readList(count + (isUnread ? "&unread=1" : ""))),
-    countQuestions: async () => (await readList(`${MAX_QUESTIONS}&questions=1&background=1`)).length,
+    loadLatest: async (count, query = "") => client.merge((await jobs.send(data.list + count + query)).items),
     mark: (verb, items) => {
       const raised = items.map((item) => item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
