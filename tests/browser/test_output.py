@@ -94,7 +94,7 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
     inbox.bring_to_front()
     expect(pane.locator(".notifications-state")).to_contain_text("Succeeded")
     assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
-    for verb, inverse in (("read", "unread"), ("unread", "read")):
+    for verb, inverse in (("unread", "read"), ("read", "unread")):  # The page has marked it as read.
         pane.get_by_role("button", name=f"Mark as {verb}").click()
         expect(pane.get_by_role("button", name=f"Mark as {inverse}")).to_be_visible()
         assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
