@@ -13,21 +13,26 @@ from tests.docs.pages import DOCS, blocks
 
 
 def load_modules(monkeypatch, page, **modules):
-    """Execute the blocks of a page as the modules that they name, beside others."""
-    package = ModuleType("mysite")
+    """Execute the blocks of a page as the modules that they name, beside others.
+
+    The package has a name of its own for each page, because a worker keeps the tasks that it has imported.
+    """
+    name = re.sub(r"\W", "_", f"mysite_{page}")
+
+    def add(path):
+        module = ModuleType(path)
+        monkeypatch.setitem(sys.modules, path, module)
+        return module
+
+    package = add(name)
     package.__path__ = []
-    monkeypatch.setitem(sys.modules, "mysite", package)
-    for name, content in modules.items():
-        module = ModuleType(f"mysite.{name}")
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        setattr(package, name, module)
+    for module, content in modules.items():
+        vars(add(f"{name}.{module}")).update(content)
+        setattr(package, module, sys.modules[f"{name}.{module}"])
     for block in blocks(DOCS / page, "python"):
-        name = re.match(r"# mysite/(\w+)\.py", block)[1]
-        module = ModuleType(f"mysite.{name}")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        setattr(package, name, module)
-        exec(compile(block, name, "exec"), vars(module))
+        module = re.match(r"# mysite/(\w+)\.py", block)[1]
+        setattr(package, module, add(f"{name}.{module}"))
+        exec(compile(block.replace("mysite", name), module, "exec"), vars(getattr(package, module)))
     return package
 
 
