@@ -9,6 +9,7 @@ from tests.browser.parts import expect_unseen, visit
 from tests.browser.test_inbox import message, row, rows, wait_for_keys
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -111,6 +112,27 @@ def test_a_group_by_keyboard(page, group):
     expect(rows(page)).to_have_count(32)
     expect(page.get_by_role("link", name="Load older")).to_have_count(0)
     assert page.evaluate("window.isSamePage")
+
+
+def test_an_update_from_before_an_undo_hides_no_row(page, group):
+    """It would take the focus, too."""
+    group.get_by_role("link", name="Imports").click()
+    expect(rows(page)).to_have_count(27)
+    held = []
+    page.route("**/*part=views*", lambda route: held.append((route, route.fetch())))
+    page.route("**/undo/", lambda route: None)
+    with page.expect_request("**/*part=views*"):
+        group.hover()
+        page.get_by_role("button", name="Done: Imports").click()
+    expect(group).to_be_hidden()
+    wait_until(lambda: page.evaluate("1") and held, what="the views after the change")
+    message(page).get_by_role("button", name="Undo").click()
+    expect(group).to_be_visible()
+    route, response = held[0]
+    with page.expect_event("requestfinished", lambda request: "part=views" in request.url):
+        route.fulfill(response=response)
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 100))")
+    assert group.is_visible()
 
 
 def test_a_group_is_marked_as_read_in_place(site_server, page, group):

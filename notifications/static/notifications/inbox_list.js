@@ -97,15 +97,18 @@ export function connectList(
 
   /** Show the counts of the views after a change, the groups that are open or in the pane, and the rows if there were none. */
   async function updateViews() {
+    /** @type {NodeListOf<HTMLElement>} */
     const groups = inbox.querySelectorAll("[data-group]:is([aria-current], :has([aria-expanded='true']))");
     for (const group of groups.length ? groups : [null]) {
       const url = new URL(group?.querySelector("a")?.href ?? location.href);
       url.search += "&part=views&background=1"; // A part of the page, for which no person has asked.
+      const wasHidden = group?.hidden;
       try {
         const views = await loadPage(url, ".notifications-views");
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
         document.querySelector(".notifications-views")?.replaceWith(views);
-        if (group) replaceGroup(/** @type {HTMLElement} */ (group), next);
+        // Not after a change that has hidden or shown the row meanwhile: to hide it again would take its focus.
+        if (group && group.hidden === wasHidden) replaceGroup(group, next);
         else if (isEmpty()) inbox.replaceWith(await loadPage(location.href));
       } catch {
         // They are those of before, until the next change.
