@@ -119,7 +119,8 @@ def notify(
         A dict of at most 4 KiB of JSON, for the browser.
     ``actions``
         At most three buttons, stored as ``data["actions"]``: dicts of ``label``, at most 40 characters, and either
-        ``url``, a link as above, or ``post``, a path of this site to which a form is posted after a confirmation.
+        ``url``, a link as above, or ``post``, a path of this site to which a request is posted where it is pressed.
+        One with ``danger``, a sentence of at most 200 characters that says what is lost, is red, and asks first.
     ``icon``
         The name of an icon, such as ``"download"``, in place of that of the level. Stored as ``data["icon"]``.
     ``actor``, ``target``

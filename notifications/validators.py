@@ -22,6 +22,8 @@ MAX_QUEUE_LENGTH = 100
 MAX_GROUP_LENGTH = 100
 #: Actions of a notification, and characters of the label of one.
 MAX_ACTIONS, MAX_LABEL_LENGTH = 3, 40
+#: Characters of the sentence that says what a dangerous action does.
+MAX_DANGER_LENGTH = 200
 #: Characters of the name of who has caused a notification, or of what it is about.
 MAX_NAME_LENGTH = 100
 #: Characters of the detail of an error, and of a progress message.
@@ -135,6 +137,7 @@ def link(name: str, value: Any) -> str:
 def actions(value: Any) -> list[dict[str, str]]:
     """Return ``value`` if it is a list of at most three actions: dicts of ``label`` and either ``url`` or ``post``.
 
+    One that destroys something has ``danger`` too, the sentence that says what.
     Raises TypeError or ValueError.
     """
     if not isinstance(value, list | tuple):
@@ -147,8 +150,10 @@ def actions(value: Any) -> list[dict[str, str]]:
 def _action(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise TypeError(f"{name} must be a dict, not {type(value).__name__}.")
-    if set(value) not in ({"label", "url"}, {"label", "post"}):
-        raise ValueError(f"{name} must have the keys 'label' and either 'url' or 'post'.")
+    if set(value) - {"danger"} not in ({"label", "url"}, {"label", "post"}):
+        raise ValueError(
+            f"{name} must have the keys 'label' and either 'url' or 'post', and may have 'danger'."
+        )
     shown = label(f"{name}['label']", value["label"], MAX_LABEL_LENGTH, required=True)
     kind = "url" if "url" in value else "post"
     target = link(f"{name}[{kind!r}]", value[kind])
@@ -158,7 +163,10 @@ def _action(name: str, value: Any) -> dict[str, str]:
         raise ValueError(
             f"{name}['post'] must be a path of this site, because it is sent with the CSRF token."
         )
-    return {"label": shown, kind: target}
+    action = {"label": shown, kind: target}
+    if "danger" in value:
+        action["danger"] = label(f"{name}['danger']", value["danger"], MAX_DANGER_LENGTH, required=True)
+    return action
 
 
 def party(name: str, value: Any, link_key: str) -> dict[str, str]:

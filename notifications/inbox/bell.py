@@ -68,6 +68,7 @@ def client_strings() -> dict[str, str]:
         "did_unarchive": gettext("{count} moved to the inbox."),
         "undo": gettext("Undo"),
         "undone": gettext("Undone."),
+        "cancel": gettext("Cancel"),
         "unsaved": gettext("Not saved. Can't reach the server."),
         "unsent": gettext("Not sent. Can't reach the server. Try again."),
         "again": gettext("Try again"),

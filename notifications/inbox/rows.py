@@ -41,16 +41,20 @@ QUOTES, PAIRS = '"“”„', ("()", "[]", "{}", "«»")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """A link of a notification. One that posts leads to a page that asks for confirmation.
+    """A link of a notification. Without a script, one that posts leads to a page with a form.
 
-    ``answer``
-        The address to which a script posts a choice of a question without this page.
+    ``answer``, ``post``
+        The address to which a script posts a choice of a question, or the action, without this page.
+    ``danger``
+        What is lost by it, which is asked first.
     """
 
     label: str
     href: str
     is_external: bool = False
     answer: str = ""
+    post: str = ""
+    danger: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,11 +203,15 @@ def _read_names(users: set[Any]) -> dict[Any, str]:
 
 
 def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:
+    label, danger = action["label"], action.get("danger", "")
     if "post" in action:
         if row.open_question:  # whose page is what the notification links to
-            return Action(label=action["label"], href=row.url, answer=action["post"])
-        return Action(label=action["label"], href=reverse("notifications:action", args=[row.pk, number]))
-    return Action(label=action["label"], href=action["url"], is_external=bool(urlsplit(action["url"]).netloc))
+            return Action(label=label, href=row.url, answer=action["post"])
+        href = reverse("notifications:action", args=[row.pk, number])
+        return Action(label=label, href=href, post=action["post"], danger=danger)
+    return Action(
+        label=label, href=action["url"], is_external=bool(urlsplit(action["url"]).netloc), danger=danger
+    )
 
 
 def _label_of(day: date, today: date) -> str:

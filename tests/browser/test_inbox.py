@@ -384,29 +384,6 @@ def test_signed_out_elsewhere(site_server, inbox_page):
     assert "next=%2Fnotifications%2F" in link.get_attribute("href")
 
 
-def test_actions(site_server, page):
-    """An action that posts asks first. It is in the inbox and in the bell."""
-    site_server.python(
-        "from django.contrib.auth import get_user_model\n"
-        "from notifications.api import notify\n"
-        "user = get_user_model().objects.get(username='demo')\n"
-        "actions = [{'label': 'Sign me out', 'post': '/accounts/logout/'}, {'label': 'Check', 'url': '/check/'}]\n"
-        "notify(user, 'Request', actions=actions)"
-    )
-    visit(page, site_server.url, "/notifications/")
-    page.locator("notifications-inbox").get_by_role("link", name="Check: Request").click()
-    page.wait_for_url(re.compile("/check/$"))
-    dialog = open_bell(page)
-    expect(dialog.get_by_role("link", name="Check: Request")).to_be_visible()
-    dialog.get_by_role("link", name="Sign me out: Request").click()
-    expect(page.get_by_role("heading", name="Sign me out?")).to_be_visible()
-    assert find_violations(page) == []
-    page.get_by_role("button", name="Sign me out").click()
-    page.wait_for_url(lambda url: "actions" not in url)
-    page.goto(f"{site_server.url}/notifications/")
-    assert "login" in page.url
-
-
 @pytest.mark.parametrize("width", [320, 1000])
 def test_long_category_does_not_widen_the_page(site_server, page, width):
     """The name of a category without spaces is broken in the buttons that contain it."""

@@ -34,7 +34,7 @@ class TestActions:
             r'href="https://example.org/" rel="noopener noreferrer" aria-label="Read: Request">Read<', page
         )
         confirm = f"/notifications/{id}/actions/0/"
-        assert f'href="{confirm}" aria-label="Approve: Request">Approve<' in page
+        assert f'href="{confirm}" data-post="/approve/" aria-label="Approve: Request">Approve<' in page
         page = read_page(user_client, confirm)
         assert '<form class="notifications-confirm" method="post" action="/approve/"' in page
         assert "csrfmiddlewaretoken" in page.partition("<main")[2]
@@ -65,7 +65,10 @@ class TestActions:
             ("x", "actions must be a list of dicts, not str."),
             (["x"], "actions[0] must be a dict, not str."),
             ([{"label": "a", "url": "/"}] * 4, "actions has 4 items. At most 3 are allowed."),
-            ([{"label": "a"}], "actions[0] must have the keys 'label' and either 'url' or 'post'."),
+            (
+                [{"label": "a"}],
+                "actions[0] must have the keys 'label' and either 'url' or 'post', and may have 'danger'.",
+            ),
             ([{"label": "a", "url": "/", "post": "/"}], "must have the keys"),
             ([{"label": "", "url": "/"}], "actions[0]['label'] is empty."),
             ([{"label": "a" * 41, "url": "/"}], "At most 40 are allowed."),
@@ -73,6 +76,11 @@ class TestActions:
             ([{"label": "a", "url": "javascript:x"}], "actions[0]['url'] is 'javascript:x'."),
             ([{"label": "a", "post": "https://example.org/"}], "must be a path of this site"),
             ([{"label": "a", "post": "//example.org/"}], "actions[0]['post'] is '//example.org/'."),
+            ([{"label": "a", "post": "/", "danger": ""}], "actions[0]['danger'] is empty."),
+            (
+                [{"label": "a", "post": "/", "danger": True}],
+                "actions[0]['danger'] must be a string, not bool.",
+            ),
         ],
     )
     def test_invalid_actions(self, user, actions, message):

@@ -248,7 +248,7 @@ def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None
     elif len(details["choices"]) <= validators.MAX_ACTIONS:
         danger = set(details.get("danger", ())) if page else set()
         data["actions"] = [
-            {"label": label, "url": f"{page}?{urlencode({'confirm': value})}"}
+            {"label": label, "url": f"{page}?{urlencode({'confirm': value})}", "danger": label}
             if value in danger
             else {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
             for value, label in details["choices"].items()

@@ -82,6 +82,15 @@ export class Jobs {
     return this.#options.requests.parse(await this.#options.requests.send(url, init));
   }
 
+  /**
+   * Send a request to a view of the project that enqueues nothing, and return its response as it is.
+   * @param {string} url
+   * @param {RequestInit} init
+   */
+  request(url, init) {
+    return this.#options.requests.send(url, init);
+  }
+
   /** @param {AbortSignal|null} [signal] */
   #create(signal) {
     return new this.#options.FollowedJob(this.#actions, signal);

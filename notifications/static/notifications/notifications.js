@@ -16,7 +16,7 @@
  *   rows: import("./rows.js").Rows, loadModules: (name: string) => Promise<any>,
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
- *   createSignInLink: () => HTMLElement,
+ *   createSignInLink: () => HTMLAnchorElement,
  *   newerThan: (raised: number) => Notification[],
  *   shownIds: Set<string>, openLists: Set<(item: Notification) => boolean>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
@@ -125,6 +125,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
         (loaded[element] ?? loaded[`${element}_element`]).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
+  if (document.querySelector("[data-post]")) void load("rows").catch(() => undefined); // On the page of a notification.
   void loadModules("contrast").then(({ bell_contrast }) => bell_contrast?.checkBells()); // With DEBUG.
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);

@@ -10,9 +10,9 @@
 /**
  * Return the functions that draw the rows of a page, and let its rows be pressed. Called once.
  * @param {Page} page
- * @param {{row_menu: typeof import("./row_menu.js")}} modules
+ * @param {{row_menu: typeof import("./row_menu.js"), actions: typeof import("./actions.js")}} modules
  */
-export function createRows(page, { row_menu }) {
+export function createRows(page, { row_menu, actions }) {
   const { dom, icons, localization } = page;
   const { createElement, createLink } = dom;
   document.addEventListener("click", ({ target }) => {
@@ -21,7 +21,7 @@ export function createRows(page, { row_menu }) {
     );
     if (opener) row_menu.openMenu(opener, page);
   });
-  document.addEventListener("click", answerQuestion);
+  actions.watchActions(page);
 
   return {
     createIcon,
@@ -90,26 +90,33 @@ export function createRows(page, { row_menu }) {
   }
 
   /**
-   * Return the links of the actions of a notification, null if it has none. One that posts leads to a page that asks for
-   * confirmation. The choices of a question are answered in place, or on its page.
+   * Return the links of the actions of a notification, null if it has none. Those that post do so in place, and the
+   * choices of a question are answered there; their links lead to the pages that do the same.
    * @param {Notification} item
    * @returns {HTMLElement|null}
    */
   function createActions({ id, title, data }) {
-    const actions = /** @type {{label: string, url?: string, post?: string}[]} */ (data.actions);
-    if (!Array.isArray(actions)) return null;
+    const items = /** @type {{label: string, url?: string, post?: string, danger?: string}[]} */ (
+      data.actions
+    );
+    if (!Array.isArray(items)) return null;
     const list = createElement("div", "notifications-actions");
-    for (const [number, action] of actions.entries()) {
-      const { label, url, post } = Object(action);
+    for (const [number, action] of items.entries()) {
+      const { label, url, post, danger } = Object(action);
       const target = data.question?.links.page ?? page.getActionUrl(id, number);
       const link = parseLink(post ? target : (url ?? ""), location.origin);
       if (!link || typeof label !== "string") continue;
       const node = createLink("notifications-plainbutton", label, link.href);
       if (link.isExternal) node.rel = "noopener noreferrer";
       node.ariaLabel = `${label}: ${title}`;
-      if (data.question && post) node.dataset.answer = post;
+      if (post) node.dataset[data.question ? "answer" : "post"] = post;
+      if (danger) {
+        node.dataset.danger = danger;
+        node.classList.add("notifications-danger");
+      }
       list.append(node);
     }
+    actions.restoreDone(list, page);
     return list.hasChildNodes() ? list : null;
   }
 
@@ -220,23 +227,6 @@ export function createRows(page, { row_menu }) {
   /** Return a hidden full stop: the parts are on lines of their own, but a screen reader would run them together. */
   function createSeparator() {
     return createElement("span", "notifications-hidden", ". ");
-  }
-
-  /**
-   * Answer a question in place.
-   * @param {MouseEvent} event
-   */
-  async function answerQuestion(event) {
-    const target = /** @type {Element} */ (event.target);
-    const link = /** @type {HTMLAnchorElement|null} */ (target.closest("[data-answer]"));
-    if (!link) return;
-    event.preventDefault();
-    link.ariaBusy = "true";
-    try {
-      await page.answer(link.dataset.answer ?? "");
-    } catch {
-      location.assign(link.href); // The page says who was first, or what is wrong.
-    }
   }
 }
 

@@ -74,7 +74,8 @@ export function connectList(element, page, signal) {
     );
     for (const toast of [...toasts]) {
       const left = toast.items.filter((item) => !readIds.has(item.id));
-      if (left.length === toast.items.length) continue;
+      const isDone = toast.node.querySelector("[aria-disabled]"); // An action says so.
+      if (left.length === toast.items.length || isDone) continue;
       remove(toast);
       if (left.length) add(left, true);
     }

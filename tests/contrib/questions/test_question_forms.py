@@ -204,7 +204,7 @@ class TestDanger:
         job = ask(user, question_tasks.ask_danger)
         keep, delete = data()["actions"]
         assert keep["post"] == path() + "?value=keep"
-        assert delete == {"label": "Delete", "url": page() + "?confirm=delete"}
+        assert delete == {"label": "Delete", "url": page() + "?confirm=delete", "danger": "Delete"}
         shown = user_client.get(delete["url"]).content.decode()
         assert 'name="confirmed"' in shown and 'value="keep"' not in shown
         assert result_of(job) == ("waiting", None)

@@ -1,0 +1,139 @@
+// What pressing an action of a notification does: it is sent in place, and its button shows what came of it.
+
+/** @typedef {import("./notifications.js").Page} Page */
+
+/** Addresses of the pages of the actions that are done. A list that is drawn again shows it. */
+const done = new Set();
+
+/** @param {Page} page */
+export function watchActions(page) {
+  document.addEventListener("click", (event) => {
+    const link = /** @type {HTMLAnchorElement|null} */ (
+      /** @type {Element} */ (event.target).closest("[data-answer], [data-post]")
+    );
+    // Pressed with Ctrl, for a new tab, it is a link to its page.
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    if (!link.ariaBusy && !link.ariaDisabled) void press(link, page);
+  });
+}
+
+/**
+ * @param {HTMLAnchorElement} link
+ * @param {Page} page
+ */
+async function press(link, page) {
+  const { answer, post, danger } = link.dataset;
+  if (danger && !(await confirm(link, danger, page))) return;
+  link.ariaBusy = "true";
+  showProblem(link, "", page);
+  try {
+    // An answer that is refused is shown on the page of the question, which says who was first.
+    if (answer) await page.answer(answer).catch(() => location.assign(link.href));
+    else await send(link, post ?? "", page);
+  } catch {
+    showProblem(link, page.localization.text("unsent"), page);
+  }
+  link.ariaBusy = null;
+}
+
+/**
+ * @param {HTMLAnchorElement} link
+ * @param {string} url of the project
+ * @param {Page} page
+ */
+async function send(link, url, page) {
+  const response = await page.jobs.request(url, { method: "POST" });
+  const isSignedOut =
+    response.redirected && new URL(response.url).pathname === page.createSignInLink().pathname;
+  if (response.ok && !isSignedOut) {
+    done.add(link.href);
+    showDone(link, page);
+    markRead(link, page);
+  } else if (response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
+    const { detail, title } = await response.json();
+    showProblem(link, detail || title, page);
+  } else location.assign(link.href);
+}
+
+/**
+ * Show in the actions of a notification which one is done.
+ * @param {Element} list
+ * @param {Page} page
+ */
+export function restoreDone(list, page) {
+  for (const link of list.querySelectorAll("a"))
+    if (done.has(link.href) && !link.ariaDisabled) showDone(link, page);
+}
+
+/**
+ * Show that an action is done, without those beside it that post.
+ * @param {HTMLAnchorElement} link
+ * @param {Page} page
+ */
+function showDone(link, { rows, icons }) {
+  link.ariaDisabled = "true";
+  link.prepend(rows.createIcon(icons.success));
+  for (const other of link.parentElement?.querySelectorAll("[data-post]") ?? [])
+    if (other !== link) other.remove();
+}
+
+/**
+ * Mark the notification of an action as read.
+ * @param {HTMLAnchorElement} link
+ * @param {Page} page
+ */
+function markRead(link, { client, mark }) {
+  const id = /[\da-f-]{36}(?=\/actions\/)/.exec(link.href)?.[0];
+  const raised = client.stream.cursor;
+  if (id && raised !== null) void mark("read", [{ id, raised }]).catch(() => undefined);
+}
+
+/**
+ * Show why an action was not done beside its button, or nothing.
+ * @param {HTMLAnchorElement} link
+ * @param {string} text
+ * @param {Page} page
+ */
+function showProblem(link, text, { dom }) {
+  let note = link.parentElement?.querySelector(".notifications-problem");
+  if (!note) {
+    if (!text) return;
+    note = dom.createElement("p", "notifications-problem");
+    note.role = "alert";
+    link.parentElement?.append(note);
+  }
+  note.textContent = text;
+}
+
+/**
+ * Ask in a dialog, whose heading is what is lost.
+ * @param {HTMLAnchorElement} link
+ * @param {string} consequence
+ * @param {Page} page
+ * @returns {Promise<boolean>} whether the action is to be done
+ */
+function confirm(link, consequence, { dom, localization }) {
+  const dialog = dom.createElement("dialog", "notifications-consequence");
+  const choices = dom.createElement("div");
+  const create = (/** @type {string} */ kind, /** @type {string} */ text, /** @type {string} */ value) => {
+    const button = dom.createElement("button", kind, text);
+    button.addEventListener("click", () => dialog.close(value));
+    return button;
+  };
+  choices.append(
+    create("notifications-plainbutton", localization.text("cancel"), ""),
+    create("notifications-mainbutton notifications-danger", link.textContent ?? "", "yes"),
+  );
+  dialog.ariaLabel = consequence;
+  dialog.append(dom.createElement("h2", "", consequence), choices);
+  link.parentElement?.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      link.focus();
+      resolve(dialog.returnValue === "yes");
+    });
+  });
+}

@@ -1,0 +1,147 @@
+"""Actions of notifications that post: in place, in toast, bell and inbox, and without JavaScript on a page."""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import expect_unread, find_toasts, open_bell, visit
+from tests.support.axe import find_violations
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+NOTIFY = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+notify(user, "Ada requests access to Reports", body="She is on call until Monday.", actor="Ada Lovelace", actions=[
+    {"label": "Approve", "post": "/access/7/approve/"},
+    {"label": "Decline", "post": "/access/7/decline/"},
+    {"label": "View request", "url": "/check/"},
+])
+notify(user, "Export.csv takes 2 GB", level="warning", actions=[
+    {"label": "Delete", "post": "/files/7/delete/", "danger": "Export.csv is deleted for everyone."},
+    {"label": "Keep", "post": "/files/7/keep/"},
+])
+"""
+
+
+class Project:
+    """Answers the requests of actions in place of views of a project, and counts them by path."""
+
+    def __init__(self, page, site_url):
+        self.requests, self.responses = [], {}
+        for folder in ("access", "files"):
+            page.route(f"{site_url}/{folder}/**", self._answer)
+
+    def _answer(self, route):
+        request = route.request
+        path = request.url.partition(request.headers["origin"])[2]
+        self.requests.append((request.method, path, bool(request.headers.get("x-csrftoken"))))
+        route.fulfill(**self.responses.get(path, {"status": 204}))
+
+
+def keep_screenshot(page, name):
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"actions-{name}.png")
+
+
+def find_button(place, name):
+    return place.get_by_role("link", name=name)
+
+
+def test_in_place(site_server, new_page):
+    """Done in a toast; refused, then done, in the bell; a danger is confirmed; anything else opens the page."""
+    page = new_page(errors=False)  # Chromium logs the statuses.
+    visit(page, site_server.url, "/check/")
+    project = Project(page, site_server.url)
+    site_server.python(NOTIFY)
+    toasts = find_toasts(page)
+    expect(toasts).to_have_count(2)
+    keep_screenshot(page, "toasts")
+    # A dialog asks for what destroys something, with what is lost as its heading. Nothing is sent before.
+    find_button(toasts, "Delete").click()
+    dialog = page.get_by_role("dialog", name="Export.csv is deleted for everyone.")
+    expect(dialog.get_by_role("heading")).to_have_text("Export.csv is deleted for everyone.")
+    keep_screenshot(page, "danger")
+    assert not find_violations(page, "dialog")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    assert not project.requests
+    expect(find_button(toasts, "Delete")).to_be_focused()
+    find_button(toasts, "Delete").click()
+    dialog.get_by_role("button", name="Delete").click()
+    expect(find_button(toasts, "Delete")).to_have_attribute("aria-disabled", "true")
+    expect(find_button(toasts, "Keep")).to_have_count(0)
+    assert project.requests == [("POST", "/files/7/delete/", True)]
+    expect_unread(page, 1)
+    # The bell shows why the project has refused it, and the action can be pressed again.
+    panel = open_bell(page)
+    detail = {"title": "Conflict", "status": 409, "detail": "Linus has declined it."}
+    refusal = {"status": 409, "json": detail, "content_type": "application/problem+json"}
+    project.responses["/access/7/approve/"] = refusal
+    find_button(panel, "Approve").click()
+    expect(panel.get_by_role("alert")).to_have_text("Linus has declined it.")
+    expect(find_button(panel, "Decline")).to_be_visible()
+    keep_screenshot(page, "problem")
+    # While it is pending it is sent once.
+    waiting = []
+    page.route("**/access/7/approve/", lambda route: waiting.append(route))
+    find_button(panel, "Approve").click()
+    expect(find_button(panel, "Approve")).to_have_attribute("aria-busy", "true")
+    keep_screenshot(page, "pending")
+    find_button(panel, "Approve").click()
+    assert len(waiting) == 1
+    waiting.pop().fulfill(status=200, body="Approved")
+    expect(find_button(panel, "Approve")).to_have_attribute("aria-disabled", "true")
+    expect(panel.get_by_role("alert")).to_be_empty()
+    expect(find_button(panel, "View request")).to_be_visible()
+    keep_screenshot(page, "done")
+    expect_unread(page, 0)
+    assert page.url.endswith("/check/")
+
+
+def test_in_the_inbox(site_server, new_page):
+    """In its rows and in the reading pane; a network that fails is said at the button, a page of an error is shown."""
+    page = new_page(errors=False)
+    project = Project(page, site_server.url)
+    site_server.python(NOTIFY)
+    visit(page, site_server.url, "/notifications/")
+    pane = page.get_by_role("region", name="Reading pane")
+    expect(pane.get_by_role("heading", level=2)).to_have_text("Export.csv takes 2 GB")
+    keep_screenshot(page, "inbox")
+    page.route("**/files/7/keep/", lambda route: route.abort())
+    find_button(pane, "Keep").click()
+    expect(pane.get_by_role("alert")).to_have_text("Not sent. Can't reach the server. Try again.")
+    keep_screenshot(page, "pane")
+    row = page.locator("li", has_text="Ada requests access")
+    find_button(row, "Decline").click()
+    expect(find_button(row, "Decline")).to_have_attribute("aria-disabled", "true")
+    assert ("POST", "/access/7/decline/", True) in project.requests
+    project.responses["/files/7/delete/"] = {
+        "status": 500,
+        "body": "<h1>Error</h1>",
+        "content_type": "text/html",
+    }
+    find_button(page.locator("li", has_text="Export.csv"), "Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Export.csv is deleted for everyone.")).to_be_visible()
+    keep_screenshot(page, "page")
+    expect(page.get_by_role("button", name="Delete")).to_have_class(
+        "notifications-mainbutton notifications-danger"
+    )
+
+
+def test_without_javascript(site_server, new_page):
+    """The button leads to a page that asks, whose main button is filled."""
+    page = new_page(java_script_enabled=False)
+    site_server.python(NOTIFY)
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/notifications/")
+    page.get_by_role("link", name="Approve: Ada requests access to Reports").click()
+    expect(page.get_by_role("heading", name="Approve?")).to_be_visible()
+    button = page.get_by_role("button", name="Approve")
+    accent = "getComputedStyle(button).backgroundColor"
+    assert button.evaluate(f"(button) => {accent}") == "rgb(29, 95, 208)"
