@@ -253,6 +253,32 @@ def test_older_rows_by_the_link(site_server, page):
     expect(page.get_by_role("link", name="Number 5", exact=True)).to_be_focused()
 
 
+def test_what_was_not_saved_is_forgotten_when_the_server_is_back(site_server, proxy, new_page):
+    """In the list and in the bell, which until then offer to try it again."""
+    page = new_page(errors=False)
+    site_server.python(CREATE.format(count=2))
+    wait_for_keys(visit(page, proxy.url, "/notifications/"))
+    dialog = open_bell(page)
+    expect(dialog.get_by_role("listitem")).to_have_count(2)
+    proxy.cut()
+    dialog.get_by_role("button", name="Mark all as read").click()
+    expect(dialog.get_by_text("Not saved. Can't reach the server.")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Try again")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("e")
+    expect(message(page)).to_contain_text("Not saved. Can't reach the server.")
+    expect(message(page).get_by_role("button", name="Try again")).to_be_visible()
+    expect(rows(page)).to_have_count(2)
+    proxy.restore()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(message(page)).to_be_empty()
+    dialog = open_bell(page)
+    expect(dialog.get_by_text("Not saved.")).to_be_hidden()
+    dialog.get_by_role("button", name="Mark all as read").click()
+    expect(unread_rows(page)).to_have_count(0)
+
+
 def test_list_of_shortcuts_and_turning_them_off(inbox_page):
     """Keys do nothing in a field, nor when they are turned off, which the browser remembers."""
     page = inbox_page
