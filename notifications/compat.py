@@ -89,6 +89,33 @@ __all__ = [
     "task_started",
 ]
 
+if not TYPE_CHECKING and (6, 0) <= django.VERSION < (6, 1):
+
+    def task(  # that of Django 6.0 takes no options of a backend's own
+        function=None,
+        *,
+        priority=0,
+        queue_name="default",
+        backend=DEFAULT_TASK_BACKEND_ALIAS,
+        takes_context=False,
+        **options,
+    ):
+        """Return a task for a function, with the options of its backend, as that of Django 6.1."""
+
+        def decorate(decorated):
+            return task_backends[backend].task_class(
+                func=decorated,
+                priority=priority,
+                queue_name=queue_name,
+                backend=backend,
+                takes_context=takes_context,
+                run_after=None,
+                **options,
+            )
+
+        return decorate(function) if function else decorate
+
+
 #: Django's own receivers, by the ids by which signals keep them. They only write to the log.
 _LOG_RECEIVERS = {id(signals.log_task_enqueued), id(signals.log_task_started), id(signals.log_task_finished)}
 

@@ -284,7 +284,8 @@ def test_a_task_declared_for_another_backend(settings):
     }
     from notifications.compat import Task
 
-    plain = Task(func=tasks.noop.func).using(backend="jobs")
+    options = {"priority": 0, "queue_name": "default", "run_after": None}  # required by Django 6.0
+    plain = Task(func=tasks.noop.func, backend="default", **options).using(backend="jobs")
     result = plain.enqueue()
     assert Job.objects.get(id=result.id).title == "Noop"
 
