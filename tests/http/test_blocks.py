@@ -33,6 +33,7 @@ def make_context():
     return {
         "row": row,
         "job": Job(id=id, title="Title", state="succeeded", created_at=times.now()),
+        "state": "Succeeded",
         "question": SimpleNamespace(job=id, pk=id, title="Title"),
         "action": {"label": "Approve", "post": "/approve/"},
         "notification": row,

@@ -12,7 +12,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.inbox import lists, pages
 from notifications.models import Notification
-from notifications.streams import listing, marking, positions
+from notifications.streams import grouping, listing, marking, positions
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
@@ -245,7 +245,7 @@ class TestPages:
     def test_a_page_that_ends_at_the_newest_is_the_first(self, user_client, user, monkeypatch, query):
         """Else it would link to newer ones, of which there are none."""
         monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
-        monkeypatch.setattr(lists, "MAX_ROWS_SCANNED", 4)
+        monkeypatch.setattr(grouping, "MAX_ROWS_SCANNED", 4)
         for n in range(1, 11):
             notify(user, f"Number {n}")
         page = read_page(user_client, before=6, **query)
