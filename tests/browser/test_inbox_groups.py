@@ -1,11 +1,13 @@
 """Groups of notifications in a browser: opened in place and by keyboard, moved to Done, and without JavaScript."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unseen, visit
+from tests.browser.parts import expect_unread, expect_unseen, open_bell, visit
 from tests.browser.test_inbox import message, row, rows, wait_for_keys
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
@@ -183,3 +185,59 @@ def test_a_group_without_javascript(site_server, new_page):
     page.get_by_role("button", name="Mark as read: Imports").click()
     expect(page.get_by_text("30 marked as read.")).to_be_visible()
     expect(page.locator("li[data-group][data-unread]")).to_have_count(0)
+
+
+PEOPLE = """
+for name in ("Ada Lovelace", "Grace Hopper", "Linus"):
+    notify(user, f"{name} commented on Report 7", actor=name, group="Report 7", url="/check/")
+"""
+
+
+ARCHIVE = """
+from django.contrib.auth import get_user_model
+from notifications.models import Notification
+from notifications.streams.marking import mark
+user = get_user_model().objects.get(username="demo").pk
+mark(user, "archive", 10**6, [Notification.objects.get(title="Import 7").pk])
+"""
+
+
+def keep_screenshot(page, name):
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"groups-{name}.png")
+
+
+def test_groups_in_the_bell(site_server, page):
+    """As the server groups them. They follow what is done in another place, and their buttons change all of them."""
+    site_server.python(CREATE + PEOPLE)
+    visit(page, site_server.url, "/check/")
+    panel = open_bell(page)
+    titles = panel.locator(".notifications-title")
+    shown = ["Linus and 2 others. ", "Ada commented on Report 7. ", "Import 30 and 29 others. "]
+    expect(titles).to_have_text([*shown, "Report 12 is ready. "])
+    people, imports = panel.locator("li").nth(0), panel.locator("li").nth(2)
+    expect(people.locator(".notifications-disc")).to_have_text("L")
+    expect(imports).to_have_attribute("data-level", "error")
+    expect_unseen(page, 0)
+    keep_screenshot(page, "bell")
+    assert not find_violations(page, "notifications-bell", disabled=["target-size"])
+    site_server.python(ARCHIVE)
+    expect(titles).to_have_text([*shown[:2], "Import 30 and 28 others. ", "Report 12 is ready. "])
+    # What is new waits, and the groups that are shown stay where they are.
+    site_server.python(
+        CREATE[: CREATE.index('notify(user, "Report')] + "notify(user, 'Import 31', group='Imports')"
+    )
+    panel.get_by_role("button", name="1 new").click()
+    expect(titles).to_have_text(["Import 31 and 29 others. ", *shown[:2], "Report 12 is ready. "])
+    group = panel.locator("li").nth(0)
+    group.hover()
+    group.get_by_role("button", name="Mark as read: Import 31 and 29 others").click()
+    expect(group).not_to_have_attribute("data-unread", "")
+    expect_unread(page, 5)
+    group.get_by_role("button", name="Done: Import 31 and 29 others").click()
+    expect(titles).to_have_text([*shown[:2], "Report 12 is ready. "])
+    panel.get_by_role("button", name="Unread", exact=True).click()
+    expect(titles).to_have_text([*shown[:2], "Report 12 is ready. "])
+    titles.first.click()
+    page.wait_for_url("**/notifications/?group=n%3AReport%207")
+    expect(rows(page)).to_have_count(3)

@@ -4,6 +4,8 @@
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
+ * @typedef {import("./notifications.js").Group} Group
+ * @typedef {{key: string, item: Notification, group?: Group}} Entry a notification, or a group with its newest one
  */
 
 const LIST_LENGTH = 8;
@@ -12,7 +14,11 @@ const MAX_WAITING = 3;
 /** The queries of the tabs, by the names of their texts. */
 const TABS = { inbox: "", unread: "&unread=1", questions: "&questions=1" };
 const EMPTY_TEXTS = { inbox: "empty", unread: "none_unread", questions: "none_asked" };
+/** Changes within this time are followed by one request for the groups. */
+const REFRESH_DELAY_MS = 300;
 const PANEL_MARGIN_PX = 8;
+/** @type {import("./notifications.js").LatestPage} */
+const NOTHING = { items: [], groups: {}, seq: 0 };
 
 /**
  * @param {HTMLElement} panel which is empty
@@ -41,15 +47,21 @@ export function connectPanel(panel, button, page, signal) {
     return tab;
   });
   let shownTab = /** @type {keyof TABS} */ ("inbox");
-  /** Ids of the notifications that are done, before the frame says so. */
-  const doneIds = new Set();
+  /** What the server lists, in a tab. */
+  let listed = /** @type {import("./notifications.js").LatestPage|null} */ (null);
+  let listedTab = shownTab;
+  /** @type {Notification[]} */
+  let shownItems = [];
+  let refreshTimer = /** @type {any} */ (null);
+  /** Ids of the notifications, and keys of the groups, that are done, before the frame says so. */
+  const doneKeys = new Set();
   let shownState = /** @type {string|null} */ (null);
   /** What *Try again* does. */
   let retry = /** @type {() => unknown} */ (open);
 
   status.role = "status";
   markAllButton.addEventListener("click", markAllRead);
-  newerButton.addEventListener("click", showLatest);
+  newerButton.addEventListener("click", () => load());
   retryButton.addEventListener("click", () => retry());
   head.append(...tabs, newerButton, markAllButton);
   waiting.append(waitingTitle, waitingList, waitingLink);
@@ -70,15 +82,52 @@ export function connectPanel(panel, button, page, signal) {
   function open() {
     if (client.state === "signed_out") return;
     renderList();
-    if (!getShownIds().length) showNote(localization.text("loading"));
+    if (!shownItems.length) showNote(localization.text("loading"));
     load();
   }
 
-  function load() {
-    const failed = () => showNote(localization.text("unreadable"), open);
-    const loads = [page.loadLatest(LIST_LENGTH + MAX_WAITING, TABS[shownTab])];
+  /** Show the latest notifications of the server, in groups; if it cannot be reached, those that the page knows. */
+  async function load() {
+    const tab = shownTab;
+    const loads = [page.loadLatest(LIST_LENGTH + MAX_WAITING, `&grouped=1${TABS[tab]}`)];
     if (page.questions) loads.push(page.loadLatest(MAX_WAITING, TABS.questions));
-    Promise.all(loads).then(showLatest, failed);
+    try {
+      const [latest] = await Promise.all(loads);
+      if (tab !== shownTab) return;
+      listed = latest;
+      listedTab = tab;
+      showLatest();
+    } catch {
+      if (listedTab !== tab) listed = null;
+      listed ??= { items: readKnown(), groups: {}, seq: 0 };
+      listedTab = tab;
+      renderList();
+      showNote(localization.text("unreadable"), open);
+    }
+  }
+
+  /** Read how many notifications the groups have now: what has changed may be in one. What is new waits for the button. */
+  function refreshGroups() {
+    if (!listed || !Object.keys(listed.groups).length) return;
+    page.clock.clearTimeout(refreshTimer);
+    refreshTimer = page.clock.setTimeout(async () => {
+      const query = `&grouped=1${TABS[shownTab]}&background=1`;
+      const latest = await page.loadLatest(LIST_LENGTH + MAX_WAITING, query).catch(() => null);
+      if (!latest || !listed || listedTab !== shownTab || !isOpen()) return;
+      const isNew = !newerButton.hidden;
+      if (isNew) {
+        const groups = new Map(Object.values(latest.groups).map((group) => [group.key, group]));
+        for (const [id, group] of Object.entries(listed.groups))
+          listed.groups[id] = groups.get(group.key) ?? group;
+      } else listed = latest;
+      renderList();
+      newerButton.hidden = !isNew;
+    }, REFRESH_DELAY_MS);
+  }
+
+  /** Return the notifications outside the archive that the page knows, newest first. */
+  function readKnown() {
+    return page.newerThan(-1).sort((a, b) => b.raised - a.raised);
   }
 
   /** @param {keyof TABS} name */
@@ -94,19 +143,30 @@ export function connectPanel(panel, button, page, signal) {
 
   /** Show what waits for the user first, and below it the latest of what the tab lists. */
   function renderList() {
-    const items = page
-      .newerThan(-1)
-      .filter((item) => !doneIds.has(item.id))
-      .sort((a, b) => b.raised - a.raised);
-    const questions = items.filter(rows.isOpenQuestion);
+    const questions = readKnown().filter((item) => !doneKeys.has(item.id) && rows.isOpenQuestion(item));
     const first = shownTab === "questions" ? [] : questions.slice(0, MAX_WAITING);
-    const latest = items.filter(
-      (item) =>
-        !first.includes(item) &&
-        (shownTab === "inbox" || (shownTab === "unread" ? dom.isUnread(item) : rows.isOpenQuestion(item))),
+    const { items, groups } = (listedTab === shownTab && listed) || NOTHING;
+    const latest = items
+      .map((item) => {
+        const known = client.stream.notifications.get(item.id) ?? item;
+        const group = groups[item.id];
+        return { key: group?.key ?? item.id, item: known, group };
+      })
+      .filter(({ key, item, group }) => {
+        if (doneKeys.has(key)) return false;
+        if (group) return shownTab !== "unread" || group.unread;
+        if (item.archived_at !== null || first.some(({ id }) => id === item.id)) return false;
+        return (
+          shownTab === "inbox" || (shownTab === "unread" ? dom.isUnread(item) : rows.isOpenQuestion(item))
+        );
+      })
+      .slice(0, LIST_LENGTH);
+    fill(
+      waitingList,
+      first.map((item) => ({ key: item.id, item })),
     );
-    fill(waitingList, first);
-    fill(list, latest.slice(0, LIST_LENGTH));
+    fill(list, latest);
+    shownItems = [...first, ...latest.map(({ item }) => item)];
     waiting.hidden = !first.length;
     waitingLink.textContent = localization.text("all_questions", { count: page.questions });
     waitingLink.hidden = page.questions <= MAX_WAITING;
@@ -120,54 +180,61 @@ export function connectPanel(panel, button, page, signal) {
   /**
    * Show notifications in a list. Where it is the same, new rows would take away the keyboard focus.
    * @param {HTMLElement} list
-   * @param {Notification[]} items
+   * @param {Entry[]} entries
    */
-  function fill(list, items) {
-    const shown = readIds(list);
-    const ids = items.map((item) => item.id);
-    if (ids.slice(0, shown.length).join() === shown.join()) {
-      rows.updateRows(list, items);
-      list.append(...items.slice(shown.length).map(createRow));
-    } else list.replaceChildren(...items.map(createRow));
+  function fill(list, entries) {
+    const keys = entries.map(({ key }) => key);
+    for (const row of readRows(list)) if (!keys.includes(row.dataset.key ?? "")) row.remove();
+    const known = readRows(list);
+    if (known.every((row, index) => row.dataset.key === keys[index])) {
+      rows.updateRows(
+        list,
+        entries.map(({ item }) => item),
+      );
+      for (const [index, row] of known.entries()) rows.updateGroup(row, entries[index]);
+      list.append(...entries.slice(known.length).map(createRow));
+    } else list.replaceChildren(...entries.map(createRow));
   }
 
   /** @param {HTMLElement} list */
-  function readIds(list) {
-    return [...list.children].map((row) => /** @type {HTMLElement} */ (row).dataset.id ?? "");
+  function readRows(list) {
+    return /** @type {HTMLElement[]} */ ([...list.children]);
   }
 
-  function getShownIds() {
-    return [...readIds(waitingList), ...readIds(list)];
-  }
-
-  /** @param {Notification} item */
-  function createRow(item) {
+  /** @param {Entry} entry */
+  function createRow(entry) {
+    const { key, item, group } = entry;
     const row = createElement("li", "notifications-item");
-    row.dataset.id = item.id;
+    row.dataset.key = key;
     row.dataset.level = item.level;
     const verbs = createElement("span", "notifications-verbs");
     verbs.append(
-      createVerb("read", row, item),
-      createVerb("archive", row, item),
-      rows.createMenuButton(item),
+      createVerb("read", row, entry),
+      createVerb("archive", row, entry),
+      rows.createMenuButton({ ...item, title: group?.title ?? item.title }),
     );
-    row.append(rows.createMain(item), verbs);
-    rows.updateRow(row, item);
+    if (group) row.append(createElement("div", "notifications-main"), verbs);
+    else {
+      row.dataset.id = item.id;
+      row.append(rows.createMain(item), verbs);
+      rows.updateRow(row, item);
+    }
+    rows.updateGroup(row, entry);
     return row;
   }
 
   /**
    * @param {"read"|"archive"} verb
    * @param {HTMLElement} row
-   * @param {Notification} item
+   * @param {Entry} entry
    */
-  function createVerb(verb, row, item) {
+  function createVerb(verb, row, entry) {
     const isRead = verb === "read";
     const button = createElement("button", `notifications-verb${isRead ? " notifications-if-unread" : ""}`);
     button.title = localization.text(isRead ? "read" : "done");
-    button.ariaLabel = `${button.title}: ${item.title}`;
+    button.ariaLabel = `${button.title}: ${entry.group?.title ?? entry.item.title}`;
     button.append(rows.createIcon(page.icons[isRead ? "mail_open" : "success"]));
-    button.addEventListener("click", () => change(verb, row, item));
+    button.addEventListener("click", () => change(verb, row, entry));
     return button;
   }
 
@@ -175,23 +242,24 @@ export function connectPanel(panel, button, page, signal) {
    * Mark a row as read, or take it from the list, which is filled up again. The focus stays in the list.
    * @param {"read"|"archive"} verb
    * @param {HTMLElement} row
-   * @param {Notification} item
+   * @param {Entry} entry
    * @returns {Promise<void>}
    */
-  async function change(verb, row, item) {
+  async function change(verb, row, entry) {
+    const { key, item, group } = entry;
     try {
-      await page.mark(verb, [item]);
+      await (group ? page.markGroup(verb, key, listed?.seq ?? 0) : page.mark(verb, [item]));
     } catch {
-      return showNote(localization.text("unsaved"), () => change(verb, row, item));
+      return showNote(localization.text("unsaved"), () => change(verb, row, entry));
     }
     showNote("");
     const hadFocus = row.contains(document.activeElement);
     const next = verb === "read" ? row : (row.nextElementSibling ?? row.previousElementSibling);
     if (verb === "read") dom.updateUnreadMark(row, false, localization);
     else {
-      doneIds.add(item.id);
+      doneKeys.add(key);
       row.remove();
-      if (readIds(list).length < LIST_LENGTH) load();
+      if (list.children.length < LIST_LENGTH) load().then(() => doneKeys.delete(key));
     }
     const target = next?.querySelector("a") ?? tabs[0];
     if (hadFocus) /** @type {HTMLElement} */ (target).focus();
@@ -199,12 +267,13 @@ export function connectPanel(panel, button, page, signal) {
 
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
-    for (const { id } of notifications) doneIds.delete(id);
+    for (const { id } of notifications) doneKeys.delete(id);
     if (!isOpen()) return;
     markAllButton.hidden = !client.unread;
     rows.updateRows(panel, notifications);
     // A jobs frame brings no notifications: those that loadLatest() merges are rendered when it has ended.
     if (op === "jobs") return;
+    refreshGroups();
     // The list may have been loaded before the frame that counts its newest row.
     markShownSeen();
     const count = page.newerThan(newestShown()).length;
@@ -219,7 +288,7 @@ export function connectPanel(panel, button, page, signal) {
 
   /** Return the greatest `raised` in the list. */
   function newestShown() {
-    return Math.max(0, ...getShownIds().map((id) => client.stream.notifications.get(id)?.raised ?? 0));
+    return Math.max(0, ...shownItems.map((item) => item.raised));
   }
 
   function markShownSeen() {
@@ -247,6 +316,8 @@ export function connectPanel(panel, button, page, signal) {
     if (!state && isOpen() && !retryButton.hidden) open(); // The server is back.
     if (!isSignedOut) return;
     status.append(" ", page.createSignInLink());
+    listed = null;
+    shownItems = [];
     list.replaceChildren();
     waitingList.replaceChildren();
     waiting.hidden = true;

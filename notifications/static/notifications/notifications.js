@@ -8,6 +8,9 @@
  * @typedef {import("./connect.js").Connection} Connection
  * @typedef {import("./connect.js").PageData} PageData
  * @typedef {"read"|"unread"|"archive"|"unarchive"} Verb
+ * @typedef {{key: string, title: string, count: number, more: boolean, unread: boolean, level: Notification["level"]}} Group
+ * @typedef {{items: Notification[], groups: Record<string, Group>, seq: number}} LatestPage with `grouped=1` the groups by the
+ *   ids of the items that stand for them; `seq` is the position up to which it was read
  * @typedef {{strings: Record<string, string>, marks: Record<Verb, string>, action: string, doneStates: string[],
  *   icons: Record<string, string>, sheet?: string}} PageContent
  *   the JSON that the template tag wrote: texts by key, addresses by verb, the address of an action, the states of done jobs,
@@ -21,10 +24,11 @@
  *   shownIds: Set<string>, openLists: Set<(item: Notification) => boolean>, doneStates: string[], icons: Record<string, string>,
  *   readStored: typeof import("./connect.js").readStored, store: typeof import("./connect.js").store,
  *   questions: number, seenQuestions: number, countQuestions: () => Promise<void>,
- *   loadLatest: (count: number, query?: string) => Promise<void>,
+ *   loadLatest: (count: number, query?: string) => Promise<LatestPage>,
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
  *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
+ *   markGroup: (verb: Verb, key: string, upTo: number) => Promise<void>,
  *   answer: (url: string) => Promise<void>,
  *   markReadUpTo: (raised: number) => Promise<void>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
@@ -212,7 +216,7 @@ function watchOutages(client, clock) {
  * @param {Record<string, string>} data
  * @param {Record<Verb, string>} markUrls
  * @param {import("./connection.js").Clock} clock
- * @returns {Pick<Page, "loadLatest"|"mark"|"answer"|"markReadUpTo"|"markSeen">}
+ * @returns {Pick<Page, "loadLatest"|"mark"|"markGroup"|"answer"|"markReadUpTo"|"markSeen">}
  */
 function notificationActions(client, jobs, data, markUrls, clock) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
@@ -235,11 +239,16 @@ function notificationActions(client, jobs, data, markUrls, clock) {
     for (const { raised } of detail) receipts.find(([known]) => known === raised)?.push(clock.now());
   });
   return {
-    loadLatest: async (count, query = "") => client.merge((await jobs.send(data.list + count + query)).items),
+    loadLatest: async (count, query = "") => {
+      const latest = await jobs.send(data.list + count + query);
+      client.merge(latest.items);
+      return latest;
+    },
     mark: (verb, items) => {
       const raised = items.map((item) => item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
     },
+    markGroup: (verb, group, upTo) => post(markUrls[verb], { group, up_to: upTo }),
     answer: (url) => post(url, {}),
     markReadUpTo: (raised) => post(markUrls.read, { up_to: raised }),
     // Once for each position, and only while something is unseen: opening the bell again sends nothing.

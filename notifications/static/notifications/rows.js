@@ -31,6 +31,7 @@ export function createRows(page, { row_menu, actions }) {
     createMenuButton,
     updateRows,
     updateRow,
+    updateGroup,
     isOpenQuestion,
     connectFilter,
     findFirstPage,
@@ -55,8 +56,9 @@ export function createRows(page, { row_menu, actions }) {
   /**
    * Return the nodes of one notification: its icon or initials, its title as a link, its body and time.
    * @param {Notification} item
+   * @param {boolean} [isMarked] whether following it marks it as read
    */
-  function createSummary(item) {
+  function createSummary(item, isMarked = true) {
     const summary = createElement("div", "notifications-summary");
     const link = parseLink(page.localizeUrl(item.url), location.origin);
     const title = createLink("notifications-title", item.title, link?.href ?? page.inboxUrl);
@@ -64,7 +66,7 @@ export function createRows(page, { row_menu, actions }) {
     title.append(createSeparator());
     if (link?.isExternal) title.rel = "noopener noreferrer";
     // The page leaves for the notification's URL: there is no place for an error.
-    const markFollowed = () => page.mark("read", [item]).catch(() => undefined);
+    const markFollowed = () => isMarked && page.mark("read", [item]).catch(() => undefined);
     title.addEventListener("click", markFollowed);
     title.addEventListener("auxclick", (event) => event.button === 1 && markFollowed());
     summary.append(createDisc(item), title);
@@ -130,6 +132,28 @@ export function createRows(page, { row_menu, actions }) {
     button.ariaLabel = `${localization.text("more")}: ${title}`;
     button.append(createIcon(icons.more));
     return button;
+  }
+
+  /**
+   * Show in a row what the server says of a group: its newest notification, and how many others there are. The row leads to
+   * the page of the group.
+   * @param {HTMLElement} row
+   * @param {{item: Notification, group?: import("./notifications.js").Group}} entry
+   */
+  function updateGroup(row, { item, group }) {
+    if (!group) return;
+    const { key, title, count, level } = group;
+    dom.updateUnreadMark(row, group.unread, localization);
+    row.dataset.level = level;
+    if (row.dataset.count === String(count) && row.dataset.newest === item.id) return;
+    Object.assign(row.dataset, { count, newest: item.id });
+    const body = title.startsWith(item.title) ? item.body : item.title; // A title that names people is another one.
+    const url = `${page.inboxUrl}?group=${encodeURIComponent(key)}`;
+    const data = { actor: item.data.actor };
+    const summary = createSummary({ ...item, title, body, url, level, data, job: null }, false);
+    const hadFocus = row.querySelector(".notifications-main")?.contains(document.activeElement);
+    row.querySelector(".notifications-main")?.replaceChildren(summary);
+    if (hadFocus) summary.querySelector("a")?.focus();
   }
 
   /**
