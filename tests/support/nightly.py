@@ -125,6 +125,7 @@ NIGHTLY = {
         "contrib/celery/test_kills.py::test_other_pools*",
         "contrib/celery/test_kills.py::test_tasks_that_exit_at_once",
         "contrib/celery/test_observe.py::test_a_task_that_a_chain_replaces_ends_with_the_chain",
+        "contrib/celery/test_rabbitmq.py::test_a_killed_child_rings_the_bell_once",
         "contrib/celery/test_rabbitmq.py::test_a_killed_worker_whose_task_is_delivered_again",
         "contrib/celery/test_rabbitmq.py::test_ends_ring_the_bell_once",
         "contrib/celery/test_run.py::TestSolo::*",

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from notifications.models import Attempt
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
@@ -57,16 +56,18 @@ def publish(rabbitmq, celery_app):
 
 
 def test_ends_ring_the_bell_once(start_celery, publish, user):
-    worker = start_celery()
+    start_celery()
     jobs = [until_ended(publish(name, user.pk, 0)) for name in ("export", "fail", "retried")]
-    killed = publish("kill_itself", user.pk)
-    if connection.vendor == "sqlite":  # The worker has threads, and ends with the task.
-        wait_until(lambda: not worker.process.running, what="the worker to end")
-        start_celery()
-    jobs.append(until_ended(killed))
     jobs.append(until_ended(publish("export", user.pk, 1, countdown=1.5, expires=0.5)))
-    assert [job.state for job in jobs] == ["succeeded", "failed", "succeeded", "failed", "failed"]
-    assert len(bell_of(user)) == 5
+    assert [job.state for job in jobs] == ["succeeded", "failed", "succeeded", "failed"]
+    assert len(bell_of(user)) == 4
+
+
+@pytest.mark.usefixtures("prefork")
+def test_a_killed_child_rings_the_bell_once(start_celery, publish, user):
+    start_celery()
+    assert until_ended(publish("kill_itself", user.pk)).state == "failed"
+    assert len(bell_of(user)) == 1
 
 
 def test_a_killed_worker_whose_task_is_delivered_again(start_celery, publish, user, tmp_path):
