@@ -114,6 +114,7 @@ def test_opening_the_bell_raises_no_toast_about_its_rows(site_server, new_page):
     page.route("**/notifications/seen/**", lambda route: route.abort())
     start_counting_toasts(page)
     expect(open_bell(page).get_by_role("listitem")).to_have_count(2)
+    page.keyboard.press("Escape")
     site_server.manage("notify", "demo", "Third")
     expect(find_toasts(page).filter(has_text="Third")).to_be_visible()
     assert read_toast_count(page) == 1
