@@ -1,6 +1,7 @@
 // Defines the elements of {% notifications script=False %}: bell, toasts, jobs, outputs, inbox, forms and times. Where the tag
 // loads a script, that one has defined them.
 
+import * as actions from "./modules/actions.js";
 import * as bell from "./modules/bell.js";
 import * as bell_color from "./modules/bell_color.js";
 import * as bell_panel from "./modules/bell_panel.js";
@@ -30,6 +31,7 @@ if (script?.dataset.sync && !script.src) {
   const loaded = {
     rows,
     row_menu,
+    actions,
     bell_panel,
     toast_list,
     inbox,
