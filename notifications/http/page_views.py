@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
+from operator import or_
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext
@@ -22,6 +25,8 @@ from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.states import LEVELS, describe_state
 
+#: Positions of a stream between a job and the notification of its end: one pass numbers both.
+MAX_DISTANCE = 1_000
 #: Sections that have a place of their own on the page of a job.
 NAMED_SECTIONS = ("question", "steps", "output")
 
@@ -62,11 +67,21 @@ def describe_job(
 
 
 def find_end(job: Job) -> Notification | None:
-    """Return the notification of the end of a job, None if it is not done, or its end was not announced."""
-    if not job.done:
+    """Return the notification of the end of a job, None if it is not done, or its end was not announced.
+
+    One that was snoozed and raised again is not found.
+    """
+    if not job.done or job.seq is None:
         return None
-    rows = Notification.objects.using(database()).filter(user=job.user_id, job=job.pk, key=end_key(job))
-    return rows.order_by("-seq").first()
+    near = Q(user=job.user_id, raised__range=(job.seq - MAX_DISTANCE, job.seq + MAX_DISTANCE))
+    # Each has an index: see streams/listing.py.
+    is_in_partition = [
+        near & Q(read_at__isnull=is_unread, archived_at__isnull=is_in_inbox)
+        for is_unread in (True, False)
+        for is_in_inbox in (True, False)
+    ]
+    rows = Notification.objects.using(database()).filter(reduce(or_, is_in_partition), key=end_key(job))
+    return max((row for row in rows if row.job == job.pk), key=lambda row: row.raised, default=None)
 
 
 def end_key(job: Job) -> str:

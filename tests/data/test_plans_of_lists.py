@@ -10,6 +10,7 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
+from notifications.http.page_views import find_end
 from notifications.ids import uuid7
 from notifications.inbox import lists
 from notifications.models import Job, Notification
@@ -53,6 +54,17 @@ def test_outcome_looks_up_keys_by_user_without_statistics(django_user_model):
         assert bool(cursor.fetchone()[0])
     plan = explain(queries.captured_queries[0]["sql"])
     assert re.search(r"COALESCE\(user_id, user_id\) = .*\bkey.* = |<expr>=\? AND key=\?", plan), plan
+
+
+@pytest.mark.tables("notification", "stream")
+def test_the_notification_of_the_end_of_a_job(large_tables):
+    """It is looked for near the position of its job, not in a whole inbox."""
+    job = Job(id=uuid7(), user_id=500, seq=100_000, state="succeeded")
+    with CaptureQueriesContext(connection) as queries:
+        assert find_end(job) is None
+    [query] = queries.captured_queries
+    plan = explain(query["sql"])
+    assert plan.count("notifications_n_") == 4 and "notifications_n_seq" not in plan, plan
 
 
 MAX_JOB_PAGES = {"sqlite": 3_000, "postgresql": 60}
