@@ -20,7 +20,7 @@ class Token:
 
     @property
     def is_color(self) -> bool:
-        return "#" in self.value or self.value.startswith("color-mix")
+        return "#" in self.value or self.value.startswith(("color-mix", "currentColor"))
 
 
 def read_tokens():

@@ -58,7 +58,8 @@ def test_the_tokens_are_those_of_the_style_sheets():
     assert tokens["sizes"] == {"small": "0.875rem", "large": "1.25rem", "huge": "1.75rem"}
     # Both sheets have one palette, so that the app's parts fit into the site.
     app, colors = tokens["app"], tokens["colors"]
-    assert len(app) == 10
+    assert len(app) == 11
+    assert app["bell"] == "currentColor"  # That of the text around it.
     assert {name: colors[name] for name in app if "#" in app[name] and name != "surface"} == {
         name: value for name, value in app.items() if "#" in value and name != "surface"
     }
