@@ -312,7 +312,7 @@ def test_a_report_is_published_by_the_answer_on_a_phone(site_server, new_page):
         page.get_by_text("Publish this report?").wait_for()
     assert find_violations(laptop) == []
     # On the laptop, the page that was left after the click may have shown the toast.
-    laptop.get_by_role("button", name="Notifications").filter(has_text="?1").wait_for()
+    laptop.get_by_role("button", name=re.compile("1 waiting for your answer$")).wait_for()
     phone.locator(".notifications-toast").get_by_role("link", name=re.compile("^Publish: ")).click()
     for page in (laptop, phone):
         page.locator(".notifications-toast").filter(has_text="is public").wait_for()
