@@ -110,8 +110,8 @@ def test_an_older_page_below_one_without_rows(site_server, page):
         response = route.fetch()
         route.fulfill(response=response, body=response.text().replace("</notifications-inbox>", end))
 
-    page.route(re.compile(r"/notifications/\?q=zzz$"), without_rows)
-    visit(page, site_server.url, "/notifications/?q=zzz")
+    page.route(re.compile(r"/notifications/\?q=Second$"), without_rows)
+    visit(page, site_server.url, "/notifications/?q=Second")
     inbox = page.locator("notifications-inbox")
     older = inbox.get_by_role("link", name="Search older")
     older.focus()
