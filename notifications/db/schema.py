@@ -120,7 +120,11 @@ def require_tables() -> None:
 
     Raises ``django.db.Error`` while the database is unavailable.
     """
-    if mismatch := find_mismatch():
+    try:
+        mismatch = find_mismatch()
+    finally:
+        connections.close_all()  # of the main thread, which a worker does not use
+    if mismatch:
         raise ImproperlyConfigured(mismatch.text)
 
 

@@ -74,8 +74,8 @@ class Hooks:
         for name in _HOOKS:
             default = getattr(Extension, name)
             defined = [getattr(e, name) for e in self.extensions if getattr(type(e), name) is not default]
-            of_label = {hook.__self__.label: hook for hook in defined}
-            setattr(self, name, of_label if name in _BY_LABEL else defined)
+            is_by_label = name in _BY_LABEL
+            setattr(self, name, {hook.__self__.label: hook for hook in defined} if is_by_label else defined)
         # What is made once, by kind.
         found: dict[str, Any] = vars(self)
         self.wait_kinds = {kind.kind: kind for kind in (Pause(), *found["wait_kinds"])}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from notifications.db.adapters import user_keys_of
-from notifications.db.transactions import in_callers_transaction, on_commit
+from notifications.db.transactions import chunks, in_callers_transaction, on_commit
 from notifications.db.unavailable import log_damage
 
 if TYPE_CHECKING:
@@ -114,10 +114,11 @@ def _mark_read(user: Any, ids: list[UUID] | None) -> None:
     from notifications.streams import marking, number_if_needed, positions
 
     number_if_needed([user])
-    after: int | None = 0
     up_to = positions.position(user).head
-    while after is not None:
-        after = marking.mark(user, "read", up_to, ids, after=after).next
+    for part in [None] if ids is None else chunks(ids):
+        after: int | None = 0
+        while after is not None:
+            after = marking.mark(user, "read", up_to, part, after=after).next
 
 
 def _info(row: Notification) -> NotificationInfo:

@@ -31,10 +31,10 @@ logger = logging.getLogger("notifications.jobs")
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
 MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
 
-#: What the owner reads of a failure, by its type: with the timeout of the job in seconds, and its attempts.
+#: What the owner reads of a failure, by its type: with the id of the job, its timeout in seconds, and its attempts.
 DETAILS: dict[str, Any] = {
     "task-failed": gettext_lazy(
-        "The job stopped because of an error. Try again. If it fails again, contact support."
+        "The job stopped because of an error. Try again, or give support this ID: %(id)s"
     ),
     "timed-out": gettext_lazy("It took longer than the %(seconds)g seconds it may take."),
     "worker-lost": ngettext_lazy(
@@ -157,7 +157,7 @@ def failure(
     """
     with _language(job):
         if detail is None:
-            detail = DETAILS[kind] % {"seconds": policy.timeout, "times": job.attempt}
+            detail = DETAILS[kind] % {"id": job.id, "seconds": policy.timeout, "times": job.attempt}
         error = {
             "type": kind,
             "title": _("Failed"),
@@ -205,7 +205,7 @@ def error_type(error: str | None) -> str:
 
 def fallback(job: Job) -> Outcome:
     """Return a failure without a notification, for a job whose outcome could not be made."""
-    error = {"type": "task-failed", "title": "Failed", "detail": str(DETAILS["task-failed"])}
+    error = {"type": "task-failed", "title": "Failed", "detail": str(DETAILS["task-failed"]) % {"id": job.id}}
     return Outcome(job=job, state=Job.State.FAILED, error=json.dumps(error), attempt=Attempt.Outcome.FAILED)
 
 
@@ -263,7 +263,7 @@ def announcement(
     notification = build_notification(
         job.user_id,
         job.title,
-        body=error["detail"] if error else body or _succeeded_text(job.language),
+        body=_describe_failure(job, error) if error else body or _succeeded_text(job.language),
         level=LEVELS[state],
         category="job",
         url=job.url or paths.job_page(job.id),
@@ -297,6 +297,17 @@ def _language(job: Job) -> Any:
 def _succeeded_text(language: str) -> str:
     with translation.override(language or None):
         return _("Succeeded.")
+
+
+def _describe_failure(job: Job, error: dict[str, str]) -> str:
+    """Return the body of the notification of a failure, without the id of the job, which its page has."""
+    return _stopped_text(job.language) if str(job.id) in error["detail"] else error["detail"]
+
+
+@lru_cache(maxsize=128)
+def _stopped_text(language: str) -> str:
+    with translation.override(language or None):
+        return _("The job stopped because of an error.")
 
 
 @lru_cache(maxsize=128)

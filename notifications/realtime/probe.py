@@ -6,7 +6,6 @@ A project with an application of its own may route the path elsewhere. Its pages
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +18,8 @@ from notifications.realtime.close_reasons import FORBIDDEN_CODE
 
 #: Seconds in which the application has to answer.
 TIMEOUT_SECONDS = 5.0
+#: Seconds in which its call ends when it is cancelled.
+CANCEL_SECONDS = 1.0
 #: The app refuses it before it reads the session, or starts anything.
 FOREIGN_SUBPROTOCOL = "notifications.probe"
 
@@ -65,9 +66,9 @@ async def _open_socket(application: Any) -> dict[str, Any] | None:
     incoming = [{"type": "websocket.connect"}]
 
     async def receive() -> dict[str, Any]:
-        if incoming:
-            return incoming.pop()
-        return {"type": "websocket.disconnect", "code": 1001}
+        if not incoming:
+            await asyncio.Event().wait()  # the probe cancels the call
+        return incoming.pop()
 
     host = _own_host()
     root_path = (settings.FORCE_SCRIPT_NAME or "").rstrip("/")
@@ -94,10 +95,10 @@ async def _open_socket(application: Any) -> dict[str, Any] | None:
             await asyncio.sleep(0)
         return answer.result() if answer.done() else None
     finally:
-        for task in (call, answer):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        call.cancel()
+        answer.cancel()
+        # An application may refuse to be cancelled.
+        await asyncio.wait({call, answer}, timeout=CANCEL_SECONDS)
 
 
 def _own_host() -> str:

@@ -30,8 +30,8 @@ UUID_TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MIN_SIZES = {NAMED: 2, UNNAMED: 3}
 #: Notifications that one query reads to find rows of a page, queries that find none, and groups on a page at most.
 MAX_ROWS_SCANNED, MAX_SCANS, MAX_GROUPS = 500, 10, 30
-#: Notifications of a group whose actors are read.
-MAX_ACTORS = 100
+#: Notifications whose actors are read: of all groups of a page together, and of each at least.
+MAX_ACTORS, MIN_ACTORS = 1_000, 10
 #: Notifications that are counted of all groups of a page together, and of one of them at least.
 MAX_COUNTED, MIN_COUNTED = 1_000, 100
 
@@ -220,7 +220,7 @@ def _read_people(
     selects = [
         "SELECT * FROM (SELECT group_key, raised, data FROM notifications_notification "
         f"WHERE user_id = %s AND group_key = %s AND raised <= %s AND {partition} "
-        f"ORDER BY raised DESC LIMIT {MAX_ACTORS}) AS part"
+        f"ORDER BY raised DESC LIMIT {max(MIN_ACTORS, MAX_ACTORS // len(groups))}) AS part"
         for partition in filters.partitions()
     ]
     params = [part for key in groups for part in [user_to_db(user), key, head] * len(selects)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 @contextmanager
 def error_scope(job: Job) -> Iterator[None]:
     """Give events of Sentry in the block the job, if this process has Sentry's SDK. The user as its settings allow."""
-    if (sentry := sys.modules.get("sentry_sdk")) is None:
+    sentry: Any = sys.modules.get("sentry_sdk")
+    # Version 1 has no such function.
+    if (new_scope := getattr(sentry, "new_scope", None)) is None:
         yield
         return
-    with sentry.new_scope() as scope:
+    with new_scope() as scope:
         scope.set_transaction_name(job.task_path, source="task")
         scope.set_tag("job", str(job.id))
         if job.user_id is not None and sentry.get_client().options.get("send_default_pii"):

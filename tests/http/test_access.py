@@ -114,7 +114,7 @@ def test_database_unavailable(error, user_client, monkeypatch, caplog):
         raise error
 
     monkeypatch.setattr(streams, "epoch", raise_error)
-    monkeypatch.setattr(positions, "epoch_and_position", raise_error)
+    monkeypatch.setattr(positions, "_read_epoch_and_position", raise_error)
     for url in (SYNC, NOTIFICATIONS):
         response = user_client.get(url)
         assert_problem(response, 503)

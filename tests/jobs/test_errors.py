@@ -16,7 +16,7 @@ from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 from tests.worker.test_execution import RAISED
 
-DEFAULT_TEXT = "The job stopped because of an error. Try again. If it fails again, contact support."
+DEFAULT_TEXT = "The job stopped because of an error. Try again, or give support this ID: "
 TRANSACTION_ERROR = "django.db.transaction.TransactionManagementError"
 
 
@@ -35,11 +35,11 @@ class TestOpenTransaction:
     def test_the_job_fails(self, worker, user, task):
         """What it wrote is rolled back, and the connection is clean for the next job."""
         (job,) = until_done(task.using(owner=user).enqueue())
-        assert (job.state, json.loads(job.error)["detail"]) == ("failed", DEFAULT_TEXT)
+        assert (job.state, json.loads(job.error)["detail"]) == ("failed", f"{DEFAULT_TEXT}{job.id}")
         (attempt,) = Attempt.objects.all()
         assert attempt.exception_class_path == TRANSACTION_ERROR
         assert "left a transaction open, which was rolled back" in attempt.traceback
-        assert [note.body for note in notifications_of(user)] == [DEFAULT_TEXT]
+        assert [note.body for note in notifications_of(user)] == ["The job stopped because of an error."]
         after = until_done(
             *(count.enqueue() for count in (leaking_tasks.count_users, leaking_tasks.count_users_async) * 9)
         )

@@ -43,6 +43,16 @@ async def closing(scope, receive, send):
     await send({"type": "websocket.close", "code": 4000})
 
 
+async def stubborn(scope, receive, send):
+    """Reads on after the disconnect, and refuses to be cancelled."""
+    while True:
+        try:
+            await receive()
+        except asyncio.CancelledError:
+            await asyncio.sleep(3)
+            return
+
+
 async def silent(scope, receive, send):
     await asyncio.sleep(60)
 
@@ -67,12 +77,14 @@ def test_it_leads_to_the_app(settings, name):
         ("accepting", "Another application accepts them."),
         ("closing", "They are closed with the code 4000."),
         ("silent", "It does not answer within 0.1 s."),
+        ("stubborn", "It does not answer within 0.1 s."),
         ("missing", "ImportError: "),
     ],
 )
 def test_it_leads_elsewhere(settings, monkeypatch, name, problem):
     """W038, and a warning of doctor, with what has happened."""
     monkeypatch.setattr(probe, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(probe, "CANCEL_SECONDS", 0.1)
     settings.ASGI_APPLICATION = f"{__name__}.{name}"
     finding = check_socket()
     assert (finding.state, problem in finding.message) == ("warning", True), finding

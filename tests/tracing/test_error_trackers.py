@@ -1,8 +1,13 @@
 """An event of Sentry for a failed job has the task, the id of the job, and its owner if the settings allow."""
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
+
+from notifications.models import Job
+from notifications.tracing.error_trackers import error_scope
 
 RUN = """
 import json
@@ -36,3 +41,10 @@ def test_event_of_a_failed_job(site, options, has_user):
     pytest.importorskip("sentry_sdk", reason="sentry-sdk is not installed.")
     printed = site.python(RUN.format(options=options)).splitlines()[-1]
     assert json.loads(printed) == ["tests.jobs.tasks.fail", True, has_user, "ValueError"]
+
+
+def test_version_1_of_its_sdk(monkeypatch):
+    """It has no scope of this kind: nothing is added, and no signal is lost."""
+    monkeypatch.setitem(sys.modules, "sentry_sdk", ModuleType("sentry_sdk"))
+    with error_scope(Job(task_path="shop.tasks.export")):
+        pass

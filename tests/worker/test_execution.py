@@ -90,7 +90,7 @@ def test_an_error_whose_attributes_raise(worker, user, task, caplog):
         *[task.using(owner=user).enqueue(*[9] if task is hostile_tasks.hostile_error else [])]
     )
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
-    text = "The job stopped because of an error. Try again. If it fails again, contact support."
+    text = "The job stopped because of an error."
     assert notifications_of(user)[0].body == text
     assert f"Host code failed: tell_owner of what {task.module_path} raised" in caplog.text
 

@@ -11,7 +11,6 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
 from notifications.extension import require
-from notifications.times import MomentField
 
 require("notifications.contrib.hq")
 
@@ -39,7 +38,7 @@ class HqNotification(models.Model):
     action_object_content_type = _content_type()
     action_object_object_id = models.CharField(max_length=255, null=True)  # noqa: DJ001
     action_object = GenericForeignKey("action_object_content_type", "action_object_object_id")
-    timestamp = MomentField()
+    timestamp = models.DateTimeField()
     deleted = models.BooleanField()
     #: JSON, as text or as the database has it.
     data = models.TextField(null=True)  # noqa: DJ001

@@ -7,12 +7,11 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
-
 from notifications import validators
 from notifications.contrib.hq.models import HqNotification
 from notifications.db import bulk
 from notifications.models import Notification
+from notifications.times import as_utc
 
 LEVELS = {"1": "success", "2": "info", "3": "warning", "4": "error"}
 #: The key of ``data`` by which imported notifications are found, with the id that they had.
@@ -25,7 +24,7 @@ def make_id(row: HqNotification) -> uuid.UUID:
 
     Of version 7 (RFC 9562), with the id of the row in place of what is random.
     """
-    milliseconds = (row.timestamp - _EPOCH) // _MILLISECOND
+    milliseconds = (as_utc(row.timestamp) - _EPOCH) // _MILLISECOND
     return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62 | row.pk)
 
 
@@ -33,14 +32,14 @@ def make_notification(row: HqNotification) -> Notification:
     """Return the unsaved notification that a row becomes. Names and texts that are too long are cut."""
     actor, target, action_object = (_object(row, name) for name in ("actor", "target", "action_object"))
     # As the other app writes it: actor verb [action_object] [on target].
-    words = [str(actor) if actor is not None else "", row.verb]
+    words = [_words(actor), row.verb]
     if action_object is not None:
-        words += [str(action_object), "on" if target is not None else ""]
-    words.append(str(target) if target is not None else "")
+        words += [_words(action_object), "on" if target is not None else ""]
+    words.append(_words(target))
     data: dict[str, Any] = {IMPORTED: row.pk}
-    if actor is not None and (name := _cut(actor, validators.MAX_NAME_LENGTH)):
+    if name := _cut(_words(actor), validators.MAX_NAME_LENGTH):
         data["actor"] = {"name": name}
-    # An update changes the time of what is read; when it was read is not known.
+    created_at = as_utc(row.timestamp)  # when it was read is not known
     return bulk.new(
         Notification,
         id=make_id(row),
@@ -49,28 +48,29 @@ def make_notification(row: HqNotification) -> Notification:
         body=_cut(row.description or "", validators.MAX_BODY_LENGTH),
         url=_url_of(target) or _url_of(action_object) or "",
         level=LEVELS.get(str(row.level), row.level if row.level in LEVELS.values() else "info"),
-        data=json.dumps(_with_own(row.data, data)),
-        created_at=row.timestamp,
-        read_at=None if row.unread else row.timestamp,
-        archived_at=row.timestamp if row.deleted else None,
+        data=_encode_with(row.data, data),
+        created_at=created_at,
+        read_at=None if row.unread else created_at,
+        archived_at=created_at if row.deleted else None,
     )
 
 
-def _with_own(stored: Any, own: dict[str, Any]) -> dict[str, Any]:
-    """Return what was passed to the other app, where it is a dict of JSON that this app can store, with our keys."""
+def _encode_with(stored: Any, own: dict[str, Any]) -> str:
+    """Return as JSON what was passed to the other app with our keys, or these alone if this app cannot store it."""
     try:
         value = json.loads(stored) if isinstance(stored, str) else stored
-    except ValueError:
-        value = None
-    both = {**value, **own} if isinstance(value, dict) else own
-    return both if len(json.dumps(both)) <= validators.MAX_DATA_BYTES else own
+        if isinstance(value, dict):
+            return validators.json_text("data", {**value, **own}, validators.MAX_DATA_BYTES)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    return json.dumps(own)
 
 
 def _object(row: HqNotification, name: str) -> Any:
     """Return an object that a row names, None if there is none any more, or its class is gone."""
     try:
         return getattr(row, name)
-    except (AttributeError, ObjectDoesNotExist, ValueError):
+    except Exception:  # a model that is gone, a key that it cannot have, code of the project
         return None
 
 
@@ -82,5 +82,10 @@ def _url_of(found: Any) -> str:
         return ""
 
 
-def _cut(value: Any, length: int) -> str:
-    return validators.label("text", str(value)[:length], length).strip()
+def _words(found: Any) -> str:
+    """Return an object in words, "" for none, and for one whose class raises."""
+    return "" if found is None else validators.decoration(found)
+
+
+def _cut(text: str, length: int) -> str:
+    return validators.printable(text)[:length].strip()

@@ -65,7 +65,8 @@ def describe_question(question: AskedQuestion, job: Job | None, reader: Any) -> 
     if question.due_at:
         until = times.format_exact(question.due_at)
         facts.append(Fact(gettext("Answer until"), until, at=times.as_utc(question.due_at)))
-    facts.append(Fact(gettext("Without an answer"), _describe_expiry(question, details)))
+    if expiry := _describe_expiry(question, details):
+        facts.append(Fact(gettext("Without an answer"), expiry))
     if names := _name_others(details["to"], reader):
         is_asked = str(reader.pk) in details["to"]
         facts.append(Fact(gettext("Also asked") if is_asked else gettext("Asked"), names))
@@ -122,7 +123,9 @@ def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]
 def _describe_expiry(question: AskedQuestion, details: Mapping[str, Any]) -> str:
     if question.due_at is None:
         return gettext("The job waits, without a time limit.")
-    if (default := details.get("default")) is None:
+    if "default" not in details:  # an older version has asked it
+        return ""
+    if (default := details["default"]) is None:
         return gettext("The question expires, and the job may fail.")
     if default:
         return gettext("The job goes on with “{answer}”.").format(answer=default)

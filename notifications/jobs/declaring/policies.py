@@ -208,7 +208,7 @@ def _attach(options: Policy, function: Callable[..., Any]) -> None:
 def has_policy(function: Callable[..., Any]) -> bool:
     """Return whether the author of a task's function, the settings or an extension have declared a policy for it."""
     path = f"{function.__module__}.{function.__qualname__}"
-    return hasattr(function, _POLICY_ATTRIBUTE) or next(policy_settings.options_for(path), None) is not None
+    return hasattr(function, _POLICY_ATTRIBUTE) or any(True for _ in policy_settings.declared_for(path))
 
 
 @cached_until_changed("TASKS")

@@ -22,11 +22,16 @@ def options_for(path: str) -> Iterator[dict[str, Any]]:
 
     Raises TypeError for options that are not a dict, and for names that cannot be imported.
     """
+    yield from map(imported, declared_for(path))
+
+
+def declared_for(path: str) -> Iterator[Any]:
+    """Yield the same as they are declared, unchecked."""
     settings = [params.get("OPTIONS", {}).get("policies", {}) for params in task_backends.settings.values()]
     for patterns in (hooks.policies, *settings):
         for pattern, options in patterns.items() if isinstance(patterns, dict) else ():
             if isinstance(pattern, str) and fnmatchcase(path, pattern):
-                yield imported(options)
+                yield options
 
 
 def imported(options: Any) -> dict[str, Any]:

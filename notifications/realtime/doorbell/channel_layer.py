@@ -281,7 +281,8 @@ def make_layer() -> Any:
     layer = channel_layers.make_backend(DEFAULT_CHANNEL_LAYER)
     # redis 8 gives up a read after 5 s, by default. So long channels_redis waits for a message, so each wait in which
     # none came raised an error and closed the connection (django/channels_redis#422).
-    if hosts := getattr(layer, "hosts", None):
+    hosts = getattr(layer, "hosts", None) or ()
+    if all(isinstance(host, dict) for host in hosts):  # as channels_redis has them
         layer.hosts = [{"socket_timeout": None, **host} for host in hosts]
     return layer
 

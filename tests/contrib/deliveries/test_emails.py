@@ -127,7 +127,10 @@ def links_of(envelope):
     return sorted({url.removeprefix("https://site.example") for url in found})
 
 
-@pytest.mark.parametrize("kind", ["notification", "digest", "question"])
+@pytest.mark.parametrize(
+    "kind",
+    ["notification", "digest", pytest.param("question", marks=pytest.mark.with_all_apps("a job asks"))],
+)
 def test_links_change_nothing(user, mailbox, configure, kind):
     """Scanners open each link of an e-mail twice, also signed in, and first with HEAD."""
     configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "hourly"}}})

@@ -34,7 +34,8 @@ class EngineContract:
         ids = project.call("enqueue", task="add", args=[1, 2], owner="demo", title="Sum", count=20)
         assert {row["result"] for row in ended(project, ids)} == {"3"}
         assert all(row["attempt"] == row["fence"] == 1 for row in project.call("rows", ids=ids))
-        assert sorted(project.call("notified_jobs", owner="demo")) == sorted(ids)
+        notified = project.call("notified_jobs", owner="demo")  # also of other tests of the class
+        assert sorted(id for id in notified if id in ids) == sorted(ids)
 
     def test_sync_task_runs(self, project):
         (row,) = ended(project, project.call("enqueue", task="noop_sync"))

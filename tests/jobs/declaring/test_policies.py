@@ -146,9 +146,7 @@ class TestNotify:
         assert (bad.title, bad.level) == ("Fail", "error")
         assert bad.url == f"/notifications/jobs/{failed.id}/"
         assert "secret" not in bad.body, "The text of an exception may contain internals."
-        assert (
-            bad.body == "The job stopped because of an error. Try again. If it fails again, contact support."
-        )
+        assert bad.body == "The job stopped because of an error."
 
     def test_an_error_that_is_meant_for_its_owner(self, user):
         tasks.fail_for_owner.using(owner=user).enqueue("The address is missing.")

@@ -110,5 +110,6 @@ def test_tasks_of_a_package_without_a_policy(set_policies, monkeypatch):
     assert warning.id == "notifications.W039"
     assert "tests.jobs.otherpackage.tasks.insert_or_update_object_task" in warning.msg
     assert "tests.jobs.otherpackage.tasks.*" in warning.hint
-    set_policies({"tests.jobs.otherpackage.*": {}})
-    assert check_policies_of_packages(None) == []
+    for options in ({}, {"retry_on": "nope.Missing"}):  # W011 names the second
+        set_policies({"tests.jobs.otherpackage.*": options})
+        assert check_policies_of_packages(None) == []
