@@ -1,0 +1,100 @@
+"""What people come for, on a phone, with the presses that it takes: one counted for each press, field and swipe."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import (
+    create_report,
+    find_bell,
+    find_toasts,
+    read_stored_titles,
+    visit,
+    wait_until_live,
+)
+from tests.browser.test_touch import PHONE
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.browser
+
+ASK = """
+from django.contrib.auth import get_user_model
+from tests.contrib.questions import question_tasks
+question_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
+"""
+
+
+class Presses:
+    """Acts on a page as a finger does, and counts."""
+
+    def __init__(self, page):
+        self.page, self.count = page, 0
+
+    def tap(self, locator):
+        expect(locator).to_be_in_viewport()
+        self.count += 1
+        locator.tap()
+
+    def fill(self, locator, text):
+        self.count += 1
+        locator.fill(text)
+
+    def swipe_until_shown(self, locator):
+        """Scroll by most of a screen until an element is in view."""
+        expect(locator).to_be_visible()
+        height = PHONE["viewport"]["height"]
+        for _ in range(10):
+            box = locator.bounding_box()
+            if box["y"] >= 0 and box["y"] + box["height"] <= height:
+                return
+            self.count += 1
+            self.page.evaluate("(y) => scrollBy({ top: y, behavior: 'instant' })", height * 3 / 4)
+        raise AssertionError(f"Not in view after {self.count} presses.")
+
+
+def test_report_question_and_failure(site_server, new_page):
+    """A finished report is found, a question is answered, and what failed is seen from the toast of its report."""
+    site, page = site_server, new_page(**PHONE)
+    first, second = site.held_urls(2)
+    passing = [f"{site.url}/upstream/ok?n={n}" for n in range(30)]
+    failing = f"{site.url}/upstream/status/404"
+    report_page = re.compile(r"/reports/\d+/$")
+    panel = page.get_by_role("dialog", name="Notifications")
+
+    # The report ends while its owner is signed out.
+    visit(page, site.url)
+    create_report(page, site.url, [first], "Partners")
+    page.goto("about:blank")
+    page.context.clear_cookies()
+    site.release(1)
+    wait_until(lambda: read_stored_titles(site))
+    page.goto(f"{site.url}/check/")
+    presses = Presses(page)
+    presses.fill(page.get_by_label("Username"), "demo")
+    presses.fill(page.get_by_label("Password"), "demo")
+    presses.tap(page.get_by_role("button", name="Sign in"))
+    wait_until_live(page)
+    presses.tap(find_bell(page))
+    presses.tap(panel.get_by_role("link", name=re.compile("Partners")))
+    page.wait_for_url(report_page)
+    expect(page.get_by_role("heading", name="Partners")).to_be_in_viewport()
+    assert presses.count <= 8
+
+    site.python(ASK)
+    expect(page.locator("notifications-bell .notifications-asks")).to_be_visible()
+    presses = Presses(page)
+    presses.tap(find_bell(page))
+    presses.tap(panel.get_by_role("link", name="Ship: Ship?"))
+    expect(panel).to_contain_text("You answered Ship")
+    assert presses.count <= 3
+
+    create_report(page, site.url, [*passing, failing, second], "Clients")
+    page.goto(f"{site.url}/check/")
+    wait_until_live(page)
+    site.release(2)
+    presses = Presses(page)
+    presses.tap(find_toasts(page).get_by_role("link", name=re.compile("Clients")))
+    page.wait_for_url(report_page)
+    presses.swipe_until_shown(page.get_by_role("row").filter(has_text="status/404"))
+    assert presses.count <= 3
