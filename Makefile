@@ -4,6 +4,7 @@
 # make test-merge run the tests that must pass before a merge: all but those that repeat another one
 # make test-all   run all tests: killed processes, brokers, thousands of clients, models, the built wheel
 # make test-apps  run the quick tests of each optional app with no other one installed
+# make surface    look at each page in Chromium: accessibility, texts, targets, shifts, and what people do on a phone
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       check format, lint, types, imports and translations, as required before a commit
@@ -12,7 +13,7 @@
 # make types      check types of the package (mypy) and of code that uses it (tests/typing; mypy and pyright)
 # make help       print this list
 
-.PHONY: run worker test test-merge test-all test-apps faults docs lint messages lint-js types help venv-dev
+.PHONY: run worker test test-merge test-all test-apps surface faults docs lint messages lint-js types help venv-dev
 
 run:
 	@tools/venv .venv requirements.txt
@@ -48,6 +49,9 @@ test-apps: $(APPS:%=test-apps-%)
 test-apps-deliveries: PARALLEL = -n 3 --dist worksteal
 $(APPS:%=test-apps-%): test-apps-%: venv-dev
 	TEST_APP=$* .venv/bin/python -m pytest --ds=tests.app_settings $(PARALLEL) -m "quick $(EXCEPT)" tests/contrib/$* $(ARGS)
+
+surface: venv-dev
+	.venv/bin/python -m pytest -n 2 $(wildcard $(addprefix tests/browser/test_,layout_shift.py touch.py texts.py tasks_of_people.py)) $(ARGS)
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \
