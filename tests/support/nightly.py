@@ -227,6 +227,7 @@ NIGHTLY = {
         "http/test_schemathesis.py::*",
         "jobs/test_errors.py::test_a_task_that_ends_its_process[*_sync]",
         "jobs/test_spans.py::test_worker_process[start_celery]",
+        "packaging/test_extras.py::*",
         "packaging/test_make.py::test_make_run_and_worker",
         "packaging/test_wheel.py::*[Django 5.2]",
         "realtime/doorbell/test_transports.py::*[channels_redis.core.RedisChannelLayer]",
