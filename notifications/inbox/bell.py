@@ -71,6 +71,7 @@ def client_strings() -> dict[str, str]:
         "cancel": gettext("Cancel"),
         "unsaved": gettext("Not saved. Can't reach the server."),
         "unsent": gettext("Not sent. Can't reach the server. Try again."),
+        "unknown": gettext("No response. See whether it was done."),
         "again": gettext("Try again"),
         "offline": gettext("Can't reach the server. Reconnecting…"),
         "signed_out": gettext("You are signed out."),

@@ -1,6 +1,7 @@
 """Actions of notifications that post: in place, in toast, bell and inbox, and without JavaScript on a page."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_in_place(site_server, new_page):
     dialog.get_by_role("button", name="Delete").click()
     expect(find_button(toasts, "Delete")).to_have_attribute("aria-disabled", "true")
     expect(find_button(toasts, "Keep")).to_have_count(0)
+    expect(toasts.get_by_role("status").filter(has_text="Done")).to_have_count(1)
     assert project.requests == [("POST", "/files/7/delete/", True)]
     expect_unread(page, 1)
     # The bell shows why the project has refused it, and the action can be pressed again.
@@ -104,7 +106,10 @@ def test_in_place(site_server, new_page):
 
 
 def test_in_the_inbox(site_server, new_page):
-    """In its rows and in the reading pane; a network that fails is said at the button, a page of an error is shown."""
+    """In its rows and in the reading pane, where what is done in the other is not sent again.
+
+    No response is said at the button, a page of an error is shown. What is not done marks nothing as read.
+    """
     page = new_page(errors=False)
     project = Project(page, site_server.url)
     site_server.python(NOTIFY)
@@ -114,12 +119,28 @@ def test_in_the_inbox(site_server, new_page):
     keep_screenshot(page, "inbox")
     page.route("**/files/7/keep/", lambda route: route.abort())
     find_button(pane, "Keep").click()
-    expect(pane.get_by_role("alert")).to_have_text("Not sent. Can't reach the server. Try again.")
+    expect(pane.get_by_role("alert")).to_have_text("No response. See whether it was done.")
+    link = pane.get_by_role("alert").get_by_role("link")
+    expect(link).to_have_attribute("href", re.compile("/notifications/[0-9a-f-]{36}/$"))
     keep_screenshot(page, "pane")
+    # The content that is loaded meanwhile replaces no open dialog.
+    find_button(pane, "Delete").click()
+    shown = pane.locator("h2").first.element_handle()
+    with page.expect_response(lambda response: "part=pane" in response.url):
+        pane.evaluate("(pane) => pane.dispatchEvent(new Event('notifications:job-done'))")
+    page.wait_for_timeout(150)
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    page.wait_for_function("(heading) => !heading.isConnected", arg=shown)
+    expect(page.locator("li[data-unread]")).to_have_count(2)
     row = page.locator("li", has_text="Ada requests access")
     find_button(row, "Decline").click()
     expect(find_button(row, "Decline")).to_have_attribute("aria-disabled", "true")
-    assert ("POST", "/access/7/decline/", True) in project.requests
+    row.click(position={"x": 220, "y": 12})
+    expect(pane.get_by_role("heading", level=2)).to_have_text("Ada requests access to Reports")
+    expect(find_button(pane, "Decline")).to_have_attribute("aria-disabled", "true")
+    expect(find_button(pane, "Approve")).to_have_count(0)
+    find_button(pane, "Decline").click(force=True)
+    assert project.requests == [("POST", "/access/7/decline/", True)]
     project.responses["/files/7/delete/"] = {
         "status": 500,
         "body": "<h1>Error</h1>",

@@ -4,6 +4,8 @@
 
 /** Addresses of the pages of the actions that are done. A list that is drawn again shows it. */
 const done = new Set();
+/** Addresses of those that are being sent, and of the questions that are answered. */
+const busy = new Set();
 
 /** @param {Page} page */
 export function watchActions(page) {
@@ -14,7 +16,7 @@ export function watchActions(page) {
     // Pressed with Ctrl, for a new tab, it is a link to its page.
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    if (!link.ariaBusy && !link.ariaDisabled) void press(link, page);
+    if (!busy.has(link.href)) void press(link, page);
   });
 }
 
@@ -23,16 +25,34 @@ export function watchActions(page) {
  * @param {Page} page
  */
 async function press(link, page) {
+  const { href } = link;
   const { answer, post, danger } = link.dataset;
+  // Another list may have drawn it before it was done.
+  if (done.has(href)) return restoreDone(document, page);
   if (danger && !(await confirm(link, danger, page))) return;
+  busy.add(href);
   link.ariaBusy = "true";
   showProblem(link, "", page);
   try {
+    if (answer) {
+      await page.answer(answer);
+      link.ariaDisabled = "true"; // And it stays among the busy ones: a second answer is refused.
+    } else {
+      await send(link, post ?? "", page);
+      busy.delete(href);
+    }
+  } catch (error) {
+    busy.delete(href);
     // An answer that is refused is shown on the page of the question, which says who was first.
-    if (answer) await page.answer(answer).catch(() => location.assign(link.href));
-    else await send(link, post ?? "", page);
-  } catch {
-    showProblem(link, page.localization.text("unsent"), page);
+    if (answer && !(error instanceof TypeError)) location.assign(href);
+    else if (answer) showProblem(link, page.localization.text("unsent"), page);
+    // The request may have arrived: the network has failed after it, or the view has redirected to another origin.
+    else
+      showProblem(
+        link,
+        page.dom.createLink("", page.localization.text("unknown"), new URL("../../", href).href),
+        page,
+      );
   }
   link.ariaBusy = null;
 }
@@ -43,12 +63,21 @@ async function press(link, page) {
  * @param {Page} page
  */
 async function send(link, url, page) {
+  const status = page.dom.createElement("span", "notifications-hidden");
+  status.role = "status";
+  link.after(status);
   const response = await page.jobs.request(url, { method: "POST" });
+  const { origin, pathname } = new URL(response.url);
+  const signIn = page.createSignInLink(); // It leads to this page itself if the project has none.
   const isSignedOut =
-    response.redirected && new URL(response.url).pathname === page.createSignInLink().pathname;
+    response.redirected &&
+    signIn.href !== location.href &&
+    signIn.origin === origin &&
+    signIn.pathname === pathname;
   if (response.ok && !isSignedOut) {
     done.add(link.href);
-    showDone(link, page);
+    restoreDone(document, page);
+    status.textContent = page.localization.text("done");
     markRead(link, page);
   } else if (response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
     const { detail, title } = await response.json();
@@ -58,12 +87,13 @@ async function send(link, url, page) {
 
 /**
  * Show in the actions of a notification which one is done.
- * @param {Element} list
+ * @param {ParentNode} list
  * @param {Page} page
  */
 export function restoreDone(list, page) {
-  for (const link of list.querySelectorAll("a"))
-    if (done.has(link.href) && !link.ariaDisabled) showDone(link, page);
+  /** @type {NodeListOf<HTMLAnchorElement>} */
+  const links = list.querySelectorAll("[data-post]:not([aria-disabled])");
+  for (const link of links) if (done.has(link.href)) showDone(link, page);
 }
 
 /**
@@ -92,18 +122,18 @@ function markRead(link, { client, mark }) {
 /**
  * Show why an action was not done beside its button, or nothing.
  * @param {HTMLAnchorElement} link
- * @param {string} text
+ * @param {string|Node} problem
  * @param {Page} page
  */
-function showProblem(link, text, { dom }) {
+function showProblem(link, problem, { dom }) {
   let note = link.parentElement?.querySelector(".notifications-problem");
   if (!note) {
-    if (!text) return;
+    if (!problem) return;
     note = dom.createElement("p", "notifications-problem");
     note.role = "alert";
     link.parentElement?.append(note);
   }
-  note.textContent = text;
+  note.replaceChildren(problem);
 }
 
 /**

@@ -167,7 +167,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
   }
 
   /**
-   * Mark a row as read whose link was followed. The page leaves for its URL: there is no place for an error.
+   * Mark a row as read whose link, not an action, was followed. The page leaves: there is no place for an error.
    * @param {HTMLElement} row
    */
   function follow(row) {
@@ -198,7 +198,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     const clicked = /** @type {HTMLInputElement} */ (target);
     const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
     const row = /** @type {HTMLElement|null|undefined} */ (link?.closest("[data-id]"));
-    if (row && !event.defaultPrevented) follow(row);
+    if (row && !event.defaultPrevented && !link?.matches("[data-post], [data-answer]")) follow(row);
     if (link?.dataset.check) {
       event.preventDefault();
       for (const box of getBoxes()) box.checked = link.dataset.check === "all";

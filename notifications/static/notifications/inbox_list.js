@@ -26,7 +26,7 @@ let searchTimer = /** @type {any} */ (null);
  */
 export function connectList(
   inbox,
-  { client, dom, localization },
+  { client, dom, localization, rows },
   signal,
   { getShown, focusRow, showMessage },
 ) {
@@ -35,6 +35,7 @@ export function connectList(
   let isUpdatePlanned = false;
   /** Whether the list has no rows, and no older page: nothing is being read, so it is loaded again. */
   const isEmpty = () => !inbox.querySelector("form, [data-end]");
+  const findEnd = () => /** @type {HTMLElement|null} */ (inbox.querySelector("[data-end]"));
   const observer = new IntersectionObserver(
     (entries) => {
       // After a slow frame there are several, such as "not in view" and "in view": the last one is of now.
@@ -46,6 +47,7 @@ export function connectList(
   signal.addEventListener("abort", () => observer.disconnect());
   inbox.addEventListener("click", handleClick, { signal });
   dom.updateTimes(inbox, localization);
+  rows.restoreDone(inbox);
   observeEnd();
   void returnToRow();
 
@@ -134,10 +136,6 @@ export function connectList(
     dom.updateTimes(group, localization);
   }
 
-  function findEnd() {
-    return /** @type {HTMLElement|null} */ (inbox.querySelector("[data-end]"));
-  }
-
   /** A search that has found too little is continued by its link only: it may read the whole inbox. */
   function observeEnd() {
     observer.disconnect();
@@ -154,12 +152,12 @@ export function connectList(
     if (!link || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     const row = link.closest("li");
-    const end = findEnd();
     if (row?.ariaBusy) return;
     if (row) return void (link.ariaExpanded ? toggleGroup(row, link) : addMembers(row, link));
     // For browsers that do not know commands.
     if (!link.rel) return /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog")).showModal();
     needsFocus = true;
+    const end = findEnd();
     if (end) void loadOlder(end);
   }
 
@@ -169,8 +167,7 @@ export function connectList(
    */
   function withMembers(group) {
     const rows = [group];
-    let next = group.nextElementSibling;
-    for (; next?.matches("[data-member]"); next = next.nextElementSibling)
+    for (let next = group.nextElementSibling; next?.matches("[data-member]"); next = next.nextElementSibling)
       rows.push(/** @type {HTMLElement} */ (next));
     return rows;
   }
@@ -245,17 +242,20 @@ export function connectList(
   /**
    * Load the page of a link, and add what it lists. Return whether it was added.
    * @param {HTMLElement} row which is busy meanwhile
-   * @param {{href: string}} link
+   * @param {HTMLAnchorElement} link
    * @param {(page: HTMLElement) => void} add
    */
-  async function load(row, { href }, add) {
+  async function load(row, link, add) {
+    const problem = localization.text("unreadable");
     row.ariaBusy = "true";
     try {
-      add(await loadPage(href));
+      add(await loadPage(link.href));
       dom.updateTimes(inbox, localization);
+      rows.restoreDone(inbox);
+      if (inbox.querySelector("[data-unsaved]")?.textContent?.startsWith(problem)) showMessage("");
       return true;
     } catch {
-      showMessage(localization.text("unreadable"), () => load(row, { href }, add));
+      showMessage(problem, () => link.click());
       return false;
     } finally {
       row.ariaBusy = null;

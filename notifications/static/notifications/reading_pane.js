@@ -21,7 +21,7 @@ const SKELETON_DELAY_MS = 300;
  * @param {List} list
  */
 export function connectPane(inbox, page, signal, list) {
-  const { client, clock, dom, localization } = page;
+  const { client, clock, dom, localization, rows } = page;
   const pane = /** @type {HTMLElement|null|undefined} */ (
     inbox.parentElement?.querySelector(".notifications-pane")
   );
@@ -100,11 +100,18 @@ export function connectPane(inbox, page, signal, list) {
     request = new AbortController();
     const { signal } = request;
     const isOther = id !== loadedId;
-    const skeletonTimer = clock.setTimeout(() => isOther && showParts(skeleton), SKELETON_DELAY_MS);
+    // What is being done in the content, or about to be, is not taken away.
+    const isInUse = () => content.querySelector(isOther ? "dialog[open]" : "dialog[open], a[aria-busy]");
+    const skeletonTimer = clock.setTimeout(
+      () => isOther && !isInUse() && showParts(skeleton),
+      SKELETON_DELAY_MS,
+    );
     try {
       const url = `${page.inboxUrl}${id}/?part=pane${isChosen ? "" : "&background=1"}`;
       isChosen = false;
       const loaded = await list.loadPage(url, ".notifications-page");
+      while (isInUse() && !signal.aborted)
+        await new Promise((resolve) => clock.setTimeout(() => resolve(undefined), LOAD_DELAY_MS));
       signal.throwIfAborted(); // Another one is shown.
       loadedId = id;
       replaceContent(loaded);
@@ -136,6 +143,7 @@ export function connectPane(inbox, page, signal, list) {
         [kept, next] = [parent, source];
       }
     dom.updateTimes(content, localization);
+    rows.restoreDone(content);
     showParts(content);
     if (focused === null || content.contains(document.activeElement)) return;
     const controls = /** @type {HTMLElement[]} */ ([...content.querySelectorAll("a, button, pre")]);
@@ -188,7 +196,7 @@ export function connectPane(inbox, page, signal, list) {
     const clicked = /** @type {Element} */ (event.target);
     if (failure.contains(clicked.closest("button"))) return void load();
     const link = clicked.closest("a");
-    if (link && shown) list.follow(shown);
+    if (link && shown && !link.matches("[data-post], [data-answer]")) list.follow(shown);
   }
 
   /**

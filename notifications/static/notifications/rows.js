@@ -33,6 +33,7 @@ export function createRows(page, { row_menu, actions }) {
     updateRow,
     updateGroup,
     isOpenQuestion,
+    restoreDone: (/** @type {ParentNode} */ list) => actions.restoreDone(list, page),
     connectFilter,
     findFirstPage,
   };
@@ -167,7 +168,11 @@ export function createRows(page, { row_menu, actions }) {
       // An open question stays as it is: its buttons may be pressed.
       const main = row?.querySelector("[data-question] .notifications-main");
       if (row) updateRow(row, item);
-      if (!isOpenQuestion(item)) main?.replaceWith(createMain(item));
+      if (!main || isOpenQuestion(item)) continue;
+      const next = createMain(item);
+      const hadFocus = main.contains(document.activeElement);
+      main.replaceWith(next);
+      if (hadFocus) next.querySelector("a")?.focus();
     }
   }
 
@@ -181,16 +186,15 @@ export function createRows(page, { row_menu, actions }) {
   }
 
   /**
-   * Return what says whether the page of the inbox that is on the screen, with its filters, lists a notification that
-   * arrives. Meanwhile such a notification is no toast.
+   * Return what says whether the page of the inbox, with its filters, lists a notification that arrives. While the page
+   * is on the screen such a notification is no toast.
    * @param {string|null} view
    * @param {AbortSignal} signal aborted when the list is removed
    */
   function connectFilter(view, signal) {
     const isListed = (/** @type {Notification} */ item) => {
       const filters = Object.fromEntries(new URLSearchParams(location.search));
-      if (document.visibilityState !== "visible" || filters.group || filters.after || filters.before)
-        return false;
+      if (filters.group || filters.after || filters.before) return false;
       if (view === "questions" ? !isOpenQuestion(item) : view === "unread" && !dom.isUnread(item))
         return false;
       const text = `${item.title} ${item.body}`.toLowerCase();
@@ -205,8 +209,10 @@ export function createRows(page, { row_menu, actions }) {
           .every((word) => text.includes(word))
       );
     };
-    page.openLists.add(isListed);
-    signal.addEventListener("abort", () => page.openLists.delete(isListed));
+    const isOnScreen = (/** @type {Notification} */ item) =>
+      document.visibilityState === "visible" && isListed(item);
+    page.openLists.add(isOnScreen);
+    signal.addEventListener("abort", () => page.openLists.delete(isOnScreen));
     return isListed;
   }
 
