@@ -238,17 +238,29 @@ def test_an_outage_is_shown_after_5_seconds(site_server, proxy, new_page):
 
 
 def test_signing_out_in_one_tab_clears_the_others(site_server, new_page):
-    """Another tab of the same browser drops its notifications."""
+    """Another tab of the same browser drops its notifications, also those that it is about to receive."""
     site_server.manage("notify", "demo", "Secret")
-    page = new_page()
+    page = new_page(errors=False)
     visit(page, site_server.url, "/reports/")
-    expect(open_bell(page).get_by_role("link", name="Secret")).to_be_visible()
+    with page.expect_response("**/api/notifications/**grouped**") as response:
+        expect(open_bell(page).get_by_role("link", name="Secret")).to_be_visible()
+    held = []
+    page.route("**/api/notifications/**", lambda route: held.append(route))
+    for _ in range(2):
+        page.get_by_role("button", name="Unread", exact=True).click()
+    wait_until(lambda: page.evaluate("1") and len(held) == 2, what="the requests for the list")
     other = page.context.new_page()
     other.goto(f"{site_server.url}/reports/")
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url(re.compile("/accounts/login/"))
     expect(page.get_by_text("You are signed out")).to_be_visible()
-    expect(page.get_by_role("link", name="Secret")).to_have_count(0)
+    held[0].abort()
+    held[1].fulfill(response=response.value)
+    page.wait_for_timeout(300)
+    expect(page.get_by_text("You are signed out")).to_be_visible()
+    expect(page.locator(".notifications-note")).to_be_hidden()
+    expect(page.get_by_text("Secret")).to_have_count(0)
+    assert page.evaluate("notifications.ready.then(({ client }) => client.stream.notifications.size)") == 0
     expect(find_bell(page, 0)).to_be_visible()
 
 

@@ -56,6 +56,12 @@ def test_what_a_list_on_the_screen_offers_is_no_toast(site_server, page):
     expect(page.get_by_role("button", name="1 new", exact=True)).to_be_visible()
     page.wait_for_timeout(300)
     expect(find_toasts(page)).to_have_count(0)
+    # It lists no question, and does not offer what it would not list.
+    page.get_by_role("button", name="Questions").click()
+    expect(page.get_by_role("button", name="1 new", exact=True)).to_be_hidden()
+    notify(site_server, "notify(user, 'Elsewhere')")
+    expect(find_toasts(page)).to_contain_text("Elsewhere")
+    expect(page.get_by_role("button", name="1 new", exact=True)).to_be_hidden()
     page.goto(f"{site_server.url}/notifications/?level=error")
     wait_until_live(page)
     notify(site_server, "notify(user, 'Third', level='error'); notify(user, 'Fourth')")

@@ -47,9 +47,8 @@ export function connectPanel(panel, button, page, signal) {
     return tab;
   });
   let shownTab = /** @type {keyof TABS} */ ("inbox");
-  /** What the server lists, in a tab. */
+  /** What the server lists in the shown tab. */
   let listed = /** @type {import("./notifications.js").LatestPage|null} */ (null);
-  let listedTab = shownTab;
   /** @type {Notification[]} */
   let shownItems = [];
   let refreshTimer = /** @type {any} */ (null);
@@ -73,10 +72,10 @@ export function connectPanel(panel, button, page, signal) {
     client.on("change", handleChange),
     client.on("state", showState),
     page.onOutage(showState),
-    () => page.openLists.delete(isOpen),
+    () => page.openLists.delete(isListed),
   ])
     signal.addEventListener("abort", stop);
-  page.openLists.add(isOpen);
+  page.openLists.add(isListed);
   showState();
 
   function open() {
@@ -89,18 +88,18 @@ export function connectPanel(panel, button, page, signal) {
   /** Show the latest notifications of the server, in groups; if it cannot be reached, those that the page knows. */
   async function load() {
     const tab = shownTab;
+    const isStale = () => tab !== shownTab || client.state === "signed_out";
     const loads = [page.loadLatest(LIST_LENGTH + MAX_WAITING, `&grouped=1${TABS[tab]}`)];
     if (page.questions) loads.push(page.loadLatest(MAX_WAITING, TABS.questions));
     try {
       const [latest] = await Promise.all(loads);
-      if (tab !== shownTab) return;
+      if (isStale()) return;
       listed = latest;
-      listedTab = tab;
-      showLatest();
+      renderList();
+      markShownSeen();
     } catch {
-      if (listedTab !== tab) listed = null;
+      if (isStale()) return;
       listed ??= { items: readKnown(), groups: {}, seq: 0 };
-      listedTab = tab;
       renderList();
       showNote(localization.text("unreadable"), open);
     }
@@ -111,9 +110,11 @@ export function connectPanel(panel, button, page, signal) {
     if (!listed || !Object.keys(listed.groups).length) return;
     page.clock.clearTimeout(refreshTimer);
     refreshTimer = page.clock.setTimeout(async () => {
-      const query = `&grouped=1${TABS[shownTab]}&background=1`;
+      if (!isOpen()) return; // What is merged is no toast any more.
+      const tab = shownTab;
+      const query = `&grouped=1${TABS[tab]}&background=1`;
       const latest = await page.loadLatest(LIST_LENGTH + MAX_WAITING, query).catch(() => null);
-      if (!latest || !listed || listedTab !== shownTab || !isOpen()) return;
+      if (!latest || !listed || tab !== shownTab || !isOpen()) return;
       const isNew = !newerButton.hidden;
       if (isNew) {
         const groups = new Map(Object.values(latest.groups).map((group) => [group.key, group]));
@@ -132,20 +133,16 @@ export function connectPanel(panel, button, page, signal) {
 
   /** @param {keyof TABS} name */
   function showTab(name) {
+    if (name !== shownTab) listed = null;
     shownTab = name;
     open();
-  }
-
-  function showLatest() {
-    renderList();
-    markShownSeen();
   }
 
   /** Show what waits for the user first, and below it the latest of what the tab lists. */
   function renderList() {
     const questions = readKnown().filter((item) => !doneKeys.has(item.id) && rows.isOpenQuestion(item));
     const first = shownTab === "questions" ? [] : questions.slice(0, MAX_WAITING);
-    const { items, groups } = (listedTab === shownTab && listed) || NOTHING;
+    const { items, groups } = listed ?? NOTHING;
     const latest = items
       .map((item) => {
         const known = client.stream.notifications.get(item.id) ?? item;
@@ -258,6 +255,7 @@ export function connectPanel(panel, button, page, signal) {
     if (verb === "read") dom.updateUnreadMark(row, false, localization);
     else {
       doneKeys.add(key);
+      if (listed) listed.items = listed.items.filter(({ id }) => key !== (listed?.groups[id]?.key ?? id));
       row.remove();
       if (list.children.length < LIST_LENGTH) load().then(() => doneKeys.delete(key));
     }
@@ -276,7 +274,7 @@ export function connectPanel(panel, button, page, signal) {
     refreshGroups();
     // The list may have been loaded before the frame that counts its newest row.
     markShownSeen();
-    const count = page.newerThan(newestShown()).length;
+    const count = page.newerThan(newestShown()).filter(isListed).length;
     if (!count) return;
     newerButton.textContent = localization.text("new", { count });
     newerButton.hidden = false;
@@ -286,13 +284,19 @@ export function connectPanel(panel, button, page, signal) {
     return panel.matches(":popover-open");
   }
 
+  /** @param {Notification} item one that arrives */
+  function isListed(item) {
+    return isOpen() && (shownTab !== "questions" || rows.isOpenQuestion(item));
+  }
+
   /** Return the greatest `raised` in the list. */
   function newestShown() {
     return Math.max(0, ...shownItems.map((item) => item.raised));
   }
 
   function markShownSeen() {
-    if (isOpen()) void page.markSeen(newestShown());
+    // Among the questions there are not the other notifications before the newest one.
+    if (isOpen() && shownTab !== "questions") void page.markSeen(newestShown());
   }
 
   /** @returns {Promise<void>} */
@@ -317,12 +321,7 @@ export function connectPanel(panel, button, page, signal) {
     if (!isSignedOut) return;
     status.append(" ", page.createSignInLink());
     listed = null;
-    shownItems = [];
-    list.replaceChildren();
-    waitingList.replaceChildren();
-    waiting.hidden = true;
-    newerButton.hidden = true;
-    showNote("");
+    renderList();
   }
 
   /**
@@ -330,11 +329,11 @@ export function connectPanel(panel, button, page, signal) {
    * @param {() => unknown} [again] what is done again, because the server could not be reached
    */
   function showNote(text, again) {
-    note.textContent = text;
-    note.hidden = !text;
-    retryButton.hidden = !again;
+    note.textContent = client.state === "signed_out" ? "" : text; // Then the status says it.
+    note.hidden = !note.textContent;
+    retryButton.hidden = note.hidden || !again;
     retry = again ?? open;
-    status.hidden = Boolean(again); // An outage is shown once.
+    status.hidden = !retryButton.hidden; // An outage is shown once.
   }
 
   /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */

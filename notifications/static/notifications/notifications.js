@@ -86,7 +86,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
     seenQuestions: Number(data.badge ?? 0) - Number(data.unseen ?? 0),
     countQuestions: async () => {
       const { questions, badge, unseen } = await jobs.send(`${data.list}1&questions=1&background=1`);
-      Object.assign(page, { questions, seenQuestions: badge - unseen });
+      if (client.state !== "signed_out") Object.assign(page, { questions, seenQuestions: badge - unseen });
     },
     client,
     jobs,
@@ -241,7 +241,7 @@ function notificationActions(client, jobs, data, markUrls, clock) {
   return {
     loadLatest: async (count, query = "") => {
       const latest = await jobs.send(data.list + count + query);
-      client.merge(latest.items);
+      if (client.state !== "signed_out") client.merge(latest.items);
       return latest;
     },
     mark: (verb, items) => {
