@@ -22,6 +22,7 @@ function makeBrowser() {
     const tab = { visible: true, hasUnseen: true, shownByPage: new Set(), shown: [], cursor: 10 };
     tab.queue = new ToastQueue({
       name: "u1",
+      pendingToasts: new Map(),
       ...storage(stored),
       locks,
       clock,
@@ -92,6 +93,40 @@ test("what is due while its script cannot be loaded is shown with the next chang
   tab.queue.add(liveChange());
   await clock.advance(200);
   assert.deepEqual(tab.shown, [["1"]]);
+});
+
+test("what is due while its element is replaced is shown by the new one", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const pendingToasts = new Map();
+  let loaded;
+  const tab = open({ pendingToasts, prepare: () => new Promise((resolve) => (loaded = resolve)) });
+  tab.queue.add(liveChange(aged("1", 500)));
+  await clock.advance(200);
+  tab.visible = false;
+  const next = open({ pendingToasts });
+  next.queue.flush();
+  loaded();
+  await clock.advance(200);
+  assert.deepEqual([tab.shown, next.shown], [[], [["1"]]]);
+});
+
+test("what is due while the user signs out is neither shown nor claimed", async () => {
+  const { clock, open, aged } = makeBrowser();
+  const tab = open({
+    locks: {
+      request: async (_name, _options, hold) => {
+        tab.hasUnseen = false;
+        void hold({});
+      },
+    },
+  });
+  tab.queue.add(liveChange(aged("1", 0)));
+  await clock.advance(200);
+  assert.deepEqual(tab.shown, []);
+  const other = open();
+  other.queue.add(liveChange(aged("1", 0)));
+  await clock.advance(200);
+  assert.deepEqual(other.shown, [["1"]]);
 });
 
 test("an old notification that is marked as unread is not shown", async () => {

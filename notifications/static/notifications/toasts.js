@@ -23,8 +23,7 @@ const STORAGE_DELAY_MS = 5_000;
  */
 export class ToastQueue {
   #options;
-  /** @type {Map<string, {item: Notification, isLive: boolean}>} */
-  #pending = new Map();
+  #pending;
   #isWaiting = false;
   /** @type {Record<string, number>} */
   #memory = {};
@@ -32,6 +31,7 @@ export class ToastQueue {
   /**
    * @param {object} options
    * @param {string} options.name prefix of the keys and locks: one per user
+   * @param {Page["pendingToasts"]} options.pendingToasts what is not shown yet, which the element that replaces this one shows
    * @param {(key: string) => any} options.readStored
    * @param {(key: string, value: object) => void} options.store
    * @param {LockManager|undefined} options.locks
@@ -46,6 +46,7 @@ export class ToastQueue {
    */
   constructor(options) {
     this.#options = options;
+    this.#pending = options.pendingToasts;
   }
 
   /** @param {Change} change */
@@ -103,9 +104,10 @@ export class ToastQueue {
     const batch = [...this.#pending.values()];
     const candidates = this.#findDue();
     const locked = await Promise.all(candidates.map((item) => this.#lock(item.id)));
-    // Claimed and shown without a pause, in which the page might be left.
+    if (!isVisible()) return;
+    // Claimed and shown without a pause, in which the page might be left, or its user sign out.
     const items = candidates.filter(
-      ({ id }, index) => locked[index] && this.#pending.has(id) && this.#claim(id),
+      ({ id }, index) => locked[index] && hasUnseen() && this.#pending.has(id) && this.#claim(id),
     );
     for (const entry of batch)
       if (this.#pending.get(entry.item.id) === entry) this.#pending.delete(entry.item.id);
@@ -184,7 +186,7 @@ export function connectElement(element, page, signal) {
     getPosition: () => client.stream,
     prepare: async () => {
       const { toast_list } = await page.loadModules("rows");
-      list ??= toast_list.connectList(element, page, signal);
+      if (!signal.aborted) list ??= toast_list.connectList(element, page, signal);
     },
     show: (items) => list?.show(items),
   });
@@ -202,4 +204,5 @@ export function connectElement(element, page, signal) {
     "abort",
     client.on("change", (change) => queue.add(change)),
   );
+  queue.flush();
 }
