@@ -64,6 +64,9 @@ def test_a_group_opens_and_closes_in_place(page, group):
     expect(group).to_contain_text("28 succeeded")
     expect(pane.get_by_role("heading", level=2)).to_have_text("Import 28")
     pane.get_by_text("Snooze", exact=True).first.click()
+    # It stays open when the content is loaded again.
+    with page.expect_response(lambda response: "part=pane" in response.url):
+        pane.evaluate("(pane) => pane.dispatchEvent(new Event('notifications:job-done'))")
     pane.get_by_role("button", name="In 3 hours").click()
     expect(message(page)).to_contain_text("1 snoozed.")
     expect(pane.get_by_role("heading", level=2)).to_have_text("Import 27")

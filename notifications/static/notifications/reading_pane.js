@@ -114,6 +114,7 @@ export function connectPane(inbox, page, signal, list) {
         await new Promise((resolve) => clock.setTimeout(() => resolve(undefined), LOAD_DELAY_MS));
       signal.throwIfAborted(); // Another one is shown.
       loadedId = id;
+      if (!isOther) keepOpen(content, loaded);
       replaceContent(loaded);
       if (isOther) /** @type {Element} */ (content.parentElement).scrollTop = 0;
     } catch {
@@ -146,7 +147,7 @@ export function connectPane(inbox, page, signal, list) {
     rows.restoreDone(content);
     showParts(content);
     if (focused === null || content.contains(document.activeElement)) return;
-    const controls = /** @type {HTMLElement[]} */ ([...content.querySelectorAll("a, button, pre")]);
+    const controls = /** @type {HTMLElement[]} */ ([...content.querySelectorAll("a, button, pre, summary")]);
     const isSame = (/** @type {Element} */ { textContent }) => textContent === focused;
     const control = controls.find(isSame) ?? controls.find((control) => control.matches("[name=one]"));
     (control ?? controls[0])?.focus({ preventScroll: true });
@@ -247,6 +248,17 @@ export function isForPane({ target, ctrlKey, metaKey }, id) {
   const link = clicked.closest("a");
   const isOwn = !link || (link.matches(".notifications-title") && link.pathname.endsWith(`/${id}/`));
   return isOwn && !ctrlKey && !metaKey && !clicked.closest("button, label, dialog");
+}
+
+/**
+ * Open what is open in the content that is shown.
+ * @param {Element} shown
+ * @param {Element} loaded
+ */
+function keepOpen(shown, loaded) {
+  for (const { textContent } of shown.querySelectorAll("details[open] > summary"))
+    for (const summary of loaded.querySelectorAll("summary"))
+      if (summary.textContent === textContent) summary.parentElement?.setAttribute("open", "");
 }
 
 /** @param {HTMLElement} row of a notification, or of a group, which has its newest one */
