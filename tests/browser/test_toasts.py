@@ -38,10 +38,17 @@ def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, 
     expect(find_toasts(page).nth(1)).to_contain_text("Warned")
     expect(find_toasts(page).nth(2)).to_contain_text("Number 0")
     expect(find_toasts(page).last).to_contain_text("11 more")
+    find_toasts(page).nth(2).hover()
     notify(site_server, "for n in range(4): notify(user, f'Error {n}', level='error')")
     expect(find_toasts(page)).to_have_count(4)
+    expect(find_toasts(page).last).to_contain_text("15 more, 3 errors")
+    expect(find_toasts(page).nth(2)).to_contain_text("Number 0")  # Its user is about to press it.
+    page.mouse.move(0, 0)
+    find_toasts(page).last.get_by_role("link").focus()
+    notify(site_server, "notify(user, 'Error 4', level='error')")
+    expect(find_toasts(page).last).to_contain_text("16 more, 3 errors")
     expect(find_toasts(page).nth(2)).to_contain_text("Error 1")
-    expect(find_toasts(page).last).to_contain_text("15 more, 2 errors")
+    expect(find_toasts(page).last.get_by_role("link")).to_be_focused()
     find_toasts(page).last.get_by_role("link").click()
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 

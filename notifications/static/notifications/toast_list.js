@@ -35,17 +35,33 @@ export function connectList(element, page, signal) {
   return { show };
 
   /**
-   * Show the three that matter most as a toast each, those that are shown already before others, and count the rest in one.
+   * Show the three that matter most as a toast each, those in use first and those that are shown already before others, and
+   * count the rest in one.
    * @param {Notification[]} items
    */
   function show(items) {
     const init = { bubbles: true, cancelable: true, detail: items };
     if (!element.dispatchEvent(new CustomEvent("notifications:toast", init))) return;
-    const all = [...toasts.flatMap((toast) => toast.items), ...items].sort((a, b) => rank(a) - rank(b));
+    const used = new Set(
+      toasts.filter((toast) => !toast.isRest && isUsed(toast)).map(({ items }) => items[0]),
+    );
+    const all = [...toasts.flatMap((toast) => toast.items), ...items].sort(
+      (a, b) => Number(used.has(b)) - Number(used.has(a)) || rank(a) - rank(b),
+    );
     const singles = all.splice(0, MAX_TOASTS);
-    for (const toast of [...toasts]) if (toast.isRest || !singles.includes(toast.items[0])) remove(toast);
-    for (const item of singles) if (!toasts.some((toast) => toast.items[0] === item)) add([item]);
-    if (all.length) add(all, true);
+    keepFocus(() => {
+      for (const toast of [...toasts]) if (toast.isRest || !singles.includes(toast.items[0])) remove(toast);
+      for (const item of singles) if (!toasts.some((toast) => toast.items[0] === item)) add([item]);
+      if (all.length) add(all, true);
+    });
+  }
+
+  /**
+   * Return whether the user is pressing, or about to press, what is in a toast.
+   * @param {Toast} toast
+   */
+  function isUsed({ node }) {
+    return node.matches(":is(:hover, :focus-within, :has([aria-busy], dialog[open]))");
   }
 
   /**
@@ -72,13 +88,18 @@ export function connectList(element, page, signal) {
     const readIds = new Set(
       change.notifications.filter((item) => !dom.isUnread(item)).map((item) => item.id),
     );
-    for (const toast of [...toasts]) {
-      const left = toast.items.filter((item) => !readIds.has(item.id));
-      const isDone = toast.node.querySelector("[aria-disabled]"); // An action says so.
-      if (left.length === toast.items.length || isDone) continue;
-      remove(toast);
-      if (left.length) add(left, true);
-    }
+    keepFocus(() => {
+      for (const toast of [...toasts]) {
+        const left = toast.items.filter((item) => !readIds.has(item.id));
+        // An action that is done says so, and one that is being sent or confirmed will.
+        const isPosted = toast.node.querySelector(
+          "[data-post]:is([aria-disabled], [aria-busy], :has(~ dialog))",
+        );
+        if (left.length === toast.items.length || isPosted) continue;
+        remove(toast);
+        if (left.length) add(left, true);
+      }
+    });
   }
 
   /**
@@ -133,7 +154,7 @@ export function connectList(element, page, signal) {
   }
 
   /**
-   * Remove a toast after 8 s. Hover and focus stop the timer; it starts again from 8 s when both have ended.
+   * Remove a toast after 8 s. Hover and focus stop the timer; it starts again from 8 s when the toast is no longer used.
    * @param {Toast} toast
    */
   function startTimer(toast) {
@@ -141,8 +162,7 @@ export function connectList(element, page, signal) {
     const stop = () => clock.clearTimeout(toast.timer);
     const restart = () => {
       stop();
-      if (!node.matches(":hover, :focus-within"))
-        toast.timer = clock.setTimeout(() => remove(toast), TOAST_DURATION_MS);
+      toast.timer = clock.setTimeout(() => (isUsed(toast) ? restart() : remove(toast)), TOAST_DURATION_MS);
     };
     for (const type of ["mouseenter", "focusin"]) node.addEventListener(type, stop);
     for (const type of ["mouseleave", "focusout"]) node.addEventListener(type, () => setTimeout(restart));
@@ -169,9 +189,17 @@ export function connectList(element, page, signal) {
 
   /** @param {Toast} toast */
   function dismiss(toast) {
-    const hadFocus = toast.node.contains(document.activeElement);
-    remove(toast);
-    if (!hadFocus) return;
+    keepFocus(() => remove(toast));
+  }
+
+  /**
+   * Move the focus to the newest toast, or back from the toasts, if a change removes what has it.
+   * @param {() => void} change
+   */
+  function keepFocus(change) {
+    const hadFocus = element.contains(document.activeElement);
+    change();
+    if (!hadFocus || element.contains(document.activeElement)) return;
     if (toasts.length) focusNewest();
     else returnFocus();
   }
