@@ -94,6 +94,8 @@ def test_hidden_inbox_marks_nothing_until_it_is_visible(site_server, page):
     expect(page).to_have_title(re.compile(r"^\(1\) "))
     site_server.manage("notify", "demo", "Second")
     expect_unseen(page, 2)
+    # It is offered, also to who returns when nothing else arrives.
+    expect(page.locator("notifications-inbox").get_by_role("link", name="1 new", exact=True)).to_be_visible()
     page.evaluate(
         """() => {
             Object.defineProperty(document, "visibilityState", { value: "visible", configurable: true });
