@@ -222,6 +222,7 @@ NIGHTLY = {
         "faults/test_worker_kills.py::test_worker_frozen_past_its_lease",
         "hosts/test_css_frameworks.py::test_bell_panel_and_toast[Bulma]",
         "hosts/test_css_frameworks.py::test_bell_panel_and_toast[Tailwind]",
+        "hosts/test_css_frameworks.py::test_a_switch_between_light_and_dark",
         "hosts/test_css_frameworks.py::test_without_javascript_from_right_to_left_and_in_forced_colors",
         "hosts/test_everything.py::*[daphne-uuid*",
         "hosts/test_in_browser.py::*",
