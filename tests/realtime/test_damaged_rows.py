@@ -10,16 +10,25 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from django.utils.module_loading import import_string
 
 from notifications import serializers, streams
 from notifications.api import notify
 from notifications.db import unavailable
 from notifications.management.diagnosis import database
 from notifications.models import Job, Notification
-from notifications.realtime import reader
+from notifications.realtime import probe, reader
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
+
+
+@pytest.fixture(autouse=True, scope="module")
+def application():
+    """Import the ASGI application, which sets up logging: doctor would do that in the middle of a test."""
+    if path := probe.application_path():
+        import_string(path)
+
 
 #: Texts in the column `data` that are not a JSON object or exceed its limits.
 DATA = {
