@@ -80,7 +80,7 @@ class ImportHqCommand(ManagementCommand):
 def import_chunk(rows: Sequence[HqNotification]) -> int:
     """Insert what these rows become, but what was imported before. Return how many were inserted.
 
-    Extensions are not called: nobody is sent an e-mail about what is old.
+    Extensions are not called, so no e-mail is sent about old notifications.
     """
     try:
         prefetch_related_objects(rows, *GENERIC)
