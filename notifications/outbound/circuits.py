@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
@@ -36,7 +35,7 @@ INITIAL_OPEN_SECONDS, MAX_OPEN_SECONDS = 10.0, 120.0
 PROBES_TO_CLOSE = 2
 PROBE_TIMEOUT_SECONDS = 60.0  # Then another probe may be sent, although this one has not ended.
 MAX_ORIGINS = 2000  # Beyond these, the origin that was added first is forgotten.
-MAX_CALLERS_PER_ORIGIN = 200  # callers with failures
+MAX_CALLERS_PER_ORIGIN = 200  # callers with an open circuit
 
 
 class CallNotPermitted(Exception):
@@ -48,41 +47,27 @@ class CallNotPermitted(Exception):
 
 
 class Circuit:
-    """A circuit of one origin, for one caller or shared by all."""
+    """The circuit of one origin, for one caller or shared by all."""
 
     __slots__ = (
         "_callers",
-        "_failures_by_caller",
-        "_half_ends_at",
         "_lock",
-        "_max_failures_per_caller",
         "_open_seconds",
         "_open_until",
-        "_previous_counts",
-        "_previous_failures_by_caller",
         "_probe_sent_at",
         "_successful_probes",
-        "failures",
         "origin",
-        "successes",
     )
 
-    def __init__(self, origin: str, callers: str, max_failures_per_caller: int = sys.maxsize) -> None:
+    def __init__(self, origin: str, callers: str) -> None:
         """``callers``: whose calls it is for, as text for the log."""
         self.origin = origin
         self._callers = callers
-        self._max_failures_per_caller = max_failures_per_caller
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._open_until = 0.0  # 0: closed
         self._open_seconds = INITIAL_OPEN_SECONDS
         self._probe_sent_at = 0.0  # 0: no probe is under way
         self._successful_probes = 0
-        # The window is counted in two halves: the current one, which ends at this time, and the previous one.
-        self._half_ends_at = 0.0
-        self.successes = self.failures = 0
-        self._previous_counts = (0, 0)  # successes and failures
-        self._failures_by_caller: Counter[Hashable] = Counter()
-        self._previous_failures_by_caller: Counter[Hashable] = Counter()
 
     @property
     def state(self) -> str:
@@ -90,17 +75,6 @@ class Circuit:
         if not self._open_until:
             return "closed"
         return "open" if monotonic() < self._open_until else "half-open"
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """The number of failed calls within the window, and of all calls."""
-        if monotonic() >= self._half_ends_at:
-            self._rotate_window()
-        successes, failures = (
-            self.successes + self._previous_counts[0],
-            self.failures + self._previous_counts[1],
-        )
-        return failures, successes + failures
 
     def check(self) -> None:
         """Raise CallNotPermitted if the circuit is open, without counting a call."""
@@ -123,72 +97,37 @@ class Circuit:
             self._probe_sent_at = monotonic()
             return True
 
-    def record(self, *, is_probe: bool, has_failed: bool | None, caller: Hashable = None) -> None:
-        """Record the outcome of a call; ``has_failed`` is None if it means nothing about the server."""
-        if is_probe:
-            self._record_probe(has_failed)
-        elif has_failed is not None and not self._open_until:
-            if monotonic() >= self._half_ends_at:
-                self._rotate_window()
-            if has_failed:
-                self._record_failure(caller)
-            else:
-                self.successes += 1  # Without the lock: a success that two threads count as one does no harm.
-
-    def restore_successes(self, current: int, previous: int, half_ends_at: float) -> None:
-        """Start with the successes of the current half of the window and of the previous one."""
-        self.successes, self._previous_counts, self._half_ends_at = current, (previous, 0), half_ends_at
-
-    def _record_probe(self, has_failed: bool | None) -> None:
+    def record_probe(self, has_failed: bool | None) -> bool:
+        """Record the outcome of a probe, and return whether that has closed the circuit."""
         with self._lock:
             self._probe_sent_at = 0.0
             if has_failed:
                 self._open_seconds = min(self._open_seconds * 2, MAX_OPEN_SECONDS)
-                self._open("a probe failed")
+                self.open("a probe failed")
             elif has_failed is False:
                 self._successful_probes += 1
                 if self._successful_probes >= PROBES_TO_CLOSE:
-                    self._close()
+                    self._open_until, self._open_seconds = 0.0, INITIAL_OPEN_SECONDS
                     logger.info("Circuit closed: %s, %s", self.origin, self._callers)
+            return not self._open_until
 
-    def _record_failure(self, caller: Hashable) -> None:
-        with self._lock:
-            self.failures += 1
-            self._failures_by_caller[caller] += 1
-            failures, calls = self.counts
-            by_caller = self._failures_by_caller + self._previous_failures_by_caller
-            counted = sum(min(number, self._max_failures_per_caller) for number in by_caller.values())
-            if not self._open_until and counted >= MIN_FAILURES and counted >= calls - failures:
-                self._open(f"{failures} of {calls} calls failed")
-
-    def _rotate_window(self) -> None:
-        """Start a new half of the window. The current one becomes the previous one if it ended recently enough."""
-        now = monotonic()
-        is_recent = now < self._half_ends_at + WINDOW_SECONDS / 2
-        self._previous_counts = (self.successes, self.failures) if is_recent else (0, 0)
-        self._previous_failures_by_caller = self._failures_by_caller if is_recent else Counter()
-        self._failures_by_caller = Counter()
-        self._half_ends_at, self.successes, self.failures = now + WINDOW_SECONDS / 2, 0, 0
-
-    def _open(self, reason: str) -> None:
+    def open(self, reason: str) -> None:
+        """Send no calls for a while."""
         self._open_until, self._successful_probes = monotonic() + self._open_seconds, 0
         logger.warning(
             "Circuit opened: %s, %s, for %g s: %s", self.origin, self._callers, self._open_seconds, reason
         )
 
-    def _close(self) -> None:
-        self._open_until, self._open_seconds = 0.0, INITIAL_OPEN_SECONDS
-        self._previous_counts, self.successes, self.failures = (0, 0), 0, 0
-        self._failures_by_caller, self._previous_failures_by_caller = Counter(), Counter()
-
 
 class OriginCircuits:
-    """The circuits of one origin. A caller without failures has none of its own."""
+    """The circuits of one origin, and what they count. A caller's own one exists from when it opens until it closes."""
 
     __slots__ = (
         "_by_caller",
+        "_failures",
         "_half_ends_at",
         "_lock",
+        "_previous_failures",
         "_previous_successes",
         "_successes",
         "origin",
@@ -197,14 +136,18 @@ class OriginCircuits:
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self.shared = Circuit(origin, "all callers", MAX_FAILURES_PER_CALLER)
+        self.shared = Circuit(origin, "all callers")
         self._by_caller: OrderedDict[Hashable, Circuit] = OrderedDict()
         self._lock = threading.Lock()
-        # Successes of callers without a circuit. Half of a caller's calls must fail, and those before the first
-        # failure count too.
-        self._successes: Counter[Hashable] = Counter()
-        self._previous_successes: Counter[Hashable] = Counter()
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
+        # The window is counted in two halves: the current one, which ends at this time, and the previous one.
         self._half_ends_at = 0.0
+        self._successes: Counter[Hashable] = Counter()
+        self._failures: Counter[Hashable] = Counter()
+        self._previous_successes: Counter[Hashable] = Counter()
+        self._previous_failures: Counter[Hashable] = Counter()
 
     @property
     def state(self) -> str:
@@ -212,6 +155,13 @@ class OriginCircuits:
         with self._lock:
             states = {self.shared.state, *(circuit.state for circuit in self._by_caller.values())}
         return next(state for state in ("open", "half-open", "closed") if state in states)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The number of failed calls within the window, and of all calls."""
+        self._rotate_window()
+        failures = self._failures.total() + self._previous_failures.total()
+        return failures, failures + self._successes.total() + self._previous_successes.total()
 
     def check(self, caller: Hashable) -> None:
         """Raise CallNotPermitted if this caller may not call the origin now, without counting a call."""
@@ -229,45 +179,62 @@ class OriginCircuits:
         try:
             return is_probe, self.shared.acquire_permission()
         except CallNotPermitted:
-            if own:
-                own.record(is_probe=is_probe, has_failed=None)
+            if own and is_probe:
+                own.record_probe(None)
             raise
 
     def record(self, caller: Hashable, probes: tuple[bool, bool], has_failed: bool | None) -> None:
         """Record the outcome of a call; ``has_failed`` is None if it means nothing about the server."""
         is_probe, is_shared_probe = probes
+        if is_shared_probe and self.shared.record_probe(has_failed):
+            self._forget_calls()
         own = self._by_caller.get(caller)
-        if has_failed and own is None:
-            own = self._add_circuit(caller)
-        elif has_failed is False and own is None:
-            self._rotate_window()
-            # Without the lock: a success that two threads count as one does no harm.
-            self._successes[caller] += 1
-        if own:
-            own.record(is_probe=is_probe, has_failed=has_failed)
-            if is_probe and own.state == "closed":
-                with self._lock:
-                    self._by_caller.pop(caller, None)
-        self.shared.record(is_probe=is_shared_probe, has_failed=has_failed, caller=caller)
-
-    def _add_circuit(self, caller: Hashable) -> Circuit:
+        if is_probe and own and own.record_probe(has_failed):
+            self._by_caller.pop(caller, None)
+            for counter in (
+                self._successes,
+                self._failures,
+                self._previous_successes,
+                self._previous_failures,
+            ):
+                counter.pop(caller, None)
+        if has_failed is None or is_probe or is_shared_probe:
+            return
         self._rotate_window()
-        added = Circuit(self.origin, "one caller")
-        added.restore_successes(
-            self._successes.pop(caller, 0), self._previous_successes.pop(caller, 0), self._half_ends_at
-        )
+        if has_failed:
+            self._record_failure(caller)
+        else:
+            self._successes[caller] += (
+                1  # Without the lock: a success that two threads count as one does no harm.
+            )
+
+    def _record_failure(self, caller: Hashable) -> None:
         with self._lock:
-            circuit = self._by_caller.setdefault(caller, added)
-            while len(self._by_caller) > MAX_CALLERS_PER_ORIGIN:
-                self._by_caller.popitem(last=False)
-        return circuit
+            self._failures[caller] += 1
+            by_caller = self._failures + self._previous_failures
+            failures, successes = (
+                by_caller[caller],
+                self._successes[caller] + self._previous_successes[caller],
+            )
+            if caller not in self._by_caller and failures >= MIN_FAILURES and failures >= successes:
+                self._by_caller[caller] = own = Circuit(self.origin, "one caller")
+                own.open(f"{failures} of {failures + successes} calls failed")
+                if len(self._by_caller) > MAX_CALLERS_PER_ORIGIN:
+                    self._by_caller.popitem(last=False)
+            failures, calls = self.counts
+            counted = sum(min(number, MAX_FAILURES_PER_CALLER) for number in by_caller.values())
+            if self.shared.state == "closed" and counted >= MIN_FAILURES and counted >= calls - failures:
+                self.shared.open(f"{failures} of {calls} calls failed")
 
     def _rotate_window(self) -> None:
+        """Start a new half of the window if it is time. The current one is the previous one if it ended recently."""
         now = monotonic()
         if now >= self._half_ends_at:
             is_recent = now < self._half_ends_at + WINDOW_SECONDS / 2
             self._previous_successes = self._successes if is_recent else Counter()
-            self._successes, self._half_ends_at = Counter(), now + WINDOW_SECONDS / 2
+            self._previous_failures = self._failures if is_recent else Counter()
+            self._successes, self._failures = Counter(), Counter()
+            self._half_ends_at = now + WINDOW_SECONDS / 2
 
 
 class Circuits:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.formats import number_format
@@ -49,12 +50,8 @@ class ForbiddenAddress(OSError):
         self.reason = reason
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Endpoint:
-    """The server of a URL. ``host`` is a lower-case ASCII name or an address in its canonical form.
-
-    ``origin`` is scheme, host and port (RFC 6454) as one text, like ``https://example.com:443``.
-    """
+class Endpoint(NamedTuple):
+    """The server of a URL, as ``Target`` has it, and whether its host is an address."""
 
     host: str
     port: int
@@ -64,23 +61,18 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A URL to call, as an object and as text, and its endpoint."""
+    """A URL to call, as an object and as text, and its server.
+
+    ``host`` is a lower-case ASCII name or an address in its canonical form. ``origin`` is scheme, host and port
+    (RFC 6454) as one text, like ``https://example.com:443``.
+    """
 
     url: URL
     text: str
-    endpoint: Endpoint
-
-    @property
-    def host(self) -> str:
-        return self.endpoint.host
-
-    @property
-    def port(self) -> int:
-        return self.endpoint.port
-
-    @property
-    def origin(self) -> str:
-        return self.endpoint.origin
+    host: str
+    port: int
+    origin: str
+    is_ip_address: bool
 
 
 @lru_cache(maxsize=512)
@@ -108,7 +100,7 @@ def parse(text: str) -> Target:
     if url.port != endpoint.port:
         raise Forbidden(gettext("its host or port is invalid"))
     url = url.with_fragment(None)
-    return Target(url=url, text=str(url), endpoint=endpoint)
+    return Target(url=url, text=str(url), **endpoint._asdict())
 
 
 def join_location(base: Target, location: str) -> Target:
@@ -133,7 +125,7 @@ def check_target(target: Target) -> bool:
         return True
     if target.port not in settings.OUTBOUND_PORTS:
         raise Forbidden(gettext("its port is not allowed"))
-    if target.endpoint.is_ip_address and describe_reserved(target.host):
+    if target.is_ip_address and describe_reserved(target.host):
         raise Forbidden(NOT_PUBLIC)
     if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761, section 6.3
         raise Forbidden(NOT_PUBLIC)

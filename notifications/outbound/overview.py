@@ -48,15 +48,13 @@ def state() -> State:
     busy, total, slots_by_origin = slots.state()
     circuits_by_origin = {known.origin: known for known in circuits.all()}
     failing = {
-        known.origin
-        for known in circuits_by_origin.values()
-        if known.shared.counts[0] or known.state != "closed"
+        known.origin for known in circuits_by_origin.values() if known.counts[0] or known.state != "closed"
     }
     origins = []
     for origin in sorted(slots_by_origin.keys() | failing):
         taken, waiting = slots_by_origin.get(origin, (0, 0))
         known = circuits_by_origin.get(origin)
-        failed, calls = known.shared.counts if known else (0, 0)
+        failed, calls = known.counts if known else (0, 0)
         circuit = known.state if known else "closed"
         origins.append(
             Origin(origin=origin, busy=taken, waiting=waiting, circuit=circuit, failed=failed, calls=calls)

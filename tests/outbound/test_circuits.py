@@ -24,7 +24,6 @@ from notifications.outbound.circuits import (
     PROBE_TIMEOUT_SECONDS,
     WINDOW_SECONDS,
     CallNotPermitted,
-    Circuit,
     Circuits,
     OriginCircuits,
 )
@@ -50,11 +49,11 @@ def clock(monkeypatch):
 def record(circuit, *, has_failed, times=1):
     """Record the outcome of calls."""
     for _ in range(times):
-        circuit.record(is_probe=circuit.acquire_permission(), has_failed=has_failed)
+        circuit.record("ada", circuit.acquire_permission("ada"), has_failed)
 
 
 def make_open_circuit():
-    circuit = Circuit("http://a.test:80", "one caller")
+    circuit = OriginCircuits("http://a.test:80")
     record(circuit, has_failed=True, times=MIN_FAILURES)
     assert circuit.state == "open"
     return circuit
@@ -62,18 +61,18 @@ def make_open_circuit():
 
 def test_opens_after_enough_failures(clock):
     """The circuit opens at MIN_FAILURES failed calls, not earlier."""
-    circuit = Circuit("http://a.test:80", "one caller")
+    circuit = OriginCircuits("http://a.test:80")
     record(circuit, has_failed=True, times=MIN_FAILURES - 1)
     assert circuit.state == "closed"
     record(circuit, has_failed=True)
     with pytest.raises(CallNotPermitted) as refused:
-        circuit.acquire_permission()
+        circuit.acquire_permission("ada")
     assert refused.value.seconds == INITIAL_OPEN_SECONDS
 
 
 def test_failure_rate(clock):
     """The circuit stays closed while more calls succeed than record_failures."""
-    circuit = Circuit("http://a.test:80", "one caller")
+    circuit = OriginCircuits("http://a.test:80")
     for _ in range(MIN_FAILURES * 3):
         record(circuit, has_failed=False, times=2)
         record(circuit, has_failed=True)
@@ -84,7 +83,7 @@ def test_failure_rate(clock):
 
 def test_window(clock):
     """Calls older than the window do not count."""
-    circuit = Circuit("http://a.test:80", "one caller")
+    circuit = OriginCircuits("http://a.test:80")
     record(circuit, has_failed=True, times=MIN_FAILURES - 1)
     clock.now += WINDOW_SECONDS
     record(circuit, has_failed=True, times=MIN_FAILURES - 1)
@@ -96,7 +95,7 @@ def test_window(clock):
 
 def test_canceled_calls_are_not_counted(clock):
     """Cancelled and refused calls count neither as successes nor as failures."""
-    circuit = Circuit("http://a.test:80", "one caller")
+    circuit = OriginCircuits("http://a.test:80")
     record(circuit, has_failed=None, times=MIN_FAILURES * 2)
     assert circuit.counts == (0, 0)
 
@@ -106,16 +105,16 @@ def test_probes(clock):
     circuit = make_open_circuit()
     clock.now += INITIAL_OPEN_SECONDS
     assert circuit.state == "half-open"
-    assert circuit.acquire_permission() is True
+    assert circuit.acquire_permission("ada") == (True, False)
     with pytest.raises(CallNotPermitted):
-        circuit.acquire_permission()
-    circuit.record(is_probe=True, has_failed=False)
+        circuit.acquire_permission("ada")
+    circuit.record("ada", (True, False), has_failed=False)
     assert circuit.state == "half-open"
-    assert circuit.acquire_permission() is True
-    circuit.record(is_probe=True, has_failed=False)
+    assert circuit.acquire_permission("ada") == (True, False)
+    circuit.record("ada", (True, False), has_failed=False)
     assert circuit.state == "closed"
     assert circuit.counts == (0, 0)
-    assert circuit.acquire_permission() is False
+    assert circuit.acquire_permission("ada") == (False, False)
 
 
 def test_failed_probe(clock):
@@ -126,7 +125,7 @@ def test_failed_probe(clock):
         record(circuit, has_failed=True)
         pause = min(pause * 2, MAX_OPEN_SECONDS)
         with pytest.raises(CallNotPermitted) as refused:
-            circuit.check()
+            circuit.check("ada")
         assert refused.value.seconds == pause
     assert pause == MAX_OPEN_SECONDS
 
@@ -136,9 +135,9 @@ def test_probe_without_outcome(clock):
     circuit = make_open_circuit()
     clock.now += INITIAL_OPEN_SECONDS
     record(circuit, has_failed=None)
-    assert circuit.acquire_permission() is True
+    assert circuit.acquire_permission("ada") == (True, False)
     clock.now += PROBE_TIMEOUT_SECONDS
-    assert circuit.acquire_permission() is True
+    assert circuit.acquire_permission("ada") == (True, False)
 
 
 def test_many_origins():
@@ -178,7 +177,7 @@ async def test_failing_server(upstream, allow, clock, caplog, failure):
             clock.now += INITIAL_OPEN_SECONDS
             for _ in range(2):
                 await outbound.get(upstream.url("/ok"))
-            assert [origin.circuit for origin in outbound.state().origins] == ["closed"]
+            assert outbound.state().origins == ()  # its failures are forgotten
             assert f"Circuit closed: http://{address}, one caller" in caplog.text
 
 
@@ -316,7 +315,7 @@ def test_many_callers(clock):
     """The number of callers in memory is limited."""
     origin_circuits = OriginCircuits("http://a.test:80")
     for caller in range(MAX_CALLERS_PER_ORIGIN + 10):
-        record_failures(origin_circuits, caller, 1)
+        record_failures(origin_circuits, caller, MIN_FAILURES)
     assert len(origin_circuits._by_caller) == MAX_CALLERS_PER_ORIGIN
 
 
