@@ -23,15 +23,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import chunks
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended
-from notifications.realtime.close_reasons import Bye
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.subscriber import Subscriber
+
+if TYPE_CHECKING:  # which imports the hub
+    from notifications.realtime.transports.sse import EventStream
 
 logger = logging.getLogger(__name__)
 
@@ -147,20 +149,6 @@ class SessionChecker:
         self.check(failed)
 
 
-class CredentialStream(Protocol):
-    """An event stream. ``is_unconfirmed`` is set when a question is due, and reset by its answer."""
-
-    user: Any
-    is_unconfirmed: bool
-
-    def is_accepted(self) -> bool:
-        """Ask the authenticators, in a thread."""
-
-    def end(self) -> None: ...
-
-    def close(self, bye: Bye) -> None: ...
-
-
 class CredentialChecker:
     """Ask about the unconfirmed streams of a user, close those that are refused and end those without an answer.
 
@@ -179,7 +167,7 @@ class CredentialChecker:
 
     def check(self, user: Any) -> None:
         """Ask about the unconfirmed streams of a user (key) when the previous call for this user has returned."""
-        streams: list[CredentialStream] = [each for each in self._find_streams([user]) if each.is_unconfirmed]
+        streams: list[EventStream] = [each for each in self._find_streams([user]) if each.is_unconfirmed]
         if not streams or user in self._calls:
             return
         try:
@@ -208,7 +196,7 @@ class CredentialChecker:
         """End the threads after their current calls, and return them."""
         return self._executor.end()
 
-    def _handle_answer(self, stream: CredentialStream, is_accepted: bool | None) -> None:
+    def _handle_answer(self, stream: EventStream, is_accepted: bool | None) -> None:
         stream.is_unconfirmed = False
         if is_accepted is None:
             stream.end()
@@ -227,14 +215,14 @@ def _find_ended_and_measure(session_keys: list[str]) -> tuple[set[str], float]:
     return find_ended(session_keys), time.thread_time() - started_at
 
 
-def _ask(streams: list[CredentialStream]) -> list[bool | None]:
+def _ask(streams: list[EventStream]) -> list[bool | None]:
     """Return for each whether it is still accepted, or None if an authenticator raised an error."""
     return [_ask_about(stream) for stream in streams]
 
 
-def _ask_about(stream: CredentialStream) -> bool | None:
+def _ask_about(stream: EventStream) -> bool | None:
     try:
-        return stream.is_accepted()
+        return stream.is_accepted and stream.is_accepted()
     except BaseException as exc:  # SystemExit would end the thread
         logger.warning("Could not ask an authenticator again: %r", exc)
         return None

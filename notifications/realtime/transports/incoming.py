@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from notifications.realtime import close_reasons
 from notifications.realtime.close_reasons import MAX_CLIENT_FRAME_BYTES, ProtocolViolation
+from notifications.serializers import decode
+from notifications.validators import MAX_INTEGER
 
 #: Nested arrays and objects. The frames of the protocol have a depth of 1.
 MAX_DEPTH = 32
-MAX_INTEGER = 2**53 - 1
 OPS = ("hello", "sync", "ack", "ping")
 
 
@@ -27,7 +27,7 @@ def parse_frame(text: str | None, data: bytes | None, *, has_hello: bool) -> dic
     ):
         raise ProtocolViolation(close_reasons.TOO_BIG)
     try:
-        frame = _decode(text)
+        frame = decode(text)
     except (ValueError, RecursionError):
         raise ProtocolViolation(close_reasons.BAD_JSON) from None
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper_than(MAX_DEPTH, frame):
@@ -57,14 +57,6 @@ def _check_values(op: str, frame: dict[str, Any]) -> None:
 
 def _is_integer(value: Any) -> bool:
     return type(value) is int and 0 <= value <= MAX_INTEGER
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON.")
-
-
-# One decoder for all frames: json.loads() with parse_constant makes a new one for each call.
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def _is_deeper_than(depth: int, value: Any) -> bool:
