@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 #: The label of the app, by which it keeps the receivers in a transaction.
 LABEL = "notifications_webhooks"
 #: A value, and the same as JSON.
-Item = tuple[dict[str, Any] | None, str]
-NO_ITEM: Item = (None, "null")
+Item = tuple[dict[str, Any], str]
 #: Users of one query.
 MAX_USERS_PER_QUERY = 500
 #: How many endpoints got an event of one user, by the last read of this process. For sizes of transactions only.
@@ -78,10 +77,7 @@ def _build_for_outcomes(
         is_waiting = job.state == Job.State.WAITING
         type = JOB_WAITING if is_waiting else f"job.{outcome.state}"
         if receivers.exist(type, job.user_id):
-            item = make_item(notification) if notification else NO_ITEM
-            written = _written(job)
-            at = now if is_waiting else job.finished_at
-            event = _make_event(type, written, notification, make_item(written), item, at=at)
+            event = _make_event(type, _written(job), notification, now if is_waiting else job.finished_at)
             columns = {"language": job.language, "trace": job.trace}
             yield from receivers.build_jobs(type, job.user_id, event, job.id, **columns)
 
@@ -107,7 +103,7 @@ def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction
         return ()
     users = {row.user_id for row in raising}
     receivers: Receivers | None = tx.kept.get(LABEL)
-    if not receivers or not receivers.users.issuperset(users):
+    if receivers is None or not receivers.users.issuperset(users):
         receivers = Receivers(users)
     return _build_for_notifications(raising, receivers, jobs=tx.jobs)
 
@@ -151,9 +147,7 @@ def _build_for_notifications(
         if receivers.exist(type, row.user_id):
             job = jobs.get(row.id) if jobs else None
             ended = _written(job) if job and job.done else None
-            event = _make_event(
-                type, ended, row, make_item(ended) if ended else NO_ITEM, make_item(row), at=at
-            )
+            event = _make_event(type, ended, row, at or row.created_at)
             columns = {"language": job.language, "trace": job.trace} if job else of_thread
             yield from receivers.build_jobs(type, row.user_id, event, row.id, **columns)
 
@@ -182,22 +176,14 @@ def count_jobs_per_end() -> int:
     return count + webhooks + most_per_event[NOTIFICATION_CREATED]
 
 
-def _make_event(
-    type: str,
-    job: Job | None,
-    notification: Notification | None,
-    job_item: Item,
-    notification_item: Item,
-    *,
-    at: datetime | None = None,
-) -> Item:
+def _make_event(type: str, job: Job | None, notification: Notification | None, at: datetime | None) -> Item:
     """Return an event with its JSON. All handlers get the same ``id``, however often their jobs are executed."""
     if type in (NOTIFICATION_CREATED, NOTIFICATION_ANSWERED):
         assert notification is not None
-        id, user, at = str(notification.id), notification.user_id, at or notification.created_at
+        id, user = str(notification.id), notification.user_id
     else:
         assert job is not None
-        id, user, at = _end_id(job), job.user_id, at or job.finished_at
+        id, user = _end_id(job), job.user_id
     if type in (NOTIFICATION_ANSWERED, JOB_WAITING):
         # A job may be cancelled while it waits, and an answered notification was created: both are other events.
         id = f"{id}:{type.partition('.')[2]}"
@@ -207,9 +193,10 @@ def _make_event(
         "at": times.format_time(at),
         "user": user if user is None or isinstance(user, int) else str(user),
     }
-    event = {**about, "job": job_item[0], "notification": notification_item[0]}
-    items = f'"job":{job_item[1]},"notification":{notification_item[1]}'
-    return event, f"{serializers.encode(about)[:-1]},{items}}}"
+    job_value, job_text = make_item(job) if job else (None, "null")
+    value, text = make_item(notification) if notification else (None, "null")
+    event = {**about, "job": job_value, "notification": value}
+    return event, f'{serializers.encode(about)[:-1]},"job":{job_text},"notification":{text}}}'
 
 
 def _build_callback(job: Job, url: str) -> Job:
@@ -232,52 +219,6 @@ def _end_id(job: Job) -> str:
     return f"{job.id}:{job.fence}"
 
 
-class Endpoints:
-    """The endpoints that are on, of some users and of the whole site."""
-
-    def __init__(self, users: Iterable[Any]) -> None:
-        self._by_event: dict[tuple[str, Any], list[str]] = {}
-        keys = sorted({user_to_db(user) for user in users if user is not None})
-        for start in range(0, max(len(keys), 1), MAX_USERS_PER_QUERY):
-            self._read(keys[start : start + MAX_USERS_PER_QUERY], with_site=start == 0)
-        most_per_event.clear()
-        for event, user in self._by_event:
-            most_per_event[event] = max(most_per_event[event], len(self.find(event, user)))
-
-    def __bool__(self) -> bool:
-        return bool(self._by_event)
-
-    def find(self, event: str, user: Any) -> list[str]:
-        """Return the ids of the endpoints that get an event of a user (key); None: of a job without an owner."""
-        return [*self.find_of_site(event), *self.find_of_user(event, user)]
-
-    def find_of_site(self, event: str) -> list[str]:
-        """Return the ids of the endpoints that get an event of any user."""
-        return self._by_event.get((event, None), [])
-
-    def find_of_user(self, event: str, user: Any) -> list[str]:
-        """Return the ids of a user's (key) own endpoints that get an event."""
-        return [] if user is None else self._by_event.get((event, user), [])
-
-    def _read(self, keys: list[Any], *, with_site: bool) -> None:
-        conditions = ["user_id IS NULL"] if with_site else []
-        params: list[Any] = []
-        if keys:
-            of_users, params = bulk.where_in(WebhookEndpoint, "user_id", keys)
-            conditions.append(of_users)
-        with connection().cursor() as cursor:
-            cursor.execute(
-                f"SELECT id, user_id, events FROM {WebhookEndpoint._meta.db_table} "
-                f"WHERE off_at IS NULL AND ({' OR '.join(conditions)})",
-                params,
-            )
-            rows = cursor.fetchall()
-        for id, user, events in rows:
-            for event in events.split():
-                key = (event, None if user is None else user_from_db(user))
-                self._by_event.setdefault(key, []).append(str(UUID(str(id))))
-
-
 class Receivers:
     """Who gets the events of some users (keys): the handlers, and the endpoints of webhooks, which are read now."""
 
@@ -285,27 +226,54 @@ class Receivers:
         handlers = load_handlers()
         self._handlers, self._webhook = handlers.by_event, handlers.webhook
         self.users = set(users)
-        self._endpoints = Endpoints(self.users) if self._webhook else None
+        #: The ids of endpoints that are on, by event and user (key); None: those of the whole site.
+        self._endpoints: dict[tuple[str, Any], list[str]] = {}
+        if self._webhook:
+            self._read_endpoints()
 
     def __bool__(self) -> bool:
         return bool(self._handlers or self._endpoints)
 
     def exist(self, type: str, user: Any) -> bool:
         """Return whether an event of a user has receivers."""
-        return type in self._handlers or bool(self._endpoints and self._endpoints.find(type, user))
+        return type in self._handlers or (type, None) in self._endpoints or (type, user) in self._endpoints
 
     def build_jobs(self, type: str, user: Any, event: Item, source: UUID, **columns: Any) -> Iterator[Job]:
         """Yield the unsaved jobs of an event of a notification or job, whose id is the ``source``."""
         columns["event_source"] = source
         for handler in self._handlers.get(type, ()):
             yield handler.build_job(*event, **columns)
-        if self._endpoints is None or self._webhook is None:
+        if self._webhook is None:
             return
         value, text = event
-        of_user = self._endpoints.find_of_user(type, user)
-        for id in [*self._endpoints.find_of_site(type), *of_user]:
-            with_endpoint = {"endpoint": id, **(value or {})}, f'{{"endpoint":"{id}",{text[1:]}'
-            job = self._webhook.build_job(*with_endpoint, **columns)
-            if id in of_user:  # all that is sent for a user shares one limit
-                job.concurrency_key = sender_key(user)
-            yield job
+        for owner in dict.fromkeys((None, user)):
+            for id in self._endpoints.get((type, owner), ()):
+                with_endpoint = {"endpoint": id, **value}, f'{{"endpoint":"{id}",{text[1:]}'
+                job = self._webhook.build_job(*with_endpoint, **columns)
+                if owner is not None:  # all that is sent for a user shares one limit
+                    job.concurrency_key = sender_key(user)
+                yield job
+
+    def _read_endpoints(self) -> None:
+        keys = sorted({user_to_db(user) for user in self.users if user is not None})
+        for start in range(0, max(len(keys), 1), MAX_USERS_PER_QUERY):
+            conditions = ["user_id IS NULL"] if start == 0 else []
+            params: list[Any] = []
+            if some := keys[start : start + MAX_USERS_PER_QUERY]:
+                of_users, params = bulk.where_in(WebhookEndpoint, "user_id", some)
+                conditions.append(of_users)
+            with connection().cursor() as cursor:
+                cursor.execute(
+                    f"SELECT id, user_id, events FROM {WebhookEndpoint._meta.db_table} "
+                    f"WHERE off_at IS NULL AND ({' OR '.join(conditions)})",
+                    params,
+                )
+                rows = cursor.fetchall()
+            for id, user, events in rows:
+                for event in events.split():
+                    key = (event, None if user is None else user_from_db(user))
+                    self._endpoints.setdefault(key, []).append(str(UUID(str(id))))
+        most_per_event.clear()
+        for event, user in self._endpoints:
+            count = sum(len(self._endpoints.get((event, owner), ())) for owner in {None, user})
+            most_per_event[event] = max(most_per_event[event], count)
