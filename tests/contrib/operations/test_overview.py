@@ -32,7 +32,7 @@ PAGE = "/admin/notifications_operations/overview/"
 FIGURES = f"{PAGE}figures/"
 RETRY = f"{PAGE}retry/"
 #: The queries of the figures; and of the page, with the session, user, permissions and bell.
-MAX_QUERIES_OF_PAGE = 15
+MAX_QUERIES_OF_PAGE = 16
 
 
 @pytest.fixture

@@ -11,11 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import times
 from notifications.contrib.operations.statistics import reading
-from notifications.contrib.operations.statistics.points import (
-    read_points,
-    read_queues,
-    read_queues_and_points,
-)
+from notifications.contrib.operations.statistics.points import read_points, read_queues
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db.clock import estimated_database_now
@@ -94,18 +90,14 @@ class TaskFigures:
 
 
 def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
-    """Return the figures of one of ``PERIODS`` that ends now, in two queries, or four.
+    """Return the figures of one of ``PERIODS`` that ends now, in three queries, or four for a task.
 
     ``queue``, ``task``
         The points are of this queue and task only.
     """
     known = PERIODS[period]
-    selection = {"queue": queue or None, "task": task or None}
-    if is_selected := any(selection.values()):
-        by_queue = read_queues(known.length, known.points, now=now)
-        points = read_points(known.length, known.points, **selection, now=now)
-    else:
-        by_queue, points = read_queues_and_points(known.length, known.points, now=now)
+    by_queue = read_queues(known.length, known.points, now=now)
+    points = read_points(known.length, known.points, queue=queue or None, task=task or None, now=now)
     start = min((point.start for point in points if point.start), default=now - known.length)
     active = _read_active(start)
     for name in active:
@@ -115,9 +107,9 @@ def read_history(period: str, now: datetime, *, queue: str = "", task: str = "")
     totals.enqueued += _count(active, start, now)
     for name, figures in by_queue.items():
         figures.enqueued += _count({name: active.get(name, [])}, figures.start or start, now)
-    if is_selected:
-        active = _read_active(start, task) if task else active
-        active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
+    if task:
+        active = _read_active(start, task)
+    active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
     buckets = buckets_of(_sum(points))
     for point in points:
         begin = point.start or start
