@@ -126,5 +126,32 @@ class QuestionExpired(NotificationsError):
         return type(self), (self.name,)
 
 
+class QuestionDoesNotExist(NotificationsError, ObjectDoesNotExist):
+    """The job has no such question. It may not have asked it yet, or was deleted."""
+
+    def __init__(self, job: object, name: object) -> None:
+        super().__init__(
+            f"The job {job} has no question {name!r}. It may not have asked it yet, or was deleted."
+        )
+        self.job, self.name = job, name
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.job, self.name)
+
+
+class QuestionEnded(NotificationsError):
+    """The question cannot be answered any more. The message says how it ended, as "Ada answered Ship, 14:05.".
+
+    ``how`` is ``"answered"``, ``"expired"`` or ``"cancelled"``, with its job.
+    """
+
+    def __init__(self, message: str, how: str) -> None:
+        super().__init__(message)
+        self.how = how
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.how)
+
+
 class InvalidWebhook(NotificationsError):
     """What a request brings is no webhook that was signed with the secret: see ``verify_webhook()``. Answer 400."""

@@ -165,7 +165,7 @@ def send_webhook(user):
             milliseconds=1,
             status=status,
         )
-        webhook_sending._record(attempt, webhook_sending.Answer(status, "", 0.0, ""), is_last=True)
+        webhook_sending._record(attempt, webhook_sending.EndpointResponse(status, "", 0.0, ""), is_last=True)
     webhooks.delete(endpoint.id)
 
 

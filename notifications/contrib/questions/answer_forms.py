@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, QuerySet
 from django.forms import BaseForm
@@ -26,7 +27,7 @@ logger = logging.getLogger("notifications.jobs")
 MAX_ANSWER_BYTES = 64 * 1024
 
 
-class FormUnavailable(Exception):
+class FormUnavailable(RuntimeError):
     """The form of a question cannot be loaded or has raised an error, which is logged."""
 
     def __init__(self, path: str) -> None:
@@ -36,13 +37,12 @@ class FormUnavailable(Exception):
         )
 
 
-class WrongFields(ValueError):
+class WrongFields(ValidationError):
     """An answer that the form has refused. ``form`` is bound, with its errors."""
 
     def __init__(self, form: BaseForm) -> None:
         self.form = form
-        self.errors = {field: " ".join(map(str, found)) for field, found in form.errors.items()}
-        super().__init__(" ".join(self.errors.values()))
+        super().__init__(form.errors.as_data())
 
 
 def validate_form(value: Any) -> str:
@@ -74,7 +74,7 @@ def clean(path: str, data: Mapping[str, Any]) -> str:
     ``data``
         The fields of a POST, or of a JSON object.
 
-    Raises ``WrongFields``, ``FormUnavailable``, and ValueError for what cannot be stored.
+    Raises ``WrongFields``, ``FormUnavailable``, and another ``ValidationError`` for what cannot be stored.
     """
 
     def run(form_class: type[BaseForm]) -> tuple[BaseForm, Any]:
@@ -93,7 +93,10 @@ def clean(path: str, data: Mapping[str, Any]) -> str:
     form, cleaned = _call(path, run)
     if form.errors:
         raise WrongFields(form)
-    return validators.json_text("The answer", cleaned, MAX_ANSWER_BYTES)
+    try:
+        return validators.json_text("The answer", cleaned, MAX_ANSWER_BYTES)
+    except ValueError as exc:
+        raise ValidationError(str(exc)) from exc
 
 
 def _validated(form: BaseForm) -> BaseForm:

@@ -3,129 +3,118 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied, ValidationError
 
+from notifications import times
 from notifications.contrib.questions import answer_forms
-from notifications.contrib.questions.addressees import may_answer
+from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer
 from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
+from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.jobs.notifying import prepare_hooks
 from notifications.jobs.transitions.conditional_updates import limit_lock_wait
 from notifications.jobs.transitions.waiting import end_waits
 from notifications.jobs.users import read_user
-from notifications.models import Job, Wait
+from notifications.models import Job, Notification, Wait
 
 #: Characters of the name of who has answered.
 MAX_NAME_LENGTH = 60
 
 
-class QuestionNotFound(Exception):
-    """There is no such question, or the user may not answer it."""
-
-
-class QuestionEnded(Exception):
-    """The question was answered before, has expired, or its job was cancelled. ``wait`` is its row."""
-
-    def __init__(self, wait: AskedQuestion) -> None:
-        super().__init__(wait.how)
-        self.wait = wait
-
-
-class WrongChoice(ValueError):
-    """The value is none of the choices of the question, or not what its form has made of an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class CleanedFields:
-    """What the form of a question has made of an answer."""
-
-    json: str
-
-
-def answer(
-    job: UUID, id: UUID, value: Any, *, user: Any, by_staff: bool = False, using: str = ""
+def store_answer(
+    question: AskedQuestion, value: Any, *, user: Any, by_staff: bool = False, via: str = ""
 ) -> AskedQuestion:
     """Store the first answer to a question, close its notifications, and queue its job if it waits for nothing else.
 
+    ``value``
+        One of the choices, or the fields of the form.
     ``user``
         Who answers, None for a command, which passes ``by_staff``.
     ``by_staff``
         The caller has checked that any question may be answered.
-    ``using``
-        The browser or command, of at most 100 characters.
-    ``value``
-        One of the choices. Of a question with a form the answer as JSON, by ``check_value()``.
+    ``via``
+        The browser, client or command, of which 100 characters are stored.
 
-    Returns the question. Raises ``QuestionNotFound``, ``QuestionEnded`` and ``WrongChoice``.
+    Returns the question as it is stored. Raises ``PermissionDenied``, ``ValidationError``, ``QuestionEnded``,
+    ``QuestionDoesNotExist`` if its job was retried meanwhile, and ``answer_forms.FormUnavailable``.
     """
-    # The project's code is not called in the transaction: backends and managers find permissions and groups.
+    # The project's code is not called in the transaction: forms, and backends and managers, which find permissions.
     name = name_of(user)
-    asked = _read_question(job, id)
-    if not by_staff and (asked is None or not _may_still_answer(asked, user)):
-        raise QuestionNotFound
+    encoded = _encode(json.loads(question.details), value) if question.ended_at is None else ""
+    if not by_staff and not _may_still_answer(question, user):
+        raise _refusal(question)
+    is_nested = in_callers_transaction()
 
-    def write() -> AskedQuestion:
-        limit_lock_wait()
+    def write() -> tuple[AskedQuestion, bool]:
+        if not is_nested:
+            limit_lock_wait()
         # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
-        lock_query(Job.objects.using(database()).filter(id=job).only("id"), skip_locked=False).first()
-        wait = _read_question(job, id)
+        jobs = Job.objects.using(database()).filter(id=question.job)
+        lock_query(jobs.only("id"), skip_locked=False).first()
+        wait = AskedQuestion.objects.using(database()).filter(id=question.id).first()
         if wait is None:
-            raise QuestionNotFound
+            raise QuestionDoesNotExist(question.job, question.name)
         if wait.ended_at is not None:
-            raise QuestionEnded(wait)
-        encoded = _encode(value, json.loads(wait.details))
+            return wait, False
         now = database_now()
-        wait.how = Wait.How.ANSWERED
-        if wait.due_at is not None and wait.due_at <= now:  # the duty that ends it has not come to it yet
-            wait.how = Wait.How.EXPIRED
-            end_waits([wait], now)
-            return wait
-        wait.value, wait.ended_with = encoded, using[:100]
-        wait.ended_by_id = None if user is None else user.pk
-        wait.ended_by_name = name
-        end_waits([wait], now)
-        return wait
+        is_late = (
+            wait.due_at is not None and wait.due_at <= now
+        )  # the duty that ends it has not come to it yet
+        wait.how = Wait.How.EXPIRED if is_late else Wait.How.ANSWERED
+        if not is_late:
+            wait.value, wait.ended_with = encoded, via[:100]
+            wait.ended_by_id = None if user is None else user.pk
+            wait.ended_by_name = name
+        # A transaction of the caller goes on after this, and must not hold streams while it waits for rows.
+        end_waits([wait], now, defer_numbering=is_nested)
+        return wait, not is_late
 
     prepare_hooks()  # a handler of the answer may be imported
-    wait = retrying_atomic(write)
-    if wait.how != Wait.How.ANSWERED:
-        raise QuestionEnded(wait)
+    wait, is_stored = retrying_atomic(write)
+    if not is_stored:
+        raise QuestionEnded(describe_end_to(wait, user), wait.how)
     return wait
 
 
-def check_value(wait: AskedQuestion, value: Any) -> Any:
-    """Return the value with which ``answer()`` is called, outside of a transaction: a form is the project's code.
+def find_question(user: Any, **lookup: Any) -> AskedQuestion:
+    """Return a question that a user may answer, or might if it had not ended.
 
-    ``value``
-        One of the choices, or the fields of the form.
+    ``lookup``
+        ``job``, and ``id`` or ``name``.
 
-    Raises ``answer_forms.WrongFields``, ``answer_forms.FormUnavailable`` and ``WrongChoice``.
+    Raises ``QuestionDoesNotExist`` and ``PermissionDenied``.
     """
-    if not (path := json.loads(wait.details).get("form")) or wait.ended_at is not None:
-        return value
-    if not isinstance(value, Mapping):
-        raise WrongChoice("The answer must be an object with the fields of the form.")
-    try:
-        return CleanedFields(answer_forms.clean(path, value))
-    except answer_forms.WrongFields:
-        raise
-    except ValueError as exc:
-        raise WrongChoice(str(exc)) from exc
+    question = AskedQuestion.objects.using(database()).filter(**lookup).first()
+    if question is None:
+        raise QuestionDoesNotExist(lookup["job"], lookup.get("name", lookup.get("id")))
+    if user is None or not may_answer(question.addressees, user):
+        raise _refusal(question)
+    return question
 
 
-def find_question(job: UUID, id: UUID, user: Any) -> AskedQuestion:
-    """Return a question that a user may answer, or might if it had not ended. Raises ``QuestionNotFound``."""
-    wait = _read_question(job, id)
-    if wait is None or not may_answer(wait.addressees, user):
-        raise QuestionNotFound
-    return wait
+def read_open_questions(key: Any, limit: int) -> list[AskedQuestion]:
+    """Return the newest open questions that ask a user (key) who may answer them, at most ``limit``."""
+    if (user := read_user(key)) is None:
+        return []
+    asked = Notification.objects.using(database()).filter(user=key, open_question__isnull=False)
+    rows = AskedQuestion.objects.using(database()).filter(id__in=asked.values("open_question"), ended_at=None)
+    allowed: dict[str, bool] = {}  # by whom they ask: most ask the same users
+    found = []
+    for question in rows.order_by("-id")[:limit]:
+        to = json.dumps(question.addressees)
+        if to not in allowed:
+            allowed[to] = may_answer(question.addressees, user)
+        if allowed[to]:
+            found.append(question)
+    return found
 
 
 def find_open_question(job: UUID, user: Any) -> AskedQuestion | None:
@@ -152,27 +141,43 @@ def name_of(user: Any) -> str:
     return name.replace("\0", "")[:MAX_NAME_LENGTH]
 
 
-def name_of_answerer(wait: Wait) -> str:
-    """Return the name of who has answered a question, "" if it was nobody or the user is gone."""
-    if wait.ended_by_id is None:
+def find_users(keys: Collection[Any]) -> dict[Any, Any]:
+    """Return users by their keys, active or not, without a query if there are no keys. None is left out."""
+    wanted = set(keys) - {None}
+    users = get_user_model()._base_manager.filter(pk__in=wanted).order_by("pk") if wanted else ()
+    return {user.pk: user for user in users}
+
+
+def describe_end_to(question: Wait, reader: Any) -> str:
+    """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question.
+
+    ``reader``
+        The user who reads it, None for the output of a command.
+    """
+    if question.ended_at is None:
         return ""
-    return name_of(get_user_model()._base_manager.filter(pk=wait.ended_by_id).first())
+    is_own = reader is not None and question.ended_by_id == reader.pk
+    name = name_of(find_users([question.ended_by_id]).get(question.ended_by_id))
+    return describe_end_in_words(question, name, is_own=is_own, time=times.format_exact(question.ended_at))
 
 
-def _encode(value: Any, details: dict[str, Any]) -> str:
-    """Return an answer as JSON. Raises ``WrongChoice``."""
-    if details.get("form"):
-        if not isinstance(value, CleanedFields):
-            raise WrongChoice("The question is answered by the fields of its form.")
-        return value.json
+def _encode(details: Mapping[str, Any], value: Any) -> str:
+    """Return an answer as JSON. See ``store_answer()`` for what it raises."""
+    if path := details.get("form"):
+        if not isinstance(value, Mapping):
+            raise ValidationError("The answer must be an object with the fields of the form.")
+        return answer_forms.clean(path, value)
     choices = details["choices"]
     if not isinstance(value, str) or value not in choices:
-        raise WrongChoice(f"value must be one of {', '.join(map(repr, choices))}.")
+        raise ValidationError(f"value must be one of {', '.join(map(repr, choices))}.")
     return json.dumps(value, ensure_ascii=False)
 
 
-def _read_question(job: UUID, id: UUID) -> AskedQuestion | None:
-    return AskedQuestion.objects.using(database()).filter(id=id, job=job).first()
+def _refusal(question: AskedQuestion) -> PermissionDenied:
+    return PermissionDenied(
+        f"The user was not asked {question.name!r}, or may not answer it any more. Pass one who was asked, or give the "
+        f"user the permission {ANSWER_PERMISSION}."
+    )
 
 
 def _may_still_answer(wait: AskedQuestion, user: Any) -> bool:

@@ -6,6 +6,7 @@ addressees              whom a question asks, and who may answer it now
 question_notifications  the notification of each of those who are asked, from the question to its end
 question_facts          what pages, e-mails and push messages say of a question, and who has answered
 reminders               reminders, and who is asked when rights have changed while a job waits
+answers                 the functions by which code of a project answers, such as ``answer()``
 answering               stores the first answer, and queues the job
 answer_forms            answers by a Django form of the project
 urls, views             the page and the API of answers, and what the page of the job shows of a question

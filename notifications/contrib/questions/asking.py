@@ -5,7 +5,6 @@ No model is imported at the top: modules of tasks may be imported before the mod
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications import validators
 from notifications.context import CurrentExecution
+from notifications.contrib.questions.answers import Answer, describe_answer
 from notifications.db.transactions import database
 from notifications.exceptions import QuestionExpired
 from notifications.jobs.durable_calls import (
@@ -84,6 +84,7 @@ def question(
     remind: Sequence[timedelta] = (),
     form: str | type[BaseForm] | None = None,
     danger: Collection[str] = (),
+    details: bool = False,
 ) -> Any:
     """Ask a person, suspend the job until the first answer, and return the value that was chosen.
 
@@ -116,6 +117,8 @@ def question(
     ``remind``
         When those who were asked are notified again until the first answer: at most 10 times after the question is
         stored, in ascending order, as ``[timedelta(hours=1), timedelta(days=1)]``.
+    ``details``
+        Return an ``Answer``, which has who has answered, when and how, in place of its value.
 
     The function of the task is called again from the start when the question was answered: see ``pause()``.
 
@@ -124,7 +127,7 @@ def question(
     TypeError; ValueError, also for a permission that does not exist and an empty ``to``.
     """
     one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
-    return _ask("question", [one])[0]
+    return _ask("question", [one], details)[0]
 
 
 async def aquestion(
@@ -139,13 +142,14 @@ async def aquestion(
     remind: Sequence[timedelta] = (),
     form: str | type[BaseForm] | None = None,
     danger: Collection[str] = (),
+    details: bool = False,
 ) -> Any:
     """See question()."""
     one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
-    return (await _aask("aquestion", [one]))[0]
+    return (await _aask("aquestion", [one], details))[0]
 
 
-def questions(asked: Sequence[Question]) -> list[Any]:
+def questions(asked: Sequence[Question], *, details: bool = False) -> list[Any]:
     """Ask several questions together, and return their answers when all were answered, in the same order.
 
     ::
@@ -157,28 +161,27 @@ def questions(asked: Sequence[Question]) -> list[Any]:
 
     See question().
     """
-    return _ask("questions", asked)
+    return _ask("questions", asked, details)
 
 
-async def aquestions(asked: Sequence[Question]) -> list[Any]:
+async def aquestions(asked: Sequence[Question], *, details: bool = False) -> list[Any]:
     """See questions()."""
-    return await _aask("aquestions", asked)
+    return await _aask("aquestions", asked, details)
 
 
-def _ask(function: str, asked: Sequence[Question]) -> list[Any]:
+def _ask(function: str, asked: Sequence[Question], details: bool) -> list[Any]:
     refuse_on_event_loop(function)
     if not (execution := _begin(function, asked)):
         return []
     refuse_in_transaction(execution, function)
-    waits, is_open = call_when_available(execution, _read_or_make, execution, asked)
-    return _values(execution, asked, waits, is_open)
+    return _suspend_or_return(execution, call_when_available(execution, _read, execution, asked, details))
 
 
-async def _aask(function: str, asked: Sequence[Question]) -> list[Any]:
+async def _aask(function: str, asked: Sequence[Question], details: bool) -> list[Any]:
     if not (execution := _begin(function, asked)):
         return []
-    waits, is_open = await acall_when_available(execution, _read_or_make, execution, asked)
-    return _values(execution, asked, waits, is_open)
+    read = await acall_when_available(execution, _read, execution, asked, details)
+    return _suspend_or_return(execution, read)
 
 
 def _begin(function: str, asked: Sequence[Question]) -> CurrentExecution | None:
@@ -193,10 +196,11 @@ def _begin(function: str, asked: Sequence[Question]) -> CurrentExecution | None:
     return execution
 
 
-def _read_or_make(
-    execution: CurrentExecution, asked: Sequence[Question]
-) -> tuple[dict[str, AskedQuestion], bool]:
-    """Return the questions by name, stored or new, and whether one of them is not ended."""
+def _read(
+    execution: CurrentExecution, asked: Sequence[Question], details: bool
+) -> tuple[list[AskedQuestion], list[Any]]:
+    """Return the questions that are open, stored or new, and the answers if there are none."""
+    from notifications.contrib.questions.answering import find_users
     from notifications.contrib.questions.models import AskedQuestion
 
     stored = [one.name for one in asked if is_stored(execution, one.name, "question")]
@@ -209,24 +213,26 @@ def _read_or_make(
             "addressee. Ask fewer questions or fewer people at a time."
         )
     waits |= {wait.name: wait for wait in new}
-    return waits, any(wait.ended_at is None for wait in waits.values())
+    if opened := [wait for wait in waits.values() if wait.ended_at is None]:
+        return opened, []
+    users = find_users([wait.ended_by_id for wait in waits.values()]) if details else {}
+    answers = [_answer(one, waits[one.name], users) for one in asked]
+    return [], answers if details else [answer.value for answer in answers]
 
 
-def _values(
-    execution: CurrentExecution, asked: Sequence[Question], waits: Mapping[str, AskedQuestion], is_open: bool
-) -> list[Any]:
-    """Return the answers, or suspend the job."""
-    if is_open:
-        suspend(execution, [wait for wait in waits.values() if wait.ended_at is None])
-    return [_value(one, waits[one.name]) for one in asked]
+def _suspend_or_return(execution: CurrentExecution, read: tuple[list[AskedQuestion], list[Any]]) -> list[Any]:
+    opened, answers = read
+    if opened:
+        suspend(execution, opened)
+    return answers
 
 
-def _value(one: Question, wait: AskedQuestion) -> Any:
+def _answer(one: Question, wait: AskedQuestion, users: Mapping[Any, Any]) -> Answer:
     if wait.value is not None:
-        return json.loads(wait.value)
+        return describe_answer(wait, users.get(wait.ended_by_id))
     if one.default is _NO_DEFAULT:
         raise QuestionExpired(one.name)
-    return one.default
+    return Answer(value=one.default, user=None, answered_at=None, via="")
 
 
 def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:

@@ -7,11 +7,13 @@ from argparse import ArgumentParser
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from notifications.contrib.questions import answer_forms, answering
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.transactions import database
+from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.management.subcommands.job_verbs import JobVerb, job_id
 
 
@@ -47,14 +49,15 @@ def answer(job: UUID, value: str, name: str | None) -> str:
     wait = questions[name or listed]
     try:
         given = _parse_fields(value) if json.loads(wait.details).get("form") else value
-        checked = answering.check_value(wait, given)
-        answering.answer(job, wait.id, checked, user=None, by_staff=True, using="manage.py")
+        answering.store_answer(wait, given, user=None, by_staff=True, via="manage.py")
     except answer_forms.WrongFields as exc:
-        listed = " ".join(f"{field}: {problem}" for field, problem in exc.errors.items())
+        listed = " ".join(f"{field}: {' '.join(problems)}" for field, problems in exc.message_dict.items())
         raise CommandError(f"The form has refused the answer. {listed}") from exc
-    except (answering.WrongChoice, answer_forms.FormUnavailable) as exc:
+    except ValidationError as exc:
+        raise CommandError(exc.message) from exc
+    except answer_forms.FormUnavailable as exc:
         raise CommandError(str(exc)) from exc
-    except (answering.QuestionEnded, answering.QuestionNotFound) as exc:
+    except (QuestionEnded, QuestionDoesNotExist) as exc:
         raise CommandError("The question has ended meanwhile, so the answer was not stored.") from exc
     return wait.name
 

@@ -6,16 +6,15 @@ The page of the question, that of its notification, e-mails and push messages sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.utils.translation import gettext, ngettext
 
 from notifications import paths, serializers, times
 from notifications.contrib.questions.addressees import may_answer
-from notifications.contrib.questions.answering import name_of
+from notifications.contrib.questions.answering import find_users, name_of
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db.transactions import database
@@ -96,7 +95,7 @@ def list_done_steps(job: Job, reader: Any) -> list[Any]:
 def describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
     """See ``WaitKind.describe_ends()``. Not what was answered, which may be a secret of the job."""
     answered = [wait for wait in waits if wait.how == Wait.How.ANSWERED]
-    names = _read_names({wait.ended_by_id for wait in answered} - {None})
+    names = _read_names([wait.ended_by_id for wait in answered])
     return {
         wait.id: gettext("You answered")
         if reader is not None and wait.ended_by_id == reader
@@ -114,9 +113,9 @@ def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]
         return
     rows = AskedQuestion.objects.using(database()).filter(job=subject.job, ended_at__isnull=False)
     for question in rows.filter(name=str(about.get("name"))):
-        names = _read_names({question.ended_by_id} - {None})
+        name = _read_names([question.ended_by_id]).get(question.ended_by_id, "")
         is_own = reader is not None and question.ended_by_id == reader
-        text = describe_end_in_words(question, names.get(question.ended_by_id, ""), is_own=is_own)
+        text = describe_end_in_words(question, name, is_own=is_own)
         yield Event(question.ended_at, text, marks_read=True)
 
 
@@ -135,7 +134,7 @@ def _describe_expiry(question: AskedQuestion, details: Mapping[str, Any]) -> str
 def _name_others(keys: Sequence[str], reader: Any) -> str:
     """Return a few names of those who are asked besides a reader, and the number of the others; "" if nobody is."""
     others = [key for key in keys if key != str(reader.pk)]
-    names = list(_read_names(set(others[:MAX_NAMES])).values())
+    names = list(_read_names(others[:MAX_NAMES]).values())
     if not names:
         return ""
     listed, more = ", ".join(names), len(others) - len(names)
@@ -145,7 +144,6 @@ def _name_others(keys: Sequence[str], reader: Any) -> str:
     return text.format(names=listed, count=more)
 
 
-def _read_names(keys: set[Any]) -> dict[Any, str]:
-    """Return the names of users by their keys, without a query if there are none."""
-    users = get_user_model()._base_manager.filter(pk__in=keys).order_by("pk") if keys else ()
-    return {user.pk: name_of(user) for user in users}
+def _read_names(keys: Collection[Any]) -> dict[Any, str]:
+    """Return the names of users by their keys. See ``find_users()``."""
+    return {key: name_of(user) for key, user in find_users(keys).items()}

@@ -10,18 +10,19 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
-from notifications import times
 from notifications.contrib.questions import answer_forms, answering, question_facts
 from notifications.contrib.questions.addressees import is_asked
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.contrib.questions.question_notifications import describe_end, describe_end_in_words
+from notifications.contrib.questions.question_notifications import describe_end
 from notifications.db.transactions import database
+from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.extension import hooks
 from notifications.http.access import api_view, json_response, page_view
 from notifications.http.parsing import describe_browser, header, parse_json_object
@@ -30,6 +31,9 @@ from notifications.problems import Problem
 from notifications.streams import positions
 
 logger = logging.getLogger("notifications")
+
+#: Users who may not answer a question learn nothing of it, not even that it exists.
+NOT_FOUND = (QuestionDoesNotExist, PermissionDenied)
 
 
 @page_view
@@ -43,7 +47,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     page: dict[str, Any] = {}
     status = 200
     try:
-        question = answering.find_question(id, wait, request.user)
+        question = answering.find_question(request.user, job=id, id=wait)
         details = json.loads(question.details)
         if request.method == "POST":
             page, status = _answer_on_page(request, question, details)
@@ -51,11 +55,11 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
                 return HttpResponseRedirect(reverse("notifications:question", args=[id, wait]), status=303)
         elif (chosen := request.GET.get("confirm", "")) in details["choices"]:
             page = {"confirm": chosen}
-    except answering.QuestionNotFound:
+    except NOT_FOUND:
         raise Http404("The question does not exist.") from None
     context = {
         "notifications_position": positions.read_stream_position(request.user.pk),
-        "end": _describe_end(question, request.user),
+        "end": answering.describe_end_to(question, request.user),
         **describe_question(question, page),
         **describe_asking_job(question, request.user),
         "confirm_label": details["choices"].get(page.get("confirm")),
@@ -74,25 +78,19 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     """
     body = parse_json_object(request)
     try:
-        asked = answering.find_question(id, wait, request.user)
+        asked = answering.find_question(request.user, job=id, id=wait)
         is_form = bool(json.loads(asked.details).get("form"))
         given = body if is_form else body.get("value", request.GET.get("value"))
-        question = answering.answer(
-            id,
-            wait,
-            answering.check_value(asked, given),
-            user=request.user,
-            using=_browser_of(request),
-        )
-    except answering.QuestionNotFound as exc:
+        question = answering.store_answer(asked, given, user=request.user, via=_browser_of(request))
+    except NOT_FOUND as exc:
         raise Problem(404, "The question does not exist, or you were not asked.") from exc
-    except answering.QuestionEnded as exc:
-        status = 409 if exc.wait.how == Wait.How.ANSWERED else 410
-        raise Problem(status, _describe_end(exc.wait, request.user)) from exc
-    except answering.WrongChoice as exc:
-        raise Problem(422, str(exc), field="" if is_form else "value") from exc
+    except QuestionEnded as exc:
+        raise Problem(409 if exc.how == Wait.How.ANSWERED else 410, str(exc)) from exc
     except answer_forms.WrongFields as exc:
-        raise Problem(422, str(exc), errors=exc.errors) from exc
+        errors = {field: " ".join(problems) for field, problems in exc.message_dict.items()}
+        raise Problem(422, " ".join(exc.messages), errors=errors) from exc
+    except ValidationError as exc:
+        raise Problem(422, exc.message, field="" if is_form else "value") from exc
     except answer_forms.FormUnavailable as exc:
         raise Problem(503, str(exc)) from exc
     _log_answer_of_staff(request.user, question)
@@ -101,36 +99,25 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     return json_response(item)
 
 
-def _describe_end(wait: AskedQuestion, reader: Any) -> str:
-    """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question."""
-    if wait.ended_at is None:
-        return ""
-    is_own = wait.ended_by_id == reader.pk
-    time = times.format_exact(wait.ended_at)
-    return describe_end_in_words(wait, answering.name_of_answerer(wait), is_own=is_own, time=time)
-
-
 def _answer_on_page(
     request: HttpRequest, question: AskedQuestion, details: dict[str, Any]
 ) -> tuple[dict[str, Any], int]:
     """Answer a question, unless it has ended. Returns what the page shows of a wrong answer and its status, or nothing.
 
-    Raises ``QuestionNotFound``.
+    Raises ``QuestionDoesNotExist`` and ``PermissionDenied``.
     """
     value: Any = request.POST if details.get("form") else request.POST.get("value", "")
     if not details.get("form") and value in details.get("danger", ()) and "confirmed" not in request.POST:
         return {"confirm": value}, 200
     try:
-        value = answering.check_value(question, value)
-        user = request.user
-        answered = answering.answer(question.job, question.id, value, user=user, using=_browser_of(request))
-        _log_answer_of_staff(user, answered)
-    except answering.QuestionEnded:
+        answered = answering.store_answer(question, value, user=request.user, via=_browser_of(request))
+        _log_answer_of_staff(request.user, answered)
+    except QuestionEnded:
         pass  # the page shows how
-    except answering.WrongChoice as exc:
-        return {"wrong": str(exc) if details.get("form") else gettext("Choose one of the answers.")}, 422
     except answer_forms.WrongFields as exc:
         return {"form": exc.form}, 422
+    except ValidationError as exc:
+        return {"wrong": exc.message if details.get("form") else gettext("Choose one of the answers.")}, 422
     except answer_forms.FormUnavailable as exc:
         return {"wrong": str(exc), "form": None}, 503
     return {}, 303

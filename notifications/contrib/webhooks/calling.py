@@ -23,7 +23,7 @@ from notifications.contrib.webhooks.handlers import load_handlers
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.contrib.webhooks.sending import (
     POLICY,
-    Answer,
+    EndpointResponse,
     WebhookNotSent,
     find_success,
     insert_attempt,
@@ -70,7 +70,7 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     return await make_attempt(job, attempt, url, headers, text, record=_record)
 
 
-def _record(attempt: WebhookAttempt, answer: Answer, is_last: bool) -> None:
+def _record(attempt: WebhookAttempt, answer: EndpointResponse, is_last: bool) -> None:
     retrying_atomic(lambda: insert_attempt(attempt))
 
 

@@ -68,7 +68,7 @@ class WebhookNotSent(JobError):
     """The event was not sent, and is not tried again. A retry of its job by hand sends it."""
 
 
-class Answer(NamedTuple):
+class EndpointResponse(NamedTuple):
     """What became of an attempt.
 
     ``status``
@@ -129,7 +129,7 @@ async def make_attempt(
     headers: Mapping[str, str],
     text: str,
     *,
-    record: Callable[[WebhookAttempt, Answer, bool], None],
+    record: Callable[[WebhookAttempt, EndpointResponse, bool], None],
 ) -> dict[str, Any]:
     """Send an event by POST, and return the result of the job. Raises ``WebhookFailed`` or ``WebhookNotSent``.
 
@@ -181,7 +181,7 @@ def find_success(job: Job) -> int | None:
     return rows.values_list("status", flat=True).first()
 
 
-async def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+async def post(url: str, headers: dict[str, str], body: bytes) -> EndpointResponse:
     """Send a POST through the guard; return what became of it. Raises nothing for what the receiver does."""
     from notifications import outbound  # with aiohttp, in processes that send only
 
@@ -196,14 +196,16 @@ async def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
             follow_redirects=False,
         ) as response:
             if response.status < 300:
-                return Answer(response.status, "", 0.0, "")
+                return EndpointResponse(response.status, "", 0.0, "")
             try:
                 response.raise_for_status()
             except outbound.BadStatus as exc:
-                return Answer(response.status, "", exc.retry_after or 0.0, str(exc))
-            return Answer(response.status, "", 0.0, "The answer is a redirect, which is not followed.")
+                return EndpointResponse(response.status, "", exc.retry_after or 0.0, str(exc))
+            return EndpointResponse(
+                response.status, "", 0.0, "The answer is a redirect, which is not followed."
+            )
     except outbound.OutboundError as exc:
-        return Answer(None, type(exc).__name__, exc.retry_after or 0.0, str(exc))
+        return EndpointResponse(None, type(exc).__name__, exc.retry_after or 0.0, str(exc))
 
 
 def pause_after(left: int) -> float:
@@ -217,7 +219,7 @@ def insert_attempt(attempt: WebhookAttempt) -> None:
     WebhookAttempt.objects.using(database()).bulk_create([attempt], ignore_conflicts=True)
 
 
-def _record(attempt: WebhookAttempt, answer: Answer, is_last: bool) -> None:
+def _record(attempt: WebhookAttempt, answer: EndpointResponse, is_last: bool) -> None:
     """Store an attempt, and turn the endpoint off if it is gone, or has failed for long."""
     now = times.now()
 

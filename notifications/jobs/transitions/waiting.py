@@ -123,11 +123,11 @@ def end_due_waits() -> bool:
     return fair_atomic(_end_due_waits)
 
 
-def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
+def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = False) -> list[Wait]:
     """Store the ends of open waits, and queue the jobs that wait for nothing else.
 
     ``waits`` have ``how`` and what belongs to it. The caller's transaction holds the rows of their jobs locked, and has
-    read the waits since; this is its last act. Returns those that were still open.
+    read the waits since; this is its last act, unless ``defer_numbering``. Returns those that were still open.
     """
     ended = []
     for wait in waits:
@@ -146,7 +146,7 @@ def end_waits(waits: Sequence[Wait], now: datetime) -> list[Wait]:
         if changed:
             ended.append(wait)
     update_waiting_jobs({wait.job for wait in ended}, now)
-    number(_close(ended))
+    (streams.number if defer_numbering else number)(_close(ended))
     return ended
 
 

@@ -85,7 +85,7 @@ def rows(ids):
 def answer(id, value, user):
     """Answer the open question of a job, as one who was asked."""
     wait = Wait.objects.get(job=UUID(id), ended_at=None)
-    answering.answer(wait.job, wait.id, value, user=_user(user))
+    answering.store_answer(wait, value, user=_user(user))
 
 
 def written(id):

@@ -42,6 +42,23 @@ def ask_sync(to=None, expires_ms=None, default=None, remind_hours=()):
 
 @task
 @policy(max_attempts=1)
+async def ask_who(to=None, expires_ms=None):
+    """Add the details of the answer to ``calls``."""
+    options = {"expires": timedelta(milliseconds=expires_ms), "default": "no"} if expires_ms else {}
+    calls.append(await aquestion("Ship?", name="ship", choices=YES_NO, to=to, details=True, **options))
+    return calls[-1].value
+
+
+@task
+@policy(max_attempts=1)
+def ask_who_twice(to):
+    asked = [Question("Ship?", "ship", YES_NO, to=to), Question("Wrap?", "wrap", YES_NO, to=to)]
+    calls.extend(questions(asked, details=True))
+    calls.append(question("Send?", name="send", choices=YES_NO, to=to, details=True))
+
+
+@task
+@policy(max_attempts=1)
 def ask_by_form(form="tests.contrib.questions.forms.Approval"):
     return question("Approve?", name="approve", form=form, body="Of the invoice.")
 

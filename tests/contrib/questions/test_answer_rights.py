@@ -123,8 +123,8 @@ def test_a_lost_right_does_not_answer(kind, is_shown_before, surface, ask, grant
         assert client.get(page(wait)).status_code == refused["page"]
     assert post(client, surface, wait).status_code == refused[surface]
     assert AskedQuestion.objects.get().ended_at is None
-    with pytest.raises(answering.QuestionNotFound):  # who knows the user from before
-        answering.answer(wait.job, wait.id, "yes", user=subject)
+    with pytest.raises(PermissionDenied):  # who knows the user from before
+        answering.store_answer(wait, "yes", user=subject)
     call_command("notifications", "jobs", "answer", str(wait.job), "yes")  # for operators, without a user
     assert AskedQuestion.objects.get().how == "answered"
 
@@ -171,7 +171,7 @@ def test_a_row_is_closed_when_its_user_loses_the_right(kind, ask, grant, subject
     assert data["question"]["choices"] == json.loads(shown.data)["question"]["choices"]
     assert data["question"]["ended"]["how"] == "withdrawn" and "actions" not in data
     assert Stream.objects.get(user=subject).unread == 0
-    answering.answer(wait.job, wait.id, "yes", user=get_user_model().objects.get(username="carol"))
+    answering.store_answer(wait, "yes", user=get_user_model().objects.get(username="carol"))
     (note,) = notes_of(subject)
     assert json.loads(note.data) == data
 
@@ -194,7 +194,7 @@ def test_who_gains_the_right_is_notified(kind, ask, grant, subject):
             grant(kind, False)
             update()
     assert notes_of(other.user_id) == [other]
-    answering.answer(wait.job, wait.id, "yes", user=subject)
+    answering.store_answer(wait, "yes", user=subject)
     assert not Notification.objects.exclude(open_question=None).exists()
 
 
@@ -266,8 +266,8 @@ class TestProjectCode:
         wait = ask("permission")
         update()
         assert not notes_of(subject)
-        with pytest.raises(answering.QuestionNotFound):
-            answering.answer(wait.job, wait.id, "yes", user=subject)
+        with pytest.raises(PermissionDenied):
+            answering.store_answer(wait, "yes", user=subject)
 
     def test_nothing_changes_while_a_backend_fails(self, backend, ask, grant, subject, caplog):
         grant("permission")
@@ -379,7 +379,7 @@ def test_answers_race_with_changes_of_the_group(asker, subject, group, make_user
 
     def answer():
         for wait in waits:
-            answering.answer(wait.job, wait.id, "yes", user=other)
+            answering.store_answer(wait, "yes", user=other)
 
     def change():
         for number in range(6):

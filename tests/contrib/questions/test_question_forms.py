@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
 
@@ -131,7 +132,7 @@ class TestForm:
 
     def test_in_tests(self, user):
         job = ask(user)
-        with pytest.raises(ValueError, match="less than or equal"):
+        with pytest.raises(ValidationError, match="less than or equal"):
             answer_question({**FIELDS, "amount": "1001"}, by=user)
         answer_question(FIELDS, by=user)
         assert result_of(job) == ("succeeded", CLEANED)

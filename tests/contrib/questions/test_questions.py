@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management import CommandError, call_command
 
 from notifications.api import notify
@@ -20,6 +21,7 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import build_notifications
 from notifications.contrib.questions.testing import answer_question
 from notifications.db.transactions import retrying_atomic
+from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import manual, recording, waiting
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream
@@ -79,7 +81,7 @@ class TestQuestion:
     def test_a_job_goes_on_with_the_answer(self, worker, user, calls):
         result = question_tasks.ask.using(owner=user).enqueue()
         job = until_state(result, "waiting")
-        answering.answer(job.id, AskedQuestion.objects.get().id, "yes", user=user)
+        answering.store_answer(AskedQuestion.objects.get(), "yes", user=user)
         (job,) = until_done(result)
         assert (job.state, job.result, job.attempt) == ("succeeded", '"yes"', 1)
         assert calls == ["begin", "begin"]
@@ -103,7 +105,7 @@ class TestQuestion:
         assert data["question"]["links"] == {"answer": path(wait), "page": page(wait)}
         assert data["actions"][0] == {"label": "Ship", "post": path(wait) + "?value=yes"}
         seq = row.seq
-        answering.answer(job.id, wait.id, "yes", user=user, using="Firefox on Linux")
+        answering.store_answer(wait, "yes", user=user, via="Firefox on Linux")
         row.refresh_from_db()
         assert row.seq > seq and row.read_at and unread(user) == 0
         assert row.body == "You answered Ship, Firefox on Linux.\nTo the new address."
@@ -200,7 +202,7 @@ class TestEnds:
         """The duty that ends it has not come to it yet."""
         job = ask(user, expires_ms=1000, default="no")
         clock.advance(timedelta(seconds=2))
-        with pytest.raises(answering.QuestionEnded):
+        with pytest.raises(QuestionEnded):
             answer_question("yes")
         job.refresh_from_db()
         assert (job.state, AskedQuestion.objects.get().how) == ("queued", "expired")
@@ -212,11 +214,11 @@ class TestEnds:
         row = Notification.objects.get()
         assert row.read_at and row.seq and unread(user) == 0
         assert json.loads(row.data)["question"]["ended"]["how"] == "cancelled"
-        with pytest.raises(answering.QuestionEnded):
-            answering.answer(job.id, wait.id, "yes", user=user)
+        with pytest.raises(QuestionEnded):
+            answering.store_answer(wait, "yes", user=user)
         manual.retry([job.id])
-        with pytest.raises(answering.QuestionNotFound):
-            answering.answer(job.id, wait.id, "yes", user=user)
+        with pytest.raises(QuestionDoesNotExist):
+            answering.store_answer(wait, "yes", user=user)
         run_jobs()
         answer_question("yes")
         run_jobs()
@@ -301,8 +303,8 @@ class TestWrongUses:
     def test_an_answer_that_is_no_choice(self, user, value):
         ask(user)
         wait = AskedQuestion.objects.get()
-        with pytest.raises(answering.WrongChoice, match="value must be one of 'yes', 'no'"):
-            answering.answer(wait.job, wait.id, value, user=user)
+        with pytest.raises(ValidationError, match="value must be one of 'yes', 'no'"):
+            answering.store_answer(wait, value, user=user)
         assert AskedQuestion.objects.get().ended_at is None
 
 
@@ -344,15 +346,15 @@ class TestAddressees:
         assert "There is no active user who could answer" in traceback_of(job)
 
     def test_rights(self, user, other_user, staff):
-        job = ask(user)
+        ask(user)
         wait = AskedQuestion.objects.get()
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionDenied):
             answer_question("yes", by=other_user)
         type(user).objects.filter(pk=user.pk).update(is_active=False)
-        with pytest.raises(PermissionError):  # checked anew
+        with pytest.raises(PermissionDenied):  # checked anew
             answer_question("yes", by=user)
         assert AskedQuestion.objects.get().ended_at is None
-        answering.answer(job.id, wait.id, "yes", user=staff)
+        answering.store_answer(wait, "yes", user=staff)
 
 
 class TestApi:
@@ -550,11 +552,11 @@ def race(users):
             while remaining:
                 wait = remaining.pop(0)
                 try:
-                    answering.answer(wait.job, wait.id, random.choice(["yes", "no"]), user=user)
+                    answering.store_answer(wait, random.choice(["yes", "no"]), user=user)
                     counted[wait.job] += 1
-                except answering.QuestionEnded:
+                except QuestionEnded:
                     refused[wait.job] += 1
-                except answering.QuestionNotFound:  # it is not stored yet, or never is
+                except QuestionDoesNotExist:  # it is not stored yet, or never is
                     if not is_over.is_set():
                         remaining.append(wait)
                         time.sleep(0.0005)

@@ -245,7 +245,7 @@ class TestAddresseesWhoLeave:
         assert {note.job for note in notes_of(staff)} == {jobs[0].id, jobs[3].id}
         assert len(notes_of(staff)) == unread(staff) == 2
         assert Notification.objects.filter(user=third).count() == 2
-        answering.answer(jobs[0].id, AskedQuestion.objects.get(job=jobs[0].id).id, "yes", user=staff)
+        answering.store_answer(AskedQuestion.objects.get(job=jobs[0].id), "yes", user=staff)
         run_jobs()
         jobs[0].refresh_from_db()
         assert (jobs[0].state, unread(staff)) == ("succeeded", 1)
@@ -314,11 +314,11 @@ def test_answers_race_with_reminders(user, other_user):
     """Whichever comes first, nobody keeps a notification of a question that was answered."""
     jobs = [ask(user, to=[user.pk, other_user.pk]) for _ in range(10)]
     clock.advance(2 * HOUR)
-    ids = [(job.id, AskedQuestion.objects.get(job=job.id).id) for job in jobs]
+    waits = [AskedQuestion.objects.get(job=job.id) for job in jobs]
 
     def answer():
-        for job, wait in ids:
-            answering.answer(job, wait, "yes", user=other_user)
+        for wait in waits:
+            answering.store_answer(wait, "yes", user=other_user)
 
     def remind():
         for _ in range(5):
