@@ -23,7 +23,16 @@ from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.durable_calls import apause, pause
-from notifications.jobs.info import JobInfo, aget_job, aget_jobs, ajobs_of, get_job, get_jobs, jobs_of
+from notifications.jobs.info import (
+    JobInfo,
+    WaitInfo,
+    aget_job,
+    aget_jobs,
+    ajobs_of,
+    get_job,
+    get_jobs,
+    jobs_of,
+)
 from notifications.jobs.notification_info import NotificationInfo, mark_read, notifications_of, unread_count
 
 if TYPE_CHECKING:
@@ -40,6 +49,7 @@ __all__ = [
     "FinishedJob",
     "JobInfo",
     "NotificationInfo",
+    "WaitInfo",
     "aaccepted",
     "abatch",
     "accepted",

@@ -157,7 +157,7 @@ LATE_IMPORTS = {
     "contrib/operations/apps.py": (1, "Imported before the transaction, not before the models."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (7, BEFORE_MODELS),
-    "jobs/info.py": (1, BEFORE_MODELS),
+    "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/notification_info.py": (3, BEFORE_MODELS),
     "jobs/durable_calls.py": (3, BEFORE_MODELS),
     "management/commands/run_jobs.py": (2, "The supervisor of worker processes loads no worker."),

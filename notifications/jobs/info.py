@@ -32,6 +32,26 @@ MIN_ELAPSED_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WaitInfo:
+    """Something that a job waits for.
+
+    ``kind``
+        ``"pause"``, ``"question"``, ``"callback"``, or that of another app.
+    ``name``
+        As it was passed to ``pause()``, ``question()`` or ``callback()``.
+    ``title``
+        That of the question; of other kinds the name.
+    ``until``
+        When it ends by itself, an aware datetime in UTC; None for never.
+    """
+
+    kind: str
+    name: str
+    title: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobInfo:
     """A job as it was when it was read. It does not follow later changes.
 
@@ -59,6 +79,8 @@ class JobInfo:
         Aware datetimes in UTC. All but ``created_at`` may be None. ``started_at`` is that of the latest attempt.
     ``version``
         A number that grows with each change of the job.
+    ``waiting``
+        What a waiting job waits for, a ``WaitInfo`` each: all of it has to end. Empty in other states.
     """
 
     id: UUID
@@ -82,6 +104,7 @@ class JobInfo:
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     version: int
+    waiting: tuple[WaitInfo, ...] = ()
 
     @property
     def state_label(self) -> str:
@@ -110,7 +133,9 @@ class JobInfo:
 
 
 #: The fields that are copied from the row as they are.
-_COPIED = [name for name in JobInfo.__dataclass_fields__ if name not in ("owner_id", "result", "error")]
+_COPIED = [
+    name for name in JobInfo.__dataclass_fields__ if name not in ("owner_id", "result", "error", "waiting")
+]
 
 
 def get_job(id: UUID | str) -> JobInfo:
@@ -129,9 +154,12 @@ async def aget_job(id: UUID | str) -> JobInfo:
 
 
 def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
-    """Return the jobs with these ids in one query, by id. Ids without a job are left out."""
+    """Return the jobs with these ids, by id, in one query, and one more if some of them wait.
+
+    Ids without a job are left out.
+    """
     keys = {key for id in ids if (key := _uuid(id)) is not None}
-    return {id: _info(job) for id, job in _rows().in_bulk(keys).items()}
+    return {info.id: info for info in _describe(_rows().in_bulk(keys).values())}
 
 
 async def aget_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
@@ -147,7 +175,7 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
     [key] = user_keys_of([user])
-    return [_info(job) for job in NEWEST_FIRST.sort(_rows().filter(user_id=key))[:limit]]
+    return _describe(NEWEST_FIRST.sort(_rows().filter(user_id=key))[:limit])
 
 
 async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
@@ -161,13 +189,26 @@ def _rows() -> Any:
     return Job.objects.using(database()).only("user_id", "result", "error", *_COPIED)
 
 
-def _info(job: Job) -> JobInfo:
-    return JobInfo(
-        owner_id=job.user_id,
-        result=_decode(job, job.result),
-        error=_decode(job, job.error),
-        **{name: getattr(job, name) for name in _COPIED},
-    )
+def _describe(jobs: Iterable[Job]) -> list[JobInfo]:
+    from notifications.models import Wait
+
+    jobs = list(jobs)
+    waits: dict[UUID, list[WaitInfo]] = {}
+    if waiting := [job.id for job in jobs if job.state == "waiting"]:
+        rows = Wait.objects.using(database()).filter(job__in=waiting, is_awaited=True, ended_at=None)
+        for row in rows.order_by("id"):
+            wait = WaitInfo(kind=row.kind, name=row.name, title=row.title or row.name, until=row.due_at)
+            waits.setdefault(row.job, []).append(wait)
+    return [
+        JobInfo(
+            owner_id=job.user_id,
+            result=_decode(job, job.result),
+            error=_decode(job, job.error),
+            waiting=tuple(waits.get(job.id, ())),
+            **{name: getattr(job, name) for name in _COPIED},
+        )
+        for job in jobs
+    ]
 
 
 def _decode(job: Job, text: str | None) -> Any:

@@ -3,13 +3,13 @@
 import io
 import logging
 import uuid
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from notifications.api import apause, batch, get_job, join, pause
+from notifications.api import WaitInfo, apause, batch, get_job, join, pause
 from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
 from notifications.contrib.questions import aquestion
@@ -120,6 +120,18 @@ class TestPause:
         assert run_until_idle() == 1
         assert row(job.id).state == "succeeded"
         assert calls == ["begin", "first", "begin", "second", "begin"]
+
+    def test_what_code_reads(self, user, django_assert_num_queries):
+        """Only while the job waits: before, in a second query; afterwards nothing is searched."""
+        job = suspended(owner=user)
+        wait = Wait.objects.get()
+        with django_assert_num_queries(2):
+            info = get_job(job.id)
+        assert info.waiting == (WaitInfo(kind="pause", name="nap", title="nap", until=wait.due_at),)
+        assert info.waiting[0].until.tzinfo is UTC
+        manual.cancel([job.id])
+        with django_assert_num_queries(1):
+            assert get_job(job.id).waiting == ()
 
     def test_the_item(self, user):
         job = suspended(owner=user)

@@ -11,7 +11,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.db import transaction
 from django.http import QueryDict
 
-from notifications.api import get_job
+from notifications.api import get_job, jobs_of
 from notifications.contrib.questions import (
     Answer,
     aanswer,
@@ -215,6 +215,21 @@ class TestAnswer:
         assert row.seq == Stream.objects.get(user=user).head > head
         run_jobs()
         assert get_job(job).result == "yes"
+
+
+def test_what_the_jobs_of_a_user_wait_for(user, other_user, django_assert_num_queries):
+    """All that is open, also what does not ask their owner, in one query for all jobs."""
+    job = ask(user, question_tasks.ask_several, names=["a", "b", "c"])
+    ask(user, to=other_user.pk, expires_ms=60_000)
+    answer(job, "b", "yes", user=user)
+    with django_assert_num_queries(2):
+        single, several = jobs_of(user)
+    assert [(wait.kind, wait.name, wait.title, wait.until) for wait in several.waiting] == [
+        ("question", "a", "a?", None),
+        ("question", "c", "c?", None),
+    ]
+    [wait] = single.waiting
+    assert (wait.name, wait.title) == ("ship", "Ship?") and wait.until > single.created_at
 
 
 class TestOpenQuestions:
