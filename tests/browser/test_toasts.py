@@ -49,6 +49,11 @@ def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, 
     expect(find_toasts(page).last).to_contain_text("16 more, 3 errors")
     expect(find_toasts(page).nth(2)).to_contain_text("Error 1")
     expect(find_toasts(page).last.get_by_role("link")).to_be_focused()
+    # What can be acted on is not displaced by what cannot.
+    notify(site_server, "notify(user, 'Ada asks', actions=[{'label': 'Approve', 'url': '/check/'}])")
+    expect(find_toasts(page).nth(0)).to_contain_text("Went wrong")
+    expect(find_toasts(page).nth(2)).to_contain_text("Ada asks")
+    expect(find_toasts(page).last).to_contain_text("17 more, 4 errors")
     find_toasts(page).last.get_by_role("link").click()
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 
@@ -69,6 +74,10 @@ def test_what_a_list_on_the_screen_offers_is_no_toast(site_server, page):
     notify(site_server, "notify(user, 'Elsewhere')")
     expect(find_toasts(page)).to_contain_text("Elsewhere")
     expect(page.get_by_role("button", name="1 new", exact=True)).to_be_hidden()
+    # The bell opens with the list of all, which shows what the toasts do.
+    page.keyboard.press("Escape")
+    expect(open_bell(page).get_by_role("link", name="Elsewhere")).to_be_visible()
+    expect(find_toasts(page)).to_have_count(0)
     page.goto(f"{site_server.url}/notifications/?level=error")
     wait_until_live(page)
     notify(site_server, "notify(user, 'Third', level='error'); notify(user, 'Fourth')")

@@ -1,6 +1,7 @@
 """Without a mouse: every control is large enough for a finger, and the verbs of a row can be reached."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,14 @@ CREATE_TWO_NOTIFICATIONS = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
 user = get_user_model().objects.get(username="demo")
+notify(user, "4 von 40 Aufrufen der Partner-Schnittstellen fehlgeschlagen", body="36 gingen gut.", level="error")
 for n in (58, 59): notify(user, f"Number {n}", body="A body of one line.", category="reports")
 """
+
+
+#: Titles whose end is not shown.
+FIND_CUT_TITLES = """(row) => [...document.querySelectorAll(`${row} .notifications-title`)]
+    .filter((title) => title.scrollHeight > title.clientHeight + 1).map((title) => title.textContent)"""
 
 
 @pytest.fixture
@@ -94,7 +101,7 @@ def shoot(page, name):
 def test_every_control_is_large_enough(site_server, new_page):
     """44 px in both directions, and 8 px apart, with a selection, the sheet of a row and the open bell, in German.
 
-    No text is cut. tests/browser/test_layout_shift.py looks at each page.
+    No text is cut, and the head of the bell is one line. tests/browser/test_layout_shift.py looks at each page.
     """
     phone, found = new_page(**PHONE, locale="de"), {}
     site_server.python(CREATE_TWO_NOTIFICATIONS)
@@ -106,6 +113,7 @@ def test_every_control_is_large_enough(site_server, new_page):
         found[name] += find_text_problems(phone, PHONE_WIDTHS)
 
     look("inbox")
+    found["inbox"] += phone.evaluate(FIND_CUT_TITLES, "notifications-inbox")
     phone.locator(".notifications-menu").first.tap()
     expect(phone.get_by_role("dialog")).to_be_visible()
     look("sheet")
@@ -120,6 +128,9 @@ def test_every_control_is_large_enough(site_server, new_page):
     phone.locator("notifications-bell button").first.tap()
     expect(phone.locator(".notifications-panel li").first).to_be_visible()
     look("bell")
+    found["bell"] += phone.evaluate(FIND_CUT_TITLES, "notifications-bell")
+    head = phone.locator(".notifications-head").bounding_box()
+    assert head["height"] <= 56
     problems = [f"{name}: {problem}" for name, each in found.items() for problem in each]
     assert not problems, "\n".join(problems)
 
@@ -175,9 +186,9 @@ def test_the_verbs_of_a_row(site_server, phone):
     sheet = phone.get_by_role("dialog", name="Number 1")
     expect(sheet.get_by_role("link", name="Details: Number 1")).to_be_visible()
     words = sheet.locator("[title]:visible").evaluate_all("(verbs) => verbs.map((verb) => verb.title)")
-    assert words == ["Details", "Snooze until tomorrow, 8:00", "Mark as read", "Done"]
+    assert words == ["Details", "Snooze until tomorrow, 8:00", "Mark as read", "Move to Done"]
     shown = done.evaluate("(verb) => getComputedStyle(verb, '::after').content")
-    assert shown.startswith('"Done"'), "the verb is an icon only"
+    assert shown.startswith('"Move to Done"'), "the verb is an icon only"
     for leave in (
         lambda: phone.keyboard.press("Escape"),
         lambda: phone.touchscreen.tap(100, 100),  # Beside it, on another control.
@@ -213,7 +224,7 @@ def test_the_verbs_of_a_row(site_server, phone):
 
 
 def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
-    """They lie below the header, above the list, and move nothing. A skip link and "1 new" are free.
+    """They lie below the header, above the list: one, and a line for the others. A skip link and "1 new" are free.
 
     They are about errors, which a list of another level does not offer.
     """
@@ -227,7 +238,10 @@ def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
     before = phone.locator("main").bounding_box()
     site_server.python(create.format(word="New").replace("body=", "level='error', body="))
     site_server.manage("notify", "demo", "New of the list")
-    expect(phone.locator(".notifications-toast")).to_have_count(3)
+    expect(phone.locator(".notifications-toast")).to_have_count(2)
+    rest = phone.locator(".notifications-rest")
+    expect(rest).to_have_text(re.compile("2 more, 2 errors"))
+    assert rest.bounding_box()["height"] <= 44
     expect(phone.locator(NEWS)).to_be_visible()
     shoot(phone, "toasts")
     phone.keyboard.press("Tab")

@@ -30,7 +30,7 @@ export function connectPanel(panel, button, page, signal) {
   const { client, localization, dom, rows } = page;
   const { createElement } = dom;
   const head = createElement("div", "notifications-head");
-  const markAllButton = createElement("button", "notifications-quiet", localization.text("read_all"));
+  const markAllButton = createElement("button", "notifications-quiet");
   const newerButton = createElement("button", "notifications-news");
   const list = createElement("ul", "notifications-list");
   const note = createElement("p", "notifications-note");
@@ -39,6 +39,7 @@ export function connectPanel(panel, button, page, signal) {
   const link = dom.createLink("notifications-foot", localization.text("see_all"), page.inboxUrl);
   const waiting = createElement("section", "notifications-waiting");
   const waitingTitle = createElement("h2", "", localization.text("waiting_for_you"));
+  const latestTitle = createElement("h2", "", localization.text("latest"));
   const waitingList = createElement("ul", "notifications-list");
   const waitingLink = dom.createLink("notifications-quiet", "", `${page.inboxUrl}?view=questions`);
   const tabs = Object.keys(TABS).map((name) => {
@@ -49,8 +50,7 @@ export function connectPanel(panel, button, page, signal) {
   let shownTab = /** @type {keyof TABS} */ ("inbox");
   /** What the server lists in the shown tab. */
   let listed = /** @type {import("./notifications.js").LatestPage|null} */ (null);
-  /** @type {Notification[]} */
-  let shownItems = [];
+  let shownItems = /** @type {Notification[]} */ ([]);
   let refreshTimer = /** @type {any} */ (null);
   /** Ids of the notifications, and keys of the groups, that are done, before the frame says so. */
   const doneKeys = new Set();
@@ -59,13 +59,15 @@ export function connectPanel(panel, button, page, signal) {
   let retry = /** @type {() => unknown} */ (open);
 
   status.role = "status";
+  markAllButton.title = localization.text("read_all");
+  markAllButton.append(rows.createIcon(page.icons.mail_open), createElement("span", "", markAllButton.title));
   markAllButton.addEventListener("click", markAllRead);
   newerButton.addEventListener("click", () => load());
   retryButton.addEventListener("click", () => retry());
   head.append(...tabs, newerButton, markAllButton);
   waiting.append(waitingTitle, waitingList, waitingLink);
-  panel.append(head, status, waiting, list, note, retryButton, link);
-  panel.addEventListener("beforetoggle", (event) => event.newState === "open" && open());
+  panel.append(head, status, waiting, latestTitle, list, note, retryButton, link);
+  panel.addEventListener("beforetoggle", (event) => event.newState === "open" && showTab("inbox"));
   panel.addEventListener("toggle", placePanel);
   addEventListener("resize", placePanel, { signal });
   for (const stop of [
@@ -158,13 +160,12 @@ export function connectPanel(panel, button, page, signal) {
         );
       })
       .slice(0, LIST_LENGTH);
-    fill(
-      waitingList,
-      first.map((item) => ({ key: item.id, item })),
-    );
+    const asked = first.map((item) => ({ key: item.id, item }));
+    fill(waitingList, asked);
     fill(list, latest);
     shownItems = [...first, ...latest.map(({ item }) => item)];
     waiting.hidden = !first.length;
+    latestTitle.hidden = !first.length || !latest.length;
     waitingLink.textContent = localization.text("all_questions", { count: page.questions });
     waitingLink.hidden = page.questions <= MAX_WAITING;
     newerButton.hidden = true;
@@ -184,10 +185,8 @@ export function connectPanel(panel, button, page, signal) {
     for (const row of readRows(list)) if (!keys.includes(row.dataset.key ?? "")) row.remove();
     const known = readRows(list);
     if (known.every((row, index) => row.dataset.key === keys[index])) {
-      rows.updateRows(
-        list,
-        entries.map(({ item }) => item),
-      );
+      const items = entries.map(({ item }) => item);
+      rows.updateRows(list, items);
       for (const [index, row] of known.entries()) rows.updateGroup(row, entries[index]);
       list.append(...entries.slice(known.length).map(createRow));
     } else list.replaceChildren(...entries.map(createRow));
@@ -228,7 +227,7 @@ export function connectPanel(panel, button, page, signal) {
   function createVerb(verb, row, entry) {
     const isRead = verb === "read";
     const button = createElement("button", `notifications-verb${isRead ? " notifications-if-unread" : ""}`);
-    button.title = localization.text(isRead ? "read" : "done");
+    button.title = localization.text(verb);
     button.ariaLabel = `${button.title}: ${entry.group?.title ?? entry.item.title}`;
     button.append(rows.createIcon(page.icons[isRead ? "mail_open" : "success"]));
     button.addEventListener("click", () => change(verb, row, entry));

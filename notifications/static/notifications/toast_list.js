@@ -1,4 +1,4 @@
-// The toasts of a page: three for one notification each, the worst first, and one that counts the rest.
+// The toasts of a page: three for one notification each, one on a phone, the worst first, and one that counts the rest.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
@@ -10,6 +10,8 @@
 
 const TOAST_DURATION_MS = 8_000;
 const MAX_TOASTS = 3;
+/** Where there is room for one: as in notifications.css. */
+const NARROW = "(width < 30rem)";
 
 /**
  * Return what shows toasts in an element.
@@ -35,8 +37,8 @@ export function connectList(element, page, signal) {
   return { show };
 
   /**
-   * Show the three that matter most as a toast each, those in use first and those that are shown already before others, and
-   * count the rest in one.
+   * Show those that matter most as a toast each, and count the rest in one. Those in use come first, then those with
+   * something to do, which no other one displaces, and of two alike the one that is shown already.
    * @param {Notification[]} items
    */
   function show(items) {
@@ -46,9 +48,12 @@ export function connectList(element, page, signal) {
       toasts.filter((toast) => !toast.isRest && isUsed(toast)).map(({ items }) => items[0]),
     );
     const all = [...toasts.flatMap((toast) => toast.items), ...items].sort(
-      (a, b) => Number(used.has(b)) - Number(used.has(a)) || rank(a) - rank(b),
+      (a, b) =>
+        Number(used.has(b)) - Number(used.has(a)) ||
+        Number(hasActions(b)) - Number(hasActions(a)) ||
+        rank(a) - rank(b),
     );
-    const singles = all.splice(0, MAX_TOASTS);
+    const singles = all.splice(0, matchMedia(NARROW).matches ? 1 : MAX_TOASTS);
     keepFocus(() => {
       for (const toast of [...toasts]) if (toast.isRest || !singles.includes(toast.items[0])) remove(toast);
       for (const item of singles) if (!toasts.some((toast) => toast.items[0] === item)) add([item]);
@@ -65,13 +70,19 @@ export function connectList(element, page, signal) {
   }
 
   /**
-   * Return the place of a notification among others: errors come before questions, warnings, and what is left.
+   * Return the place of a notification among others: errors come before what has something to do, warnings, and what is
+   * left.
    * @param {Notification} item
    */
   function rank(item) {
     if (item.level === "error") return 0;
-    if (rows.isOpenQuestion(item)) return 1;
+    if (hasActions(item)) return 1;
     return item.level === "warning" ? 2 : 3;
+  }
+
+  /** @param {Notification} item */
+  function hasActions(item) {
+    return rows.isOpenQuestion(item) || Array.isArray(item.data.actions);
   }
 
   /** @param {Event} event */
@@ -108,7 +119,7 @@ export function connectList(element, page, signal) {
    */
   function add(items, isRest = false) {
     const [first] = items;
-    const node = dom.createElement("div", "notifications-toast");
+    const node = dom.createElement("div", `notifications-toast${isRest ? " notifications-rest" : ""}`);
     const place = isRest ? Infinity : rank(first);
     const isAlert = place < 3;
     const toast = { items, node, isRest, isAlert, place, timer: /** @type {any} */ (null) };
