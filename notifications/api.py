@@ -18,21 +18,11 @@ from django.utils.module_loading import import_string
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
-from notifications.extension import moved
 from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
 from notifications.jobs.durable_calls import apause, pause
-from notifications.jobs.info import (
-    JobInfo,
-    WaitInfo,
-    aget_job,
-    aget_jobs,
-    ajobs_of,
-    get_job,
-    get_jobs,
-    jobs_of,
-)
+from notifications.jobs.info import JobInfo, WaitInfo, get_job, get_jobs, jobs_of
 from notifications.jobs.notification_info import NotificationInfo, mark_read, notifications_of, unread_count
 
 if TYPE_CHECKING:
@@ -91,7 +81,7 @@ DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = unavailable.DATABASE_UNAVAIL
 def __getattr__(name: str) -> Any:
     if name == "Batch":  # Its module imports models.
         return import_string("notifications.jobs.batches.Batch")
-    return moved.import_from_api(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def notify(
@@ -175,6 +165,9 @@ def _awaitable(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     return call
 
 
+aget_job = _awaitable(get_job)
+aget_jobs = _awaitable(get_jobs)
+ajobs_of = _awaitable(jobs_of)
 anotify = _awaitable(notify)
 anotifications_of = _awaitable(notifications_of)
 aunread_count = _awaitable(unread_count)

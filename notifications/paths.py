@@ -22,7 +22,7 @@ WEBSOCKET_PATH = "ws/notifications/"
 #: The parameter of URLs in pages that binds them to the user of the page.
 PAGE_USER_PARAMETER = "viewer"
 
-_PLACEHOLDER_ID = UUID(int=0)
+_PLACEHOLDER_ID = str(UUID(int=0))
 
 
 def job_page(id: UUID) -> str:
@@ -33,8 +33,6 @@ def job_page(id: UUID) -> str:
 def inbox_page() -> str:
     """Return the path of the inbox in ``LANGUAGE_CODE``, ``""`` if the project does not include the app's URLs."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")
-    if not urlconf:
-        return ""
     return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, "notifications:inbox")
 
 
@@ -59,10 +57,8 @@ def absolute(url: str) -> str:
 
 def admin_list(model: type[Model]) -> str:
     """Return the path of the list of a model in the admin, ``""`` if the project does not include the admin."""
-    urlconf = getattr(settings, "ROOT_URLCONF", "")
-    if not urlconf:
-        return ""
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    urlconf = getattr(settings, "ROOT_URLCONF", "")
     return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
 
 
@@ -73,10 +69,9 @@ def job_path(name: str, id: UUID) -> str | None:
     current request are.
     """
     urlconf = getattr(settings, "ROOT_URLCONF", "")
-    if not urlconf:
-        return None
-    before, found, after = _split_path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
-    return f"{before}{id}{after}" if found else None
+    name = f"notifications:{name}"
+    path = _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name, _PLACEHOLDER_ID)
+    return path.replace(_PLACEHOLDER_ID, str(id)) or None
 
 
 def page_token(user: Any, *, secret: str | bytes | None = None) -> str:
@@ -99,14 +94,9 @@ def is_page_of(query: str, user: Any) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _split_path(urlconf: str, script_name: str | None, language: str, name: str) -> tuple[str, str, str]:
-    """Return a URL's path before the job's id, the id, and the path after it. All are empty if there is no such URL."""
-    path = _path(urlconf, script_name, language, f"notifications:{name}", _PLACEHOLDER_ID)
-    return path.partition(str(_PLACEHOLDER_ID))
-
-
-@lru_cache(maxsize=64)
-def _path(urlconf: str, script_name: str | None, language: str, name: str, *args: UUID) -> str:
+def _path(urlconf: str, script_name: str | None, language: str, name: str, *args: str) -> str:
+    if not urlconf:
+        return ""
     prefix = get_script_prefix()
     set_script_prefix(script_name or "/")
     try:

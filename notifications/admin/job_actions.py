@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin import confirmation
-from notifications.admin.mixins import can_be_for_all, reports_database_errors
+from notifications.admin.mixins import ModelAdminBase, can_be_for_all, reports_database_errors
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.claiming.executors import OBSERVED
@@ -23,13 +23,8 @@ from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
 
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # With a base class, the mixin would come after it in the order of the admin's classes.
-    _ModelAdmin = object
 
-
-class JobActionsMixin(_ModelAdmin):
+class JobActionsMixin(ModelAdminBase):
     """Adds the actions to an admin of jobs."""
 
     actions = ("cancel_jobs", "retry_jobs", "run_jobs_now", "reschedule_jobs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -14,25 +14,18 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.arguments import describe_arguments, describe_result
+from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import lines_of_events, read_attempts
-from notifications.db.transactions import database
 from notifications.extension import hooks, read_events
+from notifications.http.page_views import find_end
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
-from notifications.streams import listing
 
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
-#: How far the number of a job's notification may be from that of its end: they are numbered in one transaction.
-MAX_NUMBERS_BETWEEN = 500
-
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # With a base class, the mixin would come after it in the order of the admin's classes.
-    _ModelAdmin = object
 
 
-class JobDetailsMixin(_ModelAdmin):
+class JobDetailsMixin(ModelAdminBase):
     """Adds what the page of a job shows to an admin of jobs."""
 
     def render_change_form(
@@ -128,7 +121,7 @@ class JobDetailsMixin(_ModelAdmin):
             return _("Shown with the permission to view notifications.")
         if job.finished_at is None:
             return "-"
-        found = _find_notification(job)
+        found = find_end(job)
         if found is None:
             return "-"
         read = _("not read")
@@ -139,17 +132,3 @@ class JobDetailsMixin(_ModelAdmin):
             return f"{found.title}, {read}"
         name = f"{self.admin_site.name}:notifications_notification_change"
         return format_html('<a href="{}">{}</a>, {}', reverse(name, args=[found.pk]), found.title, read)
-
-
-def _find_notification(job: Job) -> Notification | None:
-    """Return the newest notification of the end of a job, by its number, because no index of them is by job."""
-    if not job.seq:
-        return None
-    numbers = (job.seq - MAX_NUMBERS_BETWEEN, job.seq + MAX_NUMBERS_BETWEEN)
-    notes = Notification.objects.using(database()).filter(
-        user_id=job.user_id, raised__range=numbers, job=job.pk
-    )
-    found = [
-        note for partition in listing.partitions() for note in notes.filter(partition).order_by("-raised")[:1]
-    ]
-    return max(found, key=lambda note: note.raised or 0, default=None)

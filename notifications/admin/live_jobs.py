@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.utils import unquote
@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from notifications import states
+from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import set_last_errors
 from notifications.db.transactions import connection
 from notifications.http.access import BACKGROUND_MARK, background_view
@@ -34,13 +35,8 @@ MAX_AGE_SECONDS = 5
 #: Tells the script that nothing changes any more.
 FINAL = mark_safe("<span data-overview-final hidden></span>")
 
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # With a base class, the mixin would come after it in the order of the admin's classes.
-    _ModelAdmin = object
 
-
-class LiveJobsMixin(_ModelAdmin):
+class LiveJobsMixin(ModelAdminBase):
     """Has the list and the page of a job follow the jobs that they show. The script is ``admin/overview.js``."""
 
     def get_urls(self) -> list[Any]:

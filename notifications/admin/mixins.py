@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 from django.contrib import messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.options import IncorrectLookupParameters, ModelAdmin
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
@@ -25,6 +25,11 @@ from notifications.extension import hooks
 from notifications.extension.moved import describe_remedy
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
+
+if TYPE_CHECKING:
+    ModelAdminBase = ModelAdmin[Any]
+else:  # With a base class, a mixin would come after it in the order of the admin's classes.
+    ModelAdminBase = object
 
 
 class FilteredChangeList(ChangeList):

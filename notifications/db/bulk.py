@@ -324,7 +324,10 @@ def lock_query(rows: Any, *, skip_locked: bool = True) -> Any:
 
 
 def lock_sql(*, skip_locked: bool = True) -> str:
-    """Return the SQL that ``lock_query`` appends to a query."""
+    """Return the SQL that ``lock_query`` appends to a query.
+
+    NO KEY UPDATE, because FOR UPDATE conflicts with the key-share locks of foreign keys.
+    """
     if not connection().features.has_select_for_update_skip_locked:
         return ""
     return " FOR NO KEY UPDATE SKIP LOCKED" if skip_locked else " FOR NO KEY UPDATE"

@@ -14,7 +14,7 @@ from django.utils.encoding import iri_to_uri
 from notifications import paths
 from notifications.compat import TaskResult
 from notifications.db.project_code import name_of
-from notifications.db.threads import NoThread
+from notifications.db.threads import NoThread, close_idle_connections
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
@@ -22,13 +22,7 @@ from notifications.extension import hooks
 from notifications.http.idempotency import enqueue_once
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response, wait_for_job
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
-from notifications.http.waiting_requests import (
-    WaitSlot,
-    acquire_wait_slot,
-    close_connections,
-    in_transaction,
-    release_thread,
-)
+from notifications.http.waiting_requests import WaitSlot, acquire_wait_slot, in_transaction, release_thread
 from notifications.models import Job
 from notifications.problems import Problem, database_unavailable, log_database_error, prevent_caching
 from notifications.realtime import hub
@@ -127,7 +121,7 @@ def _prepare_wait(request: HttpRequest, accepted: AcceptedJob) -> AcceptedJob:
     slot = acquire_wait_slot(("address", request.META.get("REMOTE_ADDR")) if user is None else user)
     if slot is None:  # too many of them wait: 202
         return accepted
-    close_connections()
+    close_idle_connections()
     return replace(accepted, seconds=seconds, slot=slot)
 
 

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers, streams
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
+from notifications.db.threads import close_idle_connections
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http.access import (
@@ -34,7 +35,7 @@ from notifications.http.parsing import (
     parse_receipts,
     parse_uuids,
 )
-from notifications.http.waiting_requests import WaitSlot, close_connections, release_thread, require_wait_slot
+from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -271,7 +272,7 @@ def _read_job_and_acquire_slot(request: HttpRequest, id: UUID, seconds: int) -> 
     if job.done or not seconds:
         return job, None
     slot = require_wait_slot(request.user.pk)
-    close_connections()
+    close_idle_connections()
     return job, slot
 
 

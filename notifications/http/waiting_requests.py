@@ -13,8 +13,8 @@ from weakref import WeakSet, WeakValueDictionary, ref
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
+from notifications.db.threads import close_idle_connections, is_in_transaction
 from notifications.problems import Problem
 
 #: Waiting requests (long polls and event streams) of one user in one process.
@@ -73,23 +73,16 @@ def require_wait_slot(user: Any, limit: int = MAX_WAITING_REQUESTS) -> WaitSlot:
 
 async def release_connections() -> None:
     """Close the connections that an async request has opened, in the thread that opened them, and end that thread."""
-    await sync_to_async(close_connections)()
+    await sync_to_async(close_idle_connections)()
     release_thread()
-
-
-def close_connections() -> None:
-    """Close the connections of this thread, except those in a transaction, whose work would be lost."""
-    for db in connections.all(initialized_only=True):
-        if not _is_in_transaction(db):
-            db.close()
 
 
 def in_transaction() -> bool:
     """Return whether a connection of this thread, to any database, is in a transaction.
 
-    Waiting would hold its locks. Without autocommit, an open connection is always in a transaction.
+    Waiting would hold its locks.
     """
-    return any(_is_in_transaction(db) for db in connections.all(initialized_only=True))
+    return any(is_in_transaction(db) for db in connections.all(initialized_only=True))
 
 
 def release_thread() -> None:
@@ -103,10 +96,6 @@ def release_thread() -> None:
     executor = SyncToAsync.context_to_thread_executor.pop(context, None)
     if executor is not None:
         executor.shutdown(wait=False)
-
-
-def _is_in_transaction(db: BaseDatabaseWrapper) -> bool:
-    return db.in_atomic_block or (db.connection is not None and not db.autocommit)
 
 
 def remember_server_task() -> None:

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.utils.formats import number_format
 from django.utils.translation import gettext
 
@@ -148,11 +147,6 @@ def get_job(id: UUID | str) -> JobInfo:
     raise JobDoesNotExist(id)
 
 
-async def aget_job(id: UUID | str) -> JobInfo:
-    """See get_job()."""
-    return await sync_to_async(get_job)(id)
-
-
 def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
     """Return the jobs with these ids, by id, in one query, and one more if some of them wait.
 
@@ -160,11 +154,6 @@ def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
     """
     keys = {key for id in ids if (key := _uuid(id)) is not None}
     return {info.id: info for info in _describe(_rows().in_bulk(keys).values())}
-
-
-async def aget_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
-    """See get_jobs()."""
-    return await sync_to_async(get_jobs)(ids)
 
 
 def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
@@ -176,11 +165,6 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
     [key] = user_keys_of([user])
     return _describe(NEWEST_FIRST.sort(_rows().filter(user_id=key))[:limit])
-
-
-async def ajobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
-    """See jobs_of()."""
-    return await sync_to_async(jobs_of)(user, limit=limit)
 
 
 def _rows() -> Any:

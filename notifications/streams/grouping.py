@@ -217,12 +217,8 @@ def _read_people(
     groups = {group.key: group for group, newest in shown if read_actor_name(newest.data)}
     if not groups:
         return
-    selects = [
-        "SELECT * FROM (SELECT group_key, raised, data FROM notifications_notification "
-        f"WHERE user_id = %s AND group_key = %s AND raised <= %s AND {partition} "
-        f"ORDER BY raised DESC LIMIT {max(MIN_ACTORS, MAX_ACTORS // len(groups))}) AS part"
-        for partition in filters.partitions()
-    ]
+    tail = f"ORDER BY raised DESC LIMIT {max(MIN_ACTORS, MAX_ACTORS // len(groups))}"
+    selects = filters.select_each("group_key, raised, data", "group_key = %s AND raised <= %s", tail)
     params = [part for key in groups for part in [user_to_db(user), key, head] * len(selects)]
     with connection().cursor() as cursor:
         cursor.execute(f"{' UNION ALL '.join(selects * len(groups))} ORDER BY raised DESC", params)

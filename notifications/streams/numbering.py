@@ -141,7 +141,7 @@ class Pass:
         that holds the row and waits for a stream.
         """
         where = f"WHERE {self.user_condition} AND seq IS NULL"
-        tail = f"ORDER BY id LIMIT {self.limit}{lock_clause(skip_locked=True)}"
+        tail = f"ORDER BY id LIMIT {self.limit}{bulk.lock_sql()}"
         self.cursor.execute(
             "SELECT id, user_id, raised, counted, read_at IS NULL AND archived_at IS NULL, key "
             f"FROM notifications_notification {where}"
@@ -187,7 +187,7 @@ class Pass:
         visible = {row[0]: row for row in self.cursor.fetchall()}
         locked = visible
         if visible and self.db.features.has_select_for_update_skip_locked:
-            self.cursor.execute(f"{query} ORDER BY id{lock_clause(skip_locked=True)}", [*users, *keys])
+            self.cursor.execute(f"{query} ORDER BY id{bulk.lock_sql()}", [*users, *keys])
             locked = {row[0]: row for row in self.cursor.fetchall()}
         pending = {row.id: row for row in rows}
         found: dict[tuple[Any, str], list[Row]] = {}
@@ -250,13 +250,3 @@ def unnumbered_index(table: str) -> str:
     With statistics SQLite prefers the index of all rows, in which it looks each user up: 5 ms with 1,000 users.
     """
     return f" INDEXED BY notifications_{table}_unnumbered" if connection().vendor == "sqlite" else ""
-
-
-def lock_clause(*, skip_locked: bool = False) -> str:
-    """Return the clause that locks rows; empty on SQLite.
-
-    NO KEY UPDATE, because FOR UPDATE conflicts with the key-share locks of foreign keys.
-    """
-    if not connection().features.has_select_for_update_skip_locked:
-        return ""
-    return " FOR NO KEY UPDATE SKIP LOCKED" if skip_locked else " FOR NO KEY UPDATE"

@@ -31,7 +31,6 @@ from notifications.models import (
     Wait,
 )
 from notifications.streams import ring
-from notifications.streams.numbering import lock_clause
 
 #: Streams whose users one query looks up at most.
 MAX_STREAMS_PER_CHUNK = 500
@@ -148,7 +147,8 @@ def _lock(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> list[Any]:
     if not ids:
         return []
     of_ids, params = bulk.where_in(model, "id", ids)
-    cursor.execute(f"SELECT id FROM {model._meta.db_table} WHERE {of_ids} ORDER BY id{lock_clause()}", params)
+    lock = bulk.lock_sql(skip_locked=False)
+    cursor.execute(f"SELECT id FROM {model._meta.db_table} WHERE {of_ids} ORDER BY id{lock}", params)
     return [id for (id,) in cursor.fetchall()]
 
 

@@ -14,21 +14,14 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Q
 
 from notifications.db.adapters import user_from_db, user_to_db
+from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.models import Notification
 from notifications.streams import number, ring
 from notifications.streams.marking_seen import count_unseen_sql
-from notifications.streams.numbering import Pass, lock_clause, unnumbered_index
+from notifications.streams.numbering import Pass, unnumbered_index
 
 TABLES = ("notifications_notification", "notifications_job")
-
-
-class Rebuilt(NamedTuple):
-    """What ``rebuild`` has changed: the head before and after, and how many rows got a new position."""
-
-    head_before: int
-    head: int
-    moved_rows: int
 
 
 class Counts(NamedTuple):
@@ -36,13 +29,6 @@ class Counts(NamedTuple):
 
     unread: int
     unseen: int
-
-
-class WrongCounts(NamedTuple):
-    """Counts as they are stored, and as they should be."""
-
-    stored: Counts
-    expected: Counts
 
 
 def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
@@ -82,8 +68,10 @@ def find_wrong_streams(max_rows: int | None = None) -> list[Any]:
         return sorted(user_from_db(user) for (user,) in cursor.fetchall())
 
 
-def rebuild(user: Any) -> Rebuilt:
+def rebuild(user: Any) -> tuple[int, int, int]:
     """Make head, positions, ``seen`` and counts of a user (key) agree with the rows and marks.
+
+    Returns the head before and after, and how many rows got a new position.
 
     The head moves to the last position, or mark. Of rows at one position the oldest keeps it, and the others move
     to the end, in the order of their ids. Rows that are locked elsewhere stay as they are. Positions of clients mean
@@ -94,8 +82,8 @@ def rebuild(user: Any) -> Rebuilt:
     return rebuilt
 
 
-def find_wrong_counts(max_rows: int | None = None) -> dict[Any, WrongCounts]:
-    """Return the users (keys) whose unread or unseen count is wrong, with their counts.
+def find_wrong_counts(max_rows: int | None = None) -> dict[Any, tuple[Counts, Counts]]:
+    """Return the users (keys) with a wrong unread or unseen count, with their counts as stored, and as they should be.
 
     ``max_rows``
         Reads at most so many streams and unread notifications, those of the first users, as many pending
@@ -140,7 +128,7 @@ def find_wrong_counts(max_rows: int | None = None) -> dict[Any, WrongCounts]:
         )
         rows: Iterable[tuple[Any, ...]] = cursor.fetchall()
     return {
-        user_from_db(user): WrongCounts(Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
+        user_from_db(user): (Counts(unread, unseen), Counts(int(right_unread), int(right_unseen)))
         for user, unread, unseen, right_unread, right_unseen in rows
     }
 
@@ -154,12 +142,8 @@ def recount(user: Any) -> None:
 
     def mark_pending() -> None:
         # Numbering counts each of these rows, as if it had just changed. Locked rows are being numbered already.
-        rows = wrong.order_by("id")
-        if connection().features.has_select_for_update_skip_locked:
-            rows = rows.select_for_update(skip_locked=True, no_key=True)
-        Notification.objects.using(database()).filter(id__in=[row.id for row in rows.only("id")]).update(
-            seq=None
-        )
+        ids = [row.id for row in lock_query(wrong.order_by("id").only("id"))]
+        Notification.objects.using(database()).filter(id__in=ids).update(seq=None)
 
     def count() -> None:
         db = connection()
@@ -179,7 +163,7 @@ def recount(user: Any) -> None:
     retrying_atomic(count)
 
 
-def _rebuild_positions(user: Any) -> Rebuilt:
+def _rebuild_positions(user: Any) -> tuple[int, int, int]:
     db, key = connection(), user_to_db(user)
     positions = f"WITH {_positions('AND user_id = %s')}"
     with db.cursor() as cursor:
@@ -204,7 +188,7 @@ def _rebuild_positions(user: Any) -> Rebuilt:
         cursor.execute(
             "UPDATE notifications_stream SET head = %s, seen = %s WHERE user_id = %s", [head, seen, key]
         )
-    return Rebuilt(stream.head, head, moved)
+    return stream.head, head, moved
 
 
 def _move_row(cursor: CursorWrapper, id: Any, position: int, end: int) -> bool:
@@ -213,7 +197,7 @@ def _move_row(cursor: CursorWrapper, id: Any, position: int, end: int) -> bool:
         is_job = table == "notifications_job"
         positions = "(seq)" if is_job else "(seq, raised)"
         cursor.execute(
-            f"SELECT 1 FROM {table} WHERE id = %s AND %s IN {positions}{lock_clause(skip_locked=True)}",
+            f"SELECT 1 FROM {table} WHERE id = %s AND %s IN {positions}{lock_sql()}",
             [id, position],
         )
         if cursor.fetchone():

@@ -14,6 +14,7 @@ from django.apps import apps
 from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, fair_atomic
 from notifications.extension import Pruned, hooks
 from notifications.models import Job, Notification
@@ -142,11 +143,7 @@ def _prune_chunk(pruned: Pruned, before: datetime) -> int:
 
 def _lock(old: Any, ids: list[Any]) -> list[tuple[Any, Any, int]]:
     """Lock those of these rows that are still old, by id, and skip rows that are locked elsewhere."""
-    rows = old.filter(id__in=ids)
-    features = connection().features
-    if features.has_select_for_update_skip_locked:
-        rows = rows.select_for_update(skip_locked=True, no_key=features.has_select_for_no_key_update)
-    return list(rows.order_by("id").values_list("id", "user_id", "seq"))
+    return list(lock_query(old.filter(id__in=ids).order_by("id")).values_list("id", "user_id", "seq"))
 
 
 def _greatest_seqs(rows: Iterable[tuple[Any, Any, int]]) -> dict[Any, int]:

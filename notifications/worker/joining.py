@@ -11,11 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 
-from notifications.context import (
-    current_execution,
-)
+from notifications.context import current_execution
+from notifications.db.threads import close_idle_connections
 from notifications.db.transactions import in_callers_transaction
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.durable_calls import refuse_on_event_loop
@@ -34,7 +32,7 @@ def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
             parent.run_inline(id)
             end = read_end(id)
     if end is None:
-        _close_connections()
+        close_idle_connections()
         with end_reader.wait_for(id, listen) as future, release_slot(parent, future, id):
             try:
                 end = future.result(seconds)
@@ -121,13 +119,6 @@ def _refuse_in_transaction(parent: Execution | None) -> None:
 
 def _timeout_error(id: UUID, seconds: float | None) -> TimeoutError:
     return TimeoutError(f"Job {id} was not done within {seconds:g} s. It continues.")
-
-
-def _close_connections() -> None:
-    """Close the connections of this thread, except in a transaction."""
-    for db in connections.all(initialized_only=True):
-        if not db.in_atomic_block and db.autocommit:
-            db.close()
 
 
 @contextmanager

@@ -250,7 +250,7 @@ def a_server_whose_circuit_is_open(fixture):
     id = fixture("live_worker")(60)
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
-        circuit._open("it fails")
+        circuit.open("it fails")
         Worker.objects.filter(id=id).update(outbound=lease._outbound_overview())
     finally:
         outbound.overview.circuits.reset()

@@ -325,7 +325,7 @@ def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
     assert diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
-        circuit._open("it fails")
+        circuit.open("it fails")
         Worker.objects.update(outbound=lease._outbound_overview())
     finally:
         outbound.overview.circuits.reset()

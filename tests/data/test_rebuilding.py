@@ -148,9 +148,9 @@ def test_row_that_another_transaction_locks(moved, open_connection, on_postgresq
     holder = open_connection()
     holder.begin()
     holder.do(lambda: list(Job.objects.select_for_update()))
-    assert rebuilding.rebuild(moved.pk).moved_rows == 0
+    assert rebuilding.rebuild(moved.pk)[2] == 0
     holder.commit()
-    assert rebuilding.rebuild(moved.pk).moved_rows == 1
+    assert rebuilding.rebuild(moved.pk)[2] == 1
     assert_consistent([moved])
 
 

@@ -7,6 +7,7 @@ import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection, transaction
 
+from notifications.db.threads import close_idle_connections
 from notifications.http import waiting_requests
 from notifications.realtime import hub
 from tests.realtime.conftest import in_thread, sign_in, until
@@ -91,7 +92,7 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
 
     def close_in_transaction():
         with transaction.atomic():
-            waiting_requests.close_connections()
+            close_idle_connections()
             return connection.connection is not None
 
     assert await sync_to_async(close_in_transaction)()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin.mixins import page_context
+from notifications.admin.mixins import ModelAdminBase, page_context
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
 from notifications.contrib.broadcasts.audiences import (
@@ -35,17 +35,12 @@ from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification
 from notifications.problems import log_database_error
 
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin as _ModelAdmin
-else:  # With a base class, the mixin would come after it in the order of the admin's classes.
-    _ModelAdmin = object
-
 FOLDER = "admin/notifications_broadcasts/broadcast"
 #: The permission to send, and the length of the description of an audience.
 SEND_PERMISSION, MAX_AUDIENCE_LENGTH = "notifications.add_notification", 500
 
 
-class ComposerMixin(_ModelAdmin):
+class ComposerMixin(ModelAdminBase):
     """Adds the composer, in place of Django's page that adds a row, to an admin of broadcasts."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
