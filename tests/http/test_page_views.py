@@ -167,3 +167,13 @@ class TestJobButtons:
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         response = user_client.post(reverse("notifications:job-retry", args=[row.pk]))
         assert response.status_code == 429 and b"too many unfinished jobs" in response.content
+
+    def test_where_a_failed_job_stopped(self, user_client, user):
+        """The outcome has the last progress and its message, on the tint of a failure."""
+        row = make_job(user, state="failed", progress_current=7, progress_total=12, progress_message="Send")
+        page = self.page(user_client, row)
+        assert ">Failed</strong> at 7 of 12: <bdi>Send</bdi></p>" in page
+        assert 'class="notifications-outcome notifications-band" data-level="error"' in page
+        assert " at 7 of 12" not in self.page(
+            user_client, make_job(user, state="succeeded", progress_total=12)
+        )
