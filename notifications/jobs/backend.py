@@ -92,7 +92,7 @@ class JobBackend(BaseTaskBackend):
         Raises as ``enqueue()`` does, but for limits and keys.
         """
         from notifications.jobs.claiming.executors import executor_of
-        from notifications.jobs.transitions.enqueueing import call_hash, owner_key, validated_key
+        from notifications.jobs.transitions.enqueueing import owner_key, stored_key
         from notifications.models import Job
 
         self.validate_task(task)
@@ -107,7 +107,9 @@ class JobBackend(BaseTaskBackend):
         concurrency_key = options.concurrency_key
         if concurrency_key is None:
             concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
-        key = validated_key(options.key)
+        key, key_hash = stored_key(
+            task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
+        )
         job = bulk.new(
             Job,
             user_id=owner,
@@ -129,7 +131,7 @@ class JobBackend(BaseTaskBackend):
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
             idempotency_key=key,
-            idempotency_hash=call_hash(task.module_path, args, kwargs) if key else "",
+            idempotency_hash=key_hash,
         )
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)

@@ -30,6 +30,7 @@ ANSWERS = {
     "gunicorn": "how-to/servers",
     "Heroku": "how-to/platforms",
     "htmx": "how-to/htmx",
+    "debounce": "how-to/enqueue",
     "idempotency": "reference/http",
     "JWT": "explanation/security",
     "Kubernetes": "how-to/health-and-static",

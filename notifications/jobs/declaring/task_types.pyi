@@ -47,6 +47,7 @@ class TypedTask(Task, Generic[P, R]):
         title: str | Promise | None = None,
         url: str | None = None,
         key: str | None = None,
+        queued_key: str | None = None,
         concurrency_key: str | None = None,
         priority: int | None = None,
         queue_name: str | None = None,

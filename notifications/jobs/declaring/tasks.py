@@ -26,6 +26,7 @@ class JobOptions:
     title: Any = None
     url: str | None = None
     key: str | None = None
+    queued_key: str | None = None
     concurrency_key: str | None = None
     #: The name of the schedule that enqueues; not for ``.using()``.
     schedule: str = ""
@@ -64,6 +65,7 @@ class JobTask(Task):
         title: Any = None,
         url: str | None = None,
         key: str | None = None,
+        queued_key: str | None = None,
         concurrency_key: str | None = None,
         **changes: Any,
     ) -> JobTask:
@@ -78,6 +80,10 @@ class JobTask(Task):
         ``key``
             At most 200 visible ASCII characters. Enqueued again within 24 hours for the same owner, the same key, task
             and arguments stand for the same job. Another task or other arguments raise ``IdempotencyKeyConflict``.
+        ``queued_key``
+            Like ``key``, for one task and until the job begins. Enqueued again with it, the queued job gets the
+            arguments and options of the newest call, ``run_after`` too. A job that has begun is not changed: the next
+            call enqueues another one.
         ``concurrency_key``
             At most 200 characters, in place of the policy's. At most ``concurrency`` of the task's policy (1 by
             default) jobs with the same key run at once.
@@ -89,7 +95,14 @@ class JobTask(Task):
             raise TypeError(
                 f"run_after is {run_after!r}. It must be an aware datetime: timezone.now() + timedelta(seconds=60)."
             )
-        given = {"owner": owner, "title": title, "url": url, "key": key, "concurrency_key": concurrency_key}
+        given = {
+            "owner": owner,
+            "title": title,
+            "url": url,
+            "key": key,
+            "queued_key": queued_key,
+            "concurrency_key": concurrency_key,
+        }
         options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
         # Not super(): its zero-argument form does not work in a dataclass with slots.
         task = Task.using(self, **changes) if changes else self

@@ -1,7 +1,8 @@
 """Insert new jobs: each with its owner, and once for a key.
 
 The owner of a job is the user who may see it and is notified of its end: see ``context.py`` for who that is. A key that
-the same owner enqueues again within ``KEY_LIFETIME`` stands for the same job.
+the same owner enqueues again within ``KEY_LIFETIME`` stands for the same job, a queued key until that job begins. Both
+are in one column, with one unique index.
 """
 
 from __future__ import annotations
@@ -36,14 +37,21 @@ KEY_LIFETIME = timedelta(hours=KEY_LIFETIME_HOURS)
 #: How often an insertion is tried that violates the unique constraint of keys.
 MAX_INSERT_TRIES = 3
 
+#: What the call that is enqueued last sets on the queued job with its queued key.
+REPLACED_COLUMNS = (
+    *("args", "kwargs", "title", "url", "priority", "run_after", "max_attempts", "concurrency_key"),
+    *("language", "trace"),
+)
+
+#: The first word of a stored key that stands for a job until it begins.
+QUEUED = "queued"
 KEY_PATTERN = re.compile(rf"[\x21-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
 
 def enqueue(job: Job) -> Job:
     """Insert a queued job in the caller's transaction, and ring after its commit.
 
-    Returns the job, or the existing one with the same idempotency key. Raises ``TooManyJobs`` and
-    ``IdempotencyKeyConflict``.
+    Returns the job, or the existing one with the same key. Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
     """
     job.created_at = job.queued_at = times.now()
     db = connection()
@@ -60,15 +68,31 @@ def enqueue(job: Job) -> Job:
     return insert() if db.vendor == "postgresql" or in_callers_transaction(db) else retrying(insert)
 
 
-def validated_key(value: Any) -> str:
-    """Return a key that is valid, ``""`` for None. Raises TypeError or ValueError."""
-    if value is None:
-        return ""
+def stored_key(path: str, args: Any, kwargs: Any, *, key: Any, queued_key: Any) -> tuple[str, str]:
+    """Return ``idempotency_key`` and ``idempotency_hash`` of a job with these options, both ``""`` without a key.
+
+    Raises TypeError or ValueError.
+    """
+    if key is not None and queued_key is not None:
+        raise ValueError(
+            "A job takes key or queued_key, not both. key stands for the job for "
+            f"{KEY_LIFETIME_HOURS} hours, queued_key until it begins."
+        )
+    if key is not None:
+        return _validated("key", key), call_hash(path, args, kwargs)
+    if queued_key is not None:
+        # A queued key is one of its task: the task is in the hash, and the space keeps it apart from all other keys.
+        hash = sha256(f"{path} {_validated('queued_key', queued_key)}".encode()).hexdigest()
+        return f"{QUEUED} {hash}", ""
+    return "", ""
+
+
+def _validated(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"key must be a string, not {type(value).__name__}.")
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}.")
     if not KEY_PATTERN.fullmatch(value):
         raise ValueError(
-            f"key is {value[:100]!r}. It must be 1 to {MAX_KEY_LENGTH} visible ASCII characters, without spaces."
+            f"{name} is {value[:100]!r}. It must be 1 to {MAX_KEY_LENGTH} visible ASCII characters, without spaces."
         )
     return value
 
@@ -83,14 +107,11 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
 
     Raises ``IdempotencyKeyConflict`` if that job has another task or other arguments.
     """
-    job.idempotency_expires_at = times.now() + KEY_LIFETIME
+    find = _replace_queued_job if job.idempotency_key.startswith(f"{QUEUED} ") else _find_equal_job
     db = connection()
 
     def find_or_insert() -> Job:
-        existing = job_with_key(job.user_id, job.idempotency_key)
-        if existing is not None and existing.idempotency_hash != job.idempotency_hash:
-            raise IdempotencyKeyConflict(job.idempotency_key)
-        return existing or insert()
+        return find(job) or insert()
 
     for tries_left in reversed(range(MAX_INSERT_TRIES)):
         try:
@@ -106,22 +127,76 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
     raise AssertionError("unreachable")
 
 
+def _find_equal_job(job: Job) -> Job | None:
+    """Return the job that has the key of a new one. Raises ``IdempotencyKeyConflict`` if its call is another one."""
+    existing = job_with_key(job.user_id, job.idempotency_key)
+    if existing is not None and existing.idempotency_hash != job.idempotency_hash:
+        raise IdempotencyKeyConflict(job.idempotency_key)
+    if existing is None:
+        job.idempotency_expires_at = times.now() + KEY_LIFETIME
+    return existing
+
+
+def _replace_queued_job(job: Job) -> Job | None:
+    """Give the queued job that has the queued key of a new one the call of that one, and return it.
+
+    Returns None without one. A job that has begun loses the key.
+
+    The row stays locked until the commit of the caller's transaction, so no worker begins the job before it can see
+    what the caller has written. It would run without that, and no other job would.
+    """
+    # Without it, callers of jobs that begin at once would find the unique index violated again and again.
+    bulk.lock_name("queued key", f"{job.user_id} {job.idempotency_key}")
+    existing = _find(job.user_id, job.idempotency_key)
+    if existing is None:
+        return None
+    db = connection()
+    columns = bulk.column_values(Job, REPLACED_COLUMNS, [job])[0]
+    with db.cursor() as cursor:
+        if existing.state == Job.State.QUEUED and existing.started_at is None:
+            changes = ", ".join(f"{name} = %s" for name in REPLACED_COLUMNS)
+            id = Job._meta.pk.get_db_prep_value(existing.id, db)
+            # Each claim raises the fence.
+            cursor.execute(
+                f"UPDATE notifications_job SET {changes}, version = version + 1 "
+                "WHERE id = %s AND fence = %s AND state || '' = 'queued'",
+                [*columns, id, existing.fence],
+            )
+            if cursor.rowcount:
+                for name in REPLACED_COLUMNS:
+                    setattr(existing, name, getattr(job, name))
+                existing.version += 1
+                streams.ring([existing.user_id], queue=True)
+                return existing
+    _clear_key(existing)
+    return None
+
+
 def job_with_key(user: Any, key: str) -> Job | None:
     """Return the job of a user (key) that has an idempotency key. An expired key is cleared first."""
+    job = _find(user, key)
+    if job is None:
+        return None
+    now, expires_at = times.now(), job.idempotency_expires_at
+    if expires_at is None or not now < expires_at <= times.latest_possible(now, KEY_LIFETIME):
+        _clear_key(job)
+        return None
+    return job
+
+
+def _find(user: Any, key: str) -> Job | None:
     owned, owner = _owner_condition(user)
     # The last condition repeats that of the partial unique index, without which SQLite would not use the index.
     found = bulk.select(
         Job, f"WHERE {owned} AND idempotency_key = %s AND NOT (idempotency_key = '')", [*owner, key]
     )
-    if not found:
-        return None
-    [job] = found
-    now, expires_at = times.now(), job.idempotency_expires_at
-    if expires_at is None or not now < expires_at <= times.latest_possible(now, KEY_LIFETIME):
-        rows = Job.objects.using(database()).filter(id=job.id, idempotency_key=key)
-        rows.update(idempotency_key="", idempotency_hash="")
-        return None
-    return job
+    return found[0] if found else None
+
+
+def _clear_key(job: Job) -> None:
+    """Take the key of a job that it does not stand for any more."""
+    rows = Job.objects.using(database()).filter(id=job.id, idempotency_key=job.idempotency_key)
+    rows.update(idempotency_key="", idempotency_hash="")
 
 
 def store_key(job: Job, key: str, hash: str) -> None:
