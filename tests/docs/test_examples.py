@@ -228,7 +228,7 @@ def test_view_that_publishes_a_task_of_celery_gives_its_job_an_owner(user, rf, e
     view(request)
     [(_, template, context)] = pages
     plain = export.delay(2026).id
-    recorder().drain(30)
+    recorder.drain(30)
     owners = dict(Job.objects.values_list("id", "user_id"))
     assert template == "export.html"
     assert owners == {UUID(context["task_id"]): user.pk, UUID(plain): None}

@@ -126,13 +126,13 @@ class ObservedExecution(Execution):
     def wait_for_start(self, seconds: float = MAX_WAIT_SECONDS) -> None:
         """Wait until the start is recorded, so that what another process records of this task comes after it."""
         if not self.attempt.is_begun and not self.is_inline:
-            recorder().call(lambda: _ensure_begun(self.attempt), wait=seconds)
+            recorder.call(lambda: _ensure_begun(self.attempt), wait=seconds)
 
     def leave(self) -> None:
         """Make the execution current again that was so before ``begin()``."""
         self.is_over = True
         if self.has_job:  # else it has reported nothing
-            recorder().forget_progress(self.attempt)
+            recorder.forget_progress(self.attempt)
         self._restore()
         if self._has_lease:
             eager_process.leave()
@@ -146,14 +146,14 @@ class ObservedExecution(Execution):
             self.finish(lambda job: outcomes.succeeded(job, policy, value, result))
             return
         self.is_ended = True
-        recorder().forget_progress(self.attempt)
+        recorder.forget_progress(self.attempt)
         self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, None, result)
         self._record()
 
     def finish(self, make: Callable[[Job], Outcome]) -> None:
         """Have the end recorded. ``make`` returns the outcome for a job."""
         self.is_ended = True
-        recorder().forget_progress(self.attempt)
+        recorder.forget_progress(self.attempt)
         self.attempt.remake = make
         outcome = make(self.job)
         try:
@@ -180,16 +180,16 @@ class ObservedExecution(Execution):
                 if self.is_ended:  # else the start is recorded with the end, if the database is back then
                     log_unrecorded(exc)
         else:
-            recorder().record(self.attempt)
+            recorder.record(self.attempt)
 
     def _end_by(self, change: Callable[[], Any]) -> None:
         self.is_ended = True
-        recorder().forget_progress(self.attempt)
+        recorder.forget_progress(self.attempt)
 
         if self.is_inline:
             retry_unlocked(lambda: _end_attempt(self.attempt, change))
         else:
-            recorder().call(lambda: _end_attempt(self.attempt, change), wait=0)
+            recorder.call(lambda: _end_attempt(self.attempt, change), wait=0)
 
 
 def _end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> bool:
@@ -244,7 +244,7 @@ def _report_progress(execution: Execution) -> None:
     attempt = execution.attempt
     if not execution.is_inline:
         if not execution.is_over:  # else it would never be forgotten
-            recorder().report_progress(attempt)
+            recorder.report_progress(attempt)
     elif attempt.is_begun and not attempt.is_void:
         try:
             claims.store_progress([attempt.job])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from django.db.models import Count, Min, Q
@@ -25,22 +24,17 @@ OLD_TASK_SECONDS = 3600.0
 
 
 def find_observed_tasks(timeout: float) -> Iterator[Finding]:
-    """Yield the finding of ``check_observed_tasks()`` where there is something to check."""
-    if has_observed_tasks():
-        yield check_observed_tasks()
+    """Yield whether live workers of Celery consume the queues of observed tasks that wait."""
+    try:
+        live = list(live_observers().values_list("queues", flat=True))
+        queued = _due_tasks()
+    except QUERY_ERRORS:  # which the other checks report
+        return
+    if live or queued:
+        yield _check(live, queued)
 
 
-def has_observed_tasks() -> bool:
-    """Return whether there are live workers that observe tasks, or tasks that wait for one."""
-    with suppress(*QUERY_ERRORS):  # which the other checks report
-        return live_observers().exists() or bool(_due_tasks())
-    return False
-
-
-def check_observed_tasks() -> Finding:
-    """Check that live workers of Celery consume the queues of observed tasks that wait."""
-    live = list(live_observers().values_list("queues", flat=True))
-    queued = _due_tasks()
+def _check(live: list[str], queued: list[dict[str, Any]]) -> Finding:
     count = sum(queue["count"] for queue in queued)
     oldest = max((_seconds_since(queue["since"]) for queue in queued), default=0.0)
     consumed = {name.removeprefix(QUEUE_PREFIX) for queues in live for name in queues.split(",")}

@@ -64,10 +64,10 @@ class MainProcess:
         if self._stopped.is_set():
             return
         self._stopped.set()
-        recorder().drain(DRAIN_SECONDS)
+        recorder.drain(DRAIN_SECONDS)
         self._upkeep.project_threads.end(0)
         self.lease.stop()
-        recorder().call(self.lease.end, wait=DRAIN_SECONDS)
+        recorder.call(self.lease.end, wait=DRAIN_SECONDS)
 
     def _run(self) -> None:
         limit_this_thread()
@@ -80,7 +80,7 @@ class MainProcess:
 
     def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
         limit_this_thread()
-        signal_queue.use_on_this_thread(recorder().signals)
+        signal_queue.use_on_this_thread(recorder.signals)
         while not self._stopped.wait(ROUND_INTERVAL_SECONDS + random.random() * ROUND_JITTER_SECONDS):
             self._try(function, what)
         connections.close_all()
@@ -142,4 +142,4 @@ def stop(**kwargs: Any) -> None:
 
 def drain(**kwargs: Any) -> None:
     """Wait, before a child process ends, until what its threads record is recorded."""
-    recorder().drain(DRAIN_SECONDS)
+    recorder.drain(DRAIN_SECONDS)

@@ -96,22 +96,17 @@ def insert_published(
     if message is None or headers.get("retries") or current_observed(message.id):
         return  # its job exists
     job = build_job(current_app, message, observation)
-    _add_published(lambda is_awaited: recorder().insert([job], wait=is_awaited))
-
-
-def _add_published(add: Callable[[bool], None]) -> None:
-    """Call ``add``, after the commit inside a caller's transaction, with whether the caller may wait."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         db = connection()
         # A database that is away is not asked whether it commits by itself.
         if db.in_atomic_block or (db.connection and not db.get_autocommit()):
-            on_commit(lambda: add(True))
+            on_commit(lambda: recorder.insert([job]))
         else:  # on the recorder's thread: the publisher must not wait for long for a database that is away
-            add(True)
-    else:
-        add(False)
+            recorder.insert([job])
+    else:  # which must not wait
+        recorder.insert([job], wait=False)
 
 
 def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
@@ -208,7 +203,7 @@ def revoke(
 
 def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
     """Record that a worker has refused a message whose task it does not know."""
-    recorder().call(
+    recorder.call(
         lambda: _finish_row(
             str(id), None, lambda job, policy: outcomes.failure(job, kind="unknown-task"), None
         ),
@@ -224,7 +219,7 @@ def _finish_by_id(
     if observation is None:
         return
     row = build_job(task.app, message, observation) if message else None
-    recorder().call(lambda: _finish_row(id, policy_of(observation), make, row), wait=0)
+    recorder.call(lambda: _finish_row(id, policy_of(observation), make, row), wait=0)
 
 
 def _finish_row(
@@ -245,7 +240,7 @@ def _finish_row(
             return []  # the message was delivered again, to another worker
         end = make(job, policy or policy_of(None))
         # Other records do not wait for its notify function.
-        return record_apart([end], lambda ends: recorder().call(lambda: finish(ends), wait=0))
+        return record_apart([end], lambda ends: recorder.call(lambda: finish(ends), wait=0))
 
     def finish(ends: Sequence[Outcome]) -> bool:
         while ends:

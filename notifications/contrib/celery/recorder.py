@@ -328,22 +328,8 @@ def log_unrecorded(reason: object) -> None:
     logger.error("Could not record a Celery task: %s; records given up: %d", reason, next(_unrecorded))
 
 
-_recorder = Recorder()
+#: The recorder of this process.
+recorder = Recorder()
 
-
-def recorder() -> Recorder:
-    """Return the recorder of this process."""
-    return _recorder
-
-
-def _reset() -> None:
-    global _recorder
-    _recorder = Recorder()
-
-
-def _drain_at_exit() -> None:
-    _recorder.drain(EXIT_SECONDS)
-
-
-os.register_at_fork(after_in_child=_reset)
-atexit.register(_drain_at_exit)
+os.register_at_fork(after_in_child=lambda: recorder.__init__())  # type: ignore[misc]
+atexit.register(lambda: recorder.drain(EXIT_SECONDS))

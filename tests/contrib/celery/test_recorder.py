@@ -439,7 +439,7 @@ def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypa
     from notifications.contrib.celery import observe
 
     recorder, gate, ran = Recorder(), threading.Event(), threading.Event()
-    monkeypatch.setattr(module, "_recorder", recorder)
+    monkeypatch.setattr(observe, "recorder", recorder)
     now = times.now()
     job = Job.objects.create(
         id=uuid.uuid4(),
@@ -481,7 +481,7 @@ def run_task(celery_app, user):
         recording.insert([row])
         request |= {"id": id, "ignore_result": True, "delivery_info": {}, "is_eager": False}
         build_tracer(task.name, task, app=celery_app)(id, (user.pk, 2026), {}, request)
-        recorder().drain(10)
+        recorder.drain(10)
         return Job.objects.get(id=id)
 
     return run
