@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import chain
 from typing import Any
 
@@ -24,7 +23,7 @@ from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import package_tasks, policy_settings  # noqa: F401 (a check)
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.declaring.tasks import POLICY_OPTIONS, has_engine
 from notifications.readiness import database_problems
 from notifications.realtime import probe
 from notifications.tracing import spans
@@ -35,8 +34,6 @@ SQLITE_OPTIONS = (
     '{"transaction_mode": "IMMEDIATE", "timeout": 20, '
     '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}'
 )
-#: The options of ``@policy``, which ``policies`` of the settings have too.
-POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
 
 
 @register("notifications")

@@ -68,7 +68,6 @@ def find_defect(row: Any) -> str:
 
 
 def _try_encode(row: Any) -> tuple[dict[str, Any], str, str]:
-    """Return the item of a row, the same as text, and what is wrong with it."""
     try:
         item = serialize(row)
         text = encode(item)

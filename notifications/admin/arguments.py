@@ -85,7 +85,6 @@ def _shown_text(stored_args: str, stored_kwargs: str, declared: _Declaration) ->
 
 
 def _encode(word: str) -> str:
-    """Return a word as it stands in JSON."""
     return json.dumps(word, ensure_ascii=False)[1:-1]
 
 

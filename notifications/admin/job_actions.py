@@ -144,7 +144,6 @@ class JobActionsMixin(ModelAdminBase):
 
 
 def _offered_actions(job: Job) -> list[tuple[str, Any]]:
-    """Return the actions that apply to a job, and the texts of their buttons."""
     offered = []
     if job.state == Job.State.QUEUED and job.run_after and job.executor != OBSERVED:
         offered.append(("run_jobs_now", _("Run this job now")))

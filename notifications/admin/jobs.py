@@ -308,7 +308,6 @@ def short_path(path: str) -> str:
 
 
 def _is_in_engine(job: Job) -> bool:
-    """Return whether a job is queued and its id was dispatched to its engine."""
     is_dispatched = job.executor == DISPATCHED or (
         job.executor in KEPT_EXECUTORS and job.dispatched_at is not None
     )

@@ -142,7 +142,6 @@ def _are_plain_integers() -> bool:
 
 @cache
 def _user_field() -> Any:
-    """Return the primary key of the user model."""
     return get_user_model()._meta.pk
 
 

@@ -272,7 +272,6 @@ def _parameters(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) ->
 
 @cache
 def _defaults(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
-    """Return the defaults of fields by name: constants, and callables."""
     callables = [
         field for field in model._meta.concrete_fields if field.has_default() and callable(field.default)
     ]

@@ -45,8 +45,6 @@ OPTIONS = {
 
 
 class _Thread(threading.local):
-    """What is limited on this thread."""
-
     #: Whether the connections that it opens have the options.
     has_options = False
     #: Whether it is one of the app's own.
@@ -154,8 +152,6 @@ CHECK_INTERVAL_SECONDS = 0.5
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    """One wait of a thread for an answer to a connection of psycopg."""
-
     raw: Any
     seconds: float
     #: Checks that it has lasted for. Counted, because a process that was suspended finds its answers late.
@@ -217,7 +213,6 @@ def _check_waits() -> None:
 
 
 def _shut_down(wait: _Wait) -> None:
-    """Free the thread that waits: it reads the end of the connection."""
     # The connection may be broken already, or there is no descriptor: the next check tries again.
     with contextlib.suppress(Exception):
         number = wait.raw.fileno()

@@ -137,7 +137,6 @@ def refuse(mismatch: Mismatch | None) -> None:
 
 
 def _read_columns(db: BaseDatabaseWrapper, tables: list[str]) -> dict[str, dict[str, bool]]:
-    """Return the columns of each table, with whether an INSERT must give them a value."""
     found: dict[str, dict[str, bool]] = {}
     with db.cursor() as cursor:
         cursor.execute(READ_COLUMNS[db.vendor].format(", ".join(["%s"] * len(tables))), tables)

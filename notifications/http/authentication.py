@@ -69,7 +69,6 @@ def _find_users(request: HttpRequest) -> Iterator[Any]:
 
 
 def _call_class(authentication_class: Any, request: HttpRequest) -> Any:
-    """Return the user whom an authentication class of Django REST framework finds, or None."""
     from rest_framework.authentication import SessionAuthentication
     from rest_framework.exceptions import APIException
     from rest_framework.request import Request

@@ -147,7 +147,6 @@ def snooze(request: HttpRequest) -> HttpResponse:
 
 
 def _parse_until(until: str, local_time: str, zone: ZoneInfo) -> datetime:
-    """Return the time that a form chooses. Raises BadRequest."""
     now = times.now().astimezone(zone)
     match until:
         case "hours":

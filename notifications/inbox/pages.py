@@ -191,7 +191,6 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
 
 
 def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:
-    """Return the row of the group that a query lists, none without a group or if nothing of it is left."""
     if not query.group:
         return []
     group, newest = grouping.read_group(user, query.group, head=head, filters=VIEWS[query.view])

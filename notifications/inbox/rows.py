@@ -282,7 +282,6 @@ def _declared_name(job: Job) -> str:
 
 
 def _common_words(titles: Iterable[str]) -> list[str]:
-    """Return the words with which all titles begin."""
     columns = zip(*(title.split() for title in titles), strict=False)
     return [words[0] for words in takewhile(lambda words: len(set(words)) == 1, columns)]
 
@@ -298,7 +297,6 @@ def _shorten(words: list[str]) -> str:
 
 
 def _is_open(text: str) -> bool:
-    """Return whether a quote or bracket in a text is not closed."""
     return sum(map(text.count, QUOTES)) % 2 == 1 or any(
         text.count(pair[0]) != text.count(pair[1]) for pair in PAIRS
     )

@@ -170,7 +170,6 @@ class JobBackend(BaseTaskBackend):
 
 
 def _ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResult:
-    """Return the TaskResult of a job that was just enqueued with these arguments."""
     return TaskResult(
         task=task,
         id=str(job.id),

@@ -137,7 +137,6 @@ class Batch:
                 self._insert(job)
 
     def _insert(self, job: Job) -> None:
-        """Insert the rows of the batch and of all its jobs."""
         # The batch is last, because it has the owner: a listener on SQLite may read the newest rows only.
         rows = [*(child for child, _ in self._jobs), job]
         owners = [row.user_id for row in rows if row.user_id is not None]
@@ -165,7 +164,6 @@ class Batch:
                 )
 
     def _build_job(self) -> Job:
-        """Return the unsaved row of the batch, in the state running."""
         children = [child for child, _ in self._jobs if child.batch == self.id]
         title = self._title or ngettext("%(count)d job", "%(count)d jobs", len(children)) % {
             "count": len(children)

@@ -205,7 +205,6 @@ def _decode(job: Job, text: str | None) -> Any:
 
 
 def _uuid(id: Any) -> UUID | None:
-    """Return an id as a UUID, None for a string that is none. Raises TypeError."""
     if isinstance(id, UUID):
         return id
     if not isinstance(id, str):

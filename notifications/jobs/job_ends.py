@@ -68,8 +68,6 @@ def read_end(id: UUID) -> JobEnd | None:
 
 @dataclass(slots=True)
 class _Awaited:
-    """A job that is waited for, with a future for each waiting call."""
-
     futures: list[Future[JobEnd]] = field(default_factory=list)
     #: Whether ``user`` is known: it is read with the job for the first time.
     has_user: bool = False

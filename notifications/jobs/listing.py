@@ -13,6 +13,7 @@ from notifications.db.transactions import database
 from notifications.ids import parse_id
 from notifications.models import Attempt, Job
 from notifications.states import LISTED_WITH_ERROR
+from notifications.validators import shortened
 
 #: Characters at the end of a traceback that are read, and those of an error that a list shows.
 MAX_END_CHARS, MAX_ERROR_CHARS = 1_000, 120
@@ -54,9 +55,5 @@ def read_last_errors(jobs: Iterable[Job], *, with_tracebacks: bool) -> dict[UUID
         path, colon, message = last_line.partition(":")
         shown = f"{name}{colon}{message}" if path.endswith(name) else ""
         label = str(Attempt.Outcome(outcome).label)
-        errors[id] = LastError(text=_shortened(shown or name or label), location=location)
+        errors[id] = LastError(text=shortened(shown or name or label, MAX_ERROR_CHARS), location=location)
     return errors
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 1]}…"

@@ -128,7 +128,6 @@ def _info(row: Notification) -> NotificationInfo:
 
 
 def _decode(row: Notification) -> dict[str, Any]:
-    """Return the data; ``{}`` for what another program has damaged, which the log names."""
     try:
         data = json.loads(row.data)
     except (ValueError, RecursionError) as exc:

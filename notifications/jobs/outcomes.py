@@ -288,7 +288,6 @@ def _call_host(name: str, job: Job, read: Callable[[], Any]) -> Any:
 
 
 def _language(job: Job) -> Any:
-    """Return a context manager that activates the language of the job's owner."""
     language = job.language or None
     return nullcontext() if translation.get_language() == language else translation.override(language)
 

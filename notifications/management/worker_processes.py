@@ -83,7 +83,6 @@ class Supervisor:
         self._is_stopping = True
 
     def _check(self, slot: Slot) -> None:
-        """Start the process of a slot if it is due, or see to its end."""
         if slot.process is None:
             if not slot.is_done and not self._is_stopping and time.monotonic() >= slot.start_at:
                 self._start(slot)
@@ -111,7 +110,6 @@ class Supervisor:
             self._count_crash(slot, None, exc)
 
     def _count_crash(self, slot: Slot, pid: int | None, reason: object) -> None:
-        """Have a crashed process replaced after a pause, or give up."""
         now = time.monotonic()
         slot.crashes = 1 if now - slot.started_at > STABLE_SECONDS else slot.crashes + 1
         what = f"Worker process {slot.number}" + ("" if pid is None else f" (pid {pid})")
@@ -148,7 +146,6 @@ class Supervisor:
             self._release(slot)
 
     def _release(self, slot: Slot) -> None:
-        """Close the pipe of a process that has ended."""
         assert slot.process is not None
         if slot.process.stdin:
             slot.process.stdin.close()

@@ -152,8 +152,6 @@ class _Deflate(_Gzip):
 
 
 class _Brotli:
-    """br (RFC 7932)."""
-
     def __init__(self) -> None:
         self._decompressor = brotli.Decompressor()
 

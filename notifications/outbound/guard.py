@@ -134,7 +134,6 @@ def check_target(target: Target) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parse_endpoint(base: str) -> Endpoint:
-    """Parse the part of a URL before its path; raise Forbidden or ValueError."""
     scheme, _, authority = base.partition("://")
     if "@" in authority:
         raise Forbidden(gettext("it contains a user name or a password"))

@@ -102,7 +102,6 @@ async def _open_socket(application: Any) -> dict[str, Any] | None:
 
 
 def _own_host() -> str:
-    """Return a host of ``ALLOWED_HOSTS``."""
     for host in settings.ALLOWED_HOSTS:
         if name := host.removeprefix(".").replace("*", ""):
             return str(name)

@@ -220,7 +220,6 @@ def _read_near(
 
 
 def _read_far(user: Any, cursor: int, head: int) -> list[Row]:
-    """Return the first ``MAX_ROWS_PER_READ`` rows of a user after ``cursor``, and one more where there are more."""
     found: list[Row] = []
     for model, columns in ITEM_COLUMNS:
         sql = (
@@ -294,7 +293,6 @@ def join_by_index(table: str, condition: str, vendor: str, *, is_outer: bool = F
 
 
 def _row_converters(db: Any) -> list[tuple[int, Callable[..., Any], Any]]:
-    """Return what converts the columns of a ``NotificationRow``: index, function and its second argument."""
     found = []
     for index, name in enumerate(NotificationRow._fields):
         expression = Notification._meta.get_field(name).cached_col

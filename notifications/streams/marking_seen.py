@@ -121,7 +121,6 @@ def find_receipt(text: str | None, raised: int) -> Receipt | None:
 
 
 def _encode_receipts(receipts: Iterable[Receipt]) -> str | None:
-    """Return receipts as they are stored, None if there are none."""
     rows = [
         [raised, _to_ms(received_at), toast_at and _to_ms(toast_at)]
         for raised, received_at, toast_at in receipts

@@ -176,7 +176,6 @@ def _read_epoch_and_position(
 
 
 def _epoch_columns() -> str:
-    """Return the columns of the epoch's row that ``_parse_epoch`` takes, as SQL."""
     if connection().vendor != "postgresql":
         return "value"
     return (

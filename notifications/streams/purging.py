@@ -143,7 +143,6 @@ def _delete_with_belongings(cursor: CursorWrapper, model: Any, ids: Sequence[Any
 
 
 def _lock(cursor: CursorWrapper, model: Any, ids: Sequence[Any]) -> list[Any]:
-    """Lock rows in the order of their ids; return the ids of those that are left."""
     if not ids:
         return []
     of_ids, params = bulk.where_in(model, "id", ids)

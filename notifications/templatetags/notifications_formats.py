@@ -60,7 +60,6 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def _short(number: float) -> str:
-    """Return a number of at least 10 without decimals, a smaller one with at most one."""
     return _format(round(number, 0 if number >= 9.95 else 1), get_language())
 
 

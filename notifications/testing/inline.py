@@ -153,7 +153,6 @@ class InlineRun:
                     )
 
     async def _run(self, claimed: Any) -> Any:
-        """Return the outcome of a job."""
         import asyncio
 
         from notifications.jobs.transitions import notify_functions

@@ -46,6 +46,9 @@ logger = logging.getLogger("notifications.jobs")
 
 #: What makes the spans; None while there are none to make.
 tracer: Any = None
+#: Modules of ``opentelemetry``, imported for the first tracer.
+context: Any = None
+trace: Any = None
 
 #: ``messaging.system``, and what attributes of the app's own begin with.
 SYSTEM, PREFIX = "notifications", "messaging.notifications."
@@ -144,8 +147,6 @@ def record_push(started: int, *, frames: int, users: int) -> None:
 
 def start_execution(job: Job) -> Any:
     """Return the span of an attempt, and make it current in this context, which must be the attempt's own."""
-    from opentelemetry import context, trace  # type: ignore[attr-defined,unused-ignore]
-
     attributes = {
         **_attributes("execute", "process", job.queue_name),
         "messaging.message.id": str(job.id),
@@ -181,8 +182,8 @@ def end_interrupted_execution(span: Any, error: BaseException) -> None:
 
 
 def _make_tracer(provider: Any) -> Any:
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
-
+    global context, trace
+    context, trace = (importlib.import_module(f"opentelemetry.{name}") for name in ("context", "trace"))
     return trace.get_tracer("notifications", __version__, provider)
 
 
@@ -197,8 +198,6 @@ def _attributes(name: str, kind: str, queue: str = "") -> dict[str, Any]:
 
 @contextmanager
 def _current_span(name: str, kind: str, attributes: dict[str, Any], links: Any = ()) -> Iterator[Any]:
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
-
     span = _start(name, kind=trace.SpanKind[kind], attributes=attributes, links=links)
     try:
         # Not with what this would record of an exception, whose message and traceback may show arguments.
@@ -212,8 +211,6 @@ def _current_span(name: str, kind: str, attributes: dict[str, Any], links: Any =
 
 
 def _record(name: str, started: int, attributes: dict[str, Any], links: Any = ()) -> None:
-    from opentelemetry import context, trace  # type: ignore[attr-defined,unused-ignore]
-
     span = _start(
         name,
         context=context.Context(),
@@ -227,8 +224,6 @@ def _record(name: str, started: int, attributes: dict[str, Any], links: Any = ()
 
 def _start(name: str, **options: Any) -> Any:
     """Return a new span; one that records nothing if a sampler or processor of the project raises."""
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
-
     try:
         return tracer.start_span(name, **options)
     except Exception:
@@ -244,8 +239,6 @@ def _end(span: Any) -> None:
 
 
 def _links(jobs: Iterable[Job]) -> list[Any]:
-    """Return links to the spans in which jobs were enqueued, each with the id of its job."""
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     propagator = TraceContextTextMapPropagator()
@@ -261,8 +254,6 @@ def _links(jobs: Iterable[Job]) -> list[Any]:
 
 
 def _set_error(span: Any, error_type: str) -> None:
-    from opentelemetry import trace  # type: ignore[attr-defined,unused-ignore]
-
     span.set_attribute("error.type", error_type)
     span.add_event("exception", {"exception.type": error_type})
     span.set_status(trace.StatusCode.ERROR)

@@ -145,7 +145,6 @@ class Execution(CurrentExecution):
         return outcome
 
     async def _call_task(self, task: Any, policy: Policy) -> Outcome:
-        """Call the task within its timeout and return the outcome. See ``run()``."""
         job, sync_threads = self.job, self.sync_threads
         args, kwargs = json.loads(job.args), json.loads(job.kwargs)
         if task.takes_context:

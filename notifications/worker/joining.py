@@ -101,7 +101,6 @@ def _validated_timeout(timeout: Any) -> float | None:
 
 
 def _waiting_job(job: Any) -> Execution | None:
-    """Return the execution of the job whose task waits, None outside of a job."""
     parent = current_execution()
     if parent is not None and parent.job.id == _job_id(job):
         raise ValueError("A job cannot wait for its own end.")

@@ -162,7 +162,6 @@ class Lease:
         return until if is_renewed else None
 
     def _read_request(self) -> None:
-        """Pass on what staff have requested of this worker, if that has changed."""
         if self._on_request is None:
             return
         rows = Worker.objects.using(database()).filter(id=self.worker)

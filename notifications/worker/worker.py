@@ -192,7 +192,6 @@ class JobWorker:
         self.state.call_in_loop(self._wake)
 
     def _on_request(self, request: str) -> None:
-        """Do what staff have requested in the admin; from any thread."""
         logger.info("Worker %s was requested: %s", self.lease.worker, request or "resume")
         if request == Worker.Request.STOP:
             return self.stop()
@@ -200,7 +199,6 @@ class JobWorker:
         self.state.call_in_loop(self._wake)
 
     def _remove(self, claim: Claim) -> None:
-        """Free the slot of a claim, on the event loop."""
         execution = self.state.executions.remove(claim)
         self._slot_freed.set()
         if execution:
@@ -210,12 +208,10 @@ class JobWorker:
         self._claim_loop.slot_freed(job)
 
     def _on_join(self, execution: Execution) -> None:
-        """Claim again while the task of an execution waits for another job; from any thread."""
         self.state.executions.add_joining(execution)
         self.state.call_in_loop(self._claim_loop.wake)
 
     def _on_outcome(self, outcome: Outcome) -> None:
-        """Record the outcome of an execution, on the event loop."""
         self._record_loop.add(outcome)
 
     def _on_ring(self, users: Any, queue: bool) -> None:
@@ -242,7 +238,6 @@ class JobWorker:
         return self._dispatch
 
     async def _dispatch_due(self) -> None:
-        """Dispatch jobs to engines, for ever."""
         while dispatch := self._next_dispatch():
             try:
                 await self.state.writer.run(dispatch)

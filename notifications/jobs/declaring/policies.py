@@ -282,7 +282,6 @@ def _format(
     kwargs: Mapping[str, Any],
     **extra_values: Any,
 ) -> str:
-    """Fill the template of a policy's ``option`` with the arguments of a job. Raises ValueError."""
     if not _names_in(option, template):
         return template.format()
     signature = signature_of(function)
@@ -317,7 +316,6 @@ def refuse_unknown_names(option: str, template: Any, function: Callable[..., Any
 
 
 def _names_in(option: str, template: str) -> set[str]:
-    """Return the names in a template, also those inside format specifications."""
     names: set[str] = set()
     try:
         for _, name, specification, _ in string.Formatter().parse(template):
@@ -332,6 +330,5 @@ def _names_in(option: str, template: str) -> set[str]:
 
 
 def _keywords_parameter(signature: inspect.Signature) -> str:
-    """Return the name of the ``**kwargs`` parameter, ``""`` if there is none."""
     kind = inspect.Parameter.VAR_KEYWORD
     return next((name for name, parameter in signature.parameters.items() if parameter.kind is kind), "")

@@ -90,7 +90,6 @@ def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:
 
 
 def _find_with_active_jobs(ids: Sequence[UUID]) -> set[UUID]:
-    """Return the running batches among these that have active jobs."""
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
     return set(running_batches().filter(Exists(active), id__in=ids).values_list("id", flat=True))
 
@@ -165,7 +164,6 @@ def _forget(ids: Iterable[UUID]) -> None:
 
 
 def _count_states(ids: Iterable[UUID]) -> dict[UUID, Counter[Any]]:
-    """Return how many jobs of each of these batches are in each state."""
     counted: dict[UUID, Counter[Any]] = {id: Counter() for id in ids}
     rows = Job.objects.using(database()).filter(batch__in=list(counted)).order_by()
     for row in rows.values("batch", "state").annotate(jobs=Count("id")):

@@ -44,8 +44,6 @@ NOT_COLUMNS = {"data", "icon", "actor", "target", "group"}
 
 
 class _Threads:
-    """The threads of this process, and the calls that are open."""
-
     def __init__(self) -> None:
         self.calls = DaemonExecutor(MAX_CALLS, "notifications-notify")
         #: Records the outcomes of threads that may not wait for the project.
@@ -142,8 +140,6 @@ def open_records() -> list[Future[Any]]:
 
 
 class _Call:
-    """One call, on a thread."""
-
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
         self._submitted_at = time.monotonic()

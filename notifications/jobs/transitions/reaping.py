@@ -107,7 +107,6 @@ def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
 
 
 def _delete_workers(lost: list[Worker]) -> None:
-    """Delete the rows of lost workers, and let extensions store that they were lost."""
     rows = Worker.objects.using(database())
     now = database_now()
     over = is_lease_over(now, settings.LEASE)
@@ -118,7 +117,6 @@ def _delete_workers(lost: list[Worker]) -> None:
 
 
 def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
-    """Return a query of the running jobs that ``reap_jobs`` takes away."""
     lost = Q(worker__in=dead_workers)
     if expired:
         now = database_now()
@@ -131,7 +129,6 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
 
 
 def _live_workers(now: datetime) -> Any:
-    """Return a query of the ids of the workers whose lease holds."""
     over = is_lease_over(now, settings.LEASE)
     return Worker.objects.using(database()).exclude(over).values_list("id", flat=True)
 

@@ -87,7 +87,6 @@ def end_jobs(lock_rows: LockRows, **options: Any) -> list[Outcome]:
 
 
 def _follow_ends(recorded: Sequence[Outcome]) -> None:
-    """Send the signals of the jobs that have ended, and end their batches."""
     ended = [outcome for outcome in recorded if outcome.is_end]
     send_signals_of_ends(ended)
     if batches := [outcome.job.batch for outcome in ended if outcome.job.batch]:

@@ -259,7 +259,6 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
 
 
 def _awaiting(jobs: Sequence[UUID]) -> set[UUID]:
-    """Return those of these jobs that have an open wait for which they are suspended."""
     rows = Wait.objects.using(database()).filter(job__in=jobs, is_awaited=True, ended_at=None)
     return set(rows.values_list("job", flat=True))
 

@@ -68,7 +68,6 @@ def check_declarations() -> Finding:
 
 
 def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Finding:
-    """Return the finding of a check that has found these: the first one, and how many there are."""
     first = messages[0]
     others = f" manage.py check has {len(messages) - 1} more." if len(messages) > 1 else ""
     return Finding(

@@ -91,7 +91,6 @@ def repair_damaged_rows() -> Iterator[DamagedRow]:
 
 
 def _chunks_of_ids(model: Any, limit: int | None) -> Iterator[list[Any]]:
-    """Yield the ids of the newest rows, newest first."""
     last: list[Any] = []
     while limit is None or limit > 0:
         size = CHUNK_SIZE if limit is None else min(limit, CHUNK_SIZE)
@@ -116,7 +115,6 @@ def _are_intact(model: Any, columns: Sequence[str], ids: Sequence[Any]) -> bool:
 
 
 def _find_damage(model: Any, columns: Sequence[str], id: Any) -> dict[str, Any]:
-    """Return what is to be stored in the damaged columns of a row."""
     if not _is_readable(model, "id", id):
         return {}
     fields = {field.column: field for field in model._meta.concrete_fields}

@@ -120,5 +120,4 @@ class JobChanges:
 
 
 def _changed_at(job: Job) -> tuple[datetime, Any]:
-    """Return when a job was finished, started or queued, the latest of them."""
     return max(moment for moment in (job.queued_at, job.started_at, job.finished_at) if moment), job.id

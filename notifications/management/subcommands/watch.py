@@ -7,12 +7,12 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db import connections
 
 from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
 from notifications.management.management_command import ManagementCommand
+from notifications.management.subcommands.job_verbs import user_key_of
 from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two reads while no ring comes.
@@ -36,11 +36,7 @@ class WatchCommand(ManagementCommand):
         parser.add_argument("--once", action="store_true", help="stop when all existing changes are printed")
 
     def handle(self, *args: Any, username: str, since: str | None, **options: Any) -> None:
-        users = get_user_model()
-        try:
-            user = users._default_manager.get_by_natural_key(username).pk
-        except users.DoesNotExist as exc:
-            raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
+        user = user_key_of(username)
         epoch, seq = position(since)
         rung = threading.Event()
         stop = doorbell.listen(lambda rung_users, queue: rung.set() if user in rung_users else None)

@@ -210,7 +210,6 @@ class CredentialChecker:
 
 
 def _find_ended_and_measure(session_keys: list[str]) -> tuple[set[str], float]:
-    """Return the keys that have ended, and the CPU time of this thread in seconds."""
     started_at = time.thread_time()
     return find_ended(session_keys), time.thread_time() - started_at
 

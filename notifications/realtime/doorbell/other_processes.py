@@ -66,7 +66,6 @@ class ListenerThread:
             self._run()
 
     def _run(self) -> None:
-        """Call ``on_ring`` of the listener until ``_stopping`` is set."""
         raise NotImplementedError
 
 

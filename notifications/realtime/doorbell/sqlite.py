@@ -137,7 +137,6 @@ class SqliteListener(ListenerThread):
             self.commit_seconds -= self.commit_seconds / 16  # It may have been visible earlier.
 
     def _read_commit(self, execute: Callable[..., sqlite3.Cursor], inotify: Inotify | None) -> bool:
-        """Read the rings if another connection has committed. Return whether it has."""
         version = execute("PRAGMA data_version").fetchone()[0]
         if version == self._data_version:
             self._was_uncommitted = True
@@ -153,7 +152,6 @@ class SqliteListener(ListenerThread):
         return True
 
     def _wait_for_write(self, inotify: Inotify, seconds: float) -> bool:
-        """Wait up to ``seconds`` until inotify reports a write. Return whether it did."""
         if has_write := inotify.wait(seconds):
             self._written_at = time.monotonic()
             self._awaits_commit, self._was_uncommitted = True, False

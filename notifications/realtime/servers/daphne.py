@@ -221,7 +221,6 @@ def _compare() -> str | None:
 
 
 def _receive(transport: Any, client_end: socket.socket) -> bytes:
-    """Write what the transport has buffered, and return all bytes that arrive."""
     received = b""
     while True:
         if transport.dataBuffer or transport._tempDataBuffer:
@@ -234,8 +233,6 @@ def _receive(transport: Any, client_end: socket.socket) -> bytes:
 
 
 class _IdleReactor:
-    """A reactor for a transport that is written to by hand."""
-
     def addReader(self, reader: Any) -> None: ...
 
     def addWriter(self, writer: Any) -> None: ...

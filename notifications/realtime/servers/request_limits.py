@@ -104,7 +104,6 @@ async def _send_without_end(response: HttpResponse, send: Any) -> None:
 
 
 async def _discard_body(receive: Any) -> None:
-    """Receive the rest of a body for at most ``LINGER_SECONDS``."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while (await receive()).get("more_body", False):

@@ -175,8 +175,6 @@ def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> None:
 
 
 class _RecordingTransport:
-    """A transport that keeps what is written."""
-
     def __init__(self) -> None:
         self.data = b""
 

@@ -94,7 +94,6 @@ async def _refuse(bye: Bye, receive: Receive, send: Send) -> None:
 
 
 async def _authenticate(hub: Hub, scope: Scope, request: ASGIRequest) -> tuple[Any, str | None, Bye | None]:
-    """Return the user key and the session key of a handshake, or the reason to refuse it."""
     try:
         if "user" in scope:  # set by the project's middleware
             return await _authenticate_by_middleware(hub, scope)

@@ -60,7 +60,6 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_deeper_than(depth: int, value: Any) -> bool:
-    """Return whether arrays and objects are nested more than ``depth`` levels deep, without recursion."""
     level = [value]
     for _ in range(depth):
         level = [
