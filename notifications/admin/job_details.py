@@ -56,7 +56,7 @@ class JobDetailsMixin(ModelAdminBase):
         fieldsets = list(super().get_fieldsets(request, obj))
         if obj is not None:
             if not hasattr(obj, "shown_events"):  # read once for a page
-                obj.shown_events = read_events(obj)
+                obj.shown_events = read_events(obj, viewer=request.user.pk)
             if obj.shown_events:
                 name, options = fieldsets[1]
                 fieldsets[1] = (name, options | {"fields": (*options["fields"], "calls")})

@@ -37,6 +37,8 @@ class NotificationAdmin(ExtensibleListMixin, KeysetMixin, OwnedMixin, admin.Mode
         return super().changelist_view(request, {"links": links, **(extra_context or {})})
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is not None:
+            obj.viewer = request.user.pk  # the function that shows the timeline gets the notification only
         fields = super().get_fields(request, obj)
         return fields if hooks.origin_link else [name for name in fields if name != "sent_with"]
 
@@ -64,4 +66,4 @@ class NotificationAdmin(ExtensibleListMixin, KeysetMixin, OwnedMixin, admin.Mode
 
     @admin.display(description=_("what happened to it"))
     def timeline(self, row: Notification) -> str:
-        return lines_of_events(read_timeline(row))
+        return lines_of_events(read_timeline(row, viewer=row.viewer))

@@ -288,11 +288,15 @@ class Event(NamedTuple):
         None if it is not known when.
     ``marks_read``
         It has marked the notification as read: its user may not have seen it.
+    ``by``, ``own_text``
+        The user (key) who has done it, and the text that they read: "You answered".
     """
 
     at: datetime | None
     text: str
     marks_read: bool = False
+    by: Any = None
+    own_text: str = ""
 
 
 @dataclass(kw_only=True, slots=True)

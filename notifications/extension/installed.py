@@ -90,9 +90,18 @@ class Hooks:
 hooks = Hooks()
 
 
-def read_events(subject: Job | Notification, reader: Any = None) -> list[Event]:
-    """Return what extensions know to have happened to a job or a notification. See ``Extension.events_of()``."""
-    return in_order(event for hook in hooks.events_of for event in hook(subject, reader))
+def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any = None) -> list[Event]:
+    """Return what extensions know to have happened to a job or a notification. See ``Extension.events_of()``.
+
+    ``viewer``
+        The user (key) of the staff who reads all of it.
+    """
+    viewer = viewer if reader is None else reader
+    events = (event for hook in hooks.events_of for event in hook(subject, reader))
+    return in_order(
+        event._replace(text=event.own_text) if event.own_text and event.by == viewer is not None else event
+        for event in events
+    )
 
 
 def read_facts(row: Notification, reader: Any, *, in_full: bool = False) -> list[Fact]:

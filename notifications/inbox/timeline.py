@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -13,12 +14,13 @@ from notifications.models import Notification
 from notifications.streams.marking_seen import Receipt, find_receipt, first_mark, seen_positions
 
 
-def read_timeline(row: Notification, *, for_user: bool = False) -> list[Event]:
+def read_timeline(row: Notification, *, for_user: bool = False, viewer: Any = None) -> list[Event]:
     """Return the events of a notification in the order of their times; those without a time come last.
 
     With ``for_user`` they are what its user may read: without ids of jobs, errors of servers, and what concerns others.
+    ``viewer`` is the user (key) of the staff who reads them otherwise.
     """
-    of_extensions = read_events(row, row.user_id if for_user else None)
+    of_extensions = read_events(row, row.user_id if for_user else None, viewer=viewer)
     is_closed = any(event.marks_read for event in of_extensions)
     own = [] if for_user else [Event(row.created_at, _("Created."))]  # its page has the time above
     return in_order([*own, *_events_of_pages(row, is_closed=is_closed), *of_extensions])

@@ -114,9 +114,8 @@ def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]
     rows = AskedQuestion.objects.using(database()).filter(job=subject.job, ended_at__isnull=False)
     for question in rows.filter(name=str(about.get("name"))):
         name = _read_names([question.ended_by_id]).get(question.ended_by_id, "")
-        is_own = reader is not None and question.ended_by_id == reader
-        text = describe_end_in_words(question, name, is_own=is_own)
-        yield Event(question.ended_at, text, marks_read=True)
+        texts = [describe_end_in_words(question, name, is_own=is_own) for is_own in (False, True)]
+        yield Event(question.ended_at, texts[0], marks_read=True, by=question.ended_by_id, own_text=texts[1])
 
 
 def _describe_expiry(question: AskedQuestion, details: Mapping[str, Any]) -> str:

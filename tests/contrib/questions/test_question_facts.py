@@ -132,6 +132,12 @@ def test_who_has_answered_in_every_place(user, other_user, user_client, client_o
     answer_question("no", by=admin_user)
     later = Job.objects.exclude(id=job.id).get()
     assert "You answered: " in client_of(admin_user).get(f"/admin/notifications/job/{later.id}/change/").text
+    for reader, words in ((admin_user, "You answered"), (user, f"{name} answered")):
+        row = Notification.objects.filter(user=reader, open_question=None).earliest("id")
+        assert (
+            f"{words} "
+            in client_of(admin_user).get(f"/admin/notifications/notification/{row.pk}/change/").text
+        )
 
 
 def test_a_pane_shows_the_facts(user, user_client):
