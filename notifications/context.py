@@ -202,5 +202,4 @@ def set_current_execution(execution: CurrentExecution | None) -> None:
 
 
 def is_inside_job() -> bool:
-    """Return whether a job calls this."""
     return _execution.get() is not None

@@ -23,7 +23,6 @@ MAX_ATTEMPTS_SHOWN, MAX_ATTEMPTS_COUNTED = 20, 1_000
 
 
 def lines_of_events(events: Iterable[Event]) -> str:
-    """Return events as HTML, one in each line, with their times."""
     lines = ((f"{times.format_exact(event.at)} · " if event.at else "", event.text) for event in events)
     return format_html_join(mark_safe("<br>"), "{}{}", lines)
 

@@ -63,7 +63,6 @@ class SupervisedThread:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is the thread."""
         return self._thread is not None
 
     @property

@@ -343,7 +343,6 @@ def close_idle_connections() -> None:
 
 
 def close_connections() -> None:
-    """Close all connections of this thread."""
     for connection in connections.all(initialized_only=True):
         with contextlib.suppress(Exception):  # the connection is broken
             connection.close()

@@ -227,7 +227,6 @@ class ImportedHook:
         return getattr(self._module or self._import(), self._function)(*args, **kwargs)
 
     def find(self) -> Any:
-        """Import the module and return the function."""
         return getattr(self._module or self._import(), self._function)
 
     def _import(self) -> ModuleType:

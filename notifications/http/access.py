@@ -68,7 +68,6 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
 
 
 def is_signed_in(request: HttpRequest) -> bool:
-    """Return whether the request has an authenticated user."""
     user = getattr(request, "user", None)
     try:
         return user is not None and user.is_authenticated

@@ -85,7 +85,6 @@ def find_end(job: Job) -> Notification | None:
 
 
 def end_key(job: Job) -> str:
-    """Return the key of the notification of the end of a job."""
     return f"job:{job.pk}"
 
 

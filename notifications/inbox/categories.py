@@ -136,7 +136,6 @@ def sort_by_name(keys: Iterable[str]) -> list[str]:
 
 
 def read_categories() -> Categories:
-    """Read the setting."""
     try:
         return Categories(settings.CATEGORIES)
     except ImproperlyConfigured:  # not a dict, which another check reports

@@ -196,7 +196,6 @@ def is_guess(job: Job) -> bool:
 
 
 def error_type(error: str | None) -> str:
-    """Return the type of an error as it is stored, "" if it has none."""
     try:
         return str(json.loads(error or "{}").get("type", ""))
     except (ValueError, AttributeError):  # a damaged row

@@ -65,7 +65,6 @@ def class_path(kind: type) -> str:
 
 
 def describe_exception(exc: BaseException | None) -> dict[str, Any]:
-    """Return what an attempt has of an exception."""
     if exc is None:
         return {}
     return {

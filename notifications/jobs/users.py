@@ -49,7 +49,6 @@ def has_holders() -> bool:
 
 
 def group_model() -> Any:
-    """Return the model of the groups of users."""
     return get_user_model()._meta.get_field("groups").related_model
 
 

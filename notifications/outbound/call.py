@@ -123,7 +123,6 @@ class Call:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the deadline."""
         return self._deadline_at - self._loop.time()
 
     @property

@@ -31,7 +31,6 @@ class ReadRequest:
     syncing_users: set[Any] = field(default_factory=set)
 
     def for_user(self, user: Any) -> ReadRequest:
-        """Return the part of the request for one user."""
         return ReadRequest(
             cursors={user: self.cursors[user]},
             known_versions={user: self.known_versions[user]} if user in self.known_versions else {},

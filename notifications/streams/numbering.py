@@ -59,7 +59,6 @@ class StreamState:
     unseen: int
 
     def advance(self) -> int:
-        """Move the head by one and return it."""
         self.head += 1
         return self.head
 

@@ -167,7 +167,6 @@ def start_execution(job: Job) -> Any:
 
 
 def end_execution(span: Any, outcome: Outcome) -> None:
-    """End the span of an attempt with its outcome."""
     span.set_attribute(f"{PREFIX}state", str(outcome.state))
     if outcome.state == "failed" or outcome.retry_delay is not None:
         _set_error(span, outcome.exception_class_path or "_OTHER")

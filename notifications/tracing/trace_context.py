@@ -66,7 +66,6 @@ def serialize() -> str:
 
 
 def headers_of(text: str) -> TraceHeaders:
-    """Return the headers of a trace that ``serialize`` returned."""
     parent, _, state = text.partition("\n")
     return _valid_headers(parent, state)
 

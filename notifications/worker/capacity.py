@@ -54,7 +54,6 @@ class Executions(dict[Claim, Execution]):
             self._number_of[executor] += 1
 
     def remove(self, claim: Claim) -> Execution | None:
-        """Remove and return the execution of a claim."""
         for executor in self._executors.pop(claim, ()):
             self._number_of[executor] -= 1
         return self.pop(claim, None)

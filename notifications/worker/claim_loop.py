@@ -64,7 +64,6 @@ class ClaimLoop:
         self._has_left_out_senders = False
 
     async def run(self) -> None:
-        """Claim and start jobs until the worker stops."""
         while not self._state.is_stopping:
             self._wake.clear()
             # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.

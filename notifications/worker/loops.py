@@ -78,7 +78,6 @@ class RunLimit:
         return limit if self._max_jobs is None else max(0, min(limit, self._max_jobs - self._started))
 
     def add_started(self, count: int) -> None:
-        """Count started jobs."""
         self._started += count
 
     def is_reached_when_idle(self) -> bool:

@@ -85,7 +85,6 @@ class Maintenance:
 
     @property
     def own_loops(self) -> list[Callable[[], Awaitable[None]]]:
-        """The loops of duties that have one of their own."""
         return [partial(self.run_own_loop, duty) for duty in self._upkeep.own_loops]
 
     async def run_own_loop(self, duty: Duty) -> None:

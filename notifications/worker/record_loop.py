@@ -67,7 +67,6 @@ class RecordLoop:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all outcomes are settled."""
         return not self._outcomes
 
     def add(self, outcome: Outcome) -> None:
@@ -78,7 +77,6 @@ class RecordLoop:
         self._has_new.set()
 
     async def run(self) -> None:
-        """Record outcomes for ever."""
         unsettled_in_a_row = 0
         while True:
             if not self._outcomes:

@@ -40,7 +40,6 @@ class ProgressLoop:
             self._state.call_in_loop(self._has_reports.set)
 
     async def run(self) -> None:
-        """Store progress for ever."""
         while True:
             await self._has_reports.wait()
             self._has_reports.clear()
@@ -73,7 +72,6 @@ class CancelLoop:
         self._wake.set()
 
     async def run(self) -> None:
-        """Cancel jobs for ever."""
         while True:
             await loops.wait_for(self._wake, CANCEL_POLL_INTERVAL_SECONDS)
             self._wake.clear()
@@ -118,7 +116,6 @@ class ClaimCheckLoop:
         self._missing: set[Claim] = set()
 
     async def run(self) -> None:
-        """Check claims for ever."""
         while True:
             await asyncio.sleep(CLAIM_CHECK_INTERVAL_SECONDS)
             for threads in self._thread_pools:

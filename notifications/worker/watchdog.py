@@ -148,7 +148,6 @@ def end_process(seconds: float) -> None:
 
 
 def describe_threads() -> str:
-    """Return the name and the stack of each thread of this process."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
         f"Thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame, limit=MAX_FRAMES))}"

@@ -49,7 +49,6 @@ class Command(ManagementCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add a parser for each subcommand."""
         name = parser.prog.rpartition(" ")[2]
         subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
         inherited = common_options()

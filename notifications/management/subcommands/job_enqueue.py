@@ -78,7 +78,6 @@ class EnqueueCommand(JobVerb):
 
 
 def json_list(text: str) -> list[Any]:
-    """Return the list that an option has as JSON."""
     value = _parse(text)
     if not isinstance(value, list):
         raise ArgumentTypeError(f"{text[:100]!r} is not a list. Write '[1, \"two\"]'.")
@@ -86,7 +85,6 @@ def json_list(text: str) -> list[Any]:
 
 
 def json_dict(text: str) -> dict[str, Any]:
-    """Return the dict that an option has as JSON."""
     value = _parse(text)
     if not isinstance(value, dict):
         raise ArgumentTypeError(f"{text[:100]!r} is not an object. Write '{{\"name\": 1}}'.")

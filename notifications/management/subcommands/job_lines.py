@@ -50,7 +50,6 @@ def change_line(job: Job, error: str) -> str:
 
 
 def runner_of(job: Job) -> str:
-    """Return what runs a job: an engine or a worker."""
     return hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else "a worker"
 
 
@@ -118,7 +117,6 @@ def describe_steps(steps: StepList) -> Iterator[str]:
 
 
 def step_item(step: StoredStep) -> dict[str, Any]:
-    """Return a step for ``--json``."""
     return {
         "name": step.name,
         "attempt": step.attempt,
@@ -146,7 +144,6 @@ def call_items(job: Job) -> list[dict[str, Any]]:
 
 
 def attempt_item(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt for ``--json``."""
     return {
         "number": attempt.number,
         "outcome": attempt.outcome,

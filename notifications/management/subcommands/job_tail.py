@@ -61,7 +61,6 @@ class TailCommand(ManagementCommand):
             stop()
 
     def print_changes(self, changes: JobChanges, queue: str | None, user: Any, options: Any) -> None:
-        """Print the jobs that have changed, of one queue and user if they are given."""
         try:
             jobs, is_cut = changes.read()
         except UNAVAILABLE as exc:

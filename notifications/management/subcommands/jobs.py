@@ -174,7 +174,6 @@ class JobsCommand(ManagementCommand):
     examples = tuple(chain.from_iterable(verb.examples for verb in verbs.values()))
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add a parser for each verb."""
         subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         inherited = [common_options()]
         for name, command_class in self.verbs.items():

@@ -52,7 +52,6 @@ class SignIn:
 
 
 def cookie_session_key(request: HttpRequest) -> str | None:
-    """Return the session key in the request's cookie."""
     return request.COOKIES.get(settings.SESSION_COOKIE_NAME)
 
 

@@ -262,7 +262,6 @@ class Socket(Subscriber):
 if sys.version_info >= (3, 12):
 
     def start_eagerly(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine as a task, its first step immediately: servers usually take a message without waiting."""
         return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
 
 else:
