@@ -37,6 +37,7 @@ from notifications.http.parsing import (
 )
 from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
+from notifications.jobs import group_texts
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
@@ -201,18 +202,22 @@ def _serialize_groups(page: listing.ListPage | grouping.GroupedRows) -> dict[str
     """Return the groups of a page by the ids of their newest notifications, which are its items."""
     if isinstance(page, listing.ListPage):
         return {}
-    newest = {row.pk: row for row in page.rows}
-    return {
-        str(id): {
+    newest = {row.pk: row for row in page.rows if row.pk in page.groups}
+    jobs = group_texts.read_jobs(newest.values())
+    groups = {}
+    for id, group in page.groups.items():
+        texts = group_texts.describe_group(group, newest[id], jobs.get(newest[id].job))
+        groups[str(id)] = {
             "key": group.key,
-            "title": grouping.name_others(group, newest[id]),
+            "title": group_texts.name_people(group)
+            or (f"{texts.title}: {group.total}+" if group.has_more else texts.title),
+            "body": texts.body,
             "count": group.total,
             "more": group.has_more,
             "unread": group.is_unread,
-            "level": group.level,
+            "level": texts.level,
         }
-        for id, group in page.groups.items()
-    }
+    return groups
 
 
 @api_view("POST")

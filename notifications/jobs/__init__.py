@@ -11,6 +11,7 @@ job_context, results, info, job_ends  a job as its task sees it, as Django's res
 notification_info                     reads and marks notifications for the public API
 announcing                            notifies readers of what is wrong, and of its end
 users                                 who users are
+group_texts                           what lists and e-mails show of a group of notifications
 step_list, redaction, listing         what pages, commands and lists show of jobs
 probe                                 the task by which ``doctor`` tests workers
 """

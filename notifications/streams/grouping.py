@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
-
-from django.utils.translation import ngettext
 
 from notifications import serializers
 from notifications.db.adapters import user_to_db
@@ -41,7 +39,9 @@ class Group:
     """The notifications of a group that a list has.
 
     ``newest``
-        The position of the newest of them.
+        The position of the newest of them, and of those of each level in ``newest_by_level``.
+    ``worst``
+        The newest of the most severe level, None if it is the newest of all.
     ``counts``
         How many of those that were counted have each level.
     ``total``
@@ -58,6 +58,8 @@ class Group:
 
     key: str
     newest: int = 0
+    newest_by_level: dict[str, int] = field(default_factory=dict)
+    worst: Notification | None = None
     counts: dict[str, int] = field(default_factory=dict)
     total: int = 0
     titles: set[str] = field(default_factory=set)
@@ -130,6 +132,7 @@ def read_group(user: Any, key: str, *, head: int, filters: Filters) -> tuple[Gro
     group = _count(user, [key], head=head, filters=filters)[key]
     newest = Notification.objects.using(database()).filter(user=user, raised=group.newest).first()
     if newest:
+        _read_worst(user, [group])
         _read_people(user, [(group, newest)], head=head, filters=filters)
     return group, newest
 
@@ -174,6 +177,7 @@ def _read_once(
         rows = read_rows(Notification, sql, ids)
     ones = {group.newest: group for group in groups.values() if group.is_one_row}
     shown = {row.pk: ones[row.raised] for row in rows if row.raised in ones}
+    _read_worst(user, shown.values())
     _read_people(user, [(shown[row.pk], row) for row in rows if row.pk in shown], head=head, filters=filters)
     return GroupedRows(rows=rows, groups=shown, end=end)
 
@@ -202,12 +206,22 @@ def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> di
             group.counts[level] = group.counts.get(level, 0) + count
             group.is_unread |= bool(is_unread)
             group.newest = max(group.newest, newest)
+            group.newest_by_level[level] = max(group.newest_by_level.get(level, 0), newest)
             group.titles.update(titles)
             found[key, number] += count
     for (key, _), count in found.items():
         groups[key].total += min(count, limit)
         groups[key].has_more |= count > limit
     return groups
+
+
+def _read_worst(user: Any, groups: Iterable[Group]) -> None:
+    """Set ``worst`` of groups."""
+    found = {group.newest_by_level[group.level]: group for group in groups}
+    raised = [position for position, group in found.items() if position != group.newest]
+    if raised:
+        for row in Notification.objects.using(database()).filter(user=user, raised__in=raised):
+            found[row.raised].worst = row
 
 
 def _read_people(
@@ -237,13 +251,3 @@ def read_actor_name(data: str) -> str:
     except (TypeError, ValueError, RecursionError):
         return ""
     return name.strip() if isinstance(name, str) else ""
-
-
-def name_others(group: Group, newest: Notification) -> str:
-    """Return a title of a group in the current language: "Import 7 and 6 others", or "Linus and 2 others" of people."""
-    if others := len(group.people) - 1 if group.people else 0:
-        text = ngettext("%(name)s and %(count)s other", "%(name)s and %(count)s others", others)
-        return text % {"name": group.people[0], "count": others}
-    others = group.total - 1
-    text = ngettext("%(title)s and %(count)s other", "%(title)s and %(count)s others", others)
-    return text % {"title": newest.title, "count": f"{others}+" if group.has_more else others}

@@ -134,12 +134,14 @@ class TestList:
         assert people == {
             "key": "n:Report 7",
             "title": "Linus and 2 others",
+            "body": "Linus commented",
             "count": 4,
             "more": False,
             "unread": True,
             "level": "info",
         }
-        assert (imports["title"], imports["count"], imports["level"]) == ("Import 3 and 2 others", 3, "error")
+        assert (imports["title"], imports["body"]) == ("Imports: 1 failed, 2 succeeded", "Import 2")
+        assert (imports["count"], imports["level"]) == (3, "error")
         first = user_client.get(NOTIFICATIONS, {"grouped": 1, "limit": 1}).json()
         rest = user_client.get(NOTIFICATIONS, {"grouped": 1, "after": first["next"]}).json()
         assert first["items"] + rest["items"] == page["items"]

@@ -76,7 +76,8 @@ def test_a_named_group_is_one_row_where_its_newest_notification_is(user_client, 
     notify(user, "Old")
     notify_imports(user)
     notify(user, "New")
-    assert read_titles(user_client) == ["New", "Imports: 5 succeeded, 1 failed", "Old"]
+    assert read_titles(user_client) == ["New", "Imports: 1 failed, 5 succeeded", "Old"]
+    assert '-body" dir="auto">Import 2<' in user_client.get(INBOX).content.decode()
     assert read_titles(user_client, find_group_url(user_client)) == [f"Import {n}" for n in range(5, -1, -1)]
     assert user_client.get("/notifications/api/notifications/").json()["unread"] == 8
 
@@ -189,7 +190,7 @@ class TestMarking:
         assert Notification.objects.filter(user=other_user, archived_at=None).count() == 6
         undo = dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page))
         user_client.post(f"{INBOX}undo/", undo)
-        assert read_titles(user_client) == ["Other", "Imports: 5 succeeded, 1 failed"]
+        assert read_titles(user_client) == ["Other", "Imports: 1 failed, 5 succeeded"]
 
     def test_an_open_inbox_is_answered_without_the_list(self, user_client, user):
         """It changes its rows itself: it needs what was changed, and the form that undoes it."""
@@ -204,7 +205,7 @@ class TestMarking:
         assert "5 marked as read." in press(user_client, "read.n:Imports")
         assert Notification.objects.get(title="Import 1").read_at is None
         assert read_titles(user_client, f"{INBOX}?view=unread") == []
-        assert read_titles(user_client) == ["Imports: 4 succeeded, 1 failed"]
+        assert read_titles(user_client) == ["Imports: 1 failed, 4 succeeded"]
         notify(user, "Import new", group="Imports")
         page = user_client.get(INBOX).content.decode()
         assert 'value="read.n:Imports"' in page and "data-unread" in page
@@ -272,7 +273,7 @@ class TestPages:
         monkeypatch.setattr("notifications.streams.grouping.MAX_ROWS_SCANNED", 10)
         notify(user, "Old")
         notify_imports(user, 60)
-        assert read_titles(user_client) == ["Imports: 59 succeeded, 1 failed"]
+        assert read_titles(user_client) == ["Imports: 1 failed, 59 succeeded"]
         assert read_titles(user_client, find_page(user_client, INBOX, "next")) == ["Old"]
 
     def test_more_than_are_counted(self, user_client, user, monkeypatch):

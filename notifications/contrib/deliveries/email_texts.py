@@ -6,7 +6,7 @@ digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.policy import Policy
 from email.policy import default as default_policy
@@ -32,7 +32,7 @@ from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.transactions import database
 from notifications.extension import ChannelMessage, Fact, read_facts
 from notifications.inbox.categories import load_categories
-from notifications.inbox.rows import describe_group
+from notifications.jobs.group_texts import describe_group, read_jobs
 from notifications.models import Job, Notification
 from notifications.paths import absolute
 from notifications.streams import icons
@@ -195,8 +195,10 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
         if row.group_key not in found or row.group_key not in shown_groups:
             shown.append(row)
         shown_groups[row.group_key] = None
+        if (group := found.get(row.group_key)) and row.level == group.level:
+            group.worst = group.worst or row
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
-        jobs = _read_jobs(shown)
+        jobs = read_jobs(shown)
         groups = [
             (categories.get(key).name, [_row(row, found.get(row.group_key), jobs) for row in rows])
             for (_, key), rows in groupby(sorted(shown, key=place), place)
@@ -225,13 +227,6 @@ def _count_groups(rows: Any) -> dict[str | None, Group]:
         group.total += count
         group.titles |= {first, last}
     return {key: group for key, group in groups.items() if group.is_one_row}
-
-
-def _read_jobs(rows: Iterable[Notification]) -> dict[UUID, Job]:
-    """Return the jobs after which groups of these notifications may be called."""
-    found = {row.job: row.user_id for row in rows if row.job and row.group_key}
-    jobs = Job.objects.using(database()).filter(id__in=list(found)).only("id", "user", "title", "task_path")
-    return {job.id: job for job in jobs if job.user_id == found[job.id]}
 
 
 def _row(

@@ -8,7 +8,7 @@
  * @typedef {import("./connect.js").Connection} Connection
  * @typedef {import("./connect.js").PageData} PageData
  * @typedef {"read"|"unread"|"archive"|"unarchive"} Verb
- * @typedef {{key: string, title: string, count: number, more: boolean, unread: boolean, level: Notification["level"]}} Group
+ * @typedef {{key: string, title: string, body: string, count: number, more: boolean, unread: boolean, level: Notification["level"]}} Group
  * @typedef {{items: Notification[], groups: Record<string, Group>, seq: number}} LatestPage with `grouped=1` the groups by the
  *   ids of the items that stand for them; `seq` is the position up to which it was read
  * @typedef {{strings: Record<string, string>, marks: Record<Verb, string>, action: string, doneStates: string[],

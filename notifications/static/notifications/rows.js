@@ -136,19 +136,19 @@ export function createRows(page, { row_menu, actions }) {
   }
 
   /**
-   * Show in a row what the server says of a group: its newest notification, and how many others there are. The row leads to
-   * the page of the group.
+   * Show in a row what the server says of a group, with the time and the person of its newest notification. The row leads
+   * to the page of the group.
    * @param {HTMLElement} row
    * @param {{item: Notification, group?: import("./notifications.js").Group}} entry
    */
   function updateGroup(row, { item, group }) {
     if (!group) return;
-    const { key, title, count, level } = group;
+    const { key, title, body, level } = group;
+    const shown = [item.id, title, body].join();
     dom.updateUnreadMark(row, group.unread, localization);
     row.dataset.level = level;
-    if (row.dataset.count === String(count) && row.dataset.newest === item.id) return;
-    Object.assign(row.dataset, { count, newest: item.id });
-    const body = title.startsWith(item.title) ? item.body : item.title; // A title that names people is another one.
+    if (row.dataset.shown === shown) return;
+    row.dataset.shown = shown;
     const url = `${page.inboxUrl}?group=${encodeURIComponent(key)}`;
     const data = { actor: item.data.actor };
     const summary = createSummary({ ...item, title, body, url, level, data, job: null }, false);

@@ -37,7 +37,7 @@ def test_a_group_is_one_row_in_the_inbox(tasks, user, user_client):
     }
     assert groups_of(user) == {result.id: 3}
     page = user_client.get("/notifications/").content.decode()
-    assert "2 succeeded, 1 failed" in page
+    assert "1 failed, 2 succeeded" in page
     assert f"{result.id}:" not in page  # it is no name
 
 

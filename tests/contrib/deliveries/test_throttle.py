@@ -242,13 +242,14 @@ def test_a_group_is_one_row(user):
     """Worded as in the inbox, with the link to its notifications, however many there are."""
     notify(user, "By itself")
     for number in range(60):
-        notify(user, "Receipt failed", group="Receipts", level="error" if number % 2 else "success")
+        notify(user, f"Receipt {number}", group="Receipts", level="success" if number % 2 else "error")
     notify(user, "Alone")
     send_due()
     pass_time(minutes=11)
     body = mail.outbox[1].body
     assert mail.outbox[1].subject == "61 new notifications"
-    assert body.count("\n- ") == 2 and "- Receipts: 30 succeeded, 30 failed\n" in body and "- Alone\n" in body
+    assert "Receipt 58" in body and "Receipt 59" not in body
+    assert body.count("\n- ") == 2 and "- Receipts: 30 failed, 30 succeeded\n" in body and "- Alone\n" in body
     assert "https://site.example/notifications/?group=n%3AReceipts" in body
     assert "more" not in body and "in one e-mail because they came within a short time" in body
 
