@@ -382,15 +382,6 @@ def test_celery_without_an_app(settings, monkeypatch):
     assert not Job.objects.exists()
 
 
-def test_an_engine_that_has_moved(settings):
-    settings.TASKS = with_engine("notifications.jobs.engines.celery")
-    (message,) = engine_checks.check_configuration(None)
-    assert (message.id, message.msg.endswith("Write 'notifications.contrib.celery'.")) == (
-        "notifications.E007",
-        True,
-    )
-
-
 urlpatterns = []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import django
 from django.contrib import admin, messages
 from django.contrib.admin.exceptions import NotRegistered
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
@@ -17,7 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.filters import UserFilter
-from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin
+from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, page_context
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import describe_addresses
@@ -27,7 +26,6 @@ from notifications.exceptions import NotificationsError
 from notifications.inbox.categories import label_of, list_channels
 from notifications.models import Notification
 from notifications.problems import log_database_error
-from notifications.templatetags.notifications import csp_nonce
 from notifications.times import format_exact
 
 
@@ -63,16 +61,13 @@ class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
         if request.method == "POST":
             self._resend(request, row, delivery)
             return HttpResponseRedirect(url)
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         context = {
-            **self.admin_site.each_context(request),
+            **page_context(self, request),
             "title": _("Send it again by %(channel)s?") % {"channel": delivery.describe_channel()},
             "opts": Notification._meta,
-            "breadcrumbs_are_list": django.VERSION >= (6, 1),
             "notification": row,
             "delivery": _describe([delivery])[0],
             "back_url": url,
-            "nonce": csp_nonce({}, request),
         }
         return TemplateResponse(request, "admin/notifications_deliveries/delivery/resend.html", context)
 

@@ -7,9 +7,7 @@ import re
 from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db.models.functions import Coalesce
@@ -19,8 +17,10 @@ from notifications import times
 from notifications.conf import settings
 from notifications.contrib.deliveries import vapid
 from notifications.db.transactions import database
+from notifications.ids import parse_id
 from notifications.inbox.timeline import read_timeline
 from notifications.management.management_command import ManagementCommand
+from notifications.management.subcommands.job_verbs import user_key_of
 from notifications.models import Notification
 
 #: Notifications of a user that one call explains at most.
@@ -48,7 +48,7 @@ class ExplainCommand(ManagementCommand):
     def handle(self, *args: Any, id: str | None, user: str | None, since: str, **options: Any) -> None:
         if (id is None) == (user is None):
             raise CommandError("Name one notification by its id, or a user: explain --user ada.")
-        rows = self.read_one(id) if id is not None else self.read_those_of(user, since)
+        rows = self.read_one(id) if id is not None else self.read_those_of(str(user), since)
         # In one language, as the output of all commands.
         with translation.override("en"):
             for row in rows:
@@ -56,10 +56,8 @@ class ExplainCommand(ManagementCommand):
 
     def read_one(self, id: str) -> list[Notification]:
         """Return the notification with an id. Raises CommandError."""
-        try:
-            key = UUID(id)
-        except ValueError as exc:
-            raise CommandError(f"{id!r} is not an id. Copy that of the notification from the admin.") from exc
+        if (key := parse_id(id)) is None:
+            raise CommandError(f"{id!r} is not an id. Copy that of the notification from the admin.")
         rows = list(Notification.objects.using(database()).filter(pk=key))
         if not rows:
             raise CommandError(
@@ -67,15 +65,10 @@ class ExplainCommand(ManagementCommand):
             )
         return rows
 
-    def read_those_of(self, username: str | None, since: str) -> list[Notification]:
+    def read_those_of(self, username: str, since: str) -> list[Notification]:
         """Return the newest notifications of a user, the oldest first. Raises CommandError."""
         after = times.now() - parse_age(since)
-        users = get_user_model()
-        try:
-            key = users._default_manager.get_by_natural_key(username).pk
-        except users.DoesNotExist as exc:
-            raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
-        rows = Notification.objects.using(database()).filter(user=key)
+        rows = Notification.objects.using(database()).filter(user=user_key_of(username))
         rows = rows.annotate(shown_since=Coalesce("returned_at", "created_at")).filter(shown_since__gte=after)
         newest = rows.order_by("-shown_since", "-id")[:MAX_NOTIFICATIONS]
         if not newest:

@@ -29,8 +29,6 @@ __all__ = [
 
 #: What stands before the alias of another backend in the option ``engine``.
 BACKEND_PREFIX = "alias:"
-#: Where engines of this app were until they moved, and are now.
-_MOVED = {"notifications.jobs.engines.celery": "notifications.contrib.celery"}
 
 
 def has_backend_engine() -> bool:
@@ -55,10 +53,6 @@ def engine_of(alias: str) -> Engine | None:
         raise ImproperlyConfigured(
             f"The engine of TASKS[{alias!r}] is {name!r}. It must be a dotted path, or 'alias:' and the alias of "
             "another backend."
-        )
-    if name in _MOVED:
-        raise ImproperlyConfigured(
-            f"The engine {name!r} of TASKS[{alias!r}] has moved. Write {_MOVED[name]!r}."
         )
     path = "notifications.contrib.engines.backend" if name.startswith(BACKEND_PREFIX) else name
     try:

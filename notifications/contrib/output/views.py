@@ -169,10 +169,7 @@ async def _stream(asked: OutputRequest, slot: WaitSlot) -> AsyncGenerator[bytes]
         slot.release()
 
 
-def _part_response(
-    request: HttpRequest, asked: OutputRequest, part: OutputPart | None = None
-) -> HttpResponse:
-    part = part or asked.part
+def _part_response(request: HttpRequest, asked: OutputRequest, part: OutputPart) -> HttpResponse:
     etag = f'"{asked.job}:{part.start}:{part.end}{":closed" if part.is_closed else ""}"'
     if asked.live and not part.data:
         response = HttpResponse(status=204)

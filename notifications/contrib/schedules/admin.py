@@ -65,13 +65,8 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         ticks = Tick.objects.using(database()).in_bulk([row.newest_tick for row in rows if row.newest_tick])
         for row in rows:
             row.newest_tick = ticks.get(row.newest_tick)
-            row.links_jobs = self._links_jobs(request)
+            row.links_jobs = bool(list_url(self, request, Job))
         return changelist
-
-    def _links_jobs(self, request: HttpRequest) -> bool:
-        """Return whether this site has pages of jobs and the user may open them."""
-        permissions = ("notifications.view_job", "notifications.change_job")
-        return self.admin_site.is_registered(Job) and any(map(request.user.has_perm, permissions))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may pause and resume schedules, by the permission to change them."""
@@ -134,13 +129,13 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         row = kwargs.get("obj")
         if row is not None:
             ticks = Tick.objects.using(database()).filter(schedule=row.pk).order_by("-due_at")
-            links_jobs = self._links_jobs(request)
+            links_jobs = list_url(self, request, Job)
             context["ticks"] = [
                 {
                     "due_at": format_exact(tick.due_at),
                     "outcome": describe_tick(tick),
                     "detail": tick.detail,
-                    "job": job_link(tick, self.admin_site.name) if links_jobs else "",
+                    "job": job_link(tick, tick.job, self.admin_site.name) if links_jobs else "",
                 }
                 for tick in ticks[:MAX_TICKS_SHOWN]
             ]
@@ -178,8 +173,8 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         if tick is None:
             return "-"
         text = f"{format_exact(tick.due_at)}: {describe_tick(tick)}"
-        url = job_url(tick, self.admin_site.name) if row.links_jobs else ""  # type: ignore[attr-defined]
-        return format_html('<a href="{}">{}</a>', url, text) if url else text
+        links_jobs = row.links_jobs  # type: ignore[attr-defined]
+        return (job_link(tick, text, self.admin_site.name) if links_jobs else "") or text
 
     @admin.display(description=_("declaration"))
     def options(self, row: Schedule) -> str:
@@ -227,16 +222,9 @@ def describe_tick(tick: Tick) -> str:
     return _("%(state)s (run by hand)") % {"state": text} if tick.is_manual else str(text)
 
 
-def job_url(tick: Tick, site_name: str) -> str:
-    """Return the page of a tick's job in an admin site, "" if it has none."""
-    return (
-        reverse("admin:notifications_job_change", args=[tick.job], current_app=site_name)
-        if tick.job and tick.job_state != DELETED
-        else ""
-    )
-
-
-def job_link(tick: Tick, site_name: str) -> str:
-    """Return a link to a tick's job as HTML, "" if it has none."""
-    url = job_url(tick, site_name)
-    return format_html('<a href="{}">{}</a>', url, tick.job) if url else ""
+def job_link(tick: Tick, text: Any, site_name: str) -> str:
+    """Return a link to a tick's job in an admin site as HTML, "" if it has none."""
+    if not tick.job or tick.job_state == DELETED:
+        return ""
+    url = reverse("admin:notifications_job_change", args=[tick.job], current_app=site_name)
+    return format_html('<a href="{}">{}</a>', url, text)

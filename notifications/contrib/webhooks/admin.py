@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.admin.mixins import OwnedMixin, reports_database_errors
+from notifications.admin.mixins import OwnedMixin, list_url, reports_database_errors
 from notifications.conf import settings
 from notifications.contrib.webhooks import endpoints
 from notifications.contrib.webhooks.endpoints import MAX_ENDPOINTS, check_url, has_room, join_events
@@ -81,16 +81,12 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = ("test_webhooks", "resend_webhooks", "turn_on_webhooks", "turn_off_webhooks", "rotate_webhooks")
+    has_change_permission = admin.ModelAdmin.has_change_permission
+    has_delete_permission = admin.ModelAdmin.has_delete_permission
     readonly_fields = ("state_now", "signing_secret", "previous_until", "created_at")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return settings.WEBHOOKS and request.user.has_perm("notifications_webhooks.add_webhookendpoint")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("notifications_webhooks.change_webhookendpoint")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("notifications_webhooks.delete_webhookendpoint")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         self._warn_of_off(request)
@@ -196,8 +192,7 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
         row = kwargs.get("obj")
         if row is not None:
             rows = WebhookAttempt.objects.using(database()).filter(endpoint=row.pk).order_by("-started_at")
-            permissions = ("notifications.view_job", "notifications.change_job")
-            links_jobs = self.admin_site.is_registered(Job) and any(map(request.user.has_perm, permissions))
+            links_jobs = list_url(self, request, Job)
             context["attempts"] = [
                 {
                     "started_at": format_exact(attempt.started_at),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.admin import helpers
@@ -30,7 +29,7 @@ from notifications.contrib.broadcasts.audiences import (
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
-from notifications.ids import uuid7
+from notifications.ids import parse_id, uuid7
 from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification
 from notifications.problems import log_database_error
@@ -218,7 +217,7 @@ def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:
     """Return the broadcast of a valid form. A form that is sent twice has the same id."""
     assert form.audience is not None
     broadcast = Broadcast(
-        id=_parse_id(request.POST.get("broadcast", "")) or uuid7(),
+        id=parse_id(request.POST.get("broadcast", "")) or uuid7(),
         sender_id=request.user.pk,
         audience_kind=form.audience.kind,
         audience_values=json.dumps(form.audience.values),
@@ -230,10 +229,3 @@ def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:
     )
     form.fill(broadcast)
     return broadcast
-
-
-def _parse_id(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

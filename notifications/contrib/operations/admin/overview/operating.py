@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -33,6 +32,7 @@ from notifications.contrib.operations.matching import JobFilter, failure_of
 from notifications.contrib.operations.models import Alert
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.ids import parse_id
 from notifications.jobs.claiming import queues
 from notifications.models import Queue, Worker
 from notifications.problems import log_database_error
@@ -49,6 +49,7 @@ REQUESTS: dict[str, tuple[Any, str]] = {
     "stop": (Worker.Request.STOP, "Stopped."),
     "resume": ("", "Resumed."),
 }
+FOLDER = "admin/notifications_operations/overview"
 #: What a form has in place of the id of a worker.
 ALL_WORKERS = "all"
 #: How long ago the begin of a group may be that is retried: the longest period, and the time that a page is open.
@@ -76,7 +77,8 @@ def respond(model_admin: Any, request: HttpRequest, kind: str, *, overview_url: 
         level, question = messages.ERROR, None
         text = _("The database is unavailable. Nothing was changed. Try again.")
     if question is not None:
-        return _ask(model_admin, request, question, overview_url)
+        context = {**page_context(model_admin, request), "overview_url": overview_url, **question}
+        return TemplateResponse(request, f"{FOLDER}/stop.html", context)
     model_admin.message_user(request, text, level)
     return redirect(overview_url)
 
@@ -102,7 +104,7 @@ def _change_worker(model_admin: Any, request: HttpRequest) -> Change:
     action, id = str(request.POST.get("action", "")), request.POST.get("id", "")
     if action in REQUESTS and id == ALL_WORKERS:
         return _change_all_workers(model_admin, request, action)
-    worker = _find_worker(id)
+    worker = Worker.objects.using(database()).filter(pk=parse_id(id)).first()
     if worker is None or action not in REQUESTS:
         return messages.WARNING, _("The worker has ended already, or takes no requests."), None
     if action == "stop" and "confirm" not in request.POST:
@@ -159,26 +161,6 @@ def _acknowledge_alert(model_admin: Any, request: HttpRequest) -> Change:
     return messages.SUCCESS, _("The alert is acknowledged."), None
 
 
-def _find_worker(text: str) -> Worker | None:
-    try:
-        id = UUID(text)
-    except ValueError:
-        return None
-    return Worker.objects.using(database()).filter(pk=id).first()
-
-
-def _ask(
-    model_admin: Any, request: HttpRequest, question: dict[str, Any], overview_url: str
-) -> TemplateResponse:
-    context = {
-        **page_context(model_admin, request),
-        "overview_url": overview_url,
-        "is_for_all": question["id"] == ALL_WORKERS,
-        **question,
-    }
-    return TemplateResponse(request, "admin/notifications_operations/overview/stop.html", context)
-
-
 def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: str) -> HttpResponse:
     """Ask whether the jobs of a group, or of all, are to be queued again; with a POST that confirms it, begin that."""
     fields = request.POST if request.method == "POST" else request.GET
@@ -197,7 +179,14 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
             number = None if is_capped else count
             response = bulk_changes.begin(model_admin, request, "retry", conditions, number)
         elif count:
-            response = _ask_about_retry(model_admin, request, group, since, count, is_capped, overview_url)
+            context = {
+                **page_context(model_admin, request),
+                "title": question("retry", count, is_partial=is_capped),
+                "group": group,
+                "since": since,
+                "overview_url": overview_url,
+            }
+            response = TemplateResponse(request, f"{FOLDER}/retry.html", context)
         else:
             text = _("No job was queued again, because none of them is failed any more.")
             model_admin.message_user(request, text, messages.WARNING)
@@ -206,25 +195,6 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
         text = _("The database is unavailable. No job was queued again. Try again.")
         model_admin.message_user(request, text, messages.ERROR)
     return response or redirect(overview_url)
-
-
-def _ask_about_retry(
-    model_admin: Any,
-    request: HttpRequest,
-    group: dict[str, str],
-    since: datetime,
-    count: int,
-    is_capped: bool,
-    overview_url: str,
-) -> TemplateResponse:
-    context = {
-        **page_context(model_admin, request),
-        "title": question("retry", count, is_partial=is_capped),
-        "group": group,
-        "since": since,
-        "overview_url": overview_url,
-    }
-    return TemplateResponse(request, "admin/notifications_operations/overview/retry.html", context)
 
 
 def _conditions(group: dict[str, str], since: datetime) -> JobFilter:

@@ -24,6 +24,7 @@ from notifications.admin.mixins import ReadOnlyMixin, list_url, page_context
 from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
+from notifications.contrib.operations.admin.overview.operating import FOLDER
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.statistics import reading
@@ -37,7 +38,6 @@ from notifications.problems import log_database_error
 from notifications.realtime import doorbell
 
 DEFAULT_PERIOD = "hour"
-FOLDER = "admin/notifications_operations/overview"
 #: Seconds after which figures are read again without a ring: some change without one, such as the load of workers.
 MAX_AGE_SECONDS = 5
 #: Seconds without a request after which the process stops listening.
