@@ -232,6 +232,10 @@ def test_limits_match_the_code():
         f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
         f"{schemas}/Answer/properties/value": asking.MAX_VALUE_LENGTH,
         f"{schemas}/Answered/properties/name": validators.MAX_KEY_LENGTH,
+        f"{schemas}/Question/properties/name": validators.MAX_KEY_LENGTH,
+        f"{schemas}/Question/properties/title": validators.MAX_TITLE_LENGTH,
+        f"{schemas}/Question/properties/body": validators.MAX_BODY_LENGTH,
+        f"{schemas}/Question/properties/url": validators.MAX_URL_LENGTH,
         f"{parameters}/IdempotencyKey/schema": validators.MAX_KEY_LENGTH,
         **{
             f"{schemas}/{name}/properties/{field}": limit

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
+from django import forms
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, QuerySet
 from django.forms import BaseForm
 from django.utils.datastructures import MultiValueDict
+from django.utils.dateparse import parse_date, parse_datetime, parse_time
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext
 
@@ -23,8 +26,15 @@ from notifications import validators
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Bytes of JSON of an answer.
+#: Bytes of JSON of an answer, and of the first values of a form.
 MAX_ANSWER_BYTES = 64 * 1024
+#: Fields whose values JSON has as text.
+TYPED_FIELDS: tuple[tuple[Any, Callable[[str], Any]], ...] = (
+    ((forms.DateTimeField, forms.SplitDateTimeField), parse_datetime),
+    (forms.DateField, parse_date),
+    (forms.TimeField, parse_time),
+    (forms.DecimalField, Decimal),
+)
 
 
 class FormUnavailable(RuntimeError):
@@ -63,9 +73,47 @@ def validate_form(value: Any) -> str:
     return path
 
 
-def unbound_form(path: str) -> BaseForm:
-    """Return an empty form, which was rendered once: its choices are read then. Raises ``FormUnavailable``."""
-    return _call(path, lambda form: _rendered(form()))
+def validate_initial(path: str, initial: Any) -> dict[str, Any]:
+    """Return the first values of the fields of a form as JSON has them.
+
+    Raises TypeError or ValueError, and what the form raises when it is rendered with them.
+    """
+    if not isinstance(initial, Mapping):
+        raise TypeError(f"initial must be a dict of values by field, not {type(initial).__name__}.")
+    form_class = import_string(path)
+    if unknown := [name for name in initial if name not in form_class().fields]:
+        raise ValueError(f"initial has {unknown[0]!r}, which is no field of the form {path!r}.")
+    stored: dict[str, Any] = json.loads(json.dumps(dict(initial), cls=_AnswerEncoder))
+    validators.json_text("initial", stored, MAX_ANSWER_BYTES)
+    _rendered(_with_initial(form_class, stored))
+    return stored
+
+
+def unbound_form(path: str, initial: Mapping[str, Any]) -> BaseForm:
+    """Return a form with its first values, which was rendered once: its choices are read then.
+
+    Raises ``FormUnavailable``.
+    """
+    return _call(path, lambda form: _rendered(_with_initial(form, initial)))
+
+
+def _with_initial(form_class: type[BaseForm], initial: Mapping[str, Any]) -> BaseForm:
+    # Not an argument: the form of a project may take none. Widgets format dates and numbers by their types.
+    form = form_class()
+    form.initial = {
+        **form.initial,
+        **{name: _restore(form.fields.get(name), value) for name, value in initial.items()},
+    }
+    return form
+
+
+def _restore(field: Any, value: Any) -> Any:
+    """Return a value of JSON as the type that a field expects, so that its widget formats it."""
+    if isinstance(value, str):
+        for field_classes, parse in TYPED_FIELDS:
+            if isinstance(field, field_classes):
+                return parse(value) or value
+    return value
 
 
 def clean(path: str, data: Mapping[str, Any]) -> str:

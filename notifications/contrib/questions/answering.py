@@ -148,6 +148,11 @@ def find_users(keys: Collection[Any]) -> dict[Any, Any]:
     return {user.pk: user for user in users}
 
 
+def read_name_of_answerer(question: Wait) -> str:
+    """Return the name of who has answered a question, "" if it was nobody or the user is deleted."""
+    return name_of(find_users([question.ended_by_id]).get(question.ended_by_id))
+
+
 def describe_end_to(question: Wait, reader: Any) -> str:
     """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question.
 
@@ -157,7 +162,7 @@ def describe_end_to(question: Wait, reader: Any) -> str:
     if question.ended_at is None:
         return ""
     is_own = reader is not None and question.ended_by_id == reader.pk
-    name = name_of(find_users([question.ended_by_id]).get(question.ended_by_id))
+    name = read_name_of_answerer(question)
     return describe_end_in_words(question, name, is_own=is_own, time=times.format_exact(question.ended_at))
 
 

@@ -47,12 +47,14 @@ class QuestionInfo:
 
     ``job_id``, ``name``
         The job that asks, a UUID, and the name of the question in it: what ``answer()`` takes.
-    ``title``, ``body``, ``danger``
+    ``title``, ``body``, ``danger``, ``url``
         As they were passed to ``question()``.
     ``choices``
         The labels by value, None for a question that is answered by a form.
     ``form``
         The import path of the form, or ``""``.
+    ``initial``
+        The first values of its fields as JSON has them: dates and decimals as text, model instances as keys.
     ``page``
         The path of the question's page, ``""`` if the project does not include the app's URLs.
     ``created_at``, ``expires_at``
@@ -65,7 +67,9 @@ class QuestionInfo:
     body: str
     choices: dict[str, str] | None
     danger: list[str]
+    url: str
     form: str
+    initial: dict[str, Any]
     page: str
     created_at: datetime
     expires_at: datetime | None
@@ -163,7 +167,9 @@ def _info(question: AskedQuestion) -> QuestionInfo:
         body=details["body"],
         choices=None if form else details["choices"],
         danger=details.get("danger", []),
+        url=details.get("url", ""),
         form=form,
+        initial=details.get("initial", {}),
         page=question_page(question.job, question.id),
         created_at=question.created_at,
         expires_at=question.due_at,

@@ -55,6 +55,8 @@ class Question:
     remind: Sequence[timedelta] = ()
     form: str | type[BaseForm] | None = None
     danger: Collection[str] = ()
+    url: str | None = None
+    initial: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         validators.text("name", self.name, validators.MAX_KEY_LENGTH, required=True)
@@ -65,6 +67,9 @@ class Question:
         if self.choices is not None:
             _validated_choices(self.choices)
         _validate_danger(self.danger, self.choices or {})
+        validators.link("url", self.url)
+        if self.initial is not None and self.form is None:
+            raise TypeError("initial needs form, of whose fields it has the first values.")
         if self.expires is not None:
             validate_duration("expires", self.expires)
         elif self.default is not _NO_DEFAULT:
@@ -84,6 +89,8 @@ def question(
     remind: Sequence[timedelta] = (),
     form: str | type[BaseForm] | None = None,
     danger: Collection[str] = (),
+    url: str | None = None,
+    initial: Mapping[str, Any] | None = None,
     details: bool = False,
 ) -> Any:
     """Ask a person, suspend the job until the first answer, and return the value that was chosen.
@@ -103,8 +110,14 @@ def question(
         Instead of choices a ``django.forms.Form`` without files, or its import path. It is shown on the page of the
         question, and must be made without arguments. Its ``cleaned_data`` is the answer, as JSON of at most 64 KiB: a
         dict, with model instances as keys, dates and decimals as text.
+    ``initial``
+        The first values of the fields of the form, as Django's ``initial``: at most 64 KiB of JSON, in which model
+        instances are their keys.
     ``danger``
         The values of choices that must be confirmed on the page of the question.
+    ``url``
+        Where a person sees what the question is about: a path that begins with one ``/``, or an http(s) address. It is
+        a link on the page of the question, in its e-mail, and beside at most two choices of its notification.
     ``expires``
         More than nothing, at most ten years, from when the question is stored. Without it the job waits without limit.
     ``default``
@@ -126,7 +139,7 @@ def question(
     RuntimeError without an active user to ask, outside of a job, inside a transaction and in an observed Celery task;
     TypeError; ValueError, also for a permission that does not exist and an empty ``to``.
     """
-    one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
+    one = Question(title, name, choices, body, expires, default, to, remind, form, danger, url, initial)
     return _ask("question", [one], details)[0]
 
 
@@ -142,10 +155,12 @@ async def aquestion(
     remind: Sequence[timedelta] = (),
     form: str | type[BaseForm] | None = None,
     danger: Collection[str] = (),
+    url: str | None = None,
+    initial: Mapping[str, Any] | None = None,
     details: bool = False,
 ) -> Any:
     """See question()."""
-    one = Question(title, name, choices, body, expires, default, to, remind, form, danger)
+    one = Question(title, name, choices, body, expires, default, to, remind, form, danger, url, initial)
     return (await _aask("aquestion", [one], details))[0]
 
 
@@ -238,7 +253,7 @@ def _answer(one: Question, wait: AskedQuestion, users: Mapping[Any, Any]) -> Ans
 def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
     """Return an unsaved question with its notifications. The users are read now, outside of any transaction."""
     from notifications.contrib.questions.addressees import MAX_ADDRESSEES, describe_asked, find_addressees
-    from notifications.contrib.questions.answer_forms import validate_form
+    from notifications.contrib.questions.answer_forms import validate_form, validate_initial
     from notifications.contrib.questions.models import AskedQuestion
     from notifications.contrib.questions.question_notifications import build_notifications
 
@@ -250,16 +265,19 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
         )
     wait = AskedQuestion(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
     wait.title, wait.lasts = _title_of(one), one.expires
-    details = {
+    details: dict[str, Any] = {
         "choices": {} if one.choices is None else _validated_choices(one.choices),
         "body": str(one.body),
         "remind": [after.total_seconds() for after in one.remind],
         "form": validate_form(one.form) if one.form is not None else "",
         "danger": list(one.danger),
+        "url": validators.link("url", one.url),
         # The label of the choice that is returned without an answer, "" for another value, None if none is.
         "default": None if one.default is _NO_DEFAULT else _label_of(one.default, one.choices or {}),
         "asked": asked,
     }
+    if one.initial is not None:
+        details["initial"] = validate_initial(details["form"], one.initial)
     build_notifications(wait, details, users)
     return wait
 

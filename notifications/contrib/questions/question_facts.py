@@ -43,7 +43,7 @@ def facts_of(row: Notification, reader: Any, *, in_full: bool) -> list[Fact]:
     if (question := rows.first()) is None or not may_answer(question.addressees, reader):
         return []
     job = read_asking_job(question)
-    facts = describe_question(question, job, reader)
+    facts = describe_question(question, job, reader, with_link=in_full)
     if job and in_full:
         steps = list_done_steps(job, reader)[-MAX_STEPS:]
         if steps:
@@ -57,10 +57,18 @@ def read_asking_job(question: AskedQuestion) -> Job | None:
     return Job.objects.using(database()).only(*JOB_COLUMNS).filter(pk=question.job).first()
 
 
-def describe_question(question: AskedQuestion, job: Job | None, reader: Any) -> list[Fact]:
-    """Return the facts of a question for one of those who may answer it, without the steps and output of its job."""
+def describe_question(
+    question: AskedQuestion, job: Job | None, reader: Any, *, with_link: bool = True
+) -> list[Fact]:
+    """Return the facts of a question for one of those who may answer it, without the steps and output of its job.
+
+    ``with_link``
+        With the link to what it is about. Push messages have no links, and pages of notifications have it as an action.
+    """
     details = json.loads(question.details)
     facts = [] if job is None else describe_job(job, reader)
+    if with_link and (url := details.get("url")):
+        facts.insert(0, Fact(gettext("About"), gettext("View details"), url=url))
     if question.due_at:
         until = times.format_exact(question.due_at)
         facts.append(Fact(gettext("Answer until"), until, at=times.as_utc(question.due_at)))

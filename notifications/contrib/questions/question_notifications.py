@@ -237,6 +237,7 @@ def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None
         "name": wait.name,
         "expires_at": times.format_time(wait.due_at),
         "choices": None if details.get("form") else details["choices"],
+        "url": details.get("url") or None,
         "links": {"answer": answer, "page": page or None},
         "ended": ended,
     }
@@ -253,4 +254,6 @@ def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None
             else {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
             for value, label in details["choices"].items()
         ]
+    if about["url"] and "actions" in data and len(data["actions"]) < validators.MAX_ACTIONS:
+        data["actions"].append({"label": gettext("View details"), "url": about["url"]})
     return data

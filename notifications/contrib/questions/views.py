@@ -17,10 +17,12 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
+from notifications import times
 from notifications.contrib.questions import answer_forms, answering, question_facts
 from notifications.contrib.questions.addressees import is_asked
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.contrib.questions.question_notifications import describe_end
+from notifications.contrib.questions.question_notifications import answer_path, describe_end
+from notifications.contrib.questions.question_notifications import question_page as question_page_path
 from notifications.db.transactions import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.extension import hooks
@@ -69,16 +71,18 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     return render(request, "notifications/question.html", context, status=status)
 
 
-@api_view("POST")
+@api_view("GET, POST")
 def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
-    """Answer a question that the user was asked, by ``value`` or by the fields of its form.
+    """Answer a question that the user was asked, by ``value`` or by the fields of its form. A GET describes it.
 
     404 if there is none, 409 if it was answered before, 410 if it has expired or its job was cancelled, 422 for a value
     that is none of its choices and for wrong fields, 503 if its form has failed.
     """
-    body = parse_json_object(request)
+    body = parse_json_object(request) if request.method == "POST" else None
     try:
         asked = answering.find_question(request.user, job=id, id=wait)
+        if body is None:
+            return json_response(_serialize_question(asked))
         is_form = bool(json.loads(asked.details).get("form"))
         given = body if is_form else body.get("value", request.GET.get("value"))
         question = answering.store_answer(asked, given, user=request.user, via=_browser_of(request))
@@ -97,6 +101,29 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     ended = describe_end(question, question.ended_by_name)
     item = {"id": str(question.id), "name": question.name, "ended": ended}
     return json_response(item)
+
+
+def _serialize_question(question: AskedQuestion) -> dict[str, Any]:
+    """Return a question as one who may answer it reads it."""
+    details = json.loads(question.details)
+    return {
+        "id": str(question.id),
+        "job": str(question.job),
+        "name": question.name,
+        "title": question.title,
+        "body": details["body"],
+        "choices": None if details.get("form") else details["choices"],
+        "danger": details.get("danger", []),
+        "initial": details.get("initial", {}) if details.get("form") else None,
+        "url": details.get("url") or None,
+        "created_at": times.format_time(question.created_at),
+        "expires_at": times.format_time(question.due_at),
+        "links": {
+            "answer": answer_path(question.job, question.id),
+            "page": question_page_path(question.job, question.id) or None,
+        },
+        "ended": describe_end(question, answering.read_name_of_answerer(question)),
+    }
 
 
 def _answer_on_page(
@@ -167,7 +194,7 @@ def describe_question(question: AskedQuestion, answered: Mapping[str, Any]) -> d
     }
     if details.get("form") and question.ended_at is None and "form" not in context:
         try:
-            context["form"] = answer_forms.unbound_form(details["form"])
+            context["form"] = answer_forms.unbound_form(details["form"], details.get("initial", {}))
         except answer_forms.FormUnavailable as exc:
             context |= {"wrong": str(exc), "form": None}
     return context

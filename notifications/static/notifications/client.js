@@ -2,7 +2,7 @@
 // Uses neither the DOM nor the network: a transport (connection.js, tabs.js) delivers the frames.
 
 /**
- * @typedef {{id: string, ended: object|null, links: {answer: string, page: string|null}}} Question
+ * @typedef {{id: string, ended: object|null, url: string|null, links: {answer: string, page: string|null}}} Question
  * @typedef {{kind: "notification", id: string, seq: number, raised: number, level: string, category: string,
  *   title: string, body: string, url: string|null, job: string|null, created_at: string,
  *   read_at: string|null, archived_at: string|null, data: Record<string, unknown> & {question?: Question}}} Notification

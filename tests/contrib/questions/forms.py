@@ -20,6 +20,13 @@ class Person(forms.Form):
     others = forms.ModelMultipleChoiceField(get_user_model()._default_manager.all())
 
 
+class Delivery(forms.Form):
+    amount = forms.DecimalField(localize=True)
+    at = forms.DateTimeField(widget=forms.DateTimeInput({"type": "datetime-local"}, "%Y-%m-%dT%H:%M"))
+    window = forms.SplitDateTimeField(required=False)
+    note = forms.CharField(initial="Ring twice.", required=False)
+
+
 class Upload(forms.Form):
     file = forms.FileField()
 

@@ -1,9 +1,12 @@
 """Tasks that ask. ``calls`` has what they have called, in this process."""
 
 from datetime import timedelta
+from decimal import Decimal
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.utils.dateparse import parse_date, parse_datetime
 
 from notifications.api import policy, progress, task
 from notifications.contrib.output import output
@@ -11,6 +14,7 @@ from notifications.contrib.questions import Question, aquestion, aquestions, que
 from notifications.contrib.steps import step
 
 calls = []
+APPROVAL = "tests.contrib.questions.forms.Approval"
 DAY = timedelta(days=1)
 
 
@@ -65,6 +69,27 @@ def ask_by_form(form="tests.contrib.questions.forms.Approval"):
 
 @task
 @policy(max_attempts=1)
+def ask_with_initial(form, **initial):
+    """``due`` and ``at`` are parsed, ``amount`` is a decimal, ``person`` a user, ``others`` all users."""
+    for name, parse in (("due", parse_date), ("at", parse_datetime), ("amount", Decimal)):
+        if name in initial:
+            initial[name] = parse(initial[name])
+    if "person" in initial:
+        users = get_user_model()._default_manager.order_by("pk")
+        initial |= {"person": users.get(pk=initial["person"]), "others": users.all()}
+    return question("Approve?", name="approve", form=f"tests.contrib.questions.forms.{form}", initial=initial)
+
+
+@task
+@policy(max_attempts=1)
+def ask_about(url, count=2, form=None):
+    """With this many choices, or by a form."""
+    choices = None if form else {str(number): f"Choice {number}" for number in range(count)}
+    return question("Ship?", name="ship", choices=choices, form=form, url=url)
+
+
+@task
+@policy(max_attempts=1)
 def ask_danger():
     return question("Delete?", name="delete", choices={"keep": "Keep", "delete": "Delete"}, danger=["delete"])
 
@@ -112,6 +137,18 @@ def ask_wrongly(kind):
             options["choices"] = {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}
         case "default without expires":
             options["default"] = "no"
+        case "a wrong url":
+            options["url"] = "javascript:alert(1)"
+        case "initial without a form":
+            options["initial"] = {"amount": 5}
+        case "initial of another type":
+            options = {"name": "ship", "form": APPROVAL, "initial": ["amount"]}
+        case "initial of no field":
+            options = {"name": "ship", "form": APPROVAL, "initial": {"price": 5}}
+        case "initial that is no JSON":
+            options = {"name": "ship", "form": APPROVAL, "initial": {"reason": object()}}
+        case "initial that is large":
+            options = {"name": "ship", "form": APPROVAL, "initial": {"reason": "x" * 65_536}}
         case "choices and a form":
             options["form"] = "tests.contrib.questions.forms.Approval"
         case "a form that is missing":

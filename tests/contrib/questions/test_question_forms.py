@@ -1,15 +1,18 @@
 """Questions that are answered by a Django form, and choices that are confirmed."""
 
 import json
+import re
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from notifications.contrib.questions import answer_forms
+from notifications import times
+from notifications.contrib.questions import answer_forms, open_questions
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
+from notifications.extension import Fact, read_facts
 from notifications.models import Attempt, Job, Notification
 from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
@@ -156,6 +159,128 @@ class TestForm:
         client = Client(enforce_csrf_checks=True)
         client.force_login(user)
         assert client.post(page(), FIELDS).status_code == 403
+
+
+class TestInitial:
+    def test_its_page_and_that_of_the_job(self, user, user_client):
+        initial = {"amount": "12.50", "due": "2027-01-31", "approved": True, "reason": "<b>Paid</b>"}
+        job = ask(user, question_tasks.ask_with_initial, form="Approval", **initial)
+        for path in (page(), f"/notifications/jobs/{job.id}/"):
+            shown = user_client.get(path).content.decode()
+            assert 'value="12.50"' in shown and 'value="2027-01-31"' in shown
+            assert re.search(r'<input[^>]*name="approved"[^>]*checked', shown)
+            assert "&lt;b&gt;Paid&lt;/b&gt;</textarea>" in shown
+        assert user_client.post(page(), FIELDS).status_code == 303
+        assert result_of(job) == ("succeeded", CLEANED)
+
+    def test_widgets_format_types(self, user, user_client, settings):
+        """A decimal in the language of the reader, which is read back as it was, and a time in the time zone."""
+        settings.TIME_ZONE = "Europe/Berlin"
+        at = "2027-01-31T10:00:00+00:00"
+        job = ask(user, question_tasks.ask_with_initial, form="Delivery", amount="1.250", at=at, window=at)
+        shown = user_client.get(page(), headers={"Accept-Language": "de"}).content.decode()
+        assert 'value="1,250"' in shown and 'value="2027-01-31T11:00"' in shown
+        assert re.search(r'name="window_1"[^>]*value="11:00:00"|value="11:00:00"[^>]*name="window_1"', shown)
+        assert 'value="Ring twice."' in shown  # that of the form
+        assert user_client.get(path()).json()["initial"]["amount"] == "1.250"
+        assert job.state == "waiting"
+
+    def test_instances(self, user, other_user, user_client):
+        ask(user, question_tasks.ask_with_initial, form="Person", person=other_user.pk)
+        shown = user_client.get(page()).content.decode()
+        assert re.search(rf'<option value="{other_user.pk}" selected>', shown)
+        assert shown.count("selected>") == 3
+
+    def test_what_was_sent_is_shown_in_its_place(self, user, user_client):
+        ask(user, question_tasks.ask_with_initial, form="Approval", reason="First")
+        shown = user_client.post(page(), {"reason": "Second"}).content.decode()
+        assert "Second" in shown and "First" not in shown
+
+    def test_the_api(self, user, user_client, other_user, client_of):
+        job = ask(user, question_tasks.ask_with_initial, form="Approval", amount="12.50", due="2027-01-31")
+        response = user_client.get(path())
+        wait = AskedQuestion.objects.get()
+        assert response.json() == {
+            "id": str(wait.id),
+            "job": str(job.id),
+            "name": "approve",
+            "title": "Approve?",
+            "body": "",
+            "choices": None,
+            "danger": [],
+            "initial": {"amount": "12.50", "due": "2027-01-31"},
+            "url": None,
+            "created_at": times.format_time(wait.created_at),
+            "expires_at": None,
+            "links": {"answer": path(), "page": page()},
+            "ended": None,
+        }
+        [info] = open_questions(user)
+        assert info.initial == response.json()["initial"]
+        assert client_of(other_user).get(path()).status_code == 404
+        answer_question({"amount": "5", "approved": True}, by=user)
+        ended = user_client.get(path()).json()["ended"]
+        assert (ended["how"], ended["by"], ended["value"]) == ("answered", "ada", None)
+
+    def test_values_that_the_form_cannot_show(self, user):
+        job = ask(user, question_tasks.ask_with_initial, form="Delivery", window="soon")
+        assert job.state == "failed" and not AskedQuestion.objects.exists()
+
+
+class TestSubject:
+    """``url``: what a question is about."""
+
+    URL = "/orders/7/?a=1&b=2"
+
+    def test_the_pages(self, user, user_client):
+        job = ask(user, question_tasks.ask_about, url=self.URL)
+        for path in (page(), f"/notifications/jobs/{job.id}/"):
+            shown = user_client.get(path).content.decode()
+            assert re.search(
+                r"<dt>About</dt><dd><bdi><a href=\"/orders/7/\?a=1&amp;b=2\">View details</a>", shown
+            )
+        answer_question("0", by=user)
+        assert "View details" not in user_client.get(page()).content.decode()
+
+    def test_the_notification(self, user, user_client):
+        """Its buttons are those of bell, toast and inbox."""
+        ask(user, question_tasks.ask_about, url=self.URL)
+        assert data()["actions"][-1] == {"label": "View details", "url": self.URL}
+        assert len(data()["actions"]) == 3 and data()["question"]["url"] == self.URL
+        note = Notification.objects.get()
+        assert note.url == page()  # where the row leads
+        inbox = user_client.get("/notifications/").content.decode()
+        assert 'href="/orders/7/?a=1&amp;b=2"' in inbox and "View details" in inbox
+
+    def test_by_a_form(self, user):
+        ask(user, question_tasks.ask_about, url=self.URL, form="tests.contrib.questions.forms.Approval")
+        assert [action["label"] for action in data()["actions"]] == ["Open the form", "View details"]
+
+    def test_with_three_choices(self, user, user_client):
+        """There is no room beside them, so that only the page has it."""
+        ask(user, question_tasks.ask_about, url=self.URL, count=3)
+        assert [action["label"] for action in data()["actions"]] == ["Choice 0", "Choice 1", "Choice 2"]
+        assert data()["question"]["url"] == self.URL
+        assert "View details" in user_client.get(page()).content.decode()
+
+    def test_with_many_choices(self, user):
+        ask(user, question_tasks.ask_about, url=self.URL, count=4)
+        assert "actions" not in data()
+
+    def test_another_site(self, user, user_client):
+        ask(user, question_tasks.ask_about, url="https://shop.example/7")
+        shown = user_client.get(page()).content.decode()
+        assert '<a href="https://shop.example/7" rel="noopener noreferrer">View details</a>' in shown
+        assert user_client.get(path()).json()["url"] == "https://shop.example/7"
+        assert open_questions(user)[0].url == "https://shop.example/7"
+
+    def test_the_e_mail_and_the_push_message(self, user):
+        """A push message has no links, so it does not name one."""
+        ask(user, question_tasks.ask_about, url=self.URL)
+        note = Notification.objects.get()
+        fact = Fact("About", "View details", url=self.URL)
+        assert fact in read_facts(note, user, in_full=True)
+        assert fact not in read_facts(note, user)
 
 
 class TestFormThatFails:

@@ -253,6 +253,12 @@ class TestWrongUses:
             ),
             ("a form that is none", "which is no subclass of django.forms.Form"),
             ("a form with files", "The form 'tests.contrib.questions.forms.Upload' takes files"),
+            ("a wrong url", "url"),
+            ("initial without a form", "initial needs form"),
+            ("initial of another type", "initial must be a dict of values by field, not list"),
+            ("initial of no field", "initial has 'price', which is no field of the form"),
+            ("initial that is no JSON", "is not JSON serializable"),
+            ("initial that is large", "At most 65536 are allowed"),
             ("danger that is no choice", "danger has 'delete', which is none of the choices"),
             ("danger as a string", "danger must be a list of values of choices, not str"),
             ("a reminder of another type", "remind[0] must be a timedelta, not int"),
@@ -381,7 +387,7 @@ class TestApi:
             response = post(client, wait, value)
             assert response.status_code == 422
             assert response.json()["errors"][0]["field"] == "value"
-        assert client.get(path(wait)).status_code == 405
+        assert client.put(path(wait)).status_code == 405
         protected = client_of(user, enforce_csrf_checks=True)
         assert post(protected, wait).status_code == 403
         assert protected.post(page(wait), {"value": "yes"}).status_code == 403
