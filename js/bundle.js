@@ -49,18 +49,16 @@ function wrap(name) {
 
 const wrapAll = (names) => `export const modules={${names.split(" ").map(wrap)}};\n`;
 const entry = `${minify("entry").replace(/export\{\};?$/, "")}\n`;
-const readSheet = (name) =>
-  readFileSync(new URL(name, folder), "utf8").replace(/@import url\("(.+)"\);/g, (_, imported) =>
-    readSheet(imported),
-  );
-const minifySheet = (name) => {
-  const text = readSheet(name).replace(/url\("(\w+\.svg)"\)/g, "url(../$1)");
-  return transformSync(text, { minify: true, loader: "css" }).code;
+/** @param {string} names of the style sheets of a bundle, as client_files.py lists them */
+const minifySheets = (names) => {
+  const text = names.split(" ").map((name) => readFileSync(new URL(`${name}.css`, folder), "utf8"));
+  const loaded = text.join("").replace(/url\("(\w+\.svg)"\)/g, "url(../$1)");
+  return transformSync(loaded, { minify: true, loader: "css" }).code;
 };
 const files = {
-  "initial.css": minifySheet("initial.css"),
-  "notifications.css": minifySheet("notifications.css"),
-  "pages.css": minifySheet("pages.css"),
+  "initial.css": minifySheets("tokens initial"),
+  "notifications.css": minifySheets("tokens initial notifications"),
+  "pages.css": minifySheets("pages"),
   "entry.js": `${entry}export{};\n`,
   "page.js": wrapAll(MODULES.page) + entry,
   "rows.js": wrapAll(MODULES.rows),

@@ -82,9 +82,12 @@ def find_scripts() -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:
 
 
 def find_stylesheets(request: Any, *, has_pages: bool = False) -> list[str]:
-    """Return the URL of the style sheet, and on the app's own pages also that of the pages."""
+    """Return the URL of the style sheet, and on the app's own pages also that of the pages.
+
+    In development its parts are linked: a Content-Security-Policy with a nonce blocks what a style sheet imports.
+    """
     match = getattr(request, "resolver_match", None)
-    names = ["notifications"]
+    names = ["tokens", "initial", "notifications"] if uses_modules() else ["notifications"]
     if has_pages or (match is not None and match.app_name == "notifications"):
         names.append("pages")
     folder = "notifications" if uses_modules() else "notifications/bundle"

@@ -198,20 +198,27 @@ def test_the_job_page_of_another_user_is_404(site_server, new_page):
 
 @pytest.mark.smoke
 def test_a_content_security_policy_with_nonces(site_server, new_page):
-    """The nonce of the entry module allows the modules that it imports."""
+    """The nonce of the entry module allows the modules that it imports. A style sheet imports none."""
     page = new_page(errors=False)  # Chromium forbids sockets to loopback in a page that a test has changed.
     sign_in(page, site_server.url)
 
     def with_nonce(route):
         response = route.fetch()
         body = re.sub(r' nonce="[^"]*"', "", response.text())  # A second nonce on one element is ignored.
-        body = re.sub(r'<script |<link rel="modulepreload" ', r'\g<0>nonce="abc" ', body)
-        policy = {"content-security-policy": "default-src 'self'; script-src 'nonce-abc'"}
+        body = re.sub(
+            r'<(?:script|style|link rel="(?:modulepreload|stylesheet)")(?=[ >])', r'\g<0> nonce="abc"', body
+        )
+        sources = "default-src 'self'; script-src 'nonce-abc'; style-src 'nonce-abc'"
+        policy = {"content-security-policy": sources}
         route.fulfill(response=response, body=body, headers={**response.headers, **policy})
 
     page.route("**/check/", with_nonce)
     page.goto(f"{site_server.url}/check/")
     expect(find_bell(page, 0)).to_be_visible()
+    expect(find_bell(page, 0)).to_have_css("width", "52px")
+    assert page.locator("notifications-bell").evaluate(
+        "(bell) => getComputedStyle(bell).getPropertyValue('--accent')"
+    )
 
 
 #: After `isPollingHeld` is set, no interval of polling ends.

@@ -232,7 +232,7 @@ def test_nonce_is_on_every_element_that_loads(user, development, where):
         setattr(request, name, SimpleLazyObject(lambda: "n0nce"))
     elements = render(user, request=request, **context)
     loading = [script(elements), *elements.of("link")]
-    assert len(loading) == 2 + len(MODULES)
+    assert len(loading) == 4 + len(MODULES)  # the entry module, and three style sheets
     assert {element.get("nonce") for element in loading} == {"n0nce"}
 
 
