@@ -36,7 +36,6 @@ def can_withdraw(broadcast: Broadcast) -> bool:
 
 
 def is_scheduled(broadcast: Broadcast) -> bool:
-    """Return whether the time at which a broadcast is to be sent is still to come."""
     return bool(broadcast.send_at and broadcast.send_at > times.now())
 
 

@@ -107,7 +107,6 @@ class ObservedExecution(Execution):
         return self.job
 
     def _owner(self) -> Any:
-        """Return the key of the owner of the job."""
         return self.job.user_id
 
     def begin(self) -> None:

@@ -86,7 +86,6 @@ def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
 
 
 def _has_child_processes(consumer: Any) -> bool:
-    """Return whether the tasks of a Celery worker run in child processes."""
     return "prefork" in type(consumer.pool).__module__
 
 

@@ -110,7 +110,6 @@ def may_resend(request: HttpRequest) -> bool:
 
 
 def _describe(deliveries: list[Delivery]) -> list[dict[str, Any]]:
-    """Return what is shown of the deliveries of a notification."""
     addresses = describe_addresses(deliveries)
     return [
         {
@@ -131,8 +130,6 @@ def _doubt(delivery: Delivery) -> str:
 
 
 class ChannelFilter(admin.SimpleListFilter):
-    """Filters preferences by their channel."""
-
     title = _("channel")
     parameter_name = "channel"
 
@@ -154,5 +151,4 @@ class PreferenceAdmin(OwnedMixin, admin.ModelAdmin):
 
     @admin.display(description=_("channel"))
     def channel_label(self, row: Preference) -> str:
-        """Return what the channel is called."""
         return label_of(row.channel)

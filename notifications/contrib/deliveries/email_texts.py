@@ -232,7 +232,6 @@ def _count_groups(rows: Any) -> dict[str | None, Group]:
 def _row(
     row: Notification, group: Group | None = None, jobs: Mapping[UUID, Job] | None = None
 ) -> dict[str, Any]:
-    """Return what an e-mail shows of a notification, or of the group that it is the newest of."""
     title, body, link, disc = row.title, row.body, row.url or reverse("notifications:inbox"), row
     if group is not None:
         texts = describe_group(group, row, (jobs or {}).get(row.job) if row.job else None)

@@ -96,7 +96,6 @@ class Delivery(models.Model):
         return has_ended_unsent and self.attempted_at is not None
 
     def describe_channel(self) -> str:
-        """Return what its channel is called."""
         return str(find_channel(self.channel).label or self.channel)
 
     def describe_reason(self, reason: str = "") -> str:

@@ -76,7 +76,6 @@ class ExplainCommand(ManagementCommand):
         return list(reversed(newest))
 
     def print_timeline(self, row: Notification) -> None:
-        """Print the title of a notification and its events."""
         self.stdout.write_line(f"{row.pk} {row.title}")
         for event in read_timeline(row):
             at = timezone.localtime(event.at).strftime("%Y-%m-%d %H:%M:%S") if event.at else " " * 19

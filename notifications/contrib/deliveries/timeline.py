@@ -116,7 +116,6 @@ def describe_addresses(deliveries: Iterable[Delivery]) -> dict[UUID, str]:
 
 
 def describe(delivery: Delivery, address: str, for_user: bool) -> list[Event]:
-    """Return what became of a delivery."""
     error = "" if for_user else delivery.error
     match delivery.state:
         case Delivery.State.SENT:

@@ -160,7 +160,6 @@ def take_back(ids: Collection[UUID]) -> set[UUID]:
 
 
 def count_processes(now: datetime) -> int:
-    """Return how many processes of engines live."""
     rows = Worker.objects.using(database())
     return rows.filter(queues__startswith="engine:", lease_until__gte=now).count()
 
@@ -183,13 +182,15 @@ def mark_dispatched(jobs: Sequence[Job], now: datetime) -> None:
     )
 
 
-def mark_sent(jobs: Sequence[Job], now: datetime) -> None:
+def mark_sent(
+    jobs: Sequence[Job], now: datetime, *, first: float | None = None, most: float = MAX_INTERVAL_SECONDS
+) -> None:
     """Store that the ids of jobs are sent now, which keep their executor, and when they are sent again.
 
-    Inside a transaction that holds the rows locked.
+    Inside a transaction that holds the rows locked. ``first`` and ``most`` are as in ``next_dispatch()``.
     """
     conditional_update(
         "next_dispatch_at=%s, dispatched_at=%s, dispatch_count=dispatch_count+1",
-        [((job.next_dispatch_at, now), job) for job in jobs],
+        [((next_dispatch(now, job.dispatch_count - job.attempt, first, most), now), job) for job in jobs],
         state="queued",
     )

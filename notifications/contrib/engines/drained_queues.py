@@ -51,7 +51,6 @@ class DrainedQueues:
                     self._free_since = time.monotonic()
 
     def add(self, job: Job) -> None:
-        """Take note that a job has ended."""
         with self._lock:
             queue = (job.backend, job.queue_name)
             self._served_at.pop(queue, None)

@@ -51,7 +51,6 @@ class Ping:
     is_done: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Ask the engine."""
         try:
             self.answer = self.engine.ping()
         except BaseException as exc:  # the client of a broker may raise anything

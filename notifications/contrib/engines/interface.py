@@ -114,7 +114,6 @@ class Engine(ABC):
 
 
 def dispatched_job(job: Job) -> DispatchedJob:
-    """Return what an engine learns of a job."""
     return DispatchedJob(
         id=job.id,
         fence=job.fence,

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from django.db.models import Q
 
-from notifications.contrib.engines.dispatching import count_processes, mark_sent, next_dispatch
+from notifications.contrib.engines.dispatching import count_processes, mark_sent
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming import candidates
@@ -46,11 +46,7 @@ def dispatch_sender_jobs(unreachable: Collection[str] = ()) -> list[Job]:
         due = [job for job in jobs if job.next_dispatch_at is None or job.next_dispatch_at <= now]
         tried = [next((job for job in due if job.backend == alias), None) for alias in unreachable]
         sent = [job for job in due if job.backend not in unreachable or job in tried]
-        for job in sent:
-            job.next_dispatch_at = next_dispatch(
-                now, job.dispatch_count - job.attempt, most=MAX_INTERVAL_SECONDS
-            )
-        mark_sent(sent, now)
+        mark_sent(sent, now, most=MAX_INTERVAL_SECONDS)
         return sent
 
     return retrying_atomic(write)

@@ -20,7 +20,6 @@ from notifications.contrib.engines.dispatching import (
     MAX_QUARANTINED_SECONDS,
     count_processes,
     mark_sent,
-    next_dispatch,
 )
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import retrying_atomic
@@ -66,11 +65,7 @@ def dispatch_quarantined_jobs(unreachable: Collection[str] = (), *, has_room: bo
             if alias in unreachable:
                 due = due[:1] if len(due) == len(of_backend) else []
             sent += due
-        for job in sent:
-            job.next_dispatch_at = next_dispatch(
-                now, job.dispatch_count - job.attempt, FIRST_QUARANTINED_SECONDS, MAX_QUARANTINED_SECONDS
-            )
-        mark_sent(sent, now)
+        mark_sent(sent, now, first=FIRST_QUARANTINED_SECONDS, most=MAX_QUARANTINED_SECONDS)
         return sent
 
     return retrying_atomic(write)

@@ -100,7 +100,6 @@ class _Sender:
         self._has_warned = False
 
     def add(self, jobs: Sequence[Job], *, is_revoked: bool = False) -> None:
-        """Take jobs to be sent."""
         dispatched = [dispatched_job(job) for job in jobs[: max(MAX_UNSENT_IDS - self._items.qsize(), 0)]]
         with self._lock:
             for job in dispatched:

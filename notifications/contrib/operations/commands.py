@@ -176,7 +176,6 @@ def figures_item(figures: Figures) -> dict[str, Any]:
 
 
 def table(rows: Iterable[Figures]) -> Iterator[str]:
-    """Yield the lines of a table with a heading."""
     cells = [HEADINGS, *(_cells(figures) for figures in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
     for row in cells:

@@ -71,7 +71,6 @@ class JobFilter:
         return self != JobFilter()
 
     def to_json(self) -> dict[str, str]:
-        """Return the conditions as an object of strings."""
         values = asdict(self)
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
@@ -91,7 +90,6 @@ class JobFilter:
         return cls(**conditions)
 
     def apply(self, rows: Any) -> Any:
-        """Return those of these jobs that meet all conditions."""
         conditions = Q()
         for name in ("state", "task_path", "queue_name"):
             if value := getattr(self, name):

@@ -59,7 +59,6 @@ class JobCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
         totals = read_totals()
         yield from _counters(totals)
         yield from _histograms(totals)

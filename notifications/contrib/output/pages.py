@@ -111,7 +111,6 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
 
 
 def _split_lines(text: str) -> list[tuple[str, str]]:
-    """Return the text of an output as ``OutputText.lines`` has it."""
     lines = []
     for index, piece in enumerate(_MARK.split(text)):
         if not index % 2:

@@ -8,7 +8,6 @@ of its job. A ring may be lost, so all are read every few seconds too.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
@@ -24,7 +23,7 @@ from notifications.extension import HubPart
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
 from notifications.realtime.hub import Hub
-from notifications.realtime.subscriber import Subscriber
+from notifications.realtime.transports.poll import WaitingRequest
 from notifications.realtime.transports.sse import EventStream
 
 logger = logging.getLogger(__name__)
@@ -135,10 +134,10 @@ def next_cursor(cursor: str) -> str:
     return str(now if last < now else last + random.randint(1, MAX_CURSOR_JITTER))
 
 
-class OutputPoll(Subscriber):
+class OutputPoll(WaitingRequest):
     """``wait_for_output()`` answers one request."""
 
-    __slots__ = ("bye", "finished", "job", "offset", "part")
+    __slots__ = ("job", "offset", "part")
 
     hub: Hub
 
@@ -146,25 +145,17 @@ class OutputPoll(Subscriber):
         super().__init__(hub, user, session_key)
         self.job, self.offset = job, offset
         self.part: OutputPart | None = None
-        self.bye: Bye | None = None
-        self.finished = hub.loop.create_future()
 
     async def wait_for_output(self, seconds: float) -> OutputPart | None:
         """Return the next output as soon as there is some, or an empty part after ``seconds`` or at the end of the job.
 
         None if nothing could be read, because the job does not exist any more, or was refused: ``bye`` has the reason.
         """
-        self.bye = self.hub.join(self)
-        if self.bye is not None:
-            return None
-        try:
-            self.hub.parts[LABEL].add(self)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self.finished
-        finally:
-            self._leave()
+        await self._wait(seconds)
         return self.part
+
+    def _begin(self) -> None:
+        self.hub.parts[LABEL].add(self)
 
     def take(self, part: OutputPart | None) -> None:
         self.part = part
@@ -176,18 +167,12 @@ class OutputPoll(Subscriber):
 
     def close(self, bye: Bye) -> None:
         if not self.is_closed:
-            self.bye, self.part = bye, None
-            self._finish()
+            self.part = None
+        super().close(bye)
 
     def _leave(self) -> None:
-        self.is_closed = True
         self.hub.parts[LABEL].remove(self)
-        self.hub.leave(self)
-
-    def _finish(self) -> None:
-        self._leave()
-        if not self.finished.done():
-            self.finished.set_result(None)
+        super()._leave()
 
 
 class OutputEvents(EventStream):

@@ -51,7 +51,6 @@ class OutputPart:
 
 
 def has_output(job: UUID) -> bool:
-    """Return whether a job has written anything."""
     return OutputChunk.objects.using(database()).filter(job=job).exists()
 
 

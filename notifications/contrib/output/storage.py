@@ -75,7 +75,6 @@ class OutputBuffer:
         return len(self._data)
 
     def append(self, text: str) -> None:
-        """Append text, unless the limit is reached."""
         with self._lock:
             # In pieces, so that a text much longer than the limit is not copied. One piece may not reach the limit,
             # because CR LF becomes one character.
@@ -283,7 +282,6 @@ class OutputLoop(WorkerPart):
             self._state.call_in_loop(self._has_much.set)
 
     async def run(self) -> None:
-        """Store output for ever."""
         while True:
             await self._has_output.wait()
             await loops.wait_for(self._has_much, FLUSH_INTERVAL_SECONDS)

@@ -69,11 +69,9 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return changelist
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may pause and resume schedules, by the permission to change them."""
         return request.user.has_perm("notifications_schedules.change_schedule")
 
     def has_run_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may run schedules now."""
         return request.user.has_perm("notifications_schedules.run_schedule")
 
     @admin.action(description=_("Pause selected schedules"), permissions=["operate"])

@@ -75,7 +75,6 @@ class SchedulesCommand(ManagementCommand):
         self.change(names, operating.resume, "resumed", **options)
 
     def change(self, names: Sequence[str], function: Any, verb: str, **options: Any) -> None:
-        """Pause or resume schedules, and print which were and which had been already."""
         operating.insert_declared()
         known = set(Schedule.objects.using(database()).filter(name__in=names).values_list("name", flat=True))
         changed = function(known)

@@ -112,7 +112,6 @@ class ScheduledCall:
 
 
 def insert_tick(schedule: str, due_at: datetime, outcome: Any, now: datetime, **fields: Any) -> Tick:
-    """Insert the row of a tick and return it."""
     # The message of an exception may have characters that cannot be stored.
     detail = validators.printable(fields.get("detail", ""))
     fields["detail"] = validators.shortened(detail, MAX_DETAIL_LENGTH)

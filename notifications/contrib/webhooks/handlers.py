@@ -79,7 +79,6 @@ class Handler:
         return job
 
     def _make_texts(self, event: Any) -> tuple[str, str]:
-        """Return the title and the concurrency key of a job."""
         func, takes_context = self.task.func, self.task.takes_context
         try:
             title = job_title(func, takes_context, [event], {})

@@ -13,14 +13,54 @@ from notifications.realtime.reader import SyncResponse, etag
 from notifications.realtime.subscriber import HubProtocol, Subscriber
 
 
-class Poll(Subscriber):
+class WaitingRequest(Subscriber):
+    """A request that waits until ``_finish()``, or until the hub closes it: ``bye`` has the reason then."""
+
+    __slots__ = ("bye", "finished")
+
+    def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
+        super().__init__(hub, user, session_key)
+        self.bye: Bye | None = None
+        self.finished = hub.loop.create_future()
+
+    def _begin(self) -> None:
+        """Begin to read, after the hub was joined."""
+        raise NotImplementedError
+
+    async def _wait(self, seconds: float) -> None:
+        """Join the hub, which may refuse that, and wait at most ``seconds``."""
+        self.bye = self.hub.join(self)
+        if self.bye is not None:
+            return
+        try:
+            self._begin()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.finished
+        finally:
+            self._leave()
+
+    def close(self, bye: Bye) -> None:
+        if not self.is_closed:
+            self.bye = bye
+            self._finish()
+
+    def _leave(self) -> None:
+        self.is_closed = True
+        self.hub.leave(self)
+
+    def _finish(self) -> None:
+        self._leave()
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+
+class Poll(WaitingRequest):
     """``wait_for_change()`` answers one request. A live frame only triggers a new read from the client's position."""
 
     __slots__ = (
-        "bye",
         "client_etags",
         "client_position",
-        "finished",
         "first_etag",
         "frame",
         "is_snapshot",
@@ -43,27 +83,18 @@ class Poll(Subscriber):
         self.is_snapshot = False  # of the frame
         self.response: SyncResponse | None = None
         self.first_etag: str | None = None
-        self.bye: Bye | None = None
-        self.finished = hub.loop.create_future()
 
     async def wait_for_change(self, seconds: float) -> SyncResponse | None:
         """Return what is new to the client, as soon as there is something, or the current state after ``seconds``.
 
         None if nothing could be read in this time, or if the request was refused; ``bye`` has the reason then.
         """
-        self.bye = self.hub.join(self)
-        if self.bye is not None:
-            return None
-        try:
-            self.start_at(*self.client_position)
-            self.hub.catch_up(self)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self.finished
-        finally:
-            self.is_closed = True
-            self.hub.leave(self)
+        await self._wait(seconds)
         return self.response
+
+    def _begin(self) -> None:
+        self.start_at(*self.client_position)
+        self.hub.catch_up(self)
 
     def deliver(self, frame: Frame) -> bool:
         """Take a sync frame. Other frames are refused, so that the hub calls ``stop_following()``."""
@@ -76,8 +107,7 @@ class Poll(Subscriber):
         """Read again from the client's position, because something has changed."""
         if not self.is_closed:
             self.needs_snapshot = False
-            self.start_at(*self.client_position)
-            self.hub.catch_up(self)
+            self._begin()
 
     def handle_synced(self, versions: Mapping[Any, int]) -> None:
         assert self.frame is not None and self.epoch is not None
@@ -87,11 +117,6 @@ class Poll(Subscriber):
         if self.needs_sync or self._is_new(self.response.etag):
             self._finish()
 
-    def close(self, bye: Bye) -> None:
-        if not self.is_closed:
-            self.bye = bye
-            self._finish()
-
     def _is_new(self, tag: str) -> bool:
         if self.first_etag is not None:
             return tag != self.first_etag
@@ -99,9 +124,3 @@ class Poll(Subscriber):
         if self.client_etags is not None:
             return self.client_etags != ["*"] and tag not in self.client_etags
         return self.is_snapshot or (self.epoch, self.position) != self.client_position
-
-    def _finish(self) -> None:
-        self.is_closed = True
-        self.hub.leave(self)
-        if not self.finished.done():
-            self.finished.set_result(None)

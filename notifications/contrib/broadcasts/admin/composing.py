@@ -43,7 +43,6 @@ class ComposerMixin(ModelAdminBase):
     """Adds the composer, in place of Django's page that adds a row, to an admin of broadcasts."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may send notifications."""
         return request.user.has_perm(SEND_PERMISSION)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:

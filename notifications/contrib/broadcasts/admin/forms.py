@@ -216,7 +216,6 @@ class ComposerForm(forms.Form):
 
 
 def _text_fields(code: str) -> dict[str, forms.Field]:
-    """Return the fields of the message in another language."""
     return {
         f"title_{code}": TextField(
             label=_("Title"),

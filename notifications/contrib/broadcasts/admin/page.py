@@ -76,7 +76,6 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         return self.has_view_permission(request)
 
     def has_withdraw_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may withdraw broadcasts."""
         return request.user.has_perm(WITHDRAW_PERMISSION)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -250,6 +249,5 @@ def _read_jobs(rows: Any) -> None:
 
 
 def _is_stopped(row: Any) -> bool:
-    """Return whether the job has ended before it was done."""
     is_active = row.state in (State.SENDING, State.WITHDRAWING)
     return is_active and (row.shown_job is None or row.shown_job.state not in ACTIVE)

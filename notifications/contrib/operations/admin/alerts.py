@@ -32,7 +32,6 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
     )
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may acknowledge alerts, by the permission to change them."""
         return request.user.has_perm("notifications_operations.change_alert")
 
     @admin.action(description=_("Acknowledge selected alerts"), permissions=["acknowledge"])

@@ -116,8 +116,6 @@ class CreatedFilter(JobListFilter):
 
 
 class FinishedFilter(CreatedFilter):
-    """Filters jobs by when they ended."""
-
     title = _("finished")
     parameter_name = "finished"
 
@@ -156,8 +154,6 @@ class CategoryFilter(admin.SimpleListFilter):
 
 
 class NotificationCreatedFilter(CreatedFilter):
-    """Filters notifications by when they were created."""
-
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         try:
             conditions = self.condition()

@@ -81,21 +81,17 @@ def record_conditions(found: Iterable[Condition], now: datetime) -> None:
     Any number of processes may call this at the same time. Details are stored and logged in ``LANGUAGE_CODE``.
     """
     with translation.override(django_settings.LANGUAGE_CODE):
-        _record_conditions(found, now)
-
-
-def _record_conditions(found: Iterable[Condition], now: datetime) -> None:
-    conditions = {(str(condition.kind), condition.subject): condition for condition in found}
-    rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")[:MAX_OPEN_ALERTS]
-    open_alerts = {(alert.kind, alert.subject): alert for alert in rows}
-    for key in conditions.keys() & open_alerts.keys():
-        _update(open_alerts[key], conditions[key], now)
-    new = [condition for key, condition in conditions.items() if key not in open_alerts]
-    for condition in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
-        _open(condition, now)
-    for key, alert in open_alerts.items():
-        if key not in conditions and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
-            _close(alert, now)
+        conditions = {(str(condition.kind), condition.subject): condition for condition in found}
+        rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")[:MAX_OPEN_ALERTS]
+        open_alerts = {(alert.kind, alert.subject): alert for alert in rows}
+        for key in conditions.keys() & open_alerts.keys():
+            _update(open_alerts[key], conditions[key], now)
+        new = [condition for key, condition in conditions.items() if key not in open_alerts]
+        for condition in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
+            _open(condition, now)
+        for key, alert in open_alerts.items():
+            if key not in conditions and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
+                _close(alert, now)
 
 
 def acknowledge(id: int, *, by: str) -> bool:
@@ -106,7 +102,6 @@ def acknowledge(id: int, *, by: str) -> bool:
 
 
 def delete_old_alerts(before: datetime) -> None:
-    """Delete alerts that were closed before a time, a bounded number of them."""
     rows = Alert.objects.using(database())
     old = list(rows.filter(closed_at__lt=before).values_list("id", flat=True)[:MAX_ALERTS_DELETED])
     if old:

@@ -81,7 +81,6 @@ def detail_of(alert: Alert) -> str:
 
 
 def describe(kind: str, facts: dict[str, Any]) -> str:
-    """Return the text for the facts of a condition."""
     if kind in hooks.alert_kinds:
         return hooks.alert_kinds[kind].describe(facts)
     return _DESCRIPTIONS[kind](facts)

@@ -50,7 +50,6 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def new_additions() -> Additions:
-    """Return additions that add nothing yet."""
     return dict.fromkeys(SUM_COLUMNS, 0)
 
 

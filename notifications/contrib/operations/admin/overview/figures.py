@@ -74,7 +74,6 @@ class OverviewFigures:
 
     @property
     def running(self) -> int:
-        """How many jobs run."""
         return sum(row.running for row in self.queues)
 
     @property
@@ -110,12 +109,10 @@ class OverviewFigures:
 
     @property
     def slots(self) -> int:
-        """How many jobs live workers can run at once."""
         return sum(worker.slots for worker in self.live_workers)
 
     @property
     def sockets(self) -> int:
-        """How many clients are connected to web processes."""
         return sum(server.sockets for server in self.servers)
 
 

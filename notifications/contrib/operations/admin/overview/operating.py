@@ -59,7 +59,6 @@ Change = tuple[int, str, dict[str, Any] | None]
 
 
 def permitted_changes(request: HttpRequest) -> set[str]:
-    """Return the kinds of rows that the user may change."""
     return {kind for kind, permission in PERMISSIONS.items() if request.user.has_perm(permission)}
 
 

@@ -75,11 +75,9 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         ]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may retry groups of failed jobs, by the permission to change jobs."""
         return request.user.has_perm("notifications.change_job")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Return the page."""
         self._require_permission(request)
         period, selection = self._period(request), read_selection(request)
         context = {
@@ -96,7 +94,6 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return response
 
     def tasks_view(self, request: HttpRequest) -> HttpResponse:
-        """Return the page with the figures of each task."""
         self._require_permission(request)
         period, order = self._period(request), request.GET.get("order", "")
         order = order if order in history.ORDERS else history.DEFAULT_ORDER
@@ -150,7 +147,6 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return operating.respond_to_retry(self, request, overview_url=self._url("changelist"))
 
     def change_view(self, request: HttpRequest, *, kind: str) -> HttpResponse:
-        """Change a queue, a worker or an alert."""
         self._require_permission(request)
         return operating.respond(self, request, kind, overview_url=self._url("changelist"))
 
@@ -214,7 +210,6 @@ class RingCounter:
             return f'W/"{process_number():x}-{self._count}-{step}-{"-".join(variants)}"'
 
     def close(self) -> None:
-        """Stop listening until the next call of ``etag()``."""
         with self._lock:
             stop, self._stop = self._stop, None
         if stop:
