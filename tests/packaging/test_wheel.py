@@ -53,14 +53,6 @@ def test_add(admin_user, run_jobs, capture_notifications):
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", folder, ROOT)
-    [path] = folder.glob("asyncsite_notifications-*.whl")
-    return path
-
-
 @pytest.fixture(params=LINES, ids="Django {}".format)
 def project(request, wheel, tmp_path):
     """A fresh project with the wheel in an environment of its own, before the six lines."""

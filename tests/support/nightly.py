@@ -6,6 +6,7 @@ Before a merge each behavior is tested once, with one real part of each kind. Th
 - at another width, theme or language of a page, or on a second page with the same element
 - in a browser without JavaScript, when the pages and forms are tested by requests, beside one page that is left
 - by kills of a process that does one more kind of work, beside those of jobs, waits, answers and deliveries
+- in projects of other people, with the newest versions of their packages
 - with another way to end a session or a process, beside those that are left
 - on SQLite, when faults, plans and locks of rows are tested on PostgreSQL before a merge, where they can differ
 - on PostgreSQL, when no query of the test is more than Django's ORM writes, or it is about processes, pages or requests
@@ -231,6 +232,7 @@ NIGHTLY = {
         "jobs/test_spans.py::test_worker_process[start_celery]",
         "packaging/test_extras.py::*",
         "packaging/test_make.py::test_make_run_and_worker",
+        "packaging/test_other_projects.py::*",
         "packaging/test_wheel.py::*[Django 5.2]",
         "realtime/doorbell/test_transports.py::*[channels_redis.core.RedisChannelLayer]",
         "realtime/doorbell/test_transports.py::test_forked_process_listens_and_rings[sqlite]",
