@@ -8,7 +8,7 @@ finding                 the result of a check
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from django.utils.module_loading import import_string
@@ -20,11 +20,23 @@ from notifications.management.diagnosis import configuration, database, jobs, pr
 from notifications.management.diagnosis.finding import ERROR, Finding, run_check, run_checks
 from notifications.readiness import builtin_aliases
 
-#: The checks that need the tables, in the order of the output; those of other extensions are the last ones.
-ORDER = (
-    *("clock", "times", "rows", "numbering", "positions", "unread"),
-    *("doorbell", "workers", "queues", "lost jobs", "old tasks", "options", "schedules", "outbound"),
-    *("deliveries", "alerts", "duties", "celery", "socket", "origin", "round trip", "engine"),
+#: The checks that need the tables, in the order of the output.
+CHECKS = (
+    database.check_clock,
+    database.check_stored_times,
+    database.check_rows,
+    database.check_numbering,
+    database.check_positions,
+    database.check_unread_counts,
+    processes.check_doorbell,
+    processes.check_workers,
+    jobs.check_paused_queues,
+    jobs.check_lost_jobs,
+    jobs.check_left_tasks,
+    configuration.check_declarations,
+    processes.check_outbound,
+    jobs.check_duties,
+    configuration.check_socket,
 )
 
 
@@ -43,32 +55,14 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
             return
     if settings.state == ERROR:  # which the others may read
         return
-    checks: dict[str, Callable[[], Finding]] = {
-        "clock": database.check_clock,
-        "times": database.check_stored_times,
-        "rows": database.check_rows,
-        "numbering": database.check_numbering,
-        "positions": database.check_positions,
-        "unread": database.check_unread_counts,
-        "doorbell": processes.check_doorbell,
-        "workers": processes.check_workers,
-        "queues": jobs.check_paused_queues,
-        "lost jobs": jobs.check_lost_jobs,
-        "old tasks": jobs.check_left_tasks,
-        "options": configuration.check_declarations,
-        "outbound": processes.check_outbound,
-        "duties": jobs.check_duties,
-        "socket": configuration.check_socket,
-    }
+    for check in CHECKS:
+        yield run_check(check)
     if page is not None:
-        checks["origin"] = partial(configuration.check_origin, page)
+        yield run_check(partial(configuration.check_origin, page))
     if builtin_aliases() or not any(map(has_engine, task_backends.settings)):
-        checks["round trip"] = partial(processes.check_round_trip, timeout)
-    for name in sorted({*checks, *hooks.findings}, key=[*ORDER, *hooks.findings].index):
-        if name in checks:
-            yield run_check(checks[name])
-        else:
-            yield from run_checks(partial(import_string(hooks.findings[name]), timeout))
+        yield run_check(partial(processes.check_round_trip, timeout))
+    for path in hooks.findings.values():
+        yield from run_checks(partial(import_string(path), timeout))
 
 
 def diagnose_readiness() -> Iterator[Finding]:
