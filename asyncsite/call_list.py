@@ -32,10 +32,10 @@ COLUMNS = (
     ("", _("Type"), ""),
 )
 #: The texts of an empty list, by outcome.
-NO_CALLS = {"ok": _("No ok calls."), "failed": _("No failed calls."), "refused": _("No refused calls.")}
+NO_CALLS = {"ok": _("No passed calls."), "failed": _("No failed calls."), "refused": _("No refused calls.")}
 NO_MATCHES = {
     "": _("No calls match “{search}”."),
-    "ok": _("No ok calls match “{search}”."),
+    "ok": _("No passed calls match “{search}”."),
     "failed": _("No failed calls match “{search}”."),
     "refused": _("No refused calls match “{search}”."),
 }
@@ -125,7 +125,7 @@ def build_call_list(report, query, totals, *, is_active):
             ("", _("Not passed"), totals.problems, selection.query(outcome=""))
             if is_active
             else ("", _("All"), totals.calls, selection.query(outcome="")),
-            ("ok", _("Ok"), totals.ok, selection.query(outcome="ok")),
+            ("ok", _("Passed"), totals.ok, selection.query(outcome="ok")),
             ("failed", pgettext_lazy("calls", "Failed"), totals.failed, selection.query(outcome="failed")),
             ("refused", _("Refused"), totals.refused, selection.query(outcome="refused")),
         ],

@@ -47,7 +47,7 @@ class Call(models.Model):
     """The outcome of one URL of a report. Each position is recorded once; a later insert is ignored."""
 
     class Outcome(models.TextChoices):
-        OK = "ok", pgettext_lazy("outcome of a call", "ok")
+        OK = "ok", pgettext_lazy("outcome of a call", "passed")
         FAILED = "failed", pgettext_lazy("outcome of a call", "failed")
         REFUSED = "refused", pgettext_lazy("outcome of a call", "refused")
 

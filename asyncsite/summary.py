@@ -92,9 +92,9 @@ def truncate_middle(text, length):
 
 
 def describe_outcomes(ok=0, failed=0, refused=0):
-    """Return a text like "36 ok, 3 failed", without counts of zero; an empty one if all are zero."""
+    """Return a text like "36 passed, 3 failed", without counts of zero; an empty one if all are zero."""
     texts = (
-        (ok, ngettext("{count} ok", "{count} ok", ok)),
+        (ok, ngettext("{count} passed", "{count} passed", ok)),
         (failed, ngettext("{count} failed", "{count} failed", failed)),
         (refused, ngettext("{count} refused", "{count} refused", refused)),
     )

@@ -54,7 +54,8 @@ class Migration(migrations.Migration):
                 (
                     "outcome",
                     models.CharField(
-                        choices=[("ok", "ok"), ("failed", "failed"), ("refused", "refused")], max_length=10
+                        choices=[("ok", "passed"), ("failed", "failed"), ("refused", "refused")],
+                        max_length=10,
                     ),
                 ),
                 ("status", models.PositiveSmallIntegerField(blank=True, null=True)),

@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             model_name="call",
             name="outcome",
             field=models.CharField(
-                choices=[("ok", "ok"), ("failed", "failed"), ("refused", "refused")],
+                choices=[("ok", "passed"), ("failed", "failed"), ("refused", "refused")],
                 max_length=10,
                 verbose_name="outcome",
             ),

@@ -75,7 +75,7 @@ def build_preferences():
 def build_toasts():
     return [
         build_row_of("Report started", body="40 URLs"),
-        build_row_of("Partner APIs finished", body="39 ok, 1 refused", level="success", job=make_id(1)),
+        build_row_of("Partner APIs finished", body="39 passed, 1 refused", level="success", job=make_id(1)),
         build_row_of("Disk of db-2 is 91 % full", body="Delete old exports, or add space.", level="warning"),
         build_row_of("Partner APIs failed", body="The worker was lost.", level="error", job=make_id(1)),
         build_row_of("Ada requests access to Reports", actions=["Approve", "View request"]),
@@ -88,7 +88,7 @@ def build_inbox_rows():
     job = SimpleNamespace(pk=make_id(1), title="Partner APIs", schedule="")
     nightly = SimpleNamespace(pk=make_id(1), title="Delete old reports", schedule="delete-old-reports")
     return [
-        build_row_of("Partner APIs finished", body="39 ok, 1 refused", level="success", reason={"job": job}),
+        build_row_of("Partner APIs finished", body="39 passed, 1 refused", level="success", reason={"job": job}),
         build_row_of("Partner APIs failed", body="The worker was lost.", level="error", reason={"job": job}),
         build_row_of("Ada requests access to Reports", actions=["Approve", "View request"], category="access"),
         build_row_of("Maintenance on Sunday, 6:00 to 7:00", level="warning", reason={"sender": "Grace Hopper"}),

@@ -21,21 +21,21 @@ def test_each_call_is_in_one_bar():
     """A step includes its start and excludes its end. Steps without calls between others are one bar."""
     chart = build_chart(make_calls(0, 4, 5, 19, 100, 12_000, failed=[20]))
     assert [(bar.label, bar.text) for bar in chart.bars] == [
-        ("under 5 ms", "2 ok"),
-        ("5 to 10 ms", "1 ok"),
-        ("10 to 20 ms", "1 ok"),
+        ("under 5 ms", "2 passed"),
+        ("5 to 10 ms", "1 passed"),
+        ("10 to 20 ms", "1 passed"),
         ("20 to 50 ms", "1 failed"),
         ("50 to 100 ms", "0"),
-        ("100 to 200 ms", "1 ok"),
+        ("100 to 200 ms", "1 passed"),
         ("200 ms to 10 s", "0"),
-        ("10 s or more", "1 ok"),
+        ("10 s or more", "1 passed"),
     ]
 
 
 def test_calls_without_a_response_time_have_bars_of_their_own():
     bars = build_chart(make_calls(3, without_response=2, refused=1)).bars
     assert [(bar.label, bar.text) for bar in bars] == [
-        ("under 5 ms", "1 ok"),
+        ("under 5 ms", "1 passed"),
         ("no response", "2 failed"),
         ("not called", "1 refused"),
     ]
@@ -68,9 +68,9 @@ def test_the_chart_is_accessible():
     labels = {element.attrib["id"]: element.text for element in svg if "id" in element.attrib}
     assert svg.attrib["aria-labelledby"].split() == list(labels)
     assert labels["chart-title"] == "Response times of the calls"
-    assert labels["chart-desc"].startswith("under 5 ms: 2 ok, 1 failed (median); 5 to 500 ms: 0;")
+    assert labels["chart-desc"].startswith("under 5 ms: 2 passed, 1 failed (median); 5 to 500 ms: 0;")
     assert [title.text for title in svg.findall("g/rect/title")][:2] == [
-        "under 5 ms: 2 ok",
+        "under 5 ms: 2 passed",
         "under 5 ms: 1 failed",
     ]
     table = html[html.index("<table") :]

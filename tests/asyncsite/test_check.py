@@ -134,7 +134,7 @@ async def test_it_works_on_an_event_loop(event_loop_database, user, async_client
     page = await async_client.get("/check/", headers={"accept": "text/html"})
     assert page.status_code == 200
     page = await async_client.post("/check/", {"url": upstream.url("/ok")}, headers={"accept": "text/html"})
-    assert '<span class="outcome ok">ok</span>' in page.content.decode()
+    assert '<span class="outcome ok">passed</span>' in page.content.decode()
     page = await async_client.post("/check/", {"url": "x"}, headers={"accept": "text/html"})
     assert page.status_code == 422
 

@@ -60,7 +60,7 @@ def test_a_restart_fails_no_report(site, cluster, upstream):
     assert {state for state, _ in jobs} == {"succeeded"} and max(attempt for _, attempt in jobs) == 2
     assert recorded(site) == len(urls) * REPORTS
     bodies = site.rows("SELECT body FROM notifications_notification")
-    assert bodies == [(f"{len(urls)} ok",)] * REPORTS
+    assert bodies == [(f"{len(urls)} of {len(urls)} passed",)] * REPORTS
     assert sum(request.path.startswith("/ok") for request in upstream.requests) == 5 * REPORTS
 
 

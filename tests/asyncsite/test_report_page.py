@@ -76,7 +76,7 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     html = person.get(report.get_absolute_url()).content.decode()
     totals = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
     assert totals == {
-        "Ok": "3", "Failed": "2", "Refused": "1", "Median response time": "40 ms", "95th percentile": "700 ms",
+        "Passed": "3", "Failed": "2", "Refused": "1", "Median response time": "40 ms", "95th percentile": "700 ms",
     }  # fmt: skip
     assert '<h2 class="state" data-state="succeeded">3 of 6 passed</h2>' in html
     assert "Succeeded" not in html.partition("<main")[2]
@@ -137,7 +137,7 @@ def test_a_report_of_1000_urls_is_sent_in_pages_with_failures_first(person, make
     assert re.findall(r'data-label="Time">([\d,]+) ms', slowest)[:2] == ["980 ms"[:-3], "979"]
     found = person.get(f"{url}?q=example.com/977&outcome=ok").content.decode()
     assert found.count('data-label="Outcome"') == 1 and 'value="example.com/977"' in found
-    assert "No ok calls match “nowhere”" in person.get(f"{url}?q=nowhere&outcome=ok").content.decode()
+    assert "No passed calls match “nowhere”" in person.get(f"{url}?q=nowhere&outcome=ok").content.decode()
     for nonsense in ("?sort=nonsense", "?page=x", "?q=%00", "?sort=-", "?page=999&q=" + "x" * 3000):
         assert person.get(url + nonsense).status_code == 200
 

@@ -49,5 +49,5 @@ def test_problems_name_the_first_one():
 
 
 def test_outcomes_of_zero_are_left_out():
-    assert describe_outcomes(1036, 0, 2) == "1,036 ok, 2 refused"
+    assert describe_outcomes(1036, 0, 2) == "1,036 passed, 2 refused"
     assert describe_outcomes(0, 0, 0) == ""

@@ -46,7 +46,7 @@ def test_findings_are_written(run, upstream):
     """While the report runs: what failed, with the reason, between its first and its last line."""
     report = run(upstream.url("/echo"), upstream.url("/status/404"), "http://nowhere.invalid/")
     first, *findings, last = output(report.job_id).splitlines()
-    assert (first, last) == ("Checking 3 URLs.", "Done: 1 ok, 2 failed.")
+    assert (first, last) == ("Checking 3 URLs.", "Done: 1 passed, 2 failed.")
     assert dict(zip(findings[::2], findings[1::2], strict=True)) == {
         upstream.url("/status/404"): f"    {upstream.address} answered with status 404 (Not Found).",
         "http://nowhere.invalid/": "    nowhere.invalid could not be found.",
@@ -114,7 +114,7 @@ def test_the_owner_is_notified_once_with_the_counts(run, user, upstream):
         "succeeded",
         {"ok": 1, "failed": 1, "refused": 0, "first": first},
     )
-    assert (job.progress_current, job.progress_total, job.progress_message) == (2, 2, "1 ok, 1 failed")
+    assert (job.progress_current, job.progress_total, job.progress_message) == (2, 2, "1 passed, 1 failed")
 
 
 def test_a_report_without_problems_notifies_a_success(run, upstream):

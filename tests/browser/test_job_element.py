@@ -57,7 +57,7 @@ def test_200_rows_are_live_without_a_request_for_each(site_server, page):
     site_server.release()
     expect(row.locator("[data-job-part=state]")).to_have_text("Succeeded")
     expect(row.locator("[data-job-part=state]")).to_have_attribute("data-state", "succeeded")
-    expect(row.locator("[data-job-part=outcome]")).to_have_text("8 ok")
+    expect(row.locator("[data-job-part=outcome]")).to_have_text("8 passed")
     expect(row.locator("[data-job-part=progress]")).to_have_text("")
     assert len([url for url in requested if "/api/jobs/" in url]) <= 1
     assert page.locator("#many").get_by_text("Succeeded").count() == 200
@@ -79,8 +79,8 @@ def test_an_element_without_content_shows_a_bar_and_a_text(site_server, page):
     site_server.release(3)
     expect(element.locator("[data-job-part=text]")).to_have_text(re.compile(r"^Running · (.* · )?3 of 8$"))
     site_server.release()
-    expect(element.locator("[data-job-part=text]")).to_have_text("Succeeded · 8 ok")
-    expect(element.get_by_role("status")).to_have_text("Succeeded · 8 ok")
+    expect(element.locator("[data-job-part=text]")).to_have_text("Succeeded · 8 passed")
+    expect(element.get_by_role("status")).to_have_text("Succeeded · 8 passed")
 
 
 def test_an_outage_is_shown_on_the_page_of_a_running_job_and_at_the_closed_bell(site_server, proxy, new_page):
