@@ -6,11 +6,13 @@ given to ``accepted``, ``with requester(user)``, the owner of the job that enque
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,13 +30,39 @@ open_batch: ContextVar[Any] = ContextVar("notifications_batch", default=None)
 
 
 class RunningAttempt:
-    """The attempt that runs in a context: the id of its job, and how often it has sent each outbound request."""
+    """The attempt that runs in a context: the id of its job, and how often it has sent each outbound request.
 
-    __slots__ = ("job_id", "request_counts")
+    ``is_over``
+        It has ended. Its task may go on, on a thread, or in asyncio tasks that it has started.
+    """
+
+    __slots__ = ("_waits", "is_over", "job_id", "request_counts")
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         self.request_counts: Counter[str] = Counter()
+        self.is_over = False
+        self._waits: set[Callable[[], object]] = set()
+
+    @contextmanager
+    def ending_wait(self) -> Iterator[None]:
+        """Cancel the current asyncio task, of whatever loop and thread, if the attempt ends inside the block."""
+        task = asyncio.current_task()
+        assert task
+        cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        self._waits.add(cancel)
+        try:
+            if self.is_over:  # since the caller looked
+                cancel()
+            yield
+        finally:
+            self._waits.discard(cancel)
+
+    def end_waits(self) -> None:
+        """Cancel what waits in the attempt, which has ended or is cancelled."""
+        for cancel in list(self._waits):
+            with suppress(RuntimeError):  # its loop is closed
+                cancel()
 
 
 _running_attempt: ContextVar[RunningAttempt | None] = ContextVar(
@@ -147,15 +175,18 @@ def _owner_of_job() -> Any:
     return owner() if callable(owner) else owner
 
 
-def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> None:
+def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> RunningAttempt | None:
     """Make ``owner_id`` the owner of the jobs that this context enqueues; users set by the caller no longer count.
 
-    It may be a function that returns the key, where few jobs need it.
+    It may be a function that returns the key, where few jobs need it. Returns the attempt that runs from now on, if
+    ``job_id`` is that of its job.
     """
     _request_user.set(None)
     _requester.set(None)
     _job_owner.set(owner_id)
-    _running_attempt.set(RunningAttempt(job_id) if job_id else None)
+    attempt = RunningAttempt(job_id) if job_id else None
+    _running_attempt.set(attempt)
+    return attempt
 
 
 def save_attempt() -> Callable[[], None]:

@@ -11,7 +11,7 @@ All errors are subclasses of ``OutboundError``. Their text can be shown to users
 
 # Modules:
 #
-# client                                  the functions of this package
+# client, gathering                       the functions of this package
 # call, attempts, exchange                a call with its deadline, its attempts, and one request of it
 # guard, addresses, resolver, connector   what may be called: URLs, addresses, names, sockets
 # circuits, slots, pools                  circuit breakers, limits of calls that run at once, connections
@@ -33,6 +33,7 @@ from .errors import (
     Unavailable,
     Unreachable,
 )
+from .gathering import gather
 from .overview import state
 from .response import Response
 
@@ -50,6 +51,7 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "delete",
+    "gather",
     "get",
     "head",
     "patch",

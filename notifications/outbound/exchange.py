@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any
 
@@ -26,6 +27,9 @@ from .slots import slots
 
 #: Errors of a connection that mean that this machine lacks a resource, and nothing about the server.
 LOCAL_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+
+#: The ``gather()`` that makes the calls of this context: waiting for a slot is no part of their deadlines.
+gathering: ContextVar[object | None] = ContextVar("notifications_gathering", default=None)
 
 
 class Exchange:
@@ -169,10 +173,13 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         half = call.seconds_left / 2
         if slots.try_acquire(origin, per_host):
             pass
-        elif attempt := running_attempt():
-            # A task may start hundreds of calls with gather(). Its own timeout ends the wait.
-            with call.stopped_deadline():
+        elif (attempt := running_attempt()) and not attempt.is_over:
+            # A task may start hundreds of calls at once. The end of its attempt ends the wait.
+            with call.stopped_deadline(), attempt.ending_wait():
                 await slots.acquire(origin, per_host, attempt)
+        elif caller_of_gather := gathering.get():
+            with call.stopped_deadline():
+                await slots.acquire(origin, per_host, caller_of_gather)
         else:
             await slots.acquire(origin, per_host, None, half)
     except Forbidden as exc:

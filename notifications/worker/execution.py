@@ -19,6 +19,7 @@ from django.utils import translation
 from notifications.context import (
     CurrentExecution,
     ExecutionSteps,
+    RunningAttempt,
     enter_attempt,
     set_current_execution,
 )
@@ -74,6 +75,7 @@ class Execution(CurrentExecution):
         "on_progress",
         "parts",
         "run_inline",
+        "running_attempt",
         "steps",
         "sync_threads",
         "thread_call",
@@ -98,6 +100,7 @@ class Execution(CurrentExecution):
         self.run_inline = run_inline
         #: The jobs for whose ends the task waits, by the futures that it waits for.
         self.joined_jobs: dict[Future[Any], UUID] = {}
+        self.running_attempt: RunningAttempt | None = None
         #: The call of a sync task on its thread.
         self.thread_call: Future[Any] | None = None
         self.sync_threads: DaemonExecutor | None = None
@@ -129,7 +132,7 @@ class Execution(CurrentExecution):
         policy = policy_of(task.func)
         set_current_execution(self)
         self.sync_threads, self.database_thread = sync_threads, database_thread
-        enter_attempt(self.claimed.owner, job.id)
+        self.running_attempt = enter_attempt(self.claimed.owner, job.id)
         trace_context.restore(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
@@ -201,9 +204,10 @@ class Execution(CurrentExecution):
         finally:
             self.is_waiting_for_thread = self.is_interruptible = False
             self.is_over = True
-            # A task that timed out on a thread may still wait for other jobs there.
-            for future in list(self.joined_jobs):
-                future.cancel()
+            if self.running_attempt:
+                self.running_attempt.is_over = True
+            # A task that timed out on a thread may still wait there.
+            self._end_waits()
             if self.steps and self.steps.writes:
                 # Of a task that timed out or was cancelled. Stored after the end of the attempt, they would be void.
                 await asyncio.wait({asyncio.wrap_future(write) for write in self.steps.writes.copy()})
@@ -222,10 +226,16 @@ class Execution(CurrentExecution):
         self.is_cancelling = True
         if self.thread_call:
             self.thread_call.cancel()  # has no effect on a call that runs
-            for future in list(self.joined_jobs):
-                future.cancel()
+            self._end_waits()
         elif self.is_interruptible and self.asyncio_task:
             self.asyncio_task.cancel()
+
+    def _end_waits(self) -> None:
+        """End the waits of a task for other jobs, and for slots of outbound calls."""
+        for future in list(self.joined_jobs):
+            future.cancel()
+        if self.running_attempt:
+            self.running_attempt.end_waits()
 
     async def _call_on_thread(
         self,

@@ -5,11 +5,12 @@ import sys
 import threading
 from datetime import timedelta
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
 from django.utils import translation
 from django.utils.translation import gettext_lazy
 
+from notifications import outbound
 from notifications.api import anotify, apause, notify, pause, policy, progress, task, track
 from notifications.context import current_execution
 from notifications.exceptions import JobCancelled
@@ -244,6 +245,17 @@ def slow_sync(name=""):
     gate.wait(30)
     progress(99)
     seen.append(f"late {name}")
+
+
+@task
+@policy(timeout=0.3)
+def call_sync(url):
+    """Call a URL, whose server has no free slot, and record how that ended."""
+    held.append(url)
+    try:
+        async_to_sync(outbound.get)(url, deadline=60)
+    finally:
+        seen.append(sys.exc_info()[0])
 
 
 @task

@@ -1,5 +1,6 @@
 """Each job gets an outcome, whatever its task raises or returns, and the worker runs other jobs."""
 
+import asyncio
 import json
 import threading
 from datetime import timedelta
@@ -8,8 +9,10 @@ import pytest
 from django.db.backends.signals import connection_created
 
 from notifications.models import Attempt, Job
+from notifications.outbound.slots import slots
 from tests.jobs import hostile_tasks, leaking_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
+from tests.outbound.upstream import Upstream
 from tests.support.waiting import wait_until
 
 RAISED = {
@@ -189,6 +192,25 @@ def test_sync_tasks_that_do_not_end(start_worker, monkeypatch, gate, caplog):
     assert len(tasks.held) == 2
     assert "Task does not end and keeps a thread: job " in caplog.text
     assert tasks.slow_sync.module_path in caplog.text
+
+
+def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):
+    """The wait ends with the timeout, and the thread with it. Nothing is sent."""
+    upstream = Upstream()
+    settings.NOTIFICATIONS |= {"OUTBOUND_ALLOW": [upstream.address], "OUTBOUND_PER_HOST": 1}
+    origin = f"http://{upstream.address}"
+    assert slots.try_acquire(origin, 1)
+    try:
+        result = tasks.call_sync.enqueue(upstream.url("/ok"))
+        wait_until(lambda: slots.state()[2][origin] == (1, 1), what="the call to wait")
+        (job,) = until_done(result)
+        assert json.loads(job.error)["type"] == "timed-out"
+        wait_until(lambda: tasks.seen, what="the task to end")
+        assert slots.state()[2][origin] == (1, 0)
+    finally:
+        slots.release(origin)
+        upstream.close()
+    assert tasks.seen == [asyncio.CancelledError] and upstream.requests == []
 
 
 def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate):
