@@ -104,7 +104,7 @@ def notify(
     """Create a notification for each user and push it after the commit. Return the ids of the notifications.
 
     ``users``
-        A user, a primary key, or an iterable of either.
+        A user, a primary key, an iterable of either, or a group, whose active users are notified.
     ``title``, ``body``
         Plain text of at most 200 and 2,000 characters. ``{actor}`` and ``{target}`` in the title become their names.
     ``url``

@@ -174,6 +174,10 @@ def party(name: str, value: Any, link_key: str) -> dict[str, str]:
 
     ``value`` is a name, or a dict of ``name`` and ``link_key``. Raises TypeError or ValueError.
     """
+    if not isinstance(value, dict | str | Promise):
+        raise TypeError(
+            f"{name} must be a name, or a dict of 'name' and {link_key!r}, not {type(value).__name__}."
+        )
     if not isinstance(value, dict):
         return {"name": label(name, value, MAX_NAME_LENGTH, required=True)}
     if "name" not in value or set(value) - {"name", link_key}:

@@ -5,8 +5,9 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.db import OperationalError, transaction
+from django.test import RequestFactory
 
 from notifications import api
 from notifications.api import aaccepted, accepted, anotify, notify, progress, requester, track
@@ -111,6 +112,40 @@ class TestNotify:
             with pytest.raises(ValueError, match=r"Pass a saved user or its primary key"):
                 notify(users, "Hello")
         assert not Notification.objects.exists()
+
+    def test_a_group(self, make_user):
+        """Its active users are notified, each once."""
+        group = Group.objects.create(name="Shop")
+        for name in ("first", "second", "left"):
+            make_user(name, is_active=name != "left").groups.add(group, Group.objects.create(name=name))
+        make_user("outside")
+        assert len(notify(group, "Paid")) == 2
+        names = Notification.objects.values_list("user__username", flat=True)
+        assert sorted(names) == ["first", "second"]
+
+    def test_a_large_group(self, make_user, django_assert_max_num_queries):
+        """It is read without its users, and inserted in chunks."""
+        group = Group.objects.create(name="Shop")
+        User = get_user_model()
+        users = User.objects.bulk_create([User(username=f"user {number}") for number in range(250)])
+        group.user_set.add(*users)
+        with django_assert_max_num_queries(20):
+            assert len(notify(group, "Paid")) == 250
+        assert Notification.objects.count() == 250
+
+    @pytest.mark.parametrize("kind", ["request", "manager", "class", "permission"])
+    def test_what_is_no_user(self, kind):
+        """Not silently no one: a request can be iterated, and has no lines."""
+        values = {"request": RequestFactory().get("/"), "manager": get_user_model().objects}
+        values |= {"class": get_user_model(), "permission": Permission.objects.first()}
+        with pytest.raises(TypeError, match=r"Pass a (user, a primary key, an iterable|saved user)"):
+            notify(values[kind], "Hello")
+
+    def test_an_actor_that_is_a_user(self, user):
+        with pytest.raises(
+            TypeError, match="actor must be a name, or a dict of 'name' and 'image', not User"
+        ):
+            notify(user, "Hello", actor=user)
 
     @pytest.mark.parametrize("nobody", [None, AnonymousUser()])
     def test_nobody(self, nobody):

@@ -98,7 +98,12 @@ class JobBackend(BaseTaskBackend):
         self.validate_task(task)
         # A task that was declared for another backend is a plain Task of Django.
         options = getattr(task, "options", JobOptions())
-        args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
+        try:
+            args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
+        except TypeError as exc:
+            raise TypeError(
+                f"{exc}. The arguments of {task.name} are stored as JSON: pass ids, numbers, strings, lists and dicts."
+            ) from exc
         batch = open_batch.get()
         owner = batch.owner if batch and options.owner is None else owner_key(options.owner)
         title = options.title

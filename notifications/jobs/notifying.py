@@ -18,7 +18,6 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import streams
 from notifications.compat import should_send, task_backends, task_enqueued, task_finished
 from notifications.db import bulk, project_code, signal_queue
-from notifications.db.adapters import user_keys_of
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     chunks,
@@ -30,6 +29,7 @@ from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension import RecordedTransaction, Rows, hooks
 from notifications.jobs import results
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
 from notifications.streams import building
@@ -62,7 +62,7 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
     Returns the ids in the order of the users.
     """
-    notifications = [building.build_notification(user, title, **fields) for user in user_keys_of(users)]
+    notifications = [building.build_notification(user, title, **fields) for user in recipient_keys(users)]
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
         prepare_hooks()

@@ -12,9 +12,11 @@ from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Manager, Model, OuterRef, Q, QuerySet
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from notifications.db.adapters import user_keys_of
 from notifications.exceptions import JobError
 
 
@@ -50,6 +52,27 @@ def has_holders() -> bool:
 
 def group_model() -> Any:
     return get_user_model()._meta.get_field("groups").related_model
+
+
+def is_group(value: Any) -> bool:
+    """Return whether a value is a group of users, as ``Group`` of ``django.contrib.auth``."""
+    return isinstance(value, Model) and has_user_field("groups") and isinstance(value, group_model())
+
+
+def recipient_keys(users: Any) -> list[Any]:
+    """Return the keys of those whom ``notify()`` is given: of a group its active users. Raises TypeError or ValueError.
+
+    Without instances of users for a group, which may be large.
+    """
+    if is_group(users):
+        members = filter_active(get_user_model()._default_manager.filter(is_member([users.pk])))
+        return list(members.order_by("pk").values_list("pk", flat=True))
+    # A request of Django can be iterated: it yields the lines of its body.
+    if isinstance(users, HttpRequest | Manager | type):
+        raise TypeError(
+            f"users is {users!r}. Pass a user, a primary key, an iterable of these, or a group, such as request.user."
+        )
+    return user_keys_of(users)
 
 
 def is_member(groups: Sequence[Any]) -> Any:

@@ -11,16 +11,15 @@ from typing import Any
 from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
-from django.db.models import Model
 
 from notifications.db.adapters import user_keys_of
 from notifications.jobs.users import (
     filter_active,
     finds_holders,
-    group_model,
     has_holders,
     has_user_field,
     holders,
+    is_group,
     is_member,
     read_user,
 )
@@ -55,7 +54,7 @@ def describe_asked(to: Any, owner: Any) -> dict[str, Any]:
                 f"to is {to!r}, a permission that does not exist. Correct its name, or run migrate."
             )
         return {"permission": to}
-    if isinstance(to, Model) and has_user_field("groups") and isinstance(to, group_model()):
+    if is_group(to):
         return {"group": str(to.pk)}
     if not (keys := user_keys_of(to)):
         raise ValueError(

@@ -16,6 +16,17 @@ from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_polic
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
 POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
+#: The options of Django's own ``.using()``.
+DJANGO_OPTIONS = ("priority", "queue_name", "run_after", "backend")
+#: What other queues call an option of ``.using()``.
+OPTION_SYNONYMS = {
+    **dict.fromkeys(("user", "users"), "owner"),
+    "queue": "queue_name",
+    **dict.fromkeys(("countdown", "delay", "eta"), "run_after=timezone.now() + timedelta(seconds=60)"),
+    **dict.fromkeys(("unique", "unique_key", "debounce", "queueing_lock"), "queued_key"),
+    **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
+    "lock": "concurrency_key",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +101,8 @@ class JobTask(Task):
         ``changes``
             Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
         """
+        if changes.keys() - set(DJANGO_OPTIONS):
+            raise TypeError(_describe_unknown(min(changes.keys() - set(DJANGO_OPTIONS))))
         run_after = changes.get("run_after")
         if run_after is not None and not isinstance(run_after, datetime):
             raise TypeError(
@@ -112,6 +125,17 @@ class JobTask(Task):
             object.__setattr__(copy, name, getattr(task, name))
         object.__setattr__(copy, "options", options)
         return copy
+
+
+def _describe_unknown(name: str) -> str:
+    if option := OPTION_SYNONYMS.get(name):
+        hint = f"Use {option}."
+    elif name in POLICY_OPTIONS or name in SYNONYMS:
+        hint = "Options of all jobs of a task are those of @policy(...)."
+    else:
+        own = [field.name for field in fields(JobOptions) if field.name != "schedule"]
+        hint = f"It takes {', '.join([*own, *DJANGO_OPTIONS])}; arguments of the task go to enqueue()."
+    return f".using() takes no {name}. {hint}"
 
 
 def has_job_tasks(backend: Any) -> bool:
