@@ -54,6 +54,7 @@ def publish(report_id):
         name="ask",
         choices={"yes": gettext("Publish"), "no": gettext("Keep private")},
         body=gettext("Anyone with the link can then read its totals, without signing in."),
+        url=report.get_absolute_url(),
         expires=ANSWER_TIME,
         default="no",
         remind=[REMINDER],

@@ -1,5 +1,7 @@
 """A report becomes public when its owner says so, and private again at once."""
 
+import json
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -37,6 +39,8 @@ def test_yes(person, user, report):
     ask(person, report)
     assert "Publish this report?" in html(person, report) and "Publish…" not in html(person, report)
     assert Wait.objects.get().title == f"Publish “{report.title}”?"
+    [action] = json.loads(Notification.objects.get(title=Wait.objects.get().title).data)["actions"][2:]
+    assert action == {"label": "View details", "url": report.get_absolute_url()}
     answer_question("yes", by=user)
     run_jobs()
     report.refresh_from_db()
