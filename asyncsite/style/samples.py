@@ -141,6 +141,7 @@ def build_jobs():
         "progress_total": 40,
         "url": "/style/",
     }
+    stopped = {**done, "url": "", "progress_current": 18, "progress_message": "Reading orders"}
     running = {"state": "running", "attempt": 1, "started_at": now - timedelta(seconds=20)}
     samples = [
         ("Queued", build_job(state="queued")),
@@ -151,8 +152,8 @@ def build_jobs():
         ("Running, server away", build_job(**running, progress_current=18, progress_total=40)),
         ("Waiting", build_job(state="waiting", attempt=1, started_at=now - timedelta(hours=2))),
         ("Succeeded", build_job(state="succeeded", attempt=1, **done)),
-        ("Failed", build_job(state="failed", attempt=3, error=error, **{**done, "url": ""})),
-        ("Cancelled", build_job(state="cancelled", attempt=1, **done)),
+        ("Failed", build_job(state="failed", attempt=3, error=error, **stopped)),
+        ("Cancelled", build_job(state="cancelled", attempt=1, **done | {"progress_current": 18})),
     ]
     return [
         {
@@ -163,7 +164,7 @@ def build_jobs():
             "outcome": "36 of 40 passed. 4 failed, first: api.example.com/orders: 404"
             if job.state == "succeeded"
             else "",
-            "level": {"succeeded": "warning", "failed": "error"}.get(job.state, ""),
+            "level": {"succeeded": "warning", "failed": "error", "cancelled": "warning"}.get(job.state, ""),
             "took": job.took_label,
             "elapsed": job.elapsed_label,
             "pace": job.pace_label,

@@ -21,6 +21,7 @@ def style(request):
         "toasts": samples.build_toasts(),
         "inbox_rows": samples.build_inbox_rows(),
         "inbox_group": samples.build_group(),
+        "bell_rows": [{"notification": samples.build_group()}, *samples.build_inbox_rows()[:6]],
         **samples.build_preferences(),
         "notifications_position": {"unread": 4},
         "selected_url": "#inbox",
