@@ -70,7 +70,7 @@ def state(request: HttpRequest) -> HttpResponse:
     number_if_needed([user])
     return json_response(
         {
-            "public_key": vapid.public_key(),
+            "public_key": vapid.public_key(vapid.private_key()),
             "csrf_header": access.csrf_header_name(),
             "csrf_token": get_token(request),
             "position": positions.read_stream_position(user).seq,

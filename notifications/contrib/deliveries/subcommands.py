@@ -100,7 +100,7 @@ class VapidCommand(ManagementCommand):
     def handle(self, *args: Any, new: bool, **options: Any) -> None:
         try:
             if settings.WEB_PUSH and not new:
-                self.stdout.write(vapid.public_key())
+                self.stdout.write(vapid.public_key(vapid.private_key()))
                 return
             key = vapid.generate_private_key()
         except ImproperlyConfigured as exc:

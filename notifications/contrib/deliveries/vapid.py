@@ -26,21 +26,13 @@ def generate_private_key() -> str:
     return _base64url(vapid.private_key.private_numbers().private_value.to_bytes(32, "big"))
 
 
-def public_key(private_key: str | None = None) -> str:
-    """Return the public key of a private one, by default of the setting: what browsers subscribe with.
-
-    Raises ``ImproperlyConfigured``.
-    """
-    return _public_key(_private_key() if private_key is None else private_key)
-
-
 def sign(origin: str) -> str:
     """Return the header ``Authorization`` of requests to the push service of an origin.
 
     Raises ``ImproperlyConfigured`` if the setting is wrong, and ``ValueError`` for an origin that cannot be signed.
     """
     expires = (int(time.time()) // SIGNATURE_SECONDS + 2) * SIGNATURE_SECONDS
-    return _sign(_private_key(), settings.WEB_PUSH["subject"], origin, expires)
+    return _sign(private_key(), settings.WEB_PUSH["subject"], origin, expires)
 
 
 def find_wrong_web_push(*, is_used: bool) -> list[WrongDeclaration]:
@@ -66,7 +58,8 @@ def find_wrong_web_push(*, is_used: bool) -> list[WrongDeclaration]:
     return []
 
 
-def _private_key() -> str:
+def private_key() -> str:
+    """Return the private key of the setting. Raises ``ImproperlyConfigured``."""
     if not settings.WEB_PUSH:
         raise ImproperlyConfigured(f"{SETTING} is empty, so there is no key for push messages.")
     return str(settings.WEB_PUSH["private_key"])
@@ -93,7 +86,8 @@ def _load(private_key: str) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _public_key(private_key: str) -> str:
+def public_key(private_key: str) -> str:
+    """Return the public key of a private one: what browsers subscribe with. Raises ``ImproperlyConfigured``."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     key = _load(private_key).public_key

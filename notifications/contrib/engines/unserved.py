@@ -112,13 +112,13 @@ def warn_of_unserved_jobs() -> None:
     _has_warned = job is not None
 
 
-def start_advice(alias: str, queue: str | None = None) -> str:
+def start_advice(alias: str) -> str:
     """Return one sentence on how to start a process of the engine of a backend."""
     try:
         engine = engine_of(alias)
     except ImproperlyConfigured as exc:
         return str(exc)
-    return engine.start_advice(queue) if engine else ""
+    return engine.start_advice() if engine else ""
 
 
 def _is_alive(alias: str, now: datetime) -> bool:

@@ -65,8 +65,9 @@ def build_jobs_for_outcomes(outcomes: Sequence[Outcome], tx: RecordedTransaction
     if not raising:
         return ()
     receivers = tx.kept[LABEL] = Receivers(outcome.job.user_id for outcome in raising)
-    ended = [outcome.job for outcome in raising if outcome.job.state != Job.State.WAITING]
-    return chain(_build_callbacks(ended), _build_for_outcomes(raising, receivers, tx.now))
+    ended = {outcome.job.id: outcome.job for outcome in raising if outcome.job.state != Job.State.WAITING}
+    callbacks = [_build_callback(ended[id], url) for id, url in read_urls(ended).items()]
+    return chain(callbacks, _build_for_outcomes(raising, receivers, tx.now))
 
 
 def _build_for_outcomes(
@@ -80,12 +81,6 @@ def _build_for_outcomes(
             event = _make_event(type, _written(job), notification, now if is_waiting else job.finished_at)
             columns = {"language": job.language, "trace": job.trace}
             yield from receivers.build_jobs(type, job.user_id, event, job.id, **columns)
-
-
-def _build_callbacks(jobs: Sequence[Job]) -> list[Job]:
-    """Return the unsaved jobs that call the URLs with which jobs were enqueued that are about to end."""
-    urls = read_urls(job.id for job in jobs)
-    return [_build_callback(job, urls[job.id]) for job in jobs if job.id in urls]
 
 
 def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction) -> Iterable[Job]:

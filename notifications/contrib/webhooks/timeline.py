@@ -31,24 +31,15 @@ _COLUMNS = (
 
 
 def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
-    """See ``Extension.events_of()``."""
-    if isinstance(subject, Job):
-        return read_calls(job=subject.id, reader=reader)
-    return read_calls(subject.id, subject.job, reader=reader)
+    """Return the attempts to tell programs of a job, or of a notification and its job, and what follows them.
 
-
-def read_calls(
-    notification: UUID | None = None, job: UUID | None = None, *, reader: Any = None
-) -> list[Event]:
-    """Return the attempts to tell programs of a notification, a job or both, and what follows them.
-
-    ``reader``
-        The user (key) to whom it is shown: without the webhooks of others. None: staff.
+    ``reader`` is the user (key) to whom it is shown: without the webhooks of others. None: staff.
     """
-    sources = [id for id in (notification, job) if id is not None]
+    job = subject.id if isinstance(subject, Job) else subject.job
+    sources = [id for id in {subject.id, job} if id is not None]
     calls = {"event_source__in": sources, "task_path__in": (WEBHOOK_TASK, CALLBACK_TASK)}
     rows = Job.objects.using(database()).filter(**calls).only(*_COLUMNS)
-    sends = list(rows.order_by("-id")[:MAX_CALLS_SHOWN]) if sources else []
+    sends = list(rows.order_by("-id")[:MAX_CALLS_SHOWN])
     events_of_sends = {send.id: json.loads(send.args)[0] for send in sends}
     endpoints = _read_endpoints(events_of_sends.values())
     if reader is not None:

@@ -181,7 +181,7 @@ def test_signatures(push_to, monkeypatch, private_key):
         assert 6 * 3600 <= left <= 12 * 3600
     assert vapid.sign("https://push.example") != first
     push_to(private_key=vapid.generate_private_key())
-    assert vapid.public_key() != vapid.public_key(private_key)
+    assert vapid.public_key(vapid.private_key()) != vapid.public_key(private_key)
 
 
 def test_keys_of_other_programs(push_to, private_key):
@@ -250,7 +250,7 @@ def test_command(settings, monkeypatch):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, **json.loads(f"{{{line.strip().rstrip(',')}}}")}
     assert found_checks() == []
     printed, hint = run_vapid()
-    assert (printed, hint) == (f"{vapid.public_key()}\n", "")
+    assert (printed, hint) == (f"{vapid.public_key(vapid.private_key())}\n", "")
     assert len(base64.urlsafe_b64decode(printed.strip() + "=")) == devices.P256DH_BYTES
     assert app_settings.WEB_PUSH["private_key"] not in run_vapid("--new")[0]
 

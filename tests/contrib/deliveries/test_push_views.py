@@ -46,7 +46,10 @@ def test_subscribing(user_client, user):
     page = user_client.get("/notifications/devices/").content.decode()
     assert "Firefox on Linux" in page and "push.example" not in page
     state = user_client.get("/notifications/devices/state/")
-    assert state.json()["public_key"] == vapid.public_key() and "push.example" not in state.content.decode()
+    assert (
+        state.json()["public_key"] == vapid.public_key(vapid.private_key())
+        and "push.example" not in state.content.decode()
+    )
 
 
 def test_requests_of_the_worker(user):

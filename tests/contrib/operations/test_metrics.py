@@ -150,7 +150,7 @@ def test_buckets_only_grow(client):
     assert buckets[-1] == (float("inf"), 1)
 
 
-def test_counters_outlast_jobs_and_roll_ups(client):
+def test_counters_outlast_jobs_and_roll_ups(client, monkeypatch):
     """No counter falls when statistics are rolled up and deleted, jobs are pruned, or workers are lost."""
 
     def counters():
@@ -160,6 +160,7 @@ def test_counters_outlast_jobs_and_roll_ups(client):
             if key[0].endswith(("_total", "_count", "_sum", "_bucket"))
         }
 
+    monkeypatch.setattr(roll_up, "ROLL_UP_AFTER_SECONDS", 0)
     before = {}
     for step in ("run", "roll up", "prune", "lose a worker", "run", "roll up", "delete"):
         if step == "run":
@@ -167,7 +168,7 @@ def test_counters_outlast_jobs_and_roll_ups(client):
             tasks.fail.enqueue()
             run_jobs()
         elif step == "roll up":
-            while roll_up.roll_up_chunk(roll_up_after_seconds=0):
+            while roll_up.roll_up_chunk():
                 pass
         elif step == "prune":
             retention.prune(timezone.now() + timedelta(days=1))

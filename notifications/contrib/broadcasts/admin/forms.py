@@ -243,7 +243,8 @@ def _find_users(text: str) -> tuple[list[Any], int]:
             params={"count": len(names), "limit": MAX_NAMES},
         )
     model = get_user_model()
-    found = {user.get_username(): user for user in _read_named(model, names)}
+    users = model._default_manager.filter(**{f"{model.USERNAME_FIELD}__in": names})
+    found = {user.get_username(): user for user in users}
     if unknown := [name for name in names if name not in found]:
         shown = ", ".join(unknown[:MAX_NAMES_SHOWN])
         if len(unknown) > MAX_NAMES_SHOWN:
@@ -258,10 +259,6 @@ def _find_users(text: str) -> tuple[list[Any], int]:
         )
     inactive = sum(not user.is_active for user in found.values())
     return [user.pk for user in found.values()], inactive
-
-
-def _read_named(model: Any, names: list[str]) -> list[Any]:
-    return list(model._default_manager.filter(**{f"{model.USERNAME_FIELD}__in": names}))
 
 
 def _permission_choices() -> list[Any]:

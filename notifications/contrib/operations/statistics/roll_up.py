@@ -46,15 +46,10 @@ MAX_DELETED_ROWS = 200
 COLUMNS = (*SUM_COLUMNS, *(column for name in HISTOGRAMS for column in BUCKET_COLUMNS[name]))
 
 
-def roll_up_chunk(*, roll_up_after_seconds: float | None = None) -> int:
-    """Roll up some rows of writers whose minute is over, and return how many; 0 when none is left.
-
-    ``roll_up_after_seconds`` replaces ``ROLL_UP_AFTER_SECONDS``; 0 rolls up those of the current minute too.
-    """
-    if roll_up_after_seconds is None:
-        roll_up_after_seconds = ROLL_UP_AFTER_SECONDS
+def roll_up_chunk() -> int:
+    """Roll up some rows of writers whose minute is over, and return how many; 0 when none is left."""
     # What one minute's shards begin with is less than what those of the next one do.
-    end = first_shard(time.time() - roll_up_after_seconds + MINUTE_SECONDS)
+    end = first_shard(time.time() - ROLL_UP_AFTER_SECONDS + MINUTE_SECONDS)
     limit = MAX_ROLLED_UP_ROWS.get(connection().vendor, 25)
     # Of a minute that is far ahead: they were written while a clock was wrong.
     impossible = first_shard(times.latest_possible(times.now(), timedelta(hours=1)).timestamp())

@@ -91,11 +91,12 @@ def test_sums_are_the_same_at_each_moment():
     assert chunks >= 1
 
 
-def test_rows_of_the_current_minute_are_not_rolled_up():
+def test_rows_of_the_current_minute_are_not_rolled_up(monkeypatch):
     """Their writers still add to them."""
     write(time.time())
     assert roll_up.roll_up_chunk() == 0
-    assert roll_up.roll_up_chunk(roll_up_after_seconds=0) == 1
+    monkeypatch.setattr(roll_up, "ROLL_UP_AFTER_SECONDS", 0)
+    assert roll_up.roll_up_chunk() == 1
 
 
 def test_old_rows_are_deleted_and_totals_stay():

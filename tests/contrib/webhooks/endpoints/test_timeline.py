@@ -11,7 +11,7 @@ from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks import timeline as calls
 from notifications.contrib.webhooks.models import WebhookAttempt
-from notifications.contrib.webhooks.timeline import read_calls
+from notifications.contrib.webhooks.timeline import read_calls_of
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
@@ -139,8 +139,9 @@ def test_reads_are_bounded(create, user, monkeypatch, django_assert_max_num_quer
             created_at=sent.created_at,
             queued_at=sent.queued_at + timedelta(seconds=number),
         )
+    row = Job.objects.get(id=job.id)
     with django_assert_max_num_queries(4):
-        assert len(read_calls(job=job.id)) == 3
+        assert len(read_calls_of(row, None)) == 3
 
 
 def test_handlers_are_no_calls(user, settings):
@@ -149,10 +150,11 @@ def test_handlers_are_no_calls(user, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": paths}
     (id,) = notify(user, "Hello")
     assert Job.objects.get().event_source == id
-    assert read_calls(id) == []
+    assert read_calls_of(Notification.objects.get(id=id), None) == []
 
 
 def test_none(user, django_assert_num_queries):
-    (id,) = notify(user, "Hello")
+    notify(user, "Hello")
+    row = Notification.objects.get()
     with django_assert_num_queries(1):
-        assert read_calls(id) == []
+        assert read_calls_of(row, None) == []
