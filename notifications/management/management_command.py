@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from argparse import REMAINDER, SUPPRESS, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
@@ -150,18 +150,15 @@ class ManagementCommand(BaseCommand):
 
 
 def with_extensions(
-    commands: Mapping[str, type[ManagementCommand]], order: Sequence[str], *, below: str = ""
+    commands: Mapping[str, type[ManagementCommand]], *, below: str = ""
 ) -> dict[str, type[ManagementCommand]]:
-    """Return these subcommands, or verbs ``below`` one, and those of extensions by name.
-
-    ``order`` is that of the help; names that are not in it are the last ones.
-    """
+    """Return these subcommands, or verbs ``below`` one, and those of extensions by name."""
     found = dict(commands)
     for name, path in hooks.subcommands.items():
         subcommand, _, verb = name.rpartition(" ")
         if subcommand == below:
             found[verb] = import_string(path)
-    return {name: found[name] for name in sorted(found, key=[*order, *found].index)}
+    return found
 
 
 def add_missing(subparsers: Any, known: Mapping[str, Any], *, below: str = "") -> None:

@@ -21,9 +21,6 @@ from notifications.management.subcommands.new_epoch import NewEpochCommand
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.management.subcommands.watch import WatchCommand
 
-#: The subcommands in the order of the help.
-SUBCOMMANDS = ("doctor", "jobs", "schedules", "watch", "explain", "vapid", "prune", "new_epoch")
-
 
 class Command(ManagementCommand):
     """Dispatches to one of ``subcommands``.
@@ -44,8 +41,7 @@ class Command(ManagementCommand):
             "watch": WatchCommand,
             "prune": PruneCommand,
             "new_epoch": NewEpochCommand,
-        },
-        SUBCOMMANDS,
+        }
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -50,11 +50,6 @@ from notifications.models import Job
 
 #: Jobs that one list shows at most.
 MAX_JOBS_LISTED = 1_000_000
-#: The verbs in the order of the help.
-VERBS = (
-    *("enqueue", "list", "show", "output", "cancel", "retry", "reschedule"),
-    *("pause", "resume", "answer", "tail", "stats"),
-)
 
 
 class ListCommand(ManagementCommand):
@@ -168,7 +163,6 @@ class JobsCommand(ManagementCommand):
             "resume": ResumeCommand,
             "tail": TailCommand,
         },
-        VERBS,
         below="jobs",
     )
     examples = tuple(chain.from_iterable(verb.examples for verb in verbs.values()))
