@@ -1,7 +1,7 @@
 """The app's pages in Django's admin. Optional apps register theirs in their folders, and add to these by hooks.
 
 jobs                       the list and the page of jobs
-job_details, arguments     what the page of a job shows
+job_details                what the page of a job shows
 job_actions, confirmation  cancel, retry and reschedule, with the page that asks before
 live_jobs                  what open pages request again while jobs are active
 notifications              the list and the page of notifications

@@ -13,11 +13,11 @@ from django.utils.html import format_html
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.arguments import describe_arguments, describe_result
 from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import lines_of_events, read_attempts
 from notifications.extension import hooks, read_events
 from notifications.http.page_views import find_end
+from notifications.jobs.arguments import describe_arguments, describe_result
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification
 

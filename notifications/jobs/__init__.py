@@ -12,6 +12,7 @@ notification_info                     reads and marks notifications for the publ
 announcing                            notifies readers of what is wrong, and of its end
 users                                 who users are
 group_texts                           what lists and e-mails show of a group of notifications
-step_list, redaction, listing         what pages, commands and lists show of jobs
+step_list, listing                    what pages, commands and lists show of jobs
+arguments, redaction                  arguments and results as people are shown them
 probe                                 the task by which ``doctor`` tests workers
 """

@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
+from django.utils import translation
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import queues
@@ -154,6 +155,16 @@ class TestShow:
         (shown,) = run_json("show", id)
         assert [attempt["exception"] for attempt in shown["attempts"]] == ["tests.jobs.tasks.Busy"] * 2
         assert "Traceback" in shown["attempts"][0]["traceback"]
+
+    def test_its_arguments_without_secrets(self):
+        """As the admin shows them, in English whatever the language is."""
+        id = tasks.add.enqueue({"token": "x7", "page": 2}, b="two\nlines").id
+        lines = ['a = {"token": "•••", "page": 2}', r'b = "two\nlines"']
+        with translation.override("de"):
+            text = run("show", id)
+        assert text.splitlines()[-3:] == ["Arguments", *lines]
+        assert run_json("show", id)[0]["arguments"] == lines
+        assert "Arguments" not in run("show", tasks.noop.enqueue().id)
 
     def test_an_unknown_job(self):
         with pytest.raises(CommandError, match=r"may have been pruned; `manage.py notifications jobs list`"):

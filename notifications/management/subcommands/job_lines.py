@@ -1,4 +1,4 @@
-"""What ``manage.py notifications jobs`` prints of a job, as JSON and as lines: its facts, steps, attempts and calls."""
+"""What ``manage.py notifications jobs`` prints of a job, as JSON and as lines: facts, arguments, steps and calls."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.utils import translation
 from notifications import serializers, times
 from notifications.db.transactions import chunks, database
 from notifications.extension import hooks, read_events
+from notifications.jobs.arguments import describe_arguments
 from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
 from notifications.jobs.listing import read_last_errors
 from notifications.jobs.step_list import StepList, StoredStep, read_steps
@@ -79,7 +80,9 @@ def error_texts(jobs: Collection[Job]) -> dict[UUID, str]:
 
 
 def describe_history(job: Job) -> Iterator[str]:
-    """Yield the lines of the steps of a job, the calls to programs, and the attempts."""
+    """Yield the lines of the arguments of a job, its steps, the calls to programs, and the attempts."""
+    if arguments := read_arguments(job):
+        yield from ("", "Arguments", *arguments)
     yield from describe_steps(read_steps(job, with_results=True))
     for section in hooks.job_sections:
         yield from section.lines(job)
@@ -94,11 +97,19 @@ def describe_history(job: Job) -> Iterator[str]:
 def history_item(job: Job) -> dict[str, Any]:
     """Return the same for ``--json``."""
     return {
+        "arguments": read_arguments(job),
         "steps": [step_item(step) for step in read_steps(job, with_results=True).first],
         "attempts": [attempt_item(attempt) for attempt in _read_attempts(job)],
         "calls": call_items(job),
         **{section.name: item for section in hooks.job_sections if (item := section.item(job)) is not None},
     }
+
+
+def read_arguments(job: Job) -> list[str]:
+    """Return the arguments of a job without secrets, each as ``name = value``."""
+    with translation.override("en"):  # as all output of commands
+        text = describe_arguments(job, with_values=True)
+    return [] if text == "-" else text.splitlines()
 
 
 def _read_attempts(job: Job) -> list[Attempt]:

@@ -104,7 +104,7 @@ class ListCommand(ManagementCommand):
 
 
 class ShowCommand(ManagementCommand):
-    help = "show one job, with its steps, attempts and tracebacks"
+    help = "show one job, with its arguments, steps, attempts and tracebacks"
     examples = ("show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -12,7 +12,6 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.arguments import find_jobs
 from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter, UserFilter
 from notifications.contrib.operations.admin.filters import (
     NOTIFICATION_FILTERS,
@@ -24,6 +23,7 @@ from notifications.contrib.operations.admin.filters import (
 )
 from notifications.db.transactions import database
 from notifications.ids import parse_id
+from notifications.jobs.arguments import find_jobs
 from notifications.models import Attempt, Job, Notification, Worker
 
 #: The newest rows that choices come from, and the choices that are shown at most.

@@ -1,4 +1,4 @@
-"""Arguments and results of jobs as the admin shows them, and finds jobs by them: their values without secrets."""
+"""Arguments and results of jobs as admin and commands show them, and jobs found by them: values without secrets."""
 
 from __future__ import annotations
 
