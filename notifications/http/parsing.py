@@ -47,10 +47,10 @@ SYSTEMS = (
 )
 
 
-def header(request: HttpRequest, name: str, default: str = "") -> str:
-    """Return a header of the request, or ``default`` if it is absent or longer than 2 kB."""
-    value: str = request.headers.get(name, default)
-    return value if len(value) <= MAX_HEADER_BYTES else default
+def header(request: HttpRequest, name: str) -> str:
+    """Return a header of the request, ``""`` if it is absent or longer than 2 kB."""
+    value: str = request.headers.get(name, "")
+    return value if len(value) <= MAX_HEADER_BYTES else ""
 
 
 def describe_browser(user_agent: str) -> str:

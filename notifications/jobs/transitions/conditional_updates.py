@@ -69,12 +69,10 @@ def conditional_update(
     rows: Sequence[tuple[tuple[Any, ...], Job]],
     *,
     state: str = "running",
-    fence: Callable[[Job], int] | None = None,
 ) -> None:
     """Change jobs in the order of their ids, each conditional on id, fence and state, and on the worker if they run.
 
-    ``rows`` has the parameters of ``assignments`` and the job, one pair for each job. ``fence`` returns the fence that
-    the row must have; that of the job by default.
+    ``rows`` has the parameters of ``assignments`` and the job, one pair for each job.
     """
     if not rows:
         return
@@ -95,7 +93,7 @@ def conditional_update(
             [
                 (
                     *(adapt(value) for value in values),
-                    *(adapt(job.id), fence(job) if fence else job.fence),
+                    *(adapt(job.id), job.fence),
                     *([adapt(job.worker)] if is_running else []),
                 )
                 for values, job in sorted(rows, key=lambda row: row[1].id)
