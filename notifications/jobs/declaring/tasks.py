@@ -27,6 +27,10 @@ OPTION_SYNONYMS = {
     **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
     "lock": "concurrency_key",
 }
+#: How tasks of other queues are enqueued.
+VERBS_OF_OTHERS = frozenset(
+    ("delay", "apply_async", "send", "send_with_options", "schedule", "defer", "perform_async")
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +67,14 @@ class JobTask(Task):
             change_policy(func, **policy)
         object.__setattr__(self, "options", options or JobOptions())
         Task.__init__(self, func=func, **values)
+
+    def __getattr__(self, name: str) -> Any:  # called for names that a task does not have
+        if name in VERBS_OF_OTHERS:
+            raise AttributeError(
+                f"A task has no {name}(). Enqueue a job of it by enqueue(...), "
+                "for later by using(run_after=...).enqueue(...)."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> Any:
         # Django 6.1 pickles a bound classmethod, and Twisted, which Daphne imports, changes how methods are pickled.

@@ -130,3 +130,12 @@ def print_nothing():
 def test_options_that_using_does_not_take(options, hint):
     with pytest.raises(TypeError, match=rf"\.using\(\) takes no {hint}"):
         tasks.noop.using(**options)
+
+
+@pytest.mark.parametrize("verb", ["delay", "apply_async"])
+def test_verbs_of_other_queues(verb):
+    with pytest.raises(AttributeError, match=rf"A task has no {verb}\(\). Enqueue a job of it by enqueue\("):
+        getattr(tasks.noop, verb)(1)
+    assert not hasattr(tasks.noop, verb)
+    with pytest.raises(AttributeError, match="'JobTask' object has no attribute 'colour'"):
+        tasks.noop.colour  # noqa: B018
