@@ -70,10 +70,10 @@ class Processes:
     def begin_serving(self, at_end):
         """What an ASGI server of a project starts whose jobs an engine runs."""
         self.request.getfixturevalue("with_engine")
+        loop = dispatch_loop.DispatchLoop()
+        self.request.getfixturevalue("monkeypatch").setattr(dispatch_loop, "_loop", loop)
         dispatch_loop.start()
-        loop, dispatch_loop._loop = dispatch_loop._loop, None
-        thread = next(each for each in threading.enumerate() if each.name == "notifications-dispatch")
-        at_end(lambda: (loop.stop(), thread.join(20)))
+        at_end(lambda: loop.stop(20))
 
     def process_of_rq(self, at_end):
         """It has ended with its job; its row is the oldest one."""

@@ -47,7 +47,7 @@ PROTECTED = {
     "notifications-auth": ("sign-in by an authentication backend", "manager of users"),
     "notifications-lease": (),
     "notifications-doorbell": (),
-    "dispatch under test": (),
+    "notifications-dispatch": (),
     "upkeep under test": (),
 }
 calls = set()
@@ -345,13 +345,11 @@ def test_dispatch_loop(project, with_engine):
     """A server process that dispatches jobs enqueues those of schedules, and announces their problems."""
     _, owner = project
     loop = dispatch_loop.DispatchLoop()
-    thread = threading.Thread(target=loop.run, name="dispatch under test")
-    thread.start()
+    loop.start()
     try:
         wait_until(lambda: "missing has failed" in titles(owner), what="the announcement")
         wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), what="a tick")
     finally:
-        loop.stop()
-        thread.join(60)
+        loop.stop(60)
     assert {"receiver of task_enqueued", "receiver of notification_recorded"} <= {what for what, _ in calls}
     assert misplaced() == set()

@@ -9,9 +9,7 @@ jobs whose id got lost because the sender ended, the broker was away, or a messa
 from __future__ import annotations
 
 import logging
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,13 +87,9 @@ class DispatchLoop:
         """Run rounds on a thread of its own until ``stop()``. Raises ``NoThread``."""
         self._thread.wake()
 
-    def run(self) -> None:
-        """Run rounds on this thread until ``stop()``."""
-        self._thread.run()
-
-    def stop(self) -> None:
-        """End the loop; from any thread."""
-        self._thread.stop()
+    def stop(self, timeout: float = 0.0) -> None:
+        """End the loop, from any thread, and wait for that at most ``timeout`` seconds."""
+        self._thread.stop(timeout)
 
     @contextmanager
     def _session(self) -> Iterator[None]:
@@ -161,26 +155,11 @@ def round_of_worker() -> Callable[[], object] | None:
     return run_round if has_engines() else None
 
 
-_loop: DispatchLoop | None = None
-_loop_lock = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _loop, _loop_lock
-    _loop, _loop_lock = None, threading.Lock()  # the child has no such thread
-
-
-os.register_at_fork(after_in_child=_after_fork)
+#: That of this process.
+_loop = DispatchLoop()
 
 
 def start() -> None:
     """Start the ``DispatchLoop`` of this process, once, if a backend has an engine. Raises ``NoThread``."""
-    global _loop
-    if not has_engines():  # not whether they can be set up: one that cannot must not stop the others
-        return
-    with _loop_lock:
-        if _loop:
-            return
-        loop = DispatchLoop()
-        loop.start()
-        _loop = loop
+    if has_engines():  # not whether they can be set up: one that cannot must not stop the others
+        _loop.start()

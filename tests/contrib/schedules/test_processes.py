@@ -46,14 +46,12 @@ def test_worker(each_second, start_worker):
 def test_server_process_with_an_engine(each_second, with_engine):
     """No worker lives here; the process that dispatches jobs to the engine enqueues them."""
     loop = dispatch_loop.DispatchLoop()
-    thread = threading.Thread(target=loop.run)
-    thread.start()
+    loop.start()
     try:
         wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), timeout=60, what="a tick")
     finally:
-        loop.stop()
-        thread.join(60)
-    assert not thread.is_alive()
+        loop.stop(60)
+    assert not loop._thread.is_running
 
 
 def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeypatch):
@@ -68,13 +66,11 @@ def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeyp
 
     monkeypatch.setattr(dispatch_loop.DispatchLoop, "_maintain", fail_once)
     loop = dispatch_loop.DispatchLoop()
-    thread = threading.Thread(target=loop.run)
-    thread.start()
+    loop.start()
     try:
         wait_until(lambda: failed and Tick.objects.count() > failed[0] + 2, timeout=60, what="later ticks")
     finally:
-        loop.stop()
-        thread.join(60)
+        loop.stop(60)
 
 
 def test_worker_goes_on_after_an_error_of_one_schedule(each_second, start_worker, monkeypatch):
@@ -206,11 +202,9 @@ def test_owner_who_is_looked_for_for_ever_stops_no_other_schedule(never_found, s
 def test_server_process_goes_on_although_an_owner_is_looked_for(never_found, with_engine):
     """Its rounds are on threads of the same kind."""
     loop = dispatch_loop.DispatchLoop()
-    thread = threading.Thread(target=loop.run)
-    thread.start()
+    loop.start()
     try:
         wait_until(lambda: Tick.objects.filter(schedule="poll").exists(), timeout=60, what="a tick")
     finally:
         never_found.set()
-        loop.stop()
-        thread.join(60)
+        loop.stop(60)
