@@ -81,7 +81,7 @@ def test_a_question(user, make_user, mailbox, by_email):
     task = question_tasks.ask_about_draft.using(owner=user, title="Order 7 & 8")
     job = task.enqueue([user.pk, bea.pk], "a secret argument")
     run_jobs()
-    question_tasks.ask_sync.using(owner=user).enqueue(expires_ms=86_400_000, default="no")
+    question_tasks.ask_sync.using(owner=user).enqueue(expires_ms=86_400_000, default="no", url="/orders/8/")
     run_jobs()
     send_due()
     found = {message["Subject"]: (text, html) for message, text, html in map(parts, mailbox.messages)}
@@ -94,7 +94,9 @@ def test_a_question(user, make_user, mailbox, by_email):
     ) in text
     assert f'href="{page}"' in html and "Order 7 &amp; 8" in html and ">Answer</a>" in html
     assert "Dear customer,\n&lt;b&gt;no&lt;/b&gt;.</pre>" in html and "a secret argument" not in text + html
-    text, _ = found["Ship?"]
+    text, html = found["Ship?"]
+    assert "About: View details https://site.example/orders/8/\n" in text
+    assert re.search('<a class="link" href="https://site.example/orders/8/"[^>]*>View details</a>', html)
     due_at = Wait.objects.get(title="Ship?").due_at.astimezone(ZoneInfo("Asia/Tokyo"))
     assert f"Answer until: {date_format(due_at, 'DATETIME_FORMAT')} JST\n" in text
     assert "Without an answer: The job goes on with “Keep”.\n" in text

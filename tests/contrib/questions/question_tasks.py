@@ -35,8 +35,8 @@ async def ask(**options):
 
 @task
 @policy(max_attempts=1)
-def ask_sync(to=None, expires_ms=None, default=None, remind_hours=()):
-    options = {}
+def ask_sync(to=None, expires_ms=None, default=None, remind_hours=(), url=None):
+    options = {"url": url}
     if remind_hours:
         options["remind"] = [timedelta(hours=hours) for hours in remind_hours]
     if expires_ms:
