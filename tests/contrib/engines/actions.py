@@ -9,8 +9,8 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from notifications.api import batch
+from notifications.contrib import questions
 from notifications.contrib.output.testing import output as read_output
-from notifications.contrib.questions import answering
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification, Wait
@@ -85,7 +85,7 @@ def rows(ids):
 def answer(id, value, user):
     """Answer the open question of a job, as one who was asked."""
     wait = Wait.objects.get(job=UUID(id), ended_at=None)
-    answering.store_answer(wait, value, user=_user(user))
+    questions.answer(id, wait.name, value, user=_user(user))
 
 
 def written(id):
