@@ -7,6 +7,9 @@ const MIN_CONTRAST = 3;
 export async function checkBells() {
   if (document.readyState !== "complete")
     await new Promise((resolve) => addEventListener("load", resolve, { once: true }));
+  // Until then the bell waits for the color of the links around it.
+  const fades = document.getAnimations().filter((animation) => animation instanceof CSSTransition);
+  await Promise.allSettled(fades.map(({ finished }) => finished));
   for (const icon of document.querySelectorAll("notifications-bell .notifications-icon")) {
     const grounds = findGrounds(icon);
     if (!grounds) continue;
