@@ -330,15 +330,15 @@ def keep_connections() -> None:
             connection.close_at = 0 if connection.errors_occurred else None
 
 
-def is_in_transaction(db: BaseDatabaseWrapper) -> bool:
-    """Return whether a connection is in a transaction, as an open one without autocommit always is."""
+def is_in_use(db: BaseDatabaseWrapper) -> bool:
+    """Return whether a connection is in an atomic block, or open without autocommit: to close it would lose work."""
     return db.in_atomic_block or (db.connection is not None and not db.autocommit)
 
 
 def close_idle_connections() -> None:
-    """Close the connections of this thread, except those in a transaction, whose work would be lost."""
+    """Close the connections of this thread, except those in use."""
     for db in connections.all(initialized_only=True):
-        if not is_in_transaction(db):
+        if not is_in_use(db):
             db.close()
 
 

@@ -14,7 +14,7 @@ from weakref import WeakSet, WeakValueDictionary, ref
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 
-from notifications.db.threads import close_idle_connections, is_in_transaction
+from notifications.db.threads import close_idle_connections, is_in_use
 from notifications.problems import Problem
 
 #: Waiting requests (long polls and event streams) of one user in one process.
@@ -82,7 +82,7 @@ def in_transaction() -> bool:
 
     Waiting would hold its locks.
     """
-    return any(is_in_transaction(db) for db in connections.all(initialized_only=True))
+    return any(is_in_use(db) for db in connections.all(initialized_only=True))
 
 
 def release_thread() -> None:
