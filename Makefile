@@ -4,7 +4,7 @@
 # make test-merge run the tests that must pass before a merge: all but those that repeat another one
 # make test-all   run all tests: killed processes, brokers, thousands of clients, models, the built wheel
 # make test-apps  run the quick tests of each optional app with no other one installed
-# make surface    look at each page in Chromium: accessibility, texts, targets, shifts, and what people do on a phone
+# make surface    look at each page in Chromium: accessibility, texts, targets, shifts, tasks on a phone, a slow link
 # make faults     kill, freeze and cut at random points (FAULT_ROUNDS=100 each), and run the slow test vectors
 # make docs       build the documentation into build/docs; a broken link or reference fails
 # make lint       check format, lint, types, imports and translations, as required before a commit
@@ -52,6 +52,7 @@ $(APPS:%=test-apps-%): test-apps-%: venv-dev
 
 surface: venv-dev
 	.venv/bin/python -m pytest -n 2 $(wildcard $(addprefix tests/browser/test_,layout_shift.py touch.py texts.py tasks_of_people.py)) $(ARGS)
+	.venv/bin/python -m bench.slow_link
 
 faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \

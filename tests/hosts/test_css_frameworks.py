@@ -146,10 +146,10 @@ def measure_contrast(page):
 
 #: Without the bell and the toasts, which take room, no element of the page changes with the app's style sheet.
 READ_HOST = """(isOn) => {
-    const sheet = [...document.styleSheets].find(({ href }) => href.includes("notifications.css"));
+    const sheets = [...document.styleSheets].filter(({ href }) => /(tokens|initial|notifications)[.]css/.test(href));
     const own = "notifications-bell, notifications-toasts";
     for (const node of document.querySelectorAll(own)) node.style.display = "none";
-    sheet.disabled = !isOn;
+    for (const sheet of sheets) sheet.disabled = !isOn;
     const read = (node, part) => [...getComputedStyle(node, part)].map((name) =>
         `${node.tagName}${part ?? ""} ${name}: ${getComputedStyle(node, part).getPropertyValue(name)}`);
     const nodes = [...document.querySelectorAll("html, body, body *")].filter((node) => !node.closest(own));

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from tests.support.firefox import firefox
 from tests.support.requirements import find_program, skip_or_fail
@@ -32,7 +32,7 @@ PAGE_TIMEOUT_MS = 40_000
 
 @contextmanager
 def start_browser(name, folder):
-    """Start "chromium" or "firefox" and yield Playwright's Browser. `folder` is a pathlib.Path for its files.
+    """Start "chromium" or "firefox" and yield what has `new_context()`. `folder` is a pathlib.Path for its files.
 
     Meanwhile Playwright runs an event loop in this thread, where async tests and Django's ORM fail.
     """
@@ -42,22 +42,38 @@ def start_browser(name, folder):
         skip_or_fail("playwright is not installed (pip install -r requirements-dev.txt).")
     expect.set_options(timeout=PAGE_TIMEOUT_MS)
     with sync_playwright() as playwright:
-        started = chromium(playwright) if name == "chromium" else firefox(playwright, folder)
+        started = closing(Chromium(playwright)) if name == "chromium" else firefox(playwright, folder)
         with started as browser:
             yield browser
 
 
-@contextmanager
-def chromium(playwright):
-    """Start Chromium and yield Playwright's Browser."""
-    path = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or find_program("chromium", package="chromium")
-    )
-    browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-    yield browser
-    browser.close()
+class Chromium:
+    """Chromium, which is started again for the next context after a crash: the tests that follow must not fail."""
+
+    def __init__(self, playwright):
+        self._playwright = playwright
+        self._browser = self._launch()
+
+    def new_context(self, **options):
+        """Return a BrowserContext of Playwright with these options."""
+        try:
+            return self._browser.new_context(**options)
+        except Exception:
+            if self._browser.is_connected():
+                raise
+            self._browser = self._launch()
+            return self._browser.new_context(**options)
+
+    def close(self):
+        self._browser.close()
+
+    def _launch(self):
+        path = (
+            shutil.which("chromium")
+            or shutil.which("chromium-browser")
+            or find_program("chromium", package="chromium")
+        )
+        return self._playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
 
 
 class SharedChromium:
@@ -73,8 +89,7 @@ class SharedChromium:
 
     @contextmanager
     def lend(self):
-        if not self._browser or not self._browser.is_connected():
-            self._started.close()
+        if not self._browser:
             self._browser = self._started.enter_context(start_browser("chromium", self._folder))
         else:
             self._resume()

@@ -5,7 +5,7 @@ import re
 from django.template import Context, Engine
 
 TAG = re.compile(
-    r'<link rel="stylesheet" href="[^"]*notifications\.css".*?data-notifications.*?</script>', re.S
+    r'<link rel="stylesheet" href="[^"]*(?:tokens|notifications)\.css".*?data-notifications.*?</script>', re.S
 )
 DOCUMENT = "<!doctype html><html lang=en><head><title>Example</title></head><body>{}</body></html>"
 

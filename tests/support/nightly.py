@@ -239,6 +239,7 @@ NIGHTLY = {
         "realtime/doorbell/test_transports.py::test_own_rings_arrive_once[sqlite]",
         "realtime/servers/test_servers.py::*[uvicorn]",
         "realtime/test_ending.py::*[uvicorn]",
+        "support/test_browser.py::*",
         "worker/test_signal_queue.py::test_a_receiver_that_hangs_delays_no_job[job_finished]",
         "worker/test_signal_queue.py::test_a_receiver_that_hangs_delays_no_job[recorded]",
         "worker/test_signal_queue.py::test_a_receiver_that_hangs_delays_no_job[started]",

@@ -293,7 +293,8 @@ def make_sqlite_template(*, users):
 def fingerprint():
     """Return a name for the code that makes a migrated database with users."""
     code = hashlib.sha256(f"{sys.version} {django.get_version()} {CREATE_USERS}".encode())
-    for path in sorted(ROOT.glob("notifications/**/*.py")) + sorted(ROOT.glob("asyncsite/**/*.py")):
+    modules = [*ROOT.glob("notifications/**/*.py"), *ROOT.glob("asyncsite/**/*.py")]
+    for path in sorted([*modules, ROOT / "tests/site_settings.py"]):
         code.update(str(path).encode() + path.read_bytes())
     return code.hexdigest()[:20]
 
