@@ -7,6 +7,7 @@ recipient is notified once, also if a worker that was taken for lost continues b
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -60,7 +61,7 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         context.progress(row.sent, max(row.recipients, row.sent))
         keys = audience.read_keys(row.position, MAX_KEYS_READ)
         if not keys:
-            _finish(row)
+            finish(row, State.SENT, sent_at=times.now())
             break
         for chunk in chunks(keys, chunk_size()):
             context.raise_if_cancelled()
@@ -116,12 +117,8 @@ def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
     return True
 
 
-def _finish(row: Broadcast) -> None:
-    def change() -> None:
-        unsent = Broadcast.objects.using(database()).filter(
-            pk=row.pk, state=State.SENDING, position=row.position
-        )
-        unsent.update(state=State.SENT, sent_at=times.now())
-
-    retrying_atomic(change)
+def finish(row: Broadcast, state: Any, **times_of: datetime) -> None:
+    """Store the last state of a broadcast, unless another attempt goes on with it."""
+    rows = Broadcast.objects.using(database()).filter(pk=row.pk, state=row.state, position=row.position)
+    retrying_atomic(lambda: rows.update(state=state, **times_of))
     row.refresh_from_db(using=database())

@@ -13,8 +13,8 @@ from django.utils.translation import ngettext
 
 from notifications import streams, times
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.broadcasts.sending import POLICY, read_broadcast
-from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
+from notifications.contrib.broadcasts.sending import POLICY, finish, read_broadcast
+from notifications.db.transactions import connection, database, fair_atomic
 from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
 from notifications.jobs.declaring.policies import policy
@@ -37,7 +37,7 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, u
     user_field: Any = Broadcast._meta.get_field("sender").target_field
     if row.state == State.WITHDRAWING:
         _archive_all(context, row, user_field.to_python(user))
-        _finish(row)
+        finish(row, State.WITHDRAWN, withdrawn_at=times.now())
     text = ngettext(
         "%(count)d unread notification was withdrawn.",
         "%(count)d unread notifications were withdrawn.",
@@ -75,15 +75,6 @@ def _archive_all(context: Any, row: Broadcast, user: Any) -> None:
             return
         time.sleep(PAUSE_SECONDS)
     raise JobError(_("Some notifications are locked by another program. Try again."))
-
-
-def _finish(row: Broadcast) -> None:
-    def change() -> None:
-        rows = Broadcast.objects.using(database()).filter(pk=row.pk, state=State.WITHDRAWING)
-        rows.update(state=State.WITHDRAWN, withdrawn_at=times.now())
-
-    retrying_atomic(change)
-    row.refresh_from_db(using=database())
 
 
 class WithdrawnChunk(NamedTuple):

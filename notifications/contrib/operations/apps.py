@@ -20,23 +20,15 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.extension import Extension, Setting, import_later
 
-#: The limits of alerts, each with whether None turns it off. ``alerts/conditions.py`` has the defaults.
-ALERT_LIMITS = {
-    "interval": True,
-    "stalled": True,
-    "wait": True,
-    "failure_rate": True,
-    "min_failures": False,
-    "no_worker": True,
-    "question": True,
-}
+#: The limits of alerts. ``alerts/conditions.py`` has the defaults.
+ALERT_LIMITS = ("interval", "stalled", "wait", "failure_rate", "min_failures", "no_worker", "question")
 
 
 def _are_alerts(value: dict[str, Any]) -> bool:
     return all(
         key in ALERT_LIMITS
         and (
-            (limit is None and ALERT_LIMITS[key])
+            (limit is None and key != "min_failures")
             or (type(limit) in (int, float) and 0 < limit <= (1 if key == "failure_rate" else 604_800))
         )
         for key, limit in value.items()
