@@ -178,13 +178,14 @@ class JobAdmin(
 
     @admin.display(description=_("state"))
     def state_cell(self, job: Job) -> str:
-        """Return the state, and while the job is active, or after a retry, how far it is."""
+        """Return the state, and how far the job is or where it stopped, or the last message of one that succeeded."""
         parts = []
         if job.attempt > 1 or (job.attempt and job.max_attempts > 1 and not job.done):
             words = {"attempt": job.attempt, "most": job.max_attempts}
             parts.append(_("attempt %(attempt)d of %(most)d") % words)
-        if job.progress_current is not None and (not job.done or job.progress_message):
-            parts.append(job.progress_message if job.done else self.progress(job))
+        is_succeeded = job.state == Job.State.SUCCEEDED
+        if job.progress_current is not None and (not is_succeeded or job.progress_message):
+            parts.append(job.progress_message if is_succeeded else self.progress(job))
         state = format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_now(job))
         if parts:
             state = format_html('{}<br><span class="quiet">{}</span>', state, " · ".join(parts))

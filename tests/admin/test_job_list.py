@@ -232,6 +232,12 @@ def test_a_job_that_succeeded_in_part(get):
     assert '<span class="state" data-state="succeeded">Finished</span><br>' in page
 
 
+def test_where_a_failed_job_stopped(get):
+    """Its last message alone would not say how much of it is done."""
+    make_job("import", state="failed", progress_current=7, progress_total=12, progress_message="Send")
+    assert "7 / 12 · Send" in get()
+
+
 @pytest.mark.parametrize("query", ["?batch={batch}", "?user=ada"])
 @pytest.mark.parametrize("ids_read", [2, 1_000])
 def test_few_jobs_are_looked_up_by_their_ids(get, short_pages, user, monkeypatch, query, ids_read):
