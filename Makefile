@@ -62,7 +62,7 @@ faults: venv-dev
 
 docs:
 	@tools/venv .venv-docs docs/requirements.txt requirements.txt
-	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	.venv-docs/bin/python -m sphinx -E -W --keep-going -q -b html docs build/docs
 
 types: venv-dev
 	.venv/bin/python -m mypy

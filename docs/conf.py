@@ -8,7 +8,7 @@ from pathlib import Path
 import django
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 os.environ.setdefault("DEBUG", "1")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asyncsite.settings")
 django.setup()
@@ -21,6 +21,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["requirements.txt"]
 html_theme = "furo"
 html_title = project
+html_search_scorer = str(ROOT / "docs/search_scorer.js")
 html_extra_path = ["../notifications/llms.txt"]
 
 myst_heading_anchors = 4
@@ -31,3 +32,12 @@ autodoc_mock_imports = ["billiard", "celery", "kombu"]  # the site has none of t
 autodoc_typehints = "signature"
 # Examples of HTTP are shortened with "…" and leave out headers.
 suppress_warnings = ["misc.highlighting_failure"]
+
+
+def setup(app):
+    from search_terms import add_terms
+
+    def add_to_source(app, name, source):
+        source[0] = add_terms(name, source[0])
+
+    app.connect("source-read", add_to_source)
