@@ -205,7 +205,7 @@ def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
     """Record that a worker has refused a message whose task it does not know."""
     recorder.call(
         lambda: _finish_row(
-            str(id), None, lambda job, policy: outcomes.failure(job, kind="unknown-task"), None
+            str(id), policy_of(None), lambda job, policy: outcomes.failure(job, kind="unknown-task"), None
         ),
         wait=0,
     )
@@ -222,9 +222,7 @@ def _finish_by_id(
     recorder.call(lambda: _finish_row(id, policy_of(observation), make, row), wait=0)
 
 
-def _finish_row(
-    id: str, policy: Policy | None, make: Callable[[Job, Policy], Outcome], missing: Job | None
-) -> bool:
+def _finish_row(id: str, policy: Policy, make: Callable[[Job, Policy], Outcome], missing: Job | None) -> bool:
     """Record an end for the job of a task. ``missing`` is inserted if there is no row yet.
 
     Return False if the row is locked.
@@ -238,7 +236,7 @@ def _finish_row(
             return []
         if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
             return []  # the message was delivered again, to another worker
-        end = make(job, policy or policy_of(None))
+        end = make(job, policy)
         # Other records do not wait for its notify function.
         return record_apart([end], lambda ends: recorder.call(lambda: finish(ends), wait=0))
 

@@ -110,7 +110,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
         else:
             context = self._describe(row) | {"page_url": self._url("change", row)}
             response = TemplateResponse(request, f"{FOLDER}/state.html", context)
-        response["ETag"], response["Cache-Control"] = etag, "private, no-cache"
+        response["ETag"] = etag
         return response
 
     def withdraw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -89,9 +89,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "tasks_url": f"{self._url('tasks')}?period={period}",
             **(extra_context or {}),
         }
-        response = TemplateResponse(request, f"{FOLDER}.html", context)
-        response["Cache-Control"] = "private, no-store"
-        return response
+        return TemplateResponse(request, f"{FOLDER}.html", context)
 
     def tasks_view(self, request: HttpRequest) -> HttpResponse:
         self._require_permission(request)
@@ -112,9 +110,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "overview_url": self._url("changelist"),
             "jobs_url": list_url(self, request, Job),
         }
-        response = TemplateResponse(request, f"{FOLDER}/tasks.html", context)
-        response["Cache-Control"] = "private, no-store"
-        return response
+        return TemplateResponse(request, f"{FOLDER}/tasks.html", context)
 
     def _page_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
         return {
@@ -136,7 +132,6 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             context = self._figures_context(request, period, selection)
             response = TemplateResponse(request, f"{FOLDER}/figures.html", context)
         response["ETag"] = etag
-        response["Cache-Control"] = "private, no-store"
         return response
 
     def retry_view(self, request: HttpRequest) -> HttpResponse:
