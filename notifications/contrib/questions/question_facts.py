@@ -103,8 +103,11 @@ def list_done_steps(job: Job, reader: Any) -> list[Any]:
 def describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
     """See ``WaitKind.describe_ends()``. Not what was answered, which may be a secret of the job."""
     answered = [wait for wait in waits if wait.how == Wait.How.ANSWERED]
+    expired = dict.fromkeys(
+        (wait.id for wait in waits if wait.how == Wait.How.EXPIRED), gettext("No answer in time")
+    )
     names = _read_names([wait.ended_by_id for wait in answered])
-    return {
+    return expired | {
         wait.id: gettext("You answered")
         if reader is not None and wait.ended_by_id == reader
         else gettext("{name} answered").format(name=names.get(wait.ended_by_id) or gettext("Staff"))

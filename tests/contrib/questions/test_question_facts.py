@@ -140,6 +140,16 @@ def test_who_has_answered_in_every_place(user, other_user, user_client, client_o
         )
 
 
+def test_the_step_of_a_question_that_has_expired(user, user_client, frozen):
+    """It does not look like one that was answered."""
+    job = ask(user, expires_ms=DAY_MS)
+    frozen.advance(timedelta(days=2))
+    run_jobs()
+    assert '<span class="notifications-note">No answer in time · ' in (
+        user_client.get(f"/notifications/jobs/{job.id}/").text
+    )
+
+
 def test_a_pane_shows_the_facts(user, user_client):
     job = ask(user, expires_ms=timedelta(days=2) // timedelta(milliseconds=1))
     row = Notification.objects.get(user=user)
