@@ -121,9 +121,7 @@ def _receiver(path: str) -> Callable[..., None]:
 
 def _find_declared(name: str) -> Observation | None:
     """Return the declaration of a task, which is then remembered by its name."""
-    if name in _declared:
-        return _declared[name]
-    if _pending:
+    if name not in _declared and _pending:
         _declare_pending()
     if name in _declared:
         return _declared[name]

@@ -206,14 +206,11 @@ def _ensure_begun(attempt: ObservedAttempt) -> bool:
     return attempt.is_begun or attempt.is_void or not recording.record_or_refuse([attempt])
 
 
-def retry_unlocked(function: Callable[[], object]) -> bool:
-    """Repeat a call while it returns False, because another transaction holds the row. Return False if it stays so."""
+def retry_unlocked(function: Callable[[], object]) -> None:
+    """Repeat a call for ``MAX_LOCKED_SECONDS`` while it returns False: another transaction holds the row."""
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
-    while function() is False:
-        if time.monotonic() > give_up_at:
-            return False
+    while function() is False and time.monotonic() < give_up_at:
         time.sleep(0.01)
-    return True
 
 
 def record_outcome(outcome: Outcome, start_within: timedelta | None = None) -> bool:

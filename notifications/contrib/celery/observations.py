@@ -153,13 +153,9 @@ def from_options(options: Any) -> Observation:
 
 def find_configured(name: str) -> Observation | None:
     """Return how the settings say that the task with this name is observed, None if they do not name it."""
-    tasks = configured_tasks()
-    if not tasks:
+    if (key := configured_key(name)) is None:
         return None
-    key = configured_key(name)
-    options = None if key is None else tasks[key]
-    if options is None:
-        return None
+    options = configured_tasks()[key]
     made_from, observation = _configured.get(name, (None, None))
     if made_from is not options:
         try:
