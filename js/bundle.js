@@ -14,7 +14,7 @@ const folder = new URL("../notifications/static/notifications/", import.meta.url
 const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
   rows: "rows row_menu actions toast_list bell_panel",
-  inbox: "inbox inbox_list reading_pane shortcuts",
+  inbox: "inbox inbox_list inbox_search reading_pane shortcuts",
   job: "job_element job_texts",
   output: "output_element output_reader job_events",
   contrast: "bell_contrast",

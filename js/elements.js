@@ -10,6 +10,7 @@ import * as dom from "./modules/dom.js";
 import * as forms from "./modules/forms.js";
 import * as inbox from "./modules/inbox.js";
 import * as inbox_list from "./modules/inbox_list.js";
+import * as inbox_search from "./modules/inbox_search.js";
 import * as job_element from "./modules/job_element.js";
 import * as job_texts from "./modules/job_texts.js";
 import * as localization from "./modules/localization.js";
@@ -36,6 +37,7 @@ if (script?.dataset.sync && !script.src) {
     toast_list,
     inbox,
     inbox_list,
+    inbox_search,
     reading_pane,
     shortcuts,
     job_element,

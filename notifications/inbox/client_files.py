@@ -43,7 +43,7 @@ ROW_MODULES = ("rows", "row_menu", "actions", "toast_list", "bell_panel")
 #: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {
     "rows": ROW_MODULES,
-    "inbox": ("inbox", "inbox_list", "reading_pane", "shortcuts", *ROW_MODULES),
+    "inbox": ("inbox", "inbox_list", "inbox_search", "reading_pane", "shortcuts", *ROW_MODULES),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),

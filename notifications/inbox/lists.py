@@ -18,6 +18,8 @@ from notifications.streams.listing import INBOX, Filters
 PAGE_SIZE = 25
 #: Notifications of each partition in which categories are looked for, and categories that are found at most.
 MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
+#: Open questions.
+QUESTIONS = Filters(read=False, questions=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,11 @@ def _read_rows(
         user, PAGE_SIZE, above=above, below=below, filters=filters, oldest_first=oldest_first
     )
     return GroupedRows(rows=page.rows, groups={}, end=page.end)
+
+
+def read_waiting(user: Any, head: int, limit: int) -> list[Notification]:
+    """Return the newest open questions of a user (key) up to ``head``."""
+    return listing.read_between(user, limit, above=None, below=head + 1, filters=QUESTIONS)
 
 
 def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:

@@ -33,7 +33,7 @@ from notifications.inbox.query import (
     parse_change,
     parse_query,
 )
-from notifications.inbox.rows import InboxRow, group_by_day, read_actions, read_rows
+from notifications.inbox.rows import InboxRow, make_sections, read_actions, read_rows
 from notifications.inbox.timeline import read_timeline
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
@@ -43,6 +43,8 @@ from notifications.streams.positions import read_stream_position
 
 #: The greatest count of a view that is shown.
 MAX_COUNT = 99
+#: Open questions above the list, as in the bell.
+MAX_WAITING = 3
 #: Until when a notification is snoozed, besides a time that is chosen.
 SNOOZE_TIMES = {
     "hours": gettext_lazy("In 3 hours"),
@@ -68,6 +70,9 @@ def inbox(request: HttpRequest) -> HttpResponse:
         context = {**change, "query_string": encode(query)}
         return render(request, "notifications/inbox_message.html", context)
     page = lists.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
+    waiting = []
+    if position.questions and query in (InboxQuery(), InboxQuery(view="unread")):
+        waiting = lists.read_waiting(user, position.seq, MAX_WAITING)
     pending = [mark for _, mark in pending_marks(user)]
     categories = lists.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {
@@ -86,7 +91,8 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "level_label": NotificationLevel(query.level).label if query.level else "",
         "unfiltered_url": InboxQuery(view=query.view).url(),
         "page": page,
-        "days": group_by_day(page.rows, page.groups, query),
+        "sections": make_sections(page.rows, page.groups, query, waiting),
+        "questions_url": InboxQuery(view="questions").url() if position.questions > len(waiting) else "",
         "older_url": None if page.after is None else query.url(after=page.after, before=None),
         "newer_url": None if page.before is None else query.url(after=None, before=page.before),
         "newest_url": query.url(after=None, before=None),

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 
 from notifications.inbox.categories import load_categories
-from notifications.inbox.lists import PAGE_SIZE
+from notifications.inbox.lists import PAGE_SIZE, QUESTIONS
 from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
 from notifications.streams.grouping import group_name
@@ -27,7 +27,7 @@ from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_
 VIEWS = {
     "inbox": Filters(),
     "unread": Filters(read=False),
-    "questions": Filters(read=False, questions=True),
+    "questions": QUESTIONS,
     "snoozed": Filters(archived=True, snoozed=True),
     "done": Filters(archived=True, snoozed=False),
 }

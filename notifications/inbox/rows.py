@@ -93,29 +93,39 @@ class InboxRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Day:
-    """The notifications of one day on a page."""
+class Section:
+    """The notifications of a page below one heading: those that wait for the user, or those of one day."""
 
     label: str
     rows: list[InboxRow]
+    is_waiting: bool = False
 
 
-def group_by_day(rows: Sequence[Notification], groups: Mapping[UUID, Group], query: InboxQuery) -> list[Day]:
-    """Return the notifications of each day in the current time zone, in their order.
+def make_sections(
+    rows: Sequence[Notification],
+    groups: Mapping[UUID, Group],
+    query: InboxQuery,
+    waiting: Sequence[Notification] = (),
+) -> list[Section]:
+    """Return what waits for the user, and the other notifications of each day in the current time zone, in their order.
 
     ``groups``
         Those that are shown in place of their newest notifications, by the ids of these.
     """
     today = timezone.localtime(times.now()).date()
+    ids = {row.pk for row in waiting}
+    items = read_rows([*waiting, *(row for row in rows if row.pk not in ids)], groups, query)
 
     def day_of(item: InboxRow) -> date:
         # A damaged row may have no time.
         raised_at = item.notification.raised_at
         return timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today
 
+    first = Section(label=gettext("Waiting for you"), rows=items[: len(waiting)], is_waiting=True)
+    days = groupby(items[len(waiting) :], day_of)
     return [
-        Day(label=_label_of(day, today), rows=list(items))
-        for day, items in groupby(read_rows(rows, groups, query), day_of)
+        *([first] if waiting else []),
+        *(Section(label=_label_of(day, today), rows=list(of_day)) for day, of_day in days),
     ]
 
 

@@ -229,7 +229,7 @@ def test_the_list_goes_on_and_back_returns_to_the_row(site_server, page, view):
         rows(page).last.scroll_into_view_if_needed()
         expect(rows(page)).to_have_count(count)
     expect(page.get_by_role("link", name="Load older")).to_have_count(0)
-    row(page, "Number 8").get_by_role("link", name="Number 8", exact=True).click()
+    row(page, "Number 8").get_by_role("link", name="Number 8", exact=True).press("Enter")
     page.wait_for_url(re.compile("/check/$"))
     page.go_back()
     title = "Number 8" if view == "inbox" else "Number 7"
@@ -327,14 +327,25 @@ def test_the_list_follows_the_search(inbox_page):
     assert page.evaluate("window.isSamePage")
 
 
+#: It is the oldest one, and a question.
+ASK_NUMBER_1 = """
+from uuid import uuid4
+from notifications.models import Notification
+Notification.objects.filter(title="Number 1").update(open_question=uuid4())
+"""
+
+
 @pytest.mark.parametrize(
     "window", [{"viewport": {"width": 1280, "height": 800}}, PHONE], ids=["desktop", "phone"]
 )
 def test_the_first_row_is_near_the_top(site_server, new_page, window):
-    """The list is what the page is for. On a phone in German too, and on the first screen at a zoom of 200 %."""
+    """Below a heading. On a phone in German too, and on the first screen at a zoom of 200 %."""
     site_server.python(CREATE.format(count=5))
+    site_server.python(ASK_NUMBER_1)
     page = new_page(**window, locale="de")
     visit(page, site_server.url, "/notifications/")
+    expect(page.get_by_role("heading", name="Wartet auf Sie")).to_be_visible()
+    expect(rows(page).first).to_contain_text("Number 1")
     first = rows(page).first.bounding_box()
     assert first["y"] <= (300 if window is PHONE else 240)
     assert first["height"] <= 64

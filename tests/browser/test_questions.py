@@ -55,7 +55,8 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
         expect(other.locator(".notifications-panel > ul li")).to_have_count(0)
         other.keyboard.press("Escape")
     inbox.reload()
-    row = inbox.locator("notifications-inbox li[data-question]")
+    expect(inbox.get_by_role("heading", name="Waiting for you")).to_be_visible()
+    row = inbox.locator("notifications-inbox .notifications-waiting li[data-question]")
     expect(row).to_contain_text("To the new address.")
     # It stays until it is answered.
     expect(inbox.get_by_role("link", name="Questions 1")).to_be_visible()
@@ -84,6 +85,7 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     answered = re.compile("You answered Ship, Chrome on Linux")
     shown = inbox.locator("notifications-inbox li[data-id]").filter(has_text="Ship?")
     expect(shown).to_contain_text(answered)
+    expect(inbox.get_by_role("heading", name="Waiting for you")).to_be_hidden()
     if place == "inbox":
         expect(shown.locator(".notifications-title")).to_be_focused()
     expect(shown).not_to_have_attribute("data-unread", "")

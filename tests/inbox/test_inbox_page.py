@@ -129,6 +129,27 @@ class TestViews:
         form = {"query": "view=questions", "up_to": "9", "all": "read"}
         assert user_client.post(f"{INBOX}mark/", form).status_code == 400
 
+    @pytest.mark.parametrize("view", ["inbox", "unread"])
+    def test_what_waits_is_first(self, view, user_client, user):
+        """The newest three questions, each once, and a link to the others, which keep their places."""
+        asked = [f"Question {number}?" for number in range(4)]
+        for title in asked[:1]:
+            notify(user, title)
+        assert "notifications-waiting" not in read_page(user_client, view=view)
+        for title in (*asked[1:], "note"):
+            notify(user, title)
+        Notification.objects.filter(title__in=asked[1:]).update(open_question=uuid.uuid4())
+        page = read_page(user_client, view=view)
+        assert titles(page) == ["Question 3?", "Question 2?", "Question 1?", "note", "Question 0?"]
+        assert "All questions" not in page
+        Notification.objects.filter(title__in=asked).update(open_question=uuid.uuid4())
+        page = read_page(user_client, view=view)
+        assert titles(page) == ["Question 3?", "Question 2?", "Question 1?", "note", "Question 0?"]
+        headings = re.findall(r'class="notifications-day" [^>]*>(.*?)<|(All questions)</a>', page)
+        assert headings == [("Waiting for you", ""), ("", "All questions"), ("Today", "")]
+        for query in ({"level": "info"}, {"q": "question"}, {"view": "questions"}):
+            assert "notifications-waiting" not in read_page(user_client, **{"view": view, **query})
+
     def test_the_views_alone(self, user_client, three):
         """An open page loads them again for their counts."""
         page = user_client.get(INBOX, {"view": "unread", "q": "x", "part": "views"}).content.decode()
@@ -303,9 +324,9 @@ class TestChanges:
         url = f"{INBOX}?{query}".rstrip("?")
         selected = f"{url}{'&' if query else '?'}selected=page"
         page = user_client.get(url).content.decode()
-        assert f'data-check="all" href="{html.escape(selected)}">' in page
+        assert f'data-check="all" href="{html.escape(selected)}"' in page
         assert " checked" not in page
-        assert f'data-check="none" href="{html.escape(url)}">' in page
+        assert f'data-check="none" href="{html.escape(url)}"' in page
         page = user_client.get(selected).content.decode()
         assert page.count(" checked") == page.count('name="id"') > 0
         assert set(re.findall(r'name="query" value="(.*?)"', page)) == {html.escape(query)}
@@ -375,7 +396,9 @@ class TestChanges:
     )
     def test_buttons_for_all_name_the_filter(self, query, read, archive, user_client, user):
         notify(user, "note", category="c", level="error")
-        buttons = re.findall(r'name="all" value="(\w+)">(.*?)</button>', read_page(user_client, **query))
+        buttons = re.findall(
+            r'name="all" value="(\w+)">.*?<span>(.*?)</span>', read_page(user_client, **query)
+        )
         assert dict(buttons) == {"read": read, "archive": archive}
 
     def test_undo_is_bound_to_its_user(self, user_client, client_of, three, other_user):

@@ -39,7 +39,7 @@ test("in a list that was loaded again, the row at its position takes its place",
   assert.equal(findRow(rows, done, null), rows[1]);
 });
 
-test("a click is for the pane beside links, and on a title that leads to the same notification", () => {
+test("a click on a row or its title is for the pane, and Enter on a title that leads to the same notification", () => {
   /** Return a click on what is inside of a control: a link to this path, or a button. */
   const click = ({ path, isTitle = true, isButton = false, ...keys } = {}) => ({
     target: {
@@ -52,9 +52,11 @@ test("a click is for the pane beside links, and on a title that leads to the sam
   });
   assert.ok(isForPane(click(), "5"));
   assert.ok(isForPane(click({ path: "/n/5/" }), "5"));
-  assert.ok(!isForPane(click({ path: "/reports/1/" }), "5"));
+  assert.ok(isForPane(click({ path: "/reports/1/", detail: 1 }), "5"));
+  assert.ok(!isForPane(click({ path: "/reports/1/", detail: 0 }), "5"));
   assert.ok(!isForPane(click({ path: "/n/5/", isTitle: false }), "5"));
   assert.ok(!isForPane(click({ isButton: true }), "5"));
   assert.ok(!isForPane(click({ path: "/n/5/", ctrlKey: true }), "5"));
+  assert.ok(!isForPane(click({ path: "/n/5/", detail: 1, shiftKey: true }), "5"));
   assert.ok(!isForPane(click({ metaKey: true }), "5"));
 });

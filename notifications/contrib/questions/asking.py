@@ -278,7 +278,7 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
     }
     if one.initial is not None:
         details["initial"] = validate_initial(details["form"], one.initial)
-    build_notifications(wait, details, users)
+    build_notifications(wait, details, users, job_title=execution.job.title)
     return wait
 
 

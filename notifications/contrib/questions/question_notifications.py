@@ -43,10 +43,12 @@ def answer_path(job: UUID, id: UUID) -> str | None:
 
 
 def build_notifications(
-    wait: AskedQuestion, details: dict[str, Any], users: Sequence[Any], *, note: str = ""
+    wait: AskedQuestion, details: dict[str, Any], users: Sequence[Any], *, job_title: str = "", note: str = ""
 ) -> None:
     """Set the unsaved notifications of a question for these users (keys), and its details.
 
+    ``job_title``
+        Their body, if the question has none.
     ``note``
         A first line of their body.
 
@@ -61,7 +63,7 @@ def build_notifications(
         building.build_notification(
             user,
             wait.title,
-            body="\n".join(filter(None, (note, details["body"])))[: validators.MAX_BODY_LENGTH],
+            body="\n".join(filter(None, (note, details["body"] or job_title)))[: validators.MAX_BODY_LENGTH],
             url=question_page(wait.job, wait.id) or None,
             key=KEY.format(wait.id),
             job=wait.job,
@@ -120,7 +122,7 @@ def change_addressees(
         if withdrawn:
             _withdraw(wait, details, list(withdrawn), now)
         note = gettext("Reminder: this question is still open.") if is_reminder else ""
-        build_notifications(wait, details, notified, note=note)
+        build_notifications(wait, details, notified, job_title=job.title, note=note)
     changed_users = insert_notifications_of([wait], [job], now)
     changed = json.loads(wait.details)
     changed["to"] = [str(user) for user in users]

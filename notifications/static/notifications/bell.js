@@ -35,7 +35,8 @@ export function connectElement(element, page, signal, { bell_color }) {
   panel.role = "dialog";
   panel.ariaLabel = localization.text("notifications");
   element.replaceChildren(button, panel);
-  document.addEventListener("visibilitychange", updateTitle, { signal });
+  document.addEventListener("visibilitychange", updateCount, { signal });
+  panel.addEventListener("toggle", updateCount);
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", showState),
@@ -85,11 +86,25 @@ export function connectElement(element, page, signal, { bell_color }) {
     else label.textContent = unread ? localization.text("bell", counts) : localization.text("bell_none");
     if (questions) label.append(`, ${localization.text("bell_questions", { count: questions })}`);
     // Until the server has counted again, at least each open question counts once.
-    const number = Math.max(unseen + page.seenQuestions, questions);
+    const number = Math.max(unseen - countOffered(unseen) + page.seenQuestions, questions);
     badge.textContent = localization.formatBadge(number);
     badge.hidden = number === 0;
     badge.classList.toggle("notifications-asks", questions > 0);
     updateTitle();
+  }
+
+  /**
+   * Return how many of the newest unread notifications a list on the screen offers, without questions, which wait for an answer.
+   * @param {number} unseen
+   */
+  function countOffered(unseen) {
+    const isOffered = (/** @type {import("./client.js").Notification} */ item) =>
+      item.data.question?.ended !== null && [...page.openLists].some((hasRow) => hasRow(item));
+    const unread = page.newerThan(-1).filter(page.dom.isUnread);
+    return unread
+      .sort((a, b) => b.raised - a.raised)
+      .slice(0, unseen)
+      .filter(isOffered).length;
   }
 
   /** Put the unseen count before the title of a hidden tab. The page may have changed its title meanwhile. */

@@ -18,10 +18,10 @@ const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", un
  * @param {HTMLElement} inbox
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
- * @param {{inbox_list: typeof import("./inbox_list.js"), reading_pane: typeof import("./reading_pane.js"),
- *   shortcuts: typeof import("./shortcuts.js")}} modules
+ * @param {{inbox_list: typeof import("./inbox_list.js"), inbox_search: typeof import("./inbox_search.js"),
+ *   reading_pane: typeof import("./reading_pane.js"), shortcuts: typeof import("./shortcuts.js")}} modules
  */
-export function connectElement(inbox, page, signal, { shortcuts, inbox_list, reading_pane }) {
+export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inbox_search, reading_pane }) {
   const { client, localization, dom, rows } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
@@ -47,8 +47,8 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, rea
     () => message.remove(),
   ])
     signal.addEventListener("abort", stop);
-  inbox_list.connectSearch(inbox, page, signal);
   const list = inbox_list.connectList(inbox, page, signal, { getShown, focusRow, showMessage });
+  inbox_search.connectSearch(inbox, page, signal, list.loadPage);
   reading_pane.connectPane(inbox, page, signal, {
     getShown,
     markRead,

@@ -1,5 +1,5 @@
-// The list of the inbox beyond its first page: older rows are added below, also in place of those that have left the view,
-// the views have their counts, and a search puts another list in its place.
+// The list of the inbox beyond its first page: older rows are added below, also in place of those that have left the view, and
+// the views have their counts.
 
 /**
  * @typedef {import("./notifications.js").Page} Page
@@ -7,15 +7,9 @@
  *   showMessage: (text: string, retry?: () => unknown) => void}} List
  */
 
-/** How long nothing is typed before the list is loaded. */
-const SEARCH_DELAY_MS = 250;
 const VIEWS_DELAY_MS = 1_000;
 /** Older rows are loaded when the end of the list is this far below the window. */
 const LOAD_MARGIN = "800px";
-/** The number of the last search: the responses to earlier ones are dropped. */
-let lastSearch = 0;
-/** It goes on where another list is put in the place of the one that started it. */
-let searchTimer = /** @type {any} */ (null);
 
 /**
  * Load older rows when the end of the list comes into view, or by its link, and return to the row that was followed.
@@ -221,12 +215,14 @@ export function connectList(
     const link = /** @type {HTMLAnchorElement|null} */ (end.querySelector("[rel=next]"));
     if (!link || end.ariaBusy) return false;
     return load(end, link, (older) => {
-      const first = older.querySelector("li");
       // The pages until now had no rows.
       if (!inbox.querySelector("form")) {
         inbox.replaceWith(older);
-        return focusRow(first ?? undefined);
+        return focusRow(older.querySelector("li") ?? undefined);
       }
+      for (const row of older.querySelectorAll("li"))
+        if (dom.findRow(inbox, row.dataset.id ?? "")) row.remove(); // It waits for the user, above the list.
+      const first = older.querySelector("li");
       addDays([...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
@@ -278,56 +274,13 @@ export function connectList(
     if (!raised) return;
     history.replaceState(state, "");
     for (;;) {
-      const row = getShown().find((row) => Number(row.dataset.raised) <= raised);
+      const row = getShown().find(
+        ({ dataset, parentElement }) =>
+          Number(dataset.raised) === raised ||
+          (Number(dataset.raised) < raised && !parentElement?.closest(".notifications-waiting")),
+      );
       const end = findEnd();
       if (row || !end || signal.aborted || !(await loadOlder(end))) return focusRow(row);
-    }
-  }
-}
-
-/**
- * Load the list when something is typed or chosen in the form beside the inbox, and put it in the place of the inbox.
- * @param {HTMLElement} inbox
- * @param {Page} page
- * @param {AbortSignal} signal
- */
-export function connectSearch(inbox, { clock }, signal) {
-  const form = /** @type {HTMLFormElement|null|undefined} */ (
-    inbox.parentElement?.querySelector("[role=search]")
-  );
-  if (!form) return;
-  const cancel = () => clock.clearTimeout(searchTimer);
-  form.addEventListener("input", schedule, { signal });
-  form.addEventListener("submit", submit, { signal });
-
-  function schedule() {
-    cancel();
-    searchTimer = clock.setTimeout(load, SEARCH_DELAY_MS);
-  }
-
-  /** @param {Event} event */
-  function submit(event) {
-    event.preventDefault();
-    cancel();
-    void load();
-  }
-
-  async function load() {
-    const url = new URL(form?.action ?? "");
-    for (const [name, value] of new FormData(form ?? undefined))
-      if (value) url.searchParams.set(name, String(value));
-    lastSearch += 1;
-    const number = lastSearch;
-    inbox.ariaBusy = "true";
-    try {
-      const list = await loadPage(url);
-      const shown = document.querySelector(inbox.localName);
-      if (number !== lastSearch || !shown) return;
-      history.replaceState(null, "", url);
-      shown.replaceWith(list);
-    } catch {
-      // The browser says what is wrong.
-      if (number === lastSearch) location.assign(url);
     }
   }
 }

@@ -178,7 +178,7 @@ export function connectPane(inbox, page, signal, list) {
   }
 
   /**
-   * Show the row that was clicked, also by a title that leads to no other page than that of the notification.
+   * Show the row that was clicked.
    * @param {MouseEvent} event
    */
   function handleListClick(event) {
@@ -239,15 +239,17 @@ export function findRow(rows, shown, focused) {
 }
 
 /**
- * Return whether a click on a row shows it: not by a control, a link to another page, or to open another tab.
+ * Return whether a click on a row shows it: not on a control, nor with a key that opens another tab or window. The key Enter
+ * follows the title, whose row is shown since it has the focus, unless it leads to the page of the notification itself.
  * @param {MouseEvent} event
  * @param {string} id of its notification
  */
-export function isForPane({ target, ctrlKey, metaKey }, id) {
+export function isForPane({ target, detail, ctrlKey, metaKey, shiftKey }, id) {
   const clicked = /** @type {Element} */ (target);
   const link = clicked.closest("a");
-  const isOwn = !link || (link.matches(".notifications-title") && link.pathname.endsWith(`/${id}/`));
-  return isOwn && !ctrlKey && !metaKey && !clicked.closest("button, label, dialog");
+  const isTitle = link?.matches(".notifications-title") && (detail || link.pathname.endsWith(`/${id}/`));
+  const isRow = !link || isTitle;
+  return isRow && !ctrlKey && !metaKey && !shiftKey && !clicked.closest("button, label, dialog");
 }
 
 /**
