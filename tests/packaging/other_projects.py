@@ -60,7 +60,8 @@ class Cookiecutter(HostProject):
         [bell] = blocks(self.guide, "html")
         base = "my_awesome_project/templates/base.html"
         text = (self.folder / base).read_text()
-        changed, count = re.subn(r"(?=</div>\s*</nav>)", bell, text)
+        below_brand = r"navbar-brand.*\n"
+        changed, count = re.subn(below_brand, lambda line: line[0] + bell, text)
         assert count == 1
         self.write(base, changed)
         self.add_tasks("my_awesome_project/users/tasks.py")
