@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
+from notifications.extension import moved
 from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
@@ -81,7 +82,7 @@ DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = unavailable.DATABASE_UNAVAIL
 def __getattr__(name: str) -> Any:
     if name == "Batch":  # Its module imports models.
         return import_string("notifications.jobs.batches.Batch")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return moved.import_from_api(name)
 
 
 def notify(

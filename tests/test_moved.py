@@ -3,7 +3,7 @@
 import pytest
 from django.core.management import CommandError, call_command
 
-from notifications import api, checks, conf
+from notifications import api, checks, conf, testing
 from notifications.contrib.broadcasts.apps import Broadcasts
 from notifications.extension import moved
 
@@ -22,8 +22,13 @@ def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
 
 def test_names_of_the_table_belong_to_the_app():
     assert set(Broadcasts.settings) == {key for key, app in moved.SETTINGS.items() if app == "broadcasts"}
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = api.nothing
+    for name in moved.API_NAMES:
+        assert getattr(api, name)
+    for name in moved.TESTING_NAMES:
+        assert getattr(testing, name)
+    for module in (api, testing):
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            _ = module.nothing
 
 
 @pytest.mark.parametrize("arguments", [["sell"], ["sell", "--all", "1"], ["jobs", "sell", "--all"]])

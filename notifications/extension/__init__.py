@@ -22,7 +22,7 @@ installed               the installed extensions, the hooks that the core calls,
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
 duty, dispatch          duties, and how jobs get to engines
-moved                   which optional app has a setting or a command
+moved                   which optional app has a setting, a command or a public name
 """
 
 from notifications.conf import Setting as Setting

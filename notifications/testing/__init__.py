@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from notifications.extension import moved
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import Clock, clock, run_jobs, run_until_idle
 
@@ -56,3 +57,7 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
     notifications: list[Notification] = []
     yield notifications
     notifications += [row for row in rows if row.id not in existing]
+
+
+def __getattr__(name: str) -> Any:
+    return moved.import_from_testing(name)

@@ -14,9 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from notifications import duties
+from notifications import duties, testing
 from notifications.api import notify
-from notifications.contrib.deliveries.testing import send_deliveries
 from notifications.db.schema import find_mismatch
 from notifications.models import Notification, Stream
 from notifications import stored_times
@@ -71,7 +70,7 @@ print_error(call_command, "notifications", "explain", "--user", "ada")
 print_error(call_command, "notifications", "vapid")
 for module in ("models", "sending", "admin", "urls"):
     print_error(__import__, f"notifications.contrib.deliveries.{module}")
-print_error(lambda: send_deliveries())
+print_error(lambda: testing.send_deliveries())
 assert not [model for model in apps.get_models() if FEATURE.search(model.__name__)]
 """
 
