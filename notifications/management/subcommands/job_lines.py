@@ -109,7 +109,7 @@ def read_arguments(job: Job) -> list[str]:
     """Return the arguments of a job without secrets, each as ``name = value``."""
     with translation.override("en"):  # as all output of commands
         text = describe_arguments(job, with_values=True)
-    return [] if text == "-" else text.splitlines()
+    return [] if text == "-" else text.split("\n")
 
 
 def _read_attempts(job: Job) -> list[Attempt]:
