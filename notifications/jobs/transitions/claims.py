@@ -48,6 +48,9 @@ CLAIM_ASSIGNMENTS = (
     "fence = fence + 1",
     "attempt = attempt + 1",
     "version = version + 1",
+    # A queued key stands for a job until it begins. A call that takes the key from a running job would lock it instead,
+    # and its worker would wait for the commit of the caller.
+    "idempotency_key = CASE WHEN substr(idempotency_key, 1, 7) = 'queued ' THEN '' ELSE idempotency_key END",
 )
 #: A job that runs is not DISPATCHED: if it is queued again, it waits to be dispatched again.
 DISPATCHED_CLAIM_ASSIGNMENTS = (

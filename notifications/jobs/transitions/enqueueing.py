@@ -140,7 +140,7 @@ def _find_equal_job(job: Job) -> Job | None:
 def _replace_queued_job(job: Job) -> Job | None:
     """Give the queued job that has the queued key of a new one the call of that one, and return it.
 
-    Returns None without one. A job that has begun loses the key.
+    Returns None without one. The claim takes the key of a job that begins, this that of a job that was cancelled.
 
     The row stays locked until the commit of the caller's transaction, so no worker begins the job before it can see
     what the caller has written. It would run without that, and no other job would.

@@ -14,7 +14,7 @@ from django.utils import timezone
 from notifications.api import batch, get_job, policy, task
 from notifications.compat import task_enqueued
 from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, queueing
+from notifications.jobs.transitions import claims, manual, queueing
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
@@ -184,6 +184,24 @@ def test_a_worker_skips_a_job_that_a_caller_changes():
         run_in_threads(lambda: claimed.append(claim_rows(uuid7(), 10)))
         assert claimed == [[]]
     assert [json.loads(job.args) for job in claim_rows(uuid7(), 10)] == [[2]]
+
+
+def test_a_worker_does_not_wait_for_a_caller():
+    """Else its other jobs wait too, as what they report is stored together."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock for the whole file. Run with --database postgres.")
+    enqueue(1)
+    running = claim_rows(uuid7(), 10)
+
+    def store():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        claims.store_progress(running)
+
+    with transaction.atomic():
+        enqueue(2)
+        run_in_threads(store)
+    assert Job.objects.count() == 2
 
 
 @pytest.mark.parametrize("queued_key", ["", "a b", "ä", "x" * 201])
