@@ -107,14 +107,18 @@ def read_open_questions(key: Any, limit: int) -> list[AskedQuestion]:
     asked = Notification.objects.using(database()).filter(user=key, open_question__isnull=False)
     rows = AskedQuestion.objects.using(database()).filter(id__in=asked.values("open_question"), ended_at=None)
     allowed: dict[str, bool] = {}  # by whom they ask: most ask the same users
-    found = []
-    for question in rows.order_by("-id")[:limit]:
-        to = json.dumps(question.addressees)
-        if to not in allowed:
-            allowed[to] = may_answer(question.addressees, user)
-        if allowed[to]:
-            found.append(question)
-    return found
+    found: list[AskedQuestion] = []
+    page = list(rows.order_by("-id")[:limit])
+    while True:
+        for question in page:
+            to = json.dumps(question.addressees)
+            if to not in allowed:
+                allowed[to] = may_answer(question.addressees, user)
+            if allowed[to]:
+                found.append(question)
+        if len(found) >= limit or len(page) < limit:
+            return found[:limit]
+        page = list(rows.filter(id__lt=page[-1].id).order_by("-id")[:limit])
 
 
 def find_open_question(job: UUID, user: Any) -> AskedQuestion | None:

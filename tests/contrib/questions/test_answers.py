@@ -272,6 +272,12 @@ class TestOpenQuestions:
         group.user_set.remove(other_user)
         assert Notification.objects.get(user=other_user).open_question
         assert open_questions(other_user) == []
+        ask(user, to=[user.pk, other_user.pk])
+        ask(user, question_tasks.ask_staff_of, kind="group", key=group.pk)
+        row = Notification.objects.filter(user=user).latest("id")
+        # As if asked before leaving the group.
+        Notification.objects.filter(pk=row.pk).update(user=other_user)
+        assert [asked.name for asked in open_questions(other_user, limit=1)] == ["ship"]
         type(user).objects.filter(pk=user.pk).update(is_active=False)
         assert open_questions(user) == []
 
