@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import Group
 from django.urls import include, path
 
 from asyncsite.service_urls import SQLITE_OPTIONS
@@ -116,11 +117,17 @@ def test_batch_counts_its_jobs(user, execute, run_jobs, monkeypatch):
 
 @pytest.mark.django_db
 def test_notify_takes_one_user_or_many(user, execute, make_user):
-    """One user, and a queryset."""
+    """One user, a queryset, and a group."""
     staff = make_user("bob", is_staff=True)
+    member = make_user("cid")
+    member.groups.add(Group.objects.create(name="Shop"))
     execute(blocks(DOCS / "how-to/notify.md", "python")[0], user=user)
     notifications = Notification.objects.order_by("id").values_list("user_id", "title")
-    assert list(notifications) == [(user.pk, "Export ready"), (staff.pk, "The import has stopped")]
+    assert list(notifications) == [
+        (user.pk, "Export ready"),
+        (staff.pk, "The import has stopped"),
+        (member.pk, "Order 7 has been paid"),
+    ]
 
 
 @pytest.mark.django_db
