@@ -124,7 +124,7 @@ def test_the_language_is_chosen_at_the_foot_of_a_page(site_server, page):
     assert page.url.endswith("/check/")
     page.get_by_label("URL", exact=True).fill(f"{site_server.url}/upstream/ok")
     page.get_by_role("button", name="URL prüfen").click()
-    expect(page.get_by_text("in Ordnung")).to_be_visible()
+    expect(page.get_by_text("bestanden", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Benachrichtigungen: keine ungelesen")).to_be_visible()
 
 

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser, Group
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -79,7 +79,7 @@ def test_actor_and_target(user):
         ({"actor": {"name": "Ada", "image": "data:image/png,x"}}, "actor['image'] is 'data:image/png,x'."),
         ({"actor": "x" * 101}, "actor has 101 characters. At most 100 are allowed."),
         ({"actor": {"name": " "}}, "actor['name'] is empty."),
-        ({"target": 7}, "target must be a string, not int."),
+        ({"target": 7}, "target must be a name, or a dict of 'name' and 'url', not int."),
         ({"target": {"name": "Report", "url": "//evil.example/"}}, "target['url'] is '//evil.example/'."),
     ],
 )
@@ -135,7 +135,7 @@ def test_no_users(transactional_db):
         (lambda: get_user_model()(username="new"), ValueError, "Pass a saved user"),
         ("ada", ValueError, "is not a primary key of a user"),
         (10**30, ValueError, "is not a primary key of a user"),
-        (lambda: Group.objects.create(name="staff"), TypeError, "is not a user"),
+        (lambda: Permission.objects.first(), TypeError, "is not a user"),
     ],
 )
 def test_invalid_user(invalid_user, error, message, user):
