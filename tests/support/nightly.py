@@ -139,7 +139,7 @@ NIGHTLY = {
         "docs/test_moving_data.py::test_from_sqlite_to_postgresql",
         "outbound/test_pools.py::test_2_000_event_loops",
         "contrib/broadcasts/test_not_installed.py::test_it_is_installed_by_one_line",
-        "contrib/hq/test_import.py::test_the_way_from_it[postgresql]",
+        "contrib/hq/test_import.py::test_the_way_from_it[postgresql*",
         "contrib/operations/test_not_installed.py::test_it_is_installed_by_one_line",
         "contrib/output/test_not_installed.py::test_it_is_installed_by_one_line",
         "contrib/questions/test_not_installed.py::test_it_is_installed_by_one_line",
