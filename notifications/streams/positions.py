@@ -160,7 +160,7 @@ def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[A
 def _read_epoch_and_position(
     user: Any, columns: Sequence[str], params: list[Any]
 ) -> tuple[str, Position, Sequence[int]]:
-    """Return the epoch, the position of the stream of a user (key), and other columns, which are 0 without an epoch."""
+    """Return the epoch, the position of the stream of a user (key), and other columns."""
     sql = (
         f"SELECT {', '.join([*columns, POSITION_COLUMNS, _epoch_columns()])} FROM notifications_epoch "
         "LEFT JOIN notifications_stream ON user_id = %s WHERE notifications_epoch.id = 1"
@@ -169,7 +169,8 @@ def _read_epoch_and_position(
         cursor.execute(sql, [*params, user_to_db(user)])
         row = cursor.fetchone()
     if row is None:
-        return epoch(), position(user), [0] * len(columns)
+        epoch()
+        return _read_epoch_and_position(user, columns, params)
     first = len(columns)
     end = first + len(Position._fields)
     return _parse_epoch(row[end:]), as_position(row[first:end]), row[:first]

@@ -150,6 +150,12 @@ class TestViews:
         for query in ({"level": "info"}, {"q": "question"}, {"view": "questions"}):
             assert "notifications-waiting" not in read_page(user_client, **{"view": view, **query})
 
+    def test_what_waits_is_first_on_the_first_page_of_a_database(self, user_client, user):
+        """It makes the epoch, and counts questions too."""
+        notify(user, "Ship?")
+        Notification.objects.update(open_question=uuid.uuid4())
+        assert "notifications-waiting" in read_page(user_client)
+
     def test_the_views_alone(self, user_client, three):
         """An open page loads them again for their counts."""
         page = user_client.get(INBOX, {"view": "unread", "q": "x", "part": "views"}).content.decode()
