@@ -125,6 +125,7 @@ class SiteServer:
         request = {"environment": environment, "socket": self._socket}
         with open(os.devnull, "r+b") as null:
             self._connection = connect(_libraries.socket, request, (null, null, null))
+        weakref.finalize(self, self._connection.close)  # as in Program
         #: It is not if setting up fails, which a program that is started by itself will tell, or starts threads.
         self.is_started = self._connection.recv(1) == b"1"
 

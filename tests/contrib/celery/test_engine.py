@@ -66,7 +66,10 @@ def engine(monkeypatch, redis):
         task_default_queue="known",
     )
     monkeypatch.setattr(app_module, "_connected_app", configured)
-    return CeleryEngine("default", "notifications.contrib.celery"), configured
+    made = CeleryEngine("default", "notifications.contrib.celery")
+    yield made, configured
+    if made._connection:
+        made._connection.release()
 
 
 def count_messages(configured):
@@ -91,6 +94,7 @@ def test_fork_uses_a_connection_of_its_own(engine, monkeypatch):
     made.dispatch([dispatched()])
     assert made._connection is not parent
     assert parent.connected
+    parent.release()
 
 
 def test_time_limit_is_for_sync_tasks(engine, monkeypatch):
