@@ -25,7 +25,8 @@ class ReportRow:
     label: str
     detail: str
     ok: int
-    problems: int
+    failed: int
+    refused: int
 
 
 def build_rows(reports):
@@ -61,7 +62,8 @@ def build_row(report, job, counts):
         label=label,
         detail=describe_outcomes(failed=failed, refused=refused),
         ok=counts["ok"],
-        problems=failed + refused,
+        failed=failed,
+        refused=refused,
     )
 
 

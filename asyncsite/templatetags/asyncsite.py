@@ -1,7 +1,9 @@
 """Filters and tags that format values on the site's pages."""
 
+from itertools import accumulate
+
 from django import template
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from asyncsite import first_page
 from asyncsite.models import Call, Report
@@ -32,14 +34,14 @@ def call_url(url):
 
 
 @register.simple_tag
-def tints(ok, problems, size):
-    """Return a bar of three tints: the share of calls that passed, that did not, and that are not called yet."""
-    passed, failed = (round(100 * count / max(size, 1), 2) for count in (ok, problems))
+def tints(ok, failed, refused, size):
+    """Return a bar of the share of calls that passed, failed, were refused, and are not called yet."""
+    ends = [round(100 * count / max(size, 1), 2) for count in accumulate((ok, failed, refused))]
+    # Each part covers the one before it.
+    parts = zip(("refused", "failed", "ok"), reversed(ends), strict=True)
     return format_html(
-        '<svg class="tints" width="100%" height="8" aria-hidden="true"><rect class="ok" width="{0}%" height="8"/>'
-        '<rect class="failed" x="{0}%" width="{1}%" height="8"/></svg>',
-        passed,
-        failed,
+        '<svg class="tints" width="100%" height="8" aria-hidden="true">{}</svg>',
+        format_html_join("", '<rect class="{}" width="{}%" height="8"/>', parts),
     )
 
 
@@ -52,8 +54,7 @@ def report_tints(notification):
     if report is None:
         return ""
     outcomes = list(report.calls.order_by().values_list("outcome", flat=True))
-    passed = outcomes.count(Call.Outcome.OK)
-    return tints(passed, len(outcomes) - passed, report.size)
+    return tints(*(outcomes.count(outcome) for outcome in ("ok", "failed", "refused")), report.size)
 
 
 @register.filter

@@ -81,6 +81,10 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     assert '<h2 class="state" data-state="succeeded">3 of 6 passed</h2>' in html
     assert "Succeeded" not in html.partition("<main")[2]
     assert '<p class="problems">2 failed, 1 refused, first: It broke off</p>' in html
+    parts = re.findall(r'<rect class="(\w+)" width="([\d.]+)%" height="8"/>', html)
+    assert parts == [("refused", "100.0"), ("failed", "83.33"), ("ok", "50.0")], (
+        "each covers the one before it"
+    )
     assert 'role="img"' in html and "notifications-job" not in html and "http-equiv" not in html
     assert re.search(r'<details class="log"[^>]*><summary>', html)
     assert html.count('data-label="Outcome"') == 6

@@ -206,7 +206,13 @@ def test_the_verbs_of_a_row(site_server, phone):
     phone.get_by_role("checkbox", name="Select: Number 2").check()
     bar = phone.locator(".notifications-toolbar")
     assert bar.bounding_box()["height"] <= 84
+    assert bar.evaluate("(bar) => bar.scrollWidth <= bar.clientWidth")
+    heights = "(buttons) => buttons.map((button) => button.getBoundingClientRect().height)"
+    assert len(set(bar.locator(".notifications-quiet:visible").evaluate_all(heights))) == 1
     views = phone.locator(".notifications-views")
+    expect(views.get_by_role("link").first).to_contain_text(
+        "2"
+    )  # They are replaced when what is done counts no more.
     views.evaluate("(views) => views.append(...[1, 2].map(() => views.lastElementChild.cloneNode(true)))")
     assert views.bounding_box()["height"] <= 50
     assert "gradient" in views.evaluate("(views) => getComputedStyle(views).maskImage"), (
