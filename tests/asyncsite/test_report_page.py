@@ -24,7 +24,9 @@ def test_a_running_report_shows_its_progress(person, make_report):
     assert 'data-job-part="elapsed"></span>' in html and job.started_at is None
     assert 'max="8" value="3"' in html
     assert ">3 of 8<" in html and html.count('data-label="Outcome"') == 1
-    assert '<rect class="failed" width="37.5%" height="8"/><rect class="ok" width="25.0%" height="8"/>' in html
+    assert (
+        '<rect class="failed" width="37.5%" height="8"/><rect class="ok" width="25.0%" height="8"/>' in html
+    )
     assert "You can leave this page. We'll notify you when it finishes." in html
     assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in html
     assert "· attempt" not in html and "Download" not in html
