@@ -28,6 +28,7 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
+from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ CLAIM_ASSIGNMENTS = (
     "version = version + 1",
     # A queued key stands for a job until it begins. A call that takes the key from a running job would lock it instead,
     # and its worker would wait for the commit of the caller.
-    "idempotency_key = CASE WHEN substr(idempotency_key, 1, 7) = 'queued ' THEN '' ELSE idempotency_key END",
+    f"idempotency_key = CASE WHEN substr(idempotency_key, 1, {len(QUEUED_KEY_PREFIX)}) = '{QUEUED_KEY_PREFIX}' "
+    "THEN '' ELSE idempotency_key END",
 )
 #: A job that runs is not DISPATCHED: if it is queued again, it waits to be dispatched again.
 DISPATCHED_CLAIM_ASSIGNMENTS = (

@@ -43,8 +43,8 @@ REPLACED_COLUMNS = (
     *("language", "trace"),
 )
 
-#: The first word of a stored key that stands for a job until it begins.
-QUEUED = "queued"
+#: How a stored key begins that stands for a job until it begins. No other key has a space.
+QUEUED_KEY_PREFIX = "queued "
 KEY_PATTERN = re.compile(rf"[\x21-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
 
@@ -81,9 +81,9 @@ def stored_key(path: str, args: Any, kwargs: Any, *, key: Any, queued_key: Any) 
     if key is not None:
         return _validated("key", key), call_hash(path, args, kwargs)
     if queued_key is not None:
-        # A queued key is one of its task: the task is in the hash, and the space keeps it apart from all other keys.
+        # A queued key is one of its task, which is in the hash.
         hash = sha256(f"{path} {_validated('queued_key', queued_key)}".encode()).hexdigest()
-        return f"{QUEUED} {hash}", ""
+        return f"{QUEUED_KEY_PREFIX}{hash}", ""
     return "", ""
 
 
@@ -107,7 +107,7 @@ def insert_once(job: Job, insert: Callable[[], Job]) -> Job:
 
     Raises ``IdempotencyKeyConflict`` if that job has another task or other arguments.
     """
-    find = _replace_queued_job if job.idempotency_key.startswith(f"{QUEUED} ") else _find_equal_job
+    find = _replace_queued_job if job.idempotency_key.startswith(QUEUED_KEY_PREFIX) else _find_equal_job
     db = connection()
 
     def find_or_insert() -> Job:
