@@ -13,8 +13,8 @@ const folder = new URL("../notifications/static/notifications/", import.meta.url
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
-  rows: "rows row_menu actions toast_list bell_panel",
-  inbox: "inbox inbox_list inbox_search reading_pane shortcuts",
+  rows: "toast_list bell_panel row_menu actions rows",
+  inbox: "shortcuts inbox_search reading_pane inbox inbox_list",
   job: "job_element job_texts",
   output: "output_element output_reader job_events",
   contrast: "bell_contrast",
