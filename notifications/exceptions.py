@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.utils import timezone
 from django.utils.translation import gettext
+
+from notifications import times
 
 
 class NotificationsError(Exception):
@@ -43,7 +47,7 @@ class JobSuspended(BaseException):
 class JobError(NotificationsError):
     """Raise it, or a subclass, in a task to fail with a message for the job's owner."""
 
-    #: The owner is shown the message of any exception with this attribute, of whatever class.
+    #: The owner is shown the message of any exception with this attribute, of whatever class, or the text that it is.
     tell_owner = True
 
 
@@ -118,12 +122,23 @@ class CallbackExpired(NotificationsError):
 class QuestionExpired(NotificationsError):
     """Nobody has answered a ``question()`` in time, and it has no default."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, title: str = "", until: datetime | None = None) -> None:
         super().__init__(f"The question {name!r} was not answered in time.")
-        self.name = name
+        self.name, self.title, self.until = name, title, until
+
+    @property
+    def tell_owner(self) -> str:
+        """What the owner of the job reads, in the active language; "" without a time."""
+        if self.until is None:
+            return ""
+        local = timezone.localtime(
+            times.as_utc(self.until)
+        )  # Without the date: the job has failed soon after.
+        text = gettext("No answer to “{question}” by {time}.")
+        return text.format(question=self.title or self.name, time=f"{local:%H:%M} {local.tzname()}")
 
     def __reduce__(self) -> Any:
-        return type(self), (self.name,)
+        return type(self), (self.name, self.title, self.until)
 
 
 class QuestionDoesNotExist(NotificationsError, ObjectDoesNotExist):

@@ -20,6 +20,7 @@ from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
+from notifications.jobs.outcomes import end_key
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
@@ -80,12 +81,8 @@ def find_end(job: Job) -> Notification | None:
         for is_unread in (True, False)
         for is_in_inbox in (True, False)
     ]
-    rows = Notification.objects.using(database()).filter(reduce(or_, is_in_partition), key=end_key(job))
+    rows = Notification.objects.using(database()).filter(reduce(or_, is_in_partition), key=end_key(job.pk))
     return max((row for row in rows if row.job == job.pk), key=lambda row: row.raised, default=None)
-
-
-def end_key(job: Job) -> str:
-    return f"job:{job.pk}"
 
 
 @page_view

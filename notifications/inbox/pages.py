@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_facts
 from notifications.http.access import page_view
-from notifications.http.page_views import describe_job, end_key, find_end, get_job
+from notifications.http.page_views import describe_job, find_end, get_job
 from notifications.inbox import lists
 from notifications.inbox.categories import sort_by_name
 from notifications.inbox.query import (
@@ -35,6 +35,7 @@ from notifications.inbox.query import (
 )
 from notifications.inbox.rows import InboxRow, make_sections, read_actions, read_rows
 from notifications.inbox.timeline import read_timeline
+from notifications.jobs.outcomes import end_key
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
 from notifications.streams import grouping, listing, number_if_needed
@@ -135,7 +136,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "snooze_times": SNOOZE_TIMES,
     }
     if job:
-        is_end = job.done and row.key == end_key(job)
+        is_end = job.done and row.key == end_key(job.pk)
         of_job = describe_job(job, request, row if is_end else find_end(job), in_pane=True)
         context |= {"has_job": True, "is_end": is_end, **of_job}
     return render(request, "notifications/notification.html", context)

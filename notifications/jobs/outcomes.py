@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
+from uuid import UUID
 
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -112,13 +113,18 @@ def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None) -
 def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     """Return the outcome of a task that raised: another attempt if its policy allows one, else a failure.
 
-    The notification has the exception's message only if the exception has a true ``tell_owner``.
+    The notification has the exception's message only if the exception has a true ``tell_owner``, or that if it is text.
     """
     if _is_retried(job, policy, type(exc)):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
     with _language(job):  # the message may be a lazy translation
-        text = _call_host("tell_owner", job, lambda: str(exc) if getattr(exc, "tell_owner", False) else "")
+        text = _call_host("tell_owner", job, lambda: _text_for_owner(exc))
     return failure(job, policy, "task-failed", exc, text or None)
+
+
+def _text_for_owner(exc: BaseException) -> str:
+    told = getattr(exc, "tell_owner", False)
+    return told if isinstance(told, str) else str(exc) if told else ""
 
 
 def timed_out(job: Job, policy: Policy) -> Outcome:
@@ -266,7 +272,7 @@ def announcement(
         level=LEVELS[state],
         category="job",
         url=job.url or paths.job_page(job.id),
-        key=f"job:{job.id}",
+        key=end_key(job.id),
         group=job.inbox_group,
         job=job.id,
         task=job.task_path,
@@ -275,6 +281,11 @@ def announcement(
         return {"notification": notification}
     end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
     return {"notification": notification, "notify": partial(policy.notify, end)}
+
+
+def end_key(job: UUID) -> str:
+    """Return the key of the notification of the end of a job."""
+    return f"job:{job}"
 
 
 def _call_host(name: str, job: Job, read: Callable[[], Any]) -> Any:

@@ -74,7 +74,7 @@ def test_two_workers_on_one_batch(workers):
     )
     victim.kill()
     _, _, error = wait_for_batch(workers, "failed")
-    assert json.loads(error)["detail"] == "120 of 600 failed."
+    assert json.loads(error)["detail"] == "480 of 600 done, 120 failed"
     wait_until(
         lambda: len(get_notifications(workers)) == 1 and get_notifications(workers)[0][2],
         what="one notification",

@@ -75,11 +75,11 @@ def test_cancelling_single_jobs(user, transactional_db):
         first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
     manual.cancel([uuid.UUID(first.id)])
     run_jobs()
-    assert json.loads(row(b).error)["detail"] == "1 of 3 failed, 1 was cancelled."
+    assert json.loads(row(b).error)["detail"] == "1 of 3 done, 1 failed, 1 cancelled"
     with batch(owner=user) as b:
         last = tasks.noop.enqueue()
     manual.cancel([uuid.UUID(last.id)])
-    assert json.loads(row(b).error)["detail"] == "1 of 1 was cancelled."
+    assert json.loads(row(b).error)["detail"] == "0 of 1 done, 1 cancelled"
 
 
 def test_an_interrupted_cancellation_is_completed(user, transactional_db, monkeypatch):

@@ -181,7 +181,7 @@ def test_a_nested_batch(user, transactional_db):
     assert (row(inner).user_id, row(inner).batch) == (None, outer.id)
     run_jobs()
     assert (row(outer).state, row(inner).state) == ("failed", "failed")
-    assert json.loads(row(inner).error)["detail"] == "1 of 2 failed."
-    assert json.loads(row(outer).error)["detail"] == "1 of 2 failed."
+    assert json.loads(row(inner).error)["detail"] == "1 of 2 done, 1 failed"
+    assert json.loads(row(outer).error)["detail"] == "1 of 2 done, 1 failed"
     assert [note.title for note in notifications_of(user)] == ["Outer"]
     assert inner.result.id == str(inner.id)

@@ -29,7 +29,7 @@ def test_a_notify_function(user, fails):
     run_jobs()
     (note,) = notifications_of(user)
     assert (note.title, note.body) == (
-        ("Mine: failed", "1 of 1 failed.")
+        ("Mine: failed", "0 of 1 done, 1 failed")
         if fails
         else ("Mine: succeeded", str({**ZERO_COUNTS, "succeeded": 1}))
     )

@@ -56,11 +56,15 @@ def test_failed_jobs_are_counted(worker, user):
     with batch(owner=user) as b:
         for task in (tasks.noop, tasks.fail, tasks.fail_sync):
             task.enqueue()
-    with pytest.raises(JobFailed, match=r"^2 of 3 failed\.$") as caught:
+    with pytest.raises(JobFailed, match=r"^1 of 3 done, 2 failed$") as caught:
         join(b, timeout=20)
-    assert caught.value.error == {"type": "batch-failed", "title": "Failed", "detail": "2 of 3 failed."}
+    assert caught.value.error == {
+        "type": "batch-failed",
+        "title": "Failed",
+        "detail": "1 of 3 done, 2 failed",
+    }
     (note,) = notifications_of(user)
-    assert (note.title, note.body, note.level) == ("3 jobs", "2 of 3 failed.", "error")
+    assert (note.title, note.body, note.level) == ("3 jobs", "1 of 3 done, 2 failed", "error")
     result = b.result
     result.refresh()
     assert result.status == "FAILED"

@@ -22,8 +22,9 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.encoding import punycode
+from django.utils.translation import gettext
 
-from notifications import serializers
+from notifications import serializers, validators
 from notifications.compat import HAS_EMAIL_POLICIES
 from notifications.conf import settings
 from notifications.contrib.deliveries import unsubscribing
@@ -33,13 +34,17 @@ from notifications.db.transactions import database
 from notifications.extension import ChannelMessage, Fact, read_facts
 from notifications.inbox.categories import load_categories
 from notifications.jobs.group_texts import describe_group, read_jobs
+from notifications.jobs.outcomes import end_key
+from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.models import Job, Notification
+from notifications.models.streams import NotificationLevel
 from notifications.paths import absolute
 from notifications.streams import icons
 from notifications.streams.grouping import Group
 
 #: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
 MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
+MAX_SUBJECT_LENGTH = 200
 
 #: By level: the symbol, its color, and that of the disc around it.
 DISCS = {
@@ -82,7 +87,23 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     category = load_categories().get(row.category)
     context = {"notification": row, "category": category.name, **_row(row)}
     context["url"] = context.pop("link")
-    return _make_email("email", message, [category.key], context, subject=row.title)
+    with translation.override(message.language or django_settings.LANGUAGE_CODE):
+        subject = _describe_in_subject(row)
+    return _make_email("email", message, [category.key], context, subject=subject)
+
+
+def _describe_in_subject(row: Notification) -> str:
+    """Return the title of a notification, with the outcome if it is that of a job: "Import failed: No answer"."""
+    if row.job is None or row.key != end_key(row.job):
+        return row.title
+    job = Job.objects.using(database()).only("title", "task_path").filter(pk=row.job).first()
+    outcome = row.body.partition("\n")[0].removesuffix(".")
+    if job is None or row.title != job.title or not outcome:  # its task has another title for its end
+        return row.title
+    # That of a batch says how many of its jobs have failed.
+    has_failed = row.level == NotificationLevel.ERROR and not is_batch(job)
+    text = gettext("{title} failed: {outcome}") if has_failed else "{title}: {outcome}"
+    return validators.shortened(text.format(title=row.title, outcome=outcome), MAX_SUBJECT_LENGTH)
 
 
 def describe_disc(row: Notification) -> dict[str, str]:

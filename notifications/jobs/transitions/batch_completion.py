@@ -228,20 +228,11 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
             value = {str(state): succeeded if state == Job.State.SUCCEEDED else 0 for state in DONE}
             fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
             return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
-        numbers = {"failed": failed, "cancelled": cancelled, "total": total}
-        if not cancelled:
-            detail = _("%(failed)d of %(total)d failed.")
-        elif not failed:
-            detail = ngettext(
-                "%(cancelled)d of %(total)d was cancelled.",
-                "%(cancelled)d of %(total)d were cancelled.",
-                cancelled,
-            )
-        else:
-            detail = ngettext(
-                "%(failed)d of %(total)d failed, %(cancelled)d was cancelled.",
-                "%(failed)d of %(total)d failed, %(cancelled)d were cancelled.",
-                cancelled,
-            )
-        detail %= numbers
+        parts = [_("%(count)d of %(total)d done") % {"count": succeeded, "total": total}]
+        if failed:
+            parts.append(ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed})
+        if cancelled:
+            text = ngettext("%(count)d cancelled", "%(count)d cancelled", cancelled)
+            parts.append(text % {"count": cancelled})
+        detail = ", ".join(parts)
     return failure(job, policy, "batch-failed", JobFailed({"detail": detail}), detail)

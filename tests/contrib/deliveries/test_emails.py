@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone, translation
 from django.utils.formats import date_format
 
-from notifications.api import notify
+from notifications.api import batch, notify
 from notifications.contrib.deliveries import emails, preferences
 from notifications.contrib.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
 from notifications.contrib.deliveries.errors import judge
@@ -26,6 +26,7 @@ from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
 from tests.contrib.questions import question_tasks
+from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,6 +101,24 @@ def test_a_question(user, make_user, mailbox, by_email):
     due_at = Wait.objects.get(title="Ship?").due_at.astimezone(ZoneInfo("Asia/Tokyo"))
     assert f"Answer until: {date_format(due_at, 'DATETIME_FORMAT')} JST\n" in text
     assert "Without an answer: The job goes on with “Keep”.\n" in text
+
+
+def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
+    """Unless its task has given its end a title."""
+    tasks.fail_for_owner.using(owner=user, title="Import").enqueue("Line 4 has no price.\nNor has line 5.")
+    tasks.echo.using(owner=user, title="Export").enqueue(1)
+    tasks.told.using(owner=user).enqueue("36 of 40 passed.")
+    with batch(owner=user, title="Check 2 sites"):
+        tasks.noop.enqueue()
+        tasks.fail.enqueue()
+    run_jobs()
+    send_due()
+    assert sorted(parts(envelope)[0]["Subject"] for envelope in mailbox.messages) == [
+        "Check 2 sites: 1 of 2 done, 1 failed",
+        "Export: Succeeded",
+        "Import failed: Line 4 has no price",
+        "succeeded: Told 36 of 40 passed.",
+    ]
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\u2028", "\x0b", "\x85"])

@@ -197,6 +197,9 @@ class TestEnds:
             assert job.result == '"no"'
         else:
             assert "QuestionExpired: The question 'ship' was not answered in time." in traceback_of(job)
+            text = f"No answer to “Ship?” by {wait.due_at:%H:%M} UTC."
+            assert json.loads(job.error)["detail"] == text
+            assert Notification.objects.get(key=f"job:{job.id}").body == text
 
     def test_an_answer_after_its_time(self, user):
         """The duty that ends it has not come to it yet."""
