@@ -36,9 +36,9 @@ def load_modules(monkeypatch, page, **modules):
     return package
 
 
-@pytest.mark.parametrize("page", ["from-django-q2.md", "from-huey.md"])
+@pytest.mark.parametrize("page", ["from-celery.md", "from-django-q2.md", "from-huey.md"])
 def test_a_view_enqueues_and_the_old_function_runs(page, user, rf, monkeypatch):
-    """A function of django-q2 is called, the task of huey by ``call_local()``."""
+    """A function of django-q2 and the task of Celery are called, the task of huey by ``call_local()``."""
 
     def function(year):
         return {"year": year}

@@ -215,7 +215,7 @@ async def test_channels_routing_reaches_both_consumers(monkeypatch, number):
 
 @pytest.mark.django_db(transaction=True)
 def test_view_that_publishes_a_task_of_celery_gives_its_job_an_owner(user, rf, execute):
-    """A plain ``delay()`` gives none, as the page for users of celery-progress says."""
+    """A plain ``delay()`` gives none, as the page for users of Celery says."""
     celery = pytest.importorskip("celery", reason="Celery is not installed.")
     from notifications.contrib.celery import observed
     from notifications.contrib.celery.recorder import recorder
@@ -228,7 +228,7 @@ def test_view_that_publishes_a_task_of_celery_gives_its_job_an_owner(user, rf, e
         return year
 
     pages = []
-    [block] = blocks(DOCS / "how-to/from-celery-progress.md", "python")
+    *_, block = blocks(DOCS / "how-to/from-celery.md", "python")
     view = execute(block, export=export, render=lambda *arguments: pages.append(arguments)).start
     request = rf.post("/")
     request.user = user
