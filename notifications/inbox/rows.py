@@ -55,13 +55,16 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupRow:
-    """What is shown of a group: its name with how many notifications of each level it has, and the newest of them.
+    """What is shown of a group: its name with how many notifications of each level it has, and one of them.
 
+    ``named``
+        The one: the newest of the most severe level, whose texts are in ``body``.
     ``data``
         That of the newest if a person has caused it, whose face is shown.
     """
 
     key: str
+    named: UUID
     url: str
     title: str
     body: str
@@ -153,6 +156,7 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
     texts = describe_group(group, newest, job)
     return GroupRow(
         key=group.key,
+        named=(group.worst or newest).pk,
         url=query.url(group=group.key, after=None, before=None),
         title=texts.title,
         body=texts.body,

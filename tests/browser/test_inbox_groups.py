@@ -42,6 +42,10 @@ def test_a_group_opens_and_closes_in_place(page, group):
     title.click()
     expect(title).to_have_attribute("aria-expanded", "true")
     expect(rows(page)).to_have_count(27)
+    # The one that its row names is in the pane, and marked.
+    pane = page.get_by_role("region", name="Reading pane")
+    expect(pane.get_by_role("heading", level=2)).to_have_text("Import 29")
+    expect(page.locator("li[aria-current]")).to_have_text(re.compile("Import 29"))
     assert not find_violations(page)
     row(page, "Import 30").hover()
     page.get_by_role("button", name="Done: Import 30").click()
@@ -53,9 +57,11 @@ def test_a_group_opens_and_closes_in_place(page, group):
     expect(rows(page)).to_have_count(2)
     title.click()
     expect(row(page, "Import 29")).to_be_visible()
+    row(page, "Import 27").get_by_role("link").first.click()
+    expect(row(page, "Import 27")).to_have_attribute("aria-current", "true")
     title.click()
-    # Its newest notification is in the pane, where the next one takes its place.
-    pane = page.get_by_role("region", name="Reading pane")
+    # It is in the pane still when the group is closed, and the next one takes its place.
+    expect(group).to_have_attribute("aria-current", "true")
     for number in (29, 28):
         expect(pane.get_by_role("heading", level=2)).to_have_text(f"Import {number}")
         pane.get_by_role("button", name="Done").click()

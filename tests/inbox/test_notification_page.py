@@ -190,8 +190,9 @@ def test_content_of_the_pane(user, user_client):
 
 
 def test_the_inbox_has_the_pane(user, user_client):
-    """Its newest notification is known also where it stands in a group."""
-    *_, newest = [notify(user, "Import", group="Imports")[0] for _ in range(3)]
+    """Of a group it shows the notification whose texts its row has."""
+    levels = ["success", "error", "success"]
+    _, failed, _ = [notify(user, "Import", group="Imports", level=level)[0] for level in levels]
     page = user_client.get("/notifications/").content.decode()
     assert 'aria-label="Reading pane"' in page
-    assert f'data-group data-newest="{newest}"' in page
+    assert f'data-group data-named="{failed}"' in page

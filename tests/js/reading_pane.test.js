@@ -39,6 +39,14 @@ test("in a list that was loaded again, the row at its position takes its place",
   assert.equal(findRow(rows, done, null), rows[1]);
 });
 
+test("when a group is closed, its row takes the place of the one in it", () => {
+  const [member] = makeRows(5);
+  member.isConnected = false;
+  const rows = makeRows(9, 7, 4);
+  rows[1].contains = (element) => element === "title of the group";
+  assert.equal(findRow(rows, member, "title of the group"), rows[1]);
+});
+
 test("a click on a row or its title is for the pane, and Enter on a title that leads to the same notification", () => {
   /** Return a click on what is inside of a control: a link to this path, or a button. */
   const click = ({ path, isTitle = true, isButton = false, ...keys } = {}) => ({

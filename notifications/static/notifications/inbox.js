@@ -336,7 +336,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
 
 /** @param {HTMLElement} row */
 function toItem({ dataset }) {
-  return { id: dataset.id ?? dataset.newest ?? "", raised: Number(dataset.raised) };
+  return { id: dataset.id ?? dataset.named ?? "", raised: Number(dataset.raised) };
 }
 
 /** @param {HTMLElement} row */

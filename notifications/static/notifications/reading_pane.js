@@ -79,12 +79,16 @@ export function connectPane(inbox, page, signal, list) {
   /** @param {HTMLElement|undefined} row */
   function show(row, isByPerson = false) {
     const id = row ? getId(row) : "";
-    if (row === shown && id === shownId) return;
+    // In a group that is open, the row of the notification that the group names.
+    const marked = list.getShown().find(({ dataset }) => dataset.id === id) ?? row;
+    if (marked !== shown) {
+      shown?.removeAttribute("aria-current");
+      shown = marked;
+      marked?.setAttribute("aria-current", "true");
+    }
+    if (id === shownId) return;
     isChosen = isByPerson;
-    shown?.removeAttribute("aria-current");
-    shown = row;
     shownId = id;
-    row?.setAttribute("aria-current", "true");
     loadSoon();
   }
 
@@ -223,14 +227,15 @@ export function connectPane(inbox, page, signal, list) {
 }
 
 /**
- * Return the row that is shown, or the one in its place.
+ * Return the row that is shown, or the one in its place: that with the focus, where a group was closed.
  * @param {HTMLElement[]} rows of the list
  * @param {HTMLElement|undefined} shown
  * @param {Element|null} focused
  */
 export function findRow(rows, shown, focused) {
-  if (!shown) return rows.find((row) => row.contains(focused)) ?? rows[0];
-  if (rows.includes(shown)) return shown;
+  if (shown && rows.includes(shown)) return shown;
+  const row = !shown?.isConnected && rows.find((row) => row.contains(focused));
+  if (row || !shown) return row || rows[0];
   const isNext = (/** @type {HTMLElement} */ row) =>
     shown.isConnected
       ? shown.compareDocumentPosition(row) & Node.DOCUMENT_POSITION_FOLLOWING
@@ -263,7 +268,7 @@ function keepOpen(shown, loaded) {
       if (summary.textContent === textContent) summary.parentElement?.setAttribute("open", "");
 }
 
-/** @param {HTMLElement} row of a notification, or of a group, which has its newest one */
+/** @param {HTMLElement} row of a notification, or of a group, which names one */
 function getId({ dataset }) {
-  return dataset.id ?? dataset.newest ?? "";
+  return dataset.id ?? dataset.named ?? "";
 }
