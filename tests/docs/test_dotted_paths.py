@@ -17,7 +17,7 @@ NO_IMPORT = re.compile(
     r"[EIW]\d{3}"  # an id of a system check
     r"|(?:add|answer|change|delete|receive|run|view|withdraw)_\w+"  # a permission
     r"|epoch|ring|stream"  # a model, in a fixture
-    r"|py|css"  # a file
+    r"|py|css|js"  # a file
     r"|v1"  # the subprotocol of the WebSocket
     r"|ready"  # the promise of the browser client
     r"|alerts"  # a logger
