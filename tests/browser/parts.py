@@ -55,12 +55,15 @@ def wait_for_state(page, state):
     """Wait until the client of the page has this state."""
     page.wait_for_function("() => window.notifications")
     page.evaluate(
-        """async (expected) => {
+        """async ([expected, milliseconds]) => {
             const { client } = await notifications.ready;
             if (client.state === expected) return;
-            await new Promise((resolve) => client.on("state", (state) => state === expected && resolve()));
+            await new Promise((resolve, reject) => {
+                client.on("state", (state) => state === expected && resolve());
+                setTimeout(() => reject(new Error(`The client is ${client.state}, not ${expected}.`)), milliseconds);
+            });
         }""",
-        state,
+        [state, PAGE_TIMEOUT_MS],
     )
     return page
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.parts import find_bell
 from tests.docs.pages import DOCS, blocks, code
-from tests.packaging.test_wheel import HOUSE_VARIABLES, run
+from tests.packaging.test_wheel import HOUSE_VARIABLES, pip_install, run
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
@@ -17,9 +17,11 @@ from django.contrib.auth import get_user_model
 get_user_model().objects.create_superuser("ada", "ada@example.com", "correct horse battery")
 """
 ENQUEUE = """
+import time
 from django.contrib.auth import get_user_model
 from {tasks} import {task}
-print({task}.using(owner=get_user_model().objects.get(username="ada")).enqueue({arguments}).id)
+ada = get_user_model().objects.get(username="ada")
+print(time.time(), {task}.using(owner=ada).enqueue({arguments}).id)
 """
 FAILING_TASK = """
 
@@ -83,11 +85,14 @@ class HostProject:
         self.manage("shell", "-c", self.user)
 
     def install(self):
-        """Create the environment. Without an index the test is skipped, and names the package that it lacks."""
-        run(sys.executable, "-m", "venv", "--without-pip", self.python.parent.parent)
-        command = [sys.executable, "-m", "pip", "--python", self.python, "install", "-q", "--no-compile"]
+        self.install_into(self.python, f"{self.wheel}[{self.extra},postgres]", *self.packages)
+
+    @staticmethod
+    def install_into(python, *packages):
+        """Create an environment. Without an index the test is skipped, and names the package that it lacks."""
+        run(sys.executable, "-m", "venv", "--without-pip", python.parent.parent)
         try:
-            run(*command, f"{self.wheel}[{self.extra},postgres]", *self.packages)
+            pip_install(python, *packages)
         except AssertionError as error:
             if missing := re.search(r"No matching distribution found for (\S+)", str(error)):
                 pytest.skip(f"{missing[1]} cannot be installed from here.")
@@ -129,10 +134,14 @@ class HostProject:
     def manage(self, *arguments):
         return run(self.python, "manage.py", *arguments, cwd=self.folder, env=self.env)
 
+    def shell(self, code):
+        return self.manage("shell", "--no-imports", "-c", code)
+
     def enqueue(self, task, *arguments):
-        """Enqueue a job in a process of its own, and return its id."""
+        """Enqueue a job in a process of its own, and return the time just before and its id."""
         fields = {"tasks": self.tasks, "task": task, "arguments": ", ".join(map(repr, arguments))}
-        return self.manage("shell", "--no-imports", "-c", ENQUEUE.format(**fields)).split()[-1]
+        time, id = self.shell(ENQUEUE.format(**fields)).split()[-2:]
+        return float(time), id
 
     def start(self):
         command = [self.python, *(part.format(port=self.port) for part in self.command)]

@@ -203,7 +203,7 @@ class Sentry(HostProject):
 
     def check(self, page):
         """A job that fails is on the bell, and an event with the task and the job."""
-        job = self.enqueue("fail")
+        _, job = self.enqueue("fail")
         expect(find_toasts(page).filter(has_text="failed")).to_be_visible()
         events = self.folder / "events.jsonl"
         wait_until(lambda: events.exists() and job in events.read_text(), what="the event")
