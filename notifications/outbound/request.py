@@ -143,12 +143,10 @@ def _parse_url(call: Call, url: str, params: Form | None) -> Target:
 
 
 def _validate_method(method: str) -> str:
-    method = method.upper()
-    if method in _COMMON_METHODS:
-        return method
-    if not _METHOD_TOKEN.fullmatch(method) or method in ("CONNECT", "TRACE"):
+    name = method.upper() if isinstance(method, str) else ""
+    if name not in _COMMON_METHODS and (not _METHOD_TOKEN.fullmatch(name) or name in ("CONNECT", "TRACE")):
         raise ValueError(f"method is {method!r}. Use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS.")
-    return method
+    return name
 
 
 def _build_headers(headers: Headers | None, content_type: str) -> CIMultiDictProxy[str]:

@@ -59,6 +59,12 @@ class TestEnqueue:
         assert (str(job.id), job.user, job.result) == (id, user, "5")
         assert f"User:         ada ({user.pk})" in run("show", id).splitlines()
 
+    def test_once_until_it_begins(self):
+        first, second = (run("enqueue", "tests.jobs.tasks.noop", "--queued-key", "index") for _ in range(2))
+        assert first == second
+        run_jobs()
+        assert run("enqueue", "tests.jobs.tasks.noop", "--queued-key", "index") != first
+
     def test_later_in_another_queue(self):
         id = run(
             "enqueue", "tests.jobs.tasks.noop", "--queue", "mail", "--at", "2199-01-01T08:00+00:00"
@@ -78,6 +84,7 @@ class TestEnqueue:
             (["tests.jobs.tasks.add", "--kwargs", "[]"], "is not an object"),
             (["tests.jobs.tasks.noop", "--owner", "nobody"], "There is no user 'nobody'"),
             (["tests.jobs.tasks.noop", "--key", "ä"], "key"),
+            (["tests.jobs.tasks.noop", "--key", "a", "--queued-key", "b"], "takes key or queued_key, not both"),
         ],
     )
     def test_nothing_is_enqueued(self, arguments, message):

@@ -36,7 +36,7 @@ async def test_any_method(upstream):
     assert (await outbound.request("options", upstream.url("/echo"))).json()["method"] == "OPTIONS"
 
 
-@pytest.mark.parametrize("method", ["CONNECT", "trace", "GET /", "", "GE\nT", "GÉT"])
+@pytest.mark.parametrize("method", ["CONNECT", "trace", "GET /", "", "GE\nT", "GÉT", 7])
 async def test_invalid_method(upstream, method):
     """CONNECT, TRACE and invalid methods raise ValueError."""
     with pytest.raises(ValueError, match="Use GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS"):

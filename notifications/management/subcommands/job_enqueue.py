@@ -35,6 +35,7 @@ class EnqueueCommand(JobVerb):
         parser.add_argument(
             "--key", help="the same key within 24 hours stands for the same job, so that it is enqueued once"
         )
+        parser.add_argument("--queued-key", metavar="KEY", help="the same, until the job begins")
 
     def handle(
         self,
@@ -46,6 +47,7 @@ class EnqueueCommand(JobVerb):
         queue: str | None,
         at: datetime | None,
         key: str | None,
+        queued_key: str | None,
         **options: Any,
     ) -> None:
         try:
@@ -62,6 +64,7 @@ class EnqueueCommand(JobVerb):
             changed = found.using(
                 owner=None if owner is None else user_key_of(owner),
                 key=key,
+                queued_key=queued_key,
                 **{name: value for name, value in changes.items() if value is not None},
             )
             result = changed.enqueue(*task_args, **task_kwargs)
