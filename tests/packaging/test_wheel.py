@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
 
-LINES = {"5.2": ((3, 11), "daphne,django52"), "6.1": ((3, 12), "daphne")}
+LINES = {"5.2": ((3, 11), "daphne,django52"), "6.0": ((3, 12), "daphne"), "6.1": ((3, 12), "daphne")}
 
 TASKS = """
 from django.tasks import task
@@ -60,7 +60,10 @@ def project(request, wheel, tmp_path):
     python = tmp_path / "venv/bin/python"
     newest = interpreter(first, newer=request.param != "5.2")
     run(newest, "-m", "venv", "--without-pip", tmp_path / "venv")
-    pip_install(python, f"{wheel}[{extras}]", "-c", ROOT / "requirements.txt")
+    constraints = tmp_path / "constraints.txt"
+    pinned = (ROOT / "requirements.txt").read_text()
+    constraints.write_text(re.sub(r"^Django==.*", f"Django=={request.param}.*", pinned, flags=re.M))
+    pip_install(python, f"{wheel}[{extras}]", "-c", constraints)
     run(python, "-m", "django", "startproject", "mysite", cwd=tmp_path)
     return Project(tmp_path / "mysite", python, request.param)
 
