@@ -252,6 +252,15 @@ class TestJobOfTheKey:
         assert count_rows() == (1, 2)
         assert Job.objects.get().idempotency_key == "own"
 
+    def test_job_with_a_queued_key(self, user_client, monkeypatch):
+        """The job keeps it until it begins. A request that is repeated after that enqueues another one."""
+        monkeypatch.setattr(views, "enqueue_double", lambda: double.using(queued_key="index").enqueue(21))
+        first, again = post(user_client), post(user_client)
+        assert again.json()["id"] == first.json()["id"]
+        run_jobs()
+        assert post(user_client).json()["id"] != first.json()["id"]
+        assert Job.objects.count() == 2
+
     def test_existing_job(self, user_client):
         """The key is stored on an existing job as on a new one."""
         first = post(user_client, "/same/", key={})
