@@ -84,7 +84,10 @@ class TestEnqueue:
             (["tests.jobs.tasks.add", "--kwargs", "[]"], "is not an object"),
             (["tests.jobs.tasks.noop", "--owner", "nobody"], "There is no user 'nobody'"),
             (["tests.jobs.tasks.noop", "--key", "ä"], "key"),
-            (["tests.jobs.tasks.noop", "--key", "a", "--queued-key", "b"], "takes key or queued_key, not both"),
+            (
+                ["tests.jobs.tasks.noop", "--key", "a", "--queued-key", "b"],
+                "takes key or queued_key, not both",
+            ),
         ],
     )
     def test_nothing_is_enqueued(self, arguments, message):
