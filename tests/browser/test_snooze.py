@@ -26,11 +26,16 @@ def test_the_selected_ones(site_server, new_page):
     for number in (1, 3):
         row(page, f"Number {number}").get_by_role("checkbox").check()
     page.locator(".notifications-toolbar").get_by_role("button", name="Snooze").click()
+    page.get_by_role("dialog").get_by_text("Pick a time…").click()
     page.get_by_role("dialog").get_by_label("Time").fill("2020-01-01T08:00")
     page.get_by_role("dialog", name="Snooze").get_by_role("button", name="Snooze").click()
     expect(message(page)).to_contain_text("Choose a time in the future, at most a year ahead.")
     expect(rows(page)).to_have_count(4)
     page.keyboard.press("h")
+    in_hours = page.evaluate(
+        "new Date(Date.now() + 3 * 3_600_000).toTimeString().slice(0, 4)"
+    )  # without minutes
+    expect(page.get_by_role("dialog")).to_contain_text(f"In 3 hours, {in_hours}")
     page.get_by_role("dialog").get_by_role("button", name="Tomorrow, 8:00").click()
     expect(message(page)).to_contain_text("2 snoozed.")
     expect(rows(page)).to_have_count(2)

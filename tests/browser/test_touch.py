@@ -83,6 +83,13 @@ for n in (58, 59): notify(user, f"Number {n}", body="A body of one line.", categ
 """
 
 
+#: The edges of a sheet that stay where they are, whatever it has.
+MEASURE_SHEET = """async (sheet) => {
+    await Promise.all(sheet.getAnimations().map((animation) => animation.finished));
+    const { left, right, bottom } = sheet.getBoundingClientRect();
+    return [left, right, bottom];
+}"""
+
 #: Titles whose end is not shown.
 FIND_CUT_TITLES = """(row) => [...document.querySelectorAll(`${row} .notifications-title`)]
     .filter((title) => title.scrollHeight > title.clientHeight + 1).map((title) => title.textContent)"""
@@ -115,14 +122,18 @@ def test_every_control_is_large_enough(site_server, new_page):
     look("inbox")
     found["inbox"] += phone.evaluate(FIND_CUT_TITLES, "notifications-inbox")
     phone.locator(".notifications-menu").first.tap()
-    expect(phone.get_by_role("dialog")).to_be_visible()
+    dialog = phone.get_by_role("dialog")
+    expect(dialog).to_be_visible()
     look("sheet")
+    sheet = dialog.evaluate(MEASURE_SHEET)
     phone.keyboard.press("Escape")
     phone.locator("[name=id]").first.check()
     look("selection")
     phone.locator("[data-snooze]").tap()
-    expect(phone.get_by_role("dialog")).to_be_visible()
+    dialog.locator("summary").tap()
     look("snooze")
+    # As the verbs of a row.
+    assert dialog.evaluate(MEASURE_SHEET) == sheet
     phone.goto(f"{site_server.url}/check/")
     wait_until_live(phone)
     phone.locator("notifications-bell button").first.tap()

@@ -8,6 +8,8 @@
  */
 
 const VIEWS_DELAY_MS = 1_000;
+/** The shortest of the times in the dialog. */
+const SNOOZE_MS = 3 * 3_600_000;
 /** Older rows are loaded when the end of the list is this far below the window. */
 const LOAD_MARGIN = "800px";
 
@@ -148,11 +150,18 @@ export function connectList(
     const row = link.closest("li");
     if (row?.ariaBusy) return;
     if (row) return void (link.ariaExpanded ? toggleGroup(row, link) : addMembers(row, link));
-    // For browsers that do not know commands.
-    if (!link.rel) return /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog")).showModal();
+    if (!link.rel) return showTimes();
     needsFocus = true;
     const end = findEnd();
     if (end) void loadOlder(end);
+  }
+
+  /** Open the dialog with the times until which the selected rows can be snoozed. Not each browser knows its command. */
+  function showTimes() {
+    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog"));
+    const inHours = localization.time.format(Date.now() + SNOOZE_MS);
+    /** @type {Element} */ (dialog.querySelector("time")).textContent = `, ${inHours}`;
+    dialog.showModal();
   }
 
   /**
