@@ -1,7 +1,10 @@
 """Sphinx builds these pages: ``make docs``, then open ``build/docs/index.html``."""
 
+import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,9 +38,26 @@ suppress_warnings = ["misc.highlighting_failure"]
 
 
 def setup(app):
-    from search_terms import add_terms
+    from search_terms import SEARCH_TERMS, add_terms
+    from sphinx.util.logging import getLogger
 
     def add_to_source(app, name, source):
         source[0] = add_terms(name, source[0])
 
+    def check_search(app, error):
+        """Warn of terms that do not lead to their page within three hits of the search. Needs Node.js."""
+        if error or app.builder.name != "html" or not (node := shutil.which("node")):
+            return
+        pages = {term: re.split("[ #]", address)[0] for term, address in SEARCH_TERMS.items()}
+        done = subprocess.run(
+            [node, ROOT / "docs/search_check.js", app.outdir],
+            input=json.dumps(pages),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for line in (done.stdout + done.stderr).splitlines():
+            getLogger(__name__).warning("Search for %s", line)
+
     app.connect("source-read", add_to_source)
+    app.connect("build-finished", check_search)

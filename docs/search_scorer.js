@@ -14,3 +14,35 @@ var Scorer = {
   term: 5,
   partialTerm: 1,
 };
+
+// Sphinx finds an entry of the index (search_terms.py) only if the search is a part of it. Here a search finds those too
+// whose words it has, in any order and among others: "can I keep my Celery workers" finds "keep Celery workers".
+// Entries with rare words come first, and pages that have the other words too.
+const performSearch = Search._performSearch;
+Search._performSearch = (query, ...parsed) => {
+  const { docnames, filenames, indexentries, terms, titles } = Search._index;
+  const stemmer = new Stemmer();
+  const stemsOf = (text) =>
+    splitQuery(text.toLowerCase())
+      .filter((word) => !stopwords.has(word))
+      .map((word) => stemmer.stemWord(word));
+  const weigh = (stem) => Math.log((2 * docnames.length) / [terms[stem] ?? []].flat().length);
+  const results = performSearch(query, ...parsed);
+  const pages = new Set(results.map(([page]) => page));
+  const queryStems = new Set(stemsOf(query));
+  const found = new Map(); // by address, because the entries below a heading have one
+  for (const [entry, places] of Object.entries(indexentries)) {
+    const stems = stemsOf(entry);
+    if (!stems.every((stem) => queryStems.has(stem))) continue;
+    const weight = stems.reduce((sum, stem) => sum + weigh(stem), 0);
+    for (const [file, id] of places.filter(([, , isMain]) => isMain)) {
+      const [page, anchor] = [docnames[file], `#${id}`];
+      const score = weight * (pages.has(page) ? 2 : 1);
+      if (score > (found.get(page + anchor)?.[4] ?? 0))
+        found.set(page + anchor, [page, titles[file], anchor, null, score, filenames[file], SearchResultKind.index]);
+    }
+  }
+  // The best is the last.
+  const best = [...found.values()].sort((a, b) => a[4] - b[4]);
+  return [...results.filter(([page, , anchor]) => !found.has(page + anchor)), ...best];
+};

@@ -10,9 +10,18 @@ from tests.browser.parts import expect_unread, wait_until_live
 from tests.docs.pages import DOCS, blocks
 from tests.support.browser import sign_in
 from tests.support.example_page import ExamplePage
-from tests.support.npm import NODE_MODULES, Package, require_node_modules
+from tests.support.npm import NODE_MODULES, Package, require_node_modules, run
+from tests.support.requirements import find_program
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(100)]
+
+STUBS_OF_THE_PAGE = """
+const ignore = () => undefined;
+globalThis.addEventListener = ignore;
+globalThis.navigator ??= {};
+globalThis.location = new URL("http://localhost/");
+globalThis.document = { addEventListener: ignore, querySelector: () => null, cookie: "", visibilityState: "visible" };
+"""
 
 
 def read_page(name):
@@ -132,6 +141,21 @@ def test_react(site_server, page, package):
     wait_until_live(page)
     check_urls(page, site_server)
     expect(page.locator("#unseen")).to_have_text("1")
+
+
+def test_front_end_with_a_fake_server(package, tmp_path):
+    """Both tests of the page pass in Vitest, here without a DOM but for what the client uses of it."""
+    files = blocks(DOCS / "how-to/bundlers.md", "js")[-2:]
+    for block in files:
+        (tmp_path / re.match(r"// (\S+)", block)[1]).write_text(block)
+    (tmp_path / "setup.js").write_text(STUBS_OF_THE_PAGE)
+    (tmp_path / "vitest.config.js").write_text('export default { test: { setupFiles: ["./setup.js"] } };')
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/asyncsite-notifications").symlink_to(package.folder)
+    (tmp_path / "node_modules/vitest").symlink_to((NODE_MODULES / "vitest").resolve())
+    node = find_program("node", package="nodejs")
+    output = run(node, NODE_MODULES / "vitest/vitest.mjs", "run", "--root", tmp_path, cwd=tmp_path)
+    assert "2 passed" in output
 
 
 def test_turbo(site_server, new_page):

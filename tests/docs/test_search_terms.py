@@ -1,4 +1,7 @@
-"""What people type into the search of the docs is on the page, or in the section, that answers it."""
+"""What people type into the search of the docs is on the page, or in the section, that answers it.
+
+``make docs`` searches for each, in the pages that it has built.
+"""
 
 import re
 import runpy

@@ -164,6 +164,7 @@ NIGHTLY = {
         "db/test_schema.py::test_a_process_on_a_changed_database[processes]",
         "db/test_schema.py::test_a_process_on_a_changed_database[uvicorn]",
         "docs/test_browser_pages.py::test_alpine",
+        "docs/test_browser_pages.py::test_front_end_with_a_fake_server",
         "docs/test_browser_pages.py::test_htmx[*",
         "docs/test_browser_pages.py::test_react",
         "docs/test_browser_pages.py::test_turbo",
