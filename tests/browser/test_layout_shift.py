@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser.all_pages import create_content, find_job, open_composer, start_with_push, wait_for_page
 from tests.browser.parts import create_report, open_bell, visit, wait_until_live
-from tests.browser.test_touch import FIND_SMALL, PHONE
+from tests.browser.test_touch import FIND_SMALL, IS_FREE, PHONE
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in_over_http
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
@@ -58,6 +58,8 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
     expect(page.locator(".notifications-news")).to_be_visible()
     page.wait_for_timeout(500)
     expect_still(page, "the inbox after three have arrived")
+    for control in page.locator(".notifications-toolbar").locator("a, button").filter(visible=True).all():
+        assert control.evaluate(IS_FREE), "the toolbar is not in view, or one control covers another"
     open_bell(page)
     page.wait_for_timeout(1000)
     expect_still(page, "the inbox with the bell")

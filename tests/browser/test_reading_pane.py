@@ -83,7 +83,10 @@ def test_it_follows_cursor_and_click(inbox):
 
 
 def test_done_moves_on(inbox):
-    """Verbs in the pane are those of the list: the next row is shown, and *Undo* brings the former one back."""
+    """Verbs in the pane are those of the list: the next row is shown, and *Undo* brings the former one back.
+
+    A key in it moves on from the row that is shown.
+    """
     page = inbox
     click_beside(page, "Number 3")
     expect_shown(page, "Number 3")
@@ -96,6 +99,8 @@ def test_done_moves_on(inbox):
     find_pane(page).get_by_role("button", name="Mark as unread").click()
     expect(unread_rows(page)).to_have_count(5)
     expect(find_pane(page).get_by_role("button", name="Mark as read")).to_be_focused()
+    page.keyboard.press("j")
+    expect_shown(page, "Number 2")
     page.get_by_role("link", name="Select page").click()
     page.locator(".notifications-toolbar").get_by_role("button", name="Done", exact=True).click()
     expect(find_pane(page)).to_be_hidden()

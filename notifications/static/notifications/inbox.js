@@ -194,8 +194,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
 
   /** @param {MouseEvent} event */
   function handleClick(event) {
-    const { target, shiftKey } = event;
-    const clicked = /** @type {HTMLInputElement} */ (target);
+    const clicked = /** @type {HTMLInputElement} */ (event.target);
     const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
     const row = /** @type {HTMLElement|null|undefined} */ (link?.closest("[data-id]"));
     if (row && !event.defaultPrevented && !link?.matches("[data-post], [data-answer]")) follow(row);
@@ -206,7 +205,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     if (clicked.name !== "id") return; // Only checkboxes have this name.
     const boxes = getBoxes();
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
-    if (shiftKey) for (const box of boxes.slice(from, to + 1)) box.checked = clicked.checked;
+    if (event.shiftKey) for (const box of boxes.slice(from, to + 1)) box.checked = clicked.checked;
     lastBox = clicked;
   }
 
@@ -291,10 +290,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
 
   /** @param {number} count */
   function offerNewer(count) {
+    const bar = inbox.querySelector(".notifications-toolbar") ?? inbox;
     const text = localization.text("new", { count });
-    const link = inbox.querySelector(".notifications-news");
+    const link = bar.querySelector(".notifications-news");
     if (link) link.textContent = text;
-    else inbox.prepend(dom.createLink("notifications-news", text, rows.findFirstPage()));
+    else bar.append(dom.createLink("notifications-news", text, rows.findFirstPage()));
   }
 
   /**

@@ -85,7 +85,10 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change 
     const action = actions[event.key];
     if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.defaultPrevented || target.closest(FIELDS)) return;
-    const row = /** @type {HTMLElement|null} */ (target.closest("notifications-inbox li"));
+    const isInPane = target.closest(".notifications-pane");
+    const row = /** @type {HTMLElement|null} */ (
+      isInPane ? inbox.querySelector("[aria-current]") : target.closest("notifications-inbox li")
+    );
     // A link, a button or a checkbox that has the focus is activated by Enter itself.
     if (event.key === "Enter" && target !== row) return;
     const selected = getSelectedRows();
