@@ -1,6 +1,7 @@
 """The pages for users of other packages, followed in a project that uses the newest version of the package."""
 
 import json
+import re
 
 import pytest
 
@@ -126,6 +127,52 @@ def test_from_a_queue(kind, tmp_path, wheel, postgres):
         wait_until(lambda: project.count_waiting() == 0, what="the old queue to be empty")
     finally:
         worker.stop()
+
+
+class Ox(HostProject):
+    packages = ("django-ox",)
+
+    def add_app(self):
+        super().add_app()
+        self.append(self.settings, 'INSTALLED_APPS += ["django_ox"]\n')
+        self.write("mysite/before.py", BEFORE_SWITCH)
+
+
+BEFORE_SWITCH = """
+from .settings import *
+TASKS = {"default": {"BACKEND": "django_ox.backend.OxBackend", "QUEUES": []}}
+"""
+ENQUEUE_THEM = """
+from mysite.tasks import add
+add.using(queue_name="mail", priority=7).enqueue(1, b=1)
+"""
+MOVE = """
+from django.utils.module_loading import import_string
+from django_ox.models import OxTask
+for row in OxTask.objects.filter(status="READY"):
+    {task}.enqueue(*row.args, **row.kwargs)
+    row.delete()
+"""
+READ_ALL = """
+from notifications.models import Job
+print(list(Job.objects.values_list("state", "result", "queue_name", "priority")))
+"""
+
+
+def test_from_django_ox(tmp_path, wheel, postgres):
+    """What waits in its table becomes a job with its queue and priority."""
+    project = Ox(tmp_path, wheel, postgres)
+    project.make()
+    settings = {"DJANGO_SETTINGS_MODULE": "mysite.before"}
+    project.env |= settings
+    project.shell(ENQUEUE_THEM)
+    project.env = {key: value for key, value in project.env.items() if key not in settings}
+    text = (DOCS / "how-to/from-django-tasks-db.md").read_text()
+    [task] = re.findall(r"`(import_string\(row\.task_path\)[^`]+)`", text)
+    for _ in range(2):
+        project.shell(MOVE.format(task=task))
+    project.manage("run_jobs", "--until-idle")
+    assert project.shell(READ_ALL).splitlines()[-1] == "[('succeeded', '2', 'mail', 7)]"
 
 
 class EventStream(HostProject):
