@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(480)]
 NARROW = {"width": 380, "height": 800}
 PAGES = ["/reports/", "/check/", "/notifications/"]
 
-#: Texts that are cut: their box hides what does not fit. A name or text of a user may be shortened with an ellipsis.
+#: Texts that are cut: their box hides what does not fit, and cannot be scrolled. A name or text of a user may be
+#: shortened with an ellipsis.
 FIND_CUT = """() => {
     const isHidden = (node) => {
         const style = getComputedStyle(node);
@@ -23,7 +24,7 @@ FIND_CUT = """() => {
     const cut = [];
     for (const node of document.querySelectorAll("body *")) {
         if (node.closest("svg, textarea, .notifications-result") || isHidden(node) || node.closest(".whole")) continue;
-        if (getComputedStyle(node).overflowX === "visible" || !node.checkVisibility()) continue;
+        if (!/hidden|clip/.test(getComputedStyle(node).overflowX) || !node.checkVisibility()) continue;
         if (node.tagName !== "INPUT" && node.scrollWidth > node.clientWidth + 1) cut.push(node.outerHTML.slice(0, 120));
     }
     const width = document.documentElement.clientWidth;
@@ -33,6 +34,15 @@ FIND_CUT = """() => {
         if (box.width && isOutside) cut.push(`${text.textContent}: ${box.left} to ${box.right}`);
     }
     return cut;
+}"""
+
+
+#: How far the lines of a title that is cut are from the side where its text begins. If they are, its ellipsis at the
+#: other side is cut too.
+MEASURE_INDENT = """(title) => {
+    const range = document.createRange();
+    range.selectNodeContents(title);
+    return Math.max(...[...range.getClientRects()].map(({ left }) => left - title.getBoundingClientRect().left));
 }"""
 
 
@@ -69,10 +79,15 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     expect_no_overflow(page)
     sign_in(page, pseudo_site.url)
     report = make_report(page, pseudo_site)
-    pseudo_site.manage("notify", "demo", "Hello", "--level", "warning")
+    title = (
+        "A title from left to right, with considerably more words than the two lines of its row have room for"
+    )
+    pseudo_site.manage("notify", "demo", title, "--level", "warning")
     for url in [report, *(pseudo_site.url + path for path in PAGES)]:
         page.goto(url)
         expect_no_overflow(page)
+    # The last page is the inbox.
+    assert page.get_by_role("link", name=title, exact=True).evaluate(MEASURE_INDENT) < 1
     page.goto(report)
     first = page.locator(".calls tbody tr").first.bounding_box()
     assert first["x"] >= 0 and first["x"] + first["width"] <= NARROW["width"]
