@@ -93,6 +93,7 @@ def test_in_place(site_server, new_page):
     page.route("**/access/7/approve/", lambda route: waiting.append(route))
     find_button(panel, "Approve").click()
     expect(find_button(panel, "Approve")).to_have_attribute("aria-busy", "true")
+    expect(find_button(panel, "Approve")).to_have_css("opacity", "1")  # Its text has its contrast.
     keep_screenshot(page, "pending")
     find_button(panel, "Approve").click()
     assert len(waiting) == 1

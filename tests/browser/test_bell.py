@@ -32,6 +32,13 @@ LEFTS_BY_COUNT = """() => new Set(["", "1", "99+"].map((text) => {
     return left;
 })).size"""
 
+#: How much of the icon of the bell its count covers.
+FIND_COVERED = """() => {
+    const [icon, count] = ["icon", "count"]
+        .map((part) => document.querySelector(`notifications-bell .notifications-${part}`).getBoundingClientRect());
+    return (icon.right - count.left) * (count.bottom - icon.top) / icon.width / icon.height;
+}"""
+
 
 @pytest.mark.smoke
 def test_without_javascript_the_bell_is_a_link_with_the_count(site_server, new_page):
@@ -60,6 +67,7 @@ def test_keyboard(site_server, page):
     visit(page, site_server.url, "/reports/")
     expect_unread(page, 1)
     assert page.evaluate(LEFTS_BY_COUNT) == 1  # No count moves the bell.
+    assert page.evaluate(FIND_COVERED) < 0.2
     page.keyboard.press("Escape")  # dismisses the toast, if there is one
     find_bell(page).focus()
     page.keyboard.press("Enter")

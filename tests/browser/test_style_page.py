@@ -64,6 +64,17 @@ MEASURE_DISCS = """() => {
     return least;
 }"""
 
+#: How far the middle of a button is, at most, from that of the title beside it, or from that of its first line.
+MEASURE_BUTTONS = """() => Math.max(
+    ...[...document.querySelectorAll(".notifications-toast, .notifications-panel li")].map((row) => {
+        const button = row.querySelector(".notifications-close, .notifications-verb:not(.notifications-if-unread)");
+        const title = row.querySelector(".notifications-title");
+        const [{ top, bottom }, box] = [button, title].map((node) => node.getBoundingClientRect());
+        const heights = [box.height, parseFloat(getComputedStyle(title).lineHeight)];
+        return Math.min(...heights.map((height) => Math.abs((top + bottom) / 2 - box.top - height / 2)));
+    }),
+)"""
+
 #: The tags, classes and levels below an element, without what only screen readers get.
 DESCRIBE = """(root) => {
     const describe = (node) => {
@@ -110,6 +121,7 @@ def test_the_page_fits_and_is_accessible(style_site, new_page, window):
     assert page.evaluate(FIND_WIDE) == []
     assert find_violations(page) == []
     assert page.evaluate(MEASURE_DISCS) >= 4.5
+    assert page.evaluate(MEASURE_BUTTONS) <= 1
 
 
 @pytest.mark.smoke

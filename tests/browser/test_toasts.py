@@ -27,7 +27,7 @@ def notify(site, *lines):
 
 
 def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, page):
-    """An error that arrives later takes the place of another one. The bell has all of them."""
+    """An error that arrives later takes the place of another one, and the next one that of one that is closed."""
     visit(page, site_server.url, "/reports/")
     notify(site_server, "for n in range(12): notify(user, f'Number {n}')")
     expect_unread(page, 12)
@@ -49,11 +49,23 @@ def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, 
     expect(find_toasts(page).last).to_contain_text("16 more, 3 errors")
     expect(find_toasts(page).nth(2)).to_contain_text("Error 1")
     expect(find_toasts(page).last.get_by_role("link")).to_be_focused()
-    # What can be acted on is not displaced by what cannot.
-    notify(site_server, "notify(user, 'Ada asks', actions=[{'label': 'Approve', 'url': '/check/'}])")
-    expect(find_toasts(page).nth(0)).to_contain_text("Went wrong")
-    expect(find_toasts(page).nth(2)).to_contain_text("Ada asks")
-    expect(find_toasts(page).last).to_contain_text("17 more, 4 errors")
+    # What has something to do comes after the errors.
+    actions = [{"label": "Approve", "url": "/check/"}]
+    notify(site_server, f"notify(user, 'Ada asks', actions={actions})")
+    expect(find_toasts(page).last).to_contain_text("17 more, 3 errors")
+    # On a phone there is room for one. The next one takes the place of one that is closed, and has the focus.
+    page.set_viewport_size({"width": 380, "height": 800})
+    notify(site_server, "notify(user, 'Error 5', level='error')")
+    for left in ("20 more, 6 errors", "19 more, 5 errors", "18 more, 4 errors", "17 more, 3 errors"):
+        expect(find_toasts(page)).to_have_count(2)
+        expect(find_toasts(page).last).to_contain_text(left)
+        close = find_toasts(page).first.get_by_role("button", name="Dismiss")
+        close.press("Enter")
+    expect(find_toasts(page).first.get_by_role("link")).to_be_focused()
+    for _ in range(3):
+        find_toasts(page).first.get_by_role("button", name="Dismiss").press("Enter")
+    expect(find_toasts(page).first).to_contain_text("Ada asks")
+    expect(find_toasts(page).last).to_contain_text("13 more")
     find_toasts(page).last.get_by_role("link").click()
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 

@@ -4,7 +4,7 @@
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, isAlert: boolean, place: number, timer: any}} Toast
+ * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, place: number, timer: any}} Toast
  * @typedef {ReturnType<typeof connectList>} ToastList
  */
 
@@ -36,26 +36,24 @@ export function connectList(element, page, signal) {
     signal.addEventListener("abort", stop);
   return { show };
 
-  /**
-   * Show those that matter most as a toast each, and count the rest in one. Those in use come first, then those with
-   * something to do, which no other one displaces, and of two alike the one that is shown already.
-   * @param {Notification[]} items
-   */
+  /** @param {Notification[]} items */
   function show(items) {
     const init = { bubbles: true, cancelable: true, detail: items };
-    if (!element.dispatchEvent(new CustomEvent("notifications:toast", init))) return;
-    const used = new Set(
-      toasts.filter((toast) => !toast.isRest && isUsed(toast)).map(({ items }) => items[0]),
-    );
-    const all = [...toasts.flatMap((toast) => toast.items), ...items].sort(
-      (a, b) =>
-        Number(used.has(b)) - Number(used.has(a)) ||
-        Number(hasActions(b)) - Number(hasActions(a)) ||
-        rank(a) - rank(b),
-    );
+    if (element.dispatchEvent(new CustomEvent("notifications:toast", init))) arrange(items);
+  }
+
+  /**
+   * Show the worst as a toast each, and count the rest in one. Those in use come first, and of two alike the one that is
+   * shown already.
+   * @param {Notification[]} [items] new ones
+   */
+  function arrange(items = []) {
+    const used = toasts.filter((toast) => !toast.isRest && isUsed(toast)).map(({ items }) => items[0]);
+    const order = (/** @type {Notification} */ item) => (used.includes(item) ? -1 : rank(item));
+    const all = [...toasts.flatMap((toast) => toast.items), ...items].sort((a, b) => order(a) - order(b));
     const singles = all.splice(0, matchMedia(NARROW).matches ? 1 : MAX_TOASTS);
     keepFocus(() => {
-      for (const toast of [...toasts]) if (toast.isRest || !singles.includes(toast.items[0])) remove(toast);
+      for (const toast of toasts) if (toast.isRest || !singles.includes(toast.items[0])) remove(toast);
       for (const item of singles) if (!toasts.some((toast) => toast.items[0] === item)) add([item]);
       if (all.length) add(all, true);
     });
@@ -76,13 +74,13 @@ export function connectList(element, page, signal) {
    */
   function rank(item) {
     if (item.level === "error") return 0;
-    if (hasActions(item)) return 1;
+    if (rows.isOpenQuestion(item) || Array.isArray(item.data.actions)) return 1;
     return item.level === "warning" ? 2 : 3;
   }
 
   /** @param {Notification} item */
-  function hasActions(item) {
-    return rows.isOpenQuestion(item) || Array.isArray(item.data.actions);
+  function isLasting(item) {
+    return item.level === "error" || rows.isOpenQuestion(item);
   }
 
   /** @param {Event} event */
@@ -91,7 +89,7 @@ export function connectList(element, page, signal) {
   }
 
   function clear() {
-    for (const toast of [...toasts]) remove(toast);
+    for (const toast of toasts) remove(toast);
   }
 
   /** @param {Change} change */
@@ -99,17 +97,20 @@ export function connectList(element, page, signal) {
     const readIds = new Set(
       change.notifications.filter((item) => !dom.isUnread(item)).map((item) => item.id),
     );
+    let isChanged = false;
     keepFocus(() => {
-      for (const toast of [...toasts]) {
+      for (const toast of toasts) {
         const left = toast.items.filter((item) => !readIds.has(item.id));
         // An action that is done says so, and one that is being sent or confirmed will.
         const isPosted = toast.node.querySelector(
           "[data-post]:is([aria-disabled], [aria-busy], :has(~ dialog))",
         );
         if (left.length === toast.items.length || isPosted) continue;
-        remove(toast);
-        if (left.length) add(left, true);
+        isChanged = true;
+        toast.items = left;
+        if (!left.length) remove(toast);
       }
+      if (isChanged) arrange();
     });
   }
 
@@ -121,8 +122,7 @@ export function connectList(element, page, signal) {
     const [first] = items;
     const node = dom.createElement("div", `notifications-toast${isRest ? " notifications-rest" : ""}`);
     const place = isRest ? Infinity : rank(first);
-    const isAlert = place < 3;
-    const toast = { items, node, isRest, isAlert, place, timer: /** @type {any} */ (null) };
+    const toast = { items, node, isRest, place, timer: /** @type {any} */ (null) };
     const button = dom.createElement("button", "notifications-close");
     button.ariaLabel = localization.text("dismiss");
     button.addEventListener("click", () => dismiss(toast));
@@ -130,38 +130,35 @@ export function connectList(element, page, signal) {
     const actions = !isRest && rows.createActions(first);
     node.dataset.level = isRest ? (errors ? "error" : "info") : first.level;
     node.append(
-      isRest ? createRest(items.length, errors) : rows.createSummary(first),
+      isRest ? createRest(items, errors) : rows.createSummary(first),
       button,
       ...(actions ? [actions] : []),
     );
     if (!toasts.length)
       node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
-    const region = element.querySelector(isAlert ? "[role=alert]" : "[role=status]");
+    const region = element.querySelector(place < 3 ? "[role=alert]" : "[role=status]");
     const [next] = toasts
-      .filter((other) => other.isAlert === isAlert && other.place > place)
+      .filter((other) => other.place > place && region?.contains(other.node))
       .sort((a, b) => a.place - b.place);
     region?.insertBefore(node, next?.node ?? null);
     toasts.push(toast);
-    if (!errors && (isRest || !rows.isOpenQuestion(first))) startTimer(toast);
+    if (!items.some(isLasting)) startTimer(toast);
   }
 
   /**
    * Return the link to the notifications that have no toast of their own.
-   * @param {number} count
+   * @param {Notification[]} items
    * @param {number} errors how many of them are errors
    */
-  function createRest(count, errors) {
+  function createRest(items, errors) {
+    const count = items.length;
     const isOne = errors === 1;
     const text = errors
       ? localization.text(isOne ? "rest_error" : "rest_errors", { count, errors })
       : localization.text("rest", { count });
-    const summary = dom.createElement("div", "notifications-summary");
-    const disc = dom.createElement("span", "notifications-disc");
-    const symbol = disc.appendChild(dom.createElement("span"));
-    symbol.append(rows.createIcon(page.icons[errors ? "error" : "bell"]));
-    symbol.ariaHidden = "true";
-    summary.append(disc, dom.createLink("notifications-title", text, page.inboxUrl));
-    return summary;
+    const data = { icon: errors ? "error" : "bell" };
+    const item = { ...items[0], title: text, body: "", url: page.inboxUrl, level: "info", job: null, data };
+    return rows.createSummary(/** @type {Notification} */ (item), false);
   }
 
   /**
@@ -173,7 +170,7 @@ export function connectList(element, page, signal) {
     const stop = () => clock.clearTimeout(toast.timer);
     const restart = () => {
       stop();
-      toast.timer = clock.setTimeout(() => (isUsed(toast) ? restart() : remove(toast)), TOAST_DURATION_MS);
+      toast.timer = clock.setTimeout(() => (isUsed(toast) ? restart() : expire(toast)), TOAST_DURATION_MS);
     };
     for (const type of ["mouseenter", "focusin"]) node.addEventListener(type, stop);
     for (const type of ["mouseleave", "focusout"]) node.addEventListener(type, () => setTimeout(restart));
@@ -181,7 +178,7 @@ export function connectList(element, page, signal) {
   }
 
   /**
-   * F8 moves the focus to the newest toast, and back from the toasts. Escape dismisses a toast.
+   * F8 moves the focus to the newest toast of one notification, and back from the toasts. Escape dismisses a toast.
    * @param {KeyboardEvent} event
    */
   function handleKey(event) {
@@ -192,32 +189,51 @@ export function connectList(element, page, signal) {
       event.preventDefault();
       if (element.contains(focused)) return returnFocus();
       returnTarget = focused;
-      focusNewest();
+      focusToast();
     }
     if (key !== "Escape" || document.querySelector("[popover]:popover-open, dialog[open]")) return;
     dismiss(toasts.find((toast) => toast.node.contains(focused)) ?? toasts[toasts.length - 1]);
   }
 
-  /** @param {Toast} toast */
+  /**
+   * The next one takes its place.
+   * @param {Toast} toast
+   */
   function dismiss(toast) {
-    keepFocus(() => remove(toast));
+    keepFocus(() => {
+      remove(toast);
+      arrange();
+    });
   }
 
   /**
-   * Move the focus to the newest toast, or back from the toasts, if a change removes what has it.
+   * Another one takes its place only if it would stay: the others had their time in the one that counts them.
+   * @param {Toast} toast
+   */
+  function expire(toast) {
+    remove(toast);
+    if (toasts.some(({ isRest, items }) => isRest && items.some(isLasting))) arrange();
+  }
+
+  /**
+   * Move the focus to what takes the place of its toast, or back from the toasts, if a change removes what has it.
    * @param {() => void} change
    */
   function keepFocus(change) {
-    const hadFocus = element.contains(document.activeElement);
+    const toast = toasts.find(({ node }) => node.contains(document.activeElement));
     change();
-    if (!hadFocus || element.contains(document.activeElement)) return;
-    if (toasts.length) focusNewest();
+    if (!toast || element.contains(document.activeElement)) return;
+    if (toasts.length) focusToast(toast.isRest);
     else returnFocus();
   }
 
-  function focusNewest() {
-    const target = toasts.at(-1)?.node.querySelector("a, button");
-    /** @type {HTMLElement|null|undefined} */ (target)?.focus();
+  /**
+   * Move the focus to the newest toast, or to the one that counts the rest.
+   * @param {boolean} [isRest]
+   */
+  function focusToast(isRest = false) {
+    const toast = toasts.findLast((each) => each.isRest === isRest) ?? toasts[0];
+    /** @type {HTMLElement|null} */ (toast.node.querySelector("a, button"))?.focus();
   }
 
   function returnFocus() {
