@@ -52,6 +52,7 @@ def render_pages(request):
         **done,
         "job": job,
         "result": "",
+        "has_link": True,
         "steps": {"heading": "Steps", "first": steps},
         "events": events,
     }

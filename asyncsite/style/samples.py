@@ -22,6 +22,7 @@ from asyncsite.summary import compute_totals, describe_passed, describe_problems
 from notifications.api import JobInfo
 
 LONG_TEXT = "Unbroken" * 24
+BATCH = "A batch, some of whose jobs failed"
 RESPONSE_TIMES_MS = (12, 18, 24, 31, 38, 44, 47, 52, 66, 71, 83, 90, 95, 104, 120, 180, 240, 410, 780, 1_300)
 
 
@@ -154,23 +155,35 @@ def build_jobs():
         ("Succeeded", build_job(state="succeeded", attempt=1, **done)),
         ("Failed", build_job(state="failed", attempt=3, error=error, **stopped)),
         ("Cancelled", build_job(state="cancelled", attempt=1, **done | {"progress_current": 18})),
+        (BATCH, build_job(state="failed", attempt=1, **done | {"url": ""})),
     ]
+    failed = {"url": "/style/", "reason": "Line 4 has no price."}
+    batch = {
+        "bar": [("error", "100%"), ("success", "95%")],
+        "failed": [{"title": "Orders of March", **failed}, {"title": LONG_TEXT, **failed}],
+        "others": 3,
+    }
+    outcomes = {
+        "succeeded": "36 of 40 passed. 4 failed, first: api.example.com/orders: 404",
+        "failed": "Failed",
+        "cancelled": "Cancelled",
+    }
     return [
         {
             "caption": caption,
             "job": job,
             "is_done": job.is_done,
             "state": job.state_label,
-            "outcome": "36 of 40 passed. 4 failed, first: api.example.com/orders: 404"
-            if job.state == "succeeded"
-            else "",
+            "outcome": "38 of 40 done, 2 failed" if caption == BATCH else outcomes.get(job.state),
+            "reason": job.error and job.error["detail"],
+            "stopped_early": caption != BATCH,
+            "batch": batch if caption == BATCH else None,
             "level": {"succeeded": "warning", "failed": "error", "cancelled": "warning"}.get(job.state, ""),
             "took": job.took_label,
             "elapsed": job.elapsed_label,
             "pace": job.pace_label,
             "is_cancelled_by_owner": job.state == "cancelled",
             "can_retry": job.state in ("failed", "cancelled"),
-            "error": job.error,
             "is_outage": caption.endswith("server away"),
         }
         for caption, job in samples

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from functools import reduce
+from itertools import accumulate
 from operator import or_
 from typing import Any
 from uuid import UUID
@@ -14,15 +17,15 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
-from notifications import serializers
+from notifications import paths, serializers, times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
-from notifications.jobs.outcomes import end_key
+from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import manual
+from notifications.jobs.transitions import batch_completion, manual
 from notifications.models import Job, Notification
 from notifications.states import LEVELS, describe_state
 
@@ -30,40 +33,105 @@ from notifications.states import LEVELS, describe_state
 MAX_DISTANCE = 1_000
 #: Sections that have a place of their own on the page of a job.
 NAMED_SECTIONS = ("question", "steps", "output")
+#: Failed jobs that the page of a batch lists.
+MAX_FAILED_JOBS = 10
+#: Seconds after its creation before which the page of a job does not show both that and what followed it.
+MIN_WAIT_SECONDS = 60
 
 
 def describe_job(
-    job: Job, request: HttpRequest, end: Notification | None, *, in_pane: bool = False
+    job: Job,
+    request: HttpRequest,
+    end: Notification | None,
+    *,
+    in_pane: bool = False,
+    question_page: str = "",
 ) -> dict[str, Any]:
     """Return what pages show its owner of a job: its state, outcome and steps, and the sections of extensions.
 
     ``end``
-        The notification of its end, whose text and level are the outcome of a job that succeeded: see ``find_end()``.
+        The notification of its end, whose text and level are its outcome if its task has given them: see
+        ``find_end()``.
     ``in_pane``
         It is shown with a notification.
+    ``question_page``
+        That of a question that is shown besides, so not among the steps.
 
     ``sections`` are the templates of these by their names, ``other_sections`` those for which no block stands.
     """
     sections = [section for section in hooks.job_sections if section.page_template]
     shown = [section for section in sections if section.is_in_pane or not in_pane]
-    of_sections = [section.page_context(job, request) for section in shown]
+    of_sections = {
+        name: value for section in shown for name, value in section.page_context(job, request).items()
+    }
+    # Without results, which nobody has meant for the owner.
+    steps = read_steps(job, with_results=False, reader=request.user.pk)
+    if question_page := of_sections.get("question_page", question_page):
+        others = [step for step in steps.first if step.page != question_page]
+        steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
+    error = serializers.job_error(job)
+    batch = _describe_batch(job) if job.done and batch_completion.is_batch(job) else None
+    state = describe_state(job)
+    reason = (error.get("detail") or error.get("title")) if error and job.state == Job.State.FAILED else ""
+    result = _format_result(job.result)
+    told = read_told_outcome(job, end, error)
+    outcome = told or (batch and reason) or state
+    if batch and job.state == Job.State.CANCELLED:
+        reason = batch["counts"]
     return {
         "sections": {section.name: section.page_template for section in shown},
         "other_sections": [section.page_template for section in shown if section.name not in NAMED_SECTIONS],
         "job": job,
-        "state": describe_state(job),
-        "outcome": (job.state == Job.State.SUCCEEDED and end and end.body) or describe_state(job),
+        "state": state,
+        "outcome": outcome,
+        "reason": "" if reason == outcome else reason,
+        "batch": batch,
+        "stopped_early": outcome == state and (job.progress_current or 0) < (job.progress_total or 0),
+        "has_waited": _seconds_before(job, job.finished_at or job.started_at) >= MIN_WAIT_SECONDS,
         "level": end.level if end else LEVELS.get(job.state, ""),
         "took": describe_took(job),
         "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED and not job.cancelled_by_other,
         "can_retry": job.can_retry,
-        "error": serializers.job_error(job),
-        "result": _format_result(job.result),
-        # Without results, which nobody has meant for the owner.
-        "steps": read_steps(job, with_results=False, reader=job.user_id),
-        **{name: value for context in of_sections for name, value in context.items()},
+        "result": "" if batch or result == outcome else result,
+        "steps": steps,
+        **of_sections,
+    }
+
+
+def _seconds_before(job: Job, moment: datetime | None) -> float:
+    return (times.as_utc(moment) - times.as_utc(job.created_at)).total_seconds() if moment else 0.0
+
+
+def _describe_batch(job: Job) -> dict[str, Any]:
+    """Return what pages show of the jobs of a batch that is done: the bar of their outcomes, and those that failed.
+
+    Those of other users are counted only.
+    """
+    counts = batch_completion.count_states([job.pk])[job.pk]
+    ended = {state: counts[state] for state in (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)}
+    total = sum(ended.values())
+    # Each part of the bar covers the one before it.
+    ends = [
+        (LEVELS[state], f"{100 * end / max(total, 1):.2f}%")
+        for state, end in zip(ended, accumulate(ended.values()), strict=True)
+    ]
+    failed = Job.objects.using(database()).filter(
+        Q(user=None) | Q(user=job.user_id), batch=job.pk, state=Job.State.FAILED
+    )
+    return {
+        "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
+        "counts": batch_completion.describe_counts(**ended),
+        "failed": [
+            {
+                "title": row.title,
+                "url": row.url or paths.job_page(row.pk),
+                "reason": describe_failure(row, serializers.job_error(row) or {}),
+            }
+            for row in failed.order_by("id")[:MAX_FAILED_JOBS]
+        ],
+        "others": max(0, ended[Job.State.FAILED] - MAX_FAILED_JOBS),
     }
 
 
@@ -110,10 +178,21 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     return _redirect_to_job(job)
 
 
+def read_batch(request: HttpRequest, job: Job) -> Job | None:
+    """Return the batch of a job if it has a page for the user, else None."""
+    try:
+        return get_job(request, job.batch) if job.batch else None
+    except Http404:
+        return None
+
+
 def get_job(request: HttpRequest, id: UUID) -> Job:
-    """Return a job of the user. Raises Http404."""
-    job = Job.objects.using(database()).filter(pk=id, user=request.user.pk).first()
-    if job is None:
+    """Return a job of the user, or one without an owner of a batch of the user. Raises Http404."""
+    job = Job.objects.using(database()).filter(pk=id).first()
+    if job is None or request.user.pk not in (
+        job.user_id,
+        batch_completion.read_batch_owners([job]).get(job.pk),
+    ):
         raise Http404("The job does not exist.")
     return job
 

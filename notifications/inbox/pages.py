@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_safe
 
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_facts
 from notifications.http.access import page_view
-from notifications.http.page_views import describe_job, find_end, get_job
+from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
 from notifications.inbox.categories import sort_by_name
 from notifications.inbox.query import (
@@ -124,37 +125,48 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if isinstance(row.job, UUID):
         job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
     in_pane = request.GET.get(PART) == "pane"
+    item = read_rows([row])[0]
     context = {
         "notifications_position": position,
         "in_pane": in_pane,
         "layout": "notifications/pane.html" if in_pane else None,
         "row": row,
-        "item": read_rows([row])[0],
+        "item": item,
         "facts": read_facts(row, request.user),
+        "has_link": row.url not in {action.href for action in item.actions},
         "events": read_timeline(row, for_user=True),
         "page_links": [link for hook in hooks.page_links for link in hook("notification")],
         "snooze_times": SNOOZE_TIMES,
     }
     if job:
         is_end = job.done and row.key == end_key(job.pk)
-        of_job = describe_job(job, request, row if is_end else find_end(job), in_pane=True)
-        context |= {"has_job": True, "is_end": is_end, **of_job}
+        question_page = row.url if row.open_question else ""
+        end = row if is_end else find_end(job)
+        of_job = describe_job(job, request, end, in_pane=True, question_page=question_page)
+        is_said = is_end and (job.state == Job.State.SUCCEEDED or of_job["outcome"] in (row.title, row.body))
+        context |= {"has_job": True, "is_end": is_end, "is_outcome_said": is_said, **of_job}
     return render(request, "notifications/notification.html", context)
 
 
 @page_view
 @require_safe
 def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
-    """Show the progress of a job of the user, or what came of it."""
+    """Show the progress of a job of the user, or what came of it.
+
+    That of a job without an owner is shown by its batch, which pushes it.
+    """
     user = request.user.pk
     number_if_needed([user])
     position = read_stream_position(user)
     job = get_job(request, id)
+    if job.user_id is None and not job.done:
+        return HttpResponseRedirect(reverse("notifications:job", args=[job.batch]))
     end = find_end(job)
     context = {
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
         "events": read_timeline(end, for_user=True) if end else [],
+        "parent": read_batch(request, job),
         **describe_job(job, request, end),
     }
     return render(request, "notifications/job.html", context)

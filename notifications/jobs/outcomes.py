@@ -268,7 +268,7 @@ def announcement(
     notification = build_notification(
         job.user_id,
         job.title,
-        body=_describe_failure(job, error) if error else body or _succeeded_text(job.language),
+        body=describe_failure(job, error) if error else body or _succeeded_text(job.language),
         level=LEVELS[state],
         category="job",
         url=job.url or paths.job_page(job.id),
@@ -308,9 +308,24 @@ def _succeeded_text(language: str) -> str:
         return _("Succeeded.")
 
 
-def _describe_failure(job: Job, error: dict[str, str]) -> str:
+def describe_failure(job: Job, error: Mapping[str, Any]) -> str:
     """Return the body of the notification of a failure, without the id of the job, which its page has."""
-    return _stopped_text(job.language) if str(job.id) in error["detail"] else error["detail"]
+    detail = str(error.get("detail") or error.get("title", ""))
+    return _stopped_text(job.language) if str(job.id) in detail else detail
+
+
+def read_told_outcome(job: Job, end: Notification | None, error: Mapping[str, Any] | None) -> str:
+    """Return what came of a job in the words of its task, "" if that has given none.
+
+    ``end``
+        The notification of its end, which has them as its body, or else as its title.
+    """
+    if end is None:
+        return ""
+    default = describe_failure(job, error) if error else _succeeded_text(job.language)
+    if end.body not in ("", default):
+        return end.body
+    return end.title if end.title != job.title else ""
 
 
 @lru_cache(maxsize=128)

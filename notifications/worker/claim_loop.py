@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 
 from notifications.compat import should_send, task_backends, task_started
 from notifications.db import project_code, signal_queue
-from notifications.db.transactions import call_after_write, database
+from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
@@ -195,7 +194,7 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
     A TaskResult is made only for a task that takes it, or for a receiver: it costs as much as the rest of a small job.
     On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
     """
-    batch_owners = read_batch_owners(claimed.row for claimed in jobs)
+    batch_owners = batch_completion.read_batch_owners(claimed.row for claimed in jobs)
     has_receivers = should_send(task_started)
     started: list[tuple[Any, Any]] = []
     for claimed in jobs:
@@ -217,21 +216,3 @@ def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
     for backend, result in started:
         with signals_of(result.task.module_path):
             project_code.send(task_started, "task_started", backend, task_result=result)
-
-
-def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
-    """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
-    unowned = [job for job in jobs if job.batch is not None and job.user_id is None]
-    owners: dict[Any, Any] = {}
-    batches = {job.batch for job in unowned}
-    while batches:
-        rows = Job.objects.using(database()).filter(pk__in=batches).values_list("id", "user_id", "batch")
-        owners |= {id: (user, outer) for id, user, outer in rows}
-        batches = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
-    found: dict[UUID, Any] = {}
-    for job in unowned:
-        user, outer = owners.get(job.batch, (None, None))
-        while user is None and outer in owners:
-            user, outer = owners[outer]
-        found[job.id] = user
-    return found

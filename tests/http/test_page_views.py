@@ -6,14 +6,18 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from notifications.api import notify
+from notifications.api import batch, notify
+from notifications.db.transactions import connection
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from tests.data.rows import finish_job, job
+from tests.jobs import tasks
+from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -177,3 +181,114 @@ class TestJobButtons:
         assert " at 7 of 12" not in self.page(
             user_client, make_job(user, state="succeeded", progress_total=12)
         )
+
+
+class TestBatches:
+    def make(self, owner, *, count, failed, notified=True):
+        with batch(owner=owner, title="Import", notify=notified) as b:
+            for number in range(count):
+                tasks.noop.using(title=f"List {number}").enqueue()
+        for number, claimed in enumerate(claim_all()):
+            end(claimed, succeeds=number >= failed)
+        return row(b)
+
+    def page(self, client, row):
+        return html_of(client.get(f"/notifications/jobs/{row.pk}/")).partition("<main")[2]
+
+    def test_how_many_have_failed_and_which(self, user_client, user):
+        """At most 10, each with its error and a link, in as many queries as one."""
+        queries = []
+        for failed in (1, 12):
+            made = self.make(user, count=14, failed=failed)
+            with CaptureQueriesContext(connection()) as captured:
+                page = self.page(user_client, made)
+            queries.append(len(captured))
+            assert f'<strong dir="auto">{14 - failed} of 14 done, {failed} failed</strong></p>' in page
+            listed = re.findall(
+                r'<li><a dir="auto" href="([^"]+)">(List \d+)</a> <span class="[^"]+" dir="auto">([^<]+)</span>',
+                page,
+            )
+            shown = jobs_of(made)[: min(failed, 10)]
+            reason = "The job stopped because of an error."
+            assert listed == [(f"/notifications/jobs/{one.pk}/", one.title, reason) for one in shown]
+            widths = re.findall(r'<rect data-level="(\w+)" width="([\d.]+)%"', page)
+            assert [level for level, _ in widths] == ["warning", "error", "success"]
+            assert float(widths[2][1]) == pytest.approx(100 * (14 - failed) / 14, abs=0.01)
+            assert ("and 2 others" in page) is (failed == 12)
+        assert queries[1] <= queries[0]
+
+    def test_one_that_has_succeeded_or_was_cancelled(self, user_client, user):
+        page = self.page(user_client, self.make(user, count=2, failed=0))
+        assert "All 2 jobs succeeded." in page and '<svg class="notifications-tints' not in page
+        with batch(owner=user) as b:
+            tasks.noop.enqueue()
+            tasks.noop.enqueue()
+        end(claim_rows(uuid7(), 1)[0])
+        manual.cancel([b.id], by=user.pk)
+        page = self.page(user_client, row(b))
+        assert ">Cancelled</strong> by you</p>" in page and "<p>1 of 2 done, 1 cancelled</p>" in page
+
+    def test_its_notification(self, user_client, user):
+        """The pane says it once."""
+        made = self.make(user, count=3, failed=1)
+        shown = Notification.objects.get(job=made.pk)
+        page = html_of(user_client.get(f"/notifications/{shown.pk}/?part=pane"))
+        assert page.count("2 of 3 done, 1 failed") == 1 and ">List 0</a>" in page and ">Failed<" not in page
+
+    def test_the_pages_of_its_jobs(self, user_client, other_user, client_of, user):
+        """They are those of the owner of the batch. While one is active, the batch shows it."""
+        made = self.make(user, count=2, failed=1)
+        path = f"/notifications/jobs/{jobs_of(made)[0].pk}/"
+        page = html_of(user_client.get(path))
+        assert f'<a dir="auto" href="/notifications/jobs/{made.pk}/">Import</a>' in page and "List 0" in page
+        other = client_of(other_user)
+        assert (other.get(path).status_code, other.post(f"{path}retry/").status_code) == (404, 404)
+        assert user_client.post(f"{path}retry/")["Location"] == path
+        assert user_client.get(path)["Location"] == f"/notifications/jobs/{made.pk}/"
+        assert row_state(made) == "running"
+
+    def test_a_job_of_another_user_in_it(self, user_client, user, other_user):
+        """Is counted only."""
+        with batch(owner=user) as b:
+            tasks.noop.using(owner=other_user, title="Secret").enqueue()
+        end(claim_all()[0], succeeds=False)
+        page = self.page(user_client, row(b))
+        assert "0 of 1 done, 1 failed" in page and "Secret" not in page
+        assert user_client.get(f"/notifications/jobs/{jobs_of(row(b))[0].pk}/").status_code == 404
+
+
+def row_state(job):
+    return Job.objects.get(pk=job.pk).state
+
+
+@pytest.mark.parametrize(("waited", "shown"), [(5, ["Finished"]), (300, ["Created", "Finished"])])
+def test_the_facts_have_each_time_once(user_client, user, waited, shown):
+    """That of the creation only where it is another one than that of the end."""
+    now = timezone.now()
+    job = make_job(user, seq=1, state="succeeded", created_at=now - timedelta(seconds=waited + 1), attempt=1)
+    Job.objects.filter(pk=job.pk).update(started_at=now - timedelta(seconds=1), finished_at=now)
+    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
+    facts = page.partition('<dl class="notifications-facts">')[2].partition("</dl>")[0]
+    assert re.findall("<dt>([^<]+)</dt>", facts) == shown and facts.count("<time ") == len(shown)
+    assert facts.count("title=") == len(shown)
+
+
+@pytest.mark.parametrize("part", ["", "?part=pane"])
+def test_a_failed_job_shows_what_its_task_says_of_it(user_client, user, part):
+    """On its page, and once on that of its notification, without the word for its state."""
+    error = json.dumps({"type": "task-failed", "title": "Failed", "detail": "No answer."})
+    job = make_job(user, seq=1, state="failed", error=error, started_at=timezone.now())
+    Job.objects.filter(pk=job.pk).update(finished_at=timezone.now())
+    [end] = notify(user, "Count the rows", body="No answer.", level="error", key=f"job:{job.pk}")
+    Notification.objects.filter(pk=end).update(job=job.pk)
+    pages = (f"/notifications/jobs/{job.pk}/", f"/notifications/{end}/{part}")
+    for page in pages:
+        assert ">Failed</strong>" in html_of(user_client.get(page))
+    Notification.objects.filter(pk=end).update(body="7 of 12 rows counted.", level="warning")
+    texts = [html_of(user_client.get(page)) for page in pages]
+    assert '<strong dir="auto">7 of 12 rows counted.</strong>' in texts[0] and "<p>No answer.</p>" in texts[0]
+    assert texts[1].count("7 of 12 rows counted.") == 1
+    Notification.objects.filter(pk=end).update(body="No answer.", title="The count has stopped")
+    texts = [html_of(user_client.get(page)) for page in pages]
+    assert '<strong dir="auto">The count has stopped</strong>' in texts[0]
+    assert "Failed</strong>" not in texts[0] + texts[1]

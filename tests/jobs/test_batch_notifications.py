@@ -157,7 +157,7 @@ def test_progress_never_decreases(user, always_report, transactional_db, monkeyp
         for _ in range(3):
             tasks.noop.enqueue()
     first, second, _ = claim_all()
-    counts, early = batch_completion._count_states, []
+    counts, early = batch_completion.count_states, []
 
     def count_too_early(ids):
         found = counts(ids)
@@ -166,7 +166,7 @@ def test_progress_never_decreases(user, always_report, transactional_db, monkeyp
             end(second)
         return found
 
-    monkeypatch.setattr(batch_completion, "_count_states", count_too_early)
+    monkeypatch.setattr(batch_completion, "count_states", count_too_early)
     end(first)
     assert early[0][b.id]["succeeded"] == 1
     assert row(b).progress_current == 2

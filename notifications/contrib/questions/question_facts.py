@@ -82,13 +82,16 @@ def describe_question(
 
 def describe_job(job: Job, reader: Any) -> list[Fact]:
     """Return the facts of the job that asks: its title, with a link for its owner, and its progress."""
+    page = paths.job_page(job.id) if job.user_id == reader.pk else ""
+    return [Fact(gettext("Job"), job.title, url=page or ""), *describe_progress(job)]
+
+
+def describe_progress(job: Job) -> list[Fact]:
     progress = job.progress_message
     if job.progress_total:
         values = {"current": job.progress_current or 0, "total": job.progress_total}
         progress = " · ".join(filter(None, (progress, gettext("{current} of {total}").format(**values))))
-    page = paths.job_page(job.id) if job.user_id == reader.pk else ""
-    facts = [Fact(gettext("Job"), job.title, url=page or "")]
-    return [*facts, Fact(gettext("Progress"), progress)] if progress else facts
+    return [Fact(gettext("Progress"), progress)] if progress else []
 
 
 def list_done_steps(job: Job, reader: Any) -> list[Any]:

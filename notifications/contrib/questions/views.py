@@ -212,7 +212,12 @@ def describe_open_question(job: Job, request: HttpRequest) -> dict[str, Any]:
     if question is None:
         return context
     facts = question_facts.describe_question(question, None, request.user)
-    return {**context, **describe_question(question, {}), "question_facts": facts}
+    return {
+        **context,
+        **describe_question(question, {}),
+        "question_facts": [*question_facts.describe_progress(job), *facts],
+        "question_page": question_page_path(question.job, question.id),
+    }
 
 
 def describe_asking_job(question: AskedQuestion, reader: Any) -> dict[str, Any]:

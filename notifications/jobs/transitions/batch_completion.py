@@ -80,7 +80,7 @@ def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:
     if not complete:
         return []
     rows = list(running_batches().filter(id__in=complete))
-    counted = _count_states(job.id for job in rows)
+    counted = count_states(job.id for job in rows)
     # A job that was retried by hand since the first query is active again; its end completes the batch.
     return [
         _outcome_or_fallback(job, counted[job.id])
@@ -115,6 +115,24 @@ def find_nested_batches(batches: Iterable[UUID]) -> set[UUID]:
     return found
 
 
+def read_batch_owners(jobs: Iterable[Any]) -> dict[UUID, Any]:
+    """Map the id of each job without a user to the owner of the nearest enclosing batch that has one, else None."""
+    unowned = [job for job in jobs if job.batch is not None and job.user_id is None]
+    owners: dict[Any, Any] = {}
+    batches = {job.batch for job in unowned}
+    while batches:
+        rows = Job.objects.using(database()).filter(pk__in=batches).values_list("id", "user_id", "batch")
+        owners |= {id: (user, outer) for id, user, outer in rows}
+        batches = {outer for user, outer in owners.values() if user is None and outer} - owners.keys()
+    found: dict[UUID, Any] = {}
+    for job in unowned:
+        user, outer = owners.get(job.batch, (None, None))
+        while user is None and outer in owners:
+            user, outer = owners[outer]
+        found[job.id] = user
+    return found
+
+
 def is_batch(job: Job) -> bool:
     return job.task_path == BATCH
 
@@ -139,7 +157,7 @@ def _store_progress(ids: Iterable[UUID]) -> None:
         _stored_at.clear()  # batches that other processes have ended stay in it
     _stored_at.update(dict.fromkeys(due, now))
     _with_unstored_progress.difference_update(due)
-    counted = _count_states(due)
+    counted = count_states(due)
 
     def write() -> None:
         updates = []
@@ -163,7 +181,8 @@ def _forget(ids: Iterable[UUID]) -> None:
         _with_unstored_progress.discard(id)
 
 
-def _count_states(ids: Iterable[UUID]) -> dict[UUID, Counter[Any]]:
+def count_states(ids: Iterable[UUID]) -> dict[UUID, Counter[Any]]:
+    """Return how many jobs these batches have in each state."""
     counted: dict[UUID, Counter[Any]] = {id: Counter() for id in ids}
     rows = Job.objects.using(database()).filter(batch__in=list(counted)).order_by()
     for row in rows.values("batch", "state").annotate(jobs=Count("id")):
@@ -228,11 +247,15 @@ def of_batch(job: Job, policy: Policy, *, succeeded: int, failed: int, cancelled
             value = {str(state): succeeded if state == Job.State.SUCCEEDED else 0 for state in DONE}
             fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
             return Outcome(job=job, state=Job.State.SUCCEEDED, result=json.dumps(value), **fields)
-        parts = [_("%(count)d of %(total)d done") % {"count": succeeded, "total": total}]
-        if failed:
-            parts.append(ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed})
-        if cancelled:
-            text = ngettext("%(count)d cancelled", "%(count)d cancelled", cancelled)
-            parts.append(text % {"count": cancelled})
-        detail = ", ".join(parts)
+        detail = describe_counts(succeeded=succeeded, failed=failed, cancelled=cancelled)
     return failure(job, policy, "batch-failed", JobFailed({"detail": detail}), detail)
+
+
+def describe_counts(*, succeeded: int, failed: int, cancelled: int) -> str:
+    """Return what came of the jobs of a batch: "10 of 12 done, 2 failed"."""
+    parts = [_("%(count)d of %(total)d done") % {"count": succeeded, "total": succeeded + failed + cancelled}]
+    if failed:
+        parts.append(ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed})
+    if cancelled:
+        parts.append(ngettext("%(count)d cancelled", "%(count)d cancelled", cancelled) % {"count": cancelled})
+    return ", ".join(parts)

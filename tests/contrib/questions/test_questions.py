@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -447,6 +448,32 @@ class TestApi:
         text = client.get(f"/notifications/jobs/{of_others.id}/").content.decode()
         assert 'value="yes"' not in text and page(AskedQuestion.objects.get(job=of_others.id)) not in text
         assert "leave this page" in text
+
+    @pytest.mark.with_all_apps("the job has a step")
+    def test_the_page_of_a_job_that_asks_says_each_thing_once(self, user, client_of):
+        """Its question is no step, it has no progress while it waits, and its button names what it cancels."""
+        job = ask(user, question_tasks.ask_about_draft, to=user.pk, argument="")
+        main = client_of(user).get(f"/notifications/jobs/{job.id}/").text.partition("<main")[2]
+        assert main.count("Send it?") == 1 and main.count("Page 3 · 3 of 7") == 1 and "a step" in main
+        assert re.findall(r"<button[^>]*>([^<]+)</button>", main)[:3] == ["Ship", "Keep", "Cancel job"]
+        assert "notifications-band" not in main and "<progress" not in main and ">Waiting" not in main
+        assert f'<notifications-job job="{job.id}"' in main
+        pane = client_of(user).get(f"/notifications/{Notification.objects.get().pk}/?part=pane").text
+        assert pane.count("Send it?") == 1 and "<progress" not in pane and ">Cancel job<" in pane
+
+    @pytest.mark.parametrize(
+        ("task", "arguments", "links"),
+        [
+            (question_tasks.ask_by_form, {}, ["Open the form"]),
+            (question_tasks.ask_about, {"url": None}, ["Choice 0", "Choice 1"]),
+            (question_tasks.ask_about, {"url": None, "count": 9}, ["Answer"]),
+        ],
+    )
+    def test_the_page_of_its_notification_links_to_it_once(self, user, client_of, task, arguments, links):
+        ask(user, task, **arguments)
+        text = client_of(user).get(f"/notifications/{Notification.objects.get().pk}/?part=pane").text
+        form = text.partition("<form")[2].partition("</form>")[0]
+        assert re.findall(r"<a [^>]*>([^<]+)</a>", form) == links
 
     def test_the_page_is_for_addressees(self, user, other_user, client_of):
         ask(user)
