@@ -122,7 +122,7 @@ def _describe_batch(job: Job) -> dict[str, Any]:
     )
     return {
         "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
-        "counts": batch_completion.describe_counts(**ended),
+        "counts": batch_completion.describe_counts(**{str(state): count for state, count in ended.items()}),
         "failed": [
             {
                 "title": row.title,
