@@ -87,6 +87,7 @@ def describe_job(job: Job, reader: Any) -> list[Fact]:
 
 
 def describe_progress(job: Job) -> list[Fact]:
+    """Return the fact of how far a job is, none if it has not said so."""
     progress = job.progress_message
     if job.progress_total:
         values = {"current": job.progress_current or 0, "total": job.progress_total}
