@@ -205,7 +205,7 @@ class TestBatches:
             queries.append(len(captured))
             assert f'<strong dir="auto">{14 - failed} of 14 done, {failed} failed</strong></p>' in page
             listed = re.findall(
-                r'<li><a dir="auto" href="([^"]+)">(List \d+)</a> <span class="[^"]+" dir="auto">([^<]+)</span>',
+                r'<li><div><a dir="auto" href="([^"]+)">(List \d+)</a><div class="[^"]+" dir="auto">([^<]+)</div>',
                 page,
             )
             shown = jobs_of(made)[: min(failed, 10)]
