@@ -27,7 +27,7 @@ from notifications.jobs.outcomes import describe_failure, end_key, read_told_out
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import batch_completion, manual
 from notifications.models import Job, Notification
-from notifications.states import LEVELS, describe_state
+from notifications.states import DONE, LEVELS, describe_state
 
 #: Positions of a stream between a job and the notification of its end: one pass numbers both.
 MAX_DISTANCE = 1_000
@@ -110,7 +110,7 @@ def _describe_batch(job: Job) -> dict[str, Any]:
     Those of other users are counted only.
     """
     counts = batch_completion.count_states([job.pk])[job.pk]
-    ended = {state: counts[state] for state in (Job.State.SUCCEEDED, Job.State.FAILED, Job.State.CANCELLED)}
+    ended = {state: counts[state] for state in DONE}
     total = sum(ended.values())
     # Each part of the bar covers the one before it.
     ends = [
