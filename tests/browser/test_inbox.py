@@ -351,7 +351,8 @@ def test_the_first_row_is_near_the_top(site_server, new_page, window):
     page = new_page(**window, locale="de")
     visit(page, site_server.url, "/notifications/")
     waiting = page.get_by_role("heading", name="Wartet auf Sie")
-    above = page.locator(".notifications-bar" if window is PHONE else ".notifications-toolbar").bounding_box()
+    part = ".notifications-search" if window is PHONE else ".notifications-toolbar"
+    above = page.locator(part).bounding_box()
     assert waiting.bounding_box()["y"] - above["y"] - above["height"] >= 12
     expect(rows(page).first).to_contain_text("Number 1")
     if window is PHONE:
