@@ -1,4 +1,4 @@
-"""The jobs that this process waits for, and the one thread that reads their states.
+"""Read the ends of the jobs for which ``join()`` waits, on one thread of the process.
 
 Because one thread reads for all, a waiting call holds no database connection. The thread reads a job when the doorbell
 rings for its owner, or for the queue if the job has no owner, and all jobs every few seconds: a ring may be lost.

@@ -1,4 +1,4 @@
-"""Jobs as results of Django's Tasks API."""
+"""A job as the result of Django's Tasks API, which reads its state, return value and errors."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ The versions in requirements-dev.txt have the names that are used here of pytest
 pytest-rerunfailures.
 """
 
+import logging
 import os
 import shlex
 import signal
@@ -99,6 +100,9 @@ class CollectedTests:
         self._session = session
         self._capture = session.config.pluginmanager.getplugin("capturemanager")
         self._capture.stop_global_capturing()
+        for handler in logging.root.handlers:
+            if type(handler) is logging.StreamHandler:  # Django's: the stream that was captured is closed
+                handler.stream = sys.__stderr__
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.write(self._collected, b"1")
         os.close(self._collected)
