@@ -88,7 +88,7 @@ def describe_job(
         "batch": batch,
         "stopped_early": outcome == state and (job.progress_current or 0) < (job.progress_total or 0),
         "has_waited": _seconds_before(job, job.finished_at or job.started_at) >= MIN_WAIT_SECONDS,
-        "level": end.level if end else LEVELS.get(job.state, ""),
+        "level": end.level if end else LEVELS.get(job.state, "info"),
         "took": describe_took(job),
         "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),

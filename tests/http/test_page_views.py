@@ -99,6 +99,10 @@ def test_a_succeeded_job_shows_what_its_task_says_of_it(user_client, user):
     assert re.search(r'data-level="warning"><strong dir="auto">36 of 40 passed\.</strong>', page)
     assert "Succeeded" not in page.partition("<main")[2]
     assert "Took 14 s" in page and "<summary>How you were notified</summary>" in page
+    Notification.objects.filter(pk=end).update(level="info")
+    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
+    assert 'class="notifications-outcome notifications-band">' in page  # the tint of no level
+    assert '<p class="notifications-state" data-state="succeeded"><strong' in page
 
 
 def test_jobs_of_other_users_are_not_found(user_client, other_user):
