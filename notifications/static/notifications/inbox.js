@@ -11,8 +11,8 @@
  *   if it sends a form of the page
  */
 
-/** @type {Record<string, Verb>} the verb that undoes each verb */
-const INVERSE_VERBS = { read: "unread", unread: "read", archive: "unarchive", unarchive: "archive" };
+/** @type {(verb: string) => Verb} returns the verb that undoes a verb, such as "unread" of "read" */
+const invert = (verb) => /** @type {Verb} */ (verb.startsWith("un") ? verb.slice(2) : `un${verb}`);
 
 /**
  * @param {HTMLElement} inbox
@@ -109,7 +109,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     if (said ? !form : view === "snoozed") return showMessage(did); // To archive it again would not snooze it.
     const undo = async () => {
       save = form && (() => list.sendForm(form.action, new FormData(form, form.querySelector("button"))));
-      if (!(await send(INVERSE_VERBS[verb], changed, { save, retry: undo }))) return;
+      if (!(await send(invert(verb), changed, { save, retry: undo }))) return;
       showMessage(localization.text("undone"));
       focusRow(changed[0]);
     };
@@ -145,7 +145,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     try {
       answer = await saved;
     } catch (error) {
-      show(INVERSE_VERBS[verb], rows);
+      show(invert(verb), rows);
       const { cause } = /** @type {any} */ (error); // What is wrong, if the server has said so.
       showMessage(cause ?? localization.text("unsaved"), cause ? undefined : retry);
       return null;

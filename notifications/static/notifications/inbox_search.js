@@ -21,20 +21,14 @@ export function connectSearch(inbox, { clock }, signal, loadPage) {
     inbox.parentElement?.querySelector("[role=search]")
   );
   if (!form) return;
-  const cancel = () => clock.clearTimeout(searchTimer);
-  form.addEventListener("input", schedule, { signal });
-  form.addEventListener("submit", submit, { signal });
-
-  function schedule() {
-    cancel();
-    searchTimer = clock.setTimeout(load, SEARCH_DELAY_MS);
-  }
+  form.addEventListener("input", search, { signal });
+  form.addEventListener("submit", search, { signal });
 
   /** @param {Event} event */
-  function submit(event) {
+  function search(event) {
     event.preventDefault();
-    cancel();
-    void load();
+    clock.clearTimeout(searchTimer);
+    searchTimer = clock.setTimeout(load, event.type === "input" ? SEARCH_DELAY_MS : 0);
   }
 
   async function load() {
