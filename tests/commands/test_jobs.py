@@ -82,7 +82,7 @@ class TestEnqueue:
             (["tests.jobs.tasks.add", "--args", "[1"], "is not JSON"),
             (["tests.jobs.tasks.add", "--args", "{}"], "is not a list"),
             (["tests.jobs.tasks.add", "--kwargs", "[]"], "is not an object"),
-            (["tests.jobs.tasks.noop", "--owner", "nobody"], "There is no user 'nobody'"),
+            (["tests.jobs.tasks.noop", "--owner", "nobody"], "'nobody'. Check the spelling of the username."),
             (["tests.jobs.tasks.noop", "--key", "ä"], "key"),
             (
                 ["tests.jobs.tasks.noop", "--key", "a", "--queued-key", "b"],

@@ -49,10 +49,13 @@ def test_a_second_notification_with_the_same_key(user):
     assert Notification.objects.get(archived_at=None).title == "new"
 
 
-def test_an_unknown_user(user):
-    """The error has a remedy, and nobody is notified."""
-    with pytest.raises(CommandError, match=r"There is no user 'bob'\. Check the spelling"):
-        run("ada", "bob", "Hello")
+@pytest.mark.parametrize(("field", "name"), [("username", "ada"), ("email", "ada@example.com")])
+def test_an_unknown_user(field, name, make_user, django_user_model, monkeypatch):
+    """The error has a remedy, and the field by which the project names its users. Nobody is notified."""
+    make_user("ada", email="ada@example.com")
+    monkeypatch.setattr(django_user_model, "USERNAME_FIELD", field)
+    with pytest.raises(CommandError, match=rf"There is no user 'bob'\. Check the spelling of the {field},"):
+        run(name, "bob", "Hello")
     assert not Notification.objects.exists()
 
 

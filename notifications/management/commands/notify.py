@@ -36,7 +36,8 @@ class Command(ManagementCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("usernames", nargs="*", metavar="USERNAME")
+        name = get_user_model().USERNAME_FIELD
+        parser.add_argument("usernames", nargs="*", metavar="USERNAME", help=f"the {name} of each user")
         parser.add_argument("title", metavar="TITLE", help="at most 200 characters")
         parser.add_argument(
             "--group",
@@ -117,7 +118,8 @@ def find_named_users(usernames: Sequence[str]) -> list[Any]:
             " and others" if len(unknown) > MAX_NAMES_SHOWN else ""
         )
         raise CommandError(
-            f"There is no user {named}. Check the spelling, or create the user first. Nothing was sent."
+            f"There is no user {named}. Check the spelling of the {users.USERNAME_FIELD}, or create the user first. "
+            "Nothing was sent."
         )
     return keys
 

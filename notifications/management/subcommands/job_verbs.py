@@ -172,7 +172,9 @@ def user_key_of(username: str) -> Any:
     try:
         return users._default_manager.get_by_natural_key(username).pk
     except users.DoesNotExist as exc:
-        raise CommandError(f"There is no user {username!r}. Check the spelling.") from exc
+        raise CommandError(
+            f"There is no user {username!r}. Check the spelling of the {users.USERNAME_FIELD}."
+        ) from exc
 
 
 def no_such_job(job: UUID) -> CommandError:
