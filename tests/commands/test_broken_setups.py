@@ -208,7 +208,7 @@ def tasks_that_were_enqueued_before_the_switch(fixture):
         cursor.execute(f"INSERT INTO {table} VALUES ('default', 'READY'), ('default', 'SUCCESSFUL')")
 
 
-@case("workers", "error", "manage.py run_jobs. Or have one in each server: set EMBEDDED_WORKER")
+@case("workers", "error", "set EMBEDDED_WORKER, and call get_asgi_application() of notifications.asgi")
 def jobs_without_a_worker(fixture):
     tasks.noop.enqueue()
     wait_for_a_minute()

@@ -1,5 +1,6 @@
 """The pages on plain pages, htmx, Alpine, React and Turbo: their code in Chromium, with the policy of the site."""
 
+import json
 import re
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from tests.support.browser import sign_in
 from tests.support.example_page import ExamplePage
 from tests.support.npm import NODE_MODULES, Package, require_node_modules, run
 from tests.support.requirements import find_program
+from tests.support.site import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(100)]
 
@@ -22,6 +24,28 @@ globalThis.navigator ??= {};
 globalThis.location = new URL("http://localhost/");
 globalThis.document = { addEventListener: ignore, querySelector: () => null, cookie: "", visibilityState: "visible" };
 """
+
+
+@pytest.mark.parametrize(
+    ("page", "tested"),
+    [
+        ("alpine", {"Alpine": ["@alpinejs/csp"]}),
+        ("css-frameworks", {"Bootstrap": ["bootstrap"], "Tailwind CSS": ["tailwindcss"], "Bulma": ["bulma"]}),
+        ("htmx", {"htmx": ["htmx4", "htmx.org"]}),
+        ("react", {"React": ["react"]}),
+        ("turbo", {"Turbo": ["@hotwired/turbo"]}),
+    ],
+)
+def test_a_page_names_the_versions_that_are_tested(page, tested):
+    """The major ones of package.json."""
+    installed = json.loads((ROOT / "package.json").read_text())["devDependencies"]
+    majors = [
+        f"{name} {re.search(r'(?:^|@)([0-9]+)', installed[package])[1]}"
+        for name, packages in tested.items()
+        for package in packages
+    ]
+    sentence = re.search(r"^The page is tested with (.+)\.$", (DOCS / f"how-to/{page}.md").read_text(), re.M)
+    assert sentence and re.split(", | and ", sentence[1]) == majors
 
 
 def read_page(name):

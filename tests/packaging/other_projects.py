@@ -31,7 +31,9 @@ class Cookiecutter(HostProject):
         *("django-environ", "django-allauth[mfa]", "django-crispy-forms", "crispy-bootstrap5", "whitenoise"),
         *("djangorestframework", "django-cors-headers", "drf-spectacular", "argon2-cffi", "Pillow"),
         *("django-debug-toolbar", "django-extensions"),
+        "redis>=8",  # which it pins
     )
+    extra = "daphne,redis"
     settings, urls, asgi = "config/settings/base.py", "config/urls.py", "config/asgi.py"
     tasks = "my_awesome_project.users.tasks"
     guide = DOCS / "how-to/cookiecutter-django.md"
@@ -77,7 +79,7 @@ class Cookiecutter(HostProject):
 class AsyncCookiecutter(Cookiecutter):
     """The same with use_async=y, which starts uvicorn."""
 
-    extra = "uvicorn"
+    extra = "uvicorn,redis"
     without = frozenset()
     command = ("-m", "uvicorn", "config.asgi:application", "--port", "{port}")
 
