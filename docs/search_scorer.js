@@ -17,17 +17,20 @@ var Scorer = {
 
 // Sphinx finds an entry of the index (search_terms.py) only if the search is a part of it. Here a search finds those too
 // whose words it has, in any order and among others: "can I keep my Celery workers" finds "keep Celery workers".
-// Entries with rare words come first, and pages that have the other words too.
+// Entries with rare words come first, and pages that have the other words too. A word that is on no page is left out,
+// where Sphinx finds nothing.
 const performSearch = Search._performSearch;
-Search._performSearch = (query, ...parsed) => {
-  const { docnames, filenames, indexentries, terms, titles } = Search._index;
+Search._performSearch = (query, searchTerms, ...parsed) => {
+  const { docnames, filenames, indexentries, terms, titles, titleterms } = Search._index;
   const stemmer = new Stemmer();
   const stemsOf = (text) =>
     splitQuery(text.toLowerCase())
       .filter((word) => !stopwords.has(word))
       .map((word) => stemmer.stemWord(word));
   const weigh = (stem) => Math.log((2 * docnames.length) / [terms[stem] ?? []].flat().length);
-  const results = performSearch(query, ...parsed);
+  const words = [...Object.keys(terms), ...Object.keys(titleterms)];
+  const known = [...searchTerms].filter((stem) => words.some((word) => word.includes(stem)));
+  const results = performSearch(query, new Set(known), ...parsed);
   const pages = new Set(results.map(([page]) => page));
   const queryStems = new Set(stemsOf(query));
   const found = new Map(); // by address, because the entries below a heading have one
