@@ -268,3 +268,25 @@ def test_groups_in_the_bell(site_server, page):
     titles.first.click()
     page.wait_for_url("**/notifications/?group=n%3AReport%207")
     expect(rows(page)).to_have_count(3)
+
+
+def test_a_group_that_is_done_does_not_come_back_to_the_bell(site_server, page):
+    """By the response to a request from before, which arrives late."""
+    site_server.python(CREATE)
+    visit(page, site_server.url, "/check/")
+    panel, held = open_bell(page), []
+    group = panel.locator("li", has_text="Imports")
+    expect(group).to_be_visible()
+    page.route(re.compile("grouped=1.*background=1"), lambda route: held.append((route, route.fetch())))
+    with page.expect_request(re.compile("grouped=1.*background=1")):
+        site_server.python(ARCHIVE)
+    wait_until(lambda: page.evaluate("1") and held, what="the groups before the change")
+    group.hover()
+    group.get_by_role("button", name="Done: Imports").click()
+    expect(group).to_have_count(0)
+    expect(panel.locator("li")).to_have_count(2)
+    route, response = held[0]
+    with page.expect_event("requestfinished", lambda request: "grouped=1" in request.url):
+        route.fulfill(response=response)
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 100))")
+    assert group.count() == 0

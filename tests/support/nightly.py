@@ -63,6 +63,7 @@ NIGHTLY = {
         "browser/test_inbox.py::test_no_problem_of_accessibility[1280-dark]",
         "browser/test_inbox.py::test_no_problem_of_accessibility[1280-light]",
         "browser/test_inbox.py::test_no_problem_of_accessibility[380-light]",
+        "browser/test_inbox_groups.py::test_a_group_that_is_done_does_not_come_back_to_the_bell",
         "browser/test_inbox_groups.py::test_a_group_without_javascript",
         "browser/test_inbox.py::test_the_first_row_is_near_the_top[desktop]",
         "browser/test_inbox.py::test_the_list_goes_on_and_back_returns_to_the_row[inbox]",

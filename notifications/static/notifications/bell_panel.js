@@ -116,7 +116,8 @@ export function connectPanel(panel, button, page, signal) {
       const tab = shownTab;
       const query = `&grouped=1${TABS[tab]}&background=1`;
       const latest = await page.loadLatest(LIST_LENGTH + MAX_WAITING, query).catch(() => null);
-      if (!latest || !listed || tab !== shownTab || !isOpen()) return;
+      // Not after a response to a later request.
+      if (!latest || !listed || latest.seq < listed.seq || tab !== shownTab || !isOpen()) return;
       const isNew = !newerButton.hidden;
       if (isNew) {
         const groups = new Map(Object.values(latest.groups).map((group) => [group.key, group]));
@@ -300,9 +301,8 @@ export function connectPanel(panel, button, page, signal) {
 
   /** @returns {Promise<void>} */
   async function markAllRead() {
-    const raised = [...client.stream.notifications.values()].map((item) => item.raised);
     try {
-      await page.markReadUpTo(Math.max(0, ...raised));
+      await page.markReadUpTo(Math.max(0, ...readKnown().map((item) => item.raised)));
     } catch {
       return showNote(localization.text("unsaved"), markAllRead);
     }
