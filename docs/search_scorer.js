@@ -23,11 +23,9 @@ const performSearch = Search._performSearch;
 Search._performSearch = (query, searchTerms, ...parsed) => {
   const { docnames, filenames, indexentries, terms, titles, titleterms } = Search._index;
   const stemmer = new Stemmer();
-  const stemsOf = (text) =>
-    splitQuery(text.toLowerCase())
-      .filter((word) => !stopwords.has(word))
-      .map((word) => stemmer.stemWord(word));
-  const weigh = (stem) => Math.log((2 * docnames.length) / [terms[stem] ?? []].flat().length);
+  const stemsOf = (text) => splitQuery(text.toLowerCase()).map((word) => stemmer.stemWord(word));
+  // Words that are not indexed, such as "not", are taken for frequent ones.
+  const weigh = (stem) => Math.log(2 * docnames.length) - Math.log([terms[stem] ?? []].flat().length || docnames.length);
   const words = [...Object.keys(terms), ...Object.keys(titleterms)];
   const known = [...searchTerms].filter((stem) => words.some((word) => word.includes(stem)));
   const results = performSearch(query, new Set(known), ...parsed);
