@@ -23,12 +23,14 @@ def refused() -> None:
     check.enqueue("/", retry=1)  # type: ignore[call-arg]
     export.using(ownr=1)  # type: ignore[call-arg]
     export.using(url=5)  # type: ignore[arg-type]
+    export.using(run_after=60)  # type: ignore[arg-type]
     export.using(priority="high").enqueue(2026)  # type: ignore[arg-type]
     wrong: str = join(export.enqueue(2026))  # type: ignore[assignment]
     print(wrong)
     join(5)  # type: ignore[call-overload]
     get_job(5)  # type: ignore[arg-type]
     notify(1, "Hello", levl="info")  # type: ignore[call-arg]
+    notify(1, "Hello", level="danger")  # type: ignore[arg-type]
     notify(1, "Hello", data=[1])  # type: ignore[arg-type]
     with batch(name="Checks"):  # type: ignore[call-arg]
         pass
@@ -41,3 +43,4 @@ async def refused_in_async_code() -> None:
         pass
     (await ajoin(checks))["lost"]  # type: ignore[typeddict-item]
     await anotify(1, "Hello", levl="info")  # type: ignore[call-arg]
+    await anotify(1, "Hello", level="danger")  # type: ignore[arg-type]
