@@ -290,3 +290,37 @@ def test_a_group_that_is_done_does_not_come_back_to_the_bell(site_server, page):
         route.fulfill(response=response)
     page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 100))")
     assert group.count() == 0
+
+
+RAISE_AGAIN = """
+from datetime import timedelta
+from django.contrib.auth import get_user_model
+from notifications import times
+from notifications.models import Notification
+from notifications.streams import snoozing
+user = get_user_model().objects.get(username="demo").pk
+rows = Notification.objects.filter(title__startswith="Ada")
+snoozing.snooze(user, [rows.get().pk], 10**6, times.now() + timedelta(hours=1))
+rows.update(snoozed_until=times.now() - timedelta(seconds=1))
+while snoozing.raise_due(): pass
+print(rows.get().raised)
+"""
+
+
+def test_what_was_raised_again_is_done_in_the_bell(site_server, page):
+    """Its row, which is where it was, changes it up to its new position."""
+    site_server.python(CREATE)
+    visit(page, site_server.url, "/check/")
+    first = open_bell(page).locator("li").first
+    expect(first).to_contain_text("Ada commented")
+    page.keyboard.press("Escape")
+    site_server.python(RAISE_AGAIN)
+    expect_unseen(page, 1)
+    open_bell(page)
+    expect_unseen(page, 0)
+    first.hover()
+    first.get_by_role("button", name="Done: Ada commented").click()
+    expect(first).to_contain_text("Imports")
+    page.reload()
+    open_bell(page)
+    expect(first).to_contain_text("Imports")
