@@ -122,6 +122,17 @@ def test_errors_stay_and_other_toasts_disappear(site_server, page):
     page.keyboard.press("Escape")
     expect(find_toasts(page)).to_have_count(0)
     expect(page.get_by_label("Title")).to_be_focused()
+    # An error takes the place of one that has disappeared after it was in use.
+    page.set_viewport_size({"width": 380, "height": 800})
+    notify(site_server, "notify(user, 'In use')")
+    find_toasts(page).hover()
+    notify(site_server, "for n in range(2): notify(user, 'Also wrong', level='error')")
+    expect(find_toasts(page).last).to_contain_text("2 more, 2 errors")
+    expect(find_toasts(page).first).to_contain_text("In use")
+    page.mouse.move(0, 700)
+    page.clock.run_for(9_000)
+    expect(find_toasts(page).last).to_contain_text("1 more, 1 error")
+    expect(find_toasts(page).first).to_contain_text("Also wrong")
 
 
 def test_dismissing_does_not_mark_as_read(site_server, page):
