@@ -35,6 +35,6 @@ def __getattr__(name: str) -> Any:
     if name == "notify":  # an AttributeError would become an ImportError without this text
         raise ImportError(
             "notify is a signal of django-notifications-hq. This app has the function notifications.api.notify(); see "
-            "'Coming from django-notifications-hq' in its documentation."
+            "'From django-notifications-hq' in its documentation."
         )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
