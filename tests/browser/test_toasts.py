@@ -136,9 +136,15 @@ def test_errors_stay_and_other_toasts_disappear(site_server, page):
 
 
 def test_dismissing_does_not_mark_as_read(site_server, page):
-    """The notification is still unread in the bell."""
+    """The notification is still unread in the bell. F8 moves the focus to the toast and back, also to no element."""
     visit(page, site_server.url, "/reports/")
     notify(site_server, "notify(user, 'Later')")
+    expect(find_toasts(page)).to_have_count(1)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("F8")
+    expect(find_toasts(page).get_by_role("link")).to_be_focused()
+    page.keyboard.press("F8")
+    expect(find_toasts(page).get_by_role("link")).not_to_be_focused()
     find_toasts(page).get_by_role("button", name="Dismiss").click()
     expect(find_toasts(page)).to_have_count(0)
     expect_unread(page, 1)

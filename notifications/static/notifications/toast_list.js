@@ -237,6 +237,7 @@ export function connectList(element, page, signal) {
   }
 
   function returnFocus() {
+    /** @type {HTMLElement|null} */ (document.activeElement)?.blur(); // The body takes no focus.
     /** @type {HTMLElement|null} */ (returnTarget)?.focus?.();
   }
 
