@@ -299,7 +299,7 @@ from notifications import times
 from notifications.models import Notification
 from notifications.streams import snoozing
 user = get_user_model().objects.get(username="demo").pk
-rows = Notification.objects.filter(title__startswith="Ada")
+rows = Notification.objects.filter(title__startswith="{title}")
 snoozing.snooze(user, [rows.get().pk], 10**6, times.now() + timedelta(hours=1))
 rows.update(snoozed_until=times.now() - timedelta(seconds=1))
 while snoozing.raise_due(): pass
@@ -308,19 +308,26 @@ print(rows.get().raised)
 
 
 def test_what_was_raised_again_is_done_in_the_bell(site_server, page):
-    """Its row, which is where it was, changes it up to its new position."""
+    """Its row, which is where it was, changes it up to its new position, also in the inbox."""
     site_server.python(CREATE)
     visit(page, site_server.url, "/check/")
     first = open_bell(page).locator("li").first
     expect(first).to_contain_text("Ada commented")
     page.keyboard.press("Escape")
-    site_server.python(RAISE_AGAIN)
+    site_server.python(RAISE_AGAIN.format(title="Ada"))
     expect_unseen(page, 1)
     open_bell(page)
     expect_unseen(page, 0)
     first.hover()
     first.get_by_role("button", name="Done: Ada commented").click()
     expect(first).to_contain_text("Imports")
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    expect(rows(page)).to_have_count(1)
+    site_server.python(RAISE_AGAIN.format(title="Report 12"))
+    expect(page.get_by_role("link", name="1 new")).to_be_visible()
+    rows(page).hover()
+    page.get_by_role("button", name="Done: Report 12").click()
+    expect(message(page)).to_contain_text("1 moved to Done.")
     page.reload()
-    open_bell(page)
-    expect(first).to_contain_text("Imports")
+    expect(page.locator("li[data-group]")).to_be_visible()
+    expect(rows(page)).to_have_count(0)

@@ -243,9 +243,7 @@ export function connectPanel(panel, button, page, signal) {
    * @returns {Promise<void>}
    */
   async function change(verb, row, entry) {
-    const { key, group } = entry;
-    // It may have been raised again since its row was drawn.
-    const item = client.stream.notifications.get(key) ?? entry.item;
+    const { key, item, group } = entry;
     try {
       await (group ? page.markGroup(verb, key, listed?.seq ?? 0) : page.mark(verb, [item]));
     } catch {

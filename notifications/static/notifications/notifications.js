@@ -247,7 +247,8 @@ function notificationActions(client, jobs, data, markUrls, clock) {
       return latest;
     },
     mark: (verb, items) => {
-      const raised = items.map((item) => item.raised);
+      // One may have been raised again since its row was drawn.
+      const raised = items.map((item) => client.stream.notifications.get(item.id)?.raised ?? item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
     },
     markGroup: (verb, group, upTo) => post(markUrls[verb], { group, up_to: upTo }),
