@@ -131,9 +131,8 @@ class QuestionExpired(NotificationsError):
         """What the owner of the job reads, in the active language; "" without a time."""
         if self.until is None:
             return ""
-        local = timezone.localtime(
-            times.as_utc(self.until)
-        )  # Without the date: the job has failed soon after.
+        # Without the date: the job has failed soon after.
+        local = timezone.localtime(times.as_utc(self.until))
         text = gettext("No answer to “{question}” by {time}.")
         return text.format(question=self.title or self.name, time=f"{local:%H:%M} {local.tzname()}")
 

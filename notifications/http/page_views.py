@@ -70,7 +70,7 @@ def describe_job(
         others = [step for step in steps.first if step.page != question_page]
         steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
     error = serializers.job_error(job)
-    batch = _describe_batch(job) if job.done and batch_completion.is_batch(job) else None
+    batch = _describe_batch(job, request.user.pk) if job.done and batch_completion.is_batch(job) else None
     state = describe_state(job)
     reason = (error.get("detail") or error.get("title")) if error and job.state == Job.State.FAILED else ""
     result = _format_result(job.result)
@@ -92,7 +92,10 @@ def describe_job(
         "took": describe_took(job),
         "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),
-        "is_cancelled_by_owner": job.state == Job.State.CANCELLED and not job.cancelled_by_other,
+        # Of a job without an owner nothing says who has cancelled it.
+        "is_cancelled_by_owner": job.state == Job.State.CANCELLED
+        and job.user_id is not None
+        and not job.cancelled_by_other,
         "can_retry": job.can_retry,
         "result": "" if batch or result == outcome else result,
         "steps": steps,
@@ -104,7 +107,7 @@ def _seconds_before(job: Job, moment: datetime | None) -> float:
     return (times.as_utc(moment) - times.as_utc(job.created_at)).total_seconds() if moment else 0.0
 
 
-def _describe_batch(job: Job) -> dict[str, Any]:
+def _describe_batch(job: Job, user: Any) -> dict[str, Any]:
     """Return what pages show of the jobs of a batch that is done: the bar of their outcomes, and those that failed.
 
     Those of other users are counted only.
@@ -117,9 +120,8 @@ def _describe_batch(job: Job) -> dict[str, Any]:
         (LEVELS[state], f"{100 * end / max(total, 1):.2f}%")
         for state, end in zip(ended, accumulate(ended.values()), strict=True)
     ]
-    failed = Job.objects.using(database()).filter(
-        Q(user=None) | Q(user=job.user_id), batch=job.pk, state=Job.State.FAILED
-    )
+    rows = Job.objects.using(database()).filter(batch=job.pk, state=Job.State.FAILED)
+    failed = rows.filter(Q(user=None) | Q(user=user)).order_by("id")[:MAX_FAILED_JOBS]
     return {
         "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
         "counts": batch_completion.describe_counts(**{str(state): count for state, count in ended.items()}),
@@ -129,9 +131,9 @@ def _describe_batch(job: Job) -> dict[str, Any]:
                 "url": row.url or paths.job_page(row.pk),
                 "reason": describe_failure(row, serializers.job_error(row) or {}),
             }
-            for row in failed.order_by("id")[:MAX_FAILED_JOBS]
+            for row in failed
         ],
-        "others": max(0, ended[Job.State.FAILED] - MAX_FAILED_JOBS),
+        "others": max(0, ended[Job.State.FAILED] - len(failed)),
     }
 
 

@@ -255,10 +255,27 @@ class TestBatches:
         """Is counted only."""
         with batch(owner=user) as b:
             tasks.noop.using(owner=other_user, title="Secret").enqueue()
-        end(claim_all()[0], succeeds=False)
+            tasks.noop.using(title="Shown").enqueue()
+        for claimed in claim_all():
+            end(claimed, succeeds=False)
         page = self.page(user_client, row(b))
-        assert "0 of 1 done, 1 failed" in page and "Secret" not in page
+        assert "0 of 2 done, 2 failed" in page and "Secret" not in page
+        assert ">Shown</a>" in page and "and 1 other<" in page
         assert user_client.get(f"/notifications/jobs/{jobs_of(row(b))[0].pk}/").status_code == 404
+
+    def test_a_batch_in_it(self, user_client, user):
+        """It has no owner, and lists the jobs of its reader too."""
+        with batch(owner=user), batch(title="Inner") as inner:
+            tasks.noop.using(owner=user, title="Mine").enqueue()
+        end(claim_all()[0], succeeds=False)
+        assert ">Mine</a>" in self.page(user_client, row(inner))
+
+    def test_a_job_of_it_that_an_operator_has_cancelled(self, user_client, user):
+        with batch(owner=user) as b:
+            one = tasks.noop.enqueue()
+        manual.cancel([uuid.UUID(one.id)])
+        page = self.page(user_client, jobs_of(row(b))[0])
+        assert ">Cancelled</strong>" in page and "by you" not in page
 
 
 def row_state(job):
