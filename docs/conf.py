@@ -25,7 +25,7 @@ exclude_patterns = ["requirements.txt"]
 html_theme = "furo"
 html_title = project
 html_search_scorer = str(ROOT / "docs/search_scorer.js")
-html_extra_path = ["../notifications/llms.txt"]
+html_extra_path = ["../notifications/AGENTS.md", "../notifications/llms.txt"]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
