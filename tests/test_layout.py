@@ -31,7 +31,17 @@ DJANGO_NAMES = {
         "routing.py",
         "urls.py",
     ),
-    *("locale", "management", "migrations", "static", "templates", "templatetags", "py.typed", "AGENTS.md", "llms.txt"),
+    *(
+        "locale",
+        "management",
+        "migrations",
+        "static",
+        "templates",
+        "templatetags",
+        "py.typed",
+        "AGENTS.md",
+        "llms.txt",
+    ),
 }
 #: Classes that Django finds by their name.
 DJANGO_CLASSES = {"Command", "Migration"}
