@@ -130,6 +130,7 @@ def test_every_control_is_large_enough(site_server, new_page):
     phone.locator("[name=id]").first.check()
     look("selection")
     bar = phone.locator(".notifications-toolbar")
+    assert bar.bounding_box()["height"] <= 64, "the words of a button are more than one line"
     for width in PHONE_WIDTHS:
         phone.set_viewport_size({"width": width, "height": 800})
         assert bar.evaluate("(bar) => bar.scrollWidth <= bar.clientWidth"), f"the bar scrolls at {width} px"
@@ -219,6 +220,11 @@ def test_the_verbs_of_a_row(site_server, phone):
     expect(sheet).to_have_count(0)
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)
     phone.get_by_role("checkbox", name="Select: Number 2").check()
+    phone.get_by_role("checkbox", name="Select: Number 0").check()
+    color = "(row) => getComputedStyle(row).backgroundColor"
+    tints = phone.locator("notifications-inbox li:has(:checked)").evaluate_all(f"(rows) => rows.map({color})")
+    assert len(tints) == 2
+    assert tints[0] == tints[1], "one of the selected rows has no tint"
     bar = phone.locator(".notifications-toolbar")
     assert bar.bounding_box()["height"] <= 84
     assert bar.evaluate("(bar) => bar.scrollWidth <= bar.clientWidth")
