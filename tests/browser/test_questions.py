@@ -241,3 +241,37 @@ def test_a_listener_answers(site_server, new_page):
     assert other.evaluate("questions[0].answer('no').catch((error) => error.status)") == 409
     assert page.evaluate("window.handle.result") == "yes"
     assert page.evaluate("window.questions.length") == 1
+
+
+ASK_AGAIN = """
+from django.contrib.auth import get_user_model
+from tests.contrib.questions import question_tasks
+demo = get_user_model().objects.get(username="demo")
+for _ in range(2):
+    question_tasks.ask_sync.using(owner=demo).enqueue()
+"""
+
+
+def test_an_answered_question_keeps_its_place_in_the_toasts(site_server, new_page):
+    """A second tap answers nothing: the toast shows the answer, and the next one takes no press as it appears."""
+    page = visit(new_page(viewport={"width": 380, "height": 800}), site_server.url, "/reports/")
+    site_server.python(ASK_AGAIN)
+    toasts = page.locator("notifications-toasts .notifications-toast")
+    expect(toasts.last).to_contain_text("1 more")
+    height = toasts.first.bounding_box()["height"]
+    answer_button(toasts.first).click()
+    expect(toasts.first).to_contain_text("You answered Ship")
+    expect(toasts.first.locator(".notifications-actions")).to_have_count(0)
+    expect(toasts.first.locator(".notifications-title")).to_be_focused()
+    assert round(toasts.first.bounding_box()["height"]) == round(height)
+    # The next one is under the finger when it appears: something lies over its buttons, for half a second.
+    page.evaluate(
+        """() => new MutationObserver(() => {
+            const actions = document.querySelector("notifications-toasts .notifications-actions");
+            if (actions) window.shield ??= getComputedStyle(actions, "::before").visibility;
+        }).observe(document.querySelector("notifications-toasts"), {childList: true, subtree: true})"""
+    )
+    expect(answer_button(toasts.first)).to_be_visible()
+    assert page.evaluate("window.shield") == "visible"
+    answer_button(toasts.first).click()
+    expect(toasts.first).to_contain_text("You answered Ship")

@@ -4,11 +4,13 @@
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, place: number, timer: any}} Toast
+ * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, isAnswered: boolean, place: number, timer: any}} Toast
  * @typedef {ReturnType<typeof connectList>} ToastList
  */
 
 const TOAST_DURATION_MS = 8_000;
+/** How long the toast of a question shows its answer. */
+const ANSWER_DURATION_MS = 2_500;
 const MAX_TOASTS = 3;
 /** Where there is room for one: as in notifications.css. */
 const NARROW = "(width < 30rem)";
@@ -63,8 +65,8 @@ export function connectList(element, page, signal) {
    * Return whether the user is pressing, or about to press, what is in a toast.
    * @param {Toast} toast
    */
-  function isUsed({ node }) {
-    return node.matches(":is(:hover, :focus-within, :has([aria-busy], dialog[open]))");
+  function isUsed({ node, isAnswered }) {
+    return isAnswered || node.matches(":is(:hover, :focus-within, :has([aria-busy], dialog[open]))");
   }
 
   /**
@@ -105,13 +107,34 @@ export function connectList(element, page, signal) {
         const isPosted = toast.node.querySelector(
           "[data-post]:is([aria-disabled], [aria-busy], :has(~ dialog))",
         );
-        if (left.length === toast.items.length || isPosted) continue;
+        if (left.length === toast.items.length || isPosted || toast.isAnswered) continue;
+        const ended = change.notifications.find((item) => item.id === toast.items[0].id);
+        if (!toast.isRest && ended && rows.isOpenQuestion(toast.items[0])) {
+          showAnswer(toast, ended);
+          continue;
+        }
         isChanged = true;
         toast.items = left;
         if (!left.length) remove(toast);
       }
       if (isChanged) arrange();
     });
+  }
+
+  /**
+   * Show the answer of a question in its toast, which keeps its place and height: the next one would be under the finger.
+   * @param {Toast} toast
+   * @param {Notification} item
+   */
+  function showAnswer(toast, item) {
+    const { node } = toast;
+    const hadFocus = node.contains(document.activeElement);
+    node.style.minHeight = `${node.offsetHeight}px`;
+    node.querySelector(".notifications-summary")?.replaceWith(rows.createSummary(item));
+    node.querySelector(".notifications-actions")?.remove();
+    if (hadFocus) node.querySelector("a")?.focus();
+    Object.assign(toast, { items: [item], isAnswered: true });
+    toast.timer = clock.setTimeout(() => dismiss(toast), ANSWER_DURATION_MS);
   }
 
   /**
@@ -122,7 +145,7 @@ export function connectList(element, page, signal) {
     const [first] = items;
     const node = dom.createElement("div", `notifications-toast${isRest ? " notifications-rest" : ""}`);
     const place = isRest ? Infinity : rank(first);
-    const toast = { items, node, isRest, place, timer: /** @type {any} */ (null) };
+    const toast = { items, node, isRest, isAnswered: false, place, timer: /** @type {any} */ (null) };
     const button = dom.createElement("button", "notifications-close");
     button.ariaLabel = localization.text("dismiss");
     button.addEventListener("click", () => dismiss(toast));
