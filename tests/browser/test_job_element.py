@@ -304,3 +304,21 @@ def test_the_elapsed_time_of_a_job_stays_true(site, new_page, path):
     expect(elapsed).to_have_text(re.compile(r"^Running for \d+ s$"))
     expect(elapsed).not_to_have_text(elapsed.inner_text())
     worker.kill()  # It would wait for the job.
+
+
+def test_a_batch_on_a_phone_names_the_jobs_that_failed_first(site_server, new_page):
+    """Directly below its state, which keeps no empty place for what a running job writes."""
+    made = site_server.python(
+        "from django.contrib.auth import get_user_model\nfrom notifications.api import batch\n"
+        "from tests.jobs import tasks\nuser = get_user_model().objects.get(username='demo')\n"
+        "with batch(owner=user, title='Import') as b:\n    tasks.fail.enqueue()\nprint(b.id)"
+    )
+    page = new_page(viewport={"width": 380, "height": 800})
+    visit(page, site_server.url, f"/notifications/jobs/{made.split()[-1]}/")
+    failed = page.get_by_role("region", name="Failed jobs")
+    expect(failed).to_be_visible()
+    band, facts = page.locator(".notifications-band"), page.locator(".notifications-facts")
+    button = band.get_by_role("button").bounding_box()
+    bottom = band.bounding_box()["y"] + band.bounding_box()["height"]
+    assert bottom - button["y"] - button["height"] <= 17
+    assert bottom <= failed.bounding_box()["y"] < facts.bounding_box()["y"]

@@ -189,6 +189,7 @@ def test_a_title_that_leads_to_no_other_page(site_server, new_page):
     expect(row(page, "Send")).to_be_visible()
     click_beside(page, "Send")
     expect(find_pane(page).get_by_role("button", name="Try again")).to_be_visible()
+    expect(find_pane(page).locator(".notifications-outcome")).to_have_css("margin-bottom", "16px")
     page.set_viewport_size({"width": 380, "height": 800})
     page.get_by_role("link", name="Welcome", exact=True).click()
     expect(page.get_by_role("heading", level=1, name="Welcome")).to_be_visible()
