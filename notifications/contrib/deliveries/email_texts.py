@@ -87,21 +87,28 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     category = load_categories().get(row.category)
     context = {"notification": row, "category": category.name, **_row(row)}
     context["url"] = context.pop("link")
+    job = _find_ended_job(row)
+    # The text of a batch says how many of its jobs have failed.
+    has_failed = job is not None and row.level == NotificationLevel.ERROR and not is_batch(job)
+    context["has_failed"] = has_failed
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
-        subject = _describe_in_subject(row)
+        subject = _describe_in_subject(row, has_failed) if job else row.title
     return _make_email("email", message, [category.key], context, subject=subject)
 
 
-def _describe_in_subject(row: Notification) -> str:
-    """Return the title of a notification, with the outcome if it is that of a job: "Import failed: No answer"."""
+def _find_ended_job(row: Notification) -> Job | None:
+    """Return the job whose end a notification tells of, None if its task has another title for its end."""
     if row.job is None or row.key != end_key(row.job):
-        return row.title
+        return None
     job = Job.objects.using(database()).only("title", "task_path").filter(pk=row.job).first()
+    return job if job and job.title == row.title else None
+
+
+def _describe_in_subject(row: Notification, has_failed: bool) -> str:
+    """Return the title of the end of a job with its outcome: "Import failed: No answer"."""
     outcome = row.body.partition("\n")[0].removesuffix(".")
-    if job is None or row.title != job.title or not outcome:  # its task has another title for its end
+    if not outcome:
         return row.title
-    # That of a batch says how many of its jobs have failed.
-    has_failed = row.level == NotificationLevel.ERROR and not is_batch(job)
     text = gettext("{title} failed: {outcome}") if has_failed else "{title}: {outcome}"
     return validators.shortened(text.format(title=row.title, outcome=outcome), MAX_SUBJECT_LENGTH)
 
@@ -115,7 +122,8 @@ def describe_disc(row: Notification) -> dict[str, str]:
     symbol, color, tint = DISCS.get(row.level, DISCS["info"])
     initials = icons.read_initials(name)
     return {
-        "symbol": initials or symbol,
+        "symbol": initials or ("?" if row.open_question else symbol),
+        "level": row.level,
         "image": absolute(image) if image else "",
         "color": color,
         "tint": tint,

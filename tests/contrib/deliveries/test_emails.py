@@ -71,7 +71,12 @@ def test_the_row_of_an_email(notified, mailbox):
     assert '<img src="https://site.example/media/ada.png" alt="AL" width="32" height="32"' in first
     local = timezone.localtime(created_at)
     assert f"{date_format(local, 'SHORT_DATETIME_FORMAT')} {local.tzname()}<" in first
-    assert "color: #b3261e" in second and ">✕</div>" in second and "<img" not in second
+    assert (
+        "color: #b3261e" in second
+        and 'class="disc error"' in second
+        and ">✕</div>" in second
+        and "<img" not in second
+    )
 
 
 @pytest.mark.with_all_apps("a question shows the steps and the output of its job")
@@ -93,7 +98,12 @@ def test_a_question(user, make_user, mailbox, by_email):
         "Without an answer: The job waits, without a time limit.\nAlso asked: Bea\nSteps: a step\n"
         "Latest output: \nDear customer,\n<b>no</b>.\n"
     ) in text
-    assert f'href="{page}"' in html and "Order 7 &amp; 8" in html and ">Answer</a>" in html
+    assert (
+        f'href="{page}"' in html
+        and "Order 7 &amp; 8" in html
+        and ">Answer</a>" in html
+        and ">?</div>" in html
+    )
     assert "Dear customer,\n&lt;b&gt;no&lt;/b&gt;.</pre>" in html and "a secret argument" not in text + html
     text, html = found["Ship?"]
     assert "About: View details https://site.example/orders/8/\n" in text
@@ -119,6 +129,14 @@ def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
         "Import failed: Line 4 has no price",
         "succeeded: Told 36 of 40 passed.",
     ]
+    html = {message["Subject"].partition(":")[0]: html for message, _, html in map(parts, mailbox.messages)}
+    assert [subject for subject in html if ">Failed</strong> · Line 4 has no price." in html[subject]] == [
+        "Import failed"
+    ]
+    assert {subject for subject in html if ">See what failed</a>" in html[subject]} == {
+        "Check 2 sites",
+        "Import failed",
+    }
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\u2028", "\x0b", "\x85"])
