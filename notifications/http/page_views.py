@@ -133,6 +133,8 @@ def _describe_batch(job: Job, user: Any) -> dict[str, Any]:
             }
             for row in failed
         ],
+        # Those that were cancelled run again too.
+        "retries": 0 if ended[Job.State.CANCELLED] else ended[Job.State.FAILED],
         "others": max(0, ended[Job.State.FAILED] - len(failed)),
     }
 

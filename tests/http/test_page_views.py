@@ -219,6 +219,7 @@ class TestBatches:
             assert [level for level, _ in widths] == ["warning", "error", "success"]
             assert float(widths[2][1]) == pytest.approx(100 * (14 - failed) / 14, abs=0.01)
             assert ("and 2 others" in page) is (failed == 12)
+            assert f">Retry {failed} failed</button>" in page
         assert queries[1] <= queries[0]
 
     def test_one_that_has_succeeded_or_was_cancelled(self, user_client, user):
