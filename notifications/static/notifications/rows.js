@@ -171,6 +171,8 @@ export function createRows(page, { row_menu, actions }) {
       if (!main || isOpenQuestion(item)) continue;
       const next = createMain(item);
       const hadFocus = main.contains(document.activeElement);
+      // What is below it, as the buttons of the next question, stays where it is.
+      next.style.minHeight = `${/** @type {HTMLElement} */ (main).offsetHeight}px`;
       main.replaceWith(next);
       if (hadFocus) next.querySelector("a")?.focus();
     }
