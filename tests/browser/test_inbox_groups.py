@@ -292,7 +292,7 @@ def test_a_group_that_is_done_does_not_come_back_to_the_bell(site_server, page):
     assert group.count() == 0
 
 
-RAISE_AGAIN = """
+RAISE_NOTIFICATION = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
 from notifications import times
@@ -314,7 +314,7 @@ def test_what_was_raised_again_is_done_in_the_bell(site_server, page):
     first = open_bell(page).locator("li").first
     expect(first).to_contain_text("Ada commented")
     page.keyboard.press("Escape")
-    site_server.python(RAISE_AGAIN.format(title="Ada"))
+    site_server.python(RAISE_NOTIFICATION.format(title="Ada"))
     expect_unseen(page, 1)
     open_bell(page)
     expect_unseen(page, 0)
@@ -323,7 +323,7 @@ def test_what_was_raised_again_is_done_in_the_bell(site_server, page):
     expect(first).to_contain_text("Imports")
     wait_for_keys(visit(page, site_server.url, "/notifications/"))
     expect(rows(page)).to_have_count(1)
-    site_server.python(RAISE_AGAIN.format(title="Report 12"))
+    site_server.python(RAISE_NOTIFICATION.format(title="Report 12"))
     expect(page.get_by_role("link", name="1 new")).to_be_visible()
     rows(page).hover()
     page.get_by_role("button", name="Done: Report 12").click()

@@ -243,7 +243,7 @@ def test_a_listener_answers(site_server, new_page):
     assert page.evaluate("window.questions.length") == 1
 
 
-ASK_AGAIN = """
+ENQUEUE_QUESTION = """
 from django.contrib.auth import get_user_model
 from tests.contrib.questions import question_tasks
 demo = get_user_model().objects.get(username="demo")
@@ -255,7 +255,7 @@ for _ in range(2):
 def test_an_answered_question_keeps_its_place_in_the_toasts(site_server, new_page):
     """A second tap answers nothing: the toast shows the answer, and the next one takes no press as it appears."""
     page = visit(new_page(viewport={"width": 380, "height": 800}), site_server.url, "/reports/")
-    site_server.python(ASK_AGAIN)
+    site_server.python(ENQUEUE_QUESTION)
     toasts = page.locator("notifications-toasts .notifications-toast")
     expect(toasts.last).to_contain_text("1 more")
     height = toasts.first.bounding_box()["height"]
