@@ -31,12 +31,17 @@ MAX_PRUNED_REPORTS_PER_JOB = 20
 FINISHED = _("{title} finished")
 #: Of a notification.
 MAX_TITLE_LENGTH = 200
+MAX_GROUP_LENGTH = 100
 
 
 def build_notification(job):
-    """Return the fields of the notification of a finished report. A failed one has the defaults."""
+    """Return the fields of the notification of a finished report. A failed one has the defaults, and its group.
+
+    Reports of the same title are one row of the inbox. Each other one is a row of its own, with what came of it.
+    """
+    group = job.title[:MAX_GROUP_LENGTH]
     if job.error:
-        return {}
+        return {"group": group}
     finished = str(FINISHED)
     room = MAX_TITLE_LENGTH - len(finished.format(title=""))
     ok, failed, refused = (job.result[outcome] for outcome in Call.Outcome.values)
@@ -46,6 +51,7 @@ def build_notification(job):
         "title": finished.format(title=job.title[:room]),
         "body": f"{passed}. {problems}" if problems else passed,
         "level": "warning" if problems else "success",
+        "group": group,
     }
 
 

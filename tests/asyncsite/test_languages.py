@@ -61,6 +61,7 @@ def test_the_title_of_a_notification_is_not_too_long_in_any_language(user):
     for language in WORDS:
         with translation.override(language):
             assert len(build_notification(job)["title"]) == 200
+            assert len(build_notification(job)["group"]) == 100
 
 
 def test_plural_forms():

@@ -108,7 +108,7 @@ def test_the_owner_is_notified_once_with_the_counts(run, user, upstream):
     )
     first = f"{upstream.address}/status/500: 500"
     assert (notification.body, notification.level) == (f"1 of 2 passed. 1 failed: {first}", "warning")
-    assert notification.job == report.job_id
+    assert (notification.job, notification.group_key) == (report.job_id, "n:Check 2 URLs")
     job = Job.objects.get()
     assert (job.state, json.loads(job.result)) == (
         "succeeded",
@@ -120,6 +120,13 @@ def test_the_owner_is_notified_once_with_the_counts(run, user, upstream):
 def test_a_report_without_problems_notifies_a_success(run, upstream):
     run(upstream.url("/ok"))
     assert (Notification.objects.get().body, Notification.objects.get().level) == ("1 of 1 passed", "success")
+
+
+def test_a_failed_report_is_in_the_group_of_its_title(user):
+    enqueue_report(user, ["https://api.example.com/"], title="Partners")
+    Report.objects.all().delete()
+    run_jobs()
+    assert Notification.objects.get().group_key == "n:Partners"
 
 
 def test_the_same_url_twice_is_called_twice(run, upstream):
