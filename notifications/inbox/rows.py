@@ -15,13 +15,13 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import get_language, gettext
+from django.utils.translation import gettext
 
 from notifications import serializers, times, validators
 from notifications.db.transactions import database
 from notifications.extension import PageButton, hooks
 from notifications.inbox.query import INBOX, InboxQuery
-from notifications.jobs.group_texts import describe_group
+from notifications.jobs.group_texts import describe_group, name_people
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
 from notifications.streams.grouping import Group
@@ -97,11 +97,16 @@ class InboxRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """The notifications of a page below one heading: those that wait for the user, or those of one day."""
+    """The notifications of a page below one heading: those that wait, or those of a day, a week or a month.
+
+    ``is_day``
+        Whether the heading says the day, so that the rows have the time of day only.
+    """
 
     label: str
     rows: list[InboxRow]
     is_waiting: bool = False
+    is_day: bool = False
 
 
 def make_sections(
@@ -110,7 +115,7 @@ def make_sections(
     query: InboxQuery,
     waiting: Sequence[Notification] = (),
 ) -> list[Section]:
-    """Return what waits for the user, and the other notifications of each day in the current time zone, in their order.
+    """Return what waits for the user, and the others of each period in the current time zone, in their order.
 
     ``groups``
         Those that are shown in place of their newest notifications, by the ids of these.
@@ -119,16 +124,17 @@ def make_sections(
     ids = {row.pk for row in waiting}
     items = read_rows([*waiting, *(row for row in rows if row.pk not in ids)], groups, query)
 
-    def day_of(item: InboxRow) -> date:
+    def label_of(item: InboxRow) -> str:
         # A damaged row may have no time.
         raised_at = item.notification.raised_at
-        return timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today
+        return _label_of(timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today, today)
 
     first = Section(label=gettext("Waiting for you"), rows=items[: len(waiting)], is_waiting=True)
-    days = groupby(items[len(waiting) :], day_of)
+    yesterday = gettext("Yesterday")
+    periods = groupby(items[len(waiting) :], label_of)
     return [
         *([first] if waiting else []),
-        *(Section(label=_label_of(day, today), rows=list(of_day)) for day, of_day in days),
+        *(Section(label=label, rows=list(rows), is_day=label == yesterday) for label, rows in periods),
     ]
 
 
@@ -158,7 +164,7 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         key=group.key,
         named=(group.worst or newest).pk,
         url=query.url(group=group.key, after=None, before=None),
-        title=texts.title,
+        title=name_people(group) or texts.title,
         body=texts.body,
         total=f"{group.total}+" if group.has_more else "",
         level=texts.level,
@@ -221,4 +227,6 @@ def _label_of(day: date, today: date) -> str:
         return gettext("Today")
     if day == today - timedelta(days=1):
         return gettext("Yesterday")
-    return date_format(day, "M j, Y" if get_language() == "en" else "DATE_FORMAT")
+    if day > today - timedelta(days=7):
+        return gettext("Last 7 days")
+    return date_format(day, "YEAR_MONTH_FORMAT")

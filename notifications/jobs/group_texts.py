@@ -29,7 +29,7 @@ QUOTES, PAIRS = '"“”„', ("()", "[]", "{}", "«»")
 
 
 class GroupTexts(NamedTuple):
-    """What the row of a group shows. ``level`` is the most severe one, ``body`` is of the newest notification of it."""
+    """What the row of a group shows. ``level`` is the most severe one, ``body`` its newest notification."""
 
     title: str
     body: str
@@ -54,7 +54,7 @@ def describe_group(group: Group, newest: Notification, job: Job | None) -> Group
     return GroupTexts(
         # The counts are not those of the newest ones only, which a reader would take for all.
         title=name if group.has_more else f"{name}: {', '.join(counts)}",
-        body=worst.body if worst.title == name else worst.title,
+        body=" · ".join(filter(None, ["" if worst.title == name else worst.title, worst.body])),
         level=group.level,
     )
 

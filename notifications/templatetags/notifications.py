@@ -33,6 +33,7 @@ logger = logging.getLogger("notifications")
 
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
+DAY_FORMATS = {"en": "M j"}
 #: Id in the URL of a job or a notification that the script replaces with the id of a real one.
 PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -158,13 +159,14 @@ def relative_time(moment: datetime | None) -> str:
     if moment is None:
         return ""
     utc = times.as_utc(moment)
-    local = timezone.localtime(utc)
-    return format_html(
-        '<time datetime="{}" title="{}" data-relative>{}</time>',
-        f"{utc:%Y-%m-%dT%H:%M:%SZ}",
-        date_format(local, "DATETIME_FORMAT"),
-        _describe_age(utc),
-    )
+    return _make_relative(utc, _describe_age(utc))
+
+
+@register.filter
+def clock_time(moment: datetime) -> str:
+    """Return a ``<time>`` element with the time of day. In a section with ``data-day`` the client keeps it so."""
+    utc = times.as_utc(moment)
+    return _make_relative(utc, f"{timezone.localtime(utc):%H:%M}")
 
 
 @register.filter
@@ -173,6 +175,15 @@ def exact_time(moment: datetime) -> str:
     utc = times.as_utc(moment)
     return format_html(
         '<time datetime="{}" data-exact>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", times.format_exact(utc)
+    )
+
+
+def _make_relative(utc: datetime, text: str) -> str:
+    return format_html(
+        '<time datetime="{}" title="{}" data-relative>{}</time>',
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}",
+        date_format(timezone.localtime(utc), "DATETIME_FORMAT"),
+        text,
     )
 
 
@@ -185,7 +196,10 @@ def _describe_age(utc: datetime) -> str:
     if seconds < 86400:
         return gettext("{count} h ago").format(count=int(seconds // 3600))
     language = (get_language() or "").partition("-")[0]
-    return date_format(timezone.localtime(utc), DATE_FORMATS.get(language, "DATE_FORMAT"))
+    local = timezone.localtime(utc)
+    if local.year == timezone.localtime(times.now()).year:
+        return date_format(local, DAY_FORMATS.get(language, "MONTH_DAY_FORMAT"))
+    return date_format(local, DATE_FORMATS.get(language, "DATE_FORMAT"))
 
 
 @register.simple_tag

@@ -234,7 +234,7 @@ def test_groups_in_the_bell(site_server, page):
     people, imports = panel.locator("li").nth(0), panel.locator("li").nth(2)
     expect(people.locator(".notifications-disc")).to_have_text("L")
     expect(imports).to_have_attribute("data-level", "error")
-    expect(imports.locator(".notifications-body")).to_have_text("Import 29. ")
+    expect(imports.locator(".notifications-body")).to_have_text("Import 29 · Rows of file 29.. ")
     expect_unseen(page, 0)
     keep_screenshot(page, "bell")
     assert not find_violations(page, "notifications-bell", disabled=["target-size"])

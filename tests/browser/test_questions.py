@@ -27,6 +27,14 @@ print([(wait.how, wait.value, wait.ended_with) for wait in Wait.objects.all()])
 """
 
 
+GROUP = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+for number in range(2):
+    notify(get_user_model().objects.get(username="demo"), f"Import {number}", group="Imports")
+"""
+
+
 def answer_button(place):
     return place.get_by_role("link", name="Ship: Ship?")
 
@@ -110,6 +118,25 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     expect(row).to_have_count(0)
     news.click()
     expect(row).to_be_visible()
+
+
+def test_an_answered_question_stays_in_the_open_bell(site_server, page):
+    """When the groups below it are read again. It is gone when the bell is opened again."""
+    site_server.python(GROUP)
+    site_server.python(ASK)
+    visit(page, site_server.url, "/check/")
+    panel = open_bell(page)
+    waiting = panel.locator(".notifications-waiting li")
+    with page.expect_response(lambda response: "background=1" in response.url):
+        answer_button(waiting).click()
+    expect(panel.get_by_text("Imports: 2 updates")).to_be_visible()
+    site_server.python(GROUP)
+    expect(panel.get_by_text("Imports: 4 updates")).to_be_visible()
+    expect(waiting).to_contain_text("You answered Ship")
+    page.keyboard.press("Escape")
+    open_bell(page)
+    expect(waiting).to_have_count(0)
+    expect(panel.locator("li").filter(has_text="Ship?")).to_have_count(1)
 
 
 def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):

@@ -96,7 +96,7 @@ class TestWhatIsAGroup:
                 job(user, title=f"Send receipts {number}", task_path="shop.tasks.send_receipts"), uuid7()
             )
         assert read_titles(user_client) == ["Send receipts: 3 succeeded"]
-        assert '-body" dir="auto">Send receipts 2<' in user_client.get(INBOX).content.decode()
+        assert '-body" dir="auto">Send receipts 2 · Succeeded.<' in user_client.get(INBOX).content.decode()
 
     def test_jobs_of_a_task_that_declares_a_title(self, user_client, user):
         """That is the name, in the reader's language, whatever the titles of the jobs are."""

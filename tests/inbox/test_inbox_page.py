@@ -3,11 +3,10 @@
 import html
 import re
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.urls import reverse
-from django.utils import timezone
 
 from notifications.api import notify
 from notifications.inbox import lists, pages
@@ -288,13 +287,18 @@ class TestPages:
         assert "category=reports+%26+more" in href(second, "next")
         assert "category=reports+%26+more" in href(second, "prev")
 
-    def test_days(self, user_client, user):
-        for title, days in (("c", 40), ("b", 1), ("a", 0)):
-            (id,) = notify(user, title)
-            Notification.objects.filter(pk=id).update(created_at=timezone.now() - timedelta(days=days))
-        headings = re.findall(r'class="notifications-day"[^>]*>(.*?)<', read_page(user_client))
-        assert headings[:2] == ["Today", "Yesterday"]
-        assert re.fullmatch(r"[A-Z][a-z]{2} \d+, \d{4}", headings[2])
+    def test_days(self, user_client, user, monkeypatch):
+        """Days, a week, then months. Rows below a day have the time of day, others of this year a date without it."""
+        now = datetime(2026, 3, 20, 12, tzinfo=UTC)
+        for days in (200, 50, 49, 6, 2, 1, 0):
+            (id,) = notify(user, f"{days} days")
+            Notification.objects.filter(pk=id).update(created_at=now - timedelta(days=days, minutes=5))
+        monkeypatch.setattr("notifications.times.now", lambda: now)
+        page = read_page(user_client)
+        headings = re.findall(r'class="notifications-day"[^>]*>(.*?)<', page)
+        assert headings == ["Today", "Yesterday", "Last 7 days", "January 2026", "September 2025"]
+        ages = re.findall(r"data-relative>(.*?)<", page)
+        assert ages == ["5 min ago", "11:55", "Mar 18", "Mar 14", "Jan 30", "Jan 29", "Sep 1, 2025"]
 
 
 class TestChanges:

@@ -28,6 +28,19 @@ test("times are relative up to a day, in the words of the server", () => {
   assert.equal(localization.formatRelative("2025-12-31T12:00:00Z"), "Dec 31, 2025");
 });
 
+test("a date of this year is without the year, in the words of the server", () => {
+  const formatDay = (language) =>
+    new Localization({ strings: {}, language, now: () => Date.parse("2025-12-30T12:00:00Z") }).formatRelative(
+      "2025-09-02T12:00:00Z",
+    );
+  assert.deepEqual(["en", "de", "es", "fr"].map(formatDay), [
+    "Sep 2",
+    "2. September",
+    "2 de septiembre",
+    "2 septembre",
+  ]);
+});
+
 test("a time that is a few seconds ahead of a slow clock is now", () => {
   assert.equal(localize("en", { now: "just now" }).formatRelative("2026-01-02T12:00:20Z"), "just now");
 });

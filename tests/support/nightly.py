@@ -102,6 +102,7 @@ NIGHTLY = {
         "browser/test_push.py::test_without_javascript",
         "browser/test_questions.py::test_an_answer_in_one_place_is_shown_in_all[bell]",
         "browser/test_questions.py::test_an_answer_in_one_place_is_shown_in_all[toast]",
+        "browser/test_questions.py::test_an_answered_question_stays_in_the_open_bell",
         "browser/test_questions.py::test_an_answered_question_keeps_its_place_in_the_toasts",
         "browser/test_questions.py::test_open_pages_follow_an_answer_of_another_place",
         "browser/test_seen.py::test_receipts_of_pushes",

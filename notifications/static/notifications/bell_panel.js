@@ -82,6 +82,7 @@ export function connectPanel(panel, button, page, signal) {
 
   function open() {
     if (client.state === "signed_out") return;
+    for (const row of waitingList.querySelectorAll("li:not([data-question])")) row.remove();
     renderList();
     if (!shownItems.length) showNote(localization.text("loading"));
     load();
@@ -141,9 +142,10 @@ export function connectPanel(panel, button, page, signal) {
     open();
   }
 
-  /** Show what waits for the user first, and below it the latest of what the tab lists. */
+  /** Show what waits for the user first, with what is answered meanwhile, and below it the latest of what the tab lists. */
   function renderList() {
-    const questions = readKnown().filter((item) => !doneKeys.has(item.id) && rows.isOpenQuestion(item));
+    const known = readKnown().filter(({ id }) => !doneKeys.has(id));
+    const questions = known.filter((item) => rows.isOpenQuestion(item) || dom.findRow(waitingList, item.id));
     const first = shownTab === "questions" ? [] : questions.slice(0, MAX_WAITING);
     const { items, groups } = listed ?? NOTHING;
     const latest = items

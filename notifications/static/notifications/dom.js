@@ -73,7 +73,13 @@ export function updateTimes(root, localization) {
   )) {
     const exact = localization.formatExact(time.dateTime);
     const isRelative = time.hasAttribute("data-relative");
-    const text = isRelative ? localization.formatRelative(time.dateTime) : exact;
+    // Below a heading that is a day. What is in an open group may be of another one.
+    const hasDay = time.closest("[data-day] > ul > :not([data-member])");
+    const text = !isRelative
+      ? exact
+      : hasDay
+        ? localization.time.format(Date.parse(time.dateTime))
+        : localization.formatRelative(time.dateTime);
     if (time.textContent !== text) time.textContent = text;
     if (isRelative) time.title = exact;
   }

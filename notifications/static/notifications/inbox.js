@@ -96,14 +96,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     );
     // Before the response: what is selected meanwhile stays selected.
     const boxes = changed.map(findBox).filter((box) => box?.checked);
-    for (const box of boxes) box.checked = false;
+    select(boxes, false);
     const sent = send(verb, changed, { save, retry: () => change(verb, rows, save, text) });
     if (hadFocus && changed[0]) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     const answer = await sent;
-    if (!answer) {
-      for (const box of boxes) box.checked = true;
-      return;
-    }
+    if (!answer) return select(boxes, true);
     const [said, form] = /** @type {[Element, HTMLFormElement]} */ (/** @type {unknown} */ (answer));
     const did = said?.textContent ?? text.replace("{count}", /** @type {any} */ (changed.length));
     if (said ? !form : view === "snoozed") return showMessage(did); // To archive it again would not snooze it.
@@ -200,13 +197,24 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     if (row && !event.defaultPrevented && !link?.matches("[data-post], [data-answer]")) follow(row);
     if (link?.dataset.check) {
       event.preventDefault();
-      for (const box of getBoxes()) box.checked = link.dataset.check === "all";
+      select(getBoxes(), link.dataset.check === "all");
     }
     if (clicked.name !== "id") return; // Only checkboxes have this name.
     const boxes = getBoxes();
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
-    if (event.shiftKey) for (const box of boxes.slice(from, to + 1)) box.checked = clicked.checked;
+    select(event.shiftKey ? boxes.slice(from, to + 1) : [], clicked.checked);
     lastBox = clicked;
+  }
+
+  /**
+   * @param {HTMLInputElement[]} boxes
+   * @param {boolean} isSelected
+   */
+  function select(boxes, isSelected) {
+    for (const box of boxes) box.checked = isSelected;
+    const count = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-selected]"));
+    if (count)
+      count.textContent = count.dataset.selected?.replace("{count}", `${getSelectedRows().length}`) ?? "";
   }
 
   /**
@@ -263,7 +271,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
   function handleChange({ op, notifications }) {
     rows.updateRows(inbox, notifications);
     const count = page.newerThan(newest).filter(hasRow).length;
-    if (count && !list.isEmpty()) offerNewer(count);
+    if (count) list.offerNewer(count);
     markShownSeen();
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();
   }
@@ -286,15 +294,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     note.role = "status";
     note.append(page.createSignInLink());
     inbox.replaceChildren(note);
-  }
-
-  /** @param {number} count */
-  function offerNewer(count) {
-    const bar = inbox.querySelector(".notifications-toolbar") ?? inbox;
-    const text = localization.text("new", { count });
-    const link = bar.querySelector(".notifications-news");
-    if (link) link.textContent = text;
-    else bar.append(dom.createLink("notifications-news", text, rows.findFirstPage()));
   }
 
   /**

@@ -62,11 +62,20 @@ export function connectList(
       history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     },
 
-    isEmpty,
     loadPage,
     sendForm,
     updateViews,
     withMembers,
+
+    /** @param {number} count of notifications that are newer than the list */
+    offerNewer(count) {
+      if (isEmpty()) return;
+      const bar = inbox.querySelector(".notifications-toolbar") ?? inbox;
+      const text = localization.text("new", { count });
+      const link = bar.querySelector(".notifications-news");
+      if (link) link.textContent = text;
+      else bar.append(dom.createLink("notifications-news", text, rows.findFirstPage()));
+    },
 
     /** Show the counts of the views when something has arrived: at most once a second, and while the page is seen. */
     updateViewsSoon() {

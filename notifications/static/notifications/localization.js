@@ -21,6 +21,8 @@ export class Localization {
     // In most languages the server's names of months are not those of "medium".
     const dateStyle = /^(en|de)\b/.test(language) ? "medium" : "long";
     this.date = new Intl.DateTimeFormat(locales, { dateStyle });
+    const month = /^en\b/.test(language) ? "short" : "long";
+    this.day = new Intl.DateTimeFormat(locales, { month, day: "numeric" });
     this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "medium" });
     this.number = new Intl.NumberFormat(locales, { useGrouping: "always" });
   }
@@ -47,15 +49,16 @@ export class Localization {
   }
 
   /**
-   * Format a past time relative to now, or as a date if it is a day or more ago, in the words of the template filter
-   * `relative_time`.
+   * Format a past time relative to now, or as a date if it is a day or more ago, without this year, in the words of the
+   * template filter `relative_time`.
    * @param {string} iso
    */
   formatRelative(iso) {
     const seconds = this.secondsSince(iso);
     if (seconds < MINUTE_SECONDS) return this.text("now");
     if (seconds < DAY_SECONDS) return this.formatSpan(seconds, "ago", Math.trunc);
-    return this.date.format(Date.parse(iso));
+    const isThisYear = new Date(iso).getFullYear() === new Date(this.now()).getFullYear();
+    return (isThisYear ? this.day : this.date).format(Date.parse(iso));
   }
 
   /**

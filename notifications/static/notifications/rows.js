@@ -155,6 +155,8 @@ export function createRows(page, { row_menu, actions }) {
     const hadFocus = row.querySelector(".notifications-main")?.contains(document.activeElement);
     row.querySelector(".notifications-main")?.replaceChildren(summary);
     if (hadFocus) summary.querySelector("a")?.focus();
+    for (const button of row.querySelectorAll("button"))
+      button.ariaLabel = `${button.title || localization.text("more")}: ${title}`;
   }
 
   /**
