@@ -81,7 +81,7 @@ INBOX = [
     ("font", ".notifications-page .notifications-title", "fontFamily", "Georgia"),
     ("density", ".notifications-page .notifications-item", "paddingTop", "5px"),
     ("accent", ".notifications-heading a", "color", "rgb(1, 2, 3)"),
-    ("on-accent", ".notifications-actions > :first-child", "color", "rgb(4, 5, 6)"),
+    ("on-accent", f".notifications-item:not([aria-current]) {MAIN}", "color", "rgb(4, 5, 6)"),
     ("ok", "[data-level=success] .notifications-disc", "color", "rgb(7, 8, 9)"),
     ("warn", "[data-level=warning] .notifications-disc", "color", "rgb(11, 12, 13)"),
     ("bad", "[data-level=error] .notifications-disc", "color", "rgb(14, 15, 16)"),
