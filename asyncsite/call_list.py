@@ -71,7 +71,7 @@ class CallList:
     selection: Selection
     page: Page
     columns: list[Column]
-    outcomes: list[tuple[str, str, int, str]]  # value, label, count, query
+    outcomes: list[tuple[str, str, int, str]]  # value, label, count or 0 for none, query
     is_active: bool = False
 
     @property
@@ -121,15 +121,32 @@ def build_call_list(report, query, totals, *, is_active):
         selection=selection,
         page=Paginator(calls, CALLS_PER_PAGE).get_page(query.get("page")),
         columns=[build_column(selection, *column) for column in COLUMNS],
-        outcomes=[
-            ("", _("Not passed"), totals.problems, selection.query(outcome=""))
-            if is_active
-            else ("", _("All"), totals.calls, selection.query(outcome="")),
-            ("ok", _("Passed"), totals.ok, selection.query(outcome="ok")),
-            ("failed", pgettext_lazy("calls", "Failed"), totals.failed, selection.query(outcome="failed")),
-            ("refused", _("Refused"), totals.refused, selection.query(outcome="refused")),
-        ],
+        outcomes=build_outcomes(selection, totals, is_active=is_active),
     )
+
+
+def build_outcomes(selection, totals, *, is_active=False):
+    """Return the filters by outcome, with the numbers of what did not pass: the page says above how many passed.
+
+    Those that would select nothing, or the same as the first one, are left out, unless they are chosen. While the
+    report is active, the first one selects all that did not pass.
+    """
+    outcomes = [
+        ("ok", _("Passed"), 0),
+        ("failed", pgettext_lazy("calls", "Failed"), totals.failed),
+        ("refused", _("Refused"), totals.refused),
+    ]
+    shown = [value for value, *_rest in outcomes if getattr(totals, value)]
+    if is_active:
+        shown = [value for value in shown if value == "ok"]
+    elif len(shown) == 1:
+        shown = []
+    first = ("", _("Not passed"), totals.problems) if is_active else ("", _("All"), 0)
+    return [
+        (value, label, count, selection.query(outcome=value))
+        for value, label, count in (first, *outcomes)
+        if not value or value in (*shown, selection.outcome)
+    ]
 
 
 def find_order(sort):

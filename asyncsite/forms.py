@@ -44,7 +44,6 @@ class ReportForm(forms.Form):
         label=_("Title (optional)"),
         required=False,
         max_length=MAX_TITLE_LENGTH,
-        help_text=_("The title of the report and of its notification."),
         error_messages={"max_length": _("The title has %(show_value)s characters. The limit is 200.")},
     )
 

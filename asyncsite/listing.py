@@ -51,8 +51,6 @@ def build_row(report, job, counts):
     state = job.state if job else "succeeded"  # A job that is no longer stored was done.
     if state == "succeeded":
         label = describe_passed(counts["ok"], report.size)
-    elif state == "queued":
-        label = job.state_label
     else:
         label = f"{job.state_label} · {describe_progress(sum(counts.values()), report.size)}"
     return ReportRow(

@@ -17,7 +17,7 @@ from asyncsite.jobs import has_active_job, is_asked
 from asyncsite.limits import count_request
 from asyncsite.models import Report
 from asyncsite.report_page import read_outcomes
-from asyncsite.summary import compute_totals, describe_passed
+from asyncsite.summary import compute_totals, describe_outcomes, describe_passed
 from notifications.api import DATABASE_UNAVAILABLE, accepted, policy, task
 from notifications.contrib.questions import question
 from notifications.contrib.steps import step
@@ -111,6 +111,7 @@ def public_report(request, token):
         "report": report,
         "totals": totals,
         "passed": describe_passed(totals.ok, report.size),
+        "problems": describe_outcomes(failed=totals.failed, refused=totals.refused),
         "chart": build_chart(calls),
     }
     response = render(request, "asyncsite/public_report.html", context)

@@ -8,7 +8,7 @@ from asyncsite.call_list import build_call_list
 from asyncsite.chart import build_chart
 from asyncsite.jobs import is_asked
 from asyncsite.models import Call
-from asyncsite.summary import compute_totals, describe_call, describe_passed, describe_problems
+from asyncsite.summary import compute_totals, describe_passed
 
 
 def read_outcomes(report):
@@ -36,19 +36,10 @@ def build_context(report, job, query):
         "state_label": job.state_label if job else "",
         "totals": totals,
         "passed": describe_passed(totals.ok, report.size),
-        "problems": find_problems(report, totals),
         "chart": None if is_active else build_chart(calls),
         "missing": report.size - totals.calls,
         "calls": build_call_list(report, query, totals, is_active=is_active),
     }
-
-
-def find_problems(report, totals):
-    """Return what did not pass in words, with the first call of these; an empty text if there is none."""
-    if not totals.problems:
-        return ""
-    first = Call.objects.filter(report=report).exclude(outcome=Call.Outcome.OK).order_by("pk").first()
-    return describe_problems(totals.failed, totals.refused, describe_call(first))
 
 
 def compute_etag(report, job, query):

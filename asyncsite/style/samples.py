@@ -11,14 +11,13 @@ from uuid import UUID
 from django.apps import apps
 from django.core.paginator import Paginator
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
-from asyncsite.call_list import COLUMNS, CallList, build_column, parse_selection
+from asyncsite.call_list import COLUMNS, CallList, build_column, build_outcomes, parse_selection
 from asyncsite.chart import build_chart
 from asyncsite.forms import CheckForm, ReportForm
 from asyncsite.listing import ReportRow, build_row
 from asyncsite.models import Call, Report
-from asyncsite.summary import compute_totals, describe_passed, describe_problems
+from asyncsite.summary import compute_totals, describe_passed
 from notifications.api import JobInfo
 
 LONG_TEXT = "Unbroken" * 24
@@ -208,14 +207,8 @@ def build_report():
         selection=selection,
         page=Paginator(calls, len(calls)).get_page(1),
         columns=[build_column(selection, *column) for column in COLUMNS],
-        outcomes=[
-            ("", _("All"), totals.calls, selection.query()),
-            *(
-                (outcome, outcome.label, getattr(totals, outcome), selection.query(outcome=outcome.value))
-                for outcome in Call.Outcome
-            ),
-        ],
-    )  # fmt: skip
+        outcomes=build_outcomes(selection, totals),
+    )
     return {"totals": totals, "chart": build_chart(calls), "calls": call_list}
 
 
@@ -242,10 +235,7 @@ def build_report_states():
     """Return the contexts of ``report_state.html``: running, with the server away, done, failed, and cancelled."""
     totals = compute_totals(build_calls())
     shared = {"report": Report(pk=1, size=40), "totals": totals, "missing": 40 - totals.calls}
-    shared |= {
-        "passed": describe_passed(totals.ok, 40),
-        "problems": describe_problems(totals.failed, totals.refused, "api.example.com/partners/2: 503"),
-    }
+    shared["passed"] = describe_passed(totals.ok, 40)
     jobs = {sample["caption"]: sample["job"] for sample in build_jobs()}
     return [
         {

@@ -14,6 +14,11 @@ from tests.asyncsite.conftest import set_job
 URLS = "https://api.example.com/1\nhttps://api.example.com/2\n"
 
 
+def read_filters(html):
+    links = re.findall(r'<a[^>]* href="[^"]*#calls"[^>]*>([^<]*)</a>', html.partition("<table")[0])
+    return [text for text in links if text]
+
+
 def test_a_running_report_shows_its_progress(person, make_report):
     """It is in the HTML, updated by the element, and reloaded without JavaScript."""
     report = make_report(ok=[1, 2], failed=1, missing=5)
@@ -23,7 +28,8 @@ def test_a_running_report_shows_its_progress(person, make_report):
     assert f'<notifications-job row job="{job.pk}" href="{href}" data-state="running"' in html
     assert 'data-job-part="elapsed"></span>' in html and job.started_at is None
     assert 'max="8" value="3"' in html
-    assert ">3 of 8<" in html and html.count('data-label="Outcome"') == 1
+    assert ">3 of 8<" in html and html.count('class="outcome') == 1
+    assert read_filters(html) == ["Not passed 1", "Passed"]
     assert (
         '<rect class="failed" width="37.5%" height="8"/><rect class="ok" width="25.0%" height="8"/>' in html
     )
@@ -77,28 +83,30 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     set_job(report, "succeeded", attempt=1)
     html = person.get(report.get_absolute_url()).content.decode()
     totals = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
-    assert totals == {
-        "Passed": "3", "Failed": "2", "Refused": "1", "Median response time": "40 ms", "95th percentile": "700 ms",
-    }  # fmt: skip
+    assert totals == {"Median": "40 ms", "95th percentile": "700 ms"}
     assert '<h2 class="state" data-state="succeeded">3 of 6 passed</h2>' in html
     assert "Succeeded" not in html.partition("<main")[2]
-    assert '<p class="problems">2 failed, 1 refused, first: It broke off</p>' in html
+    assert read_filters(html) == ["All", "Passed", "Failed 2", "Refused 1"]
     parts = re.findall(r'<rect class="(\w+)" width="([\d.]+)%" height="8"/>', html)
     assert parts == [("refused", "100.0"), ("failed", "83.33"), ("ok", "50.0")], (
         "each covers the one before it"
     )
     assert 'role="img"' in html and "notifications-job" not in html and "http-equiv" not in html
-    assert re.search(r'<details class="log"[^>]*><summary>', html)
-    assert html.count('data-label="Outcome"') == 6
+    order = ['class="rows calls', 'id="times"', '<details class="log"']
+    assert sorted(order, key=html.index) == order
+    assert html.count('class="outcome ') == 6
     assert "It is not public." in html
     assert f"/reports/{report.pk}/report.csv" in html and f"/reports/{report.pk}/report.json" in html
 
 
 def test_the_table_can_be_filtered_by_outcome(person, make_report):
-    """An unknown outcome shows all."""
+    """An unknown outcome shows all. One that no call has is not offered, unless it is chosen."""
     url = make_report(ok=[1, 2], failed=1).get_absolute_url()
-    assert person.get(f"{url}?outcome=failed").content.decode().count('data-label="Outcome"') == 1
-    assert person.get(f"{url}?outcome=nonsense").content.decode().count('data-label="Outcome"') == 3
+    assert read_filters(person.get(url).content.decode()) == ["All", "Passed", "Failed 1"]
+    assert "Refused" in read_filters(person.get(f"{url}?outcome=refused").content.decode())
+    assert read_filters(person.get(make_report(ok=[1, 2]).get_absolute_url()).content.decode()) == []
+    assert person.get(f"{url}?outcome=failed").content.decode().count('class="outcome ') == 1
+    assert person.get(f"{url}?outcome=nonsense").content.decode().count('class="outcome ') == 3
     assert "No refused calls." in person.get(f"{url}?outcome=refused").content.decode()
 
 
@@ -109,9 +117,9 @@ def test_a_failed_report_shows_reason_and_remedy(person, make_report):
     set_job(report, "failed", attempt=3, error=json.dumps(error))
     html = person.get(report.get_absolute_url()).content.decode()
     assert "The work was interrupted 3 times." in html
-    assert "2 URLs not checked yet." in html and "Check remaining 2" in html
+    assert "The report failed" in html and "1 of 3 checked" in html and "Check remaining 2" in html
     assert f'href="/reports/?again={report.pk}"' in html
-    assert html.count('data-label="Outcome"') == 1
+    assert html.count('class="outcome ') == 1
 
 
 @pytest.mark.parametrize(
@@ -133,16 +141,16 @@ def test_a_report_of_1000_urls_is_sent_in_pages_with_failures_first(person, make
     response = person.get(url)
     html = response.content.decode()
     assert len(response.content) <= 41_000
-    assert html.count('data-label="Outcome"') == 50
+    assert html.count('class="outcome ') == 50
     assert re.findall(r'class="outcome (\w+)"', html)[:21] == ["failed"] * 15 + ["refused"] * 5 + ["ok"]
     assert "1 to 50 of 1,000" in html and 'href="?page=2#calls"' in html
     last = person.get(f"{url}?page=20&sort=-elapsed_ms").content.decode()
     assert "951 to 1,000 of 1,000" in last and 'href="?sort=-elapsed_ms&amp;page=19#calls"' in last
     assert 'aria-sort="descending"><a href="?sort=elapsed_ms#calls">Response time' in last
     slowest = person.get(f"{url}?sort=-elapsed_ms").content.decode()
-    assert re.findall(r'data-label="Time">([\d,]+) ms', slowest)[:2] == ["980 ms"[:-3], "979"]
+    assert re.findall(r"<td>([\d,]+) ms", slowest)[:2] == ["980 ms"[:-3], "979"]
     found = person.get(f"{url}?q=example.com/977&outcome=ok").content.decode()
-    assert found.count('data-label="Outcome"') == 1 and 'value="example.com/977"' in found
+    assert found.count('class="outcome ') == 1 and 'value="example.com/977"' in found
     assert "No passed calls match “nowhere”" in person.get(f"{url}?q=nowhere&outcome=ok").content.decode()
     for nonsense in ("?sort=nonsense", "?page=x", "?q=%00", "?sort=-", "?page=999&q=" + "x" * 3000):
         assert person.get(url + nonsense).status_code == 200
@@ -201,7 +209,7 @@ def test_a_report_is_cancelled_and_continued(person):
     assert (answer.status_code, answer["Location"]) == (303, page)
     assert Job.objects.get().state == "cancelled"
     html = person.get(page).content.decode()
-    assert "Cancelled by you" in html and "2 URLs not checked yet." in html
+    assert "Cancelled by you" in html
     answer = person.post(find_form_action(html, "Check remaining 2"))
     assert (answer.status_code, answer["Location"]) == (303, page)
     assert Job.objects.get().state == "queued"
