@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,24 @@ def find_button(place, name):
 
 
 def test_in_place(site_server, new_page):
-    """Done in a toast; refused, then done, in the bell; a danger is confirmed; anything else opens the page."""
+    """Refused, then done, in a toast and in the bell; a danger is confirmed; anything else opens the page."""
     page = new_page(errors=False)  # Chromium logs the statuses.
     visit(page, site_server.url, "/check/")
+    page.clock.install()
     project = Project(page, site_server.url)
     site_server.python(NOTIFY)
     toasts = find_toasts(page)
     expect(toasts).to_have_count(2)
     keep_screenshot(page, "toasts")
+    detail = {"title": "Conflict", "status": 409, "detail": "Linus has declined it."}
+    refusal = {"status": 409, "json": detail, "content_type": "application/problem+json"}
+    project.responses["/files/7/keep/"] = refusal
+    find_button(toasts, "Keep").hover()  # It waits until nothing moves.
+    place = find_button(toasts, "Keep").bounding_box()
+    find_button(toasts, "Keep").click()
+    expect(toasts.get_by_role("alert")).to_have_text("Linus has declined it.")
+    assert find_button(toasts, "Keep").bounding_box() == place, "the button moves under the pointer"
+    assert project.requests.pop()[1] == "/files/7/keep/"
     # A dialog asks for what destroys something, with what is lost as its heading. Nothing is sent before.
     find_button(toasts, "Delete").click()
     dialog = page.get_by_role("dialog", name="Export.csv is deleted for everyone.")
@@ -73,16 +84,32 @@ def test_in_place(site_server, new_page):
     assert not project.requests
     expect(find_button(toasts, "Delete")).to_be_focused()
     find_button(toasts, "Delete").click()
+    page.clock.pause_at(datetime.now() + timedelta(seconds=3))
     dialog.get_by_role("button", name="Delete").click()
     expect(find_button(toasts, "Delete")).to_have_attribute("aria-disabled", "true")
     expect(find_button(toasts, "Keep")).to_have_count(0)
     expect(toasts.get_by_role("status").filter(has_text="Done")).to_have_count(1)
     assert project.requests == [("POST", "/files/7/delete/", True)]
     expect_unread(page, 1)
+    # What is done is seen for a moment, whatever arrives, which has its own place.
+    expect(toasts.get_by_role("alert")).to_have_count(0)
+    assert find_button(toasts, "Delete").bounding_box()["y"] == place["y"]
+    notify_more = (
+        NOTIFY.partition("notify(")[0] + "for n in range(4): notify(user, f'Number {n}', level='error')"
+    )
+    site_server.python(notify_more)
+    expect_unread(page, 5)
+    page.clock.run_for(500)
+    expect(page.locator("notifications-toasts > [role=status] > .notifications-rest")).to_contain_text(
+        "3 more"
+    )
+    page.clock.run_for(1_500)
+    expect(find_button(toasts, "Delete")).to_be_visible()
+    page.clock.run_for(1_000)
+    expect(find_button(toasts, "Delete")).to_have_count(0)
+    page.clock.resume()
     # The bell shows why the project has refused it, and the action can be pressed again.
     panel = open_bell(page)
-    detail = {"title": "Conflict", "status": 409, "detail": "Linus has declined it."}
-    refusal = {"status": 409, "json": detail, "content_type": "application/problem+json"}
     project.responses["/access/7/approve/"] = refusal
     find_button(panel, "Approve").click()
     expect(panel.get_by_role("alert")).to_have_text("Linus has declined it.")
@@ -99,10 +126,10 @@ def test_in_place(site_server, new_page):
     assert len(waiting) == 1
     waiting.pop().fulfill(status=200, body="Approved")
     expect(find_button(panel, "Approve")).to_have_attribute("aria-disabled", "true")
-    expect(panel.get_by_role("alert")).to_be_empty()
+    expect(panel.get_by_role("alert")).to_have_count(0)
     expect(find_button(panel, "View request")).to_be_visible()
     keep_screenshot(page, "done")
-    expect_unread(page, 0)
+    expect_unread(page, 4)
     assert page.url.endswith("/check/")
 
 

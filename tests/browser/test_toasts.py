@@ -1,5 +1,7 @@
 """Toasts: at most three and a count, once per browser, announced, and without taking the focus."""
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -12,6 +14,7 @@ from tests.browser.parts import (
     visit,
     wait_until_live,
 )
+from tests.browser.test_touch import FIND_SMALL
 
 pytestmark = pytest.mark.browser
 
@@ -136,7 +139,10 @@ def test_errors_stay_and_other_toasts_disappear(site_server, page):
 
 
 def test_dismissing_does_not_mark_as_read(site_server, page):
-    """The notification is still unread in the bell. F8 moves the focus to the toast and back, also to no element."""
+    """The notification is still unread in the bell. F8 moves the focus to the toast and back, also to no element.
+
+    From a toast that is dismissed it returns to where it was before, also if it came by another way.
+    """
     visit(page, site_server.url, "/reports/")
     notify(site_server, "notify(user, 'Later')")
     expect(find_toasts(page)).to_have_count(1)
@@ -145,9 +151,32 @@ def test_dismissing_does_not_mark_as_read(site_server, page):
     expect(find_toasts(page).get_by_role("link")).to_be_focused()
     page.keyboard.press("F8")
     expect(find_toasts(page).get_by_role("link")).not_to_be_focused()
+    page.get_by_label("Title").focus()
     find_toasts(page).get_by_role("button", name="Dismiss").click()
     expect(find_toasts(page)).to_have_count(0)
+    expect(page.get_by_label("Title")).to_be_focused()
     expect_unread(page, 1)
+
+
+def test_the_space_of_toasts(site_server, new_page):
+    """Only the title leaves room for the button that dismisses. Toasts are 8 px apart, 16 px from the edges."""
+    options = {"has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
+    page = new_page(viewport={"width": 800, "height": 800}, **options)
+    visit(page, site_server.url, "/reports/")
+    actions = [{"label": label, "url": "/check/"} for label in ("Approve", "Decline", "Open it")]
+    notify(site_server, f"notify(user, 'Ada asks', level='error', actions={actions}, body='word ' * 40)")
+    expect(find_toasts(page)).to_have_count(1)
+    edges = """(nodes) => nodes.map((node) => node.getBoundingClientRect())
+        .map(({ top, bottom, right }) => [top, bottom, right])"""
+    ((_, bottom, right),) = find_toasts(page).evaluate_all(edges)
+    assert (bottom, right) == (784, 784)
+    ((*_, end),) = find_toasts(page).locator(".notifications-body").evaluate_all(edges)
+    assert end == right - 16
+    notify(site_server, "for n in range(5): notify(user, f'Number {n}', body='Body' * (n % 2))")
+    expect(find_toasts(page)).to_have_count(4)
+    boxes = find_toasts(page).evaluate_all(edges)
+    assert [below[0] - above[1] for above, below in pairwise(boxes)] == [8, 8, 8]
+    assert page.evaluate(FIND_SMALL, "notifications-toasts") == []
 
 
 def test_once_per_browser(site_server, new_page):

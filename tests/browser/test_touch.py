@@ -202,7 +202,7 @@ def test_the_verbs_of_a_row(site_server, phone):
     sheet = phone.get_by_role("dialog", name="Number 1")
     expect(sheet.get_by_role("link", name="Details: Number 1")).to_be_visible()
     words = sheet.locator("[title]:visible").evaluate_all("(verbs) => verbs.map((verb) => verb.title)")
-    assert words == ["Details", "Snooze until tomorrow, 8:00", "Mark as read", "Move to Done"]
+    assert words == ["Details", "Snooze…", "Mark as read", "Move to Done"]
     shown = done.evaluate("(verb) => getComputedStyle(verb, '::after').content")
     assert shown.startswith('"Move to Done"'), "the verb is an icon only"
     for leave in (
@@ -219,7 +219,23 @@ def test_the_verbs_of_a_row(site_server, phone):
     done.tap()
     expect(sheet).to_have_count(0)
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)
+    # The times are for the row alone, then for the selection again.
     phone.get_by_role("checkbox", name="Select: Number 2").check()
+    times = phone.get_by_role("dialog", name="Snooze")
+    for leave in (lambda: phone.keyboard.press("Escape"), times.get_by_role("button", name="Tomorrow").tap):
+        phone.get_by_role("button", name="More: Number 0").tap()
+        phone.get_by_role("button", name="Snooze…").tap()
+        expect(times).to_contain_text(re.compile(r"In 3 hours, \d+:\d\d"))
+        leave()
+        expect(times).to_be_hidden()
+        expect(phone.get_by_role("checkbox", name="Select: Number 2")).to_be_checked()
+    expect(phone.locator(".notifications-floating")).to_contain_text("1 snoozed.")
+    expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(1)
+    phone.get_by_role("button", name="Undo").tap()
+    expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)
+    phone.locator("[data-snooze]").tap()
+    assert times.locator("[name=until]").first.get_attribute("value") == "hours"
+    phone.keyboard.press("Escape")
     phone.get_by_role("checkbox", name="Select: Number 0").check()
     color = "(row) => getComputedStyle(row).backgroundColor"
     tints = phone.locator("notifications-inbox li:has(:checked)").evaluate_all(f"(rows) => rows.map({color})")

@@ -114,6 +114,7 @@ NIGHTLY = {
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[narrow]",
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[rtl]",
         "browser/test_texts.py::*",
+        "browser/test_toasts.py::test_the_space_of_toasts",
         "browser/test_touch.py::test_the_controls_of_*",
         "browser/test_touch.py::test_the_details_of_a_row_without_javascript",
         "browser/test_touch.py::test_the_link_to_what_is_new_keeps_the_focus[phone]",

@@ -31,8 +31,7 @@ async function press(link, page) {
   if (done.has(href)) return restoreDone(document, page);
   if (danger && !(await confirm(link, danger, page))) return;
   busy.add(href);
-  link.ariaBusy = "true";
-  showProblem(link, "", page);
+  link.ariaBusy = "true"; // It hides the problem of the last try.
   try {
     if (answer) {
       await page.answer(answer);
@@ -102,6 +101,7 @@ export function restoreDone(list, page) {
  * @param {Page} page
  */
 function showDone(link, { rows, icons }) {
+  link.dispatchEvent(new Event("notifications:action-done", { bubbles: true }));
   link.ariaDisabled = "true";
   link.prepend(rows.createIcon(icons.success));
   for (const other of link.parentElement?.querySelectorAll("[data-post]") ?? [])
@@ -120,7 +120,7 @@ function markRead(link, { client, mark }) {
 }
 
 /**
- * Show why an action was not done beside its button, or nothing.
+ * Show why an action was not done beside its button.
  * @param {HTMLAnchorElement} link
  * @param {string|Node} problem
  * @param {Page} page
@@ -128,7 +128,6 @@ function markRead(link, { client, mark }) {
 function showProblem(link, problem, { dom }) {
   let note = link.parentElement?.querySelector(".notifications-problem");
   if (!note) {
-    if (!problem) return;
     note = dom.createElement("p", "notifications-problem");
     note.role = "alert";
     link.parentElement?.append(note);

@@ -156,20 +156,26 @@ export function connectList(
     );
     if (!link || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
+    const { snooze } = link.dataset;
+    if (snooze !== undefined) return showTimes(snooze);
     const row = link.closest("li");
     if (row?.ariaBusy) return;
     if (row) return void (link.ariaExpanded ? toggleGroup(row, link) : addMembers(row, link));
-    if (!link.rel) return showTimes();
     needsFocus = true;
     const end = findEnd();
     if (end) void loadOlder(end);
   }
 
-  /** Open the dialog with the times until which the selected rows can be snoozed. Not each browser knows its command. */
-  function showTimes() {
-    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("dialog"));
+  /**
+   * Open the dialog with the times until which rows can be snoozed. Not each browser knows its command.
+   * @param {string} id of the row, "" for those that are selected
+   */
+  function showTimes(id) {
+    const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("#notifications-snoozing"));
     const inHours = localization.time.format(Date.now() + SNOOZE_MS);
     /** @type {Element} */ (dialog.querySelector("time")).textContent = `, ${inHours}`;
+    const buttons = /** @type {NodeListOf<HTMLButtonElement>} */ (dialog.querySelectorAll("[name=until]"));
+    for (const button of buttons) button.value = button.value.replace(/\..*|$/, id && `.${id}`);
     dialog.showModal();
   }
 

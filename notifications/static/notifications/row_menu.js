@@ -7,7 +7,7 @@
  * @param {import("./notifications.js").Page} page
  */
 export function openMenu(opener, { dom, localization }) {
-  const row = /** @type {Element} */ (opener.closest("li"));
+  const row = /** @type {HTMLElement} */ (opener.closest("li"));
   const sheet = dom.createElement("dialog", "notifications-sheet");
   const close = dom.createElement("button", "notifications-close");
   const verbs = [...row.querySelectorAll(".notifications-verb")].filter((verb) => verb !== opener);
@@ -15,6 +15,16 @@ export function openMenu(opener, { dom, localization }) {
   close.ariaLabel = localization.text("dismiss");
   sheet.append(...verbs, close);
   opener.before(sheet);
+  // In the inbox: the verb that snoozes leads to all times.
+  const until = /** @type {HTMLButtonElement|null} */ (sheet.querySelector("[name=until]"));
+  if (until) {
+    const snooze = /** @type {HTMLButtonElement} */ (until.cloneNode(true));
+    snooze.type = "button";
+    snooze.dataset.snooze = row.dataset.id;
+    snooze.title = `${until.form?.querySelector("dialog[id]")?.ariaLabel}…`;
+    snooze.ariaLabel = snooze.title; // The sheet has the title of the row.
+    until.replaceWith(snooze);
+  }
   // Each press ends it: on a verb, on the button, and beside it, where the sheet is the target.
   sheet.addEventListener("click", () => sheet.close());
   sheet.addEventListener("close", () => {

@@ -4,12 +4,12 @@
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, isAnswered: boolean, place: number, timer: any}} Toast
+ * @typedef {{items: Notification[], node: HTMLElement, isRest: boolean, isEnded: boolean, place: number, timer: any}} Toast
  * @typedef {ReturnType<typeof connectList>} ToastList
  */
 
 const TOAST_DURATION_MS = 8_000;
-/** How long the toast of a question shows its answer. */
+/** How long the toast of a question shows its answer, and that of an action that it is done. */
 const ANSWER_DURATION_MS = 2_500;
 const MAX_TOASTS = 3;
 /** Where there is room for one: as in notifications.css. */
@@ -25,9 +25,17 @@ export function connectList(element, page, signal) {
   const { client, localization, dom, rows, clock } = page;
   /** @type {Toast[]} */
   let toasts = [];
-  /** What had the focus before F8. */
+  /** What had the focus before the toasts. */
   let returnTarget = /** @type {Element|null} */ (null);
   document.addEventListener("keydown", handleKey, { signal });
+  element.addEventListener("focusin", ({ relatedTarget }) => {
+    if (!element.contains(/** @type {Node|null} */ (relatedTarget)))
+      returnTarget = /** @type {Element|null} */ (relatedTarget);
+  });
+  element.addEventListener("notifications:action-done", ({ target }) => {
+    const toast = findToast(/** @type {Node} */ (target));
+    if (toast) showEnd(toast);
+  });
   // An opened bell shows what the toasts show. The event of a popover does not bubble.
   document.addEventListener("toggle", clearForBell, { signal, capture: true });
   for (const stop of [
@@ -61,12 +69,17 @@ export function connectList(element, page, signal) {
     });
   }
 
+  /** @param {Node|null} node in a toast, or elsewhere */
+  function findToast(node) {
+    return toasts.find((toast) => toast.node.contains(node));
+  }
+
   /**
    * Return whether the user is pressing, or about to press, what is in a toast.
    * @param {Toast} toast
    */
-  function isUsed({ node, isAnswered }) {
-    return isAnswered || node.matches(":is(:hover, :focus-within, :has([aria-busy], dialog[open]))");
+  function isUsed({ node, isEnded }) {
+    return isEnded || node.matches(":is(:hover, :focus-within, :has([aria-busy], dialog[open]))");
   }
 
   /**
@@ -103,11 +116,9 @@ export function connectList(element, page, signal) {
     keepFocus(() => {
       for (const toast of toasts) {
         const left = toast.items.filter((item) => !readIds.has(item.id));
-        // An action that is done says so, and one that is being sent or confirmed will.
-        const isPosted = toast.node.querySelector(
-          "[data-post]:is([aria-disabled], [aria-busy], :has(~ dialog))",
-        );
-        if (left.length === toast.items.length || isPosted || toast.isAnswered) continue;
+        // An action that is being sent or confirmed will say that it is done.
+        const isPosted = toast.node.querySelector("[data-post]:is([aria-busy], :has(~ dialog))");
+        if (left.length === toast.items.length || isPosted || toast.isEnded) continue;
         const ended = change.notifications.find((item) => item.id === toast.items[0].id);
         if (!toast.isRest && ended && rows.isOpenQuestion(toast.items[0])) {
           showAnswer(toast, ended);
@@ -122,18 +133,30 @@ export function connectList(element, page, signal) {
   }
 
   /**
-   * Show the answer of a question in its toast, which keeps its place and height: the next one would be under the finger.
+   * Show the answer of a question in its toast.
    * @param {Toast} toast
    * @param {Notification} item
    */
   function showAnswer(toast, item) {
     const { node } = toast;
     const hadFocus = node.contains(document.activeElement);
-    node.style.minHeight = `${node.offsetHeight}px`;
+    showEnd(toast);
     node.querySelector(".notifications-summary")?.replaceWith(rows.createSummary(item));
     node.querySelector(".notifications-actions")?.remove();
-    if (hadFocus) node.querySelector("a")?.focus();
-    Object.assign(toast, { items: [item], isAnswered: true });
+    if (hadFocus) focus(node.querySelector("a"));
+    toast.items = [item];
+  }
+
+  /**
+   * Leave a toast that shows what came of it for a moment in its place, with its height: the next one would be under the
+   * finger.
+   * @param {Toast} toast
+   */
+  function showEnd(toast) {
+    const { node } = toast;
+    node.style.minHeight = `${node.offsetHeight}px`;
+    toast.isEnded = true;
+    clock.clearTimeout(toast.timer);
     toast.timer = clock.setTimeout(() => dismiss(toast), ANSWER_DURATION_MS);
   }
 
@@ -145,7 +168,7 @@ export function connectList(element, page, signal) {
     const [first] = items;
     const node = dom.createElement("div", `notifications-toast${isRest ? " notifications-rest" : ""}`);
     const place = isRest ? Infinity : rank(first);
-    const toast = { items, node, isRest, isAnswered: false, place, timer: /** @type {any} */ (null) };
+    const toast = { items, node, isRest, isEnded: false, place, timer: /** @type {any} */ (null) };
     const button = dom.createElement("button", "notifications-close");
     button.ariaLabel = localization.text("dismiss");
     button.addEventListener("click", () => dismiss(toast));
@@ -159,7 +182,7 @@ export function connectList(element, page, signal) {
     );
     if (!toasts.length)
       node.append(dom.createElement("span", "notifications-hidden", localization.text("toasts_key")));
-    const region = element.querySelector(place < 3 ? "[role=alert]" : "[role=status]");
+    const region = element.querySelector(`:scope > [role=${place < 3 ? "alert" : "status"}]`);
     const [next] = toasts
       .filter((other) => other.place > place && region?.contains(other.node))
       .sort((a, b) => a.place - b.place);
@@ -179,8 +202,7 @@ export function connectList(element, page, signal) {
     const text = errors
       ? localization.text(isOne ? "rest_error" : "rest_errors", { count, errors })
       : localization.text("rest", { count });
-    const data = { icon: errors ? "error" : "bell" };
-    const item = { ...items[0], title: text, body: "", url: page.inboxUrl, level: "info", job: null, data };
+    const item = { ...items[0], title: text, body: "", url: page.inboxUrl, data: {} };
     return rows.createSummary(/** @type {Notification} */ (item), false);
   }
 
@@ -190,8 +212,11 @@ export function connectList(element, page, signal) {
    */
   function startTimer(toast) {
     const { node } = toast;
-    const stop = () => clock.clearTimeout(toast.timer);
+    const stop = () => {
+      if (!toast.isEnded) clock.clearTimeout(toast.timer); // showEnd() has set another one.
+    };
     const restart = () => {
+      if (toast.isEnded) return;
       stop();
       toast.timer = clock.setTimeout(() => (isUsed(toast) ? restart() : expire(toast)), TOAST_DURATION_MS);
     };
@@ -211,11 +236,11 @@ export function connectList(element, page, signal) {
     if (key === "F8") {
       event.preventDefault();
       if (element.contains(focused)) return returnFocus();
-      returnTarget = focused;
       focusToast();
+      returnTarget = focused;
     }
     if (key !== "Escape" || document.querySelector("[popover]:popover-open, dialog[open]")) return;
-    dismiss(toasts.find((toast) => toast.node.contains(focused)) ?? toasts[toasts.length - 1]);
+    dismiss(/** @type {Toast} */ (findToast(focused) ?? toasts.at(-1)));
   }
 
   /**
@@ -243,7 +268,7 @@ export function connectList(element, page, signal) {
    * @param {() => void} change
    */
   function keepFocus(change) {
-    const toast = toasts.find(({ node }) => node.contains(document.activeElement));
+    const toast = findToast(document.activeElement);
     change();
     if (!toast || element.contains(document.activeElement)) return;
     if (toasts.length) focusToast(toast.isRest);
@@ -256,7 +281,17 @@ export function connectList(element, page, signal) {
    */
   function focusToast(isRest = false) {
     const toast = toasts.findLast((each) => each.isRest === isRest) ?? toasts[0];
-    /** @type {HTMLElement|null} */ (toast.node.querySelector("a, button"))?.focus();
+    focus(toast.node.querySelector("a, button"));
+  }
+
+  /**
+   * Move the focus within the toasts: the browser does not know any more where it was if that was removed.
+   * @param {HTMLElement|null} node
+   */
+  function focus(node) {
+    const target = returnTarget;
+    node?.focus();
+    returnTarget = target;
   }
 
   function returnFocus() {
