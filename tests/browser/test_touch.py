@@ -119,6 +119,9 @@ def test_every_control_is_large_enough(site_server, new_page):
         shoot(phone, name)
         found[name] += find_text_problems(phone, PHONE_WIDTHS)
 
+    rows = "(rows) => rows.map((row) => row.getBoundingClientRect()).map(({ left, right }) => [left, right])"
+    edges = phone.locator("notifications-inbox li").evaluate_all(rows)
+    assert set(map(tuple, edges)) == {(0, 380)}, "the tint of a row ends before the edges of the screen"
     look("inbox")
     found["inbox"] += phone.evaluate(FIND_CUT_TEXTS, "notifications-inbox")
     phone.locator(".notifications-menu").first.tap()
