@@ -132,9 +132,9 @@ def build_outcomes(selection, totals, *, is_active=False):
     report is active, the first one selects all that did not pass.
     """
     outcomes = [
-        ("ok", _("Passed"), 0),
         ("failed", pgettext_lazy("calls", "Failed"), totals.failed),
         ("refused", _("Refused"), totals.refused),
+        ("ok", _("Passed"), 0),
     ]
     shown = [value for value, *_rest in outcomes if getattr(totals, value)]
     if is_active:

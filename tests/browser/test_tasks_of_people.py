@@ -89,3 +89,6 @@ def test_report_question_and_failure(site_server, new_page):
     page.reload()  # It has not been watched.
     assert failed.bounding_box()["y"] < 450
     assert presses.count == 1
+    page.get_by_role("button", name="More", exact=True).tap()
+    menu = page.locator("#more").bounding_box()
+    assert (menu["x"], menu["width"]) == (8, 364), "the menu is not at the lower edge of the window"
