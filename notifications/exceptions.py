@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.utils import timezone
 from django.utils.translation import gettext
-
-from notifications import times
 
 
 class NotificationsError(Exception):
@@ -115,6 +111,11 @@ class CallbackExpired(NotificationsError):
         super().__init__(f"The callback {name!r} was not called in time.")
         self.name = name
 
+    @property
+    def tell_owner(self) -> str:
+        """What the owner of the job reads, in the active language."""
+        return gettext("No reply from “{name}” in time.").format(name=self.name)
+
     def __reduce__(self) -> Any:
         return type(self), (self.name,)
 
@@ -122,22 +123,17 @@ class CallbackExpired(NotificationsError):
 class QuestionExpired(NotificationsError):
     """Nobody has answered a ``question()`` in time, and it has no default."""
 
-    def __init__(self, name: str, title: str = "", until: datetime | None = None) -> None:
+    def __init__(self, name: str, title: str = "") -> None:
         super().__init__(f"The question {name!r} was not answered in time.")
-        self.name, self.title, self.until = name, title, until
+        self.name, self.title = name, title
 
     @property
     def tell_owner(self) -> str:
-        """What the owner of the job reads, in the active language; "" without a time."""
-        if self.until is None:
-            return ""
-        # Without the date: the job has failed soon after.
-        local = timezone.localtime(times.as_utc(self.until))
-        text = gettext("No answer to “{question}” by {time}.")
-        return text.format(question=self.title or self.name, time=f"{local:%H:%M} {local.tzname()}")
+        """What the owner of the job reads, in the active language."""
+        return gettext("No answer to “{question}” in time.").format(question=self.title or self.name)
 
     def __reduce__(self) -> Any:
-        return type(self), (self.name, self.title, self.until)
+        return type(self), (self.name, self.title)
 
 
 class QuestionDoesNotExist(NotificationsError, ObjectDoesNotExist):

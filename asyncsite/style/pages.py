@@ -25,7 +25,7 @@ class SampleForm(forms.Form):
 def render_pages(request):
     """Return captions and HTML of the pages in their states. Nothing of them is stored."""
     now = timezone.now()
-    question = SimpleNamespace(title="Ship the order?", job=make_id(1), pk=make_id(2))
+    question = SimpleNamespace(title="Ship the order?", job=make_id(1), pk=make_id(2), ended_at=now)
     asked = {"question": question, "body": "To the new address."}
     about = {
         "asking_job": SimpleNamespace(

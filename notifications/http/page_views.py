@@ -35,6 +35,8 @@ MAX_DISTANCE = 1_000
 NAMED_SECTIONS = ("question", "steps", "output")
 #: Failed jobs that the page of a batch lists.
 MAX_FAILED_JOBS = 10
+#: Seconds after its end in which the page of a job is one that was open before it.
+STEADY_SECONDS = 60
 #: Seconds after its creation before which the page of a job does not show both that and what followed it.
 MIN_WAIT_SECONDS = 60
 
@@ -88,6 +90,8 @@ def describe_job(
         "batch": batch,
         "stopped_early": outcome == state and (job.progress_current or 0) < (job.progress_total or 0),
         "has_waited": _seconds_before(job, job.finished_at or job.started_at) >= MIN_WAIT_SECONDS,
+        # Nothing may move at the end, at which the page is loaded again.
+        "is_steady": not job.done or _seconds_since(job.finished_at) < STEADY_SECONDS,
         "level": end.level if end else LEVELS.get(job.state, "info"),
         "took": describe_took(job),
         "elapsed": describe_elapsed(job),
@@ -105,6 +109,10 @@ def describe_job(
 
 def _seconds_before(job: Job, moment: datetime | None) -> float:
     return (times.as_utc(moment) - times.as_utc(job.created_at)).total_seconds() if moment else 0.0
+
+
+def _seconds_since(moment: datetime | None) -> float:
+    return (times.now() - times.as_utc(moment)).total_seconds() if moment else 0.0
 
 
 def _describe_batch(job: Job, user: Any) -> dict[str, Any]:

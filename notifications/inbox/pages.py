@@ -133,6 +133,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "row": row,
         "item": item,
         "facts": read_facts(row, request.user),
+        "is_body_shown": True,
         "has_link": row.url not in {action.href for action in item.actions},
         "events": read_timeline(row, for_user=True),
         "page_links": [link for hook in hooks.page_links for link in hook("notification")],
@@ -140,11 +141,17 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     }
     if job:
         is_end = job.done and row.key == end_key(job.pk)
-        question_page = row.url if row.open_question else ""
         end = row if is_end else find_end(job)
-        of_job = describe_job(job, request, end, in_pane=True, question_page=question_page)
-        is_said = is_end and (job.state == Job.State.SUCCEEDED or of_job["outcome"] in (row.title, row.body))
-        context |= {"has_job": True, "is_end": is_end, "is_outcome_said": is_said, **of_job}
+        of_job = describe_job(job, request, end, in_pane=True, question_page=row.url or "")
+        outcome = of_job["outcome"]
+        context |= {
+            "has_job": True,
+            "is_end": is_end,
+            "is_outcome_said": is_end and outcome in (row.title, row.body),
+            # The default body says less than the state and the reason.
+            "is_body_shown": row.body == outcome if is_end else row.body != job.title,
+            **of_job,
+        }
     return render(request, "notifications/notification.html", context)
 
 

@@ -40,6 +40,8 @@ class StoredStep:
         When an open wait ends by itself, None if never.
     ``page``
         The path of the page of a wait; without results "" if it is not shown to the owner, with them if it has ended.
+    ``is_expired``
+        Whether it is a wait that has ended without what it waited for.
     """
 
     name: str
@@ -50,6 +52,7 @@ class StoredStep:
     end: str = ""
     due_at: datetime | None = None
     page: str = ""
+    is_expired: bool = False
 
     @property
     def took_label(self) -> str:
@@ -141,6 +144,7 @@ def _describe_wait(
             size = len(wait.value)
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + describe_json(wait.name, text, size, redacted)
+    is_expired = wait.how == Wait.How.EXPIRED
     took = wait.ended_at - wait.created_at if wait.ended_at else None
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
     has_page = took is None if with_results else is_shown
@@ -150,9 +154,10 @@ def _describe_wait(
         started_at=wait.created_at,
         took=took,
         result=result,
-        end=end if is_shown else "",
+        end=end or (str(wait.get_how_display()) if is_expired else "") if is_shown else "",
         due_at=wait.due_at,
         page=kind.page(wait.job, wait.id) if has_page else "",
+        is_expired=is_expired,
     )
 
 

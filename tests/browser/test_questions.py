@@ -181,6 +181,9 @@ def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
     phone.goto(phone.get_by_role("button", name="Ship").evaluate("(button) => button.form.action"))
     wait_until_live(laptop)
     wait_until_live(phone)
+    # It can be answered without scrolling, however long the text before it is.
+    phone.locator(".notifications-facts").evaluate("(facts) => { facts.style.height = '2000px'; }")
+    expect(phone.get_by_role("button", name="Ship")).to_be_in_viewport(ratio=1)
     site_server.manage("notifications", "jobs", "answer", id, "yes", "--name", "First")
     expect(phone.get_by_role("status").filter(has_text="Staff answered Ship")).to_be_visible()
     expect(laptop.get_by_role("heading", name="Second?")).to_be_visible()

@@ -295,6 +295,19 @@ def test_the_facts_have_each_time_once(user_client, user, waited, shown):
     assert facts.count("title=") == len(shown)
 
 
+def test_the_page_keeps_its_height_at_the_end_of_the_job(user_client, user):
+    """For those who have watched it. Later it has no empty room."""
+    job = make_job(user, seq=1, state="succeeded", attempt=1)
+    for ago, is_kept in ((1, True), (120, False)):
+        Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - timedelta(seconds=ago))
+        assert ("data-steady" in html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))) is is_kept
+    Job.objects.filter(pk=job.pk).update(state="running", finished_at=None)
+    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/")).partition("<main")[2]
+    assert "data-steady" in page
+    # Beside the facts: not in the place of a main action.
+    assert page.index("notifications-facts") < page.index(f"/{job.pk}/cancel/")
+
+
 @pytest.mark.parametrize("part", ["", "?part=pane"])
 def test_a_failed_job_shows_what_its_task_says_of_it(user_client, user, part):
     """On its page, and once on that of its notification, without the word for its state."""

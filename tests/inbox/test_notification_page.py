@@ -1,6 +1,7 @@
 """The page of one notification: its whole text, what became of it, and what its user can do with it."""
 
 import html
+import json
 import re
 from datetime import timedelta
 from uuid import uuid4
@@ -14,7 +15,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.steps.models import Step
-from notifications.models import Notification
+from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from tests.http.test_page_views import make_job
 
@@ -166,14 +167,14 @@ def test_number_of_queries_does_not_grow(user, user_client, query):
 def test_the_job(user, user_client, other_user):
     """Its state and its steps are shown, but not those of another user's."""
     (id,) = notify(user, "The export is ready")
-    assert 'id="notifications-job"' not in read(user_client, id)
+    assert "data-job-row" not in read(user_client, id)
     job = add_job(id, user, state="failed")
     add_step(job, "read rows")
     page = read(user_client, id)
     assert 'data-state="failed"' in page and "read rows" in page
     job.user = other_user
     job.save()
-    assert 'id="notifications-job"' not in read(user_client, id)
+    assert "data-job-row" not in read(user_client, id)
 
 
 def test_content_of_the_pane(user, user_client):
@@ -183,10 +184,32 @@ def test_content_of_the_pane(user, user_client):
     page, pane = read(user_client, id), read(user_client, id, part="pane")
     for text in (BODY.strip(), f'value="archive.{id}"', "<notifications-job"):
         assert text in page and text in pane
-    for text in ("<html", "<title", "<script", "<h1", 'id="notifications-snooze', " reload "):
+    for text in ("<html", "<title", "<script", "<h1", " reload "):
         assert text in page and text not in pane
     assert '<h2 dir="auto">The export is ready</h2>' in pane
-    assert f'name="until" value="tomorrow.{id}"' in pane
+    assert all(f'name="until" value="tomorrow.{id}"' in shown for shown in (page, pane))
+
+
+@pytest.mark.parametrize("query", [{}, {"part": "pane"}], ids=["page", "pane"])
+def test_the_outcome_of_its_job_and_the_buttons_come_before_the_tools(user, user_client, query):
+    """The state and the reason are in place of the default body, which is the reason once more or "Succeeded."."""
+    (id,) = notify(user, "Export", body="The disk is full.", level="error", category="job")
+    error = json.dumps({"type": "task-failed", "title": "Failed", "detail": "The disk is full."})
+    job = add_job(id, user, state="failed", error=error, title="Export")
+    Notification.objects.filter(id=id).update(key=f"job:{job.pk}", url=f"/notifications/jobs/{job.pk}/")
+    add_step(job, "read rows")
+    page = read(user_client, id, **query).partition('<div class="notifications-page"')[2]
+    texts = (
+        *('dir="auto">Export<', "Category", ">Failed<", "The disk is full.", ">Try again<", ">Open<"),
+        *(">Mark as read<", ">Done<", ">Snooze<", ">Mute “", ">read rows<"),
+    )
+    places = [page.index(text) for text in texts]
+    assert places == sorted(places)
+    assert page.count("The disk is full.") == 1 and page.count(f"/jobs/{job.pk}/\"") == 1
+    Job.objects.filter(pk=job.pk).update(state="succeeded", error=None)
+    Notification.objects.filter(id=id).update(body="Succeeded.", level="success")
+    page = read(user_client, id, **query).partition('<div class="notifications-page"')[2]
+    assert page.partition("</main>")[0].count("Succeeded") == 1 and ">Try again<" not in page
 
 
 def test_the_inbox_has_the_pane(user, user_client):

@@ -104,6 +104,8 @@ class TestReason:
         """The job is named where the title does not name it."""
         finish_job(row := job(user), uuid7())
         link = f'href="/notifications/jobs/{row.pk}/">'
+        assert "Job details" not in read_detail(user_client)  # A button leads there.
+        Notification.objects.update(url="/files/")
         assert f"<a {link}Job details</a>" in read_detail(user_client)
         Notification.objects.update(title="Your file is ready")
         assert f'Job <a dir="auto" {link}{row.title}</a>' in read_detail(user_client)

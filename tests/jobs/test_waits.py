@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import uuid
 from datetime import UTC, timedelta
 
@@ -428,7 +429,8 @@ def test_timeline(user, client):
     assert (first.name, nap.name, nap.took, nap.result) == ("first", "nap", None, "Pause")
     assert nap.took_label.startswith("Waiting until ")
     client.force_login(user)
-    assert nap.took_label in client.get(f"/notifications/jobs/{job.id}/").text
+    shown = client.get(f"/notifications/jobs/{job.id}/").text
+    assert re.search(r"Waiting until <time datetime=\"[^\"]+\" data-exact>", shown)
     output = io.StringIO()
     call_command("notifications", "jobs", "show", str(job.id), stdout=output)
     assert (

@@ -157,17 +157,20 @@ def read_name_of_answerer(question: Wait) -> str:
     return name_of(find_users([question.ended_by_id]).get(question.ended_by_id))
 
 
-def describe_end_to(question: Wait, reader: Any) -> str:
+def describe_end_to(question: Wait, reader: Any, *, with_time: bool = True) -> str:
     """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question.
 
     ``reader``
         The user who reads it, None for the output of a command.
+    ``with_time``
+        Pages show the time beside it, in the time zone of the browser.
     """
     if question.ended_at is None:
         return ""
     is_own = reader is not None and question.ended_by_id == reader.pk
     name = read_name_of_answerer(question)
-    return describe_end_in_words(question, name, is_own=is_own, time=times.format_exact(question.ended_at))
+    time = times.format_exact(question.ended_at) if with_time else ""
+    return describe_end_in_words(question, name, is_own=is_own, time=time)
 
 
 def _encode(details: Mapping[str, Any], value: Any) -> str:

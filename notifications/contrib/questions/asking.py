@@ -246,7 +246,7 @@ def _answer(one: Question, wait: AskedQuestion, users: Mapping[Any, Any]) -> Ans
     if wait.value is not None:
         return describe_answer(wait, users.get(wait.ended_by_id))
     if one.default is _NO_DEFAULT:
-        raise QuestionExpired(one.name, wait.title, wait.due_at)
+        raise QuestionExpired(one.name, wait.title)
     return Answer(value=one.default, user=None, answered_at=None, via="")
 
 

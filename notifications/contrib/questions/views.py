@@ -61,7 +61,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         raise Http404("The question does not exist.") from None
     context = {
         "notifications_position": positions.read_stream_position(request.user.pk),
-        "end": answering.describe_end_to(question, request.user),
+        "end": answering.describe_end_to(question, request.user, with_time=False),
         **describe_question(question, page),
         **describe_asking_job(question, request.user),
         "confirm_label": details["choices"].get(page.get("confirm")),

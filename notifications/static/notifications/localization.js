@@ -23,7 +23,7 @@ export class Localization {
     this.date = new Intl.DateTimeFormat(locales, { dateStyle });
     const month = /^en\b/.test(language) ? "short" : "long";
     this.day = new Intl.DateTimeFormat(locales, { month, day: "numeric" });
-    this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "medium" });
+    this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "short" });
     this.number = new Intl.NumberFormat(locales, { useGrouping: "always" });
   }
 

@@ -187,6 +187,7 @@ class TestEnds:
         job.refresh_from_db()
         assert (job.state, Wait.objects.get().how) == ("failed", "expired")
         assert "The callback 'bank' was not called in time." in Attempt.objects.get().traceback
+        assert json.loads(job.error)["detail"] == "No reply from “bank” in time."
         assert post(calls[0]).status_code == 410
 
     def test_a_call_between_the_expiry_and_the_duty_that_ends_it(self, calls):
