@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.translation import get_language
 
 
 def now() -> datetime:
@@ -47,6 +48,18 @@ def format_exact(moment: datetime) -> str:
     """Return a time in the active language and time zone, with the name of the zone: the reader may be in another."""
     local = timezone.localtime(as_utc(moment))
     return f"{date_format(local, 'DATETIME_FORMAT')} {local.tzname()}"
+
+
+def format_short(moment: datetime) -> str:
+    """Return a time as people write it: "Nov 28, 14:02 UTC", with the year if it is not the current one."""
+    local = timezone.localtime(as_utc(moment))
+    is_english = (get_language() or "").startswith("en")
+    if local.year == timezone.localtime(as_utc(now())).year:
+        day = "M j" if is_english else "MONTH_DAY_FORMAT"
+    else:
+        day = "M j, Y" if is_english else "DATE_FORMAT"
+    clock = date_format(local, "H:i" if is_english else "TIME_FORMAT")
+    return f"{date_format(local, day)}, {clock} {local.tzname()}"
 
 
 def format_time(moment: datetime | None) -> str | None:

@@ -22,7 +22,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.encoding import punycode
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from notifications import serializers, validators
 from notifications.compat import HAS_EMAIL_POLICIES
@@ -33,14 +33,14 @@ from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.transactions import database
 from notifications.extension import ChannelMessage, Fact, read_facts
 from notifications.inbox.categories import load_categories
-from notifications.jobs.group_texts import describe_group, read_jobs
+from notifications.jobs.group_texts import describe_group, name_people, read_jobs
 from notifications.jobs.outcomes import end_key
 from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
 from notifications.paths import absolute
 from notifications.streams import icons
-from notifications.streams.grouping import Group
+from notifications.streams.grouping import Group, read_actor_name
 
 #: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
 MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
@@ -86,7 +86,7 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     (row,) = message.notifications
     category = load_categories().get(row.category)
     context = {"notification": row, "category": category.name, **_row(row)}
-    context["url"] = context.pop("link")
+    context |= {"url": context.pop("link"), "body": row.body, "preview": row.body}
     job = _find_ended_job(row)
     # The text of a batch says how many of its jobs have failed.
     has_failed = job is not None and row.level == NotificationLevel.ERROR and not is_batch(job)
@@ -204,14 +204,19 @@ def _host() -> str:
 
 
 def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
-    """Return the e-mail of a digest, its notifications by category, the newest first.
+    """Return the e-mail of a digest: what waits for the user, what failed, and the others by category.
 
-    Those of a group are one row, as in the inbox.
+    The newest are first. Those of a group are one row, as in the inbox.
     """
     categories = load_categories()
 
-    def place(row: Notification) -> tuple[bool, str]:  # those without a category come last
-        return not row.category, row.category
+    def place(row: Notification) -> tuple[int, str]:  # those without a category come last
+        if row.open_question:
+            return 0, ""
+        group = found.get(row.group_key)
+        if (group.level if group else row.level) == NotificationLevel.ERROR:
+            return 1, ""
+        return (2, row.category) if row.category else (3, "")
 
     # The id of a digest is that of its job.
     of_job = Delivery.objects.using(database()).filter(job=message.id, state=Delivery.State.QUEUED)
@@ -221,17 +226,27 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
     shown_groups: dict[str | None, None] = {}
     shown = []
     for row in reversed(message.notifications):
-        if row.group_key not in found or row.group_key not in shown_groups:
+        group = found.get(row.group_key)
+        is_newest = row.group_key not in shown_groups
+        if group is None or is_newest:
             shown.append(row)
         shown_groups[row.group_key] = None
-        if (group := found.get(row.group_key)) and row.level == group.level:
+        if group and row.level == group.level:
             group.worst = group.worst or row
+        name = read_actor_name(row.data) if group and (is_newest or group.people) else ""
+        if group and name and name not in group.people:
+            group.people.append(name)
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
         jobs = read_jobs(shown)
+        headings = {0: gettext("Waiting for you"), 1: gettext("Failed")}
         groups = [
-            (categories.get(key).name, [_row(row, found.get(row.group_key), jobs) for row in rows])
-            for (_, key), rows in groupby(sorted(shown, key=place), place)
+            (
+                headings.get(number) or categories.get(key).name,
+                [_row(row, found.get(row.group_key), jobs) for row in rows],
+            )
+            for (number, key), rows in groupby(sorted(shown, key=place), place)
         ]
+        summary = _summarize(sent)
     counted = sum(found[row.group_key].total if row.group_key in found else 1 for row in shown)
     return _make_email(
         "digest",
@@ -240,10 +255,23 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
         {
             "groups": groups,
             "count": message.count,
+            "summary": summary,
+            "preview": " · ".join(row["title"] for _, rows in groups for row in rows[:3]),
             "hidden": max(0, message.count - counted),
             "is_throttled": message.is_joined,
         },
     )
+
+
+def _summarize(rows: Any) -> str:
+    """Return how many questions and failures are among notifications, "" if there are none."""
+    questions = rows.filter(open_question__isnull=False).count()
+    failed = rows.filter(open_question=None, level=NotificationLevel.ERROR).count()
+    texts = (
+        (questions, ngettext("%(count)d question", "%(count)d questions", questions)),
+        (failed, ngettext("%(count)d failed", "%(count)d failed", failed)),
+    )
+    return ", ".join(text % {"count": count} for count, text in texts if count)
 
 
 def _count_groups(rows: Any) -> dict[str | None, Group]:
@@ -264,11 +292,12 @@ def _row(
     title, body, link, disc = row.title, row.body, row.url or reverse("notifications:inbox"), row
     if group is not None:
         texts = describe_group(group, row, (jobs or {}).get(row.job) if row.job else None)
-        title, body, disc = texts.title, texts.body, Notification(level=texts.level)
+        title, body = name_people(group) or texts.title, texts.body
+        disc = Notification(level=texts.level, data=row.data if group.people else "{}")
         link = f"{reverse('notifications:inbox')}?{urlencode({'group': group.key})}"
     return {
         "title": title,
-        "body": body,
+        "body": " ".join(body.split()),
         "link": absolute(link),
         "created_at": row.raised_at,
         "disc": describe_disc(disc),

@@ -70,7 +70,7 @@ def describe_question(
     if with_link and (url := details.get("url")):
         facts.insert(0, Fact(gettext("About"), gettext("View details"), url=url))
     if question.due_at:
-        until = times.format_exact(question.due_at)
+        until = times.format_short(question.due_at)
         facts.append(Fact(gettext("Answer until"), until, at=times.as_utc(question.due_at)))
     if expiry := _describe_expiry(question, details):
         facts.append(Fact(gettext("Without an answer"), expiry))

@@ -6,14 +6,13 @@ import smtplib
 from datetime import UTC, datetime
 from email.parser import BytesParser
 from html import unescape
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.mail.backends.locmem import EmailBackend
 from django.test import Client
 from django.utils import timezone, translation
-from django.utils.formats import date_format
 
+from notifications import times
 from notifications.api import batch, notify
 from notifications.contrib.deliveries import emails, preferences
 from notifications.contrib.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
@@ -69,8 +68,7 @@ def test_the_row_of_an_email(notified, mailbox):
     _, _, second = parts(mailbox.messages[1])
     assert "Ada Lovelace commented" in text
     assert '<img src="https://site.example/media/ada.png" alt="AL" width="32" height="32"' in first
-    local = timezone.localtime(created_at)
-    assert f"{date_format(local, 'SHORT_DATETIME_FORMAT')} {local.tzname()}<" in first
+    assert f"{times.format_short(created_at)}<" in first
     assert (
         "color: #b3261e" in second
         and 'class="disc error"' in second
@@ -108,9 +106,61 @@ def test_a_question(user, make_user, mailbox, by_email):
     text, html = found["Ship?"]
     assert "About: View details https://site.example/orders/8/\n" in text
     assert re.search('<a class="link" href="https://site.example/orders/8/"[^>]*>View details</a>', html)
-    due_at = Wait.objects.get(title="Ship?").due_at.astimezone(ZoneInfo("Asia/Tokyo"))
-    assert f"Answer until: {date_format(due_at, 'DATETIME_FORMAT')} JST\n" in text
+    with timezone.override("Asia/Tokyo"):
+        due_at = times.format_short(Wait.objects.get(title="Ship?").due_at)
+    assert due_at.endswith(" JST") and f"Answer until: {due_at}\n" in text
     assert "Without an answer: The job goes on with “Keep”.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("language", "this_year", "last_year"),
+    [
+        ("en", "Nov 28, 14:02 UTC", "Nov 28, {} 14:02 UTC"),
+        ("de", "28. November, 14:02 UTC", "28. November {} 14:02 UTC"),
+        ("fr", "28 novembre, 14:02 UTC", "28 novembre {} 14:02 UTC"),
+        ("es", "28 de noviembre, 14:02 UTC", "28 de noviembre de {} 14:02 UTC"),
+    ],
+)
+def test_times_are_written_as_people_do(language, this_year, last_year):
+    year = times.now().year
+    with translation.override(language), timezone.override(UTC):
+        assert times.format_short(datetime(year, 11, 28, 14, 2, tzinfo=UTC)) == this_year
+        assert times.format_short(datetime(year - 1, 11, 28, 14, 2, tzinfo=UTC)) == last_year.format(
+            f"{year - 1},"
+        )
+
+
+def test_a_digest_begins_with_what_waits_and_what_failed(user, mailbox, configure):
+    """Its subject counts both. What people have caused is called after them, as in the inbox."""
+    configure([{"email": 0}], CATEGORIES={"": {"default": {"email": "hourly"}}})
+    preferences.choose(user.pk, {(key, "email"): "hourly" for key in ("job", "comments", "")})
+    tasks.fail_for_owner.using(owner=user, title="Import").enqueue("Line 4 has no price.\n\nNor has line 5.")
+    run_jobs()
+    for name in ("Ada", "Linus"):
+        notify(user, f"{name} commented", actor=name, group="plan", category="comments")
+    notify(user, "Welcome")
+    (asked,) = notify(user, "Ship it?")
+    Notification.objects.filter(pk=asked).update(open_question=asked)
+    send_due()
+    send_digests()
+    (envelope,) = mailbox.messages
+    message, text, html = parts(envelope)
+    assert message["Subject"] == "1 question, 1 failed · 5 new notifications"
+    lines = [line.removeprefix("- ") for line in text.splitlines() if re.match(r"- |\w[\w ]*$", line)]
+    assert lines == [
+        *(
+            "Waiting for you",
+            "Ship it?",
+            "Failed",
+            "Import",
+            "Comments",
+            "Linus and 1 other",
+            "Others",
+            "Welcome",
+        ),
+    ]
+    assert "  Line 4 has no price. Nor has line 5.\n" in text
+    assert ">Ship it? · Import · Linus and 1 other · Welcome</div>" in html and ">L</div>" in html
 
 
 def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
@@ -130,6 +180,8 @@ def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
         "succeeded: Told 36 of 40 passed.",
     ]
     html = {message["Subject"].partition(":")[0]: html for message, _, html in map(parts, mailbox.messages)}
+    texts = [text for _, text, _ in map(parts, mailbox.messages)]
+    assert ["Import\n\nFailed · Line 4 has no price." in text for text in texts].count(True) == 1
     assert [subject for subject in html if ">Failed</strong> · Line 4 has no price." in html[subject]] == [
         "Import failed"
     ]

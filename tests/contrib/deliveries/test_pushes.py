@@ -4,13 +4,12 @@ import subprocess
 import sys
 import threading
 import time
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import OperationalError, transaction
 from django.utils import timezone, translation
-from django.utils.formats import date_format
 
+from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
 from notifications.contrib.deliveries.decisions import Reach
@@ -100,11 +99,12 @@ def test_a_question(user, service, push_to):
     task.enqueue(expires_ms=86_400_000, default="no")
     run_jobs()
     send_all()
-    due_at = Wait.objects.get().due_at.astimezone(ZoneInfo("Asia/Tokyo"))
+    with timezone.override("Asia/Tokyo"):
+        due_at = times.format_short(Wait.objects.get().due_at)
     assert service.messages[0].message["notification"]["body"].split("\n") == [
         "To the new address.",
         "Job: Order 7",
-        f"Answer until: {date_format(due_at, 'DATETIME_FORMAT')} JST",
+        f"Answer until: {due_at}",
         "Without an answer: The job goes on with “Keep”.",
     ]
 

@@ -247,7 +247,7 @@ def test_a_group_is_one_row(user):
     send_due()
     pass_time(minutes=11)
     body = mail.outbox[1].body
-    assert mail.outbox[1].subject == "61 new notifications"
+    assert mail.outbox[1].subject == "30 failed · 61 new notifications"
     assert "Receipt 58" in body and "Receipt 59" not in body
     assert body.count("\n- ") == 2 and "- Receipts: 30 failed, 30 succeeded\n" in body and "- Alone\n" in body
     assert "https://site.example/notifications/?group=n%3AReceipts" in body
