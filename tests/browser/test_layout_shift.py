@@ -139,6 +139,9 @@ def test_each_page(site, new_page, is_phone):
             problems.append(f"{shown} px wide")
         if is_phone:
             problems += page.evaluate(FIND_SMALL) + find_text_problems(page, PHONE_WIDTHS)
+            for row in page.locator("main > .notifications-frame li .notifications-main").all():
+                if (box := row.bounding_box()) and not 16 <= box["x"] < box["x"] + box["width"] <= width - 16:
+                    problems.append("a row has text at an edge")
             lengthen_texts(page)
             problems += [f"longer: {each}" for each in find_text_problems(page, PHONE_WIDTHS)]
         else:
