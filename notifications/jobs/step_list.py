@@ -64,7 +64,8 @@ class StoredStep:
         seconds = self.took.total_seconds()
         if seconds >= 600:
             return timesince(self.started_at, self.started_at + self.took)
-        return gettext("{count} s").format(count=number_format(seconds, 2 if seconds < 10 else 0))
+        # As that of a job: see describe_took().
+        return gettext("{count} s").format(count=number_format(max(seconds, 0.1), 1 if seconds < 10 else 0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

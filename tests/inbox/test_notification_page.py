@@ -205,7 +205,7 @@ def test_the_outcome_of_its_job_and_the_buttons_come_before_the_tools(user, user
     )
     places = [page.index(text) for text in texts]
     assert places == sorted(places)
-    assert page.count("The disk is full.") == 1 and page.count(f"/jobs/{job.pk}/\"") == 1
+    assert page.count("The disk is full.") == 1 and page.count(f'/jobs/{job.pk}/"') == 1
     Job.objects.filter(pk=job.pk).update(state="succeeded", error=None)
     Notification.objects.filter(id=id).update(body="Succeeded.", level="success")
     page = read(user_client, id, **query).partition('<div class="notifications-page"')[2]
