@@ -16,8 +16,8 @@ FAILURES_FIRST = Case(
     When(outcome=Call.Outcome.FAILED, then=Value(0)), When(outcome=Call.Outcome.REFUSED, then=Value(1)),
     default=Value(2),
 )  # fmt: skip
-#: What did not pass, in the order in which it failed, then the rest in the order of the URLs.
-PROBLEMS_FIRST = (
+#: While a report is watched: what did not pass, in the order in which it failed, then the rest by number.
+PROBLEMS_AS_THEY_CAME = (
     Case(When(outcome=Call.Outcome.OK, then=Value(1)), default=Value(0)),
     Case(When(outcome=Call.Outcome.OK, then=F("position")), default=F("pk"), output_field=BigIntegerField()),
 )
@@ -105,7 +105,8 @@ def build_call_list(report, query, totals, *, is_active):
     """Return the CallList of a report for the query of a request.
 
     What did not pass is listed first. While the report is active only this is listed, unless an outcome is selected: so
-    rows are appended, and none moves, also when the others follow at the end.
+    rows are appended, and none moves, also when the others follow at the end of a report that is ``watched``. A page
+    that is opened afterwards has them by outcome and number.
     """
     selection = parse_selection(query)
     calls = Call.objects.filter(report=report)
@@ -115,7 +116,9 @@ def build_call_list(report, query, totals, *, is_active):
         calls = calls.exclude(outcome=Call.Outcome.OK)
     if selection.search:
         calls = calls.filter(Q(url__icontains=selection.search) | Q(error__icontains=selection.search))
-    calls = calls.order_by(*find_order(selection.sort))
+    is_watched = is_active or "watched" in query
+    default = PROBLEMS_AS_THEY_CAME if is_watched else find_order("outcome")
+    calls = calls.order_by(*(find_order(selection.sort) if selection.sort else default))
     return CallList(
         is_active=is_active,
         selection=selection,
@@ -126,7 +129,7 @@ def build_call_list(report, query, totals, *, is_active):
 
 
 def build_outcomes(selection, totals, *, is_active=False):
-    """Return the filters by outcome, with the numbers of what did not pass: the page says above how many passed.
+    """Return the filters by outcome, with their numbers of calls.
 
     Those that would select nothing, or the same as the first one, are left out, unless they are chosen. While the
     report is active, the first one selects all that did not pass.
@@ -134,7 +137,7 @@ def build_outcomes(selection, totals, *, is_active=False):
     outcomes = [
         ("failed", pgettext_lazy("calls", "Failed"), totals.failed),
         ("refused", _("Refused"), totals.refused),
-        ("ok", _("Passed"), 0),
+        ("ok", _("Passed"), totals.ok),
     ]
     shown = [value for value, *_rest in outcomes if getattr(totals, value)]
     if is_active:
@@ -150,8 +153,6 @@ def build_outcomes(selection, totals, *, is_active=False):
 
 
 def find_order(sort):
-    if not sort:
-        return PROBLEMS_FIRST
     name = sort.removeprefix("-")
     if name == "outcome":
         return (FAILURES_FIRST.desc() if sort == "-outcome" else FAILURES_FIRST, "position")

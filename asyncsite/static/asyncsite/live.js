@@ -31,7 +31,9 @@ function refresh(delay = 0) {
 /** @returns {Promise<boolean>} false if it must be tried again */
 async function read() {
   try {
-    const url = new URL(root.dataset.liveUrl + location.search, location.href).href;
+    const address = new URL(root.dataset.liveUrl + location.search, location.href);
+    if ("watched" in root.dataset) address.searchParams.set("watched", "1"); // Its rows stay in their order.
+    const url = address.href;
     const response = await request(url);
     if (response.status === 304) return true;
     // A redirect leads to the sign-in, and 404 means that the report was deleted: the page itself shows either.
