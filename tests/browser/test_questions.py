@@ -91,7 +91,7 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
         assert shown_button.evaluate("(button) => button.isConnected")
         button.click()
     expect(toast.filter(has_text="Ship?")).to_have_count(0)
-    answered = re.compile("You answered Ship, Chrome on Linux")
+    answered = "You answered “Ship”."
     shown = inbox.locator("notifications-inbox li[data-id]").filter(has_text="Ship?")
     expect(shown).to_contain_text(answered)
     expect(inbox.get_by_role("heading", name="Waiting for you")).to_be_hidden()
@@ -132,7 +132,7 @@ def test_an_answered_question_stays_in_the_open_bell(site_server, page):
     expect(panel.get_by_text("Imports: 2 updates")).to_be_visible()
     site_server.python(GROUP)
     expect(panel.get_by_text("Imports: 4 updates")).to_be_visible()
-    expect(waiting).to_contain_text("You answered Ship")
+    expect(waiting).to_contain_text("You answered “Ship”")
     page.keyboard.press("Escape")
     open_bell(page)
     expect(waiting).to_have_count(0)
@@ -158,7 +158,7 @@ def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
     # Where it was answered, a second press sends nothing.
     assert len(answers) == 1
     page.wait_for_url(re.compile("/questions/"))
-    expect(page.get_by_text("You answered Ship")).to_be_visible()
+    expect(page.get_by_text("You answered “Ship”")).to_be_visible()
 
 
 ASK_TWO = """
@@ -185,11 +185,11 @@ def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
     phone.locator(".notifications-facts").evaluate("(facts) => { facts.style.height = '2000px'; }")
     expect(phone.get_by_role("button", name="Ship")).to_be_in_viewport(ratio=1)
     site_server.manage("notifications", "jobs", "answer", id, "yes", "--name", "First")
-    expect(phone.get_by_role("status").filter(has_text="Staff answered Ship")).to_be_visible()
+    expect(phone.get_by_role("status").filter(has_text="Staff answered “Ship”")).to_be_visible()
     expect(laptop.get_by_role("heading", name="Second?")).to_be_visible()
     laptop.get_by_role("button", name="Keep").click()
     # That of the question, or that of the job, which has ended.
-    expect(laptop.get_by_text(re.compile("You answered Keep|Succeeded")).first).to_be_visible()
+    expect(laptop.get_by_text(re.compile("You answered “Keep”|Succeeded")).first).to_be_visible()
     assert "('answered', '\"no\"', 'Chrome on Linux')" in site_server.python(ANSWERS)
 
 
@@ -200,7 +200,7 @@ def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
     page.goto(f"{site_server.url}/notifications/")
     page.get_by_role("link", name="Ship?", exact=True).click()
     page.get_by_role("button", name="Keep").click()
-    expect(page.get_by_text("You answered Keep")).to_be_visible()
+    expect(page.get_by_text("You answered “Keep”")).to_be_visible()
 
 
 ASK_BY = """
@@ -245,7 +245,7 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     assert find_violations(page) == []
     assert "answered" not in site_server.python(ANSWERS)
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_role("status").filter(has_text="You answered Delete")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="You answered “Delete”")).to_be_visible()
 
 
 def test_a_listener_answers(site_server, new_page):
@@ -290,7 +290,7 @@ def test_an_answered_question_keeps_its_place_in_the_toasts(site_server, new_pag
     expect(toasts.last).to_contain_text("1 more")
     height = toasts.first.bounding_box()["height"]
     answer_button(toasts.first).click()
-    expect(toasts.first).to_contain_text("You answered Ship")
+    expect(toasts.first).to_contain_text("You answered “Ship”")
     expect(toasts.first.locator(".notifications-actions")).to_have_count(0)
     expect(toasts.first.locator(".notifications-title")).to_be_focused()
     assert round(toasts.first.bounding_box()["height"]) == round(height)
@@ -304,4 +304,4 @@ def test_an_answered_question_keeps_its_place_in_the_toasts(site_server, new_pag
     expect(answer_button(toasts.first)).to_be_visible()
     assert page.evaluate("window.shield") == "visible"
     answer_button(toasts.first).click()
-    expect(toasts.first).to_contain_text("You answered Ship")
+    expect(toasts.first).to_contain_text("You answered “Ship”")

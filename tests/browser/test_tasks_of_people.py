@@ -74,7 +74,7 @@ def test_report_question_and_failure(site_server, new_page):
     presses = Presses(page)
     presses.tap(find_bell(page))
     presses.tap(panel.get_by_role("link", name="Ship: Ship?"))
-    expect(panel).to_contain_text("You answered Ship")
+    expect(panel).to_contain_text("You answered “Ship”")
     assert presses.count <= 3
 
     create_report(page, site.url, [*passing, failing, second], "Clients")

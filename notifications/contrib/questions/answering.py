@@ -158,7 +158,7 @@ def read_name_of_answerer(question: Wait) -> str:
 
 
 def describe_end_to(question: Wait, reader: Any, *, with_time: bool = True) -> str:
-    """Return a sentence such as "Ada answered Ship, 14:05, Firefox on Linux.", "" for an open question.
+    """Return a sentence such as "Ada answered “Ship”, 14:05, Firefox on Linux.", "" for an open question.
 
     ``reader``
         The user who reads it, None for the output of a command.
@@ -170,7 +170,7 @@ def describe_end_to(question: Wait, reader: Any, *, with_time: bool = True) -> s
     is_own = reader is not None and question.ended_by_id == reader.pk
     name = read_name_of_answerer(question)
     time = times.format_exact(question.ended_at) if with_time else ""
-    return describe_end_in_words(question, name, is_own=is_own, time=time)
+    return describe_end_in_words(question, name, is_own=is_own, more=(time, question.ended_with))
 
 
 def _encode(details: Mapping[str, Any], value: Any) -> str:

@@ -129,7 +129,8 @@ def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]
     rows = AskedQuestion.objects.using(database()).filter(job=subject.job, ended_at__isnull=False)
     for question in rows.filter(name=str(about.get("name"))):
         name = _read_names([question.ended_by_id]).get(question.ended_by_id, "")
-        texts = [describe_end_in_words(question, name, is_own=is_own) for is_own in (False, True)]
+        more = [question.ended_with]
+        texts = [describe_end_in_words(question, name, is_own=is_own, more=more) for is_own in (False, True)]
         yield Event(question.ended_at, texts[0], marks_read=True, by=question.ended_by_id, own_text=texts[1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -171,7 +172,8 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
         answered = [row for row in closed if row.open_question]
         for is_own in (False, True):
             readers = [row for row in closed if (row.user_id == wait.ended_by_id) is is_own]
-            with translation.override((job and job.language) or None):
+            # Who answers reads it in the language of the request; of the others only that of the job is known.
+            with nullcontext() if is_own else translation.override((job and job.language) or None):
                 end = describe_end_in_words(wait, wait.ended_by_name, is_own=is_own)
             values = {
                 "data": data,
@@ -206,15 +208,15 @@ def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
     }
 
 
-def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, time: str = "") -> str:
-    """Return a sentence such as "Ada answered Ship, Firefox on Linux.", for a question that has ended.
+def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, more: Sequence[str] = ()) -> str:
+    """Return a sentence such as "Ada answered “Ship”.", for a question that has ended.
 
     ``name``
         Who has answered, "" for the staff.
     ``is_own``
         Whether its reader has.
-    ``time``
-        When, where the time is not shown beside it.
+    ``more``
+        What follows an answer: when it was given, and by which browser.
     """
     if wait.how == Wait.How.EXPIRED:
         return gettext("Nobody answered in time.")
@@ -223,11 +225,10 @@ def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, time: str = ""
     details, value = json.loads(wait.details), json.loads(wait.value)
     answer = "" if details.get("form") else details["choices"].get(value, value)
     if is_own:
-        text = gettext("You answered {answer}") if answer else gettext("You answered")
+        text = gettext("You answered “{answer}”") if answer else gettext("You answered")
     else:
-        text = gettext("{name} answered {answer}") if answer else gettext("{name} answered")
-    text = text.format(name=name or gettext("Staff"), answer=answer)
-    return ", ".join(filter(None, (text, time, wait.ended_with))) + "."
+        text = gettext("{name} answered “{answer}”") if answer else gettext("{name} answered")
+    return ", ".join(filter(None, (text.format(name=name or gettext("Staff"), answer=answer), *more))) + "."
 
 
 def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None = None) -> dict[str, Any]:

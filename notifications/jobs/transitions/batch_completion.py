@@ -137,6 +137,12 @@ def is_batch(job: Job) -> bool:
     return job.task_path == BATCH
 
 
+def batches_of(ids: Sequence[UUID]) -> list[UUID]:
+    """Return the batches of these jobs, in order."""
+    batches = Job.objects.using(database()).filter(id__in=ids).values_list("batch", flat=True)
+    return sorted({batch for batch in batches if batch is not None})
+
+
 def running_batches() -> Any:
     """Return a query of the batches that are not done: the running jobs without a worker."""
     return Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__isnull=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db.models import Q
+from django.utils.translation import get_language
 
 from notifications import streams, times
 from notifications.db import bulk
@@ -190,7 +191,7 @@ def _cancel_chunk(
     ended = end_jobs(
         lock_rows,
         states=CANCELLED_AT_ONCE,
-        columns=("cancel_requested_at", "cancelled_by_other"),
+        columns=("cancel_requested_at", "cancelled_by_other", "language"),
         run=partial(fair_atomic, more_follows=more_follows),
         after_commit=revoke,
     )
@@ -202,6 +203,8 @@ def _cancel_chunk(
 def _cancelled(job: Job, policy: Policy, by: Any) -> Outcome:
     if job.cancel_requested_at is None:
         job.cancelled_by_other = _is_by_other(job, by)
+        if by is not None and job.user_id == by:  # What follows is in the language of the owner's request.
+            job.language = get_language() or job.language
     return outcomes.cancelled(job, policy)
 
 
@@ -214,7 +217,7 @@ def _retry(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> lis
     # The batches of these jobs run again too, at any depth.
     for chunk in chunks_of(queued):
         jobs = chunk
-        while jobs := _batches_of(jobs):
+        while jobs := batch_completion.batches_of(jobs):
             for batch in jobs:
                 _reopen_batch(batch)
     return queued
@@ -320,11 +323,6 @@ def _reopen_batch(batch: UUID) -> bool:
     is_reopened = retrying_atomic(write)
     finish_batches([batch])
     return is_reopened
-
-
-def _batches_of(ids: Sequence[UUID]) -> list[UUID]:
-    batches = Job.objects.using(database()).filter(id__in=ids).values_list("batch", flat=True)
-    return sorted({batch for batch in batches if batch is not None})
 
 
 def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:

@@ -106,7 +106,7 @@ class TestAnswer:
         run_jobs()
         assert get_job(job).result == "yes"
         row = Notification.objects.get(user=user, title="Ship?")
-        assert row.read_at and row.body.startswith("You answered Ship, xxx")
+        assert row.read_at and row.body.startswith("You answered “Ship”.\n")
 
     async def test_async(self, user):
         result = await question_tasks.ask_sync.using(owner=user).aenqueue()
@@ -168,7 +168,7 @@ class TestAnswer:
     def test_an_answer_before(self, user, other_user):
         job = ask(user, to=[user.pk, other_user.pk])
         answer(job, "ship", "yes", user=user, via="Slack")
-        for reader, words in ((other_user, "ada answered Ship, "), (user, "You answered Ship, ")):
+        for reader, words in ((other_user, "ada answered “Ship”, "), (user, "You answered “Ship”, ")):
             with pytest.raises(QuestionEnded) as caught:
                 answer(job, "ship", "no", user=reader)
             assert str(caught.value).startswith(words) and str(caught.value).endswith(", Slack.")

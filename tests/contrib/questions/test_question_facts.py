@@ -115,7 +115,7 @@ def test_who_has_answered_in_every_place(user, other_user, user_client, client_o
     name = user.username
     for client, words in ((user_client, "You answered"), (client_of(other_user), f"{name} answered")):
         text = client.get(page(job)).text
-        assert f"{words} Ship, " in text
+        assert f"{words} “Ship”, " in text
         assert ("Order 7" in text) is (client is user_client)
         reader = user if client is user_client else other_user
         row = Notification.objects.get(user=reader, open_question=None, job=job.id)
@@ -123,7 +123,7 @@ def test_who_has_answered_in_every_place(user, other_user, user_client, client_o
         history = text[
             text.index('<ol class="notifications-history">', text.index("How you were notified")) :
         ]
-        assert f"<li><span>{words} Ship, test.</span>" in history and "Read." not in history
+        assert f"<li><span>{words} “Ship”, test.</span>" in history and "Read." not in history
         assert words in client.get("/notifications/?view=inbox").text
     assert "You answered · " in user_client.get(f"/notifications/jobs/{job.id}/").text
     admin_page = f"/admin/notifications/job/{job.id}/change/"

@@ -15,6 +15,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management import CommandError, call_command
+from django.utils import translation
 
 from notifications.api import notify
 from notifications.contrib.questions import answering, aquestion, question
@@ -109,12 +110,26 @@ class TestQuestion:
         answering.store_answer(wait, "yes", user=user, via="Firefox on Linux")
         row.refresh_from_db()
         assert row.seq > seq and row.read_at and unread(user) == 0
-        assert row.body == "You answered Ship, Firefox on Linux.\nTo the new address."
+        assert row.body == "You answered “Ship”.\nTo the new address."
         data = json.loads(row.data)
         assert "actions" not in data
         ended = data["question"]["ended"]
         assert (ended["how"], ended["by"], ended["with"]) == ("answered", "ada", "Firefox on Linux")
         assert (ended["value"], ended["label"]) == ("yes", "Ship")
+
+    def test_its_end_is_in_the_language_of_who_ends_it(self, user, other_user):
+        """Others read it in that of the job."""
+        ask(user, to=[user.pk, other_user.pk])
+        with translation.override("de"):
+            answer_question("yes", by=user)
+        own, other = (Notification.objects.get(user=each).body for each in (user, other_user))
+        assert own.startswith("Sie haben mit „Ship“ geantwortet.\n")
+        assert other.startswith("ada answered “Ship”.\n")
+        for by, words in ((user.pk, "Der Job wurde abgebrochen."), (other_user.pk, "The job was cancelled.")):
+            job = ask(user)
+            with translation.override("de"):
+                manual.cancel([job.id], by=by)
+            assert Notification.objects.get(job=job.id, title="Ship?").body.startswith(words)
 
     def test_marks_do_not_change_it_until_it_is_answered(self, user, other_user):
         job = ask(user, to=[user.pk, other_user.pk])
@@ -376,11 +391,11 @@ class TestApi:
         assert (response.json()["ended"]["by"], response.json()["ended"]["with"]) == ("ada", "curl")
         response = post(client_of(other_user), wait, "no")
         assert response.status_code == 409
-        assert response.json()["detail"].startswith("ada answered Ship, ")
+        assert response.json()["detail"].startswith("ada answered “Ship”, ")
         assert json.loads(AskedQuestion.objects.get().value) == "yes"
         own, other = (Notification.objects.get(user=each).body for each in (user, other_user))
-        assert own.startswith("You answered Ship, curl.\n")
-        assert other.startswith("ada answered Ship, curl.\n")
+        assert own.startswith("You answered “Ship”.\n")
+        assert other.startswith("ada answered “Ship”.\n")
 
     def test_refusals(self, user, other_user, client_of):
         job = ask(user)
@@ -413,10 +428,10 @@ class TestApi:
         assert client.post(page(wait), {"value": "perhaps"}).status_code == 422
         response = client.post(page(wait), {"value": "no"}, follow=True)
         assert response.status_code == 200
-        assert "You answered Keep" in response.content.decode()
+        assert "You answered “Keep”" in response.content.decode()
         response = client_of(other_user).post(page(wait), {"value": "yes"}, follow=True)
         assert response.status_code == 200
-        assert "ada answered Keep" in response.content.decode()
+        assert "ada answered “Keep”" in response.content.decode()
 
     def test_the_page_of_its_notification_has_its_buttons_alone(self, user, client_of):
         """Not the question once more, with its job."""
