@@ -33,7 +33,7 @@ logger = logging.getLogger("notifications")
 
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
 DATE_FORMATS = {"en": "M j, Y", "de": "d.m.Y"}
-DAY_FORMATS = {"en": "M j"}
+DAY_FORMATS = {"en": "M j", "de": "d.m."}
 #: Id in the URL of a job or a notification that the script replaces with the id of a real one.
 PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000"
 

@@ -35,7 +35,7 @@ test("a date of this year is without the year, in the words of the server", () =
     );
   assert.deepEqual(["en", "de", "es", "fr"].map(formatDay), [
     "Sep 2",
-    "2. September",
+    "02.09.",
     "2 de septiembre",
     "2 septembre",
   ]);

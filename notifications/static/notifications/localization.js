@@ -21,8 +21,11 @@ export class Localization {
     // In most languages the server's names of months are not those of "medium".
     const dateStyle = /^(en|de)\b/.test(language) ? "medium" : "long";
     this.date = new Intl.DateTimeFormat(locales, { dateStyle });
-    const month = /^en\b/.test(language) ? "short" : "long";
-    this.day = new Intl.DateTimeFormat(locales, { month, day: "numeric" });
+    /** @type {Intl.DateTimeFormatOptions} */
+    const day = { month: "long", day: "numeric" };
+    if (/^en\b/.test(language)) day.month = "short";
+    if (/^de\b/.test(language)) Object.assign(day, { month: "2-digit", day: "2-digit" });
+    this.day = new Intl.DateTimeFormat(locales, day);
     this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "short" });
     this.number = new Intl.NumberFormat(locales, { useGrouping: "always" });
   }

@@ -173,9 +173,12 @@ export function createRows(page, { row_menu, actions }) {
       if (!main || isOpenQuestion(item)) continue;
       const next = createMain(item);
       const hadFocus = main.contains(document.activeElement);
-      // What is below it, as the buttons of the next question, stays where it is.
+      // What is below it, as the buttons of the next question, stays where it is until the pointer or the list moves.
       next.style.minHeight = `${/** @type {HTMLElement} */ (main).offsetHeight}px`;
       main.replaceWith(next);
+      const release = () => next.style.removeProperty("min-height");
+      row?.addEventListener("mouseleave", release, { once: true });
+      document.addEventListener("scroll", release, { once: true, capture: true });
       if (hadFocus) next.querySelector("a")?.focus();
     }
   }
