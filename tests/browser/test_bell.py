@@ -152,32 +152,66 @@ def test_marking_updates_all_windows_and_new_items_do_not_move_the_list(site_ser
     expect(items.nth(0)).not_to_contain_text("Unread")
 
 
+CREATE_TEN = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username='demo')
+for n in range(1, 11): notify(user, f'Number {n}', url='/check/')
+"""
+
+
 def test_rows_are_read_and_done_in_the_bell(site_server, page):
-    """What is done is replaced by an older one. The tab of what is unread lists nothing else."""
-    site_server.python(
-        "from django.contrib.auth import get_user_model\n"
-        "from notifications.api import notify\n"
-        "user = get_user_model().objects.get(username='demo')\n"
-        "for n in range(1, 11): notify(user, f'Number {n}', url='/check/')"
-    )
+    """What is done stays in its place until another tab is chosen. The tab of what is unread lists nothing else."""
+    site_server.python(CREATE_TEN)
     visit(page, site_server.url, "/reports/")
     dialog = open_bell(page)
     items = dialog.get_by_role("listitem")
     expect(items).to_have_count(8)
     expect(items.last).to_contain_text("Number 3")
+    before = [item.bounding_box() for item in items.all()]
     dialog.get_by_role("button", name="Done: Number 10").focus()
     page.keyboard.press("Enter")
+    expect(items.first.locator(".notifications-done")).to_have_text("1 moved to Done.Undo")
     expect(dialog.get_by_role("link", name="Number 10")).to_have_count(0)
-    expect(dialog.get_by_role("link", name="Number 9")).to_be_focused()
-    expect(items).to_have_count(8)
-    expect(items.last).to_contain_text("Number 2")
-    items.first.hover()
+    expect(dialog.get_by_role("button", name="Undo: Number 10")).to_be_focused()
+    assert [item.bounding_box() for item in items.all()] == before
+    items.nth(1).hover()
     dialog.get_by_role("button", name="Mark as read: Number 9").click()
-    expect(items.first).not_to_contain_text("Unread")
+    expect(items.nth(1)).not_to_contain_text("Unread")
     expect_unread(page, 8)
     dialog.get_by_role("button", name="Unread", exact=True).click()
     expect(items.first).to_contain_text("Number 8")
     expect(items).to_have_count(8)
+
+
+def test_what_is_done_in_the_bell_is_undone_in_its_place(site_server, page):
+    """A list with a group is rendered again meanwhile. What was undone stays where it was, with its mark."""
+    site_server.python(f"{CREATE_TEN}for n in (11, 12): notify(user, f'Number {{n}}', group='Last')")
+    visit(page, site_server.url, "/reports/")
+    dialog = open_bell(page)
+    items = dialog.get_by_role("listitem")
+    expect(items).to_have_count(8)
+    before = items.nth(2).bounding_box()
+    items.nth(2).hover()
+    with page.expect_response("**grouped=1&background=1"):
+        dialog.get_by_role("button", name="Done: Number 9").click()
+    undo = dialog.get_by_role("button", name="Undo: Number 9")
+    expect_unread(page, 11)
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 100))")
+    assert items.nth(2).bounding_box() == before
+    expect(items).to_have_count(8)
+    undo.focus()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("link", name="Number 9")).to_be_focused()
+    expect(undo).to_have_count(0)
+    expect_unread(page, 12)
+    expect(items.nth(2)).to_contain_text("Unread: Number 9")
+    assert items.nth(2).bounding_box() == before
+    dialog.get_by_role("button", name="Done: Number 9").click()
+    expect(undo).to_be_visible()
+    page.keyboard.press("Escape")
+    open_bell(page)
+    expect(items.nth(2)).to_contain_text("Number 8")
 
 
 def test_opening_the_bell_dismisses_the_toasts(site_server, page):

@@ -3,6 +3,8 @@
 
 /** @typedef {import("./notifications.js").Page} Page */
 
+const PANEL_MARGIN_PX = 8;
+
 /**
  * Replace the link to the inbox by a button with a panel.
  * @param {HTMLElement} element
@@ -37,6 +39,8 @@ export function connectElement(element, page, signal, { bell_color }) {
   element.replaceChildren(button, panel);
   document.addEventListener("visibilitychange", updateCount, { signal });
   panel.addEventListener("toggle", updateCount);
+  panel.addEventListener("toggle", placePanel);
+  addEventListener("resize", placePanel, { signal });
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", showState),
@@ -49,7 +53,7 @@ export function connectElement(element, page, signal, { bell_color }) {
   function load() {
     loading ??= page.loadModules("rows").then(
       ({ bell_panel }) => {
-        if (!signal.aborted) bell_panel.connectPanel(panel, button, page, signal);
+        if (!signal.aborted) bell_panel.connectPanel(panel, page, signal);
         isLoaded = true;
       },
       (error) => {
@@ -143,5 +147,16 @@ export function connectElement(element, page, signal, { bell_color }) {
     if (isSignedOut) page.questions = page.seenQuestions = 0;
     updateCount();
     button.title = state && localization.text(state);
+  }
+
+  /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */
+  function placePanel() {
+    if (!panel.matches(":popover-open")) return;
+    const { left, right, bottom } = button.getBoundingClientRect();
+    const width = panel.offsetWidth;
+    const start = getComputedStyle(button).direction === "rtl" ? left : right - width;
+    const maxLeft = document.documentElement.clientWidth - width - PANEL_MARGIN_PX;
+    panel.style.left = `${Math.max(PANEL_MARGIN_PX, Math.min(start, maxLeft))}px`;
+    panel.style.top = `${Math.max(PANEL_MARGIN_PX, bottom + PANEL_MARGIN_PX)}px`;
   }
 }

@@ -5,7 +5,7 @@
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Group} Group
- * @typedef {{key: string, item: Notification, group?: Group}} Entry a notification, or a group with its newest one
+ * @typedef {{key: string, item: Notification, group?: Group, row?: HTMLElement}} Entry a notification, or a group with its newest one
  */
 
 const LIST_LENGTH = 8;
@@ -16,17 +16,15 @@ const TABS = { inbox: "", unread: "&unread=1", questions: "&questions=1" };
 const EMPTY_TEXTS = { inbox: "empty", unread: "none_unread", questions: "none_asked" };
 /** Changes within this time are followed by one request for the groups. */
 const REFRESH_DELAY_MS = 300;
-const PANEL_MARGIN_PX = 8;
 /** @type {import("./notifications.js").LatestPage} */
 const NOTHING = { items: [], groups: {}, seq: 0 };
 
 /**
  * @param {HTMLElement} panel which is empty
- * @param {HTMLElement} button that opens it
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the bell is removed
  */
-export function connectPanel(panel, button, page, signal) {
+export function connectPanel(panel, page, signal) {
   const { client, localization, dom, rows } = page;
   const { createElement } = dom;
   const head = createElement("div", "notifications-head");
@@ -52,8 +50,8 @@ export function connectPanel(panel, button, page, signal) {
   let listed = /** @type {import("./notifications.js").LatestPage|null} */ (null);
   let shownItems = /** @type {Notification[]} */ ([]);
   let refreshTimer = /** @type {any} */ (null);
-  /** Ids of the notifications, and keys of the groups, that are done, before the frame says so. */
-  const doneKeys = new Set();
+  /** What was done in the open list, by key. It stays in its place, also where it was undone. */
+  const kept = /** @type {Map<string, Entry & {row: HTMLElement}>} */ (new Map());
   let shownState = /** @type {string|null} */ (null);
   /** What *Try again* does. */
   let retry = /** @type {() => unknown} */ (open);
@@ -62,14 +60,12 @@ export function connectPanel(panel, button, page, signal) {
   markAllButton.title = localization.text("read_all");
   markAllButton.append(rows.createIcon(page.icons.mail_open), createElement("span", "", markAllButton.title));
   markAllButton.addEventListener("click", markAllRead);
-  newerButton.addEventListener("click", () => load());
+  newerButton.addEventListener("click", () => showTab(shownTab));
   retryButton.addEventListener("click", () => retry());
   head.append(...tabs, newerButton, markAllButton);
   waiting.append(waitingTitle, waitingList, waitingLink);
   panel.append(head, status, waiting, latestTitle, list, note, retryButton, link);
   panel.addEventListener("beforetoggle", (event) => event.newState === "open" && showTab("inbox"));
-  panel.addEventListener("toggle", placePanel);
-  addEventListener("resize", placePanel, { signal });
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", showState),
@@ -82,7 +78,6 @@ export function connectPanel(panel, button, page, signal) {
 
   function open() {
     if (client.state === "signed_out") return;
-    for (const row of waitingList.querySelectorAll("li:not([data-question])")) row.remove();
     renderList();
     if (!shownItems.length) showNote(localization.text("loading"));
     load();
@@ -137,6 +132,8 @@ export function connectPanel(panel, button, page, signal) {
 
   /** @param {keyof TABS} name */
   function showTab(name) {
+    dropDone();
+    for (const row of waitingList.querySelectorAll("li:not([data-question])")) row.remove();
     if (name !== shownTab) listed = null;
     shownTab = name;
     open();
@@ -144,29 +141,24 @@ export function connectPanel(panel, button, page, signal) {
 
   /** Show what waits for the user first, with what is answered meanwhile, and below it the latest of what the tab lists. */
   function renderList() {
-    const known = readKnown().filter(({ id }) => !doneKeys.has(id));
-    const questions = known.filter((item) => rows.isOpenQuestion(item) || dom.findRow(waitingList, item.id));
-    const first = shownTab === "questions" ? [] : questions.slice(0, MAX_WAITING);
+    const questions = readKnown()
+      .filter((item) => rows.isOpenQuestion(item) || dom.findRow(waitingList, item.id))
+      .map((item) => ({ key: item.id, item }));
+    const first = shownTab === "questions" ? [] : withKept(waitingList, questions).slice(0, MAX_WAITING);
     const { items, groups } = listed ?? NOTHING;
-    const latest = items
-      .map((item) => {
-        const known = client.stream.notifications.get(item.id) ?? item;
-        const group = groups[item.id];
-        return { key: group?.key ?? item.id, item: known, group };
-      })
+    const listable = items
+      .map((item) => ({ key: findKey(item), item: findKnown(item), group: groups[item.id] }))
       .filter(({ key, item, group }) => {
-        if (doneKeys.has(key)) return false;
         if (group) return shownTab !== "unread" || group.unread;
-        if (item.archived_at !== null || first.some(({ id }) => id === item.id)) return false;
+        if (item.archived_at !== null || first.some((entry) => entry.key === key)) return false;
         return (
           shownTab === "inbox" || (shownTab === "unread" ? dom.isUnread(item) : rows.isOpenQuestion(item))
         );
-      })
-      .slice(0, LIST_LENGTH);
-    const asked = first.map((item) => ({ key: item.id, item }));
-    fill(waitingList, asked);
+      });
+    const latest = withKept(list, listable).slice(0, LIST_LENGTH);
+    fill(waitingList, first);
     fill(list, latest);
-    shownItems = [...first, ...latest.map(({ item }) => item)];
+    shownItems = [...first, ...latest].map(({ item }) => item);
     waiting.hidden = !first.length;
     latestTitle.hidden = !first.length || !latest.length;
     waitingLink.textContent = localization.text("all_questions", { count: page.questions });
@@ -176,6 +168,42 @@ export function connectPanel(panel, button, page, signal) {
     for (const [index, name] of Object.keys(TABS).entries())
       tabs[index].ariaPressed = String(name === shownTab);
     showNote(first.length || latest.length ? "" : localization.text(EMPTY_TEXTS[shownTab]));
+  }
+
+  /** @param {Notification} item */
+  function findKnown(item) {
+    return client.stream.notifications.get(item.id) ?? item;
+  }
+
+  /** @param {Notification} item */
+  function findKey({ id }) {
+    return listed?.groups[id]?.key ?? id;
+  }
+
+  /**
+   * Return the entries of a list with what was done in it, each below the row that it was below.
+   * @param {HTMLElement} list
+   * @param {Entry[]} entries
+   */
+  function withKept(list, entries) {
+    const all = entries.filter(({ key }) => !kept.has(key));
+    let end = 0;
+    for (const { dataset } of readRows(list)) {
+      const entry = kept.get(dataset.key ?? "");
+      if (entry) all.splice(end++, 0, { ...entry, item: findKnown(entry.item) });
+      else end = all.findIndex(({ key }) => key === dataset.key) + 1 || end;
+    }
+    return all;
+  }
+
+  /** Remove the rows that are done. */
+  function dropDone() {
+    for (const [done, { row }] of kept) {
+      if (!row.querySelector(".notifications-done")) continue;
+      row.remove();
+      if (listed) listed.items = listed.items.filter((item) => findKey(item) !== done);
+    }
+    kept.clear();
   }
 
   /**
@@ -195,51 +223,19 @@ export function connectPanel(panel, button, page, signal) {
     } else list.replaceChildren(...entries.map(createRow));
   }
 
+  /** @param {Entry} entry */
+  function createRow(entry) {
+    return entry.row ?? rows.createListed(entry, change);
+  }
+
   /** @param {HTMLElement} list */
   function readRows(list) {
     return /** @type {HTMLElement[]} */ ([...list.children]);
   }
 
-  /** @param {Entry} entry */
-  function createRow(entry) {
-    const { key, item, group } = entry;
-    const row = createElement("li", "notifications-item");
-    row.dataset.key = key;
-    row.dataset.level = item.level;
-    const verbs = createElement("span", "notifications-verbs");
-    verbs.append(
-      createVerb("read", row, entry),
-      createVerb("archive", row, entry),
-      rows.createMenuButton({ ...item, title: group?.title ?? item.title }),
-    );
-    if (group) row.append(createElement("div", "notifications-main"), verbs);
-    else {
-      row.dataset.id = item.id;
-      row.append(rows.createMain(item), verbs);
-      rows.updateRow(row, item);
-    }
-    rows.updateGroup(row, entry);
-    return row;
-  }
-
   /**
-   * @param {"read"|"archive"} verb
-   * @param {HTMLElement} row
-   * @param {Entry} entry
-   */
-  function createVerb(verb, row, entry) {
-    const isRead = verb === "read";
-    const button = createElement("button", `notifications-verb${isRead ? " notifications-if-unread" : ""}`);
-    button.title = localization.text(verb);
-    button.ariaLabel = `${button.title}: ${entry.group?.title ?? entry.item.title}`;
-    button.append(rows.createIcon(page.icons[isRead ? "mail_open" : "success"]));
-    button.addEventListener("click", () => change(verb, row, entry));
-    return button;
-  }
-
-  /**
-   * Mark a row as read, or take it from the list, which is filled up again. The focus stays in the list.
-   * @param {"read"|"archive"} verb
+   * Mark a row as read, or show in its place that it is done, or show it again. The focus stays in it.
+   * @param {"read"|"archive"|"unarchive"} verb
    * @param {HTMLElement} row
    * @param {Entry} entry
    * @returns {Promise<void>}
@@ -253,21 +249,35 @@ export function connectPanel(panel, button, page, signal) {
     }
     showNote("");
     const hadFocus = row.contains(document.activeElement);
-    const next = verb === "read" ? row : (row.nextElementSibling ?? row.previousElementSibling);
     if (verb === "read") dom.updateUnreadMark(row, false, localization);
-    else {
-      doneKeys.add(key);
-      if (listed) listed.items = listed.items.filter(({ id }) => key !== (listed?.groups[id]?.key ?? id));
-      row.remove();
-      if (list.children.length < LIST_LENGTH) load().then(() => doneKeys.delete(key));
-    }
-    const target = next?.querySelector("a") ?? tabs[0];
-    if (hadFocus) /** @type {HTMLElement} */ (target).focus();
+    else row.querySelector(".notifications-done")?.remove();
+    const target = verb === "archive" ? showDone(row, entry) : row.querySelector("a");
+    if (hadFocus) target?.focus();
+  }
+
+  /**
+   * Show in a row, as high as it was, that it is done, with *Undo*. The API cannot undo a change of a group.
+   * @param {HTMLElement} row
+   * @param {Entry} entry
+   */
+  function showDone(row, entry) {
+    const { key, item, group } = entry;
+    const count = group ? `${group.count}${group.more ? "+" : ""}` : "1";
+    const line = createElement("div", "notifications-done", localization.text("did_archive", { count }));
+    const undo = createElement("button", "notifications-quiet", localization.text("undo"));
+    const main = /** @type {HTMLElement} */ (row.querySelector(".notifications-main"));
+    line.style.minHeight = `${main.offsetHeight}px`;
+    line.tabIndex = -1;
+    undo.ariaLabel = `${undo.textContent}: ${item.title}`;
+    undo.addEventListener("click", () => change("unarchive", row, entry));
+    if (!group) line.append(undo);
+    row.append(line);
+    kept.set(key, { ...entry, row });
+    return group ? line : undo;
   }
 
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
-    for (const { id } of notifications) doneKeys.delete(id);
     if (!isOpen()) return;
     markAllButton.hidden = !client.unread;
     rows.updateRows(panel, notifications);
@@ -321,6 +331,7 @@ export function connectPanel(panel, button, page, signal) {
     if (!state && isOpen() && !retryButton.hidden) open(); // The server is back.
     if (!isSignedOut) return;
     status.append(" ", page.createSignInLink());
+    dropDone();
     listed = null;
     renderList();
   }
@@ -335,16 +346,5 @@ export function connectPanel(panel, button, page, signal) {
     retryButton.hidden = note.hidden || !again;
     retry = again ?? open;
     status.hidden = !retryButton.hidden; // An outage is shown once.
-  }
-
-  /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */
-  function placePanel() {
-    if (!isOpen()) return;
-    const { left, right, bottom } = button.getBoundingClientRect();
-    const width = panel.offsetWidth;
-    const start = getComputedStyle(button).direction === "rtl" ? left : right - width;
-    const maxLeft = document.documentElement.clientWidth - width - PANEL_MARGIN_PX;
-    panel.style.left = `${Math.max(PANEL_MARGIN_PX, Math.min(start, maxLeft))}px`;
-    panel.style.top = `${Math.max(PANEL_MARGIN_PX, bottom + PANEL_MARGIN_PX)}px`;
   }
 }

@@ -4,6 +4,8 @@
 /**
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./notifications.js").Page} Page
+ * @typedef {import("./bell_panel.js").Entry} Entry
+ * @typedef {(verb: "read"|"archive", row: HTMLElement, entry: Entry) => unknown} Change changes a row, and shows it so
  * @typedef {ReturnType<typeof createRows>} Rows
  */
 
@@ -29,6 +31,7 @@ export function createRows(page, { row_menu, actions }) {
     createMain,
     createActions,
     createMenuButton,
+    createListed,
     updateRows,
     updateRow,
     updateGroup,
@@ -132,6 +135,48 @@ export function createRows(page, { row_menu, actions }) {
     button.ariaHasPopup = "dialog";
     button.ariaLabel = `${localization.text("more")}: ${title}`;
     button.append(createIcon(icons.more));
+    return button;
+  }
+
+  /**
+   * Return the row of a notification, or of a group, in the bell.
+   * @param {Entry} entry
+   * @param {Change} change
+   */
+  function createListed(entry, change) {
+    const { key, item, group } = entry;
+    const row = createElement("li", "notifications-item");
+    row.dataset.key = key;
+    row.dataset.level = item.level;
+    const verbs = createElement("span", "notifications-verbs");
+    verbs.append(
+      createVerb("read", row, entry, change),
+      createVerb("archive", row, entry, change),
+      createMenuButton({ ...item, title: group?.title ?? item.title }),
+    );
+    if (group) row.append(createElement("div", "notifications-main"), verbs);
+    else {
+      row.dataset.id = item.id;
+      row.append(createMain(item), verbs);
+      updateRow(row, item);
+    }
+    updateGroup(row, entry);
+    return row;
+  }
+
+  /**
+   * @param {"read"|"archive"} verb
+   * @param {HTMLElement} row
+   * @param {Entry} entry
+   * @param {Change} change
+   */
+  function createVerb(verb, row, entry, change) {
+    const isRead = verb === "read";
+    const button = createElement("button", `notifications-verb${isRead ? " notifications-if-unread" : ""}`);
+    button.title = localization.text(verb);
+    button.ariaLabel = `${button.title}: ${entry.group?.title ?? entry.item.title}`;
+    button.append(createIcon(icons[isRead ? "mail_open" : "success"]));
+    button.addEventListener("click", () => change(verb, row, entry));
     return button;
   }
 
