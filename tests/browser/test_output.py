@@ -91,6 +91,16 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
         writer.call("end", id=job, state="succeeded")
     expect(box).to_contain_text("not followed")
     assert page.locator("notifications-output pre").evaluate("(box) => box.scrollTop") == 300
+    later = page.context.new_page()
+    box = open_job(later, site, job)
+    assert box.evaluate(from_end) < 2, "what is done is opened at its end"
+    assert box.bounding_box()["height"] <= 320
+    inbox_later = page.context.new_page()
+    inbox_later.goto(f"{site.url}/notifications/")
+    box = inbox_later.get_by_role("region", name="Reading pane").locator("notifications-output pre")
+    expect(box).to_have_js_property("scrollTop", box.evaluate("(box) => box.scrollHeight - box.clientHeight"))
+    inbox_later.close()
+    later.close()
     inbox.bring_to_front()
     expect(pane.locator(".notifications-state")).to_contain_text("Succeeded")
     assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300

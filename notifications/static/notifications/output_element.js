@@ -73,7 +73,7 @@ export function connectElement(element, page, signal, modules) {
       // Storage is blocked.
     }
     if (saved !== null) box.scrollTop = Number(saved);
-    else if (!element.hasAttribute("data-closed")) box.scrollTop = box.scrollHeight;
+    else box.scrollTop = box.scrollHeight;
   }
 
   addEventListener("pagehide", saveScroll, { signal });
