@@ -73,7 +73,7 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
     page = new_page(viewport={"width": width, "height": 800})
     record_shifts(page)
     visit(page, site.url)
-    failing = [f"{site.url}/upstream/status/{status}" for status in (404, 500, 503)]
+    failing = [f"{site.url}/upstream/status/{status}" for status in (503, 404, 500)]
     report = create_report(page, site.url, [*failing, *site.held_urls(30)], "Watched")
     job, listed = page.context.new_page(), page.context.new_page()
     for other, path in (
@@ -97,11 +97,22 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
     expect(output).to_contain_text("503")
     expect_still(job, "the page of the running job")
     before = output.bounding_box()
+    rows = page.locator(".calls tbody th").all_inner_texts()
+    delayed = []
+    page.route("**/content/**", lambda route: delayed.append(route))
     with job.expect_event("load"):  # the page is loaded again
         site.release()
+    # The last numbers stay until the result is there, and what did not pass stays where it is.
+    expect(page.locator("notifications-job[data-state=succeeded]")).to_be_attached()
+    expect(page.locator("h2.state")).to_have_text(re.compile(r"^Running \d+ of 33$"))
+    expect(page.locator(".times")).to_contain_text("Running for")
+    for route in delayed:
+        route.continue_()
+    page.unroute("**/content/**")
     for each in (page, job, listed):
         expect(each.get_by_text(re.compile("30 of 33 passed")).first).to_be_visible()
     expect(page.locator(".calls tbody tr")).to_have_count(33)
+    assert page.locator(".calls tbody th").all_inner_texts()[:3] == rows
     expect(output).to_contain_text("Done")
     assert page.url == report
     expect_still(page, "the report")

@@ -115,7 +115,8 @@ function followJobs(page, { describeJob }) {
       this.element.dataset.state = item.state;
       if (!item.done) shownJobs.delete(item.id);
       else if (this.element.hasAttribute("marks-read")) shownJobs.add(item.id);
-      for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
+      if (!item.done || !this.element.hasAttribute("keeps-texts"))
+        for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
       this.#hide("active", item.done);
       this.#hide("done", !item.done);
       for (const bar of this.#parts("bar")) this.#updateBar(/** @type {HTMLProgressElement} */ (bar), item);
