@@ -23,10 +23,12 @@ from notifications.inbox.query import (
     NOTHING_SELECTED,
     PART,
     SELECTED,
+    SNOOZE,
     UNDONE,
     VIEWS,
     WRONG_TIME,
     InboxQuery,
+    RowsChanged,
     add_parameter,
     describe_change,
     describe_wrong_time,
@@ -90,7 +92,6 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "selected_url": add_parameter(query.url(), SELECTED, "page"),
         "unselected_url": query.url(),
         "levels": NotificationLevel.choices,
-        "level_label": NotificationLevel(query.level).label if query.level else "",
         "unfiltered_url": InboxQuery(view=query.view).url(),
         "page": page,
         "sections": make_sections(page.rows, page.groups, query, waiting),
@@ -239,4 +240,8 @@ def _describe_change(user: Any, text: str, view: str) -> dict[str, Any]:
         return {}
     # To archive again what was snoozed would not snooze it.
     can_undo = (change.count > 0 or change.is_pending) and view != "snoozed"
-    return {"message": describe_change(change), "undoable": text if can_undo else ""}
+    until = None
+    if change.verb == SNOOZE and isinstance(change, RowsChanged):
+        rows = Notification.objects.using(database()).filter(pk__in=change.ids, user=user)
+        until = rows.values_list("snoozed_until", flat=True).first()
+    return {"message": describe_change(change, until), "undoable": text if can_undo else ""}

@@ -14,6 +14,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 
+from notifications import times
 from notifications.inbox.categories import load_categories
 from notifications.inbox.lists import PAGE_SIZE, QUESTIONS
 from notifications.models.streams import NotificationLevel
@@ -223,8 +224,8 @@ def describe_wrong_time() -> str:
     return gettext("Choose a time in the future, at most a year ahead.")
 
 
-def describe_change(change: Change) -> str:
-    """Return the text about a change for its user."""
+def describe_change(change: Change, until: datetime | None = None) -> str:
+    """Return the text about a change for its user. ``until``: what was snoozed is so until then."""
     count = change.count
     if change.is_pending:
         # The page has a note about the rest.
@@ -235,6 +236,9 @@ def describe_change(change: Change) -> str:
         text = ngettext("%(count)d marked as read.", "%(count)d marked as read.", count)
     elif change.verb == "unread":
         text = ngettext("%(count)d marked as unread.", "%(count)d marked as unread.", count)
+    elif change.verb == SNOOZE and until:
+        text = ngettext("%(count)d snoozed until %(time)s.", "%(count)d snoozed until %(time)s.", count)
+        return text % {"count": count, "time": times.format_exact(until)}
     elif change.verb == SNOOZE:
         text = ngettext("%(count)d snoozed.", "%(count)d snoozed.", count)
     elif change.verb == "archive":

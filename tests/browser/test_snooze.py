@@ -1,5 +1,7 @@
 """Snooze in a browser: by buttons and by key, in the time zone of the browser, and raised again."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -37,12 +39,18 @@ def test_the_selected_ones(site_server, new_page):
     )  # without minutes
     expect(page.get_by_role("dialog")).to_contain_text(f"In 3 hours, {in_hours}")
     page.get_by_role("dialog").get_by_role("button", name="Tomorrow, 8:00").click()
-    expect(message(page)).to_contain_text("2 snoozed.")
+    expect(message(page)).to_contain_text("2 snoozed until tomorrow, 8:00.")
     expect(rows(page)).to_have_count(2)
     expect(page.get_by_role("link", name="Snoozed 2")).to_be_visible()
     message(page).get_by_role("button", name="Undo").click()
     expect(rows(page)).to_have_count(4)
     expect(page.get_by_role("link", name="Snoozed")).to_have_count(0)
+    row(page, "Number 1").get_by_role("checkbox").check()
+    page.keyboard.press("h")
+    soon = page.evaluate("new Date(Date.now() + 30 * 86_400_000).toISOString().slice(0, 10)")
+    page.get_by_role("dialog").get_by_label("Time").fill(f"{soon}T15:30")
+    page.get_by_role("dialog", name="Snooze").get_by_role("button", name="Snooze").click()
+    expect(message(page)).to_contain_text(re.compile(r"1 snoozed: \w+ \d+, \d{4}, 3:30.PM\."))
     assert page.evaluate("window.isSamePage")
 
 
@@ -78,7 +86,7 @@ def test_the_selected_ones_without_javascript(site_server, new_page):
         row(page, f"Number {number}").get_by_role("checkbox").check()
     page.locator(".notifications-toolbar").get_by_role("button", name="Snooze").click()
     page.get_by_role("button", name="In 3 hours").click()
-    expect(page.get_by_text("2 snoozed.")).to_be_visible()
+    expect(page.get_by_text("2 snoozed until")).to_be_visible()
     expect(rows(page)).to_have_count(1)
 
 
@@ -96,7 +104,7 @@ def test_snoozed_until_tomorrow_and_raised_again(site_server, new_page):
     expect(rows(page)).to_have_count(3)
     row(page, "Number 2").hover()
     page.get_by_role("button", name="Snooze until tomorrow, 8:00: Number 2").click()
-    expect(page.get_by_text("1 snoozed.")).to_be_visible()
+    expect(page.get_by_text("1 snoozed until tomorrow, 8:00.")).to_be_visible()
     expect(rows(page)).to_have_count(2)
     page.get_by_role("link", name="Snoozed 1").click()
     expect(row(page, "Number 2")).to_contain_text("8:00")

@@ -232,7 +232,7 @@ def test_the_verbs_of_a_row(site_server, phone):
         leave()
         expect(times).to_be_hidden()
         expect(phone.get_by_role("checkbox", name="Select: Number 2")).to_be_checked()
-    expect(phone.locator(".notifications-floating")).to_contain_text("1 snoozed.")
+    expect(phone.locator(".notifications-floating")).to_contain_text("1 snoozed until tomorrow, 8:00.")
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(1)
     phone.get_by_role("button", name="Undo").tap()
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)
@@ -321,7 +321,15 @@ def test_the_link_to_what_is_new_keeps_the_focus(site_server, new_page, window):
     page.keyboard.press("Escape")
     expect(page.locator(".notifications-toast")).to_have_count(0)
     news.focus()
-    place = news.bounding_box()
+    place, title = (
+        news.bounding_box(),
+        page.locator("notifications-inbox .notifications-title").bounding_box(),
+    )
+    assert place["y"] + place["height"] <= title["y"] + 1, "it covers a title"
+    assert place["height"] == (44 if window is PHONE else 32)
+    assert place["x"] + place["width"] / 2 == pytest.approx(page.viewport_size["width"] / 2, abs=1)
+    for name in ("Mark these as read", "Move these to Done"):
+        assert page.get_by_role("button", name=name).evaluate(IS_FREE), "it covers or removes a button"
     site_server.manage("notify", "demo", "New 2", "--level", "error")
     expect(page.locator(".notifications-toast")).to_have_count(1)
     expect(news).to_be_focused()

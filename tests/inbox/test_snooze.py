@@ -61,14 +61,14 @@ def test_by_the_button_of_a_row(user_client, user):
     notify(user, "Other")
     (id,) = notify(user, "Later")
     assert f'name="until" value="tomorrow.{id}"' in user_client.get(INBOX).content.decode()
-    assert "1 snoozed." in snooze(user_client, "", f"tomorrow.{id}")
+    assert "1 snoozed until " in snooze(user_client, "", f"tomorrow.{id}")
     assert Notification.objects.get(id=id).snoozed_until and read_titles(user_client) == ["Other"]
 
 
 def test_undo_and_move_to_inbox_end_it(user_client, user):
     (id,) = notify(user, "Later")
     page = snooze(user_client, id)
-    assert "1 snoozed." in page and 'href="/notifications/?view=snoozed"' in page
+    assert "1 snoozed until " in page and 'href="/notifications/?view=snoozed"' in page
     user_client.post(f"{INBOX}undo/", dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page)))
     assert read_titles(user_client) == ["Later"]
     row = Notification.objects.get()

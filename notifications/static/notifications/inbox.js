@@ -40,7 +40,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
   inbox.addEventListener("click", handleClick, { signal });
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
-  addEventListener("pagehide", sendWaiting, { signal });
+  addEventListener("pagehide", () => waiting.forEach((start) => void start()), { signal });
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", handleState),
@@ -151,10 +151,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     return answer ?? [];
   }
 
-  function sendWaiting() {
-    for (const start of waiting) start();
-  }
-
   /**
    * Mark a row as read that was opened beside the list. It stays there until the list is loaded again.
    * @param {HTMLElement} row
@@ -244,7 +240,10 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
       );
     const rows = row ? [row] : getSelectedRows();
     if (name !== "until") return void change(verb, rows);
-    void change("archive", rows, (rows) => snooze(rows, body, url), dialog.dataset.snoozing);
+    const local = value.startsWith("time") && `${body.get("time")}`;
+    const time = local ? localization.dateTime.format(Date.parse(local)) : button?.textContent;
+    const text = (dialog.dataset[verb] ?? dialog.dataset.snoozing)?.replace("{time}", `${time}`);
+    void change("archive", rows, (rows) => snooze(rows, body, url), text);
   }
 
   /**

@@ -70,11 +70,15 @@ export function connectList(
     /** @param {number} count of notifications that are newer than the list */
     offerNewer(count) {
       if (isEmpty()) return;
-      const bar = inbox.querySelector(".notifications-toolbar") ?? inbox;
+      const bar = inbox.querySelector(".notifications-toolbar");
       const text = localization.text("new", { count });
-      const link = bar.querySelector(".notifications-news");
-      if (link) link.textContent = text;
-      else bar.append(dom.createLink("notifications-news", text, rows.findFirstPage()));
+      const link = inbox.querySelector(".notifications-news");
+      const news = link ?? dom.createLink("notifications-news", text, rows.findFirstPage());
+      news.textContent = text;
+      if (link) return;
+      // The style sheet has the bar at the lower edge of a touch screen.
+      if (bar && matchMedia("(pointer: coarse)").matches) bar.before(news);
+      else (bar ?? inbox).append(news);
     },
 
     /** Show the counts of the views when something has arrived: at most once a second, and while the page is seen. */
