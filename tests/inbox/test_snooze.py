@@ -151,7 +151,7 @@ def test_several_and_their_undo(user_client, user):
     first, second, _ = (notify(user, title)[0] for title in ("First", "Second", "Third"))
     fields = {"up_to": 3, "id": [first, second], "until": "hours"}
     page = user_client.post(f"{INBOX}snooze/", fields, follow=True).content.decode()
-    assert "2 snoozed." in page and read_titles(user_client) == ["Third"]
+    assert "2 snoozed until " in page and read_titles(user_client) == ["Third"]
     assert Notification.objects.exclude(snoozed_until=None).count() == 2
     user_client.post(f"{INBOX}undo/", dict(re.findall(r'name="(query|changed)" value="([^"]*)"', page)))
     assert sorted(read_titles(user_client)) == ["First", "Second", "Third"]
