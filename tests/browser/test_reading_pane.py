@@ -187,9 +187,16 @@ def test_a_title_that_leads_to_no_other_page(site_server, new_page):
     expect_shown(page, "Welcome")
     expect(row(page, "Welcome")).not_to_have_attribute("data-unread", "")
     expect(row(page, "Send")).to_be_visible()
-    click_beside(page, "Send")
-    expect(find_pane(page).get_by_role("button", name="Try again")).to_be_visible()
+    page.reload()  # The first row is shown, without having been read.
+    retry = find_pane(page).get_by_role("button", name="Try again")
+    expect(retry).to_be_visible()
     expect(find_pane(page).locator(".notifications-outcome")).to_have_css("margin-bottom", "16px")
+    expect(row(page, "Send")).to_have_attribute("data-unread", "")
+    retry.click()
+    expect(row(page, "Send")).not_to_have_attribute("data-unread", "")
+    expect(page.locator(".notifications-news")).to_be_visible()  # It has failed again.
+    expect(retry).to_be_visible()
+    expect(find_pane(page).get_by_role("button", name="Done")).to_be_visible()
     page.set_viewport_size({"width": 380, "height": 800})
     page.get_by_role("link", name="Welcome", exact=True).click()
     expect(page.get_by_role("heading", level=1, name="Welcome")).to_be_visible()

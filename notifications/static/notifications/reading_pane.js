@@ -214,6 +214,8 @@ export function connectPane(inbox, page, signal, list) {
     event.preventDefault();
     if (form.ariaBusy) return;
     form.ariaBusy = "true";
+    // Who presses has read it. Unread, it would be archived when a job that is retried ends again, while it is shown.
+    if (shown?.dataset.id) list.markRead(shown);
     try {
       const body = new FormData(form, event.submitter);
       const { type } = await fetch(form.action, { method: "POST", body, redirect: "manual" });
