@@ -20,6 +20,10 @@ def find_violations(page, include="body", disabled=()):
             const rules = Object.fromEntries(disabled.map((id) => [id, { enabled: false }]));
             // The preload reads style sheets by an inline one, which the policy of the page refuses.
             const options = { runOnly: tags, rules, resultTypes: ["violations"], preload: false };
+            // What fades in has no contrast yet.
+            const isFinite = ({ effect }) => effect.getComputedTiming().endTime < Infinity;
+            const animations = document.getAnimations().filter(isFinite);
+            await Promise.allSettled(animations.map((animation) => animation.finished));
             return (await axe.run({ include: [include] }, options)).violations;
         }""",
         [include, TAGS, list(disabled)],
