@@ -447,7 +447,7 @@ def test_long_category_does_not_widen_the_page(site_server, page, width):
     page.set_viewport_size({"width": width, "height": 800})
     visit(page, site_server.url, f"/notifications/?category={category}")
     expect(page.get_by_role("button", name="Mute")).to_be_attached()
-    expect(page.get_by_role("button", name="Mark all in")).to_be_visible()
+    expect(page.get_by_role("button", name="Mark these as read")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -462,7 +462,7 @@ def test_everything_without_javascript(site_server, new_page):
     page.get_by_label("Category").select_option("reports")
     page.get_by_role("button", name="Apply").click()
     expect(rows(page)).to_have_count(3)
-    page.get_by_role("button", name="Move all in “Reports” to Done").click()
+    page.get_by_role("button", name="Move these to Done").click()
     expect(page.get_by_text("3 moved to Done.")).to_be_visible()
     expect(rows(page)).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
