@@ -326,7 +326,7 @@ def test_what_was_raised_again_is_done_in_the_bell(site_server, page):
     expect_unseen(page, 0)
     first.hover()
     first.get_by_role("button", name="Done: Ada commented").click()
-    expect(first).to_contain_text("Imports")
+    expect(first).to_contain_text("1 moved to Done.")
     wait_for_keys(visit(page, site_server.url, "/notifications/"))
     expect(rows(page)).to_have_count(1)
     site_server.python(RAISE_NOTIFICATION.format(title="Report 12"))
