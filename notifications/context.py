@@ -90,14 +90,17 @@ class ExecutionSteps:
         What is stored by name: "step", or the kind of a wait. None while they have not been read.
     ``writes``
         Futures of results that are being stored.
+    ``text``
+        What the notification of a success says unless the task does, in the language of the job; "" for the default.
     """
 
-    __slots__ = ("stored_kinds", "used_names", "writes")
+    __slots__ = ("stored_kinds", "text", "used_names", "writes")
 
     def __init__(self) -> None:
         self.used_names: set[str] = set()
         self.stored_kinds: dict[str, str] | None = None
         self.writes: set[Future[str]] = set()
+        self.text = ""
 
 
 class CurrentExecution:

@@ -145,6 +145,9 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         end = row if is_end else find_end(job)
         of_job = describe_job(job, request, end, in_pane=True, question_page=row.url or "")
         outcome = of_job["outcome"]
+        said = row.body.partition("\n")[0]
+        if not is_end and said and outcome.endswith(said):  # the answer, which the row of the question has
+            outcome = of_job["outcome"] = of_job["state"]
         context |= {
             "has_job": True,
             "is_end": is_end,

@@ -99,14 +99,17 @@ class Outcome:
         return self.retry_delay is None and not self.waits
 
 
-def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None) -> Outcome:
-    """Return the outcome of a task that returned ``value``, in JSON ``result``; a failure if that is not storable."""
+def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None, *, body: str = "") -> Outcome:
+    """Return the outcome of a task that returned ``value``, in JSON ``result``; a failure if that is not storable.
+
+    ``body`` is that of its notification, "" for the default.
+    """
     try:
         result = encode(value) if result is None else result
     except BaseException as exc:  # the value may be of a class of the project, which may raise anything
         return failure(job, policy, "result-not-storable", exc)
     # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
-    fields = announcement(job, policy, Job.State.SUCCEEDED, value, None)
+    fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 
 

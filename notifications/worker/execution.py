@@ -213,7 +213,7 @@ class Execution(CurrentExecution):
                 await asyncio.wait({asyncio.wrap_future(write) for write in self.steps.writes.copy()})
         if self.waits:
             return outcomes.failed(job, policy, RuntimeError(SWALLOWED.format(self.waits[0].name)))
-        return outcomes.succeeded(job, policy, value)
+        return outcomes.succeeded(job, policy, value, body=self.steps.text if self.steps else "")
 
     def cancel(self) -> None:
         """Cancel the task; called on the event loop.

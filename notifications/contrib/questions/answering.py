@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.utils.translation import gettext
 
 from notifications import times
 from notifications.contrib.questions import answer_forms
@@ -171,6 +172,17 @@ def describe_end_to(question: Wait, reader: Any, *, with_time: bool = True) -> s
     name = read_name_of_answerer(question)
     time = times.format_exact(question.ended_at) if with_time else ""
     return describe_end_in_words(question, name, is_own=is_own, more=(time, question.ended_with))
+
+
+def describe_finish(question: Wait, owner: Any) -> str:
+    """Return what the owner (key) reads when a job has succeeded that has asked, unless its task says what came of it.
+
+    "Succeeded." would be odd after a "No". What others have answered may be a secret of the job.
+    """
+    is_own = question.ended_by_id == owner
+    is_told = is_own or question.how == Wait.How.EXPIRED
+    end = describe_end_in_words(question, "", is_own=is_own) if is_told else ""
+    return " ".join(filter(None, (gettext("Finished."), end)))
 
 
 def _encode(details: Mapping[str, Any], value: Any) -> str:

@@ -22,6 +22,7 @@ from notifications.jobs.durable_calls import (
     is_stored,
     refuse_in_transaction,
     refuse_on_event_loop,
+    steps_of,
     suspend,
     validate_duration,
 )
@@ -215,7 +216,7 @@ def _read(
     execution: CurrentExecution, asked: Sequence[Question], details: bool
 ) -> tuple[list[AskedQuestion], list[Any]]:
     """Return the questions that are open, stored or new, and the answers if there are none."""
-    from notifications.contrib.questions.answering import find_users
+    from notifications.contrib.questions.answering import describe_finish, find_users
     from notifications.contrib.questions.models import AskedQuestion
 
     stored = [one.name for one in asked if is_stored(execution, one.name, "question")]
@@ -232,6 +233,8 @@ def _read(
         return opened, []
     users = find_users([wait.ended_by_id for wait in waits.values()]) if details else {}
     answers = [_answer(one, waits[one.name], users) for one in asked]
+    if ended := [waits[one.name] for one in asked]:
+        steps_of(execution).text = describe_finish(ended[-1], execution.job.user_id)
     return [], answers if details else [answer.value for answer in answers]
 
 

@@ -98,6 +98,42 @@ class TestDetails:
         assert found[-3:] == [("yes", other_user, ""), ("no", user, ""), ("yes", None, "test")]
 
 
+class TestTheEndOfTheJob:
+    """A task that says nothing of its success has done what it was told: "Succeeded." would be odd after a "No"."""
+
+    @pytest.mark.parametrize("task", [question_tasks.ask, question_tasks.ask_sync])
+    def test_after_an_answer_of_the_owner(self, user, task):
+        job = ask(user, task)
+        Job.objects.filter(id=job).update(language="de")
+        answer(job, "ship", "no", user=user)
+        run_jobs()
+        end = Notification.objects.get(user=user, key=f"job:{job}")
+        assert (end.level, end.body) == ("success", "Fertig. Sie haben mit „Keep“ geantwortet.")
+
+    def test_after_an_answer_of_another_user(self, user, other_user):
+        job = ask(user, to=other_user.pk)
+        answer(job, "ship", "no", user=other_user)
+        run_jobs()
+        # What was answered may be a secret of the job.
+        assert Notification.objects.get(user=user, key=f"job:{job}").body == "Finished."
+
+    def test_without_an_answer(self, user):
+        job = ask(user, expires_ms=1000, default="no")
+        clock.advance(timedelta(seconds=2))
+        run_jobs()
+        end = Notification.objects.get(user=user, key=f"job:{job}")
+        assert end.body == "Finished. Nobody answered in time."
+
+    def test_the_row_of_the_question_has_the_answer_once(self, user, user_client):
+        job = ask(user)
+        answer(job, "ship", "no", user=user)
+        run_jobs()
+        asked = Notification.objects.get(user=user, title="Ship?")
+        page = user_client.get(f"/notifications/{asked.id}/").content.decode()
+        shown, *_ = page.split("<details")
+        assert shown.count("You answered “Keep”") == 1 and '<strong dir="auto">Succeeded</strong>' in shown
+
+
 class TestAnswer:
     def test_the_job_goes_on(self, user, user_client):
         job = ask(user)
