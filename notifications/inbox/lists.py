@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -92,6 +92,12 @@ def _read_rows(
 def read_waiting(user: Any, head: int, limit: int) -> list[Notification]:
     """Return the newest open questions of a user (key) up to ``head``."""
     return listing.read_between(user, limit, above=None, below=head + 1, filters=QUESTIONS)
+
+
+def read_failed(user: Any, head: int, filters: Filters) -> list[Notification]:
+    """Return the newest notifications of a group of a user (key) that are errors, up to ``head``: a page at most."""
+    failed = replace(filters, level="error")
+    return listing.read_between(user, PAGE_SIZE, above=None, below=head + 1, filters=failed)
 
 
 def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:

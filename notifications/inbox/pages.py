@@ -74,9 +74,11 @@ def inbox(request: HttpRequest) -> HttpResponse:
         context = {**change, "query_string": encode(query)}
         return render(request, "notifications/inbox_message.html", context)
     page = lists.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
-    waiting = []
+    waiting, failed = [], []
     if position.questions and query in (InboxQuery(), InboxQuery(view="unread")):
         waiting = lists.read_waiting(user, position.seq, MAX_WAITING)
+    if query.group and query == InboxQuery(view=query.view, group=query.group):
+        failed = lists.read_failed(user, position.seq, query.filters)
     pending = [mark for _, mark in pending_marks(user)]
     categories = lists.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {
@@ -94,7 +96,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "levels": NotificationLevel.choices,
         "unfiltered_url": InboxQuery(view=query.view).url(),
         "page": page,
-        "sections": make_sections(page.rows, page.groups, query, waiting),
+        "sections": make_sections(page.rows, page.groups, query, waiting, failed),
         "questions_url": InboxQuery(view="questions").url() if position.questions > len(waiting) else "",
         "older_url": None if page.after is None else query.url(after=page.after, before=None),
         "newer_url": None if page.before is None else query.url(after=None, before=page.before),

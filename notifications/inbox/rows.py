@@ -97,14 +97,17 @@ class InboxRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """The notifications of a page below one heading: those that wait, or those of a day, a week or a month.
+    """The notifications of a page below one heading: those that wait or have failed, or those of a day, week or month.
 
+    ``is_first``
+        Whether they are above those that are newer.
     ``is_day``
         Whether the heading says the day, so that the rows have the time of day only.
     """
 
     label: str
     rows: list[InboxRow]
+    is_first: bool = False
     is_waiting: bool = False
     is_day: bool = False
 
@@ -114,26 +117,29 @@ def make_sections(
     groups: Mapping[UUID, Group],
     query: InboxQuery,
     waiting: Sequence[Notification] = (),
+    failed: Sequence[Notification] = (),
 ) -> list[Section]:
-    """Return what waits for the user, and the others of each period in the current time zone, in their order.
+    """Return what waits for the user or has failed, and the others of each period in the current time zone.
 
     ``groups``
         Those that are shown in place of their newest notifications, by the ids of these.
     """
     today = timezone.localtime(times.now()).date()
-    ids = {row.pk for row in waiting}
-    items = read_rows([*waiting, *(row for row in rows if row.pk not in ids)], groups, query)
+    first = waiting or failed
+    ids = {row.pk for row in first}
+    items = read_rows([*first, *(row for row in rows if row.pk not in ids)], groups, query)
 
     def label_of(item: InboxRow) -> str:
         # A damaged row may have no time.
         raised_at = item.notification.raised_at
         return _label_of(timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today, today)
 
-    first = Section(label=gettext("Waiting for you"), rows=items[: len(waiting)], is_waiting=True)
+    label = gettext("Waiting for you") if waiting else str(NotificationLevel("error").label)
+    above = Section(label=label, rows=items[: len(first)], is_first=True, is_waiting=bool(waiting))
     yesterday = gettext("Yesterday")
-    periods = groupby(items[len(waiting) :], label_of)
+    periods = groupby(items[len(first) :], label_of)
     return [
-        *([first] if waiting else []),
+        *([above] if first else []),
         *(Section(label=label, rows=list(rows), is_day=label == yesterday) for label, rows in periods),
     ]
 

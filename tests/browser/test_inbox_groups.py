@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import expect_unread, expect_unseen, open_bell, visit
-from tests.browser.test_inbox import message, row, rows, wait_for_keys
+from tests.browser.test_inbox import message, row, rows, unread_rows, wait_for_keys
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
@@ -46,6 +46,12 @@ def test_a_group_opens_and_closes_in_place(page, group):
     pane = page.get_by_role("region", name="Reading pane")
     expect(pane.get_by_role("heading", level=2)).to_have_text("Import 29")
     expect(page.locator("li[aria-current]")).to_have_text(re.compile("Import 29"))
+    # It is read so, as every row that is opened, and what has failed is the first.
+    expect(group.locator("+ li")).to_have_text(re.compile("Import 29"))
+    expect(group.locator("+ li")).not_to_have_attribute("data-unread", "")
+    expect(unread_rows(page)).to_have_count(27)
+    expect(group).to_have_attribute("data-unread", "")
+    expect(page.get_by_role("link", name="Unread 31", exact=True)).to_be_visible()
     assert not find_violations(page)
     row(page, "Import 30").hover()
     page.get_by_role("button", name="Done: Import 30").click()
@@ -103,15 +109,16 @@ def test_what_is_in_a_group_is_seen(site_server, page, group):
     expect(page.get_by_role("button", name="Notifications: 96 unread")).to_be_visible()
 
 
-def test_a_group_by_keyboard(page, group):
+def test_a_group_by_keyboard(site_server, page, group):
     page.evaluate("window.isSamePage = true")
+    site_server.python(FAIL)
     for key in "jj":
         page.keyboard.press(key)
     expect(group).to_be_focused()
     page.keyboard.press("Enter")
-    expect(rows(page)).to_have_count(27)
+    expect(rows(page)).to_have_count(28)
     page.keyboard.press("j")
-    expect(row(page, "Import 30")).to_be_focused()
+    expect(row(page, "Import 29")).to_be_focused()
     page.keyboard.press("k")
     page.keyboard.press("e")
     expect(message(page)).to_contain_text("30 moved to Done.")
@@ -120,7 +127,7 @@ def test_a_group_by_keyboard(page, group):
     expect(page.get_by_role("link", name="Inbox 2", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Report 12 is ready", exact=True)).to_be_focused()
     message(page).get_by_role("button", name="Undo").click()
-    expect(rows(page)).to_have_count(27)
+    expect(rows(page)).to_have_count(28)
     expect(group.get_by_role("link", name="Imports")).to_be_focused()
     # Older notifications of it are loaded by the link below those that are shown.
     row(page, "Report 12 is ready").get_by_role("link").first.focus()
@@ -161,7 +168,7 @@ def test_a_group_is_marked_as_read_in_place(site_server, page, group):
     expect(group).to_contain_text("2 failed, 58 succeeded, 1 update")
     group.hover()
     page.get_by_role("button", name="Mark as read: Imports").click()
-    expect(message(page)).to_contain_text("61 marked as read.")
+    expect(message(page)).to_contain_text("60 marked as read.")
     unread = page.locator("li[data-unread]")
     expect(unread).to_have_count(2)
     expect(page.get_by_role("link", name="Unread 3", exact=True)).to_be_visible()
@@ -172,7 +179,7 @@ def test_a_group_is_marked_as_read_in_place(site_server, page, group):
     page.unroute_all()
     message(page).get_by_role("button", name="Try again").click()
     expect(message(page)).to_have_text("Undone.")
-    expect(page.get_by_role("link", name="Unread 64", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Unread 63", exact=True)).to_be_visible()
     assert page.evaluate("window.isSamePage")
 
 
@@ -208,6 +215,11 @@ for name in ("Ada Lovelace", "Grace Hopper", "Linus"):
     notify(user, f"{name} commented on Report 7", actor=name, group="Report 7", url="/check/")
 """
 
+
+FAIL = """
+from notifications.models import Notification
+Notification.objects.filter(title="Import 3").update(level="error")
+"""
 
 ARCHIVE = """
 from django.contrib.auth import get_user_model

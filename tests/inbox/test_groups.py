@@ -78,7 +78,10 @@ def test_a_named_group_is_one_row_where_its_newest_notification_is(user_client, 
     notify(user, "New")
     assert read_titles(user_client) == ["New", "Imports: 1 failed, 5 succeeded", "Old"]
     assert '-body" dir="auto">Import 2<' in user_client.get(INBOX).content.decode()
-    assert read_titles(user_client, find_group_url(user_client)) == [f"Import {n}" for n in range(5, -1, -1)]
+    # What has failed is first.
+    assert read_titles(user_client, find_group_url(user_client)) == [
+        f"Import {n}" for n in (2, 5, 4, 3, 1, 0)
+    ]
     assert user_client.get("/notifications/api/notifications/").json()["unread"] == 8
 
 

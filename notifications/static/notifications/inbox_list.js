@@ -216,7 +216,9 @@ export function connectList(
    */
   function addMembers(row, link) {
     return load(row, link, (page) => {
-      const rows = /** @type {HTMLElement[]} */ ([...page.querySelectorAll("li[data-id]")]);
+      const loaded = /** @type {HTMLElement[]} */ ([...page.querySelectorAll("li[data-id]")]);
+      // Failures are shown already, above the others.
+      const rows = loaded.filter(({ dataset }) => !dom.findRow(inbox, dataset.id ?? ""));
       const older = page.querySelector("[rel=next]");
       if (older) {
         const end = dom.createElement("li", "notifications-item");
@@ -249,7 +251,7 @@ export function connectList(
         return focusRow(older.querySelector("li") ?? undefined);
       }
       for (const row of older.querySelectorAll("li"))
-        if (dom.findRow(inbox, row.dataset.id ?? "")) row.remove(); // It waits for the user, above the list.
+        if (dom.findRow(inbox, row.dataset.id ?? "")) row.remove(); // It waits for the user, or has failed: above the list.
       const first = older.querySelector("li");
       addDays([...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
@@ -302,11 +304,10 @@ export function connectList(
     if (!raised) return;
     history.replaceState(state, "");
     for (;;) {
-      const row = getShown().find(
-        ({ dataset, parentElement }) =>
-          Number(dataset.raised) === raised ||
-          (Number(dataset.raised) < raised && !parentElement?.closest(".notifications-waiting")),
-      );
+      const shown = getShown();
+      const row =
+        shown.find(({ dataset }) => Number(dataset.raised) === raised) ??
+        shown.find((row) => Number(row.dataset.raised) < raised && !row.closest("[data-first]"));
       const end = findEnd();
       if (row || !end || signal.aborted || !(await loadOlder(end))) return focusRow(row);
     }

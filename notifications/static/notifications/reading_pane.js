@@ -82,6 +82,7 @@ export function connectPane(inbox, page, signal, list) {
     // In a group that is open, the row of the notification that the group names.
     const marked = list.getShown().find(({ dataset }) => dataset.id === id) ?? row;
     if (marked !== shown) {
+      if (marked && row === shown) list.markRead(marked); // A person has opened the group, and so this one.
       shown?.removeAttribute("aria-current");
       shown = marked;
       marked?.setAttribute("aria-current", "true");
