@@ -350,6 +350,9 @@ def test_the_first_row_is_near_the_top(site_server, new_page, window):
     """Below a heading. On a phone in German too, and on the first screen at a zoom of 200 %."""
     site_server.python(CREATE.format(count=5))
     site_server.python(ASK_NUMBER_1)
+    site_server.manage(
+        "notify", "demo", "A title of two lines, which has no body, so that its time is beside the first"
+    )
     page = new_page(**window, locale="de")
     visit(page, site_server.url, "/notifications/")
     waiting = page.get_by_role("heading", name="Wartet auf Sie")
@@ -363,6 +366,10 @@ def test_the_first_row_is_near_the_top(site_server, new_page, window):
     first = rows(page).first.bounding_box()
     assert first["y"] <= (300 if window is PHONE else 240)
     assert first["height"] <= 64
+    if window is not PHONE:
+        row = rows(page).filter(has_text="two lines")
+        title, time = [row.locator(f".notifications-{part}").bounding_box() for part in ("title", "time")]
+        assert title["height"] > 40 and time["y"] == pytest.approx(title["y"], abs=1)
     header, heading = page.locator("header.site").bounding_box(), page.locator("h1").bounding_box()
     assert heading["y"] - header["y"] - header["height"] >= 8
     page.set_viewport_size({"width": 640, "height": 400})

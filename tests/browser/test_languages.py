@@ -37,12 +37,13 @@ FIND_CUT = """() => {
 }"""
 
 
-#: How far the lines of a title that is cut are from the side where its text begins. If they are, its ellipsis at the
-#: other side is cut too.
-MEASURE_INDENT = """(title) => {
+#: How far the first line of a title is from the picture of its row, and the room that its ellipsis has beside it.
+MEASURE_TITLE = """(title) => {
     const range = document.createRange();
     range.selectNodeContents(title);
-    return Math.max(...[...range.getClientRects()].map(({ left }) => left - title.getBoundingClientRect().left));
+    const { right } = range.getClientRects()[0];
+    const picture = title.previousElementSibling.getBoundingClientRect();
+    return [picture.left - right, title.getBoundingClientRect().right - right];
 }"""
 
 
@@ -87,7 +88,8 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
         page.goto(url)
         expect_no_overflow(page)
     # The last page is the inbox.
-    assert page.get_by_role("link", name=title, exact=True).evaluate(MEASURE_INDENT) < 1
+    distance, room = page.get_by_role("link", name=title, exact=True).evaluate(MEASURE_TITLE)
+    assert distance == pytest.approx(12, abs=1) and room >= 13
     page.goto(report)
     first = page.locator(".calls tbody tr").first.bounding_box()
     assert first["x"] >= 0 and first["x"] + first["width"] <= NARROW["width"]

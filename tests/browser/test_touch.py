@@ -94,6 +94,13 @@ MEASURE_SHEET = """async (sheet) => {
 FIND_CUT_TEXTS = """(row) => [...document.querySelectorAll(`${row} :is(.notifications-title, .notifications-body)`)]
     .filter((title) => title.scrollHeight > title.clientHeight + 1).map((title) => title.textContent)"""
 
+#: How many lines the body of a row has.
+COUNT_LINES = """(body) => {
+    const range = document.createRange();
+    range.selectNodeContents(body);
+    return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size;
+}"""
+
 
 @pytest.fixture
 def phone(new_page):
@@ -124,6 +131,8 @@ def test_every_control_is_large_enough(site_server, new_page):
     assert set(map(tuple, edges)) == {(0, 380)}, "the tint of a row ends before the edges of the screen"
     look("inbox")
     found["inbox"] += phone.evaluate(FIND_CUT_TEXTS, "notifications-inbox")
+    body = phone.locator("li .notifications-body", has_text="Nearly as long").first
+    assert body.evaluate(COUNT_LINES) == 1, "more lines than the last one leave room for the time"
     phone.locator(".notifications-menu").first.tap()
     dialog = phone.get_by_role("dialog")
     expect(dialog).to_be_visible()

@@ -10,7 +10,7 @@ WIDTHS = (320, 360, 380, 414, 768)
 
 #: Texts that overlap, and texts that are cut without an ellipsis: by the window, by a box that hides what does not fit,
 #: by the box of a select or, as a placeholder, by that of an input. What can be scrolled to is not cut. A bar, panel or
-#: dialog that floats covers what is below it.
+#: dialog that floats covers what is below it, and a text that is longer than its box fades before what has a soft edge.
 FIND_PROBLEMS = """() => {
     const tolerance = 1.5; // Glyphs are drawn within rectangles that are higher than they are.
     const styles = new Map();
@@ -22,10 +22,11 @@ FIND_PROBLEMS = """() => {
 
     /** Return the visible part of a rectangle, and whether a box cuts it that cannot be scrolled. */
     const clip = (parent, { left, right, top, bottom }) => {
-        let layer = null, isCut = false;
+        let layer = null, isCut = false, hasSoftEdge = false;
         for (let node = parent; node && node !== document.documentElement; node = node.parentElement) {
             const style = styleOf(node);
-            if (style.clipPath !== "none") return null;
+            hasSoftEdge ||= style.clipPath !== "none" && style.boxShadow !== "none";
+            if (style.clipPath !== "none" && !hasSoftEdge) return null;
             if (style.overflowX !== "visible" && style.display !== "inline") {
                 const box = node.getBoundingClientRect();
                 const isOut = left < box.left - tolerance || right > box.right + tolerance
@@ -40,8 +41,11 @@ FIND_PROBLEMS = """() => {
         }
         const width = document.documentElement.clientWidth;
         if (left < -tolerance || right > width + tolerance) isCut = true;
-        return { left, right, top, bottom, layer, isCut, isEmpty: right - left < 1 || bottom - top < 1 };
+        return { left, right, top, bottom, layer, isCut, hasSoftEdge, isEmpty: right - left < 1 || bottom - top < 1 };
     };
+
+    const fadesBefore = ({ text: { parentElement: box } }, { hasSoftEdge }) =>
+        hasSoftEdge && box.scrollHeight > box.clientHeight + tolerance;
 
     const lines = [];
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -65,6 +69,7 @@ FIND_PROBLEMS = """() => {
         for (let at = index + 1; at < lines.length && lines[at].top < first.bottom; at++) {
             const second = lines[at];
             if (first.text === second.text || first.layer !== second.layer) continue;
+            if (fadesBefore(first, second) || fadesBefore(second, first)) continue;
             const x = Math.min(first.right, second.right) - Math.max(first.left, second.left);
             const y = Math.min(first.bottom, second.bottom) - second.top;
             // Lines that follow one another closely overlap by the space above and below their letters.
