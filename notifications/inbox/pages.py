@@ -41,6 +41,8 @@ from notifications.inbox.timeline import read_timeline
 from notifications.jobs.outcomes import end_key
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
+from notifications.paths import localize_link
+from notifications.serializers import read_data
 from notifications.streams import grouping, listing, number_if_needed
 from notifications.streams.marking_all import pending_marks
 from notifications.streams.positions import read_stream_position
@@ -117,6 +119,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     """Show a notification of the user with its whole text and its job, and why the user was notified of it, or was not.
 
     With ``part=pane`` the response is the content of the page for the reading pane of the inbox, without the layout.
+    That of an open question is where it is answered: the page that its notification links to.
     """
     user = request.user.pk
     number_if_needed([user])
@@ -124,20 +127,36 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     row = Notification.objects.using(database()).filter(pk=id, user=user).first()
     if row is None:
         raise Http404("The notification does not exist.")
-    job = None
-    if isinstance(row.job, UUID):
-        job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
     in_pane = request.GET.get(PART) == "pane"
-    item = read_rows([row])[0]
+    facts = read_facts(row, request.user)
+    # There are no facts for who may not answer any more.
+    if row.open_question and row.url and facts and not in_pane:
+        return HttpResponseRedirect(localize_link(row.url))
     context = {
         "notifications_position": position,
         "in_pane": in_pane,
         "layout": "notifications/pane.html" if in_pane else None,
+        "facts": facts,
+        **describe_notification(row, request),
+    }
+    return render(request, "notifications/notification.html", context)
+
+
+def describe_notification(row: Notification, request: HttpRequest) -> dict[str, Any]:
+    """Return what pages show of a notification of the user, and of its job if it is theirs, but for ``facts``."""
+    user = request.user.pk
+    job = None
+    if isinstance(row.job, UUID):
+        job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
+    item = read_rows([row])[0]
+    question = read_data(row).get("question")
+    has_ended = isinstance(question, dict) and bool(question.get("ended"))
+    context = {
         "row": row,
         "item": item,
-        "facts": read_facts(row, request.user),
         "is_body_shown": True,
-        "has_link": row.url not in {action.href for action in item.actions},
+        # The page of a question that has ended leads to this one.
+        "has_link": not has_ended and row.url not in {action.href for action in item.actions},
         "events": read_timeline(row, for_user=True),
         "page_links": [link for hook in hooks.page_links for link in hook("notification")],
         "snooze_times": SNOOZE_TIMES,
@@ -158,7 +177,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
             "is_body_shown": row.body == outcome if is_end else row.body != job.title,
             **of_job,
         }
-    return render(request, "notifications/notification.html", context)
+    return context
 
 
 @page_view

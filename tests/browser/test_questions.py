@@ -157,8 +157,7 @@ def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
         shown.evaluate("(link) => { document.body.append(link); link.click(); }", late)
     # Where it was answered, a second press sends nothing.
     assert len(answers) == 1
-    page.wait_for_url(re.compile("/questions/"))
-    expect(page.get_by_text("You answered “Ship”")).to_be_visible()
+    expect(page.locator(".notifications-text", has_text="You answered “Ship”")).to_be_visible()
 
 
 ASK_TWO = """
@@ -185,7 +184,7 @@ def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
     phone.locator(".notifications-facts").evaluate("(facts) => { facts.style.height = '2000px'; }")
     expect(phone.get_by_role("button", name="Ship")).to_be_in_viewport(ratio=1)
     site_server.manage("notifications", "jobs", "answer", id, "yes", "--name", "First")
-    expect(phone.get_by_role("status").filter(has_text="Staff answered “Ship”")).to_be_visible()
+    expect(phone.locator(".notifications-text", has_text="Staff answered “Ship”")).to_be_visible()
     expect(laptop.get_by_role("heading", name="Second?")).to_be_visible()
     laptop.get_by_role("button", name="Keep").click()
     # That of the question, or that of the job, which has ended.
@@ -200,7 +199,7 @@ def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
     page.goto(f"{site_server.url}/notifications/")
     page.get_by_role("link", name="Ship?", exact=True).click()
     page.get_by_role("button", name="Keep").click()
-    expect(page.get_by_text("You answered “Keep”")).to_be_visible()
+    expect(page.locator(".notifications-text", has_text="You answered “Keep”")).to_be_visible()
 
 
 ASK_BY = """
@@ -221,7 +220,7 @@ def test_a_form_is_opened_from_the_toast_and_answers(site_server, new_page):
     expect(page.get_by_label("Amount")).to_have_value("12.50")
     page.get_by_label("Approved").check()
     page.get_by_role("button", name="Send the answer").click()
-    expect(page.get_by_role("status").filter(has_text="You answered")).to_be_visible()
+    expect(page.locator(".notifications-text", has_text="You answered")).to_be_visible()
     assert "answered" in site_server.python(ANSWERS)
 
 
@@ -245,7 +244,7 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     assert find_violations(page) == []
     assert "answered" not in site_server.python(ANSWERS)
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_role("status").filter(has_text="You answered “Delete”")).to_be_visible()
+    expect(page.locator(".notifications-text", has_text="You answered “Delete”")).to_be_visible()
 
 
 def test_a_listener_answers(site_server, new_page):

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext, ngettext
 
 from notifications import paths, serializers, times
@@ -55,6 +56,14 @@ def facts_of(row: Notification, reader: Any, *, in_full: bool) -> list[Fact]:
 def read_asking_job(question: AskedQuestion) -> Job | None:
     """Return the job that asks, with what its addressees may see of it. See ``find_open_question()``."""
     return Job.objects.using(database()).only(*JOB_COLUMNS).filter(pk=question.job).first()
+
+
+def find_notification(question: AskedQuestion, reader: Any) -> Notification | None:
+    """Return the newest notification of a question that its reader has; None for staff who were not asked."""
+    rows = Notification.objects.using(database()).filter(id__in=json.loads(question.details)["notifications"])
+    # By the primary key: beside an indexed condition on the user, the whole inbox may be read.
+    own = rows.alias(owner=Coalesce("user_id", "user_id")).filter(owner=reader.pk)
+    return own.order_by("raised").last()
 
 
 def describe_question(

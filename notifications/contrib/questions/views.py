@@ -28,6 +28,7 @@ from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.extension import hooks
 from notifications.http.access import api_view, json_response, page_view
 from notifications.http.parsing import describe_browser, header, parse_json_object
+from notifications.inbox.pages import describe_notification
 from notifications.models import Job, Wait
 from notifications.problems import Problem
 from notifications.streams import positions
@@ -41,8 +42,9 @@ NOT_FOUND = (QuestionDoesNotExist, PermissionDenied)
 @page_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
-    """Show a question with its choices or form, or how it ended. A POST with ``value`` or the fields answers it.
+    """Show a question with its choices or form. A POST with ``value`` or the fields answers it.
 
+    Its end is on the page of the user's notification; here only for who has none.
     Who answers second is shown who was first. A choice that is dangerous is confirmed first: ``confirm`` in the query
     shows it, ``confirmed`` in the POST has done so.
     """
@@ -59,11 +61,16 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
             page = {"confirm": chosen}
     except NOT_FOUND:
         raise Http404("The question does not exist.") from None
+    row = question_facts.find_notification(question, request.user)
+    if row and question.ended_at:
+        return HttpResponseRedirect(reverse("notifications:notification", args=[row.pk]))
+    of_row = describe_notification(row, request) if row else {}
     context = {
+        **of_row,
         "notifications_position": positions.read_stream_position(request.user.pk),
         "end": answering.describe_end_to(question, request.user, with_time=False),
         **describe_question(question, page),
-        **describe_asking_job(question, request.user),
+        **describe_asking_job(question, request.user, is_own="job" in of_row),
         "confirm_label": details["choices"].get(page.get("confirm")),
     }
     if "form" in context and context["form"] is None:
@@ -220,23 +227,19 @@ def describe_open_question(job: Job, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def describe_asking_job(question: AskedQuestion, reader: Any) -> dict[str, Any]:
-    """Return what the page of a question shows besides it: facts, steps, and excerpts of extensions.
+def describe_asking_job(question: AskedQuestion, reader: Any, *, is_own: bool) -> dict[str, Any]:
+    """Return the facts that the page of a question shows, and for others than the owner excerpts of extensions.
 
-    See ``find_open_question()``, which says what others than the owner may see. Of a question that has ended the owner
-    gets the link to the job, others nothing.
+    See ``find_open_question()``, which says what these may see; of a question that has ended nothing.
     """
-    job = question_facts.read_asking_job(question)
     if question.ended_at:
-        return {
-            "facts": question_facts.describe_job(job, reader)[:1] if job and job.user_id == reader.pk else []
-        }
+        return {}
+    job = question_facts.read_asking_job(question)
     context: dict[str, Any] = {"facts": question_facts.describe_question(question, job, reader)}
-    if job is None:
+    if job is None or is_own:
         return context
     shown = [section for section in hooks.job_sections if section.excerpt_template]
     context["excerpts"] = [section.excerpt_template for section in shown]
-    context["steps"] = question_facts.list_done_steps(job, reader)
     for section in shown:
         context |= section.excerpt_context(job)
     return context

@@ -115,8 +115,8 @@ def test_only_while_the_question_is_open(job, asked, client_of, end):
     else:
         manual.cancel([job.id])
     assert not is_output_shown(client, job)
-    text = client.get(question_page(job)).content.decode()
-    assert "Dear customer" not in text and "Answer of Mr. Grant" not in text
+    text = client.get(question_page(job), follow=True).content.decode()
+    assert text and "Dear customer" not in text and "Answer of Mr. Grant" not in text
     assert is_output_shown(client_of(job.user), job)
 
 

@@ -433,12 +433,22 @@ class TestApi:
         assert response.status_code == 200
         assert "ada answered “Keep”" in response.content.decode()
 
-    def test_the_page_of_its_notification_has_its_buttons_alone(self, user, client_of):
-        """Not the question once more, with its job."""
-        ask(user)
-        response = client_of(user).get(f"/notifications/{Notification.objects.get().pk}/")
-        assert "job" in response.context and "question" not in response.context
-        assert f'href="{page(AskedQuestion.objects.get())}"' in response.text
+    def test_the_page_of_its_notification_leads_to_it_while_it_is_open(self, user, other_user, client_of):
+        """In the pane there are its buttons. Afterwards it is the page of the question that leads to the other one."""
+        ask(user, to=[user.pk, other_user.pk])
+        wait, row, client = AskedQuestion.objects.get(), Notification.objects.get(user=user), client_of(user)
+        own = f"/notifications/{row.pk}/"
+        assert client.get(own)["Location"] == page(wait)
+        cancel = f'action="/notifications/jobs/{wait.job}/cancel/"'
+        assert (
+            cancel in client.get(page(wait)).text and cancel not in client_of(other_user).get(page(wait)).text
+        )
+        pane = client.get(own, {"part": "pane"})
+        assert "question" not in pane.context and f'href="{page(wait)}"' in pane.text
+        answering.store_answer(wait, "yes", user=user)
+        assert client.get(page(wait))["Location"] == own
+        text = client.get(own).text
+        assert f'value="archive.{row.pk}"' in text and page(wait) not in text
 
     def test_the_page_of_the_job_answers_too(self, user, other_user, client_of):
         """Of several questions it shows the first. It is not loaded again while its reader types."""
