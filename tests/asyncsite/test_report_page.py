@@ -83,7 +83,7 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     set_job(report, "succeeded", attempt=1)
     html = person.get(report.get_absolute_url()).content.decode()
     totals = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
-    assert totals == {"Median": "40 ms", "95th percentile": "700 ms"}
+    assert totals == {"Median response time": "40 ms", "95th percentile": "700 ms"}
     assert '<h2 class="state" data-state="succeeded">3 of 6 passed</h2>' in html
     assert "Succeeded" not in html.partition("<main")[2]
     assert read_filters(html) == ["All", "Failed 2", "Refused 1", "Passed 3"]

@@ -113,6 +113,9 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
         expect(each.get_by_text(re.compile("30 of 33 passed")).first).to_be_visible()
     expect(page.locator(".calls tbody tr")).to_have_count(33)
     assert page.locator(".calls tbody th").all_inner_texts()[:3] == rows
+    # The room of the line about leaving the page is filled.
+    line = page.locator(".detail").bounding_box()
+    assert line["height"] - page.locator(".detail .totals").bounding_box()["height"] < 4
     expect(output).to_contain_text("Done")
     assert page.url == report
     expect_still(page, "the report")
