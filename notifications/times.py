@@ -25,6 +25,7 @@ def now() -> datetime:
     return timezone.now() if settings.USE_TZ else datetime.now(UTC)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: By how much clocks of several machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=1)
 
@@ -60,6 +61,15 @@ def format_short(moment: datetime) -> str:
         day = "M j, Y" if is_english else "DATE_FORMAT"
     clock = date_format(local, "H:i" if is_english else "TIME_FORMAT")
     return f"{date_format(local, day)}, {clock} {local.tzname()}"
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return a time as the microseconds since 1970, by which rows that were changed at it are found again."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(count: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=count)
 
 
 def format_time(moment: datetime | None) -> str | None:

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications import serializers, streams
+from notifications import serializers, streams, times
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.db.threads import close_idle_connections
 from notifications.db.transactions import database
@@ -45,6 +45,7 @@ from notifications.realtime import hub
 from notifications.states import RETRYABLE
 from notifications.streams import grouping, listing, positions
 from notifications.streams.marking import mark
+from notifications.streams.marking_all import UNDOING_VERBS
 from notifications.streams.marking_seen import mark_seen
 
 #: Items on a page of a list.
@@ -225,7 +226,8 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
     """Mark notifications of the user up to position ``up_to``: all of them, or those in ``ids``.
 
     ``group``, ``category`` and ``level`` select some of them. A request with one of the last two ends after a bounded
-    number of rows; the ``next`` of its response is the ``after`` of the next request.
+    number of rows; the ``next`` of its response is the ``after`` of the next request. ``undo`` in the response to a
+    request with ``group`` is the body of one with the inverse verb, which changes back exactly these rows.
     ``verb`` is ``"read"``, ``"unread"``, ``"archive"`` or ``"unarchive"``.
     """
     user = request.user.pk
@@ -233,18 +235,27 @@ def notification_mark(request: HttpRequest, verb: str) -> HttpResponse:
     up_to = _parse_up_to(user, body)
     ids = parse_uuids(body["ids"], "ids", MAX_IDS) if body.get("ids") is not None else None
     category, level, after = body.get("category"), body.get("level"), body.get("after")
-    next = mark(
+    group, changed_at = check_text(body.get("group"), "group"), None
+    if verb in UNDOING_VERBS and body.get("changed_at") is not None:
+        changed_at = times.from_microseconds(parse_integer(body["changed_at"], "changed_at"))
+    marked = mark(
         user,
         verb,
         up_to,
         ids,
         after=0 if after is None else parse_integer(after, "after"),
-        group=check_text(body.get("group"), "group"),
+        group=group,
         category=check_text(category, "category"),
         level="" if level is None else check_level(level),
-    ).next
-    is_continued = (category, level, after) != (None, None, None)
-    return _marked_response(user, has_more=next is not None, **({"next": next} if is_continued else {}))
+        changed_at=changed_at,
+    )
+    values: dict[str, Any] = {}
+    if (category, level, after, changed_at) != (None, None, None, None):
+        values["next"] = marked.next
+    if group is not None and verb not in UNDOING_VERBS:
+        moment = times.to_microseconds(marked.moment)
+        values["undo"] = {"up_to": up_to, "after": marked.after, "changed_at": moment}
+    return _marked_response(user, has_more=marked.next is not None, **values)
 
 
 @api_view("POST")

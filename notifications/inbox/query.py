@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -47,7 +47,6 @@ NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
 SNOOZE = "snooze"
 _ROWS_CHANGED = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
 _ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16})-([01])")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,8 +194,8 @@ class AllChanged:
     is_pending: bool
 
     def encode(self) -> str:
-        microseconds = (self.moment - _EPOCH) // timedelta(microseconds=1)
-        return f"{self.verb}-all-{self.count}-{microseconds}-{self.after}-{self.up_to}-{int(self.is_pending)}"
+        moment = times.to_microseconds(self.moment)
+        return f"{self.verb}-all-{self.count}-{moment}-{self.after}-{self.up_to}-{int(self.is_pending)}"
 
 
 Change = RowsChanged | AllChanged
@@ -213,7 +212,7 @@ def parse_change(text: str) -> Change | None:
     return AllChanged(
         verb=match[1],
         count=count,
-        moment=_EPOCH + timedelta(microseconds=microseconds),
+        moment=times.from_microseconds(microseconds),
         after=after,
         up_to=up_to,
         is_pending=bool(is_pending),

@@ -117,11 +117,15 @@ def mark(
     group: str | None = None,
     category: str | None = None,
     level: str = "",
+    changed_at: datetime | None = None,
 ) -> Marked:
     """Change at most ``MAX_MARKED_ROWS`` notifications of a user (key), those raised first: see ``Mark``.
 
-    With a category or level it reads at most ``MAX_ROWS_EXAMINED`` of each partition. All rows have their number when
-    it returns. Inside a caller's transaction this is deferred until after its commit.
+    ``changed_at``
+        Only those to which the inverse of ``verb`` has given this time.
+
+    With a category, level or time it reads at most ``MAX_ROWS_EXAMINED`` of each partition. All rows have their number
+    when it returns. Inside a caller's transaction this is deferred until after its commit.
     Raises ``django.db.OperationalError`` where another transaction holds a row for over 5 s.
     """
     mark = Mark(
@@ -133,6 +137,8 @@ def mark(
         group=group,
         category=category,
         level=level,
+        moment=changed_at or times.now(),
+        is_undo=changed_at is not None,
     )
     if in_callers_transaction():
         on_commit(lambda: change_rows(mark))

@@ -230,6 +230,13 @@ mark(user, "archive", 10**6, [Notification.objects.get(title="Import 7").pk])
 """
 
 
+COUNT = """
+from notifications.models import Notification
+rows = Notification.objects.filter(group_key="n:Imports")
+print(rows.filter(archived_at=None).count(), rows.exclude(archived_at=None).count())
+"""
+
+
 def keep_screenshot(page, name):
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"groups-{name}.png")
@@ -265,11 +272,19 @@ def test_groups_in_the_bell(site_server, page):
     group.get_by_role("button", name="Mark as read: Imports").click()
     expect(group).not_to_have_attribute("data-unread", "")
     expect_unread(page, 5)
-    # It does not come back where the list cannot be loaded. The API cannot undo it.
+    # What is done is undone in its place, and no other.
+    group.get_by_role("button", name="Done: Imports").click()
+    undo = group.get_by_role("button", name="Undo: Imports")
+    expect(undo).to_be_focused()
+    expect_unread(page, 5)
+    undo.click()
+    expect(undo).to_have_count(0)
+    expect(group.get_by_role("link", name="Imports")).to_be_focused()
+    assert site_server.python(COUNT).split() == ["30", "1"]
+    # It does not come back where the list cannot be loaded.
     page.route(re.compile("limit="), lambda route: route.fulfill(body="No JSON"))
     group.get_by_role("button", name="Done: Imports").click()
-    expect(group.locator(".notifications-done")).to_have_text("30 moved to Done.")
-    expect(group.locator(".notifications-done")).to_be_focused()
+    expect(group.locator(".notifications-done")).to_have_text("30 moved to Done.Undo")
     page.keyboard.press("Escape")
     open_bell(page)
     expect(panel.get_by_text("could not be loaded")).to_be_visible()

@@ -151,6 +151,16 @@ class TestList:
         assert [item["title"] for item in members] == ["Import 3", "Import 2", "Import 1"]
         response = post_read({"up_to": page["seq"], "group": imports["key"]})
         assert response.json()["unread"] == 5
+        undo = response.json()["undo"]
+        assert post_read(undo, url=f"{NOTIFICATIONS}unread/").json()["next"] is None
+        assert Notification.objects.filter(read_at=None).count() == 8
+        marking.mark(user.pk, "read", 10**6, [Notification.objects.get(title="Import 1").pk])
+        undo = post_read({"up_to": page["seq"], "group": imports["key"]}).json()["undo"]
+        post_read({**undo, "changed_at": undo["changed_at"] - 1}, url=f"{NOTIFICATIONS}unread/")
+        assert Notification.objects.filter(read_at=None).count() == 5
+        post_read(undo, url=f"{NOTIFICATIONS}unread/")
+        assert Notification.objects.filter(read_at=None).count() == 7  # Not what was read before.
+        post_read({"up_to": page["seq"], "group": imports["key"]})
         with translation.override("de"):
             page = user_client.get(
                 NOTIFICATIONS, {"grouped": 1, "unread": 1}, headers={"accept-language": "de"}

@@ -174,7 +174,7 @@ def test_responses_match_their_schemas(user_client, user, settings):
     attempts = user_client.get(f"{webhook}attempts/")
     marked = user_client.post(
         "/notifications/api/notifications/read/",
-        {"up_to": 0, "category": "", "level": "info", "after": 0},
+        {"up_to": 0, "group": "x", "category": "", "level": "info", "after": 0},
         content_type="application/json",
     )
     responses = {

@@ -5,7 +5,8 @@
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Group} Group
- * @typedef {{key: string, item: Notification, group?: Group, row?: HTMLElement}} Entry a notification, or a group with its newest one
+ * @typedef {{key: string, item: Notification, group?: Group, row?: HTMLElement, undos?: object[]}} Entry a notification, or a
+ *   group with its newest one, and what undoes its last change
  */
 
 const LIST_LENGTH = 8;
@@ -241,9 +242,8 @@ export function connectPanel(panel, page, signal) {
    * @returns {Promise<void>}
    */
   async function change(verb, row, entry) {
-    const { key, item, group } = entry;
     try {
-      await (group ? page.markGroup(verb, key, listed?.seq ?? 0) : page.mark(verb, [item]));
+      await (entry.group ? page.markGroup(verb, entry, listed?.seq ?? 0) : page.mark(verb, [entry.item]));
     } catch {
       return showNote(localization.text("unsaved"), () => change(verb, row, entry));
     }
@@ -256,7 +256,7 @@ export function connectPanel(panel, page, signal) {
   }
 
   /**
-   * Show in a row, as high as it was, that it is done, with *Undo*. The API cannot undo a change of a group.
+   * Show in a row, as high as it was, that it is done, with *Undo*.
    * @param {HTMLElement} row
    * @param {Entry} entry
    */
@@ -267,13 +267,12 @@ export function connectPanel(panel, page, signal) {
     const undo = createElement("button", "notifications-quiet", localization.text("undo"));
     const main = /** @type {HTMLElement} */ (row.querySelector(".notifications-main"));
     line.style.minHeight = `${main.offsetHeight}px`;
-    line.tabIndex = -1;
-    undo.ariaLabel = `${undo.textContent}: ${item.title}`;
+    undo.ariaLabel = `${undo.textContent}: ${(group ?? item).title}`;
     undo.addEventListener("click", () => change("unarchive", row, entry));
-    if (!group) line.append(undo);
+    line.append(undo);
     row.append(line);
     kept.set(key, { ...entry, row });
-    return group ? line : undo;
+    return undo;
   }
 
   /** @param {Change} change */

@@ -28,10 +28,10 @@
  *   loadLatest: (count: number, query?: string) => Promise<LatestPage>,
  *   getActionUrl: (id: string, number: number) => string,
  *   localizeUrl: (url: string|null) => string|null,
- *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<void>,
- *   markGroup: (verb: Verb, key: string, upTo: number) => Promise<void>,
- *   answer: (url: string) => Promise<void>,
- *   markReadUpTo: (raised: number) => Promise<void>,
+ *   mark: (verb: Verb, items: Pick<Notification, "id"|"raised">[]) => Promise<any>,
+ *   markGroup: (verb: Verb, entry: import("./bell_panel.js").Entry, upTo: number) => Promise<void>,
+ *   answer: (url: string) => Promise<unknown>,
+ *   markReadUpTo: (raised: number) => Promise<unknown>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
  *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `questions` is how many are open and `seenQuestions` how many of them were seen, `shownIds` are those of notifications about what the page itself shows, and each of `openLists` says whether a list on the screen shows or offers a notification
  */
@@ -223,10 +223,17 @@ function watchOutages(client, clock) {
 function notificationActions(client, jobs, data, markUrls, clock) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
     const headers = { "Content-Type": "application/json" };
-    const request = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
+    const undos = /** @type {object[]} */ ([]);
     // One request marks at most 1,000 notifications.
-    while ((await jobs.send(url, request)).more);
+    for (let next = {}, more = true; more; ) {
+      const text = JSON.stringify({ ...body, ...next });
+      const answer = await jobs.send(url, { method: "POST", headers, body: text, keepalive: true });
+      more = answer.more;
+      if (answer.next) next = { after: answer.next };
+      undos.push(answer.undo);
+    }
     client.refresh();
+    return undos;
   };
   // The URL ends with "limit=".
   let seenUpTo = 0;
@@ -251,7 +258,12 @@ function notificationActions(client, jobs, data, markUrls, clock) {
       const raised = items.map((item) => client.stream.notifications.get(item.id)?.raised ?? item.raised);
       return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
     },
-    markGroup: (verb, group, upTo) => post(markUrls[verb], { group, up_to: upTo }),
+    markGroup: async (verb, entry, upTo) => {
+      const undos = [];
+      const bodies = verb === "unarchive" ? (entry.undos ?? []) : [{ group: entry.key, up_to: upTo }];
+      for (const body of bodies) undos.push(...(await post(markUrls[verb], body)));
+      entry.undos = undos;
+    },
     answer: (url) => post(url, {}),
     markReadUpTo: (raised) => post(markUrls.read, { up_to: raised }),
     // Once for each position, and only while something is unseen: opening the bell again sends nothing.
