@@ -93,7 +93,8 @@ def describe_job(
         # Nothing may move at the end, at which the page is loaded again.
         "is_steady": not job.done or _seconds_since(job.finished_at) < STEADY_SECONDS,
         "level": end.level if end else LEVELS.get(job.state, "info"),
-        "took": describe_took(job),
+        # Of a job that has waited it would be the time since then.
+        "took": "" if steps.has_waits else describe_took(job),
         "elapsed": describe_elapsed(job),
         "pace": describe_pace(job),
         # Of a job without an owner nothing says who has cancelled it.

@@ -168,7 +168,7 @@ def describe_notification(row: Notification, request: HttpRequest) -> dict[str, 
         outcome = of_job["outcome"]
         said = row.body.partition("\n")[0]
         if not is_end and said and outcome.endswith(said):  # the answer, which the row of the question has
-            outcome = of_job["outcome"] = of_job["state"]
+            of_job |= {"outcome": outcome.removesuffix(said).rstrip(" ."), "level": "info"}
         context |= {
             "has_job": True,
             "is_end": is_end,

@@ -237,7 +237,7 @@ def describe_change(change: Change, until: datetime | None = None) -> str:
         text = ngettext("%(count)d marked as unread.", "%(count)d marked as unread.", count)
     elif change.verb == SNOOZE and until:
         text = ngettext("%(count)d snoozed until %(time)s.", "%(count)d snoozed until %(time)s.", count)
-        return text % {"count": count, "time": times.format_exact(until)}
+        return text % {"count": count, "time": times.format_short(until)}
     elif change.verb == SNOOZE:
         text = ngettext("%(count)d snoozed.", "%(count)d snoozed.", count)
     elif change.verb == "archive":

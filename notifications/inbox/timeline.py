@@ -32,7 +32,7 @@ def _events_of_pages(row: Notification, *, is_closed: bool) -> Iterator[Event]:
     elif row.read_at and not is_closed:
         yield Event(row.read_at, _("Read."))
     if row.snoozed_until:
-        until = times.format_exact(row.snoozed_until)
+        until = times.format_short(row.snoozed_until)
         yield Event(row.snoozed_at or row.archived_at, _("Snoozed until %(time)s") % {"time": until})
     elif row.snoozed_at:
         yield Event(row.snoozed_at, _("Snoozed."))

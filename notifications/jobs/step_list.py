@@ -60,10 +60,10 @@ class StoredStep:
         if self.took is None:
             if self.due_at is None:
                 return gettext("Waiting")
-            return gettext("Waiting until {time}").format(time=times.format_exact(self.due_at))
+            return gettext("Waiting until {time}").format(time=times.format_short(self.due_at))
         seconds = self.took.total_seconds()
-        if seconds >= 600:
-            return timesince(self.started_at, self.started_at + self.took)
+        if seconds >= 60:
+            return timesince(self.started_at, self.started_at + self.took, depth=1)
         # As that of a job: see describe_took().
         return gettext("{count} s").format(count=number_format(max(seconds, 0.1), 1 if seconds < 10 else 0))
 
@@ -74,6 +74,7 @@ class StepList:
 
     first: list[StoredStep]
     count: int
+    has_waits: bool = False
 
     @property
     def heading(self) -> str:
@@ -114,7 +115,7 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
     # Open ones last.
     first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
     count += len(found_waits) if len(found_waits) < MAX_STEPS_SHOWN else waits.count()
-    return StepList(first=first[:MAX_STEPS_SHOWN], count=count)
+    return StepList(first=first[:MAX_STEPS_SHOWN], count=count, has_waits=bool(found_waits))
 
 
 def read_redacted(job: Job) -> frozenset[str]:

@@ -171,10 +171,13 @@ def clock_time(moment: datetime) -> str:
 
 @register.filter
 def exact_time(moment: datetime) -> str:
-    """Return a ``<time>`` element with date, time and time zone. The browser client shows it in that of the reader."""
+    """Return a ``<time>`` element with date, time and time zone: "Nov 28, 14:02 UTC".
+
+    The browser client shows it in the zone of the reader: "tomorrow, 08:00".
+    """
     utc = times.as_utc(moment)
     return format_html(
-        '<time datetime="{}" data-exact>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", times.format_exact(utc)
+        '<time datetime="{}" data-exact>{}</time>', f"{utc:%Y-%m-%dT%H:%M:%SZ}", times.format_short(utc)
     )
 
 

@@ -41,6 +41,15 @@ test("a date of this year is without the year, in the words of the server", () =
   ]);
 });
 
+test("a time that matters to the minute has its day, without this year", () => {
+  const formatShort = (language, local) => localize(language).formatShort(new Date(local).toISOString());
+  assert.equal(formatShort("en", "2026-01-02T23:05"), "today, 23:05");
+  assert.equal(formatShort("en", "2026-01-03T08:00"), "tomorrow, 08:00");
+  assert.equal(formatShort("de", "2026-01-01T08:00"), "gestern, 08:00");
+  assert.equal(formatShort("en", "2026-02-04T08:00"), "Feb 4, 08:00");
+  assert.equal(formatShort("en", "2025-12-31T08:00"), "Dec 31, 2025, 08:00");
+});
+
 test("a time that is a few seconds ahead of a slow clock is now", () => {
   assert.equal(localize("en", { now: "just now" }).formatRelative("2026-01-02T12:00:20Z"), "just now");
 });

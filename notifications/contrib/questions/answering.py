@@ -170,7 +170,7 @@ def describe_end_to(question: Wait, reader: Any, *, with_time: bool = True) -> s
         return ""
     is_own = reader is not None and question.ended_by_id == reader.pk
     name = read_name_of_answerer(question)
-    time = times.format_exact(question.ended_at) if with_time else ""
+    time = times.format_short(question.ended_at) if with_time else ""
     return describe_end_in_words(question, name, is_own=is_own, more=(time, question.ended_with))
 
 

@@ -71,16 +71,15 @@ export function updateTimes(root, localization) {
   for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (
     root.querySelectorAll("time:is([data-relative], [data-exact])")
   )) {
-    const exact = localization.formatExact(time.dateTime);
     const isRelative = time.hasAttribute("data-relative");
     // Below a heading that is a day. What is in an open group may be of another one.
     const hasDay = time.closest("[data-day] > ul > :not([data-member])");
     const text = !isRelative
-      ? exact
+      ? localization.formatShort(time.dateTime)
       : hasDay
         ? localization.time.format(Date.parse(time.dateTime))
         : localization.formatRelative(time.dateTime);
     if (time.textContent !== text) time.textContent = text;
-    if (isRelative) time.title = exact;
+    time.title = localization.dateTime.format(Date.parse(time.dateTime));
   }
 }

@@ -26,6 +26,7 @@ export class Localization {
     if (/^en\b/.test(language)) day.month = "short";
     if (/^de\b/.test(language)) Object.assign(day, { month: "2-digit", day: "2-digit" });
     this.day = new Intl.DateTimeFormat(locales, day);
+    this.relativeDay = new Intl.RelativeTimeFormat(locales, { numeric: "auto" });
     this.dateTime = new Intl.DateTimeFormat(locales, { dateStyle: "medium", timeStyle: "short" });
     this.number = new Intl.NumberFormat(locales, { useGrouping: "always" });
   }
@@ -60,8 +61,24 @@ export class Localization {
     const seconds = this.secondsSince(iso);
     if (seconds < MINUTE_SECONDS) return this.text("now");
     if (seconds < DAY_SECONDS) return this.formatSpan(seconds, "ago", Math.trunc);
+    return this.#formatDay(iso);
+  }
+
+  /** @param {string} iso */
+  #formatDay(iso) {
     const isThisYear = new Date(iso).getFullYear() === new Date(this.now()).getFullYear();
     return (isThisYear ? this.day : this.date).format(Date.parse(iso));
+  }
+
+  /**
+   * Format a time that matters to the minute: "tomorrow, 08:00", or with a date, without this year.
+   * @param {string} iso
+   */
+  formatShort(iso) {
+    const [day, today] = [Date.parse(iso), this.now()].map((time) => new Date(time).setHours(0, 0, 0, 0));
+    const days = Math.round((day - today) / 1000 / DAY_SECONDS);
+    const dayText = Math.abs(days) < 2 ? this.relativeDay.format(days, "day") : this.#formatDay(iso);
+    return `${dayText}, ${this.time.format(Date.parse(iso))}`;
   }
 
   /**
@@ -83,11 +100,6 @@ export class Localization {
   /** @param {string} iso */
   secondsSince(iso) {
     return (this.now() - Date.parse(iso)) / 1000;
-  }
-
-  /** @param {string} iso */
-  formatExact(iso) {
-    return this.dateTime.format(Date.parse(iso));
   }
 }
 

@@ -131,7 +131,7 @@ class TestTheEndOfTheJob:
         asked = Notification.objects.get(user=user, title="Ship?")
         page = user_client.get(f"/notifications/{asked.id}/").content.decode()
         shown, *_ = page.split("<details")
-        assert shown.count("You answered “Keep”") == 1 and '<strong dir="auto">Succeeded</strong>' in shown
+        assert shown.count("You answered “Keep”") == 1 and '<strong dir="auto">Finished</strong>' in shown
 
 
 class TestAnswer:
