@@ -26,9 +26,12 @@ WINDOWS = {
 #: Elements that reach over an edge of the page, by which a user would have to scroll.
 FIND_WIDE = """() => {
     const width = document.documentElement.clientWidth;
-    const isHidden = (node) => node.closest(".skip, .notifications-hidden") || node.tagName === "TSPAN";
+    const hidden = ".skip, .notifications-hidden, details:not([open]) > :not(summary)";
+    const isHidden = (node) => node.closest(hidden) || node.tagName === "TSPAN";
     const reaches = ({ left, right }) => right > width + 1 || left < -1;
-    const isClipped = (node) => node.parentElement.closest("thead, .chart, .whole");
+    const isScrolled = (node) =>
+        node && (/auto|scroll/.test(getComputedStyle(node).overflowX) || isScrolled(node.parentElement));
+    const isClipped = ({ parentElement: parent }) => parent.closest("thead, .chart, .whole") || isScrolled(parent);
     return [...document.querySelectorAll("body *")]
         .filter((node) => !isHidden(node) && !isClipped(node) && reaches(node.getBoundingClientRect()))
         .map((node) => node.outerHTML.slice(0, 120));

@@ -159,6 +159,11 @@ def test_every_control_is_large_enough(site_server, new_page):
     found["bell"] += phone.evaluate(FIND_CUT_TEXTS, "notifications-bell")
     head = phone.locator(".notifications-head").bounding_box()
     assert head["height"] <= 56
+    site_server.manage("notify", "demo", "Number 60")
+    expect(phone.locator(".notifications-panel .notifications-news")).to_be_visible()
+    phone.set_viewport_size({"width": 360, "height": 800})
+    for tab in phone.locator(".notifications-tab").all():
+        assert tab.evaluate("(tab) => tab.scrollWidth <= tab.clientWidth"), "beside what is new, a tab is cut"
     problems = [f"{name}: {problem}" for name, each in found.items() for problem in each]
     assert not problems, "\n".join(problems)
 
