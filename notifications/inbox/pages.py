@@ -79,8 +79,11 @@ def inbox(request: HttpRequest) -> HttpResponse:
     waiting, failed = [], []
     if position.questions and query in (InboxQuery(), InboxQuery(view="unread")):
         waiting = lists.read_waiting(user, position.seq, MAX_WAITING)
-    if query.group and query == InboxQuery(view=query.view, group=query.group):
-        failed = lists.read_failed(user, position.seq, query.filters)
+    if query.group:
+        if query == InboxQuery(view=query.view, group=query.group):
+            failed = lists.read_failed(user, position.seq, query.filters)
+        titles = [row.group.title for row in _read_group(user, position.seq, query) if row.group]
+        query = replace(query, group_title="".join(titles))
     pending = [mark for _, mark in pending_marks(user)]
     categories = lists.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {

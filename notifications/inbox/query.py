@@ -51,10 +51,15 @@ _ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InboxQuery:
-    """What the inbox page shows. ``""`` and None: not filtered."""
+    """What the inbox page shows. ``""`` and None: not filtered.
+
+    ``group_title``
+        What the row of the group says, which its filter says too.
+    """
 
     view: str = "inbox"
     group: str = ""
+    group_title: str = ""
     category: str = ""
     level: str = ""
     search: str = ""
@@ -80,7 +85,7 @@ class InboxQuery:
     def chips(self) -> list[tuple[str, str]]:
         """Return the filters that are chosen, but for the search: their labels, and the URL without each."""
         level = NotificationLevel(self.level).label if self.level else ""
-        group = (group_name(self.group) or gettext("Group")) if self.group else ""
+        group = (self.group_title or group_name(self.group) or gettext("Group")) if self.group else ""
         chosen = {"group": group, "category": load_categories().get(self.category).name, "level": level}
         return [
             (str(label), self.url(**{name: ""}, after=None, before=None))
@@ -138,10 +143,12 @@ def parse_query(parameters: QueryDict) -> InboxQuery:
     ):
         if len(text) > limit or "\0" in text or not encodable(text):
             raise BadRequest(f"{name} must be text of at most {limit} characters.")
-    positions = {
-        name: parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")
-    }
-    return InboxQuery(view=view, group=group, category=category, level=level, search=search, **positions)
+    after, before = (
+        parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")
+    )
+    return InboxQuery(
+        view=view, group=group, category=category, level=level, search=search, after=after, before=before
+    )
 
 
 def add_parameter(url: str, name: str, value: str) -> str:

@@ -134,7 +134,7 @@ def make_sections(
         raised_at = item.notification.raised_at
         return _label_of(timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today, today)
 
-    label = gettext("Waiting for you") if waiting else str(NotificationLevel("error").label)
+    label = gettext("Waiting for you") if waiting else gettext("Failed")
     above = Section(label=label, rows=items[: len(first)], is_first=True, is_waiting=bool(waiting))
     yesterday = gettext("Yesterday")
     periods = groupby(items[len(first) :], label_of)
