@@ -79,6 +79,8 @@ LEVELS: dict[Any, str] = {
 }
 #: The state of a job that waits for another attempt.
 RETRY_AT = _("Queued, retry at {time}")
+#: That of a running job whose cancellation is requested.
+CANCELLING = _("Cancelling…")
 
 
 class Change(NamedTuple):
@@ -175,12 +177,17 @@ def sql_list(states: Iterable[str]) -> str:
     return ", ".join(f"'{state}'" for state in states)
 
 
+def is_cancelling(job: Any) -> bool:
+    """Return whether a ``Job`` or ``JobInfo`` goes on although its cancellation is requested."""
+    return job.state == JobState.RUNNING and job.cancel_requested_at is not None
+
+
 def describe_state(job: Any) -> str:
-    """Return the state of a ``Job`` or ``JobInfo`` in words: "Running", or "Queued, retry at 14:05".
+    """Return the state of a ``Job`` or ``JobInfo`` in words: "Running", "Cancelling…", or "Queued, retry at 14:05".
 
     The time is in the current time zone, with its date if it is a day or more away.
     """
-    label = str(JobState(job.state).label)
+    label = str(CANCELLING if is_cancelling(job) else JobState(job.state).label)
     now = times.now()
     if job.state not in CLAIMABLE or not job.attempt or job.run_after is None:
         return label

@@ -21,7 +21,7 @@ from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import log_damage
 from notifications.exceptions import JobDoesNotExist
-from notifications.states import DONE, JobStateName, describe_state
+from notifications.states import DONE, JobStateName, describe_state, is_cancelling
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -246,11 +246,14 @@ def describe_took(job: Any) -> str:
 def describe_pace(job: Any) -> str:
     """Return the pace of a ``Job`` or ``JobInfo``: "4.2 per second, about 2 min left", or ``""`` if it is not known.
 
-    It is known for the first attempt of a running job that has reported steps of a total for 5 seconds: a later attempt
-    continues the count of the one before. The browser client computes it in the same way (``formatPace()``).
+    It is known for the first attempt of a running job that is not being cancelled and has reported steps of a total for
+    5 seconds: a later attempt continues the count of the one before. The browser client computes it in the same way
+    (``formatPace()``).
     """
     current, total = job.progress_current, job.progress_total
-    if job.state != "running" or job.attempt != 1 or not current or total is None or current >= total:
+    if job.state != "running" or is_cancelling(job) or job.attempt != 1:
+        return ""
+    if not current or total is None or current >= total:
         return ""
     elapsed = _seconds_since(job.started_at) if job.started_at else 0.0
     if elapsed < MIN_ELAPSED_SECONDS:

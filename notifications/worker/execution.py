@@ -188,7 +188,7 @@ class Execution(CurrentExecution):
             if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
                 return outcomes.cancelled(job, policy, exc)
             outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
-            if self.is_cancelling and outcome.retry_delay is not None:
+            if self.is_cancelling and (is_late or outcome.retry_delay is not None):
                 return outcomes.cancelled(job, policy, exc)
             if is_late:
                 return outcome

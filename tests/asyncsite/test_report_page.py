@@ -236,7 +236,8 @@ def test_a_report_that_is_being_cancelled_shows_it(person, make_report):
     report = make_report(ok=[1], missing=1)
     set_job(report, "running", cancel_requested_at=timezone.now())
     html = person.get(report.get_absolute_url()).content.decode()
-    assert "Cancelling… Results so far are kept." in html and ">Cancel</button>" not in html
+    assert re.search(r'<h2 class="state"[^>]*>Cancelling… ', html) and "Results so far are kept." in html
+    assert "<button disabled>Cancelling…</button>" in html and ">Cancel</button>" not in html
 
 
 def test_a_failed_report_without_missing_urls_has_no_retry(person, make_report):

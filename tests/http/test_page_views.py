@@ -154,8 +154,10 @@ class TestJobButtons:
         claim_rows(uuid7(), 1)
         manual.cancel([row.pk], by=user.pk)
         page = self.page(user_client, row)
-        assert "Cancelling… Results so far are kept." in page and "job-cancel" not in page
-        assert reverse("notifications:job-cancel", args=[row.pk]) not in page
+        assert re.findall(r"<strong[^>]*>([^<]*)</strong>", page) == ["Cancelling…"]
+        shown, hidden = ('data-job-part="cancelling">', 'data-job-part="cancellable" hidden>')
+        assert f"{shown}Results so far are kept." in page and f'{hidden}<span data-job-part="online">' in page
+        assert 'data-job-part="cancelling" disabled>' in page
 
     def test_succeeded_job_has_no_buttons(self, user_client, user):
         finish_job(row := job(user), uuid7())

@@ -19,7 +19,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(times, "now", lambda: NOW)
 
 
-def pace(current, total, seconds, *, state="running", attempt=1):
+def pace(current, total, seconds, *, state="running", attempt=1, cancel_requested_at=None):
     started_at = None if seconds is None else NOW - timedelta(seconds=seconds)
     return describe_pace(
         SimpleNamespace(
@@ -28,6 +28,7 @@ def pace(current, total, seconds, *, state="running", attempt=1):
             progress_current=current,
             progress_total=total,
             started_at=started_at,
+            cancel_requested_at=cancel_requested_at,
         )
     )
 
@@ -57,6 +58,7 @@ def test_rate_and_time_left(current, total, seconds, words):
         {"current": 3, "total": 9, "seconds": None},
         {"current": 3, "total": 9, "seconds": 60, "attempt": 2},
         {"current": 3, "total": 9, "seconds": 60, "state": "queued"},
+        {"current": 3, "total": 9, "seconds": 60, "cancel_requested_at": NOW},
     ],
 )
 def test_nothing_while_it_is_not_known(values):

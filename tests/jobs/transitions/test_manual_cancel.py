@@ -282,6 +282,15 @@ class TestOnWorker:
         (job,) = until_done(tasks.hold_sync.get_result(str(id)))
         assert (job.state, job.result) == ("succeeded", '"x"')
 
+    def test_a_sync_task_that_does_not_check_until_its_timeout(self, worker, user, gate):
+        """Its user has got the end that they asked for: it has not failed."""
+        id = enqueue(tasks.slow_sync, owner=user)
+        wait_until(lambda: tasks.held, what="the task to run")
+        manual.cancel([id], by=user.pk)
+        (job,) = until_done(tasks.slow_sync.get_result(str(id)))
+        assert (job.state, Attempt.objects.get().outcome) == ("cancelled", "cancelled")
+        assert notifications_of(user) == []
+
     def test_a_sync_task_in_line_for_a_thread(self, start_worker, user, gate, monkeypatch):
         """The job is cancelled before a thread is free, and the task is never called."""
         monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
