@@ -74,6 +74,7 @@ def client_strings() -> dict[str, str]:
         "unsaved": gettext("Not saved. Can't reach the server."),
         "unsent": gettext("Not sent. Can't reach the server. Try again."),
         "unknown": gettext("No response. See whether it was done."),
+        "refused": gettext("Not done. The server answered {status}."),
         "again": gettext("Try again"),
         "offline": gettext("Can't reach the server. Reconnecting…"),
         "signed_out": gettext("You are signed out."),

@@ -136,7 +136,8 @@ def test_in_place(site_server, new_page):
 def test_in_the_inbox(site_server, new_page):
     """In its rows and in the reading pane, where what is done in the other is not sent again.
 
-    No response is said at the button, a page of an error is shown. What is not done marks nothing as read.
+    What the server answers, or that there is no response, is said at the button; what is behind a redirect is shown.
+    What is not done marks nothing as read.
     """
     page = new_page(errors=False)
     project = Project(page, site_server.url)
@@ -151,6 +152,17 @@ def test_in_the_inbox(site_server, new_page):
     link = pane.get_by_role("alert").get_by_role("link")
     expect(link).to_have_attribute("href", re.compile("/notifications/[0-9a-f-]{36}/$"))
     keep_screenshot(page, "pane")
+    page.unroute("**/files/7/keep/")
+    error = {"status": 404, "body": "<h1>Not Found</h1>", "content_type": "text/html"}
+    for status, text in (
+        (404, "Not done. The server answered 404."),
+        (504, "No response. See whether it was done."),
+    ):
+        project.responses["/files/7/keep/"] = error | {"status": status}
+        find_button(pane, "Keep").click()
+        expect(pane.get_by_role("alert")).to_have_text(text)
+    assert page.url.endswith("/notifications/") and len(project.requests) == 2
+    project.requests.clear()
     # The content that is loaded meanwhile replaces no open dialog.
     find_button(pane, "Delete").click()
     shown = pane.locator("h2").first.element_handle()
@@ -169,11 +181,7 @@ def test_in_the_inbox(site_server, new_page):
     expect(find_button(pane, "Approve")).to_have_count(0)
     find_button(pane, "Decline").click(force=True)
     assert project.requests == [("POST", "/access/7/decline/", True)]
-    project.responses["/files/7/delete/"] = {
-        "status": 500,
-        "body": "<h1>Error</h1>",
-        "content_type": "text/html",
-    }
+    project.responses["/files/7/delete/"] = {"status": 303, "headers": {"Location": "/gone/"}}
     find_button(page.locator("li", has_text="Export.csv"), "Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", name="Export.csv is deleted for everyone.")).to_be_visible()

@@ -7,6 +7,9 @@ const done = new Set();
 /** Addresses of those that are being sent, and of the questions that are answered. */
 const busy = new Set();
 
+/** Of a proxy that has got no response from the view, which may have done the action. */
+const GATEWAY_ERRORS = [502, 504];
+
 /** @param {Page} page */
 export function watchActions(page) {
   document.addEventListener("click", (event) => {
@@ -81,7 +84,9 @@ async function send(link, url, page) {
   } else if (response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
     const { detail, title } = await response.json();
     showProblem(link, detail || title, page);
-  } else location.assign(link.href);
+  } else if (GATEWAY_ERRORS.includes(response.status)) throw new Error("No response.");
+  else if (response.status < 400 || response.redirected) location.assign(link.href);
+  else showProblem(link, page.localization.text("refused", { status: response.status }), page);
 }
 
 /**
