@@ -234,8 +234,7 @@ def describe_change(change: Change, until: datetime | None = None) -> str:
     """Return the text about a change for its user. ``until``: what was snoozed is so until then."""
     count = change.count
     if change.is_pending:
-        # The page has a note about the rest.
-        return gettext("%(count)d changed so far.") % {"count": count}
+        return gettext("%(count)d changed so far. The rest follows.") % {"count": count}
     if count == 0:
         return gettext("Nothing was left to change.")
     if change.verb == "read":

@@ -12,6 +12,7 @@ from tests.browser.parts import open_bell, visit, wait_until_live
 from tests.support.browser import sign_in
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 from tests.support.text_rectangles import PHONE_WIDTHS, find_text_problems
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -146,11 +147,36 @@ def test_every_control_is_large_enough(site_server, new_page):
     for width in PHONE_WIDTHS:
         phone.set_viewport_size({"width": width, "height": 800})
         assert bar.evaluate("(bar) => bar.scrollWidth <= bar.clientWidth"), f"the bar scrolls at {width} px"
+    words = bar.locator("[name=verb][value=read] span")
+    words.evaluate("(words) => { words.textContent = 'Non lue'; }")  # As in French.
+    assert words.bounding_box()["height"] < 24, "two lines"
+    phone.set_viewport_size({"width": 820, "height": 800})
+    edges = "(node) => [node.getBoundingClientRect().left, node.getBoundingClientRect().right]"
+    tablet = [phone.locator(part).first.evaluate(edges) for part in (".notifications-toolbar", "section ul")]
+    assert tablet[0] == tablet[1], "the bar is not as wide as the list"
+    phone.set_viewport_size(PHONE["viewport"])
     phone.locator("[data-snooze]").tap()
     dialog.locator("summary").tap()
     look("snooze")
     # As the verbs of a row.
     assert dialog.evaluate(MEASURE_SHEET) == sheet
+    dialog.get_by_role("button", name="Abbrechen").tap()
+    phone.locator("[data-check=none]").tap()
+    phone.route("**/notifications/mark/", lambda route: route.fulfill(status=204))
+    message = phone.locator(".notifications-floating")
+    phone.get_by_role("button", name="Alle erledigt").tap()
+    expect(message).to_contain_text("Nicht gespeichert.")
+    look("not saved")
+    phone.unroute_all()
+    message.get_by_role("button").tap()
+    expect(message).to_contain_text("3 nach „Erledigt“ verschoben.")
+    assert message.bounding_box()["height"] < 56, "two lines"
+    phone.evaluate("scrollTo(0, 9999)")
+    assert message.evaluate(IS_FREE), "it is below the bar"
+    message.get_by_role("button").tap()
+    phone.goto(f"{site_server.url}/notifications/?view=done")
+    view = phone.locator(".notifications-views [aria-current]")
+    wait_until(lambda: view.evaluate(edges)[1] < 345, what="the view of the page")
     phone.goto(f"{site_server.url}/check/")
     wait_until_live(phone)
     phone.locator("notifications-bell button").first.tap()

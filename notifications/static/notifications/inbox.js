@@ -91,7 +91,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     const changed = rows.filter((row) => canChange(verb, row));
     if (verb && !changed.length) return;
     const next = rowAfter(changed);
-    const hadFocus = [...changed, inbox.querySelector(".notifications-toolbar")].some((part) =>
+    const hadFocus = [...changed, inbox.querySelector(".notifications-for-selection")].some((part) =>
       part?.contains(document.activeElement),
     );
     // Before the response: what is selected meanwhile stays selected.
@@ -179,7 +179,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
       if (verb === "archive") row.hidden = !isDone;
       else if (verb === "unarchive") row.hidden = isDone;
       else {
-        dom.updateUnreadMark(row, verb === "unread", localization);
+        if (row.dataset.raised) dom.updateUnreadMark(row, verb === "unread", localization);
         if (view === "unread") row.hidden = verb === "read" && !stay;
       }
     }
@@ -214,13 +214,13 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
   }
 
   /**
-   * Change one row, a group or the selected rows in place. A change of all is sent by the browser.
+   * Change one row, a group, the selected rows or all in place.
    * @param {SubmitEvent} event
    */
   function handleSubmit(event) {
     const button = /** @type {HTMLButtonElement|null} */ (event.submitter);
     const { name = "", value = "" } = button ?? {};
-    if (!/^(one|verb|until|group|category)$/.test(name)) return;
+    if (!/^(one|verb|until|group|category|all)$/.test(name)) return;
     event.preventDefault();
     const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("#notifications-snoozing"));
     dialog.close();
@@ -234,10 +234,11 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     // All of a group that is shown: some may have arrived after the page was loaded.
     if (group) body.set("up_to", group.dataset.raised ?? "");
     // A category, or a notification that has left the list, or is the newest of a group that is closed, has no row.
-    if (group || name === "category" || (id && !row))
-      return void change(group ? verb : "", group ? list.withMembers(group) : [], () =>
-        list.sendForm(url, body),
-      );
+    if (group || /^(all|category)$/.test(name) || (id && !row)) {
+      const parts = group ? list.withMembers(group) : name === "all" ? list.getParts(newest) : [];
+      const changed = parts.filter((part) => canChange(verb, part));
+      return void change(changed[0] ? verb : "", changed, () => list.sendForm(url, body));
+    }
     const rows = row ? [row] : getSelectedRows();
     if (name !== "until") return void change(verb, rows);
     const local = value.startsWith("time") && `${body.get("time")}`;
@@ -301,6 +302,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
    */
   function canChange(verb, row) {
     if (row.hasAttribute("data-question")) return false; // It stays unread until it is answered.
+    if (verb === "read" && row.hasAttribute("data-end")) return view === "unread";
     // What is archived is not shown as unread.
     if (verb === "read" || verb === "unread")
       return !isDone && row.hasAttribute("data-unread") === (verb === "read");

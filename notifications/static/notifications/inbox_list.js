@@ -44,6 +44,7 @@ export function connectList(
   inbox.addEventListener("click", handleClick, { signal });
   dom.updateTimes(inbox, localization);
   rows.restoreDone(inbox);
+  showView();
   observeEnd();
   void returnToRow();
 
@@ -66,6 +67,13 @@ export function connectList(
     sendForm,
     updateViews,
     withMembers,
+
+    /** Return what is changed with all: the rows that are not newer than the list, and its end, below which are others. */
+    getParts(newest = 0) {
+      /** @type {NodeListOf<HTMLElement>} */
+      const parts = inbox.querySelectorAll("li:not([hidden]), [data-end]");
+      return [...parts].filter(({ dataset }) => !(Number(dataset.raised) > newest));
+    },
 
     /** @param {number} count of notifications that are newer than the list */
     offerNewer(count) {
@@ -117,7 +125,7 @@ export function connectList(
       try {
         const views = await loadPage(url, ".notifications-views");
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
-        document.querySelector(".notifications-views")?.replaceWith(views);
+        document.querySelector(".notifications-views")?.replaceChildren(...views.childNodes); // It stays scrolled.
         // Not after a change that has hidden or shown the row meanwhile: to hide it again would take its focus.
         if (group && group.hidden === wasHidden) replaceGroup(group, next);
         else if (isEmpty()) inbox.replaceWith(await loadPage(location.href));
@@ -143,6 +151,12 @@ export function connectList(
     ]);
     for (const part of shown) part.replaceChildren(.../** @type {Element} */ (loaded.shift()).childNodes);
     dom.updateTimes(group, localization);
+  }
+
+  /** Scroll the views, of which a phone has no room for all, to that of the page. */
+  function showView() {
+    const view = document.querySelector(".notifications-views [aria-current]");
+    view?.parentElement?.scrollBy(view.getBoundingClientRect().x - innerWidth / 2, 0);
   }
 
   /** A search that has found too little is continued by its link only: it may read the whole inbox. */
@@ -245,6 +259,7 @@ export function connectList(
     const link = /** @type {HTMLAnchorElement|null} */ (end.querySelector("[rel=next]"));
     if (!link || end.ariaBusy) return false;
     return load(end, link, (older) => {
+      if (end.hidden) return; // They are changed with all others meanwhile.
       // The pages until now had no rows.
       if (!inbox.querySelector("form")) {
         inbox.replaceWith(older);
