@@ -99,6 +99,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "selected_url": add_parameter(query.url(), SELECTED, "page"),
         "unselected_url": query.url(),
         "levels": NotificationLevel.choices,
+        "ungrouped_url": query.url(group="", after=None, before=None),
         "unfiltered_url": InboxQuery(view=query.view).url(),
         "page": page,
         "sections": make_sections(page.rows, page.groups, query, waiting, failed),

@@ -15,7 +15,6 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 
 from notifications import times
-from notifications.inbox.categories import load_categories
 from notifications.inbox.lists import PAGE_SIZE, QUESTIONS
 from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
@@ -68,7 +67,7 @@ class InboxQuery:
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.group or self.category or self.level or self.search)
+        return bool(self.group or self.has_fields)
 
     @property
     def filters(self) -> Filters:
@@ -82,16 +81,13 @@ class InboxQuery:
         )
 
     @property
-    def chips(self) -> list[tuple[str, str]]:
-        """Return the filters that are chosen, but for the search: their labels, and the URL without each."""
-        level = NotificationLevel(self.level).label if self.level else ""
-        group = (self.group_title or group_name(self.group) or gettext("Group")) if self.group else ""
-        chosen = {"group": group, "category": load_categories().get(self.category).name, "level": level}
-        return [
-            (str(label), self.url(**{name: ""}, after=None, before=None))
-            for name, label in chosen.items()
-            if label
-        ]
+    def has_fields(self) -> bool:
+        """Return whether it has filters that the fields of the page show: all but the group."""
+        return bool(self.category or self.level or self.search)
+
+    @property
+    def group_label(self) -> str:
+        return self.group_title or group_name(self.group) or gettext("Group")
 
     def url(self, **changes: Any) -> str:
         """Return the URL of the inbox with this query and these changes of it."""

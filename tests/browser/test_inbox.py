@@ -385,6 +385,12 @@ def test_the_first_row_is_near_the_top(site_server, new_page, window):
         row = rows(page).filter(has_text="two lines")
         title, time = [row.locator(f".notifications-{part}").bounding_box() for part in ("title", "time")]
         assert title["height"] > 40 and time["y"] == pytest.approx(title["y"], abs=1)
+        site_server.manage("notify", "demo", "Filtered", "--level", "error")
+        page.goto(f"{site_server.url}/notifications/?level=error")
+        filtered = page.locator(".notifications-unfilter").bounding_box()
+        assert filtered["y"] == page.locator(".notifications-toolbar").bounding_box()["y"], "two lines"
+        assert rows(page).first.bounding_box()["y"] <= 240
+        page.go_back()
     header, heading = page.locator("header.site").bounding_box(), page.locator("h1").bounding_box()
     assert heading["y"] - header["y"] - header["height"] >= 8
     page.set_viewport_size({"width": 640, "height": 400})

@@ -168,14 +168,15 @@ class TestViews:
 
 
 class TestFilters:
-    def test_a_chip_for_each_filter(self, user_client, user):
-        """It leads to the list without that filter."""
-        notify(user, "a b", category="reports", level="error")
-        page = read_page(user_client, view="unread", category="reports", level="error", q="b")
-        chips = re.findall(r'class="notifications-plainbutton" href="([^"]+)"[^>]*>([^<]+) <', page)
-        assert [(html.unescape(url), label) for url, label in chips] == [
-            (f"{INBOX}?view=unread&level=error&q=b", "Reports"),
-            (f"{INBOX}?view=unread&category=reports&q=b", "Error"),
+    def test_a_chip_for_the_group(self, user_client, user):
+        """It leads to the list without the group. The fields above the list show the other filters."""
+        notify(user, "a b", category="reports", level="error", group="n")
+        page = read_page(user_client, view="unread", group="n:n", level="error", q="b")
+        tools = page.partition("notifications-unfilter")[2].partition("</div>")[0]
+        links = re.findall(r'href="([^"]+)".*?<span[^>]*>([^<]+)<', tools)
+        assert [(html.unescape(url), label) for url, label in links] == [
+            (f"{INBOX}?view=unread&level=error&q=b", "n: 1 failed"),
+            (f"{INBOX}?view=unread", "Clear filters"),
         ]
 
     def test_category_and_level(self, user_client, user):
