@@ -7,6 +7,7 @@ from tests.browser.parts import visit
 from tests.browser.test_inbox import CREATE, message, row, rows, unread_rows, wait_for_keys
 from tests.browser.test_questions import ASK
 from tests.support.axe import find_violations
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -139,7 +140,7 @@ def test_a_question_is_answered_in_it(site_server, page):
     expect(pane.get_by_role("button", name="Cancel job")).to_be_visible()
     pane.get_by_role("link", name="Ship", exact=True).click()
     expect(pane).to_contain_text("answered “Ship”")
-    expect(pane.locator(".notifications-state")).to_contain_text("Succeeded")
+    expect(pane.locator(".notifications-state")).to_contain_text("Finished")
     assert find_violations(page) == []
     assert page.evaluate("window.isSamePage")
 
@@ -175,7 +176,10 @@ def test_a_narrow_window_has_none(inbox):
 
 
 def test_a_title_that_leads_to_no_other_page(site_server, new_page):
-    """It shows the notification beside the list, with its job; in a narrow window it leads to the page of its own."""
+    """It shows the notification beside the list, with its job; in a narrow window it leads to the page of its own.
+
+    A job that is tried again has its new end in the place of the one before, which is not offered as new.
+    """
     site_server.python(
         "from django.contrib.auth import get_user_model\nfrom notifications.api import notify\n"
         "from tests.jobs import tasks\nuser = get_user_model().objects.get(username='demo')\n"
@@ -192,10 +196,24 @@ def test_a_title_that_leads_to_no_other_page(site_server, new_page):
     expect(retry).to_be_visible()
     expect(find_pane(page).locator(".notifications-outcome")).to_have_css("margin-bottom", "16px")
     expect(row(page, "Send")).to_have_attribute("data-unread", "")
+    before = [each.get_attribute("data-id") for each in rows(page).all()]
     retry.click()
-    expect(row(page, "Send")).not_to_have_attribute("data-unread", "")
-    expect(page.locator(".notifications-news")).to_be_visible()  # It has failed again.
+    shown = page.locator("notifications-inbox li[aria-current=true]")
+    expect(shown).to_contain_text("Send")
+    expect(shown).not_to_have_attribute("data-id", before[0])  # It has failed again.
+    expect(shown).not_to_have_attribute("data-unread", "")
+    now = [each.get_attribute("data-id") for each in rows(page).all()]
+    assert now[1:] == before[1:]
+    expect(find_pane(page).locator(f"[name=one][value='archive.{now[0]}']")).to_be_visible()
     expect(retry).to_be_visible()
+    site_server.python(CREATE.format(count=1))
+    expect(page.locator(".notifications-news")).to_have_text("1 new")
+    state = "SELECT read_at IS NULL, archived_at IS NULL FROM notifications_notification"
+    ends = f"{state} WHERE title = 'Send' ORDER BY id"
+    wait_until(
+        lambda: site_server.rows(ends) == [(0, 0), (0, 1)],
+        what="the older end to be done, the other one read",
+    )
     expect(find_pane(page).get_by_role("button", name="Done")).to_be_visible()
     page.set_viewport_size({"width": 380, "height": 800})
     page.get_by_role("link", name="Welcome", exact=True).click()

@@ -49,7 +49,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     signal.addEventListener("abort", stop);
   const list = inbox_list.connectList(inbox, page, signal, { getShown, focusRow, showMessage });
   inbox_search.connectSearch(inbox, page, signal, list.loadPage);
-  reading_pane.connectPane(inbox, page, signal, {
+  const pane = reading_pane.connectPane(inbox, page, signal, {
     getShown,
     markRead,
     follow,
@@ -263,15 +263,15 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
   function markShownSeen() {
-    if (document.visibilityState === "visible")
-      void page.markSeen(Math.max(0, ...getShown().map((row) => Number(row.dataset.raised))));
+    const places = getShown().map(({ dataset }) => Number(dataset.place ?? dataset.raised));
+    if (document.visibilityState === "visible") void page.markSeen(Math.max(0, ...places));
   }
 
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
     rows.updateRows(inbox, notifications);
-    const count = page.newerThan(newest).filter(hasRow).length;
-    if (count) list.offerNewer(count);
+    pane?.showEnd(notifications.filter(hasRow));
+    list.offerNewer(page.newerThan(newest).filter(hasRow));
     markShownSeen();
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();
   }

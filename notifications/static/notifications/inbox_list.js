@@ -75,9 +75,12 @@ export function connectList(
       return [...parts].filter(({ dataset }) => !(Number(dataset.raised) > newest));
     },
 
-    /** @param {number} count of notifications that are newer than the list */
-    offerNewer(count) {
-      if (isEmpty()) return;
+    /** @param {import("./client.js").Notification[]} items that are newer than the list, but for what the pane shows */
+    offerNewer(items) {
+      const count = items.filter(
+        ({ id, raised }) => dom.findRow(inbox, id)?.dataset.raised !== `${raised}`,
+      ).length;
+      if (!count || isEmpty()) return;
       const bar = inbox.querySelector(".notifications-toolbar");
       const text = localization.text("new", { count });
       const link = inbox.querySelector(".notifications-news");

@@ -2,6 +2,7 @@
 // the one that was clicked, without its layout. The server renders it.
 
 /**
+ * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
  *   loadPage: (url: string, selector: string) => Promise<Element>,
@@ -60,10 +61,27 @@ export function connectPane(inbox, page, signal, list) {
     show(undefined);
   });
   update();
+  return { showEnd };
 
   /** @param {import("./client.js").Change} change */
   function handleChange({ notifications }) {
     if (notifications.some((item) => item.id === shownId)) loadSoon(); // Also while it is being loaded.
+  }
+
+  /**
+   * Show the new end of a job that was tried again in the row of the one before, which leaves the list.
+   * @param {Notification[]} arrived
+   */
+  function showEnd(arrived) {
+    const { retried, raised } = shown?.dataset ?? {};
+    const end = arrived.find((item) => item.job === retried && item.raised > Number(raised));
+    if (!shown || !end) return;
+    page.mark("archive", [{ id: shownId, raised: Number(raised) }]).catch(() => undefined);
+    rows.replaceRow(shown, end);
+    rows.updateRow(shown, end);
+    shownId = loadedId = end.id;
+    loadSoon();
+    if (document.visibilityState === "visible") list.markRead(shown);
   }
 
   /** The style sheet decides: a narrow window and an empty list have no pane. */
@@ -216,7 +234,10 @@ export function connectPane(inbox, page, signal, list) {
     if (form.ariaBusy) return;
     form.ariaBusy = "true";
     // Who presses has read it. Unread, it would be archived when a job that is retried ends again, while it is shown.
-    if (shown?.dataset.id) list.markRead(shown);
+    if (shown?.dataset.id) {
+      list.markRead(shown);
+      shown.dataset.retried = form.dataset.job ?? "";
+    }
     try {
       const body = new FormData(form, event.submitter);
       const { type } = await fetch(form.action, { method: "POST", body, redirect: "manual" });

@@ -33,6 +33,7 @@ export function createRows(page, { row_menu, actions }) {
     createMenuButton,
     createListed,
     updateRows,
+    replaceRow,
     updateRow,
     updateGroup,
     isOpenQuestion,
@@ -238,8 +239,20 @@ export function createRows(page, { row_menu, actions }) {
   }
 
   /**
-   * Return what says whether the page of the inbox, with its filters, lists a notification that arrives. While the page
-   * is on the screen such a notification is no toast.
+   * Show another notification in a row, in its place: what was raised between them is not seen with it.
+   * @param {HTMLElement} row
+   * @param {Notification} item
+   */
+  function replaceRow(row, item) {
+    const { id = "", raised, place = raised } = row.dataset;
+    for (const control of row.querySelectorAll("input, button, a"))
+      for (const attribute of control.attributes) attribute.value = attribute.value.replace(id, item.id);
+    row.querySelector(".notifications-main")?.replaceWith(createMain(item));
+    Object.assign(row.dataset, { place, id: item.id, raised: item.raised, level: item.level });
+  }
+
+  /**
+   * Return what says whether the inbox, with its filters, lists what arrives, which is no toast while the page is seen.
    * @param {string|null} view
    * @param {AbortSignal} signal aborted when the list is removed
    */
@@ -247,12 +260,11 @@ export function createRows(page, { row_menu, actions }) {
     const isListed = (/** @type {Notification} */ item) => {
       const filters = Object.fromEntries(new URLSearchParams(location.search));
       if (filters.group || filters.after || filters.before) return false;
-      if (view === "questions" ? !isOpenQuestion(item) : view === "unread" && !dom.isUnread(item))
-        return false;
       const text = `${item.title} ${item.body}`.toLowerCase();
       return (
         view !== "done" &&
         view !== "snoozed" &&
+        (view === "questions" ? isOpenQuestion(item) : view !== "unread" || dom.isUnread(item)) &&
         (!filters.category || filters.category === item.category) &&
         (!filters.level || filters.level === item.level) &&
         (filters.q ?? "")
