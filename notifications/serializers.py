@@ -137,7 +137,6 @@ def serialize_job(row: Job) -> dict[str, Any]:
         "started_at": times.format_time(row.started_at),
         "finished_at": times.format_time(row.finished_at),
         "run_after": times.format_time(row.run_after),
-        "cancel_requested_at": times.format_time(row.cancel_requested_at),
         "error": decode_object(row.error) if row.error else None,
         "url": row.url or None,
         "waiting": serialize_waiting(row) if row.waiting else None,

@@ -38,7 +38,6 @@ def test_job_item_has_all_keys():
         "started_at": None,
         "finished_at": None,
         "run_after": None,
-        "cancel_requested_at": None,
         "error": None,
         "url": None,
         "waiting": None,

@@ -10,7 +10,7 @@ from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 from django.utils.translation import gettext, pgettext
 
-from notifications.states import CANCELLING, RETRY_AT, JobState
+from notifications.states import RETRY_AT, JobState
 
 
 class SignInPage(NamedTuple):
@@ -103,5 +103,4 @@ def client_strings() -> dict[str, str]:
         "attempt": gettext("attempt {attempt} of {most}"),
         **{value: str(label) for value, label in JobState.choices},
         "retry_at": str(RETRY_AT),
-        "cancelling": str(CANCELLING),
     }

@@ -46,7 +46,7 @@ MAX_ACTIVE_JOBS = 100
 JOB_COLUMNS = (
     *("id", "user_id", "seq", "version", "task_path", "state", "executor", "attempt", "max_attempts"),
     *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
-    *("created_at", "started_at", "finished_at", "run_after", "cancel_requested_at", "waiting"),
+    *("created_at", "started_at", "finished_at", "run_after", "waiting"),
 )
 ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...] = (
     (Notification, listing.COLUMNS),

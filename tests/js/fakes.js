@@ -147,7 +147,6 @@ export function job(version, values = {}) {
     started_at: null,
     finished_at: null,
     run_after: null,
-    cancel_requested_at: null,
     error: null,
     url: null,
     links: { self, result: state === "succeeded" ? `${self}result/` : null, cancel: null, retry: null },

@@ -17,7 +17,6 @@ const strings = {
   succeeded: "Succeeded",
   of: "{current} of {total}",
   attempt: "attempt {attempt} of {most}",
-  cancelling: "Cancelling…",
 };
 const localization = new Localization({ strings, language: "en", now: () => 0 });
 const describe = (values) => describeJob(job(1, { attempt: 1, max_attempts: 3, ...values }), localization);
@@ -33,12 +32,6 @@ test("a running job has its state, its numbers and its message", () => {
     elapsed: "",
     pace: "",
   });
-});
-
-test("a running job that is to be cancelled says so, until it has ended", () => {
-  const values = { progress, cancel_requested_at: "2026-01-02T12:00:00Z" };
-  assert.equal(describe({ ...values, state: "running" }).text, "Cancelling… · 1,200 ok · 1,200 of 4,000");
-  assert.equal(describe({ ...values, state: "cancelled", done: true }).state, "Cancelled");
 });
 
 test("a job without a total has no numbers", () => {
@@ -101,7 +94,6 @@ test("the pace of a job is that of the server", () => {
   assert.equal(pace(3, null, 60), "");
   assert.equal(pace(3, 9, 60, { attempt: 2 }), "");
   assert.equal(pace(3, 9, 60, { state: "queued" }), "");
-  assert.equal(pace(3, 9, 60, { cancel_requested_at: "2026-01-02T11:59:59Z" }), "");
   assert.equal(pace(3, 9, 60, { progress: null }), "");
 });
 

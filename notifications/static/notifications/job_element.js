@@ -34,7 +34,7 @@ export function connectElement(element, page, signal, { job_texts }) {
  * @param {typeof import("./job_texts.js")} texts
  * @returns {Elements}
  */
-function followJobs(page, { describeJob, isCancelling }) {
+function followJobs(page, { describeJob }) {
   const { client, jobs, localization, dom, clock, shownIds, doneStates } = page;
   /** @type {Map<string, Set<Job>>} the elements of the page, by the id of their job */
   const elements = new Map();
@@ -119,8 +119,6 @@ function followJobs(page, { describeJob, isCancelling }) {
         for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
       this.#hide("active", item.done);
       this.#hide("done", !item.done);
-      this.#hide("cancelling", !isCancelling(item));
-      this.#hide("cancellable", item.done || isCancelling(item));
       for (const bar of this.#parts("bar")) this.#updateBar(/** @type {HTMLProgressElement} */ (bar), item);
       this.#announce(item, texts.text);
       this.#dispatch("notifications:job-progress", item);

@@ -40,21 +40,11 @@ export function formatElapsed({ state, started_at }, localization) {
 }
 
 /**
- * Return whether a job goes on although its cancellation is requested.
- * @param {JobItem} item
- */
-export function isCancelling({ state, cancel_requested_at }) {
-  return state === "running" && !!cancel_requested_at;
-}
-
-/**
  * Return the word for the state of a job, as `describe_state()` does on the server.
  * @param {JobItem} item
  * @param {Localization} localization
  */
-export function formatState(item, localization) {
-  if (isCancelling(item)) return localization.text("cancelling");
-  const { state, attempt, run_after } = item;
+export function formatState({ state, attempt, run_after }, localization) {
   const start = state === "queued" && attempt > 0 && run_after ? Date.parse(run_after) : 0;
   if (start <= localization.now()) return localization.text(state);
   const format = start - localization.now() < DAY_MS ? localization.time : localization.dateTime;
@@ -66,11 +56,9 @@ export function formatState(item, localization) {
  * @param {JobItem} item
  * @param {Localization} localization
  */
-export function formatPace(item, localization) {
-  const { state, attempt, started_at, progress } = item;
+export function formatPace({ state, attempt, started_at, progress }, localization) {
   const { current = 0, total = null } = progress ?? {};
-  if (state !== "running" || isCancelling(item) || attempt !== 1 || !started_at || !current || total === null)
-    return "";
+  if (state !== "running" || attempt !== 1 || !started_at || !current || total === null) return "";
   const elapsed = localization.secondsSince(started_at);
   if (current >= total || elapsed < MIN_PACE_SECONDS) return "";
   const perSecond = current / elapsed;
