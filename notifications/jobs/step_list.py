@@ -23,6 +23,8 @@ from notifications.models import Job, Wait
 
 #: Steps of a job that are shown, and characters of the results among which a shown part is looked for.
 MAX_STEPS_SHOWN, MAX_RESULT_CHARS = 200, 20_000
+#: The symbols of waits that have ended without what they waited for.
+WITHOUT_ANSWER: Mapping[Any, str] = {Wait.How.EXPIRED: "warning", Wait.How.CANCELLED: "error"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +42,8 @@ class StoredStep:
         When an open wait ends by itself, None if never.
     ``page``
         The path of the page of a wait; without results "" if it is not shown to the owner, with them if it has ended.
-    ``is_expired``
-        Whether it is a wait that has ended without what it waited for.
+    ``icon``
+        The symbol before it. One of a wait that has ended without what it waited for is no tick.
     """
 
     name: str
@@ -52,7 +54,7 @@ class StoredStep:
     end: str = ""
     due_at: datetime | None = None
     page: str = ""
-    is_expired: bool = False
+    icon: str = "success"
 
     @property
     def took_label(self) -> str:
@@ -146,7 +148,7 @@ def _describe_wait(
             size = len(wait.value)
             text = wait.value if size <= MAX_RESULT_CHARS else None
             result += ": " + describe_json(wait.name, text, size, redacted)
-    is_expired = wait.how == Wait.How.EXPIRED
+    icon = "clock" if wait.ended_at is None else WITHOUT_ANSWER.get(wait.how, "success")
     took = wait.ended_at - wait.created_at if wait.ended_at else None
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
     has_page = took is None if with_results else is_shown
@@ -156,10 +158,10 @@ def _describe_wait(
         started_at=wait.created_at,
         took=took,
         result=result,
-        end=end or (str(wait.get_how_display()) if is_expired else "") if is_shown else "",
+        end=end or (str(wait.get_how_display()) if wait.how in WITHOUT_ANSWER else "") if is_shown else "",
         due_at=wait.due_at,
         page=kind.page(wait.job, wait.id) if has_page else "",
-        is_expired=is_expired,
+        icon=icon,
     )
 
 
