@@ -16,10 +16,12 @@ MARK_FIRST_NODE = "(box) => { box.firstChild.isMarked = true; }"
 IS_FIRST_NODE_KEPT = "(box) => box.firstChild.isMarked === true"
 NOTIFY = """
 from django.contrib.auth import get_user_model
+from django.db import transaction
 from notifications.api import notify
 from notifications.models import Notification
-notify(get_user_model().objects.get(username="demo"), "Written")
-Notification.objects.update(job="{job}")
+with transaction.atomic():
+    notify(get_user_model().objects.get(username="demo"), "Written")
+    Notification.objects.update(job="{job}")
 """
 LINES = "".join(f"Line {number}\n" for number in range(200))
 
@@ -73,6 +75,12 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
     assert box.evaluate(from_end) < 2
     writer.call("write", id=job, text=f"followed\n{LINES}")
     expect(box).to_contain_text("followed")
+    assert box.evaluate(from_end) < 2
+    page.goto(f"{site.url}/reports/")
+    writer.call("write", id=job, text=LINES)
+    page.go_back()
+    writer.call("write", id=job, text=f"followed again\n{LINES}")
+    expect(box).to_contain_text("followed again")
     assert box.evaluate(from_end) < 2
     box.evaluate("(box) => { box.scrollTop = 300; }")
     writer.call("write", id=job, text=f"not followed\n{LINES}")

@@ -84,7 +84,7 @@ def test_it_follows_cursor_and_click(inbox):
 
 
 def test_done_moves_on(inbox):
-    """Verbs in the pane are those of the list: the next row is shown, and *Undo* brings the former one back.
+    """Verbs in the pane are those of the list: the next row is shown. What is done elsewhere, or undone, leaves it.
 
     A key in it moves on from the row that is shown.
     """
@@ -96,6 +96,18 @@ def test_done_moves_on(inbox):
     expect_shown(page, "Number 2")
     expect(find_pane(page).get_by_role("button", name="Done")).to_be_focused()
     message(page).get_by_role("button", name="Undo").click()
+    number_3 = page.get_by_role("link", name="Number 3", exact=True)
+    expect(number_3).to_be_focused()
+    expect_shown(page, "Number 2")
+    row(page, "Number 4").hover()
+    row(page, "Number 4").get_by_role("button", name="Move to Done").click()
+    expect(rows(page)).to_have_count(4)
+    expect(number_3).to_be_focused()
+    page.wait_for_timeout(500)  # Longer than it takes to load another one.
+    expect_shown(page, "Number 2")
+    message(page).get_by_role("button", name="Undo").click()
+    expect(rows(page)).to_have_count(5)
+    click_beside(page, "Number 3")
     expect_shown(page, "Number 3")
     find_pane(page).get_by_role("button", name="Mark as unread").click()
     expect(unread_rows(page)).to_have_count(5)
@@ -141,6 +153,9 @@ def test_a_question_is_answered_in_it(site_server, page):
     pane.get_by_role("link", name="Ship", exact=True).click()
     expect(pane).to_contain_text("answered “Ship”")
     expect(pane.locator(".notifications-state")).to_contain_text("Finished")
+    ends = "SELECT read_at IS NULL FROM notifications_notification WHERE key LIKE 'job:%'"
+    wait_until(lambda: site_server.rows(ends) == [(0,)], what="the end that is shown to be read")
+    expect(page.locator(".notifications-news")).to_have_count(0)
     assert find_violations(page) == []
     assert page.evaluate("window.isSamePage")
 

@@ -4,9 +4,6 @@
  * @typedef {import("./client.js").Change} Change
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- */
-
-/**
  * @typedef {(rows: HTMLElement[]) => Promise<Iterable<Element>|void>} Save changes rows on the server. Returns what `sendForm` does,
  *   if it sends a form of the page
  */
@@ -98,6 +95,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     const boxes = changed.map(findBox).filter((box) => box?.checked);
     select(boxes, false);
     const sent = send(verb, changed, { save, retry: () => change(verb, rows, save, text) });
+    pane?.keep();
     if (hadFocus && changed[0]) list.focusWhenLoaded(changed[0].hidden ? next : changed[0]);
     const answer = await sent;
     if (!answer) return select(boxes, true);
@@ -108,6 +106,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
       save = form && (() => list.sendForm(form.action, new FormData(form, form.querySelector("button"))));
       if (!(await send(invert(verb), changed, { save, retry: undo }))) return;
       showMessage(localization.text("undone"));
+      pane?.keep();
       focusRow(changed[0]);
     };
     showMessage(did, undo, "undo");
@@ -270,7 +269,7 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
   /** @param {Change} change */
   function handleChange({ op, notifications }) {
     rows.updateRows(inbox, notifications);
-    pane?.showEnd(notifications.filter(hasRow));
+    pane?.showEnd(notifications, hasRow);
     list.offerNewer(page.newerThan(newest).filter(hasRow));
     markShownSeen();
     if (op !== "jobs" && notifications.length) list.updateViewsSoon();

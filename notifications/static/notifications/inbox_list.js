@@ -22,7 +22,7 @@ const LOAD_MARGIN = "800px";
  */
 export function connectList(
   inbox,
-  { client, dom, localization, rows },
+  { client, dom, localization, rows, shownIds },
   signal,
   { getShown, focusRow, showMessage },
 ) {
@@ -78,7 +78,7 @@ export function connectList(
     /** @param {import("./client.js").Notification[]} items that are newer than the list, but for what the pane shows */
     offerNewer(items) {
       const count = items.filter(
-        ({ id, raised }) => dom.findRow(inbox, id)?.dataset.raised !== `${raised}`,
+        ({ id, raised }) => !shownIds.has(id) && dom.findRow(inbox, id)?.dataset.raised !== `${raised}`,
       ).length;
       if (!count || isEmpty()) return;
       const bar = inbox.querySelector(".notifications-toolbar");

@@ -29,15 +29,19 @@ export function connectElement(element, page, signal, modules) {
   const texts = { ...TEXTS, ...element.dataset };
   const scrollKey = `notifications-output:${id}`;
 
+  function isAtEnd() {
+    return box.scrollHeight - box.scrollTop - box.clientHeight < END_PX;
+  }
+
   /** @type {import("./output_reader.js").Take} */
   function take(parts, offset, text) {
-    const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < END_PX;
+    const wasAtEnd = isAtEnd();
     for (const part of parts)
       if (part.mark) appendMark(part.mark);
       else box.append(part.text);
     element.dataset.offset = offset;
     if (box.hasChildNodes()) element.hidden = false;
-    if (isAtEnd) box.scrollTop = box.scrollHeight;
+    if (wasAtEnd) box.scrollTop = box.scrollHeight;
     element.dispatchEvent(new CustomEvent("notifications:output", { bubbles: true, detail: { text } }));
   }
 
@@ -55,8 +59,9 @@ export function connectElement(element, page, signal, modules) {
       status.textContent = (item.state === "cancelled" && texts.cancelled) || "";
   });
 
-  /** A page that is loaded again at the end of the job is where its reader was. */
+  /** A page that is loaded again is where its reader was, and follows the end if they were there. */
   function saveScroll() {
+    if (isAtEnd()) return;
     try {
       sessionStorage.setItem(scrollKey, String(box.scrollTop));
     } catch {

@@ -41,6 +41,10 @@ export function connectPane(inbox, page, signal, list) {
   let timer = /** @type {any} */ (null);
   /** Whether a person has chosen the row. Other requests do not prolong their session. */
   let isChosen = false;
+  /** Whether the focus moves without a person, from a row that was changed: the pane stays. */
+  let isKept = false;
+  /** The job whose question was answered here, beside its notification. */
+  let answeredJob = /** @type {string|null|undefined} */ (null);
   let request = new AbortController();
 
   const observer = new MutationObserver(update);
@@ -61,7 +65,23 @@ export function connectPane(inbox, page, signal, list) {
     show(undefined);
   });
   update();
-  return { showEnd };
+  return {
+    showEnd,
+    /** Show the same row although the focus moves now. */
+    keep() {
+      isKept = true;
+      clock.setTimeout(() => (isKept = false), 0);
+    },
+  };
+
+  /**
+   * Remember the job of the question that is shown when an answer to it is pressed, in its row or in the pane.
+   * @param {Element|null} link
+   */
+  function rememberAnswer(link) {
+    if (link?.matches("[data-answer]"))
+      answeredJob = content.querySelector("notifications-job")?.getAttribute("job");
+  }
 
   /** @param {import("./client.js").Change} change */
   function handleChange({ notifications }) {
@@ -69,12 +89,22 @@ export function connectPane(inbox, page, signal, list) {
   }
 
   /**
-   * Show the new end of a job that was tried again in the row of the one before, which leaves the list.
+   * Show the new end of a job that was tried again in the row of the one before, which leaves the list, and in the pane
+   * that of one whose question was answered there.
    * @param {Notification[]} arrived
+   * @param {(item: Notification) => boolean} isListed
    */
-  function showEnd(arrived) {
+  function showEnd(arrived, isListed) {
     const { retried, raised } = shown?.dataset ?? {};
-    const end = arrived.find((item) => item.job === retried && item.raised > Number(raised));
+    const answered = arrived.find((item) => item.job === answeredJob && item.data.question === undefined);
+    if (answeredJob && answered && document.visibilityState === "visible") {
+      page.shownIds.add(answered.id);
+      page.mark("read", [answered]).catch(() => undefined);
+      loadSoon();
+    }
+    const end = arrived.find(
+      (item) => item.job === retried && item.raised > Number(raised) && isListed(item),
+    );
     if (!shown || !end) return;
     page.mark("archive", [{ id: shownId, raised: Number(raised) }]).catch(() => undefined);
     rows.replaceRow(shown, end);
@@ -107,6 +137,7 @@ export function connectPane(inbox, page, signal, list) {
     }
     if (id === shownId) return;
     isChosen = isByPerson;
+    answeredJob = null;
     shownId = id;
     loadSoon();
   }
@@ -197,7 +228,7 @@ export function connectPane(inbox, page, signal, list) {
     const row = /** @type {HTMLElement|null} */ (element.closest("notifications-inbox li[data-raised]"));
     const isCursor = element === row || element.matches(".notifications-title, :focus-visible");
     focused = pane?.contains(element) ? element.textContent : null;
-    if (row && isCursor && isVisible()) show(row, true);
+    if (row && isCursor && !isKept && isVisible()) show(row, true);
   }
 
   /**
@@ -207,6 +238,7 @@ export function connectPane(inbox, page, signal, list) {
   function handleListClick(event) {
     const clicked = /** @type {Element} */ (event.target);
     const row = /** @type {HTMLElement|null} */ (clicked.closest("li[data-id]"));
+    if (row === shown) rememberAnswer(clicked.closest("a"));
     if (!row || !isVisible() || !isForPane(event, getId(row))) return;
     event.preventDefault();
     row.tabIndex = -1;
@@ -220,6 +252,7 @@ export function connectPane(inbox, page, signal, list) {
     const clicked = /** @type {Element} */ (event.target);
     if (failure.contains(clicked.closest("button"))) return void load();
     const link = clicked.closest("a");
+    rememberAnswer(link);
     if (link && shown && !link.matches("[data-post], [data-answer]")) list.follow(shown);
   }
 
