@@ -300,9 +300,12 @@ def test_the_facts_have_each_time_once(user_client, user, waited, shown):
 def test_the_page_keeps_its_height_at_the_end_of_the_job(user_client, user):
     """For those who have watched it. Later it has no empty room."""
     job = make_job(user, seq=1, state="succeeded", attempt=1)
-    for ago, is_kept in ((1, True), (120, False)):
+    for ago, is_kept in ((1, True), (21, False)):
         Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - timedelta(seconds=ago))
         assert ("data-steady" in html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))) is is_kept
+    at_once = make_job(user, state="queued")
+    manual.cancel([at_once.pk], by=user.pk)
+    assert "data-steady" not in html_of(user_client.get(f"/notifications/jobs/{at_once.pk}/"))
     Job.objects.filter(pk=job.pk).update(state="running", finished_at=None)
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/")).partition("<main")[2]
     assert "data-steady" in page
