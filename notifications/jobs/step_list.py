@@ -67,7 +67,8 @@ class StoredStep:
         if seconds >= 60:
             return timesince(self.started_at, self.started_at + self.took, depth=1)
         # As that of a job: see describe_took().
-        return gettext("{count} s").format(count=number_format(max(seconds, 0.1), 1 if seconds < 10 else 0))
+        count = number_format(max(seconds, 0.1), 1 if seconds < 10 else 0)
+        return gettext("{count} s").format(count=count).replace(" ", "\xa0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
