@@ -9,6 +9,7 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import translation
 from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_safe
 
@@ -39,7 +40,7 @@ from notifications.inbox.query import (
 from notifications.inbox.rows import InboxRow, make_sections, read_actions, read_rows
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs.outcomes import end_key
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, Wait
 from notifications.models.streams import NotificationLevel
 from notifications.paths import localize_link
 from notifications.serializers import read_data
@@ -154,13 +155,14 @@ def describe_notification(row: Notification, request: HttpRequest) -> dict[str, 
         job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
     item = read_rows([row])[0]
     question = read_data(row).get("question")
-    has_ended = isinstance(question, dict) and bool(question.get("ended"))
+    ended = question.get("ended") if isinstance(question, dict) else None
     context = {
         "row": row,
         "item": item,
+        "body": row.body,
         "is_body_shown": True,
         # The page of a question that has ended leads to this one.
-        "has_link": not has_ended and row.url not in {action.href for action in item.actions},
+        "has_link": not ended and row.url not in {action.href for action in item.actions},
         "events": read_timeline(row, for_user=True),
         "page_links": [link for hook in hooks.page_links for link in hook("notification")],
         "snooze_times": SNOOZE_TIMES,
@@ -170,9 +172,12 @@ def describe_notification(row: Notification, request: HttpRequest) -> dict[str, 
         end = row if is_end else find_end(job)
         of_job = describe_job(job, request, end, in_pane=True, question_page=row.url or "")
         outcome = of_job["outcome"]
-        said = row.body.partition("\n")[0]
-        if not is_end and said and outcome.endswith(said):  # the answer, which the row of the question has
-            of_job |= {"outcome": outcome.removesuffix(said).rstrip(" ."), "level": "info"}
+        if ended and not is_end:
+            said, _, rest = row.body.partition("\n")
+            if job.state == Job.State.CANCELLED and ended["how"] == Wait.How.CANCELLED:
+                context["body"] = rest  # that the job was cancelled is in its line
+            elif _is_said(outcome, job, said, ended["label"]):
+                of_job |= {"outcome": gettext("Finished"), "level": "info"}
         context |= {
             "has_job": True,
             "is_end": is_end,
@@ -182,6 +187,16 @@ def describe_notification(row: Notification, request: HttpRequest) -> dict[str, 
             **of_job,
         }
     return context
+
+
+def _is_said(outcome: str, job: Job, said: str, answer: str | None) -> bool:
+    """Return whether the outcome of a job is only the answer to its question, which the row of the question has.
+
+    That may have it in another language: of who has answered, not of the job.
+    """
+    with translation.override(job.language or None):
+        is_default = outcome.startswith(gettext("Finished."))
+    return is_default and (outcome.endswith(said) or bool(answer and answer in outcome))
 
 
 @page_view

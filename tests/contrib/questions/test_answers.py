@@ -10,6 +10,7 @@ from django.contrib.auth.models import AnonymousUser, Group
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import QueryDict
+from django.utils import translation
 
 from notifications.api import get_job, jobs_of
 from notifications.contrib.questions import (
@@ -124,14 +125,21 @@ class TestTheEndOfTheJob:
         end = Notification.objects.get(user=user, key=f"job:{job}")
         assert end.body == "Finished. Nobody answered in time."
 
-    def test_the_row_of_the_question_has_the_answer_once(self, user, user_client):
+    @pytest.mark.parametrize(("language", "said"), [("en", "You answered “Keep”"), ("de", "„Keep“ geantw")])
+    def test_the_row_of_the_question_has_the_answer_once(self, user, user_client, language, said):
+        """In the language of who has answered. That of the end has it in that of the job, without the state."""
         job = ask(user)
-        answer(job, "ship", "no", user=user)
+        with translation.override(language):
+            answer(job, "ship", "no", user=user)
         run_jobs()
+        end = Notification.objects.get(key=f"job:{job}")
+        page = user_client.get(f"/notifications/{end.id}/").content.decode().partition("<main")[2]
+        assert page.count("Finished. You answered “Keep”.") == 1 and "Succeeded" not in page
         asked = Notification.objects.get(user=user, title="Ship?")
         page = user_client.get(f"/notifications/{asked.id}/").content.decode()
         shown, *_ = page.split("<details")
-        assert shown.count("You answered “Keep”") == 1 and '<strong dir="auto">Finished</strong>' in shown
+        assert shown.count("“Keep”") + shown.count("„Keep“") == shown.count(said) == 1
+        assert '<strong dir="auto">Finished</strong>' in shown
 
 
 class TestAnswer:

@@ -159,6 +159,12 @@ def test_the_step_of_a_question_of_a_cancelled_job(user, user_client):
     step = text.partition("notifications-ticks")[2].partition("</ol>")[0]
     assert notifications_icon("error") in step and notifications_icon("success") not in step
     assert '<span class="notifications-note">Cancelled · ' in step
+    row = Notification.objects.get(user=user)
+    assert row.body == "The job was cancelled.\nTo the new address."
+    for part in ("", "?part=pane"):  # They say it in the line of the job.
+        text = user_client.get(f"/notifications/{row.pk}/{part}").text.partition("<details")[0]
+        assert '<p class="notifications-text" dir="auto">To the new address.</p>' in text
+        assert ">Cancelled</strong> by you" in text and "The job was cancelled." not in text
 
 
 def test_a_pane_shows_the_facts(user, user_client):
