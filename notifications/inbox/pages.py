@@ -172,11 +172,11 @@ def describe_notification(row: Notification, request: HttpRequest) -> dict[str, 
         end = row if is_end else find_end(job)
         of_job = describe_job(job, request, end, in_pane=True, question_page=row.url or "")
         outcome = of_job["outcome"]
-        if ended and not is_end:
+        if isinstance(ended, dict) and not is_end:  # the data may be that of a project
             said, _, rest = row.body.partition("\n")
-            if job.state == Job.State.CANCELLED and ended["how"] == Wait.How.CANCELLED:
+            if job.state == Job.State.CANCELLED and ended.get("how") == Wait.How.CANCELLED:
                 context["body"] = rest  # that the job was cancelled is in its line
-            elif _is_said(outcome, job, said, ended["label"]):
+            elif _is_said(outcome, job, said, str(ended.get("label") or "")):
                 of_job |= {"outcome": gettext("Finished"), "level": "info"}
         context |= {
             "has_job": True,
@@ -189,14 +189,14 @@ def describe_notification(row: Notification, request: HttpRequest) -> dict[str, 
     return context
 
 
-def _is_said(outcome: str, job: Job, said: str, answer: str | None) -> bool:
+def _is_said(outcome: str, job: Job, said: str, answer: str) -> bool:
     """Return whether the outcome of a job is only the answer to its question, which the row of the question has.
 
     That may have it in another language: of who has answered, not of the job.
     """
     with translation.override(job.language or None):
         is_default = outcome.startswith(gettext("Finished."))
-    return is_default and (outcome.endswith(said) or bool(answer and answer in outcome))
+    return is_default and any(text and text in outcome for text in (said, answer))
 
 
 @page_view

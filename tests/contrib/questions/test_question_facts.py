@@ -1,5 +1,6 @@
 """What is said of a question: its job, until when it can be answered and by whom, and who has answered it."""
 
+import json
 import re
 from datetime import timedelta
 from html import unescape
@@ -165,6 +166,9 @@ def test_the_step_of_a_question_of_a_cancelled_job(user, user_client):
         text = user_client.get(f"/notifications/{row.pk}/{part}").text.partition("<details")[0]
         assert '<p class="notifications-text" dir="auto">To the new address.</p>' in text
         assert ">Cancelled</strong> by you" in text and "The job was cancelled." not in text
+    for ended in (True, {"how": 1, "label": 2}, {}):  # data of the project
+        Notification.objects.filter(pk=row.pk).update(data=json.dumps({"question": {"ended": ended}}))
+        assert "The job was cancelled." in user_client.get(f"/notifications/{row.pk}/").text
 
 
 def test_a_pane_shows_the_facts(user, user_client):
