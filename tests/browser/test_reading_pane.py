@@ -134,6 +134,15 @@ def test_what_changes_and_what_cannot_be_loaded(site_server, inbox):
     failure.get_by_role("button", name="Try again").click()
     expect_shown(page, "Number 1")
     expect(failure).to_be_hidden()
+    page.route("**/?part=pane", lambda route: route.fulfill(status=204))
+    page.keyboard.press("k")
+    expect(failure).to_be_visible()
+    page.unroute_all()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(failure).to_be_hidden()
+    expect_shown(page, "Number 2")
+    page.keyboard.press("j")
+    expect_shown(page, "Number 1")
     # The row leaves the list in the moment of the click.
     find_pane(page).get_by_role("button", name="Done").evaluate(
         "(button) => { document.querySelector('li[aria-current]').remove(); button.click() }"

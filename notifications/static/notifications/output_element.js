@@ -27,6 +27,8 @@ export function connectElement(element, page, signal, modules) {
   const box = findPart(element, "text", "pre");
   const status = findPart(element, "status", "p");
   const texts = { ...TEXTS, ...element.dataset };
+  /** Whether the job is: what is read of its output then is not news. */
+  let isDone = false;
   const scrollKey = `notifications-output:${id}`;
 
   function isAtEnd() {
@@ -49,12 +51,13 @@ export function connectElement(element, page, signal, modules) {
     const [name, number] = mark.split(" ");
     const text = (texts[name] ?? mark).replace("{number}", number ?? "");
     box.append("\n", page.dom.createElement("span", "notifications-note", text), "\n");
-    status.textContent = text;
+    if (!isDone) status.textContent = text;
   }
 
   /** That the job was cancelled, or runs again. The other texts are of a running job. */
   const unsubscribe = page.client.on("change", ({ jobs }) => {
     const item = jobs.find((/** @type {{id: string}} */ each) => each.id === id);
+    isDone = item?.done ?? isDone;
     if (item && (item.done || status.textContent === texts.cancelled))
       status.textContent = (item.state === "cancelled" && texts.cancelled) || "";
   });

@@ -56,6 +56,8 @@ export function connectPane(inbox, page, signal, list) {
   pane.addEventListener("submit", handleSubmit, { signal });
   pane.addEventListener("notifications:job-done", loadSoon, { signal });
   addEventListener("resize", update, { signal });
+  // A socket may have survived, so that the server was never out of reach.
+  addEventListener("online", () => failure.hidden || loadSoon(), { signal });
   const stopChanges = client.on("change", handleChange);
   const stopOutages = page.onOutage((isOut) => (isOut ? showFailure() : loadSoon()));
   signal.addEventListener("abort", () => {
