@@ -83,7 +83,7 @@ def test_bars_are_no_accent(sheet):
 
 @both
 def test_at_most_four_sizes_of_text(sheet):
-    """Of both sheets together the same four. The count at the corner of the bell is smaller."""
+    """Of both sheets together the same four. The count at the corner of the bell and initials are smaller."""
     text = read_sheets(sheet)
     named = dict(re.findall(r"--(small|large|huge): ([\d.]+rem)", SITE.read_text()))
     sizes = re.findall(r"font-size: ([^;]+);", text) + re.findall(r"font: (?:\d+ )?([^\s/;]+)/", text)

@@ -47,6 +47,20 @@ MEASURE_TITLE = """(title) => {
 }"""
 
 
+NOTIFY = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+demo = get_user_model().objects.get(username="demo")
+notify(demo, "From left to right", actor="William Wordsworth", level="error")
+"""
+#: Of the disc of 32 px.
+MEASURE_INITIALS = """(title) => {
+    const range = document.createRange();
+    range.selectNodeContents(title.previousElementSibling.querySelector("span:not(.notifications-hidden)"));
+    return range.getBoundingClientRect().width;
+}"""
+
+
 def expect_no_overflow(page):
     """Nothing makes the page wider than the window, and no text is cut."""
     widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
@@ -91,6 +105,10 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     distance, room = page.get_by_role("link", name=title, exact=True).evaluate(MEASURE_TITLE)
     assert distance == pytest.approx(12, abs=1) and room >= 13
     page.goto(report)
+    pseudo_site.python(NOTIFY)
+    toast = page.locator(".notifications-toast").get_by_role("link", name="From left to right")
+    assert toast.evaluate(MEASURE_TITLE)[0] == pytest.approx(12, abs=1)
+    assert toast.evaluate(MEASURE_INITIALS) <= 26
     first = page.locator(".calls tbody tr").first.bounding_box()
     assert first["x"] >= 0 and first["x"] + first["width"] <= NARROW["width"]
     admin = new_page(locale=pseudo_locale.CODE, errors=False)

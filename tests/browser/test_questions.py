@@ -282,11 +282,16 @@ for _ in range(2):
 
 
 def test_an_answered_question_keeps_its_place_in_the_toasts(site_server, new_page):
-    """A second tap answers nothing: the toast shows the answer, and the next one takes no press as it appears."""
+    """A second tap answers nothing: the toast shows the answer, and the next one takes no press as it appears.
+
+    On a phone, where one has room, an error does not hide a question.
+    """
     page = visit(new_page(viewport={"width": 380, "height": 800}), site_server.url, "/reports/")
-    site_server.python(ENQUEUE_QUESTION)
     toasts = page.locator("notifications-toasts .notifications-toast")
-    expect(toasts.last).to_contain_text("1 more")
+    site_server.manage("notify", "demo", "Went wrong", "--level", "error")
+    expect(toasts).to_contain_text("Went wrong")
+    site_server.python(ENQUEUE_QUESTION)
+    expect(toasts.last).to_contain_text("2 more, 1 error")
     height = toasts.first.bounding_box()["height"]
     answer_button(toasts.first).click()
     expect(toasts.first).to_contain_text("You answered “Ship”")

@@ -17,6 +17,12 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.browser
 
 PHONE = {"viewport": {"width": 380, "height": 800}, "has_touch": True, "is_mobile": True}
+#: Where the text of a node begins.
+FIND_TEXT = """(node) => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    return range.getBoundingClientRect().left;
+}"""
 
 #: Controls that are less than 44 px high or wide, and pairs with less than 8 px between them. A checkbox is as large as
 #: its label; a title whose link covers its row is as large as the row, and no neighbor of what lies on it; rows touch.
@@ -185,9 +191,11 @@ def test_every_control_is_large_enough(site_server, new_page):
     found["bell"] += phone.evaluate(FIND_CUT_TEXTS, "notifications-bell")
     head = phone.locator(".notifications-head").bounding_box()
     assert head["height"] <= 56
+    assert phone.locator(".notifications-tab").first.evaluate(FIND_TEXT) == 24, "not above what is below"
     site_server.manage("notify", "demo", "Number 60")
     expect(phone.locator(".notifications-panel .notifications-news")).to_be_visible()
     phone.set_viewport_size({"width": 360, "height": 800})
+    assert phone.locator(".notifications-tab").first.evaluate(FIND_TEXT) == 24
     for tab in phone.locator(".notifications-tab").all():
         assert tab.evaluate("(tab) => tab.scrollWidth <= tab.clientWidth"), "beside what is new, a tab is cut"
     problems = [f"{name}: {problem}" for name, each in found.items() for problem in each]

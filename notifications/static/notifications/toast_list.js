@@ -1,4 +1,4 @@
-// The toasts of a page: three for one notification each, one on a phone, the worst first, and one that counts the rest.
+// The toasts of a page: three for one notification each, one on a phone, the worst first or what asks, and one that counts the rest.
 
 /**
  * @typedef {import("./client.js").Notification} Notification
@@ -59,7 +59,7 @@ export function connectList(element, page, signal) {
    */
   function arrange(items = []) {
     const used = toasts.filter((toast) => !toast.isRest && isUsed(toast)).map(({ items }) => items[0]);
-    const order = (/** @type {Notification} */ item) => (used.includes(item) ? -1 : rank(item));
+    const order = (/** @type {Notification} */ item) => (used.includes(item) ? -2 : rank(item));
     const all = [...toasts.flatMap((toast) => toast.items), ...items].sort((a, b) => order(a) - order(b));
     const singles = all.splice(0, matchMedia(NARROW).matches ? 1 : MAX_TOASTS);
     keepFocus(() => {
@@ -84,10 +84,11 @@ export function connectList(element, page, signal) {
 
   /**
    * Return the place of a notification among others: errors come before what has something to do, warnings, and what is
-   * left.
+   * left. Where one has room, the question that waits for the user comes before all.
    * @param {Notification} item
    */
   function rank(item) {
+    if (rows.isOpenQuestion(item) && matchMedia(NARROW).matches) return -1;
     if (item.level === "error") return 0;
     if (rows.isOpenQuestion(item) || Array.isArray(item.data.actions)) return 1;
     return item.level === "warning" ? 2 : 3;
