@@ -45,8 +45,10 @@ def render_pages(request):
     job.done = True
     category = {"key": "reports", "name": "Reports"}
     steps = [
-        SimpleNamespace(name="Read the orders", attempt=1, took=1, took_label="2.4 s"),
-        SimpleNamespace(name="Ship the order?", attempt=1, took=None, took_label="Waiting", page="/style/"),
+        SimpleNamespace(name="Read the orders", attempt=1, took=1, took_label="2.4 s", icon="success"),
+        SimpleNamespace(
+            name="Ship the order?", attempt=1, took=None, took_label="Waiting", page="/style/", icon="clock"
+        ),
     ]
     ended = {
         **done,
