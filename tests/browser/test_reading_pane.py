@@ -103,7 +103,6 @@ def test_done_moves_on(inbox):
     row(page, "Number 4").get_by_role("button", name="Move to Done").click()
     expect(rows(page)).to_have_count(4)
     expect(number_3).to_be_focused()
-    page.wait_for_timeout(500)  # Longer than it takes to load another one.
     expect_shown(page, "Number 2")
     message(page).get_by_role("button", name="Undo").click()
     expect(rows(page)).to_have_count(5)

@@ -233,8 +233,8 @@ def _read(
         return opened, []
     users = find_users([wait.ended_by_id for wait in waits.values()]) if details else {}
     answers = [_answer(one, waits[one.name], users) for one in asked]
-    if ended := [waits[one.name] for one in asked]:
-        steps_of(execution).text = describe_finish(ended[-1], execution.job.user_id)
+    if asked:
+        steps_of(execution).text = describe_finish(waits[asked[-1].name], execution.job.user_id)
     return [], answers if details else [answer.value for answer in answers]
 
 
