@@ -26,7 +26,7 @@ COLUMNS = (
     ("position", _("No."), "number"),
     ("url", _("URL"), ""),
     ("outcome", _("Outcome"), ""),
-    ("status", _("Status"), "number"),
+    ("status", _("Status"), ""),
     ("elapsed_ms", _("Response time"), "number"),
     ("bytes", _("Size"), "number"),
     ("", _("Type"), ""),
@@ -71,7 +71,7 @@ class CallList:
     selection: Selection
     page: Page
     columns: list[Column]
-    outcomes: list[tuple[str, str, int, str]]  # value, label, count or 0 for none, query
+    outcomes: list[tuple[str, str, int, str]]  # value, label, count, query
     is_active: bool = False
 
     @property
@@ -144,7 +144,9 @@ def build_outcomes(selection, totals, *, is_active=False):
         shown = [value for value in shown if value == "ok"]
     elif len(shown) == 1:
         shown = []
-    first = ("", _("Not passed"), totals.problems) if is_active else ("", _("All"), 0)
+    first = (
+        ("", _("Not passed"), totals.problems) if is_active else ("", _("All"), totals.ok + totals.problems)
+    )
     return [
         (value, label, count, selection.query(outcome=value))
         for value, label, count in (first, *outcomes)

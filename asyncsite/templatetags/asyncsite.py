@@ -1,5 +1,6 @@
 """Filters and tags that format values on the site's pages."""
 
+from http.client import responses
 from itertools import accumulate
 
 from django import template
@@ -18,6 +19,12 @@ MAX_SHOWN_LENGTH = 64
 def media_type(content_type):
     """Return a content type without its parameters."""
     return content_type.partition(";")[0].strip()
+
+
+@register.filter
+def reason_phrase(status):
+    """Return the reason phrase of an HTTP status, such as "Not Found"; an empty text if it has none."""
+    return responses.get(status, "")
 
 
 @register.simple_tag

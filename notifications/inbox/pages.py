@@ -55,8 +55,8 @@ MAX_WAITING = 3
 #: Until when a notification is snoozed, besides a time that is chosen.
 SNOOZE_TIMES = {
     "hours": gettext_lazy("In 3 hours"),
-    "tomorrow": gettext_lazy("Tomorrow, 8:00"),
-    "monday": gettext_lazy("Monday, 8:00"),
+    "tomorrow": gettext_lazy("Tomorrow, 08:00"),
+    "monday": gettext_lazy("Monday, 08:00"),
 }
 
 

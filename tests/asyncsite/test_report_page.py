@@ -86,7 +86,7 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     assert totals == {"Median response time": "40 ms", "95th percentile": "700 ms"}
     assert '<h2 class="state" data-state="succeeded">3 of 6 passed</h2>' in html
     assert "Succeeded" not in html.partition("<main")[2]
-    assert read_filters(html) == ["All", "Failed 2", "Refused 1", "Passed 3"]
+    assert read_filters(html) == ["All 6", "Failed 2", "Refused 1", "Passed 3"]
     parts = re.findall(r'<rect class="(\w+)" width="([\d.]+)%" height="8"/>', html)
     assert parts == [("refused", "100.0"), ("failed", "83.33"), ("ok", "50.0")], (
         "each covers the one before it"
@@ -99,11 +99,20 @@ def test_a_done_report_shows_totals_chart_table_and_downloads(person, make_repor
     assert f"/reports/{report.pk}/report.csv" in html and f"/reports/{report.pk}/report.json" in html
 
 
+@pytest.mark.parametrize(("status", "shown"), [(404, "404 Not Found"), (599, "599")])
+def test_a_response_that_is_an_error_is_named_once(person, make_report, status, shown):
+    report = make_report(ok=[1], failed=1)
+    report.calls.filter(outcome="failed").update(status=status, error="api.example.com answered.")
+    html = person.get(report.get_absolute_url()).content.decode()
+    assert [text.strip() for text in re.findall(r"<td>([2-5]\d\d[^<]*)</td>", html)] == [shown, "200"]
+    assert "api.example.com answered." not in html
+
+
 def test_the_table_can_be_filtered_by_outcome(person, make_report):
     """An unknown outcome shows all. One that no call has is not offered, unless it is chosen."""
     url = make_report(ok=[1, 2], failed=1).get_absolute_url()
-    assert read_filters(person.get(url).content.decode()) == ["All", "Failed 1", "Passed 2"]
-    assert "Refused" in read_filters(person.get(f"{url}?outcome=refused").content.decode())
+    assert read_filters(person.get(url).content.decode()) == ["All 3", "Failed 1", "Passed 2"]
+    assert "Refused 0" in read_filters(person.get(f"{url}?outcome=refused").content.decode())
     assert read_filters(person.get(make_report(ok=[1, 2]).get_absolute_url()).content.decode()) == []
     assert person.get(f"{url}?outcome=failed").content.decode().count('class="outcome ') == 1
     assert person.get(f"{url}?outcome=nonsense").content.decode().count('class="outcome ') == 3

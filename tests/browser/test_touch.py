@@ -280,7 +280,7 @@ def test_the_verbs_of_a_row(site_server, phone):
         leave()
         expect(times).to_be_hidden()
         expect(phone.get_by_role("checkbox", name="Select: Number 2")).to_be_checked()
-    expect(phone.locator(".notifications-floating")).to_contain_text("1 snoozed until tomorrow, 8:00.")
+    expect(phone.locator(".notifications-floating")).to_contain_text("1 snoozed until tomorrow, 08:00.")
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(1)
     phone.get_by_role("button", name="Undo").tap()
     expect(phone.locator("notifications-inbox li[data-id]:visible")).to_have_count(2)

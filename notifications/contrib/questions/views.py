@@ -70,7 +70,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
         "notifications_position": positions.read_stream_position(request.user.pk),
         "end": answering.describe_end_to(question, request.user, with_time=False),
         **describe_question(question, page),
-        **describe_asking_job(question, request.user, is_own="job" in of_row),
+        **describe_asking_job(question, request.user, is_own="job" in of_row, has_tools=row is not None),
         "confirm_label": details["choices"].get(page.get("confirm")),
     }
     if "form" in context and context["form"] is None:
@@ -227,15 +227,22 @@ def describe_open_question(job: Job, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def describe_asking_job(question: AskedQuestion, reader: Any, *, is_own: bool) -> dict[str, Any]:
+def describe_asking_job(
+    question: AskedQuestion, reader: Any, *, is_own: bool, has_tools: bool
+) -> dict[str, Any]:
     """Return the facts that the page of a question shows, and for others than the owner excerpts of extensions.
+
+    What it is about is one of the tools of its notification, where it has one.
 
     See ``find_open_question()``, which says what these may see; of a question that has ended nothing.
     """
     if question.ended_at:
         return {}
     job = question_facts.read_asking_job(question)
-    context: dict[str, Any] = {"facts": question_facts.describe_question(question, job, reader)}
+    facts = question_facts.describe_question(question, job, reader, with_link=not has_tools)
+    context: dict[str, Any] = {"facts": facts}
+    if has_tools:
+        context["about_url"] = json.loads(question.details).get("url")
     if job is None or is_own:
         return context
     shown = [section for section in hooks.job_sections if section.excerpt_template]
