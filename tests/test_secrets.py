@@ -192,15 +192,24 @@ def find_rows():
     return found
 
 
+def list_jobs():
+    """Return a job of each task, state and failures: the pages of all others repeat theirs."""
+    found = {}
+    for job in Job.objects.all():
+        failures = job.attempts.order_by("number").values_list("exception_class_path", "traceback")
+        found[job.task_path, job.state, *failures] = job
+    return found.values()
+
+
 def read_pages(admin_client, user_client, user):
     """Yield address and text of what is shown to staff who may see everything, to the user, and in a terminal."""
-    pages = []
+    pages, jobs = [], list_jobs()
     for model in list_models():
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
         try:
             pages.append(reverse(f"{name}_changelist"))
             # That of a webhook shows its URL, to those who may see it.
-            rows = [] if model is WebhookEndpoint else model.objects.all()
+            rows = {WebhookEndpoint: [], Job: jobs}.get(model, model.objects.all())
             pages += [reverse(f"{name}_change", args=[row.pk]) for row in rows]
         except NoReverseMatch:
             continue
@@ -209,7 +218,7 @@ def read_pages(admin_client, user_client, user):
     for path in ("", "devices/", *(f"{row.pk}/" for row in Notification.objects.all())):
         text = user_client.get(f"/notifications/{path}").text
         yield path, text.replace(f"&quot;{SECRET}&quot;", "")  # the results of their own jobs
-    shown = [["jobs", "show", str(job.pk)] for job in Job.objects.all()]
+    shown = [["jobs", "show", str(job.pk)] for job in jobs]
     for arguments in (*shown, ["jobs", "list"], ["explain", "--user", user.username]):
         out = StringIO()
         call_command("notifications", *arguments, stdout=out)

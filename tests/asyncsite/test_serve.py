@@ -196,13 +196,6 @@ def test_unknown_database_scheme(serve):
     )
 
 
-def test_unknown_redis_scheme(serve):
-    """The error is one line with the supported schemes."""
-    output = output_of_failed_start(serve(REDIS_URL="localhost:6379"))
-    assert output.startswith("error: REDIS_URL has no Redis address (localhost): use redis://host:6379/0, ")
-    assert output.count("\n") == 1
-
-
 def test_unknown_server(serve):
     """The error is one line with the supported servers."""
     assert (

@@ -15,6 +15,7 @@ from tests.support.text_rectangles import PHONE_WIDTHS, find_text_problems, leng
 
 pytestmark = pytest.mark.browser
 
+STRICTEST = "require-trusted-types-for 'script'; trusted-types 'none'"
 CREATE = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
@@ -128,9 +129,11 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
 def test_each_page(site, new_page, is_phone):
     """It does not move while it loads, it is no wider than the window, and it is accessible.
 
+    Its scripts keep the strictest policy for trusted types: a breach of it is an error of the page.
     On a phone, in German, each control is large enough for a finger, and no text is printed over another one or cut: as
     it is, and a third longer. tests/browser/test_texts.py has other languages and widths.
     """
+    site.environment["TEST_CSP"] = STRICTEST
     start_with_push(site)
     found = []
     window = {"viewport": {"width": 1280, "height": 800}}
@@ -143,7 +146,8 @@ def test_each_page(site, new_page, is_phone):
     record_shifts(page)
     sign_in_over_http(page.context, site.url)
     for name, address in addresses.items():
-        assert page.goto(address).ok, address
+        response = page.goto(address)
+        assert response.ok and STRICTEST in response.header_value("content-security-policy"), address
         wait_for_page(page)
         page.wait_for_load_state("networkidle")
         expect_still(page, name)

@@ -60,8 +60,8 @@ handle.update({});
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return Package(tmp_path_factory.mktemp("npm"))
+def package():
+    return Package()
 
 
 @pytest.fixture(scope="module")

@@ -186,15 +186,6 @@ def test_ask_rejects_with_the_servers_problem(site_server, new_page):
     assert refused["message"]
 
 
-def test_the_job_page_of_another_user_is_404(site_server, new_page):
-    """It does not reveal that the job exists."""
-    page, other_page = new_page(), new_page(errors=False)
-    visit(page, site_server.url, "/check/")
-    job = page.evaluate(ENQUEUE, [f"{site_server.url}/upstream/ok"])
-    sign_in(other_page, site_server.url, "other")
-    assert other_page.goto(f"{site_server.url}/notifications/jobs/{job}/").status == 404
-
-
 @pytest.mark.smoke
 def test_a_content_security_policy_with_nonces(site_server, new_page):
     """The nonce of the entry module allows the modules that it imports. A style sheet imports none."""

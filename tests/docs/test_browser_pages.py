@@ -64,8 +64,8 @@ def script_tags(paths):
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return Package(tmp_path_factory.mktemp("npm"))
+def package():
+    return Package()
 
 
 def check_urls(page, site, button="Check"):

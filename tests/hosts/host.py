@@ -24,6 +24,14 @@ for number in range(30):
 users.create_superuser("boss", password="secret")
 users.create_superuser("operator", password="secret")
 """
+#: In one process: the start of each takes longer than its work.
+PREPARE = f"""
+from django.core.management import call_command
+call_command("migrate", run_syncdb=True, verbosity=0)
+call_command("migrate", database="app", verbosity=0)
+call_command("collectstatic", interactive=False, verbosity=0)
+{CREATE_USERS}
+"""
 APPLICATION = "tests.hosts.everything.asgi:application"
 # Requests on loopback are faster, however busy the machine is.
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(60)
@@ -44,10 +52,7 @@ class Host:
         self.user_count = 0
 
     def prepare(self):
-        self.manage("migrate", "--run-syncdb", "-v0")
-        self.manage("migrate", "--database", "app", "-v0")
-        self.manage("collectstatic", "--noinput", "-v0")
-        self.manage("shell", "-c", CREATE_USERS)
+        self.manage("shell", "--no-imports", "-c", PREPARE)
 
     def start_daphne(self):
         self.worker = "embedded"

@@ -1,8 +1,5 @@
 """Projects whose DATABASES are unusual: no default, and a database that is not supported."""
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.docs.project import Project
@@ -80,16 +77,9 @@ def test_unsupported_database(project):
     (project.folder / "mysite/db/base.py").write_text(BACKEND)
     project.add_settings('DATABASES["default"]["ENGINE"] = "mysite.db"\n')
     for command in (["check"], ["check", "--database", "default"], ["migrate"], ["run_jobs", "--until-idle"]):
-        done = subprocess.run(
-            [sys.executable, "manage.py", *command],
-            cwd=project.folder,
-            env=project.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 1, command
-        assert "Traceback" not in done.stderr, (command, done.stderr)
-        assert done.stderr.count("(notifications.E") == 1
-        assert "(notifications.E011)" in done.stderr
-        assert "Use PostgreSQL or SQLite" in done.stderr
+        code, _, errors = project.try_command(*command)
+        assert code == 1, command
+        assert "Traceback" not in errors, (command, errors)
+        assert errors.count("(notifications.E") == 1
+        assert "(notifications.E011)" in errors
+        assert "Use PostgreSQL or SQLite" in errors

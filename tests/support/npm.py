@@ -1,8 +1,13 @@
 """The npm package of the browser client, and projects of Vite that import it."""
 
+import fcntl
+import hashlib
+import json
+import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.requirements import find_program, skip_or_fail
@@ -40,14 +45,20 @@ def run(*command, cwd):
 
 
 class Package:
-    """The package as ``npm run build`` and ``npm pack`` make it."""
+    """The package as ``npm run build`` and ``npm pack`` make it: once, for all processes of a run of tests."""
 
-    def __init__(self, folder):
+    def __init__(self):
         require_node_modules()
-        self.folder = folder / "package"
-        run(find_program("node", package="nodejs"), "js/build.js", self.folder, cwd=ROOT)
-        npm = find_program("npm", package="npm")
-        self.archive = folder / run(npm, "pack", "--silent", self.folder, cwd=folder).split()[-1]
+        self._made = Path(os.environ["TEST_DIR"]) / "npm"
+        self._made.mkdir(exist_ok=True)
+        self.folder = self._made / "package"
+        with self._lock():
+            if not (name := self._made / "archive").exists():
+                run(find_program("node", package="nodejs"), "js/build.js", self.folder, cwd=ROOT)
+                npm = find_program("npm", package="npm")
+                packed = run(npm, "pack", "--silent", self.folder, cwd=self._made).split()[-1]
+                name.write_text(packed)
+        self.archive = self._made / name.read_text()
 
     def bundle(self, files):
         """Return a file name by URL path, of what Vite makes of a project with these files by name.
@@ -55,6 +66,19 @@ class Package:
         ``index.html`` loads the first of them. The project has the package from its archive, and React and others from
         the repository.
         """
+        text = json.dumps(files)
+        with self._lock():
+            if not (made := self._made / hashlib.sha256(text.encode()).hexdigest()).exists():
+                made.write_text(json.dumps(self._bundle(files)))
+        return json.loads(made.read_text())
+
+    @contextmanager
+    def _lock(self):
+        with (self._made / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _bundle(self, files):
         (ROOT / "build").mkdir(exist_ok=True)
         # Below the repository, so that the project finds the repository's node_modules.
         project = Path(tempfile.mkdtemp(prefix="vite-", dir=ROOT / "build"))
