@@ -69,7 +69,7 @@ def test_colors_and_corners_of_the_app_are_tokens():
     text = re.sub(r"/\*.*?\*/", "", read_sheets(APP), flags=re.S)
     assert not re.findall(r"(?<![\w-])#[0-9a-f]{3,8}\b(?!\w)|light-dark", text)
     corners = re.findall(r"border-radius: ([^;]+);", text)
-    assert set(corners) <= {"var(--radius)", "var(--round)", "50%", "1em", "4px"}
+    assert set(corners) <= {"var(--radius)", "var(--round)", "50%", "1em", "1em / calc(1em + 6px)", "4px"}
     assert len(re.findall(r"var\(--notifications-", TOKENS.read_text())) == 12  # the font has two defaults
 
 

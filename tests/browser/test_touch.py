@@ -170,7 +170,7 @@ def test_every_control_is_large_enough(site_server, new_page):
     phone.locator("[data-check=none]").tap()
     phone.route("**/notifications/mark/", lambda route: route.fulfill(status=204))
     message = phone.locator(".notifications-floating")
-    phone.get_by_role("button", name="Alle erledigt").tap()
+    phone.get_by_role("button", name="Alle erledigen").tap()
     expect(message).to_contain_text("Nicht gespeichert.")
     look("not saved")
     phone.unroute_all()
