@@ -77,7 +77,7 @@ MAX_TURNS, MIN_TURNS = 15, 8
 JOBS_SECONDS, WRITERS_SECONDS = 12.0, 14.0
 PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 12.0, 8.0
 NOTIFY_SECONDS, QUESTIONS_SECONDS, OBSERVED_SECONDS = 3.0, 4.0, 4.0
-STARTUP_TURNS = 3
+STARTUP_TURNS = 1
 MEASURES = (
     *("statements", "jobs", "notify", "questions", "observed"),
     *("writers", "push", "messages", "reconnect", "startup", "page"),
@@ -305,7 +305,10 @@ def measure_sockets(queues: list[Queue], only: set[str], figures: Figures) -> No
 
 def measure_startup(queues: list[Queue], figures: Figures) -> None:
     for name, command in (("django.setup()", []), ("manage.py check", ["check"])):
-        pairs = [[start_up(queue, command) for queue in queues] for _ in range(STARTUP_TURNS + 1)]
+        with ThreadPoolExecutor() as pool:
+            pairs = [
+                list(pool.map(start_up, queues, [command] * len(queues))) for _ in range(STARTUP_TURNS + 1)
+            ]
         (modules_before, _), (modules, _) = pairs[0]
         figures[f"modules of {name}"] = [(modules_before, modules)]
         # The first turn has compiled the modules.
