@@ -154,7 +154,8 @@ def push_service():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     service.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, name="push service")
+    # It looks so often, in seconds, whether the test is over.
+    thread = threading.Thread(target=server.serve_forever, args=[0.02], name="push service")
     thread.start()
     try:
         yield service
