@@ -46,7 +46,7 @@ def test_admin(asgi, page):
     page.get_by_role("link", name="Export 2", exact=True).click()
     expect(page.get_by_role("group", name="Attempts that did not succeed")).to_be_visible()
     page.goto(f"{admin}_schedules/schedule/")
-    page.goto(f"{admin}/overview/")
+    page.goto(f"{admin}_operations/overview/")
     page.get_by_role("link", name="Week").click()
     with page.expect_response(lambda response: "/overview/figures/" in response.url) as figures:
         pass
