@@ -161,14 +161,15 @@ def test_receipts_of_pushes(site_server, new_page):
     site_server.manage("notify", "demo", "Pushed")
     expect(find_toasts(page).get_by_text("Pushed")).to_be_visible()
     page.wait_for_timeout(1_000)
-    open_bell(page)
-    expect_unseen(page, 0)
+    with page.expect_response(re.compile("/seen/")):  # The badge does not count what a toast shows.
+        open_bell(page)
     page.keyboard.press("Escape")
     site_server.manage("notify", "demo", "Later")
     expect(find_toasts(page).get_by_text("Later")).to_be_visible()
-    open_bell(page).get_by_role("button", name="1 new").or_(page.get_by_text("Later")).first.click()
+    with page.expect_response(re.compile("/seen/")):
+        open_bell(page)
     expect_unseen(page, 0)
-    first, second, *_ = bodies  # The page that the click leads to may mark them once more.
+    first, second = bodies
     assert [list(receipt) for receipt in first["receipts"]] == [["raised", "received_ago_ms", "toast_ago_ms"]]
     assert 1_000 <= first["receipts"][0]["toast_ago_ms"] <= first["receipts"][0]["received_ago_ms"] < 60_000
     assert len(second["receipts"]) == 2 and second["receipts"][0]["raised"] == first["receipts"][0]["raised"]
