@@ -37,7 +37,7 @@ def create_report(user, title, size, *, age):
             Call(
                 report=report,
                 position=position,
-                url=f"https://api.example.com/v2/partners/{CHOICES.randint(1000, 9999)}/prices",
+                url=f"https://api.example/{CHOICES.randint(1000, 9999)}",
                 outcome=outcome,
                 status={"ok": 200, "failed": 503}.get(outcome),
                 elapsed_ms=round(CHOICES.lognormvariate(4.8, 0.9)) if is_called else None,
