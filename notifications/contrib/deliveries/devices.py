@@ -33,8 +33,16 @@ class WrongSubscription(ValueError):
 
 
 def register(
-    user: Any, endpoint: Any, p256dh: Any, auth: Any, *, name: str, language: str, replaces: Any = ""
-) -> PushSubscription:
+    user: Any,
+    endpoint: Any,
+    p256dh: Any,
+    auth: Any,
+    *,
+    name: str,
+    language: str,
+    replaces: Any = "",
+    confirms: bool = False,
+) -> PushSubscription | None:
     """Store the subscription of a browser, or confirm it, and return the device.
 
     A browser that another user had subscribed is the device of ``user`` from then on.
@@ -43,6 +51,8 @@ def register(
         The key of a user.
     ``replaces``
         The earlier endpoint of the same browser, if it has changed.
+    ``confirms``
+        Store nothing, and return None, if the device was removed meanwhile.
 
     Raises ``WrongSubscription`` and ``TooManyDevices``.
     """
@@ -50,7 +60,7 @@ def register(
     now = times.now()
     changing = {"p256dh": p256dh, "auth": auth, "name": name, "language": language, "seen_at": now}
 
-    def change() -> PushSubscription:
+    def change() -> PushSubscription | None:
         lock_name("devices", user)
         lock_name("endpoint", endpoint)
         rows = PushSubscription.objects.using(database())
@@ -58,6 +68,8 @@ def register(
             rows.filter(user=user, endpoint=replaces).delete()
         rows.filter(endpoint=endpoint).exclude(user=user).delete()
         is_new = not rows.filter(endpoint=endpoint).exists()
+        if is_new and confirms:
+            return None
         if is_new and rows.filter(user=user).count() >= MAX_DEVICES:
             raise TooManyDevices
         return rows.update_or_create(

@@ -86,7 +86,10 @@ def state(request: HttpRequest) -> HttpResponse:
 
 @api_view("POST")
 def subscribe(request: HttpRequest) -> HttpResponse:
-    """Store the subscription of a browser: ``toJSON()`` of it, and ``replaces``, its earlier endpoint if it changed."""
+    """Store the subscription of a browser: ``toJSON()`` of it, and ``replaces``, its earlier endpoint if it changed.
+
+    With ``confirms`` true it is not stored again after its removal.
+    """
     _require_configured()
     body = parse_json_object(request)
     keys = body.get("keys")
@@ -100,13 +103,14 @@ def subscribe(request: HttpRequest) -> HttpResponse:
             name=describe_browser(header(request, "User-Agent")),
             language=get_language() or "",
             replaces=body.get("replaces"),
+            confirms=body.get("confirms") is True,
         )
     except devices.WrongSubscription as exc:
         raise Problem(422, str(exc), field=exc.field) from exc
     except devices.TooManyDevices as exc:
         text = gettext("You have {count} devices. Remove one and try again.")
         raise Problem(409, text.format(count=devices.MAX_DEVICES)) from exc
-    return json_response({"id": str(device.id), "name": device.name})
+    return json_response({"id": str(device.id), "name": device.name} if device else {})
 
 
 @exempt_from_project

@@ -94,7 +94,9 @@ export async function connectDevices() {
     });
     // Confirms the subscription, whose keys and language may have changed, and the worker's mark of its user.
     void readState()
-      .then((state) => post(state, held).then(() => install(state.links.worker)))
+      .then((state) =>
+        post(state, { ...held.toJSON(), confirms: true }).then(() => install(state.links.worker)),
+      )
       .catch(() => {});
   }
 
@@ -112,7 +114,7 @@ export async function connectDevices() {
 
   /**
    * @param {PushState} state
-   * @param {PushSubscription} made
+   * @param {object} made
    */
   async function post(state, made) {
     const headers = { "Content-Type": "application/json", [state.csrf_header]: state.csrf_token };

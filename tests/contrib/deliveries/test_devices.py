@@ -31,9 +31,10 @@ def register(user, endpoint=ENDPOINT, **fields):
 
 @pytest.mark.database_law
 def test_browser_that_confirms_its_subscription(user):
-    """It stays one device, with its new keys."""
+    """It stays one device, with its new keys. One that was removed meanwhile stays removed."""
+    assert register(user, confirms=True) is None and not PushSubscription.objects.exists()
     first = register(user)
-    again = register(user, name="Firefox 2")
+    again = register(user, name="Firefox 2", confirms=True)
     assert again.id == first.id and PushSubscription.objects.count() == 1
     assert again.created_at == first.created_at and again.seen_at > first.seen_at
     assert (again.name, again.p256dh == first.p256dh) == ("Firefox 2", False)
