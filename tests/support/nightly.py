@@ -18,7 +18,8 @@ Smoke tests are never left out.
 #: By marker, patterns of ids below tests/. Those of ``nightly`` are two fifths of the time that all tests take.
 NIGHTLY = {
     "nightly": [
-        "admin/test_large_tables.py::*",
+        "admin/test_large_tables.py::test_no_hit_and_a_heavy_owner[*",
+        "admin/test_large_tables.py::test_seeded_*",
         "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[alert]",
         "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[broadcast]",
         "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[notification]",
@@ -127,7 +128,6 @@ NIGHTLY = {
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[light]",
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[narrow]",
         "browser/test_style_page.py::test_the_page_fits_and_is_accessible[rtl]",
-        "browser/test_tasks_of_people.py::*",
         "browser/test_texts.py::*",
         "browser/test_toasts.py::test_the_space_of_toasts",
         "browser/test_touch.py::test_the_controls_of_*",
@@ -181,10 +181,6 @@ NIGHTLY = {
         "contrib/webhooks/test_callbacks.py::test_calls_at_the_same_moment",
         "contrib/webhooks/test_not_installed.py::test_it_is_installed_by_one_line",
         "data/test_crowd.py::*",
-        "data/test_plans.py::*",
-        "data/test_plans_of_claims.py::*",
-        "data/test_plans_of_lists.py::*",
-        "data/test_plans_of_operators.py::*",
         "data/test_two_hundred.py::*",
         "db/test_schema.py::test_a_process_on_a_changed_database[processes]",
         "db/test_schema.py::test_a_process_on_a_changed_database[uvicorn]",
@@ -305,7 +301,6 @@ NIGHTLY = {
         "admin/test_custom_site.py::*",
         "admin/test_job_page.py::*",
         "admin/test_jobs.py::*",
-        "admin/test_large_tables.py::test_no_hit_and_a_heavy_owner[True]",
         "admin/test_large_tables.py::test_seeded_*",
         "admin/test_notifications.py::*",
         "commands/*",
