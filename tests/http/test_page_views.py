@@ -233,7 +233,9 @@ class TestBatches:
         end(claim_rows(uuid7(), 1)[0])
         manual.cancel([b.id], by=user.pk)
         page = self.page(user_client, row(b))
-        assert ">Cancelled</strong> by you</p>" in page and "<p>1 of 2 done, 1 cancelled</p>" in page
+        assert (
+            ">Cancelled</strong> by you</p>" in page and '<p dir="auto">1 of 2 done, 1 cancelled</p>' in page
+        )
 
     def test_its_notification(self, user_client, user):
         """The pane says it once."""
@@ -326,7 +328,10 @@ def test_a_failed_job_shows_what_its_task_says_of_it(user_client, user, part):
         assert ">Failed</strong>" in html_of(user_client.get(page))
     Notification.objects.filter(pk=end).update(body="7 of 12 rows counted.", level="warning")
     texts = [html_of(user_client.get(page)) for page in pages]
-    assert '<strong dir="auto">7 of 12 rows counted.</strong>' in texts[0] and "<p>No answer.</p>" in texts[0]
+    assert (
+        '<strong dir="auto">7 of 12 rows counted.</strong>' in texts[0]
+        and '<p dir="auto">No answer.</p>' in texts[0]
+    )
     assert texts[1].count("7 of 12 rows counted.") == 1
     Notification.objects.filter(pk=end).update(body="No answer.", title="The count has stopped")
     texts = [html_of(user_client.get(page)) for page in pages]
