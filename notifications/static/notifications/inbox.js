@@ -38,13 +38,14 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
   addEventListener("pagehide", () => waiting.forEach((start) => void start()), { signal });
-  for (const stop of [
-    client.on("change", handleChange),
-    client.on("state", handleState),
-    () => message.remove(),
-  ])
-    signal.addEventListener("abort", stop);
-  const list = inbox_list.connectList(inbox, page, signal, { getShown, focusRow, showMessage });
+  const stops = [client.on("change", handleChange), client.on("state", handleState), () => message.remove()];
+  for (const stop of stops) signal.addEventListener("abort", stop);
+  const list = inbox_list.connectList(inbox, page, signal, {
+    getShown,
+    focusRow,
+    showMessage,
+    getLastSave: () => lastSave,
+  });
   inbox_search.connectSearch(inbox, page, signal, list.loadPage);
   const pane = reading_pane.connectPane(inbox, page, signal, {
     getShown,

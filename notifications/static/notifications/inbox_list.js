@@ -1,10 +1,9 @@
-// The list of the inbox beyond its first page: older rows are added below, also in place of those that have left the view, and
-// the views have their counts.
+// The list of the inbox beyond its first page: older rows are added below, groups are opened, and views have their counts.
 
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], focusRow: (row: HTMLElement|undefined) => void,
- *   showMessage: (text: string, retry?: () => unknown) => void}} List
+ *   showMessage: (text: string, retry?: () => unknown) => void, getLastSave: () => Promise<unknown>}} List
  */
 
 const VIEWS_DELAY_MS = 1_000;
@@ -24,7 +23,7 @@ export function connectList(
   inbox,
   { client, dom, localization, rows, shownIds },
   signal,
-  { getShown, focusRow, showMessage },
+  { getShown, focusRow, showMessage, getLastSave },
 ) {
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
@@ -124,13 +123,14 @@ export function connectList(
     for (const group of groups.length ? groups : [null]) {
       const url = new URL(group?.querySelector("a")?.href ?? location.href);
       url.search += "&part=views&background=1"; // A part of the page, for which no person has asked.
-      const wasHidden = group?.hidden;
+      const save = getLastSave();
+      await save;
       try {
         const views = await loadPage(url, ".notifications-views");
         const next = /** @type {HTMLElement|null} */ (views.nextElementSibling);
         document.querySelector(".notifications-views")?.replaceChildren(...views.childNodes); // It stays scrolled.
-        // Not after a change that has hidden or shown the row meanwhile: to hide it again would take its focus.
-        if (group && group.hidden === wasHidden) replaceGroup(group, next);
+        // Not of before a change, such as an undo that has shown the row: to hide it again would take its focus.
+        if (group && save === getLastSave()) replaceGroup(group, next);
         else if (isEmpty()) inbox.replaceWith(await loadPage(location.href));
       } catch {
         // They are those of before, until the next change.
