@@ -238,7 +238,7 @@ def test_a_running_report_grows_without_a_reload(site_server, page):
     page.get_by_role("searchbox", name="Search in URLs and errors").fill("typed")
     for count in (4, 8):
         site_server.release(count)
-        page.get_by_text(f"{count + 1} of 13", exact=True).wait_for()
+        page.get_by_text(f"{count + 1} of 13 checked", exact=True).wait_for()
         assert page.locator(".calls tbody tr").count() == 1
     site_server.release()
     page.get_by_role("link", name="Download CSV").wait_for()

@@ -28,7 +28,7 @@ def test_a_running_report_shows_its_progress(person, make_report):
     assert f'<notifications-job row job="{job.pk}" href="{href}" data-state="running"' in html
     assert 'data-job-part="elapsed"></span>' in html and job.started_at is None
     assert 'max="8" value="3"' in html
-    assert ">3 of 8<" in html and html.count('class="outcome') == 1
+    assert ">3 of 8 checked<" in html and html.count('class="outcome') == 1
     assert read_filters(html) == ["Not passed 1", "Passed 2"]
     assert (
         '<rect class="failed" width="37.5%" height="8"/><rect class="ok" width="25.0%" height="8"/>' in html

@@ -105,7 +105,7 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
         site.release()
     # The last numbers stay until the result is there, and what did not pass stays where it is.
     expect(page.locator("notifications-job[data-state=succeeded]")).to_be_attached()
-    expect(page.locator("h2.state")).to_have_text(re.compile(r"^\d+ of 33$"))
+    expect(page.locator("h2.state")).to_have_text(re.compile(r"^\d+ of 33 checked$"))
     expect(page.locator(".times")).to_contain_text("Running for")
     for route in delayed:
         route.continue_()

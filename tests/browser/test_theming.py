@@ -41,7 +41,7 @@ BELL = [
     ("text", ".notifications-panel", "color", "rgb(10, 20, 30)"),
     ("radius", ".notifications-panel", "borderRadius", "20px"),
     ("font", ".notifications-panel", "fontFamily", "Georgia"),
-    ("density", ".notifications-panel .notifications-item", "paddingTop", "5px"),
+    ("density", ".notifications-panel .notifications-item", "paddingTop", "3.5px"),
     ("accent", ".notifications-foot", "color", "rgb(1, 2, 3)"),
     ("on-accent", ".notifications-actions > :first-child", "color", "rgb(4, 5, 6)"),
     ("ok", "[data-level=success] .notifications-disc", "color", "rgb(7, 8, 9)"),
