@@ -316,6 +316,26 @@ def test_groups_in_the_bell(site_server, page):
     expect(rows(page)).to_have_count(3)
 
 
+def test_undo_stays_if_the_list_is_loaded_before_the_response(site_server, page):
+    """The change is pushed when it is committed, and the list of the bell is loaded again then."""
+    site_server.python(CREATE)
+    visit(page, site_server.url, "/check/")
+    panel = open_bell(page)
+    expect(panel.locator("li")).to_have_count(3)
+    held = []
+    page.route("**/notifications/archive/*", lambda route: held.append((route, route.fetch())))
+    group = panel.locator("li").nth(1)
+    group.hover()
+    with page.expect_event("requestfinished", lambda request: "grouped=1&background=1" in request.url):
+        group.get_by_role("button", name="Done: Imports").click()
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 100))")
+    route, response = held[0]
+    route.fulfill(response=response)
+    panel.get_by_role("button", name="Undo: Imports").click()
+    expect(group.get_by_role("link", name="Imports")).to_be_visible()
+    expect(panel.locator("li")).to_have_count(3)
+
+
 def test_a_group_that_is_done_does_not_come_back_to_the_bell(site_server, page):
     """By the response to a request from before, which arrives late: one is done in the bell, another one elsewhere."""
     site_server.python(CREATE + ADD_GROUP)

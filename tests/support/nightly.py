@@ -76,6 +76,7 @@ NIGHTLY = {
         "browser/test_inbox_groups.py::test_a_group_that_is_done_does_not_come_back_to_the_bell",
         "browser/test_inbox_groups.py::test_a_group_without_javascript",
         "browser/test_inbox_groups.py::test_groups_in_the_bell",
+        "browser/test_inbox_groups.py::test_undo_stays_if_the_list_is_loaded_before_the_response",
         "browser/test_inbox_groups.py::test_what_was_raised_again_is_done_in_the_bell",
         "browser/test_job_element.py::test_a_batch_on_a_phone_names_the_jobs_that_failed_first",
         "browser/test_job_element.py::test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it[*",

@@ -242,9 +242,11 @@ export function connectPanel(panel, page, signal) {
    * @returns {Promise<void>}
    */
   async function change(verb, row, entry) {
+    if (verb === "archive") kept.set(entry.key, { ...entry, row }); // The list may be loaded before the response.
     try {
       await (entry.group ? page.markGroup(verb, entry, listed?.seq ?? 0) : page.mark(verb, [entry.item]));
     } catch {
+      if (verb === "archive") kept.delete(entry.key);
       return showNote(localization.text("unsaved"), () => change(verb, row, entry));
     }
     showNote("");
@@ -261,7 +263,7 @@ export function connectPanel(panel, page, signal) {
    * @param {Entry} entry
    */
   function showDone(row, entry) {
-    const { key, item, group } = entry;
+    const { item, group } = entry;
     const count = group ? `${group.count}${group.more ? "+" : ""}` : "1";
     const line = createElement("div", "notifications-done", localization.text("did_archive", { count }));
     const undo = createElement("button", "notifications-quiet", localization.text("undo"));
@@ -271,7 +273,6 @@ export function connectPanel(panel, page, signal) {
     undo.addEventListener("click", () => change("unarchive", row, entry));
     line.append(undo);
     row.append(line);
-    kept.set(key, { ...entry, row });
     return undo;
   }
 
