@@ -70,13 +70,20 @@ def adapters(of: Any, fields: Iterable[Any], db: Any) -> list[tuple[str, Callabl
     return cache[of]
 
 
-def converters(model: Any, db: Any) -> list[tuple[int, Callable[..., Any], Any, bool]]:
-    """Return (position, converter, column, whether it takes None) for values that the database returns."""
+def converters(
+    model: Any, db: Any, names: tuple[str, ...] | None = None
+) -> list[tuple[int, Callable[..., Any], Any, bool]]:
+    """Return (position, converter, column, whether it takes None) for values that the database returns.
+
+    ``names``
+        The names of the fields whose values they are; all fields by default.
+    """
     # Cached on the connection, because some are its methods.
     cache = db.__dict__.setdefault("_notifications_converters", {})
-    key = model, settings.USE_TZ  # which a test may override
+    key = model, names, settings.USE_TZ  # which a test may override
     if key not in cache:
-        columns = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
+        fields = map(model._meta.get_field, names) if names else model._meta.concrete_fields
+        columns = [field.get_col(model._meta.db_table) for field in fields]
         cache[key] = [
             (position, convert, column, takes_none)
             for position, column in enumerate(columns)

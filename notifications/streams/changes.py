@@ -8,7 +8,7 @@ into a reset. So none is skipped. This module neither locks nor writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from notifications.db.adapters import user_to_db
+from notifications.db.adapters import converters, user_to_db
 from notifications.db.transactions import chunks, connection
 from notifications.models import Job, Notification
 from notifications.streams import listing
@@ -238,7 +238,7 @@ def read_streams(cursors: Mapping[Any, int | None]) -> dict[Any, StreamRead]:
     db = connection()
     users = {user_to_db(user): user for user in cursors}
     found = {user: StreamRead() for user in cursors}
-    converters = _row_converters(db)
+    converting = converters(Notification, db, NotificationRow._fields)
     size = len(NotificationRow._fields)
     with db.cursor() as cursor:
         cursor.execute(
@@ -251,8 +251,9 @@ def read_streams(cursors: Mapping[Any, int | None]) -> dict[Any, StreamRead]:
                 state.position, state.versions = as_position(columns[size:]), _parse_versions(versions)
                 continue
             row = columns[:size]
-            for index, convert, expression in converters:
-                row[index] = convert(row[index], expression, db)
+            for at, convert, column, takes_none in converting:
+                if takes_none or row[at] is not None:
+                    row[at] = convert(row[at], column, db)
             state.rows.append(NotificationRow._make(row))
     for state in found.values():
         state.rows.sort(key=attrgetter("seq"))
@@ -292,13 +293,6 @@ def join_by_index(table: str, condition: str, vendor: str, *, is_outer: bool = F
     return f"{kind} JOIN LATERAL (SELECT * FROM {table} WHERE {condition} OFFSET 0) AS {alias} ON TRUE"
 
 
-def _row_converters(db: Any) -> list[tuple[int, Callable[..., Any], Any]]:
-    found = []
-    for index, name in enumerate(NotificationRow._fields):
-        expression = Notification._meta.get_field(name).cached_col
-        converters = [*db.ops.get_db_converters(expression), *expression.get_db_converters(db)]
-        found += [(index, convert, expression) for convert in converters]
-    return found
 
 
 def _parse_versions(text: str | None) -> dict[str, int]:
