@@ -36,6 +36,7 @@ _pending_lock = threading.RLock()
 _RECEIVERS = {
     "before_task_publish": "observe.add_header",
     "after_task_publish": "observe.insert_published",
+    "task_received": "observe.remember",
     "task_prerun": "observe.begin",
     "task_postrun": "observe.end",
     "task_success": "observe.succeed",

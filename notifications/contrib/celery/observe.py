@@ -12,9 +12,10 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import current_app, states
@@ -43,6 +44,7 @@ from notifications.contrib.celery.messages import (
     received_header,
     received_message,
 )
+from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import recorder
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.db.transactions import connection, on_commit
@@ -53,6 +55,10 @@ from notifications.jobs.transitions.notify_functions import record_apart
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
+
+#: What the main process of this worker has received, by the ids of tasks, until Celery forgets it. The signal of a hard
+#: time limit has no headers.
+_received: MutableMapping[str, Any] = WeakValueDictionary()
 
 
 def prepare_worker(**kwargs: Any) -> None:
@@ -107,6 +113,11 @@ def insert_published(
             recorder.insert([job])
     else:  # which must not wait
         recorder.insert([job], wait=False)
+
+
+def remember(request: Any = None, **kwargs: Any) -> None:
+    """Remember a message that this worker has received: the end of its task may be reported before it has a row."""
+    _received[str(request.id)] = request
 
 
 def begin(task_id: str = "", task: Any = None, **kwargs: Any) -> None:
@@ -176,7 +187,11 @@ def fail(
         return
     if isinstance(request, dict) and request.get("is_eager"):
         return  # end() has recorded it
-    _finish_by_id(sender, task_id, lambda job, policy: task_ends.failed(job, policy, exc))
+    message = None
+    if received := _received.get(task_id):
+        message = received_message(sender.name, received._context)
+        message = replace(message, args=received.args or (), kwargs=received.kwargs or {})
+    _finish_by_id(sender, task_id, lambda job, policy: task_ends.failed(job, policy, exc), message)
 
 
 def retry(
@@ -201,11 +216,20 @@ def revoke(
     _finish_by_id(sender, str(request.id), outcome, message=received_message(sender.name, request))
 
 
-def fail_unknown(id: str = "", name: str = "", **kwargs: Any) -> None:
-    """Record that a worker has refused a message whose task it does not know."""
+def fail_unknown(id: str = "", name: str = "", message: Any = None, **kwargs: Any) -> None:
+    """Record that a worker has refused a message whose task it does not know.
+
+    It has a job if this process knows how the task is observed, or its publisher does, which the header says.
+    """
+    queue = str(message.delivery_info.get("routing_key") or "")
+    published = published_message(name, message.headers, message.payload, queue)
+    observation = observation_of(name)
+    row = None
+    if published and (observation or published.header):
+        row = build_job(current_app, published, observation or Observation())
     recorder.call(
         lambda: _finish_row(
-            str(id), policy_of(None), lambda job, policy: outcomes.failure(job, kind="unknown-task"), None
+            str(id), policy_of(observation), lambda job, policy: outcomes.failure(job, kind="unknown-task"), row
         ),
         wait=0,
     )

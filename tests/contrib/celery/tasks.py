@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def hold_late(user_id, path):
 @shared_task
 @observed(title="Kills itself", owner="user_id")
 def kill_itself(user_id):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+@observed(title="Killed {number}", url="/numbers/{number}/")
+def kill_at_once(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -198,3 +205,10 @@ def sleep(user_id, seconds):
 @observed(title="Slow, late", owner="user_id")
 def slow_late(user_id):
     time.sleep(0.3)
+
+
+@shared_task
+@observed(title="Its process dies", owner="user_id")
+def die_after_return(user_id, seconds):
+    """The process is killed some milliseconds after the task has returned."""
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()

@@ -276,3 +276,31 @@ def test_a_killed_child(tasks, user):
     job = until_ended(tasks.kill_itself.delay(user.pk))
     assert (job.state, '"type": "worker-lost"' in job.error) == ("failed", True)
     assert len(bell_of(user)) == 1
+
+
+@pytest.fixture
+def late_publisher(monkeypatch):
+    """This process does not insert the rows of what it publishes, as one that is about to."""
+    from notifications.contrib.celery import observe
+
+    monkeypatch.setattr(observe.recorder, "insert", lambda rows, *, wait=True: None)
+
+
+@pytest.mark.usefixtures("prefork", "late_publisher")
+def test_a_child_that_is_killed_before_the_row_is_inserted(tasks, user):
+    """Its start dies with it, too. The main process of the worker knows the message."""
+    with requester(user):
+        job = until_ended(tasks.kill_at_once.delay(7), timeout=20)
+    assert (job.state, '"type": "worker-lost"' in job.error, job.url) == ("failed", True, "/numbers/7/")
+    assert [(title, level) for title, _, level in bell_of(user)] == [("Killed 7", "error")]
+
+
+@pytest.mark.usefixtures("late_publisher")
+def test_an_unknown_task_is_refused_before_the_row_is_inserted(celery_app, user, settings):
+    """The worker does not know that it is observed. The header of its publisher says so."""
+    name = "tests.contrib.celery.tasks.removed"
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CELERY": {"tasks": {name: {"title": "Removed"}}}}
+    with requester(user):
+        job = until_ended(celery_app.send_task(name), timeout=20)
+    assert (job.state, '"type": "unknown-task"' in job.error) == ("failed", True)
+    assert bell_of(user) == [("Removed", "No worker knows how to do this.", "error")]
