@@ -20,6 +20,7 @@ from tests.contrib.celery.conftest import bell_of
 states = pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 
 from billiard.exceptions import TimeLimitExceeded  # noqa: E402
+from celery.worker import state as worker_state  # noqa: E402
 
 TASK = "tests.contrib.celery.tasks.export"
 POLICY = Policy(max_attempts=1)
@@ -46,6 +47,13 @@ def stored(monkeypatch):
     stored = {}
     monkeypatch.setattr(results, "read_meta", lambda app, id: stored.get(id))
     return stored
+
+
+@pytest.fixture(autouse=True)
+def known_successes():
+    """Those that Celery's main process keeps, which is this process."""
+    yield worker_state.successful_requests
+    worker_state.successful_requests.clear()
 
 
 @pytest.fixture
@@ -142,6 +150,20 @@ class Reports:
     def retry_is_stored(self):
         self.stored[str(self.job.id)] = {"status": states.RETRY, "result": OSError()}
 
+    def celery_knows_success(self):
+        """The main process of the worker has heard of it from the child."""
+        worker_state.successful_requests.add(str(self.job.id))
+
+    def child_is_gone(self):
+        self.lost_tasks.run_round()
+        self.lost_tasks.process_ids = lambda: {os.getpid()}
+        self.check_processes()
+
+    def minute_passes(self):
+        queued_at = times.now() - timedelta(seconds=61)
+        Job.objects.filter(state="queued").update(queued_at=queued_at)
+        self.lost_tasks.run_round()
+
     def requeued(self):
         changes.requeue(Job.objects.get(id=self.job.id))
 
@@ -170,6 +192,17 @@ SCHEDULES = [
     (EARLY, "start end", "succeeded", ["success"]),
     (EARLY, "end", "succeeded", ["success"]),  # the start is lost
     (EARLY, "check_processes", "queued", []),  # start and end are lost
+    (EARLY, "minute_passes", "queued", []),
+    (EARLY, "result_is_stored check_processes", "queued", []),  # its reports may be on their way
+    (EARLY, "result_is_stored minute_passes", "succeeded", ["success"]),
+    (EARLY, "result_is_stored minute_passes start end", "succeeded", ["success"]),
+    (EARLY, "retry_is_stored minute_passes", "queued", []),
+    (EARLY, "celery_knows_success check_processes", "queued", []),  # the child records it, with its result
+    (EARLY, "celery_knows_success child_is_gone", "succeeded", ["success"]),
+    (EARLY, "celery_knows_success check_processes minute_passes", "succeeded", ["success"]),
+    (EARLY, "child_is_gone", "queued", []),
+    (EARLY, "start celery_knows_success check_processes", "succeeded", ["success"]),
+    (LATE, "start celery_knows_success check_processes", "succeeded", ["success"]),
     (EARLY, "expire", "failed expired", ["error"]),
     (EARLY, "result_is_stored expire", "succeeded", ["success"]),
     (EARLY, "expire start_again", "running", ["error"]),  # it was only late
@@ -195,6 +228,7 @@ SCHEDULES = [
     (EARLY, "celery_reports_killed_child start", "failed worker-lost", ["error"]),
     (EARLY, "start replaced expire", "queued", []),  # the tasks that replace it are not observed
     (EARLY, "start replaced result_is_stored expire", "succeeded", ["success"]),
+    (EARLY, "start replaced celery_knows_success minute_passes", "queued", []),
     (EARLY, "start replaced start_again end_again", "succeeded", ["success"]),
     (EARLY, "start cancel check_processes", "cancelled cancelled", []),
     (EARLY, "start check_processes end", "succeeded", ["error", "success"]),  # the child was suspended
@@ -280,6 +314,40 @@ def test_a_task_that_may_be_about_to_be_recorded_does_not_expire(make_job, lost_
     job = make_job(expires_at=times.now() - timedelta(seconds=1))
     lost_tasks.run_round()
     assert problem(job) == ("queued", "")
+
+
+def test_all_silent_jobs_are_looked_up_in_turn(make_job, lost_tasks, monkeypatch):
+    """A hundred in a round: here two."""
+    from notifications.contrib.celery import lost_tasks as module
+
+    monkeypatch.setattr(module, "MAX_JOBS_PER_ROUND", 2)
+    asked = []
+    monkeypatch.setattr(module.results, "read_meta", lambda app, id: asked.append(id))
+    queued_at = times.now() - timedelta(seconds=61)
+    jobs = [make_job(queued_at=queued_at) for _ in range(5)]
+    make_job(), make_job(queued_at=queued_at, run_after=times.now() - timedelta(seconds=1))
+    counts = []
+    for _ in range(4):
+        lost_tasks.run_round()
+        counts.append(len(asked))
+    assert counts == [2, 4, 5, 7]
+    assert set(asked) == {str(job.id) for job in jobs}
+
+
+def test_a_result_backend_that_is_away_is_not_asked_for_each_job(make_job, lost_tasks, monkeypatch):
+    from notifications.contrib.celery import results
+
+    asked = []
+
+    def read_meta(app, id):
+        asked.append(id)
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(results, "read_meta", read_meta)
+    for _ in range(5):
+        make_job(queued_at=times.now() - timedelta(seconds=61))
+    lost_tasks.run_round()
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("error", [ValueError("The result cannot be decoded."), FileNotFoundError("result")])
