@@ -142,4 +142,5 @@ def _outcome_of_lost(job: Job) -> Outcome:
     policy = policy_at(job.task_path)
     if job.cancel_requested_at is not None:
         return outcomes.cancelled(job, policy)
-    return outcomes.failure(job, policy, "worker-lost")
+    # A process that calls an observed task may have ended it, and not have recorded that: the database was away.
+    return outcomes.failure(job, policy, "outcome-unknown" if job.executor == OBSERVED else "worker-lost")

@@ -6,7 +6,8 @@ from django.db import OperationalError
 from notifications import times
 from notifications.api import requester
 from notifications.contrib.celery.transitions import recording
-from notifications.jobs.transitions import notify_functions
+from notifications.jobs import outcomes
+from notifications.jobs.transitions import notify_functions, reaping
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of
 
@@ -165,6 +166,27 @@ def test_an_eager_task_while_the_database_is_away(tasks, user, monkeypatch, capl
     assert result.get() == "released"
     assert list(Job.objects.values_list("state", flat=True)) == (["succeeded"] if is_back else [])
     assert ("records given up: " in caplog.text) is not is_back
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_end_of_a_called_task_that_could_not_be_recorded_is_unknown(tasks, user, monkeypatch):
+    """Its work is done: to say that it was interrupted would be a guess."""
+    record = recording.record_or_refuse
+
+    def is_away(*args):
+        raise OperationalError("away")
+
+    monkeypatch.setattr(
+        tasks, "held", lambda path: monkeypatch.setattr(recording, "record_or_refuse", is_away)
+    )
+    result = tasks.hold.apply((user.pk, ""))
+    assert (result.get(), Job.objects.get().state) == ("released", "running")
+    monkeypatch.setattr(recording, "record_or_refuse", record)
+    assert reaping.reap_jobs() == 1
+    assert outcomes.error_type(Job.objects.get().error) == "outcome-unknown"
+    assert bell_of(user) == [
+        ("Held", "The worker that ran it is gone; whether it finished is not known.", "error")
+    ]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -116,7 +116,7 @@ class TestReap:
         )
         assert reaping.reap_jobs() == (state == "failed")
         row = stored(job)
-        assert (row.state, '"type": "worker-lost"' in (row.error or "")) == (state, state == "failed")
+        assert (row.state, '"type": "outcome-unknown"' in (row.error or "")) == (state, state == "failed")
         assert len(notifications_of(user)) == (state == "failed")
 
     def test_a_worker_without_a_row(self):
