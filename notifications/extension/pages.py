@@ -25,6 +25,14 @@ class PageHooks:
         """
         return (), 0
 
+    def doubt_of(self, job: Job) -> str:
+        """Return why the end of an active job may never come, as safe HTML, "" while it is expected.
+
+        Called for its page, which says this in place of the promise that its owner will be notified. Queries of a
+        bounded number of rows. One user: tasks of Celery, whose messages may be lost.
+        """
+        return ""
+
     def time_zone_of(self, user: Any) -> str:
         """Return the name of the time zone that a user (key) has chosen, "" for none.
 

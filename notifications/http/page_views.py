@@ -97,6 +97,7 @@ def describe_job(
         # Of a job that has waited it would be the time since then.
         "took": "" if steps.has_waits else describe_took(job),
         "elapsed": describe_elapsed(job),
+        "doubt": "" if job.done else next(filter(None, (hook(job) for hook in hooks.doubt_of)), ""),
         "pace": describe_pace(job),
         # Of a job without an owner nothing says who has cancelled it.
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED

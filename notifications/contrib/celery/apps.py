@@ -45,6 +45,13 @@ class ObservedTasks(Extension):
         observation = declarations.find(task_path)
         return observation.policy if observation else None
 
+    def doubt_of(self, job: Job) -> str:
+        if job.executor != job.Executor.OBSERVED:
+            return ""
+        from notifications.contrib.celery.silence import describe_silence
+
+        return describe_silence(job)
+
     def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
         """Revoke the tasks, also those that run: they do not notice a cancellation otherwise."""
         if tasks := [job for job in (*ended, *running) if job.executor == job.Executor.OBSERVED]:

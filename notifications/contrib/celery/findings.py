@@ -9,6 +9,7 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
+from notifications.contrib.celery import silence
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.db.unavailable import QUERY_ERRORS
@@ -28,13 +29,14 @@ def find_observed_tasks(timeout: float) -> Iterator[Finding]:
     try:
         live = list(live_observers().values_list("queues", flat=True))
         queued = _due_tasks()
+        silent = [found for queue in queued if (found := _find_silent(queue))]
     except QUERY_ERRORS:  # which the other checks report
         return
     if live or queued:
-        yield _check(live, queued)
+        yield _check(live, queued, silent)
 
 
-def _check(live: list[str], queued: list[dict[str, Any]]) -> Finding:
+def _check(live: list[str], queued: list[dict[str, Any]], silent: list[dict[str, Any]]) -> Finding:
     count = sum(queue["count"] for queue in queued)
     oldest = max((_seconds_since(queue["since"]) for queue in queued), default=0.0)
     consumed = {name.removeprefix(QUEUE_PREFIX) for queues in live for name in queues.split(",")}
@@ -48,6 +50,7 @@ def _check(live: list[str], queued: list[dict[str, Any]]) -> Finding:
         "due": count,
         "oldest_waits_seconds": round(oldest, 1),
         "unconsumed_queues": absent if live else [queue["queue_name"] for queue in queued],
+        "silent": sum(queue["count"] for queue in silent),
     }
     waiting = f"observed tasks that wait: {count}" + (f", the oldest for {oldest:.0f} s." if count else ".")
     if not live:
@@ -67,6 +70,17 @@ def _check(live: list[str], queued: list[dict[str, Any]]) -> Finding:
             "queues, tasks may only wait behind others.",
             figures,
         )
+    if silent:
+        return Finding(
+            "celery",
+            WARNING,
+            f"No word from Celery of observed tasks in the queue {silent[0]['queue_name']}: "
+            f"{silent[0]['count']}, the oldest for {_seconds_since(silent[0]['since']):.0f} s, and no other task of it "
+            f"has started since. Workers that observe tasks: {len(live)}; {waiting}",
+            "Look whether the broker has their messages. If it has lost them, publish the tasks again, and declare "
+            "start_within for such tasks.",
+            figures,
+        )
     if oldest > OLD_TASK_SECONDS:
         return Finding(
             "celery",
@@ -79,12 +93,24 @@ def _check(live: list[str], queued: list[dict[str, Any]]) -> Finding:
     return Finding("celery", OK, f"Workers that observe tasks: {len(live)}; {waiting}", figures=figures)
 
 
-def _due_tasks() -> list[dict[str, Any]]:
+def _due_tasks(**conditions: Any) -> list[dict[str, Any]]:
     """Return the queues of queued tasks that may start now: name, count, and since when the first waits."""
     tasks = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=Job.Executor.OBSERVED)
     due = tasks.filter(Q(run_after=None) | Q(run_after__lte=database_now())).exclude(queue_name=EAGER_QUEUE)
-    since = Min(Greatest("queued_at", Coalesce("run_after", "queued_at")))
-    return list(due.order_by("queue_name").values("queue_name").annotate(count=Count("id"), since=since))
+    due = due.annotate(due_at=Greatest("queued_at", Coalesce("run_after", "queued_at"))).filter(**conditions)
+    queues = due.order_by("queue_name").values("queue_name")
+    return list(queues.annotate(count=Count("id"), since=Min("due_at")))
+
+
+def _find_silent(queue: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the tasks of a queue, as ``_due_tasks()`` does, that may be lost; None if there are none."""
+    before = times.now() - silence.SILENT_AFTER
+    if times.as_utc(queue["since"]) > before:
+        return None
+    conditions = {"queue_name": queue["queue_name"], "process_id": None, "due_at__lte": before}
+    if last := silence.read_last_start(queue["queue_name"], queue["since"]):
+        conditions["due_at__gt"] = last
+    return next(iter(_due_tasks(**conditions)), None)
 
 
 def _seconds_since(moment: Any) -> float:

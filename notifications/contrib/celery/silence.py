@@ -1,0 +1,60 @@
+"""Queued jobs of which Celery has reported nothing for long: their messages may be lost. A backlog is no loss."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Max
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+
+from notifications import times
+from notifications.db.transactions import database
+from notifications.jobs.claiming.executors import OBSERVED
+from notifications.models import Job
+from notifications.templatetags.notifications import exact_time
+
+#: How long a job is queued before anything is concluded from that.
+SILENT_AFTER = timedelta(minutes=5)
+#: The jobs, those that ended last, among which tasks of a queue are searched.
+MAX_ENDED_READ = 10_000
+
+
+def describe_silence(job: Job) -> str:
+    """Return since when there is no word of a job, as safe HTML, "" if it is expected to start. See ``doubt_of()``."""
+    since = silent_since(job)
+    if since is None:
+        return ""
+    text = _("No word from Celery since {time}. It may be lost.")
+    return format_html(text, time=exact_time(since))
+
+
+def silent_since(job: Job) -> datetime | None:
+    """Return since when a queued job of an observed task could have started, None if it is expected to.
+
+    It is while it is young, or other tasks of its queue have started since, or it goes on with other tasks.
+    """
+    if job.executor != OBSERVED or job.state != Job.State.QUEUED or job.process_id is not None:
+        return None
+    since = max(times.as_utc(job.queued_at), times.as_utc(job.run_after or job.queued_at))
+    if times.now() - since < SILENT_AFTER or read_last_start(job.queue_name, since):
+        return None
+    return since
+
+
+def read_last_start(queue: str, since: datetime) -> datetime | None:
+    """Return when an observed task of a queue was last started after a time, None if none was, as far as reported."""
+    jobs = Job.objects.using(database())
+    ended = jobs.filter(finished_at__gt=since).order_by("-finished_at").values("id")[:MAX_ENDED_READ]
+    started = jobs.filter(executor=OBSERVED, queue_name=queue, started_at__gt=since)
+    # Each reads by an index of its own.
+    starts: list[Any] = [
+        rows.aggregate(last=Max("started_at"))["last"]
+        for rows in (
+            started.filter(state=Job.State.RUNNING),
+            started.filter(state=Job.State.QUEUED),
+            started.filter(id__in=ended),
+        )
+    ]
+    return max((times.as_utc(start) for start in starts if start), default=None)
