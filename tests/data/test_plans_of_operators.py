@@ -1,6 +1,7 @@
 """Query plans: what operators run reads a bounded number of rows, however large the tables are."""
 
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -72,6 +73,27 @@ def test_checks_of_doctor(seeded, monkeypatch):
         for check in CHECKS:
             with offenders.row(check.__name__), reads_few_rows():
                 check()
+
+
+@pytest.mark.with_all_apps
+def test_observed_tasks_of_which_celery_reports_nothing(seeded, monkeypatch):
+    """Those that are asked about, and the last start of another task of their queue."""
+    lost_tasks = pytest.importorskip("notifications.contrib.celery.lost_tasks", reason="needs Celery")
+    from notifications.contrib.celery import silence
+
+    monkeypatch.setattr(silence, "MAX_ENDED_READ", 300)
+    ids = list(Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[:500])
+    observed = Job.objects.filter(id__in=ids)
+    observed.update(state="queued", seq=0, executor="observed", queued_at=times.now() - timedelta(minutes=9))
+    connection.cursor().execute("ANALYZE")
+    looked_for = lost_tasks.LostTasks(None, "nobody@nowhere", None)
+    with collect_offenders() as offenders:
+        with offenders.row("next"), reads_few_rows():
+            assert len(looked_for._next_silent()) == 100
+        with offenders.row("last start"), reads_few_rows():
+            silence.read_last_start("default", times.now() - timedelta(days=1000))
+        with offenders.row("silent"), reads_few_rows():
+            silence.silent_since(observed[0])
 
 
 def test_failed_jobs_of_a_time_are_found_by_their_index(db):

@@ -55,7 +55,7 @@ def test_a_child_that_is_killed_just_after_the_return(start_celery, tasks, user,
     results = []
     for number in range(4 * ROUNDS):
         options = {"ignore_result": ignore_result}
-        results.append(tasks.die_after_return.apply_async((user.pk, 0.002 * (number % 8)), **options))
+        results.append(tasks.die_after_return.apply_async((user.pk, 0.005 * (number % 8)), **options))
         # The next task runs in another child, so that none is killed before its return.
         wait_until(lambda: worker.output.count("exited with") == len(results), what="the child to die")
     assert count_unended(results, user) == 0

@@ -244,6 +244,7 @@ NIGHTLY = {
         "faults/test_lost_answers.py::*",
         "faults/test_observed_celery.py::*[rabbitmq]",
         "faults/test_observed_celery.py::test_each_task_ends_on_the_bell_once",
+        "faults/test_observed_silence.py::*",
         "faults/test_output.py::test_kills_at_random_points",
         "faults/test_output.py::test_kills_of_celery_workers",
         "faults/test_output_readers.py::*",

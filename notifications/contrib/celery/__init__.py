@@ -28,7 +28,8 @@ task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database, in groups
 transitions/   what it writes: starts, ends and other changes of the jobs
 main_process   the row of a Celery worker, and what it does for all jobs
-lost_tasks     what became of running tasks whose process is gone
+lost_tasks     what became of running tasks whose process is gone, and of queued ones of which nothing was reported
+silence        which queued jobs may be lost, because Celery is silent about them
 results        what the result backend knows of tasks; revokes tasks whose jobs are cancelled
 connections    connections to the broker that give up when no answer comes
 """
