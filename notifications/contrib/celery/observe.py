@@ -229,7 +229,10 @@ def fail_unknown(id: str = "", name: str = "", message: Any = None, **kwargs: An
         row = build_job(current_app, published, observation or Observation())
     recorder.call(
         lambda: _finish_row(
-            str(id), policy_of(observation), lambda job, policy: outcomes.failure(job, kind="unknown-task"), row
+            str(id),
+            policy_of(observation),
+            lambda job, policy: outcomes.failure(job, kind="unknown-task"),
+            row,
         ),
         wait=0,
     )

@@ -68,7 +68,9 @@ def test_no_word_for_five_minutes(make_job, read_page):
     job = make_job(6)
     html = read_page(job)
     assert PROMISE not in html
-    found = re.search(r"No word from Celery since <time datetime=\"(.*?)\".*?</time>\. It may be lost\.", html)
+    found = re.search(
+        r"No word from Celery since <time datetime=\"(.*?)\".*?</time>\. It may be lost\.", html
+    )
     assert found[1] == f"{job.queued_at:%Y-%m-%dT%H:%M:%SZ}"
 
 
