@@ -119,7 +119,7 @@ function followJobs(page, { describeJob }) {
         for (const [name, text] of Object.entries(texts)) this.#showText(name, text, item);
       this.#hide("active", item.done);
       this.#hide("done", !item.done);
-      this.#hide("doubt", item.state !== "queued"); // whether a queued job may be lost
+      this.#hide("queued", item.state !== "queued");
       for (const bar of this.#parts("bar")) this.#updateBar(/** @type {HTMLProgressElement} */ (bar), item);
       this.#announce(item, texts.text);
       this.#dispatch("notifications:job-progress", item);
