@@ -333,3 +333,39 @@ def test_a_batch_on_a_phone_names_the_jobs_that_failed_first(site_server, new_pa
     bottom = band.bounding_box()["y"] + band.bounding_box()["height"]
     assert bottom - button["y"] - button["height"] <= 17
     assert bottom <= failed.bounding_box()["y"] < facts.bounding_box()["y"]
+
+
+QUEUED_JOB = """
+from django.contrib.auth import get_user_model
+from notifications import times
+from notifications.models import Job
+now = times.now()
+user = get_user_model().objects.get(username="demo")
+fields = {"executor": "observed", "queue_name": "celery", "created_at": now, "queued_at": now}
+print(Job.objects.create(user_id=user.pk, title="Export", task_path="shop.tasks.export", **fields).pk)
+"""
+START = """
+from uuid import uuid4
+from notifications import streams, times
+from notifications.models import Job
+Job.objects.update(state="running", version=2, started_at=times.now(), worker=uuid4())
+streams.ring([Job.objects.get().user_id])
+"""
+
+
+def test_what_is_said_of_a_queued_job_is_hidden_when_it_is_started(site_server, page):
+    """As that it may be lost."""
+    job = site_server.python(QUEUED_JOB).strip()
+    visit(page, site_server.url, f"/notifications/jobs/{job}/")
+    wait_for_state(page, "live")
+    page.evaluate(
+        """() => {
+            const part = document.querySelector("[data-job-row]").appendChild(document.createElement("p"));
+            part.dataset.jobPart = "queued";
+            part.textContent = "It may be lost.";
+        }"""
+    )
+    expect(page.get_by_text("It may be lost.")).to_be_visible()
+    site_server.python(START)
+    expect(page.locator("[data-job-part=state]")).to_have_text("Running")
+    expect(page.get_by_text("It may be lost.")).to_be_hidden()
