@@ -22,6 +22,7 @@ from notifications.conf import WrongDeclaration, settings
 from notifications.db import bulk
 from notifications.db.threads import NoThread, close_connections, start_thread
 from notifications.extension import hooks
+from notifications.jobs.claiming.executors import executor_of
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, stores_jobs
 from notifications.jobs.results import find_task
@@ -44,7 +45,7 @@ CALLBACK_TASK = "notifications.contrib.webhooks.calling.call"
 #: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
 RETRY_SECONDS = 30.0
 #: What a job has of its task, whatever the event is.
-_COLUMNS = ("task_path", "backend", "queue_name", "executor", "priority", "max_attempts", "url", "run_after")
+_COLUMNS = ("task_path", "backend", "queue_name", "priority", "max_attempts", "url", "run_after")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,7 +272,8 @@ def _make_handler(path: str) -> Handler:
         ) from exc
     return Handler(
         task=task,
-        columns={name: getattr(job, name) for name in _COLUMNS},
+        # That of the sample was chosen by the engine, which chooses it for each job.
+        columns={**{name: getattr(job, name) for name in _COLUMNS}, "executor": executor_of(task.func)},
         has_engine=has_engine(task.backend),
     )
 
