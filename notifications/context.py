@@ -34,14 +34,17 @@ class RunningAttempt:
 
     ``is_over``
         It has ended. Its task may go on, on a thread, or in asyncio tasks that it has started.
+    ``sender_key``
+        For whom it sends, if it is one of the app's own senders: the concurrency key of its job. Else None.
     """
 
-    __slots__ = ("_waits", "is_over", "job_id", "request_counts")
+    __slots__ = ("_waits", "is_over", "job_id", "request_counts", "sender_key")
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         self.request_counts: Counter[str] = Counter()
         self.is_over = False
+        self.sender_key: str | None = None
         self._waits: set[Callable[[], object]] = set()
 
     @contextmanager

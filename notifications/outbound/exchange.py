@@ -33,12 +33,13 @@ gathering: ContextVar[object | None] = ContextVar("notifications_gathering", def
 
 
 class Exchange:
-    """A request that was sent. It holds a slot of its origin until ``end()``."""
+    """A request that was sent. It holds a slot of its origin until ``end()``, but those of the app's own senders."""
 
     __slots__ = (
         "_call",
         "_caller",
         "_circuits",
+        "_has_slot",
         "_min_failure_seconds",
         "_probes",
         "_span",
@@ -57,8 +58,9 @@ class Exchange:
         origin_circuits: OriginCircuits,
         caller: Any,
         min_failure_seconds: float,
+        has_slot: bool,
     ) -> None:
-        """Take over a slot of the request's origin, which the caller has acquired.
+        """Take over a slot of the request's origin, if the caller has acquired one.
 
         ``min_failure_seconds``: a deadline that passes sooner after sending does not count as the server's failure.
         """
@@ -68,6 +70,7 @@ class Exchange:
         self._circuits: OriginCircuits | None = origin_circuits
         self._caller = caller
         self._min_failure_seconds = min_failure_seconds
+        self._has_slot = has_slot
         self._probes = (False, False)
         self._span: Any = None
         self._started_at = monotonic()
@@ -135,7 +138,8 @@ class Exchange:
         else:
             has_failed = self._is_server_failure(error)
         origin_circuits.record(self._caller, self._probes, has_failed)
-        slots.release(self.request.target.origin)
+        if self._has_slot:
+            slots.release(self.request.target.origin)
         if self._span is not None:
             telemetry.end_span(self._span, client_response.status if client_response else 0, error)
         if client_response is not None:
@@ -165,15 +169,22 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
     Raises OutboundError.
     """
     origin, per_host, caller = request.target.origin, settings.OUTBOUND_PER_HOST, caller_key()
+    attempt = running_attempt()
+    # The app's own senders take no slots of the project's calls. Their claims limit what runs for each user, and the
+    # receivers of one must not delay those of another at the same host.
+    sender_key = attempt.sender_key if attempt else None
+    is_sender = sender_key is not None
+    if is_sender:
+        caller = sender_key
     try:
         is_guarded = call.guard and not check_target(request.target)
         origin_circuits = circuits.get(origin)
         origin_circuits.check(caller)
         call.stage = "slot"
         half = call.seconds_left / 2
-        if slots.try_acquire(origin, per_host):
+        if is_sender or slots.try_acquire(origin, per_host):
             pass
-        elif (attempt := running_attempt()) and not attempt.is_over:
+        elif attempt and not attempt.is_over:
             # A task may start hundreds of calls at once. The end of its attempt ends the wait.
             with call.stopped_deadline(), attempt.ending_wait():
                 await slots.acquire(origin, per_host, attempt)
@@ -186,7 +197,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:
         raise call.circuit_open_error(exc.seconds) from exc
-    exchange = Exchange(call, request, origin_circuits, caller, half)
+    exchange = Exchange(call, request, origin_circuits, caller, half, has_slot=not is_sender)
     try:
         exchange.acquire_permission()
         await exchange.send(is_guarded=is_guarded, read_body=read_body)

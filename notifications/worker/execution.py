@@ -26,6 +26,7 @@ from notifications.context import (
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
 from notifications.jobs.outcomes import Outcome
@@ -132,7 +133,9 @@ class Execution(CurrentExecution):
         policy = policy_of(task.func)
         set_current_execution(self)
         self.sync_threads, self.database_thread = sync_threads, database_thread
-        self.running_attempt = enter_attempt(self.claimed.owner, job.id)
+        self.running_attempt = attempt = enter_attempt(self.claimed.owner, job.id)
+        if attempt and executor_of(task.func) in SENDER_EXECUTORS:
+            attempt.sender_key = job.concurrency_key
         trace_context.restore(job.trace)
         if job.language and job.language != translation.get_language():
             translation.activate(job.language)
