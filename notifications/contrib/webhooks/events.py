@@ -206,7 +206,10 @@ def _build_callback(job: Job, url: str) -> Job:
         "host": urlsplit(url).hostname or "",
     }
     columns = {"language": job.language, "trace": job.trace, "event_source": job.id}
-    return handler.build_job(event, serializers.encode(event), **columns)
+    callback = handler.build_job(event, serializers.encode(event), **columns)
+    if job.user_id is not None:
+        callback.concurrency_key = sender_key(job.user_id)
+    return callback
 
 
 def _end_id(job: Job) -> str:

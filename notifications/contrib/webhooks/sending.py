@@ -46,8 +46,8 @@ PAUSES_SECONDS = (5, 60, 300, 1800, 2 * 3600, 5 * 3600, 8 * 3600, 8 * 3600)
 JITTER = 0.2
 #: Seconds for one attempt, from waiting for a slot of the host to the head of the answer.
 DEADLINE_SECONDS = 10.0
-#: Attempts at a time, over all workers, for one user, to one endpoint of the site, or to one host that requests name,
-#: so that one that does not answer leaves room for the others.
+#: Attempts at a time, over all workers, for one user, to one endpoint of the site, or for jobs without an owner to one
+#: host that requests name, so that one that does not answer leaves room for the others.
 MAX_CONCURRENT_ATTEMPTS = MAX_PER_USER
 #: An endpoint is turned off when an event has failed in its last attempt and none has reached it for so long. Its
 #: events are tried for a day: then at least one day of them was lost, and a longer holiday than a weekend is over.

@@ -17,6 +17,7 @@ from notifications.api import accepted
 from notifications.contrib.webhooks.calling import HEADER, call, store_url
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.inbox.timeline import read_timeline
+from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.outbound import resolver
@@ -69,6 +70,7 @@ def test_end_of_a_job(origins, receiver, request_job):
     assert request.headers["Content-Type"] == "application/json"
     assert request.headers["webhook-id"] == str(calling.id)
     assert "webhook-signature" not in request.headers
+    assert calling.concurrency_key == sender_key(job.user_id)  # it counts for its owner
     job.refresh_from_db()
     assert event == {
         "type": "job.succeeded",
