@@ -37,7 +37,7 @@ from notifications.http.parsing import (
 )
 from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
-from notifications.jobs import group_texts
+from notifications.jobs import group_texts, limits
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
@@ -150,7 +150,9 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     if job.executor == Job.Executor.OBSERVED:
         raise Problem(409, "The job is an execution of a Celery task. Publish the task again to repeat it.")
     try:
-        was_queued = job.state in RETRYABLE and manual.retry([id])
+        was_queued = job.state in RETRYABLE and limits.retry_within_rate(
+            request.user.pk, lambda: manual.retry([id])
+        )
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     if not was_queued:

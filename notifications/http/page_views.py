@@ -19,9 +19,10 @@ from django.views.decorators.http import require_POST
 
 from notifications import paths, serializers, times
 from notifications.db.transactions import database
-from notifications.exceptions import TooManyJobs
+from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
+from notifications.jobs import limits
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
 from notifications.jobs.step_list import read_steps
@@ -183,7 +184,13 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Queue a failed or cancelled job of the user again and redirect to its page."""
     job = get_job(request, id)
     try:
-        manual.retry([id])
+        limits.retry_within_rate(request.user.pk, lambda: manual.retry([id]))
+    except JobRateExceeded as exc:
+        return text_response(
+            gettext("You have started too many jobs within a minute. Go back, and try again later."),
+            status=429,
+            retry_after=exc.retry_after,
+        )
     except TooManyJobs as exc:
         return text_response(
             gettext("You have too many unfinished jobs. Go back, wait until some are done, and try again."),

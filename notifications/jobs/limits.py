@@ -12,7 +12,8 @@ count against what other processes may still insert without a check.
 
 ``NOTIFICATIONS["JOBS_PER_MINUTE"]``: the jobs of the last minute are counted in the database, by an index, so the limit
 holds over all processes. The INSERT of the first job of a request checks it in the same statement. Jobs that are
-enqueued outside of ``accepted()`` and of the API for test events of webhooks count, but are never refused.
+enqueued outside of ``accepted()`` and of the API for test events of webhooks count, but are never refused. Retries by
+hand count too, in the process that has taken the request: no row has the time of each.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from notifications import times
 from notifications.conf import settings
@@ -55,10 +57,17 @@ _IS_BELOW_LIMIT = f" AND (SELECT 1 FROM {_RECENT_JOBS} LIMIT 1 OFFSET %s) IS NUL
 #: The oldest of the jobs that fill the limit: when it leaves the window, another one is allowed.
 _BLOCKING_JOB = f"SELECT created_at FROM {_RECENT_JOBS} ORDER BY created_at DESC LIMIT 1 OFFSET %s"
 
+#: The condition while the retries alone fill the limit.
+_NEVER: tuple[str, list[Any]] = " AND 1 = 0", []
+
 #: The users (keys) for whom this request has enqueued, each with its first job. None outside of a request.
 _admitted: ContextVar[dict[Any, Job | None] | None] = ContextVar("notifications_admitted", default=None)
 
+T = TypeVar("T")
+
 _lock = threading.Lock()
+#: When users (keys) have retried jobs by hand in the last minute (monotonic), the last ``JOBS_PER_MINUTE`` of each.
+_retries: dict[Any, deque[float]] = {}
 #: How many more jobs need no check (-1: each one needs it), and until when, on the monotonic clock.
 _unchecked: dict[CacheKey, tuple[int, float]] = {}
 
@@ -154,13 +163,44 @@ def limit_request() -> Iterator[dict[Any, Job | None]]:
         _admitted.reset(token)
 
 
+def retry_within_rate(user: Any, retry: Callable[[], T]) -> T:
+    """Call what queues a job again for a request of a user (key), and count it if it does.
+
+    Raises ``JobRateExceeded`` and what ``retry`` raises.
+    """
+    with limit_request():
+        raise_if_rate_exceeded(user)
+        admit(user)
+        queued = retry()
+    if queued:
+        with _lock:
+            if len(_retries) >= MAX_CACHED_USERS:
+                _retries.clear()
+            _retries.setdefault(user, deque()).append(time.monotonic())
+    return queued
+
+
+def _read_retries(user: Any) -> deque[float]:
+    """Return when the retries of a user (key) were that still count."""
+    with _lock:
+        retries = _retries.get(user, deque())
+        while retries and retries[0] <= time.monotonic() - WINDOW.total_seconds():
+            retries.popleft()
+        if not retries:
+            _retries.pop(user, None)
+        return deque(retries, settings.JOBS_PER_MINUTE)
+
+
 def insert_condition(user: Any) -> tuple[str, list[Any]]:
     """Return SQL, beginning with AND, and its parameters, under which a job may be inserted for a user (key).
 
     It is empty outside of a request, and after the request's first job for the user.
     """
     admitted = _admitted.get()
-    return (_IS_BELOW_LIMIT, _params(user)) if admitted is not None and user not in admitted else ("", [])
+    if admitted is None or user in admitted:
+        return "", []
+    retries = len(_read_retries(user))
+    return (_IS_BELOW_LIMIT, _params(user, retries)) if retries < settings.JOBS_PER_MINUTE else _NEVER
 
 
 def admit(user: Any, job: Job | None = None) -> None:
@@ -174,8 +214,12 @@ def raise_if_rate_exceeded(user: Any) -> None:
     """Raise ``JobRateExceeded`` if this request may not enqueue for a user (key)."""
     if not insert_condition(user)[0]:
         return
+    retries = _read_retries(user)
+    if len(retries) >= settings.JOBS_PER_MINUTE:
+        seconds = WINDOW.total_seconds() - (time.monotonic() - retries[0])
+        raise JobRateExceeded(settings.JOBS_PER_MINUTE, max(1, math.ceil(seconds)))
     with connection().cursor() as cursor:
-        cursor.execute(_BLOCKING_JOB, _params(user))
+        cursor.execute(_BLOCKING_JOB, _params(user, len(retries)))
         row = cursor.fetchone()
     if row:
         # SQLite returns text.
@@ -185,11 +229,11 @@ def raise_if_rate_exceeded(user: Any) -> None:
         raise JobRateExceeded(settings.JOBS_PER_MINUTE, retry_after)
 
 
-def _params(user: Any) -> list[Any]:
+def _params(user: Any, retries: int = 0) -> list[Any]:
     db, now = connection(), times.now()
     return [
         Job._meta.get_field("user").get_db_prep_value(user, db),
         times.to_db(now - WINDOW, db),
         times.to_db(times.latest_possible(now), db),
-        settings.JOBS_PER_MINUTE - 1,
+        settings.JOBS_PER_MINUTE - 1 - retries,
     ]

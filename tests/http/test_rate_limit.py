@@ -23,7 +23,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def limit_to_three(settings):
+def limit_to_three(settings, monkeypatch):
+    monkeypatch.setattr(limits, "_retries", {}, raising=False)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 3}
 
 
@@ -108,6 +109,34 @@ def test_one_request_can_enqueue_several_jobs(user_client):
         assert post_once(user_client).status_code == 202
     assert post_once(user_client, "/many/").status_code == 202
     assert Job.objects.count() == 7
+
+
+def test_retries_by_hand_count(user_client, user, client_of, other_user):
+    """Each of them, also of one job that is cancelled and retried again and again."""
+    [job] = [post_once(user_client).json()["id"]]
+    for _ in range(2):
+        user_client.post(f"/notifications/api/jobs/{job}/cancel/")
+        assert user_client.post(f"/notifications/api/jobs/{job}/retry/").status_code == 202
+    user_client.post(f"/notifications/api/jobs/{job}/cancel/")
+    response = user_client.post(f"/notifications/api/jobs/{job}/retry/")
+    assert_problem(response, 429)
+    assert 1 <= int(response["Retry-After"]) <= 60
+    assert_problem(post_once(user_client), 429)
+    page = user_client.post(f"/notifications/jobs/{job}/retry/")
+    assert page.status_code == 429 and "within a minute" in page.content.decode()
+    assert Job.objects.get().state == "cancelled"
+    assert post_once(client_of(other_user)).status_code == 202
+    age_jobs(60)
+    assert post_once(user_client).status_code == 202
+
+
+def test_retries_alone_fill_the_limit(user_client):
+    job = post_once(user_client).json()["id"]
+    age_jobs(61)
+    for status in (202, 202, 202, 429):
+        user_client.post(f"/notifications/api/jobs/{job}/cancel/")
+        assert user_client.post(f"/notifications/api/jobs/{job}/retry/").status_code == status
+    assert_problem(post_once(user_client), 429)
 
 
 def test_limit_of_active_jobs_comes_first(user_client, settings):

@@ -29,7 +29,7 @@ from notifications.http.access import api_view, json_response
 from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from notifications.http.job_responses import job_response
 from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
-from notifications.jobs.limits import limit_request
+from notifications.jobs.limits import limit_request, retry_within_rate
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
 
@@ -103,10 +103,13 @@ def webhook_test(request: HttpRequest, id: UUID) -> HttpResponse:
 @api_view("POST")
 def webhook_resend(request: HttpRequest, id: UUID) -> HttpResponse:
     """Send the event of ``message_id`` again: 202, or 409 unless it has failed in all attempts."""
-    _get(request.user.pk, id)
+    user = request.user.pk
+    _get(user, id)
     [message] = parse_uuids([parse_json_object(request).get("message_id")], "message_id", 1)
     try:
-        was_failed = endpoints.resend(id, message)
+        was_failed = retry_within_rate(user, lambda: endpoints.resend(id, message))
+    except TooManyJobs as exc:
+        raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     except ObjectDoesNotExist as exc:
         text = (
             "No such event was sent to this webhook, or it is deleted. GET attempts/ lists those that were."
