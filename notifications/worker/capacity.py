@@ -28,7 +28,7 @@ from notifications.worker.execution import Execution
 #: Jobs per slot that may wait for other jobs. With more of them only jobs are claimed for which they wait.
 MAX_WAITING_PER_SLOT = 4
 #: Webhooks and push messages that are sent at once, and threads for e-mails, in each worker.
-MAX_SENDERS, MAX_EMAIL_THREADS = 25, 4
+MAX_SENDERS, MAX_EMAIL_THREADS = 200, 4
 
 
 class Executions(dict[Claim, Execution]):

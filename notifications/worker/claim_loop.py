@@ -135,7 +135,10 @@ class ClaimLoop:
         if self._has_left_out_senders:
             return []
         self._next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
-        return self._claim_among(None, limit, capacities)
+        limit = min(limit, MAX_CLAIM_BATCH)
+        jobs = self._claim_by(claims.claim_sender_jobs, limit, capacities)
+        self._has_left_out_senders = len(jobs) == limit
+        return jobs
 
     def _claim_project_jobs(self, free: Mapping[str, int]) -> tuple[list[ClaimedJob], set[str]]:
         """Claim jobs that take slots; return them, and all executors if they are full."""
@@ -146,20 +149,23 @@ class ClaimLoop:
         jobs: list[ClaimedJob] = []
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
-            jobs = self._claim_among(among, limit, free)
+            jobs = self._claim_by(claims.claim_jobs, limit, free, among=among)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
-            jobs += self._claim_among(None, remaining, subtract(free, [claimed.row for claimed in jobs]))
+            left = subtract(free, [claimed.row for claimed in jobs])
+            jobs += self._claim_by(claims.claim_jobs, remaining, left)
         return jobs, set(PROJECT_EXECUTORS) if len(jobs) >= limit else set()
 
-    def _claim_among(self, among: Q | None, limit: int, executors: Mapping[str, int]) -> list[ClaimedJob]:
+    def _claim_by(
+        self, claim: Callable[..., list[ClaimedJob]], limit: int, executors: Mapping[str, int], **options: Any
+    ) -> list[ClaimedJob]:
         started = spans.start_time()
-        jobs = claims.claim_jobs(
+        jobs = claim(
             self._state.worker,
             limit,
             queues=self._state.queues,
             timeouts=self._state.timeouts,
-            among=among,
             executors=executors,
+            **options,
         )
         spans.record_claim(started, jobs)
         if jobs:

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.ids import uuid7
-from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.claiming import candidates, claim_queries, queues, sender_queries
 from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS
+from notifications.jobs.transitions import claims
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
 from notifications.states import ACTIVE
@@ -132,6 +133,36 @@ def test_claim_does_not_read_other_executors(
     both_executors = {claimed_executor: 10, queued_executor: 2}
     assert rows_read(lambda: claim_rows(uuid7(), 10, executors=both_executors)) < MAX_READ[connection.vendor]
     assert Job.objects.filter(executor=queued_executor, state="running").count() == 2
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
+@pytest.mark.parametrize("keys", ["one", "many"])
+def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, keys, later):
+    """Neither that of one user, nor that of thousands."""
+    monkeypatch.setattr(sender_queries, "MAX_DELAYED_SORTED", 20)
+    monkeypatch.setattr(sender_queries, "MAX_KEYS", 100)
+    fields = {"executor": "sender", "queue_name": "deliveries"}
+    insert_queued_jobs(BACKLOG, concurrency_key="send:1", later=later, **fields)
+    if keys == "many":  # behind those of one
+        queued = "FROM notifications_job WHERE queue_name = 'deliveries'"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE notifications_job SET concurrency_key = 'send:' || id WHERE id IN "
+                f"(SELECT id {queued} ORDER BY id DESC LIMIT {BACKLOG - 20})"
+            )
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += claims.claim_sender_jobs(uuid7(), 10, {"sender": 10, "email": 4})
+
+        for _ in range(2):
+            assert rows_read(claim) < MAX_READ[connection.vendor]
+        # The task, which is unknown here, may run once at a time for a key.
+        assert len(claimed) == (20 if keys == "many" else 1 - analyzed)
 
 
 def test_awaited_jobs_are_looked_up(filled_tables):

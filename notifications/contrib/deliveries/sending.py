@@ -253,7 +253,7 @@ def fail_orphaned() -> bool:
 
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
-@policy(title="Deliver a notification", **POLICY)
+@policy(title="Deliver a notification", concurrency_key="mail:{user}", concurrency=MAX_PER_USER, **POLICY)
 def deliver(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
     """Send a delivery, which has this job, on a thread, if its notification is still open. Returns its state."""
     return send_open(context, is_resend=is_resend)
@@ -267,7 +267,7 @@ async def deliver_async(context: Any, delivery: str, user: str, is_resend: bool 
 
 
 @own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
-@policy(title="Deliver a digest", **POLICY)
+@policy(title="Deliver a digest", concurrency_key="mail:{user}", concurrency=MAX_PER_USER, **POLICY)
 def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
     """Send the deliveries of a digest, which have this job, in one message if they are open. Returns their state.
 

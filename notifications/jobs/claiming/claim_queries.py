@@ -58,10 +58,10 @@ EXTRA_ROWS_READ = 300
 
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
 _IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
-_IS_STILL_QUEUED = "state || '' = 'queued'"
+IS_STILL_QUEUED = "state || '' = 'queued'"
 PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
 #: The order of claiming.
-_BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
+BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
 #: The order of the indexes "queued" and "keyed". With run_after IS NULL it is the order of claiming.
 _BY_INDEX = "ORDER BY run_after, priority DESC, id LIMIT"
 
@@ -74,7 +74,7 @@ def due_queues(queues: Collection[str], executors: Collection[str]) -> Query:
     """
     now, now_param = database_now_sql()
     first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND executor = open_executor"
-    names = _names(queues) if queues else names_of_all_queues()
+    names = values_of_queues(queues) if queues else names_of_all_queues()
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(executors)}
         SELECT name,
@@ -107,7 +107,7 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
         params.append(list(limited_queues))
     jobs = f"{_ALL_QUEUED} AND executor = open_executor AND run_after IS NULL"
     firsts = f"""
-        SELECT open_executor, first.* FROM executors, LATERAL (SELECT id, priority {jobs} {_BY_PRIORITY} most) AS first
+        SELECT open_executor, first.* FROM executors, LATERAL (SELECT id, priority {jobs} {BY_PRIORITY} most) AS first
     """
     best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, condition)
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
@@ -130,34 +130,34 @@ def first_jobs_of_queues(
     """
     is_postgresql = connection().vendor == "postgresql"
     now, now_param = database_now_sql()
-    ctes = [_names(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
+    ctes = [values_of_queues(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*queues]
     firsts = {}
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
-            ctes += _open_keys(executor, closed_keys)
+            ctes += open_keys(executor, closed_keys)
             params += closed_keys
             jobs = f"{queued_jobs('keyed')} AND queue_name = name AND executor = '{executor}' AND concurrency_key"
             free = f"free_{executor}"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
-                _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
-                _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
+                first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
+                first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
         else:
             jobs = f"{queued_jobs()} AND queue_name = name AND executor = '{executor}'"
-            parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
-        found = f"SELECT id, priority FROM ({' UNION ALL '.join(parts)}) AS found {_BY_PRIORITY} {rows}"
+            parts = [first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
+        found = f"SELECT id, priority FROM ({' UNION ALL '.join(parts)}) AS found {BY_PRIORITY} {rows}"
         ctes.append(f"found_{executor} AS ({found})")
         params += [now_param] * len(parts)
-        firsts[executor] = f"SELECT id, priority FROM found_{executor} {_BY_PRIORITY} {most}"
+        firsts[executor] = f"SELECT id, priority FROM found_{executor} {BY_PRIORITY} {most}"
     if not is_postgresql:
         of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
         sql = f"""
             WITH RECURSIVE {", ".join(ctes)}
             SELECT {columns} FROM notifications_job
-            WHERE id IN (SELECT id FROM ({of_all_executors}) {_BY_PRIORITY} {limit})
+            WHERE id IN (SELECT id FROM ({of_all_executors}) {BY_PRIORITY} {limit})
         """
         return sql, params
     # = ANY(ARRAY(...)) looks up each id. A join or IN would be planned by estimates, which may prefer a scan of the
@@ -168,7 +168,7 @@ def first_jobs_of_queues(
     )
     jobs_of_executor = f"""FROM notifications_job
         WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE found_executor = open_executor))
-            AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
+            AND {IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
     params.append(now_param)
     first_of_executors = " UNION ALL ".join(
         f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
@@ -180,10 +180,10 @@ def first_jobs_of_queues(
 def dispatched_jobs(ids: Collection[UUID]) -> Query:
     """Return the query, for PostgreSQL, that locks those of these jobs that an engine may run now, none quarantined."""
     now, now_param = database_now_sql()
-    # = ANY(...) and _IS_STILL_QUEUED: see first_jobs_of_queues().
+    # = ANY(...) and IS_STILL_QUEUED: see first_jobs_of_queues().
     sql = f"""
         SELECT id, concurrency_key FROM notifications_job
-        WHERE id = ANY(%s) AND {_IS_STILL_QUEUED} AND executor IN ('{ENGINE}', '{DISPATCHED}', '{ENGINE_SENDER}')
+        WHERE id = ANY(%s) AND {IS_STILL_QUEUED} AND executor IN ('{ENGINE}', '{DISPATCHED}', '{ENGINE_SENDER}')
             AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
         ORDER BY id{lock_sql()}"""
     return sql, [list(ids), now_param]
@@ -223,7 +223,7 @@ def limited_dispatched_jobs(
     return f"{sql} LIMIT {limit}", params
 
 
-def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
+def first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
     """Return the query for the first ``rows`` ready jobs, and as many delayed ones, of each row of the CTE ``source``.
 
     ``jobs`` is their FROM and WHERE, which refers to columns of ``source``.
@@ -234,7 +234,7 @@ def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, n
     of_one = f"""
         SELECT * FROM (SELECT {columns} {jobs} AND run_after IS NULL {_BY_INDEX} {rows}) AS ready
         UNION ALL
-        SELECT * FROM (SELECT {columns} FROM ({due_longest}) AS due_longest {_BY_PRIORITY} {rows}) AS delayed
+        SELECT * FROM (SELECT {columns} FROM ({due_longest}) AS due_longest {BY_PRIORITY} {rows}) AS delayed
     """
     if is_postgresql:
         return f"SELECT jobs.* FROM {source}, LATERAL ({of_one}) AS jobs"
@@ -258,15 +258,15 @@ def _lock_first(columns: str, limit: int, jobs: str, firsts: str, condition: str
     # MATERIALIZED: the CTE is evaluated once, and before the query around it.
     best = f"""best AS MATERIALIZED (
         SELECT open_executor, count(*) AS share
-        FROM (SELECT open_executor FROM ({firsts}) AS firsts WHERE {condition} {_BY_PRIORITY} {limit}) AS best
+        FROM (SELECT open_executor FROM ({firsts}) AS firsts WHERE {condition} {BY_PRIORITY} {limit}) AS best
         GROUP BY open_executor
     )"""
-    locked = f"SELECT {columns} {jobs} {_BY_PRIORITY} share{lock_sql()}"
+    locked = f"SELECT {columns} {jobs} {BY_PRIORITY} share{lock_sql()}"
     # The outer LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
     return best, f"SELECT locked.* FROM best, LATERAL ({locked}) AS locked LIMIT {limit}"
 
 
-def _names(queues: Collection[str]) -> str:
+def values_of_queues(queues: Collection[str]) -> str:
     return f"names (name) AS (VALUES {', '.join(['(%s)'] * len(queues))})"
 
 
@@ -280,12 +280,16 @@ def names_of_all_queues() -> str:
     )"""
 
 
-def _open_keys(each: str, closed_keys: Collection[str]) -> list[str]:
-    """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and the open ones."""
+def open_keys(each: str, closed_keys: Collection[str], most: int | None = None) -> list[str]:
+    """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and the open ones.
+
+    At most ``most`` keys, all by default.
+    """
     next_key = (
         f"{queued_jobs('keyed')} AND queue_name = name AND executor = '{each}' AND concurrency_key > key"
     )
-    is_open = f"key <> '' AND key NOT IN ({_placeholders(closed_keys)})"
+    is_open = "key <> ''" + (f" AND key NOT IN ({_placeholders(closed_keys)})" if closed_keys else "")
+    limit = "" if most is None else f" LIMIT {most}"
     return [
         f"""keys_{each} (name, key) AS (
             SELECT name, CAST('' AS text) FROM open
@@ -293,7 +297,7 @@ def _open_keys(each: str, closed_keys: Collection[str]) -> list[str]:
             SELECT name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text)
             FROM keys_{each} WHERE key IS NOT NULL
         )""",
-        f"free_{each} AS (SELECT * FROM keys_{each} WHERE {is_open})",
+        f"free_{each} AS (SELECT * FROM keys_{each} WHERE {is_open}{limit})",
     ]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, execute_one, retrying_atomic
-from notifications.jobs.claiming import candidates, claim_queries
+from notifications.jobs.claiming import candidates, claim_queries, senders
 from notifications.jobs.claiming.candidates import RunningLimits
 from notifications.jobs.claiming.executors import (
     DISPATCHED,
@@ -132,9 +132,36 @@ def claim_jobs(
         query = claim_queries.first_jobs_of_queues(LOCKED_COLUMNS, limit, claimable, executors)
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
-    claimed, _ = retrying_atomic(
-        lambda: _lock_and_claim(worker, limit, timeouts, claimable, among or Q(), executors)
-    )
+
+    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
+        return candidates.lock_jobs(now, limit, claimable, among or Q(), executors, limits)
+
+    claimed, _ = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+    return claimed
+
+
+def claim_sender_jobs(
+    worker: UUID,
+    limit: int,
+    executors: Capacities,
+    *,
+    queues: Sequence[str] = (),
+    timeouts: Mapping[str, float] | None = None,
+) -> list[ClaimedJob]:
+    """Claim at most ``limit`` jobs of the app's own senders that are due, as ``claiming/senders.py`` orders them.
+
+    The arguments are those of ``claim_jobs``.
+    """
+    claimable = candidates.claimable_queues(queues, executors)
+    # Without a transaction while all that waits is of keys at their limits.
+    ids = senders.find(claimable, executors, limit) if claimable else []
+    if not ids:
+        return []
+
+    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
+        return senders.lock(ids, executors, limit, limits)
+
+    claimed, _ = retrying_atomic(lambda: _lock_and_claim(worker, timeouts or {}, executors, lock))
     return claimed
 
 
@@ -183,28 +210,31 @@ def claim_dispatched_jobs(
     claimable = candidates.claimable_queues((), executors)
     if not claimable:
         return claimed, set()
+
+    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
+        return candidates.lock_jobs(now, len(ids), claimable, Q(id__in=ids), executors, limits)
+
     more, locked_ids = retrying_atomic(
-        lambda: _lock_and_claim(
-            worker, len(ids), timeouts, claimable, Q(id__in=ids), executors, is_dispatched=True
-        )
+        lambda: _lock_and_claim(worker, timeouts, executors, lock, is_dispatched=True)
     )
     return claimed + more, locked_ids
 
 
 def _lock_and_claim(
     worker: UUID,
-    limit: int,
     timeouts: Mapping[str, float],
-    claimable: Mapping[str, bool],
-    among: Q,
     executors: Capacities,
+    lock: Callable[[datetime, RunningLimits], list[Job]],
     *,
     is_dispatched: bool = False,
 ) -> tuple[list[ClaimedJob], set[UUID]]:
-    """Claim jobs in a transaction, and return them, and the ids of those that another claim kept from being claimed."""
+    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet.
+
+    Returns them, and the ids of those that another claim kept from being claimed.
+    """
     now = database_now()
     limits = RunningLimits(queue_limits(), executors)
-    jobs = candidates.lock_jobs(now, limit, claimable, among, executors, limits)
+    jobs = lock(now, limits)
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING

@@ -22,7 +22,7 @@ pytestmark = [
 
 def enqueue(count):
     """Enqueue jobs of senders; return their ids."""
-    return [deliver.enqueue(str(uuid7()), "").id for _ in range(count)]
+    return [deliver.enqueue(str(uuid7()), str(uuid7())).id for _ in range(count)]
 
 
 def dispatch():

@@ -42,4 +42,10 @@ def notify_all(title):
     notify(User.objects.exclude(email="").values_list("pk", flat=True), title)
 
 
-ACTIONS = (create_users, create_device, create_webhook, notify_all)
+def notify_users(users, title):
+    """Notify users (keys), each by a transaction of its own."""
+    for user in users:
+        notify(User(pk=user), title)
+
+
+ACTIONS = (create_users, create_device, create_webhook, notify_all, notify_users)

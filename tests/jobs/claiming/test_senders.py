@@ -1,0 +1,126 @@
+"""The app's own senders: of whose user the fewest run is claimed first, and places stay for those of whom none runs."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.ids import uuid7
+from notifications.jobs.claiming import queues
+from notifications.jobs.declaring.own_tasks import MAX_PER_USER
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.transitions import claims
+from notifications.models import Job
+from notifications.worker.capacity import MAX_SENDERS
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+@pytest.fixture(autouse=True)
+def limit_per_user(monkeypatch):
+    policy = Policy(concurrency=MAX_PER_USER)
+    for module in ("senders", "candidates"):
+        monkeypatch.setattr(f"notifications.jobs.claiming.{module}.policy_at", lambda path: policy)
+
+
+def queue(user, count=1, *, later=False, executor="sender", queue_name="deliveries"):
+    """Insert queued jobs that send something to a user, None for jobs without a key."""
+    now = timezone.now()
+    Job.objects.bulk_create(
+        Job(
+            task_path="shop.tasks.send",
+            backend="default",
+            queue_name=queue_name,
+            executor=executor,
+            title="Send",
+            concurrency_key="" if user is None else f"send:{user}",
+            run_after=now - timedelta(minutes=1) if later else None,
+            created_at=now,
+            queued_at=now,
+        )
+        for _ in range(count)
+    )
+
+
+def claim(limit=100, **free):
+    """Claim jobs as a worker does that has so many places free; return how many of each user."""
+    free = free or {"sender": MAX_SENDERS}
+    claimed = claims.claim_sender_jobs(uuid7(), limit, free)
+    return Counter(job.row.concurrency_key.removeprefix("send:") for job in claimed)
+
+
+def test_one_user_takes_eight_places():
+    queue("ada", 20)
+    assert claim() == {"ada": MAX_PER_USER}
+    assert claim() == {}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
+def test_those_of_whom_none_runs_go_first(later):
+    """They are younger than the backlog, of which more jobs are due than there are places."""
+    queue("ada", 20, later=later)
+    assert claim(limit=2) == {"ada": 2}
+    for user in ("bob", "eve"):
+        queue(user, 2, later=later)
+    assert claim(limit=3, sender=15) == {"bob": 2, "eve": 1}
+
+
+def test_of_equal_users_the_oldest_goes_first():
+    for user in ("bob", "ada", "eve"):
+        queue(user, 2)
+    assert claim(limit=2) == {"bob": 1, "ada": 1}
+    assert claim(limit=2) == {"eve": 1, "bob": 1}
+
+
+def test_fifty_users_leave_places_free():
+    """A newcomer has three of them at once, whatever the fifty have queued."""
+    for number in range(50):
+        queue(number, 20)
+    taken = Counter()
+    while more := claim(sender=MAX_SENDERS - taken.total()):
+        taken += more
+    assert len(taken) == 50 and max(taken.values()) - min(taken.values()) == 1
+    free = MAX_SENDERS - taken.total()
+    assert free == 36
+    queue("newcomer", 5)
+    assert claim(sender=free) == {"newcomer": 3}
+
+
+def test_all_places_are_for_users_of_whom_none_runs():
+    for number in range(MAX_SENDERS + 10):
+        queue(number, 2)
+    assert claim(limit=MAX_SENDERS).total() == MAX_SENDERS
+    assert Job.objects.filter(state="running").values("concurrency_key").distinct().count() == MAX_SENDERS
+
+
+def test_a_user_has_two_of_four_threads():
+    queue("ada", 5, executor="email")
+    assert claim(email=4) == {"ada": 2}
+    queue("bob", 5, executor="email")
+    assert claim(email=2) == {"bob": 1}
+
+
+def test_jobs_without_a_key_are_claimed_by_age():
+    queue(None, 5)
+    queue("ada", 1)
+    assert claim(limit=5, sender=5) == {"": 5}
+    assert claim() == {"ada": 1}
+
+
+def test_paused_queues_and_limits_hold_senders_back(settings):
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"small": 3}}}}
+    queue("ada", 2, queue_name="paused")
+    queue("bob", 5, queue_name="small")
+    queues.pause("paused")
+    assert claim() == {"bob": 3}
+    queues.resume("paused")
+    assert claim() == {"ada": 2}
+
+
+def test_nothing_is_locked_while_all_are_at_their_limits(django_assert_num_queries):
+    """A worker looks ten times a second: no transaction is opened for what may not be claimed."""
+    queue("ada", MAX_PER_USER + 5)
+    claim()
+    with django_assert_num_queries(3):
+        assert claim() == {}
