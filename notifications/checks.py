@@ -89,18 +89,10 @@ def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[
     """E001: the database has the tables of another app with the same label."""
     if database() not in (databases or ()) or not is_supported():
         return []
-    applied = MigrationRecorder(connection()).applied_migrations()
-    # If this app's first migration is recorded too, the row is a leftover and the tables are this app's.
-    if ("notifications", "0001_initial") not in applied or ("notifications", "0001_streams") in applied:
+    if not schema.is_of_other_app(MigrationRecorder(connection()).applied_migrations()):
         return []
-    return [
-        Error(
-            "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
-            hint="Set them aside, to be imported afterwards: add 'notifications.contrib.hq' to INSTALLED_APPS, and "
-            "run manage.py notifications import_hq --set-aside.",
-            id="notifications.E001",
-        )
-    ]
+    problem, remedy, _ = schema.TABLES_OF_OTHER_APP
+    return [Error(problem, hint=remedy, id="notifications.E001")]
 
 
 @register(Tags.database)
@@ -110,7 +102,8 @@ def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> li
         return []
     if mismatch := schema.find_mismatch():  # the other checks would read columns that do not exist
         # Before it applies migrations, migrate runs this check.
-        return [] if mismatch.is_unmigrated else [Error(mismatch.text, id="notifications.E012")]
+        is_reported = mismatch.is_unmigrated or mismatch is schema.TABLES_OF_OTHER_APP
+        return [] if is_reported else [Error(mismatch.text, id="notifications.E012")]
     return [Warning(problem, hint=hint, id=id) for id, problem, hint in database_problems()]
 
 

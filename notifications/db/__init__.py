@@ -7,5 +7,5 @@ clock                      the database's clock, and stored times that a wrong o
 threads, supervised        threads with connections, and one that is started again when it is needed
 deadlines, unavailable     connections that do not answer, and errors that pass
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
-schema                     whether the tables are those of the installed models
+schema, former_migrations  whether the tables are those of the installed models
 """

@@ -7,6 +7,7 @@ them. The first query of a column that does not exist would fail, or each INSERT
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +15,7 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
+from notifications.db.former_migrations import FORMER_MIGRATIONS
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, is_supported
 from notifications.db.unavailable import QUERY_ERRORS
@@ -41,8 +43,21 @@ READ_COLUMNS = {
 class Mismatch(NamedTuple):
     """A difference between the tables and the models, with the remedy, and whether that is to run ``migrate``."""
 
-    text: str
-    is_unmigrated: bool
+    problem: str
+    remedy: str
+    is_unmigrated: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.problem} {self.remedy}"
+
+
+#: What a database has whose tables are those of another app, such as django-notifications-hq: check E001.
+TABLES_OF_OTHER_APP = Mismatch(
+    "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
+    "Set them aside, to be imported afterwards: add 'notifications.contrib.hq' to INSTALLED_APPS, and run manage.py "
+    "notifications import_hq --set-aside.",
+)
 
 
 def find_mismatch() -> Mismatch | None:
@@ -67,26 +82,40 @@ def find_mismatch() -> Mismatch | None:
     return _explain(db, problems) if problems else None
 
 
+def is_of_other_app(applied: Container[tuple[str, str]]) -> bool:
+    """Return whether the applied migrations with the label of this app are those of another app."""
+    # If this app's first migration is recorded too, the row is a leftover and the tables are this app's.
+    return ("notifications", "0001_initial") in applied and ("notifications", "0001_streams") not in applied
+
+
 def _explain(db: BaseDatabaseWrapper, problems: dict[str, str]) -> Mismatch | None:
     """Return the problem to report, of the first problems of some apps by their labels; first one to refuse."""
     loader = MigrationLoader(db)
-    unapplied = {label for label, _ in loader.graph.nodes.keys() - loader.applied_migrations.keys()}
-    newer = dict(sorted(loader.applied_migrations.keys() - loader.disk_migrations.keys()))
+    applied = loader.applied_migrations.keys()
+    if is_of_other_app(applied):
+        return TABLES_OF_OTHER_APP
+    unapplied = {label for label, _ in loader.graph.nodes.keys() - applied}
+    unknown = sorted(applied - loader.disk_migrations.keys())
+    former = [name for label, name in unknown if label == "notifications" and name in FORMER_MIGRATIONS]
+    newer = dict(unknown)
     found = None
     for label, problem in problems.items():
-        text = f"The tables of the database {db.alias!r} are not those of this version: {problem}. "
+        text = f"The tables of the database {db.alias!r} are not those of this version: {problem}."
+        if former:
+            return Mismatch(
+                f"{text} A commit before 0.9.0 has migrated it (notifications.{former[-1]}).",
+                "Such a database cannot be migrated: start with an empty one.",
+            )
         if label in newer:
             return Mismatch(
-                f"{text}A newer version has migrated it ({label}.{newer[label]}). Install that version.",
-                False,
+                f"{text} A newer version has migrated it ({label}.{newer[label]}).", "Install that version."
             )
         if label in unapplied:
-            found = Mismatch(f"{text}Run manage.py migrate.", True)
+            found = Mismatch(text, "Run manage.py migrate.", is_unmigrated=True)
         elif label not in loader.unmigrated_apps:
             return Mismatch(
-                f"{text}All migrations are applied, so something else has changed it. Restore it from a backup, or "
-                "correct the table.",
-                False,
+                f"{text} All migrations are applied, so something else has changed it.",
+                "Restore it from a backup, or correct the table.",
             )
     return found
 

@@ -3,15 +3,19 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
 from notifications import checks
 from notifications.db import schema
+from notifications.db.former_migrations import FORMER_MIGRATIONS
+from notifications.management.diagnosis import database
 
 RENAME = "ALTER TABLE notifications_worker RENAME COLUMN load TO former_load"
-DIFFERS = "The tables of the database 'default' are not those of this version: {}. "
-REMEDY = "All migrations are applied, so something else has changed it. Restore it from a backup, or correct the table."
+DIFFERS = "The tables of the database 'default' are not those of this version: {}."
+CHANGED = " All migrations are applied, so something else has changed it."
+REMEDY = "Restore it from a backup, or correct the table."
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def changed_site(site):
 def test_a_process_on_a_changed_database(changed_site, arguments):
     process = changed_site.start("refused", *arguments)
     assert process.popen.wait(60) not in (0, None)
-    assert DIFFERS.format("notifications_worker has no column load") + REMEDY in process.output
+    assert f"{DIFFERS.format('notifications_worker has no column load')}{CHANGED} {REMEDY}" in process.output
     assert "No migrations to apply" not in process.output
 
 
@@ -80,7 +84,7 @@ def test_the_present_schema_costs_one_query(db):
 def test_what_differs(db, statement, problem):
     with connection.cursor() as cursor:
         cursor.execute(statement)
-    expected = schema.Mismatch(DIFFERS.format(problem) + REMEDY, is_unmigrated=False)
+    expected = schema.Mismatch(DIFFERS.format(problem) + CHANGED, REMEDY)
     assert schema.find_mismatch() == (expected if problem else None)
 
 
@@ -92,8 +96,62 @@ def test_a_database_of_a_newer_version(db):
         cursor.execute(RENAME)
     with pytest.raises(ImproperlyConfigured) as raised:
         schema.refuse(schema.find_mismatch())
-    remedy = "A newer version has migrated it (notifications.0099_note). Install that version."
+    remedy = " A newer version has migrated it (notifications.0099_note). Install that version."
     assert str(raised.value) == DIFFERS.format("notifications_worker has no column load") + remedy
+
+
+@pytest.fixture
+def former_database(db):
+    """A database that was made by a commit before 0.9.0."""
+    for name in ("0002_job_lanes", "0031_waits"):
+        MigrationRecorder(connection).record_applied("notifications", name)
+    with connection.cursor() as cursor:
+        cursor.execute(RENAME)
+
+
+@pytest.fixture
+def hq_database(db):
+    """A database with the table of django-notifications-hq."""
+    MigrationRecorder(connection).record_unapplied("notifications", "0001_streams")
+    for name in ("0001_initial", "0009_alter_notification_options_and_more"):
+        MigrationRecorder(connection).record_applied("notifications", name)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE notifications_notification RENAME COLUMN title TO verb")
+
+
+def test_a_database_of_a_commit_before_the_first_release(former_database):
+    """It is older, and there is no version to install."""
+    problem = DIFFERS.format("notifications_worker has no column load")
+    problem += " A commit before 0.9.0 has migrated it (notifications.0031_waits)."
+    remedy = "Such a database cannot be migrated: start with an empty one."
+    assert schema.find_mismatch() == schema.Mismatch(problem, remedy)
+    (error,) = checks.check_database(None, databases=["default"])
+    assert (error.id, error.msg) == ("notifications.E012", f"{problem} {remedy}")
+    assert_doctor_says(problem, remedy)
+
+
+def test_a_database_of_another_app(hq_database):
+    """All name the app and how its table is set aside, and none a newer version or `migrate`, which refuses."""
+    (error,) = checks.check_label(None, databases=["default"])
+    assert error.id == "notifications.E001" and "import_hq --set-aside" in error.hint
+    assert "django-notifications-hq" in error.msg
+    assert checks.check_database(None, databases=["default"]) == []
+    with pytest.raises(ImproperlyConfigured, match="django-notifications-hq.*import_hq --set-aside"):
+        schema.refuse(schema.find_mismatch())
+    assert_doctor_says(error.msg, error.hint)
+
+
+def assert_doctor_says(problem, remedy):
+    """Say the same in the check of the tables, before it advises anything else, and to probes."""
+    found = database.check_tables()
+    assert (found.state, found.message, found.remedy) == ("error", problem, remedy)
+    found = database.check_readiness()
+    assert (found.state, found.remedy) == ("error", remedy) and problem in found.message
+
+
+def test_a_newer_migration_has_no_name_of_a_former_one():
+    names = {name for label, name in MigrationLoader(None).disk_migrations if label == "notifications"}
+    assert names and not names & FORMER_MIGRATIONS
 
 
 def test_an_unknown_column_that_an_insert_must_give_a_value(db):
@@ -111,11 +169,12 @@ def test_a_database_that_is_not_migrated_yet(db, caplog):
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE notifications_queue")
     MigrationRecorder(connection).record_unapplied("notifications", "0001_streams")
-    text = DIFFERS.format("there is no table notifications_queue") + "Run manage.py migrate."
-    assert schema.find_mismatch() == schema.Mismatch(text, is_unmigrated=True)
+    mismatch = schema.find_mismatch()
+    text = DIFFERS.format("there is no table notifications_queue")
+    assert mismatch == schema.Mismatch(text, "Run manage.py migrate.", is_unmigrated=True)
     assert checks.check_database(None, databases=["default"]) == []
     schema.refuse(schema.find_mismatch())
-    assert caplog.messages == [f"The database is not migrated: {text}"]
+    assert caplog.messages == [f"The database is not migrated: {text} Run manage.py migrate."]
 
 
 def test_a_start_while_the_database_is_away(monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
+from django.db import transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import prefetch_related_objects
 
@@ -15,7 +16,7 @@ from notifications import streams
 from notifications.contrib.hq.models import HqNotification
 from notifications.contrib.hq.rows import make_notification
 from notifications.db import bulk
-from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
+from notifications.db.transactions import connection, database, fair_atomic
 from notifications.management.management_command import ManagementCommand
 from notifications.management.output import ProgressLine
 from notifications.models import Notification
@@ -115,12 +116,11 @@ def rename(old: str, new: str, old_label: str, new_label: str) -> None:
             f"There is a table {new} already. Back it up, and delete it with `migrate notifications zero`."
         )
 
-    def write() -> None:
+    # Not by a transaction of the app, which on SQLite may begin with a write to a table that is not there yet.
+    with transaction.atomic(using=db.alias):
         with db.cursor() as cursor:
             cursor.execute(f"ALTER TABLE {old} RENAME TO {new}")
         MigrationRecorder(db).migration_qs.filter(app=old_label).update(app=new_label)
-
-    retrying_atomic(write)
 
 
 def is_of_other_app(table: str) -> bool:

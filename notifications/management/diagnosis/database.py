@@ -10,6 +10,7 @@ from typing import Any
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.deadlines import limit_answers
+from notifications.db.schema import find_mismatch
 from notifications.db.transactions import begins_with_lock, connection
 from notifications.db.unavailable import is_query_error
 from notifications.management.diagnosis.damaged_rows import find_damaged_rows
@@ -72,7 +73,9 @@ def check_connection() -> Finding:
 
 
 def check_tables() -> Finding:
-    """Check that all migrations are applied and all indexes exist."""
+    """Check that the tables are those of this version, that all migrations are applied and all indexes exist."""
+    if (mismatch := find_mismatch()) and not mismatch.is_unmigrated:  # which migrate refuses too
+        return Finding("tables", ERROR, mismatch.problem, mismatch.remedy)
     if missing := pending_migrations():
         return Finding(
             "tables",
@@ -216,11 +219,15 @@ def check_readiness() -> Finding:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
     try:
         with limit_answers():
+            mismatch = find_mismatch()
             found = find_missing()
     except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
         if is_query_error(exc):
             raise
-        found = Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+        found, mismatch = (Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]), None
+    if mismatch and not mismatch.is_unmigrated:
+        message = f"Not ready because of the {Missing.MIGRATIONS}: {mismatch.problem}"
+        return Finding("ready", ERROR, message, mismatch.remedy, {"missing": Missing.MIGRATIONS})
     if found:
         missing, reason = found
         return Finding(

@@ -73,12 +73,17 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "postgresql-2"])
+@pytest.fixture(params=["sqlite", "default_sqlite", "postgresql", "postgresql-2"])
 def hq(request, project):
-    """A project with an empty database that has only users, and the version of django-notifications-hq."""
+    """A project with an empty database that has only users, and the version of django-notifications-hq.
+
+    With Django's own options a transaction on SQLite begins without a lock.
+    """
     database, _, version = request.param.partition("-")
-    if database == "sqlite":
+    if "sqlite" in database:
         project.add_settings('DATABASES["default"]["NAME"] = BASE_DIR / "other.sqlite3"\n')
+        if database == "default_sqlite":
+            project.add_settings('del DATABASES["default"]["OPTIONS"]\n')
     else:
         postgres = request.getfixturevalue("postgres")
         name = f"hq{version}"
@@ -92,7 +97,7 @@ def hq(request, project):
     project.manage("migrate", "auth", "--verbosity", "0")
     project.manage("shell", "--no-imports", "-c", CREATE.format(version=version or 1))
     yield project
-    if database != "sqlite":
+    if "sqlite" not in database:
         postgres.drop(name)
 
 
