@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -10,6 +11,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
@@ -33,6 +35,14 @@ from notifications.worker.lease import RENEWALS
 SQLITE_OPTIONS = (
     '{"transaction_mode": "IMMEDIATE", "timeout": 20, '
     '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}'
+)
+#: Of a project whose ``runserver`` is not that of Daphne.
+RUNSERVER_PROBLEM = (
+    "runserver serves the site by WSGI: nothing is pushed, so pages poll every 15 s, and it runs no jobs."
+)
+RUNSERVER_REMEDY = (
+    'Add "daphne" as the first line of INSTALLED_APPS (pip install "asyncsite-notifications[daphne]"), or serve the '
+    "site by another ASGI server."
 )
 
 
@@ -281,6 +291,18 @@ def check_websocket(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not problem:
         return []
     return [Warning(probe.describe(path, problem), hint=probe.REMEDY, id="notifications.W038")]
+
+
+@register("notifications")
+def check_runserver(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W042: runserver serves the site by WSGI. Found by runserver alone: a site may be served by another program."""
+    is_starting = sys.argv[1:2] == ["runserver"] and serves_wsgi()
+    return [Warning(RUNSERVER_PROBLEM, hint=RUNSERVER_REMEDY, id="notifications.W042")] if is_starting else []
+
+
+def serves_wsgi() -> bool:
+    """Return whether ``runserver`` is Django's own, which serves the site by WSGI."""
+    return get_commands()["runserver"] in {"django.core", "django.contrib.staticfiles"}
 
 
 @register("notifications")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import django
+from django.conf import settings as django_settings
 from django.core import checks
 from django.http import HttpRequest
 
+from notifications.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, serves_wsgi
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
@@ -108,6 +111,9 @@ def check_socket() -> Finding:
         return Finding("socket", WARNING, message, "Name the application that the server loads.")
     if problem := probe.find_problem(path):
         return Finding("socket", WARNING, probe.describe(path, problem), probe.REMEDY)
+    # A project in development that has uvicorn alone is served by that.
+    if django_settings.DEBUG and serves_wsgi() and (find_spec("daphne") or not find_spec("uvicorn")):
+        return Finding("socket", WARNING, RUNSERVER_PROBLEM, RUNSERVER_REMEDY)
     return Finding("socket", OK, f"WebSockets reach the app in {path}.")
 
 
