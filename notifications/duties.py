@@ -67,7 +67,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
     ]
     if hooks.topics:
         start, announce = process.project_threads.start, announcing.Announcer().run_round
-        start_round = partial(start, announce, "Could not announce problems")
+        start_round = partial(start, announce, "Could not announce problems", may_be_stuck=True)
         for_each_process.append(
             Duty("announce problems", announcing.ROUND_INTERVAL_SECONDS, start_round, EVERYWHERE)
         )

@@ -1,8 +1,6 @@
 """The migrations of commits before 0.9.0, none of which was released. Their databases cannot be migrated."""
 
-#: The names of those of the core, by which such a database is known. No later migration has one of these names.
-FORMER_MIGRATIONS = frozenset(
-    """
+_NAMES = """
     0002_engine 0002_former_databases 0002_job_lanes 0002_present_schema 0003_job_callbacks
     0003_job_engines 0003_worker_memory 0003_worker_outbound 0004_job_trace 0004_observed_jobs 0004_seams
     0004_waits 0005_failed_jobs 0005_former_columns 0005_job_handed_over_at 0005_ring_origin
@@ -17,5 +15,6 @@ FORMER_MIGRATIONS = frozenset(
     0019_isolated_lane 0019_snoozed 0020_duties 0020_schedule_announcement 0021_separate_columns
     0022_deliveries 0023_preferences 0024_webhooks 0025_push_subscriptions 0026_steps
     0027_delivery_attempts 0028_choices_before_mutes 0029_seen_marks 0030_job_callbacks 0031_waits
-    """.split()
-)
+"""
+#: The names of those of the core, by which such a database is known. No later migration has one of these names.
+FORMER_MIGRATIONS = frozenset(_NAMES.split())

@@ -33,6 +33,10 @@ READERS_INTERVAL_SECONDS = 60.0
 #: The newest jobs of a reader that are read at most.
 MAX_JOBS_READ = 20
 
+#: The topics that are being announced in this process. Code of the project that looks up the readers of one may never
+#: return: the next round leaves it out, so that it silences no other topic.
+_being_announced: set[str] = set()
+
 
 class Announcer:
     """Announces what has changed, once in each round. Any number of processes may run rounds at the same time.
@@ -66,6 +70,9 @@ def announce(topics: Iterable[Topic]) -> bool:
     """
     is_done = True
     for topic in topics:
+        if topic.key in _being_announced:
+            continue
+        _being_announced.add(topic.key)
         try:
             _announce_topic(topic)
         except Exception as exc:
@@ -73,6 +80,8 @@ def announce(topics: Iterable[Topic]) -> bool:
                 raise
             logger.exception("Could not announce, which is tried again: %s", topic.key)
             is_done = False
+        finally:
+            _being_announced.discard(topic.key)
     return is_done
 
 

@@ -136,7 +136,7 @@ def test_a_database_of_another_app(hq_database):
     assert error.id == "notifications.E001" and "import_hq --set-aside" in error.hint
     assert "django-notifications-hq" in error.msg
     assert checks.check_database(None, databases=["default"]) == []
-    with pytest.raises(ImproperlyConfigured, match="django-notifications-hq.*import_hq --set-aside"):
+    with pytest.raises(ImproperlyConfigured, match=r"django-notifications-hq.*import_hq --set-aside"):
         schema.refuse(schema.find_mismatch())
     assert_doctor_says(error.msg, error.hint)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import pytest
 from django.contrib.auth.models import Group, Permission
@@ -15,6 +16,7 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
+from notifications.extension import Topic
 from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
 from notifications.models import AnnouncedState, Job, Notification
@@ -233,3 +235,35 @@ def test_slow_receivers_hold_no_transaction(operators, connect_receiver):
     record(WAITING)
     Announcer().run_round()
     assert commits == [1, 2, 3]
+
+
+def test_readers_that_are_looked_up_for_ever_silence_no_other_topic(operators, db):
+    """The topic is left out by the rounds beside the one that stands in it, until that returns."""
+    is_found, is_asked = threading.Event(), threading.Event()
+
+    def look_up():
+        is_asked.set()
+        assert is_found.wait(60)
+        return [operators[0].pk]
+
+    def make(key, read_readers):
+        return Topic(key=key, state="open", read_readers=read_readers, describe=lambda before: {"title": key})
+
+    topics = [make("first", look_up), make("second", lambda: [operators[0].pk])]
+    round = threading.Thread(target=run_and_close, args=[lambda: announcing.announce(topics)])
+    round.start()
+    try:
+        assert is_asked.wait(60)
+        assert announcing.announce(topics)
+        assert titles(operators[0]) == ["second"]
+    finally:
+        is_found.set()
+        round.join()
+    assert sorted(titles(operators[0])) == ["first", "second"]
+
+
+def run_and_close(function):
+    try:
+        function()
+    finally:
+        connection.close()

@@ -6,6 +6,7 @@ The owner or the group of a schedule is notified of its topic, when a problem be
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,6 +28,10 @@ PREFIX = "schedule:"
 MAX_TICKS_READ = 1_000
 #: Seconds after which a missed tick is over.
 WINDOW_SECONDS = 300.0
+#: Seconds after which a tick that is due is overdue. A round records it within a second or two.
+OVERDUE_SECONDS = 60.0
+#: When this process has imported this module (monotonic).
+_imported_at = time.monotonic()
 
 
 def find_schedule_topics(announced: Collection[str]) -> Iterator[Topic]:
@@ -89,9 +94,40 @@ def _describe_missed(facts: dict[str, Any]) -> str:
     return text % {"count": count, "when": times.format_exact(due)}
 
 
+def find_overdue(now: datetime) -> list[Schedule]:
+    """Return the declared schedules with a tick that has long been due and is not recorded, the oldest first.
+
+    No process runs rounds, or code of the project that prepares their jobs does not return.
+    """
+    rows = Schedule.objects.using(database()).filter(
+        name__in=declared_schedules(), paused_at=None, next_tick__lt=now - timedelta(seconds=OVERDUE_SECONDS)
+    )
+    return list(rows.order_by("next_tick", "name"))
+
+
 def list_alert_kinds() -> list[AlertKind]:
     """See ``Extension.alert_kinds()``."""
-    return [ScheduleMissed()]
+    return [ScheduleMissed(), ScheduleOverdue()]
+
+
+class ScheduleOverdue(AlertKind):
+    """A tick of a schedule has long been due, and is neither enqueued nor recorded as missed."""
+
+    kind, label = "overdue", gettext_lazy("Schedule overdue")
+    model, model_label = "notifications_schedules.Schedule", gettext_lazy("Schedule")
+
+    def find(self, now: datetime) -> Iterator[tuple[str, dict[str, Any]]]:
+        # The first rounds after all processes were away record what was due meanwhile.
+        if time.monotonic() - _imported_at >= OVERDUE_SECONDS:
+            for row in find_overdue(now):
+                assert row.next_tick is not None
+                yield row.name, {"due": row.next_tick.isoformat()}
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        due = datetime.fromisoformat(facts["due"]).astimezone(UTC)
+        return _("It was due at %(due)s UTC and is not run: code that prepares its job may not return.") % {
+            "due": f"{due:%Y-%m-%d %H:%M}"
+        }
 
 
 class ScheduleMissed(AlertKind):

@@ -26,8 +26,6 @@ from notifications.worker.joining import join
 
 #: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
 SLOW_ROUND_TRIP_SECONDS = 3.0
-#: Rounds of schedules that do not return in one process: the code of more than one schedule is broken.
-MAX_STUCK_CALLS = 2
 #: Before each queue that a worker of Celery consumes, in its row.
 QUEUE_PREFIX = "celery:"
 
@@ -77,16 +75,6 @@ def check_workers() -> Finding:
     waiting = f"{at_least}{figures['due']} jobs waiting"
     waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
     message += waiting
-    # Those of engines too.
-    workers = Worker.objects.using(database()).filter(lease_until__gte=now, stuck_calls__gte=MAX_STUCK_CALLS)
-    if stuck := list(workers.order_by("id")[:10]):
-        return Finding(
-            "workers",
-            ERROR,
-            f"Rounds of schedules do not return in {', '.join(map(str, stuck))}; {message}",
-            "Look for the stacks in the log, after 'has not returned', and give that code a time limit.",
-            figures,
-        )
     unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
     if live and (names := list(unserved_queues[:10])):
         return Finding(
