@@ -79,6 +79,13 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "queue jobs that wait for nothing", WAIT_CHECK_INTERVAL_SECONDS, run_chunks(check_waits.run_chunk)
         ),
+        # At the start too, because an app may be installed again.
+        Duty(
+            "cancel waits of ended jobs",
+            PRUNE_INTERVAL_SECONDS,
+            run_chunks(waiting.cancel_left_waits),
+            at_start=True,
+        ),
         # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
         Duty("move jobs to configured executors", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True),
         *chain.from_iterable(hook(process) for hook in hooks.duties),
@@ -107,9 +114,14 @@ class _PruneDuty:
         self._process = process
         self._pruning: Pruning | None = None
         self._pruned = 0
+        # Rows without their users or jobs are those of an app that was not installed, and is since a start.
+        self._is_first = True
 
     def run(self) -> bool:
-        self._pruning = self._pruning or Pruning(times.now() - settings.RETENTION, run=retrying_atomic)
+        if self._pruning is None:
+            before = times.now() - settings.RETENTION
+            self._pruning = Pruning(before, run=retrying_atomic, finds_orphans=self._is_first)
+            self._is_first = False
         has_more = self._process.run_chunks(self._prune_chunk)
         if not has_more:
             if self._pruned:

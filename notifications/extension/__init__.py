@@ -17,7 +17,7 @@ core.
 
 Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
 
-app, pages              the class ``Extension`` with its hooks, and those of its hooks that pages call
+app, pages, tables      the class ``Extension`` with its hooks, those that pages call, and what is deleted
 installed               the installed extensions, the hooks that the core calls, and those that are imported later
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries

@@ -16,7 +16,6 @@ from notifications.extension.dimensions import (
     HubPart,
     JobSection,
     OwnTask,
-    Pruned,
     RecordedTransaction,
     Topic,
     WaitKind,
@@ -25,6 +24,7 @@ from notifications.extension.dimensions import (
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
 from notifications.extension.pages import PageHooks
+from notifications.extension.tables import TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 Rows = Iterable["Model"]
 
 
-class Extension(PageHooks, AppConfig):
+class Extension(TableHooks, PageHooks, AppConfig):
     """A Django app that adds to the core. Each hook does nothing unless a subclass defines it.
 
     If the app has a module ``urls``, its ``urlpatterns`` are added to ``notifications.urls``, and reversed in the
@@ -72,17 +72,6 @@ class Extension(PageHooks, AppConfig):
     #: command is, which runs it on the main thread, outside of any transaction. A verb of the core may be replaced, by
     #: a subclass of its class that knows more options.
     subcommands: ClassVar[Mapping[str, str]] = {}
-
-    #: Its rows that are deleted with their jobs: the column of the job's id, which has an index, by the label of the
-    #: model: ``{"sms.Message": "job"}``. One transaction deletes a job with all of them; those of a job that has over
-    #: 1,000 are deleted in several before.
-    rows_of_jobs: ClassVar[Mapping[str, str]] = {}
-
-    #: The same of notifications.
-    rows_of_notifications: ClassVar[Mapping[str, str]] = {}
-
-    #: Its rows that ``prune`` deletes by their age.
-    pruned: Sequence[Pruned] = ()
 
     #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
     runners: ClassVar[Mapping[str, Any]] = {}
@@ -333,17 +322,6 @@ class Extension(PageHooks, AppConfig):
             The keys of the topics of which readers were last notified that something is wrong.
         """
         return ()
-
-    def delete_of_users(self, keys: Sequence[Any]) -> int:
-        """Delete a chunk of the rows of deleted users, or clear the column that names them; return how many.
-
-        Called inside the transaction that deletes a chunk of these users' rows, on the thread that purges, until it
-        returns 0. It is repeated. What the core knows of the users, such as their streams, is deleted afterwards.
-
-        ``keys``
-            Those of the users, as the database stores them. See ``streams.purging.clear_users``.
-        """
-        return 0
 
     def alert_kinds(self) -> Sequence[AlertKind]:
         """Return the kinds of alerts that it adds. Called once, when the apps are ready."""

@@ -30,6 +30,7 @@ from notifications.extension.dimensions import (
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.pages import PageHooks
+from notifications.extension.tables import TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.models import Job, Notification
@@ -47,11 +48,15 @@ _MAPPINGS = (
     "runners",
     "rows_of_jobs",
     "rows_of_notifications",
+    "rows_of_users",
 )
 _SEQUENCES = ("job_sections", "pruned", "wait_kinds")
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
 _HOOKS = [
-    name for owner in (Extension, PageHooks) for name in vars(owner) if isfunction(getattr(owner, name))
+    name
+    for owner in (Extension, PageHooks, TableHooks)
+    for name in vars(owner)
+    if isfunction(getattr(owner, name))
 ]
 #: Those whose results go to other hooks of their extension, by its label.
 _BY_LABEL = {

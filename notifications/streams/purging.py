@@ -32,8 +32,8 @@ from notifications.models import (
 )
 from notifications.streams import ring
 
-#: Streams whose users one query looks up at most.
-MAX_STREAMS_PER_CHUNK = 500
+#: Keys of users, jobs or notifications that one query looks up at most.
+MAX_KEYS_PER_CHUNK = 500
 #: Users whose rows one transaction deletes at most.
 MAX_USERS_PER_TRANSACTION = 100
 #: Rows of a table of an extension that belong to jobs or notifications, and that one transaction deletes.
@@ -194,21 +194,51 @@ def _has_too_many_rows(model: Any, column: str, keys: Sequence[Any]) -> bool:
         return cursor.fetchone() is not None
 
 
-def find_deleted_users() -> Iterator[list[Any]]:
-    """Yield, for a chunk of streams at a time, the keys of the users that do not exist any more."""
+def find_deleted_users(*, in_extensions: bool = True) -> Iterator[list[Any]]:
+    """Yield, for a chunk of keys at a time, the keys of the users that do not exist any more.
+
+    ``in_extensions``
+        Also those whose streams are purged: an extension that was not installed then has kept its rows.
+    """
     model, alias = get_user_model(), database()
     if router.db_for_write(model) != alias:
         return
-    last = None
+    columns = [(Stream, "user_id")]
+    if in_extensions:
+        columns += [(apps.get_model(label), column) for label, column in hooks.rows_of_users.items()]
+    for table, column in columns:
+        for keys in _read_keys(table, column):
+            # Read after the rows, because a user exists before them.
+            yield _find_missing(model, keys)
+
+
+def find_orphans() -> Iterator[tuple[Any, str, list[Any]]]:
+    """Yield tables of extensions, and keys of jobs or notifications that do not exist, a chunk of keys at a time.
+
+    These were deleted while the extension was not installed. With each the column, and the keys as the database stores
+    them.
+    """
+    for owner, tables in ((Job, hooks.rows_of_jobs), (Notification, hooks.rows_of_notifications)):
+        prepare = partial(owner._meta.pk.get_db_prep_value, connection=connection())
+        for label, column in tables.items():
+            table = apps.get_model(label)
+            for keys in _read_keys(table, column):
+                yield table, column, list(map(prepare, _find_missing(owner, keys)))
+
+
+def _read_keys(model: Any, column: str) -> Iterator[list[Any]]:
+    """Yield the different values of an indexed column, a chunk at a time."""
+    rows = QuerySet(model, using=database()).filter(**{f"{column}__isnull": False}).order_by(column)
+    keys: list[Any] = []
     while True:
-        streams = Stream.objects.using(alias).order_by("user_id")
-        if last is not None:
-            streams = streams.filter(user_id__gt=last)
-        keys = list(streams.values_list("user_id", flat=True)[:MAX_STREAMS_PER_CHUNK])
-        # Read after the streams, because a user exists before the stream. Not by a manager of the host, which may hide
-        # users.
-        existing = set(QuerySet(model, using=alias).filter(pk__in=keys).values_list("pk", flat=True))
-        yield [key for key in keys if key not in existing]
-        if len(keys) < MAX_STREAMS_PER_CHUNK:
+        later = rows.filter(**{f"{column}__gt": keys[-1]}) if keys else rows
+        keys = list(later.values_list(column, flat=True).distinct()[:MAX_KEYS_PER_CHUNK])
+        yield keys
+        if len(keys) < MAX_KEYS_PER_CHUNK:
             return
-        last = keys[-1]
+
+
+def _find_missing(model: Any, keys: Sequence[Any]) -> list[Any]:
+    # Not by a manager of the host, which may hide users.
+    existing = set(QuerySet(model, using=database()).filter(pk__in=keys).values_list("pk", flat=True))
+    return [key for key in keys if key not in existing]

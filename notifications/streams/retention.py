@@ -22,7 +22,9 @@ from notifications.streams import purging, raise_floors
 from notifications.streams.purging import (
     MAX_USERS_PER_TRANSACTION,
     delete_belongings,
+    delete_rows,
     find_deleted_users,
+    find_orphans,
     purge_chunk,
 )
 
@@ -52,12 +54,22 @@ def prune(before: datetime) -> int:
 class Pruning:
     """Prunes chunk by chunk, for a caller that does other work in between.
 
-    ``run`` runs a function in a transaction; the default leaves SQLite's lock free after each.
+    ``run``
+        Runs a function in a transaction; the default leaves SQLite's lock free after each.
+    ``finds_orphans``
+        Whether the tables of extensions are searched for rows whose users, jobs or notifications do not exist.
     """
 
-    def __init__(self, before: datetime, run: Callable[[Callable[[], int]], int] = fair_atomic) -> None:
+    def __init__(
+        self,
+        before: datetime,
+        run: Callable[[Callable[[], int]], int] = fair_atomic,
+        *,
+        finds_orphans: bool = True,
+    ) -> None:
         self._before = before
         self._run = run
+        self._finds_orphans = finds_orphans
         self._chunks = self._prune_chunks()
 
     def prune_chunk(self) -> int | None:
@@ -67,10 +79,17 @@ class Pruning:
     def _prune_chunks(self) -> Iterator[int]:
         for pruned in (JOBS, NOTIFICATIONS, *hooks.pruned, SEEN_MARKS):
             yield from self._repeat(partial(_prune_chunk, pruned, self._before))
-        for users in find_deleted_users():
+        for users in find_deleted_users(in_extensions=self._finds_orphans):
             yield 0  # reading streams counts as a chunk
             for group in chunks(users, MAX_USERS_PER_TRANSACTION):
                 yield from self._repeat(partial(purge_chunk, group))
+        if self._finds_orphans:
+            for model, column, keys in find_orphans():
+                yield 0
+                if keys:
+                    yield from self._repeat(partial(delete_rows, model, column, keys))
+        for hook in hooks.prune_orphans:
+            yield from self._repeat(hook)
 
     def _repeat(self, work: Callable[[], int]) -> Iterator[int]:
         while count := self._run(work):
@@ -88,7 +107,7 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
     for pruned in (*hooks.pruned, SEEN_MARKS):
         yield pruned.words, _old_rows(pruned, before).count()
     count = 0
-    for users in find_deleted_users():
+    for users in find_deleted_users(in_extensions=False):
         for model in (Job, Notification):
             count += model.objects.using(database()).filter(user__in=users).count()
     yield "jobs and notifications of deleted users", count

@@ -10,6 +10,9 @@ withdrawal   the task that withdraws it: it archives its notifications, in chunk
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from django.utils.translation import gettext_lazy as _
 
 from notifications.extension import Extension, Setting, import_later
@@ -19,6 +22,7 @@ class Broadcasts(Extension):
     name = "notifications.contrib.broadcasts"
     label = "notifications_broadcasts"
     verbose_name = _("Broadcasts")
+    rows_of_users: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast": "sender_id"}
     settings = {"USER_LANGUAGE": Setting("")}
 
     wrong_declarations = import_later("audiences.find_wrong_language")

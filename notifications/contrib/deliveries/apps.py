@@ -40,6 +40,10 @@ class Deliveries(Extension):
     verbose_name = _("Deliveries")
     default_auto_field = "django.db.models.BigAutoField"
     rows_of_notifications: ClassVar[Mapping[str, str]] = {"notifications_deliveries.Delivery": "notification"}
+    rows_of_users: ClassVar[Mapping[str, str]] = {
+        f"notifications_deliveries.{model}": "user_id"
+        for model in ("Delivery", "Digest", "Throttle", "PushSubscription", "Preference", "Reader")
+    }
     pruned = (Pruned("notifications_deliveries.Digest", "due_at", "digests"),)
 
     settings: ClassVar[Mapping[str, Setting]] = {

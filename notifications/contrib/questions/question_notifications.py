@@ -11,16 +11,17 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import translation
 from django.utils.translation import gettext
 
 from notifications import paths, times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import database
+from notifications.db.clock import database_now
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
 from notifications.extension import hooks
-from notifications.jobs.notifying import insert_rows, wake_workers
+from notifications.jobs.notifying import insert_rows, number, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import building
@@ -190,6 +191,40 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
             added = [hook(answered, job, wait.ended_at) for hook in hooks.on_answered]
             wake_workers(insert_rows(chain.from_iterable(added)))
     return {row.user_id for row in locked}
+
+
+def close_left_notifications() -> int:
+    """Close a chunk of the notifications of questions that have ended, or whose job was deleted. Return how many.
+
+    The app was not installed then, or a user who owned the job of a question to others was deleted. See
+    ``Extension.prune_orphans()``.
+    """
+    rows = Notification.objects.using(database()).filter(open_question__isnull=False)
+    waits = Wait.objects.using(database())
+    left = rows.filter(~Exists(waits.filter(id=OuterRef("open_question"), ended_at=None)))
+    ids = list(left.values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    if not ids:
+        return 0
+    locked = list(lock_query(rows.filter(id__in=ids).order_by("id"), skip_locked=False))
+    ended = list(waits.filter(id__in=[row.open_question for row in locked]))
+    close_notifications(ended)
+    now, known = database_now(), {wait.id for wait in ended}
+    for row in locked:
+        if row.open_question not in known:
+            data = json.loads(row.data)
+            data.pop("actions", None)
+            nothing = dict.fromkeys(("by", "with", "value", "label"))
+            data["question"]["ended"] = {"how": "cancelled", "at": times.format_time(now), **nothing}
+            body = "\n".join(filter(None, (gettext("The job was cancelled."), row.body)))
+            rows.filter(id=row.id).update(
+                data=json.dumps(data, ensure_ascii=False),
+                body=body[: validators.MAX_BODY_LENGTH],
+                read_at=now,
+                open_question=None,
+                seq=None,
+            )
+    number({row.user_id for row in locked})
+    return len(locked)
 
 
 def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ class Webhooks(Extension):
     label = "notifications_webhooks"
     verbose_name = _("Webhooks")
     rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_webhooks.JobCallback": "job"}
+    rows_of_users: ClassVar[Mapping[str, str]] = {"notifications_webhooks.WebhookEndpoint": "user_id"}
     pruned = (Pruned("notifications_webhooks.WebhookAttempt", "started_at", "attempts of webhooks"),)
 
     settings: ClassVar[Mapping[str, Setting]] = {

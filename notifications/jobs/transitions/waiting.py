@@ -3,6 +3,9 @@
 Both lock the row of the job first, whatever its state, and read and change its waits after that. With the wait locked
 first, a wait that ends while its job is being suspended does not see the job wait, and the job does not see the end: it
 would wait for ever.
+
+Waits of a kind whose extension is not installed any more are not ended, because only it knows how their notifications
+are closed. They go on when it is installed again.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import chunks, connection, database, fair_atomic
-from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind
+from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind, hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
@@ -27,6 +30,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job, Wait
+from notifications.states import DONE
 from notifications.streams import building
 
 logger = logging.getLogger("notifications.jobs")
@@ -112,7 +116,9 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
 def due_condition() -> tuple[str, Sequence[Any]]:
     """Return SQL that is true if ``end_due_waits`` may find something, and its parameters."""
     now, param = database_now_sql()
-    return f"EXISTS (SELECT 1 FROM notifications_wait WHERE ended_at IS NULL AND due_at <= {now})", (param,)
+    kinds, params = _of_known_kinds()
+    due = f"SELECT 1 FROM notifications_wait WHERE ended_at IS NULL AND due_at <= {now} AND {kinds}"
+    return f"EXISTS ({due})", (param, *params)
 
 
 def end_due_waits() -> bool:
@@ -155,7 +161,7 @@ def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
 
     Returns the keys of the users whose notifications of questions it then numbers.
     """
-    rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None)
+    rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at=None, kind__in=list(hooks.wait_kinds))
     waits = list(rows)
     rows.update(ended_at=now, how=Wait.How.CANCELLED)
     for wait in waits:
@@ -166,9 +172,9 @@ def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
 def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
     """Delete the waits of jobs that are retried by hand, but for those whose ends the jobs go on from.
 
-    The caller's transaction holds the rows of the jobs locked. ``from_start`` deletes all.
+    The caller's transaction holds the rows of the jobs locked. ``from_start`` deletes all that have ended.
     """
-    rows = Wait.objects.using(database()).filter(job__in=jobs)
+    rows = Wait.objects.using(database()).filter(job__in=jobs, ended_at__isnull=False)
     if not from_start:
         rows = rows.filter(how__in=[Wait.How.CANCELLED, Wait.How.EXPIRED])
     rows.delete()
@@ -192,8 +198,40 @@ def queue_jobs_without_wait(after: UUID | None = None) -> UUID | None:
     return ids[-1] if len(ids) == MAX_JOBS_PER_CHECK else None
 
 
+def cancel_left_waits() -> bool:
+    """Cancel the waits that are still open of jobs that have ended. Return whether there may be more.
+
+    They are of kinds whose extension was not installed when the jobs ended, and is again.
+    """
+    done = ", ".join(f"'{state}'" for state in DONE)
+    jobs: list[Any] = []
+    for kind in hooks.wait_kinds:
+        with connection().cursor() as cursor:
+            cursor.execute(
+                "SELECT DISTINCT w.job FROM (SELECT job FROM notifications_wait WHERE kind = %s AND ended_at IS NULL "
+                f"ORDER BY created_at LIMIT {MAX_WAITS_READ}) w JOIN notifications_job j ON j.id = w.job "
+                f"WHERE j.state IN ({done}) LIMIT {MAX_WAITS_PER_TRANSACTION}",
+                [kind],
+            )
+            jobs += [id for (id,) in cursor.fetchall()]
+
+    def cancel() -> bool:
+        rows = Job.objects.using(database()).filter(id__in=jobs, state__in=DONE).order_by("id")
+        ids = [job.id for job in lock_query(rows.only("id"))[:MAX_WAITS_PER_TRANSACTION]]
+        number(cancel_waits(ids, database_now()))
+        return bool(ids)
+
+    return bool(jobs) and fair_atomic(cancel)
+
+
+def _of_known_kinds() -> tuple[str, Sequence[Any]]:
+    kinds = list(hooks.wait_kinds)
+    return f"kind IN ({', '.join(['%s'] * len(kinds))})", kinds
+
+
 def _end_due_waits() -> bool:
     now, param = database_now_sql()
+    kinds, params = _of_known_kinds()
     # Each job is looked up by itself: for a join PostgreSQL may read all jobs.
     lookup = (
         f"LATERAL (SELECT id FROM notifications_job WHERE id = w.job{lock_sql()}) j"
@@ -204,9 +242,9 @@ def _end_due_waits() -> bool:
         # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
         cursor.execute(
             "SELECT w.id FROM (SELECT id, job FROM notifications_wait "
-            f"WHERE ended_at IS NULL AND due_at <= {now} ORDER BY due_at LIMIT {MAX_WAITS_READ}) w "
+            f"WHERE ended_at IS NULL AND due_at <= {now} AND {kinds} ORDER BY due_at LIMIT {MAX_WAITS_READ}) w "
             f"CROSS JOIN {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
-            [param],
+            [param, *params],
         )
         ids = [row[0] for row in cursor.fetchall()]
     # Read after the lock: others may have ended some meanwhile.

@@ -3,6 +3,7 @@
 configuration           versions, settings, declarations, the WebSocket
 database, damaged_rows  tables, clocks, numbers and counts; rows that another program has damaged
 processes, jobs         doorbell, workers, a round trip; jobs that do not go on, duties
+missing_apps            tables, jobs and waits of apps that are not installed
 finding                 the result of a check
 """
 
@@ -18,6 +19,7 @@ from notifications.extension import hooks
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.diagnosis import configuration, database, jobs, processes
 from notifications.management.diagnosis.finding import ERROR, Finding, run_check, run_checks
+from notifications.management.diagnosis.missing_apps import check_missing_apps
 from notifications.readiness import builtin_aliases
 
 #: The checks that need the tables, in the order of the output.
@@ -33,6 +35,7 @@ CHECKS = (
     jobs.check_paused_queues,
     jobs.check_lost_jobs,
     jobs.check_left_tasks,
+    check_missing_apps,
     configuration.check_declarations,
     processes.check_outbound,
     jobs.check_duties,
