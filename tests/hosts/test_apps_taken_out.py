@@ -178,3 +178,8 @@ def test_apps_that_are_taken_out_and_installed_again(project):
     texts = ["Nobody answered in time.", "The job was cancelled.", "The job was cancelled."]
     assert [body.splitlines()[0] for body in found["bodies"]] == texts
     assert find_apps(project)["state"] == "ok"
+
+    project.manage("migrate", "notifications_webhooks", "zero", "--verbosity", "0")
+    settings.write_text(without)
+    tables = find_apps(project)["figures"]["tables"]
+    assert tables and not [name for name in tables if "webhook" in name]

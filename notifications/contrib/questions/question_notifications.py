@@ -208,9 +208,10 @@ def close_left_notifications() -> int:
     locked = list(lock_query(rows.filter(id__in=ids).order_by("id"), skip_locked=False))
     ended = list(waits.filter(id__in=[row.open_question for row in locked]))
     close_notifications(ended)
-    now, known = database_now(), {wait.id for wait in ended}
+    now = database_now()
+    closed = {id for wait in ended for id in json.loads(wait.details).get("notifications", [])}
     for row in locked:
-        if row.open_question not in known:
+        if str(row.id) not in closed:
             data = json.loads(row.data)
             data.pop("actions", None)
             nothing = dict.fromkeys(("by", "with", "value", "label"))
