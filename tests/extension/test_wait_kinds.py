@@ -91,12 +91,18 @@ def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
 
 
 def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeypatch):
-    """It expires, and its job can be cancelled."""
-    tasks.nap.using(owner=user).enqueue()
+    """It is not ended: by its time, nor with its job, which can be cancelled. It is when the app is back."""
+    job = tasks.nap.using(owner=user).enqueue().id
     run_jobs()
     Wait.objects.update(kind="fax", due_at=times.now())
-    waiting.end_due_waits()
-    assert Wait.objects.get().how == "expired"
+    assert not waiting.end_due_waits()
+    manual.cancel([job])
+    assert not waiting.cancel_left_waits()
+    assert (Job.objects.get().state, Wait.objects.get().how) == ("cancelled", "")
+    kind = CountingKind()
+    monkeypatch.setitem(extension.hooks.wait_kinds, "fax", kind)
+    assert waiting.cancel_left_waits() and not waiting.cancel_left_waits()
+    assert kind.ended_waits == [Wait.objects.get().how] == ["cancelled"]
 
 
 def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user):

@@ -142,7 +142,7 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
     calls = []
 
     class Chunks:
-        def __init__(self, before, run):
+        def __init__(self, before, run, finds_orphans):
             self.left = 3
 
         def prune_chunk(self):
