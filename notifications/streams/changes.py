@@ -293,8 +293,6 @@ def join_by_index(table: str, condition: str, vendor: str, *, is_outer: bool = F
     return f"{kind} JOIN LATERAL (SELECT * FROM {table} WHERE {condition} OFFSET 0) AS {alias} ON TRUE"
 
 
-
-
 def _parse_versions(text: str | None) -> dict[str, int]:
     pairs = (pair.split(":") for pair in text.split(",")) if text else ()
     return {id: int(version) for id, version in pairs}
