@@ -10,13 +10,14 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.html import format_html
 from django.utils.translation import get_language, get_language_bidi, gettext
 
-from notifications.db.unavailable import is_log_due, is_no_thread, is_unavailable
+from notifications.db.unavailable import count_for_log, is_log_due, is_no_thread, is_unavailable, log_if_not_migrated
 
 logger = logging.getLogger("notifications")
 
@@ -85,15 +86,29 @@ def database_unavailable() -> Problem:
 
 
 def log_database_error(exc: Exception) -> None:
-    """Log the error behind a 503. It may be one that no retry fixes, such as a missing table.
-
-    Without threads, each request would log the same.
-    """
+    """Log the error behind a 503. While the database is away, or without threads, each request would log the same."""
+    if log_if_not_migrated(exc):
+        return
     if is_no_thread(exc):
         if is_log_due("no thread"):
             logger.warning("Responded with 503 for lack of threads, which is logged once a minute: %s", exc)
-        return
-    logger.warning("Responded with 503 after a database error: %s", exc, exc_info=exc)
+    elif not isinstance(exc, Error):
+        logger.warning("Responded with 503 after a database error: %s", exc, exc_info=exc)
+    elif count := count_for_log("database error"):
+        text = "Responded with 503 after a database error, as often as this since the last such line: %d: %s"
+        logger.warning(text, count, " ".join(str(exc).split()))
+
+
+def refuse_for_database(exc: Exception) -> HttpResponse:
+    """Log the error of a request and return 503."""
+    log_database_error(exc)
+    return mark_as_logged(database_unavailable().response())
+
+
+def mark_as_logged(response: R) -> R:
+    """Make Django log no line for this response. Returns the response."""
+    response._has_been_logged = True  # type: ignore[attr-defined]  # see django.utils.log.log_response()
+    return response
 
 
 def exceptions_as_problems(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -114,8 +129,7 @@ def error_response(exc: Exception) -> HttpResponse:
     if isinstance(exc, Problem):
         return exc.response()
     if is_unavailable(exc):
-        log_database_error(exc)
-        return database_unavailable().response()
+        return refuse_for_database(exc)
     if isinstance(exc, SuspiciousOperation | BadRequest):  # for which Django would return an HTML page
         return Problem(400, "The request cannot be read. Send fewer and simpler parameters.").response()
     raise exc

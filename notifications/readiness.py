@@ -1,4 +1,4 @@
-"""Whether this deployment can work: the database answers, the migrations are applied, and a worker is alive."""
+"""Whether this deployment can work: the database takes writes, the migrations are applied, and a worker is alive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from notifications import stored_times
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.extension import hooks, list_apps
 from notifications.jobs.claiming.backlog import claiming_workers
@@ -33,11 +33,13 @@ class Missing(StrEnum):
 def find_missing() -> tuple[Missing, str] | None:
     """Return what is missing first, with the reason for the log; None if the deployment is ready.
 
-    It reads a few rows only, whatever is stored.
+    It reads a few rows only, whatever is stored, and tries a write.
     """
     try:
         if pending := pending_migrations():
             return Missing.MIGRATIONS, f"not applied: {', '.join(pending)}"
+        if connection().vendor == "postgresql":  # SQLite's lock may be taken for longer than a probe waits
+            try_write()
         if needs_worker() and (reason := _find_missing_worker()):
             return Missing.WORKER, reason
     except Exception as exc:

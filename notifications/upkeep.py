@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.db.unavailable import QUERY_ERRORS, is_not_migrated, is_unavailable, log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, is_unavailable, log_if_not_migrated
 from notifications.extension.duty import LASTING, Duty, Where
 from notifications.models import DutyRun
 
@@ -125,7 +125,7 @@ class Upkeep:
         try:
             duty.has_more = duty.run() is True
         except Exception as exc:
-            if is_unavailable(exc) or is_not_migrated(exc):
+            if is_unavailable(exc):
                 duty.due_at = time.monotonic()
                 raise
             logger.exception("Could not %s, which is tried again", duty.name)

@@ -241,7 +241,7 @@ def not_migrated(monkeypatch):
 
     def read():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT missing FROM notifications_stream")
+            cursor.execute("SELECT notifications_stream.missing FROM notifications_stream")
 
     return read
 
@@ -267,7 +267,7 @@ def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeyp
     """Its loops go on, and log it once a minute together."""
     monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(duties.streams, "number_pending", not_migrated)
-    condition = "EXISTS (SELECT missing FROM notifications_stream)", ()
+    condition = "EXISTS (SELECT notifications_stream.missing FROM notifications_stream)", ()
     monkeypatch.setattr(duties.streams, "pending_condition", lambda: condition)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)

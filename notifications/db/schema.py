@@ -11,14 +11,14 @@ from collections.abc import Container
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from notifications.db.former_migrations import FORMER_MIGRATIONS
 from notifications.db.threads import NoThread, start_thread
-from notifications.db.transactions import connection, is_supported
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db.transactions import connection, in_callers_transaction, is_supported
+from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
 from notifications.extension import list_apps
 
 logger = logging.getLogger("notifications")
@@ -155,6 +155,24 @@ def require_tables() -> None:
         connections.close_all()  # of the main thread, which a worker does not use
     if mismatch:
         raise ImproperlyConfigured(mismatch.text)
+
+
+def wait_for_tables() -> None:
+    """Raise ``OperationalError`` if the tables differ: a job that is claimed now could not record its outcome.
+
+    Call it before each claim. Tables that agree are not compared again until an error says that one is missing.
+    """
+    global _compared_after
+    errors = errors_of_missing_tables.value
+    if _compared_after == errors or in_callers_transaction():
+        return
+    if mismatch := find_mismatch():
+        raise OperationalError(mismatch.text)
+    _compared_after = errors
+
+
+#: How many errors of missing tables there were when the tables agreed last; -1: they were not compared yet.
+_compared_after = -1
 
 
 def refuse(mismatch: Mismatch | None) -> None:

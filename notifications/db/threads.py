@@ -16,6 +16,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.deadlines import set_options_of_this_thread
+from notifications.db.unusable import discard_unusable
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -268,6 +269,7 @@ class DaemonExecutor(Executor):
         try:
             if self._keep_connections:
                 keep_connections()
+            discard_unusable(error, connections.all(initialized_only=True))
             check_connections()
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")

@@ -17,15 +17,12 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import (
-    DEFAULT_DB_ALIAS,
-    InternalError,
-    OperationalError,
-    connections,
-    router,
-    transaction,
-)
+from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from notifications.db.sqlstates import is_busy
+from notifications.db.unavailable import as_unavailable
+from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
 
@@ -135,26 +132,27 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
         lock_time.seconds += lock_time.until - started
         return result
 
-    return run() if nested else retrying(run)
+    return retrying(run)
 
 
 def retrying(work: Callable[[], T]) -> T:
     """Run ``work``, which is one transaction or one statement without one, again if the database was busy.
 
-    Raises ``django.db.OperationalError`` when the database stays busy.
+    Inside a caller's transaction it is run once.
+    Raises ``django.db.OperationalError`` when the database stays busy, or is not available for another reason.
     """
+    nested = in_callers_transaction()
     stop_at = time.monotonic() + BUSY_RETRY_SECONDS
     pause = 0.005
     while True:
         try:
             return work()
-        except (OperationalError, InternalError) as exc:
-            if not _is_transient(exc):
+        except Error as exc:
+            discard_unusable(exc, [connection()])
+            if nested:
                 raise
-            if time.monotonic() > stop_at:
-                if isinstance(exc, OperationalError):
-                    raise  # with its cause, which has the code of the error
-                raise OperationalError(str(exc)) from exc
+            if not is_busy(exc) or time.monotonic() > stop_at:
+                raise as_unavailable(exc) from exc.__cause__  # which has the code of the error
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
 
@@ -291,7 +289,20 @@ def begin_with_write() -> None:
     db = connection()
     if not begins_with_lock(db):
         with db.cursor() as cursor:
-            cursor.execute("DELETE FROM notifications_stream WHERE 0")
+            cursor.execute(WRITE_NOTHING)
+
+
+def try_write() -> None:
+    """Raise an error if the database takes no write, by one that changes no row.
+
+    A server that was demoted, or a role that may not write, answers queries all the same.
+    """
+
+    def write() -> None:
+        with connection().cursor() as cursor:
+            cursor.execute("DELETE FROM notifications_ring WHERE 1 = 0")
+
+    retrying_atomic(write)
 
 
 def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:
@@ -306,16 +317,6 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:
 def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
     """Return whether several statements can be sent at once; a host with server-side binding prepares each one."""
     return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
-
-
-def _is_transient(exc: Exception) -> bool:
-    """Return whether trying again may help: SQLite's lock, a deadlock or serialization failure of PostgreSQL.
-
-    Or this process was frozen inside the transaction, so that PostgreSQL has ended it.
-    """
-    if getattr(exc.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03", "25P03"):
-        return True
-    return "database is locked" in str(exc) or "database table is locked" in str(exc)
 
 
 def chunks(values: Iterable[T], size: int = MAX_ROWS_PER_TRANSACTION) -> Iterator[list[T]]:

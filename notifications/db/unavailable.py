@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from django.db import DataError, Error, InterfaceError, OperationalError
 
+from notifications.db.sqlstates import is_missing, is_not_migrated, meaning_of
 from notifications.db.threads import NoThread
 
 logger = logging.getLogger("notifications")
@@ -29,6 +30,8 @@ RETRY_INTERVAL_SECONDS = 0.5
 _lock = threading.Lock()
 #: When (monotonic) something was logged last that is logged once in this interval.
 _logged_at: dict[str, float] = {}
+#: How often something was to be logged since then.
+_counts: dict[str, int] = {}
 
 #: What Django raises while the database is restarted, unreachable or busy.
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
@@ -46,11 +49,42 @@ ERROR_NUMBERS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSP
 NO_THREAD_MESSAGE = "can't start new thread"
 
 
+class _Count:
+    value = 0
+
+    def add(self) -> None:
+        self.value += 1
+
+
+#: Errors of a table or column that is not migrated, in this process: the tables are compared again after one.
+errors_of_missing_tables = _Count()
+
+
 def is_unavailable(exc: BaseException) -> bool:
-    """Return whether an error means that the database is away or busy, or that the process lacks a resource."""
+    """Return whether an error means that the database is away, busy or not migrated, or that a resource is lacking.
+
+    Errors of the database are sorted by their codes, see ``sqlstates.py``, which their classes do not always agree with.
+    """
     if isinstance(exc, OSError):
         return exc.errno in ERROR_NUMBERS
+    if isinstance(exc, Error):
+        if is_missing(exc):
+            return is_not_migrated(exc)
+        if meaning := meaning_of(exc):
+            return meaning.is_temporary
     return isinstance(exc, UNAVAILABLE) or is_no_thread(exc)
+
+
+def as_unavailable(exc: Exception) -> Exception:
+    """Return an error of the app's own work, one of the database that is temporary as one of ``UNAVAILABLE``.
+
+    Django has another class for a server that is read-only, and for a table that is not migrated yet. Raise it from
+    the cause of ``exc``, which has the code.
+    """
+    if is_not_migrated(exc):
+        errors_of_missing_tables.add()
+    is_sorted = isinstance(exc, UNAVAILABLE) or not isinstance(exc, Error)
+    return exc if is_sorted or not is_unavailable(exc) else OperationalError(*exc.args)
 
 
 def is_no_thread(exc: BaseException) -> bool:
@@ -97,13 +131,6 @@ def is_query_error(exc: BaseException) -> bool:
     return isinstance(exc, Error) or is_unavailable(exc)
 
 
-def is_not_migrated(exc: BaseException) -> bool:
-    """Return whether an error of the database means that a table or a column does not exist."""
-    if sqlstate := getattr(exc.__cause__, "sqlstate", None):
-        return sqlstate in ("42P01", "42703")
-    return str(exc).startswith(("no such table", "no such column")) or "has no column named" in str(exc)
-
-
 def log_if_not_migrated(exc: BaseException) -> bool:
     """Return whether an error means that migrations are not applied. Of all that do, log one a minute."""
     if not is_not_migrated(exc):
@@ -115,9 +142,15 @@ def log_if_not_migrated(exc: BaseException) -> bool:
 
 def is_log_due(what: str) -> bool:
     """Return whether this process may log ``what`` now: once in ``LOG_INTERVAL_SECONDS``. Counts it as logged then."""
+    return count_for_log(what) > 0
+
+
+def count_for_log(what: str) -> int:
+    """Return how often this was called for ``what`` since it was logged, this call included; 0 if it is not due now."""
     with _lock:
         now = time.monotonic()
+        _counts[what] = _counts.get(what, 0) + 1
         if what in _logged_at and now - _logged_at[what] < LOG_INTERVAL_SECONDS:
-            return False
+            return 0
         _logged_at[what] = now
-        return True
+        return _counts.pop(what)

@@ -24,7 +24,7 @@ from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response, 
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
 from notifications.http.waiting_requests import WaitSlot, acquire_wait_slot, in_transaction, release_thread
 from notifications.models import Job
-from notifications.problems import Problem, database_unavailable, log_database_error, prevent_caching
+from notifications.problems import Problem, log_database_error, prevent_caching, refuse_for_database
 from notifications.realtime import hub
 
 logger = logging.getLogger("notifications")
@@ -102,8 +102,7 @@ def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) 
     except Exception as exc:
         if not is_unavailable(exc):
             raise
-        log_database_error(exc)
-        return database_unavailable().response()
+        return refuse_for_database(exc)
     if request.method in SAFE_METHODS and not is_replay:
         _warn_of_safe_method(request)
     accepted = AcceptedJob(job=job, is_replay=is_replay, headers=headers)

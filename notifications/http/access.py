@@ -29,6 +29,7 @@ from notifications.problems import (
     error_response,
     exceptions_as_problems,
     log_database_error,
+    mark_as_logged,
     plain_page,
     prevent_caching,
 )
@@ -164,9 +165,7 @@ def leave_out_of_log(view: View) -> View:
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(request, *args, **kwargs)
-        response._has_been_logged = True  # type: ignore[attr-defined]  # see django.utils.log.log_response()
-        return response
+        return mark_as_logged(view(request, *args, **kwargs))
 
     return wrapped
 
@@ -179,12 +178,14 @@ def exempt_from_project(view: Any) -> Any:
 
 
 def database_unavailable_page() -> HttpResponse:
-    return plain_page(
+    """Return 503 as a page, for an error that is logged already."""
+    page = plain_page(
         gettext("Not available"),
         gettext("The database is not available. Go back and try again in a moment."),
         status=503,
         headers={"Retry-After": str(DATABASE_RETRY_SECONDS)},
     )
+    return mark_as_logged(page)
 
 
 def json_response(document: Any, *, status: int = 200) -> HttpResponse:

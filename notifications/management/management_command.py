@@ -15,7 +15,8 @@ from django.core.management.color import no_style
 from django.db import Error
 from django.utils.module_loading import import_string
 
-from notifications.db.unavailable import is_not_migrated, is_unavailable
+from notifications.db.sqlstates import is_missing
+from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks, moved
 from notifications.management.output import EscapingOutput, OutputFailed, escaping
 
@@ -200,7 +201,7 @@ def discard_output() -> None:
 def explain_error(exc: BaseException) -> str:
     """Return what the database has said, with the remedy."""
     reason = " ".join(str(exc).split())[:300] or type(exc).__name__
-    remedy = "Run manage.py migrate." if is_not_migrated(exc) else "Try again."
+    remedy = "Run manage.py migrate." if is_missing(exc) else "Try again."
     return f"{reason.rstrip('.')}. {remedy}"
 
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from notifications.db.unavailable import is_not_migrated, is_unavailable
+from notifications.db.unavailable import is_unavailable
 from notifications.extension import Channel, ChannelMessage, Verdict
 
 logger = logging.getLogger("notifications")
@@ -33,8 +33,7 @@ def record_by_channel(channel: Channel, message: ChannelMessage, error: Exceptio
     try:
         channel.record(message, error)
     except Exception as exc:
-        # SQLite says of a table that is not there what it says of a database that is away.
-        if is_unavailable(exc) and not is_not_migrated(exc):
+        if is_unavailable(exc):
             raise
         # What became of the delivery is stored all the same: one that was sent would be sent again.
         logger.exception("record() of the channel %s has failed: delivery %s", channel.name, message.id)

@@ -15,6 +15,7 @@ from django.db.models import Q
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
+from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import connection, database, execute_one, retrying_atomic
 from notifications.jobs.claiming import candidates, claim_queries, senders
 from notifications.jobs.claiming.candidates import RunningLimits
@@ -112,6 +113,7 @@ def claim_jobs(
     executors = {name: most for name, count in executors.items() if (most := min(count, limit)) > 0}
     if not executors:
         return []
+    wait_for_tables()
     can_use_one_statement = among is None and connection().vendor == "postgresql"
     limited = queue_limits().keys()
     if can_use_one_statement and limited.isdisjoint(queues):
@@ -186,6 +188,7 @@ def claim_dispatched_jobs(
     the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``, ``max_quarantined`` how many jobs of the
     quarantined jobs may be claimed.
     """
+    wait_for_tables()
     timeouts = timeouts or {}
     ids = sorted(set(ids))
     claimed: list[ClaimedJob] = []

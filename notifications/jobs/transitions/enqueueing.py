@@ -54,7 +54,6 @@ def enqueue(job: Job) -> Job:
     Returns the job, or the existing one with the same key. Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
     """
     job.created_at = job.queued_at = times.now()
-    db = connection()
 
     def insert() -> Job:
         streams.expect_own_jobs([job])
@@ -65,7 +64,7 @@ def enqueue(job: Job) -> Job:
     if job.idempotency_key:
         return insert_once(job, insert)
     # It is one statement, which needs no transaction.
-    return insert() if db.vendor == "postgresql" or in_callers_transaction(db) else retrying(insert)
+    return retrying(insert)
 
 
 def stored_key(path: str, args: Any, kwargs: Any, *, key: Any, queued_key: Any) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def diagnose(*, timeout: float = 10.0, page: str | None = None) -> Iterator[Find
     """
     yield configuration.check_versions()
     yield (settings := configuration.check_settings())
-    for check in (database.check_connection, database.check_tables):
+    for check in (database.check_connection, database.check_tables, database.check_writes):
         finding = run_check(check)
         yield finding
         if finding.state == ERROR:

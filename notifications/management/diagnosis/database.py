@@ -11,7 +11,7 @@ from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db.deadlines import limit_answers
 from notifications.db.schema import find_mismatch
-from notifications.db.transactions import begins_with_lock, connection
+from notifications.db.transactions import begins_with_lock, connection, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.management.diagnosis.damaged_rows import find_damaged_rows
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
@@ -93,6 +93,24 @@ def check_tables() -> Finding:
             {"missing_indexes": lost},
         )
     return Finding("tables", OK, "All migrations of notifications are applied.")
+
+
+def check_writes() -> Finding:
+    """Check that the database takes a write: one that is read-only answers all the same."""
+    try:
+        with limit_answers():
+            try_write()
+    except Exception as exc:
+        if not is_query_error(exc):
+            raise
+        return Finding(
+            "writes",
+            ERROR,
+            f"The database answers, but takes no write: {' '.join(str(exc).split())[:300]}.",
+            "Check which server DATABASES leads to, the rights of its user, and free space on its disk. With several "
+            'servers of PostgreSQL set "target_session_attrs": "read-write" in OPTIONS.',
+        )
+    return Finding("writes", OK, "The database takes writes.")
 
 
 def check_clock() -> Finding:
@@ -209,7 +227,7 @@ def check_unread_counts() -> Finding:
 
 
 REMEDIES = {
-    Missing.DATABASE: "Check DATABASES, and whether the database server runs.",
+    Missing.DATABASE: "Check DATABASES, and whether the database server runs and takes writes.",
     Missing.MIGRATIONS: "Run manage.py migrate.",
     Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
 }

@@ -16,7 +16,8 @@ from django.db import connections
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
+from notifications.db.sqlstates import is_missing
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_lines import change_line, error_detail, error_texts, item
 from notifications.management.subcommands.job_verbs import user_key_of
@@ -64,7 +65,7 @@ class TailCommand(ManagementCommand):
         try:
             jobs, is_cut = changes.read()
         except UNAVAILABLE as exc:
-            if is_not_migrated(exc):
+            if is_missing(exc):
                 raise
             self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()

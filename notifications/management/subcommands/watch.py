@@ -10,7 +10,8 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import connections
 
-from notifications.db.unavailable import UNAVAILABLE, is_not_migrated
+from notifications.db.sqlstates import is_missing
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_verbs import user_key_of
 from notifications.realtime import doorbell, frames, reader
@@ -64,7 +65,7 @@ class WatchCommand(ManagementCommand):
         try:
             text = frames.encode_unnumbered(reader.read_sync(user, epoch, seq).frame)
         except UNAVAILABLE as exc:
-            if is_not_migrated(exc):
+            if is_missing(exc):
                 raise
             self.stderr.write(f"Could not read the database, trying again: {exc}")
             connections.close_all()

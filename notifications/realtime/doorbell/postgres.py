@@ -42,7 +42,7 @@ STOP_TIMEOUT_SECONDS = 1.0
 
 
 class ProbeFailed(Exception):
-    """The listening connection does not answer."""
+    """The listening connection does not answer, or leads to a server that no longer takes what others ring."""
 
 
 def can_listen() -> bool:
@@ -196,14 +196,17 @@ class PostgresListener(ListenerThread):
                     raise ProbeFailed(f"PostgreSQL did not answer for {PROBE_ANSWER_SECONDS:g} s")
                 else:
                     is_probed = True
-                    pgconn.send_query(b"SELECT 1")
+                    # A server that was demoted answers, and hears no ring: those who write ring at another one.
+                    pgconn.send_query(b"SHOW transaction_read_only")
                     pgconn.flush()
                 pgconn.consume_input()
                 while notification := pgconn.notifies():
                     self._handle(notification.extra)
                 # The answer may have arrived before select() waited for it.
-                while not pgconn.is_busy() and pgconn.get_result():
+                while not pgconn.is_busy() and (answer := pgconn.get_result()):
                     is_probed = False
+                    if answer.get_value(0, 0) == b"on":
+                        raise ProbeFailed("PostgreSQL has become read-only")
 
     def _handle(self, payload: bytes) -> None:
         try:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import codecs
 import logging
-import sqlite3
 import sys
 from typing import Any
 
 from django.core.signals import got_request_exception
+from django.db import Error
 
 from notifications.db.unavailable import is_unavailable
 from notifications.problems import database_unavailable, log_database_error
@@ -29,6 +29,7 @@ _messages: list[dict[str, Any]] = []
 def prepare() -> None:
     """Walk the way of a refusal once: what it imports and reads is then in memory."""
     got_request_exception.connect(_note_failure, dispatch_uid="notifications.overload")
+    logging.getLogger("django.request").addFilter(_leave_to_own_log)
     response = database_unavailable().response()
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     headers.append((b"content-length", str(len(response.content)).encode()))
@@ -81,8 +82,15 @@ async def _refuse(send: Send) -> None:
 def _note_failure(request: Any = None, **kwargs: Any) -> None:
     """Take the signal that Django sends while it handles an exception that becomes a response with 500."""
     exc = sys.exc_info()[1]
-    if exc is None or not is_unavailable(exc) or not hasattr(request, "scope"):
-        return
-    # SQLite reports a missing table, and wrong SQL, as an OperationalError too: those errors do not pass.
-    if getattr(exc.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+    if exc is not None and is_unavailable(exc) and hasattr(request, "scope"):
         request.scope[_FAILED] = True
+
+
+def _leave_to_own_log(record: logging.LogRecord) -> bool:
+    """Filter out what Django logs of each request that fails while the database is away: a traceback, or an e-mail."""
+    exc = record.exc_info[1] if record.exc_info else None
+    scope = getattr(getattr(record, "request", None), "scope", {})
+    if _FAILED not in scope or not isinstance(exc, Error):
+        return True
+    log_database_error(exc)
+    return False
