@@ -17,7 +17,13 @@ from django.utils.cache import patch_vary_headers
 from django.utils.html import format_html
 from django.utils.translation import get_language, get_language_bidi, gettext
 
-from notifications.db.unavailable import count_for_log, is_log_due, is_no_thread, is_unavailable, log_if_not_migrated
+from notifications.db.unavailable import (
+    count_for_log,
+    is_log_due,
+    is_no_thread,
+    is_unavailable,
+    log_if_not_migrated,
+)
 
 logger = logging.getLogger("notifications")
 
@@ -95,7 +101,7 @@ def log_database_error(exc: Exception) -> None:
     elif not isinstance(exc, Error):
         logger.warning("Responded with 503 after a database error: %s", exc, exc_info=exc)
     elif count := count_for_log("database error"):
-        text = "Responded with 503 after a database error, as often as this since the last such line: %d: %s"
+        text = "Responded with 503 after a database error (%d times since the last such line): %s"
         logger.warning(text, count, " ".join(str(exc).split()))
 
 

@@ -21,7 +21,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.sqlstates import is_busy
-from notifications.db.unavailable import as_unavailable
+from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def retrying(work: Callable[[], T]) -> T:
             if nested:
                 raise
             if not is_busy(exc) or time.monotonic() > stop_at:
-                raise as_unavailable(exc) from exc.__cause__  # which has the code of the error
+                raise classify(exc) from exc.__cause__  # which has the code of the error
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause = min(pause * 2, 0.1)
 
@@ -289,7 +289,7 @@ def begin_with_write() -> None:
     db = connection()
     if not begins_with_lock(db):
         with db.cursor() as cursor:
-            cursor.execute(WRITE_NOTHING)
+            cursor.execute("DELETE FROM notifications_stream WHERE 0")
 
 
 def try_write() -> None:

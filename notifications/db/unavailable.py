@@ -63,7 +63,7 @@ errors_of_missing_tables = _Count()
 def is_unavailable(exc: BaseException) -> bool:
     """Return whether an error means that the database is away, busy or not migrated, or that a resource is lacking.
 
-    Errors of the database are sorted by their codes, see ``sqlstates.py``, which their classes do not always agree with.
+    Errors of the database are sorted by their codes (``sqlstates.py``), with which their classes do not always agree.
     """
     if isinstance(exc, OSError):
         return exc.errno in ERROR_NUMBERS
@@ -75,16 +75,17 @@ def is_unavailable(exc: BaseException) -> bool:
     return isinstance(exc, UNAVAILABLE) or is_no_thread(exc)
 
 
-def as_unavailable(exc: Exception) -> Exception:
-    """Return an error of the app's own work, one of the database that is temporary as one of ``UNAVAILABLE``.
+def classify(exc: Exception) -> Exception:
+    """Return an error of the app's own work, one of the database with a class that says what its code means.
 
-    Django has another class for a server that is read-only, and for a table that is not migrated yet. Raise it from
-    the cause of ``exc``, which has the code.
+    One that is temporary is among ``UNAVAILABLE``, unlike Django's for a server that is read-only, and for a table that
+    is not migrated yet; one that the value causes is not. Raise it from the cause of ``exc``, which has the code.
     """
     if is_not_migrated(exc):
         errors_of_missing_tables.add()
-    is_sorted = isinstance(exc, UNAVAILABLE) or not isinstance(exc, Error)
-    return exc if is_sorted or not is_unavailable(exc) else OperationalError(*exc.args)
+    if not isinstance(exc, Error) or isinstance(exc, UNAVAILABLE) == is_unavailable(exc):
+        return exc
+    return (OperationalError if is_unavailable(exc) else DataError)(*exc.args)
 
 
 def is_no_thread(exc: BaseException) -> bool:

@@ -76,7 +76,7 @@ async def live(request: HttpRequest) -> HttpResponse:
 
 @async_api_view
 async def ready(request: HttpRequest) -> HttpResponse:
-    """Return 200 if the database answers, is migrated and a worker is alive, else 503; the log has the reason.
+    """Return 200 if the database takes writes, is migrated and a worker is alive, else 503; the log has the reason.
 
     ``?worker=0`` leaves out the worker.
     """

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import chain, groupby
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from notifications.db.transactions import (
     fair_atomic,
     in_callers_transaction,
     on_commit,
+    retrying,
 )
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension import RecordedTransaction, Rows, hooks
@@ -69,7 +71,7 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
         # No stream is locked in a caller's transaction, so it waits for none.
         for chunk in chunks(rows, MAX_ROWS_PER_TRANSACTION):
             building.prepare(chunk)
-            wake_workers(insert_notifications(chunk, RecordedTransaction()))
+            wake_workers(retrying(partial(insert_notifications, chunk, RecordedTransaction())))
         streams.number(row.user_id for row in rows)
         if _has_receivers():
             on_commit(lambda: _send_recorded(rows))

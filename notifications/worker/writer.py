@@ -20,7 +20,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, lock_time
-from notifications.db.unavailable import as_unavailable
+from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Writer:
             return function(*args)
         except Exception as exc:
             discard_unusable(exc, [connection()])
-            raise as_unavailable(exc) from exc.__cause__
+            raise classify(exc) from exc.__cause__
         except BaseException as exc:
             # SystemExit of the project's code would end the event loop that awaits this call.
             raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc

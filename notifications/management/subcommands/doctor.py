@@ -41,7 +41,7 @@ class DoctorCommand(ManagementCommand):
         parser.add_argument(
             "--live",
             action="store_true",
-            help="for probes: check only whether the database answers, is migrated, and a worker is alive",
+            help="for probes: check only whether the database takes writes, is migrated, and a worker is alive",
         )
         parser.add_argument(
             "--timeout", type=float, default=10.0, metavar="SECONDS", help="seconds to wait for the job (10)"

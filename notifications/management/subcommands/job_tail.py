@@ -15,8 +15,8 @@ from uuid import UUID
 from django.db import connections
 
 from notifications import times
-from notifications.db.transactions import database
 from notifications.db.sqlstates import is_missing
+from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_lines import change_line, error_detail, error_texts, item

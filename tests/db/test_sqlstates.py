@@ -1,0 +1,195 @@
+"""What each code of the table does, raised by a real server: in a claim, a record, a request, a duty, a notification.
+
+A trigger raises the codes that a test cannot have the server raise otherwise.
+"""
+
+from contextlib import contextmanager
+
+import pytest
+from django.db import Error, OperationalError, connection, transaction
+
+from notifications import upkeep
+from notifications.api import notify
+from notifications.db import transactions
+from notifications.db.sqlstates import SQLSTATES, Meaning, is_not_migrated, sqlstate_of
+from notifications.db.transactions import retrying_atomic, try_write
+from notifications.db.unavailable import UNAVAILABLE, is_unavailable
+from notifications.models import DutyRun, Notification, Ring
+from tests.http.conftest import assert_problem
+from tests.http.test_idempotency import post
+from tests.jobs import tasks
+from tests.jobs.conftest import gate, longest_backoff, start_worker, until_state, worker  # noqa: F401 (fixtures)
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: Full codes for the classes in the table, and one that the table does not have.
+CODES = ["08006", *(code for code in SQLSTATES if len(code) == 5), "54000", "53100", "22001"]
+TEMPORARY = set(CODES) - {"54000", "22001"}
+CLOSING = {"08006", "25006", "25P03", "25P04", "26000", "57P01", "57P02", "57P03", "57P04", "57P05"}
+
+
+@pytest.fixture
+def on_postgres():
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no SQLSTATE.")
+
+
+@pytest.fixture
+def short_retries(monkeypatch):
+    monkeypatch.setattr(transactions, "BUSY_RETRY_SECONDS", 0.02)
+
+
+@contextmanager
+def raises(code, table, event, condition="true"):
+    """Have the server raise a code for each such row in this block."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            f"BEGIN RAISE EXCEPTION 'failed' USING ERRCODE = '{code}'; END $$"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER fail BEFORE {event} ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION fail()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER fail ON {table}")
+
+
+def backend():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+def test_a_transaction_of_the_app(on_postgres, short_retries, user):
+    """The class says what all callers do, and a connection to which the error belongs is closed."""
+    found = {}
+    for code in CODES:
+        before = backend()
+        with raises(code, "notifications_ring", "INSERT"), pytest.raises(Error) as raised:
+            retrying_atomic(lambda: Ring.objects.create(user=user))
+        exc = raised.value
+        assert sqlstate_of(exc) == code
+        # Of an error that the value causes, the class may be that of a server that is away.
+        is_temporary = isinstance(exc, UNAVAILABLE) and is_unavailable(exc)
+        found[code] = Meaning(is_temporary, backend() != before)
+    assert found == {code: Meaning(code in TEMPORARY, code in CLOSING) for code in CODES}
+
+
+def test_a_transaction_of_the_project(on_postgres, user):
+    """It sees the error itself. The connection is closed at the end of the transaction or of the request."""
+    closed = set()
+    for code in CODES:
+        before = backend()
+        with raises(code, "notifications_notification", "INSERT"):
+            with pytest.raises(Error) as raised, transaction.atomic():
+                connection.close_at = None  # as with persistent connections
+                notify(user, "Hello")
+            assert sqlstate_of(raised.value) == code
+            connection.close_if_unusable_or_obsolete()
+            if backend() != before:
+                closed.add(code)
+    assert closed == CLOSING
+    assert not Notification.objects.exists()
+
+
+@pytest.mark.timeout(300)
+def test_a_worker(on_postgres, short_retries, worker, user):  # noqa: F811
+    """A claim is tried again. So is the record of an outcome, unless its value is the cause."""
+    states = {}
+    for code in CODES:
+        with raises(code, "notifications_job", "UPDATE", "NEW.state = 'running' AND OLD.state = 'queued'"):
+            claimed = tasks.add.using(owner=user).enqueue(1, 2)
+            claims = worker.worker.state.claim_writer
+            with pytest.raises(Error):
+                worker.call(claims.run(worker.worker._claim_loop._claim))
+        until_state(claimed, "succeeded")
+        with raises(code, "notifications_job", "UPDATE", "NEW.state = 'succeeded'"):
+            recorded = tasks.add.using(owner=user).enqueue(1, 2)
+            if code in TEMPORARY:
+                wait_until(lambda: not worker.worker._record_loop.is_empty)
+            else:
+                until_state(recorded, "failed")
+        job = until_state(recorded, "succeeded" if code in TEMPORARY else "failed")
+        states[code] = job.attempt
+    assert states == dict.fromkeys(CODES, 1)
+
+
+def test_a_request(on_postgres, short_retries, user_client, settings):
+    settings.ROOT_URLCONF = "tests.http.views"
+    user_client.raise_request_exception = False
+    for code in CODES:
+        with raises(code, "notifications_job", "INSERT"):
+            if code in TEMPORARY:
+                assert_problem(post(user_client, "/plain/", key={}), 503)
+            else:
+                assert post(user_client, "/plain/", key={}).status_code == 500
+        assert post(user_client, "/plain/", key={}).status_code == 202
+
+
+def test_a_duty(on_postgres, short_retries):
+    """The round ends, and the next one does the duty."""
+    for code in TEMPORARY:
+        process, runs = upkeep.Upkeep(upkeep.LASTING, seconds=0), []
+        process.duties = [upkeep.Duty("sweep", 60, lambda runs=runs: runs.append(1))]
+        with raises(code, "notifications_dutyrun", "INSERT"), pytest.raises(UNAVAILABLE):
+            process.run_round()
+        process.duties[0].due_at = 0
+        process.run_round()
+        assert DutyRun.objects.filter(name="sweep").delete()[0]
+
+
+def test_a_session_that_is_read_only(on_postgres):
+    """It answers queries. The next call has another one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    with pytest.raises(OperationalError, match="read-only transaction"):
+        try_write()
+    try_write()
+
+
+def test_a_session_of_sqlite_that_is_read_only():
+    """As one that was opened while the disk was mounted read-only."""
+    if connection.vendor != "sqlite":
+        pytest.skip("It is SQLite's file.")
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = 1")
+    before = connection.connection
+    with pytest.raises(OperationalError, match="readonly database"):
+        try_write()
+    if connection.is_in_memory_db():
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA query_only = 0")
+    else:
+        assert connection.connection is not before
+    try_write()
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT 1 FROM notifications_deliveries_gone", False),
+        ("SELECT 1 FROM shop_order", False),
+        ("SELECT notifications_job.gone FROM notifications_job", True),
+        ("SELECT auth_user.title FROM auth_user", False),
+        ("INSERT INTO notifications_job (gone) VALUES (1)", True),
+        ("INSERT INTO auth_user (title) VALUES ('x')", False),
+        ("SELECT gone FROM auth_user", False),
+    ],
+)
+def test_what_is_not_migrated(sql, expected):
+    """A table or a column of the app and its extensions, not of another one: to that `migrate` may bring nothing."""
+    with pytest.raises(Error) as raised, connection.cursor() as cursor:
+        cursor.execute(sql)
+    assert is_not_migrated(raised.value) == is_unavailable(raised.value) == expected
+
+
+@pytest.mark.parametrize("table", ["notifications_ring", "notifications_deliveries_delivery"])
+def test_a_table_that_is_not_migrated(table):
+    with transaction.atomic(), pytest.raises(Error) as raised, connection.cursor() as cursor, transaction.atomic():
+        cursor.execute(f"ALTER TABLE {table} RENAME TO gone")
+        cursor.execute(f"SELECT 1 FROM {table}")
+    assert is_not_migrated(raised.value) and is_unavailable(raised.value)

@@ -1,0 +1,54 @@
+"""Tables of an installed app that come later, as in a rolling deploy that starts processes before `migrate` has run."""
+
+import pytest
+
+from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.delivery
+
+APPS = ["notifications_deliveries", "notifications_operations"]
+TASKS = ("wait_for_gate", "wait_for_gate_sync")
+
+
+@pytest.fixture
+def engine(site):
+    engine = Engine(site, "late tables")
+    yield engine
+    engine.close()
+
+
+def remove_tables(site, label):
+    site.manage("migrate", label, "zero", "--verbosity", "0", "--skip-checks")
+
+
+@pytest.mark.parametrize("label", APPS)
+def test_no_job_is_claimed_before_migrate(engine, label):
+    remove_tables(engine.site, label)
+    worker = engine.start_worker()
+    worker.wait_for_line("The worker waits for the database: The tables of the database 'default' are not those")
+    jobs = engine.enqueue("work", 3, args=[0.01], user=None)
+    worker.wait_until(lambda: engine.site.rows("SELECT 1 FROM notifications_worker"), what="its lease")
+    assert {job.state for job in engine.jobs(jobs)} == {"queued"}
+    engine.site.manage("migrate", "--verbosity", "0")
+    engine.wait_until_started(jobs)
+    wait_until(lambda: {job.state for job in engine.jobs(jobs)} == {"succeeded"}, timeout=TIMEOUT_SECONDS)
+    assert {job.attempt for job in engine.jobs(jobs)} == {1}
+
+
+@pytest.mark.parametrize("label", APPS)
+def test_outcomes_are_kept_until_migrate(engine, label):
+    """Jobs that were claimed before the tables were gone end meanwhile, and do not run again."""
+    worker = engine.start_worker()
+    jobs = [job for task in TASKS for job in engine.enqueue(task, 3)]
+    engine.wait_until_started(jobs)
+    remove_tables(engine.site, label)
+    engine.open_gate()
+    worker.wait_for_line("which is tried again: ")
+    wait_until(lambda: len(engine.effects("done", jobs=jobs)) == len(jobs), timeout=TIMEOUT_SECONDS)
+    assert "Could not store the outcome" not in worker.output
+    assert {job.state for job in engine.jobs(jobs)} == {"running"}
+    engine.site.manage("migrate", "--verbosity", "0")
+    wait_until(lambda: {job.state for job in engine.jobs(jobs)} == {"succeeded"}, timeout=TIMEOUT_SECONDS)
+    assert {job.attempt for job in engine.jobs(jobs)} == {1}
+    assert len(engine.effects("started", jobs=jobs)) == len(jobs), "A job ran twice."
