@@ -38,7 +38,9 @@ UNUSABLE_CONNECTION = Meaning(True, closes_connection=True)
 SQLSTATES: dict[str, Meaning] = {
     "08": UNUSABLE_CONNECTION,  # connection failures, also those that a pooler reports
     "25006": UNUSABLE_CONNECTION,  # read-only: a demoted server, a standby, the full disk of a provider
-    "25P03": Meaning(True, closes_connection=True, is_busy=True),  # the process was frozen inside the transaction
+    "25P03": Meaning(
+        True, closes_connection=True, is_busy=True
+    ),  # the process was frozen inside the transaction
     "25P04": UNUSABLE_CONNECTION,  # transaction_timeout
     "26000": UNUSABLE_CONNECTION,  # a prepared statement that a pooler has on another connection
     "40001": BUSY,  # serialization failure

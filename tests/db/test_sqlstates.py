@@ -189,7 +189,12 @@ def test_what_is_not_migrated(sql, expected):
 
 @pytest.mark.parametrize("table", ["notifications_ring", "notifications_deliveries_delivery"])
 def test_a_table_that_is_not_migrated(table):
-    with transaction.atomic(), pytest.raises(Error) as raised, connection.cursor() as cursor, transaction.atomic():
+    with (
+        transaction.atomic(),
+        pytest.raises(Error) as raised,
+        connection.cursor() as cursor,
+        transaction.atomic(),
+    ):
         cursor.execute(f"ALTER TABLE {table} RENAME TO gone")
         cursor.execute(f"SELECT 1 FROM {table}")
     assert is_not_migrated(raised.value) and is_unavailable(raised.value)

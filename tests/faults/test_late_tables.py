@@ -26,7 +26,9 @@ def remove_tables(site, label):
 def test_no_job_is_claimed_before_migrate(engine, label):
     remove_tables(engine.site, label)
     worker = engine.start_worker()
-    worker.wait_for_line("The worker waits for the database: The tables of the database 'default' are not those")
+    worker.wait_for_line(
+        "The worker waits for the database: The tables of the database 'default' are not those"
+    )
     jobs = engine.enqueue("work", 3, args=[0.01], user=None)
     worker.wait_until(lambda: engine.site.rows("SELECT 1 FROM notifications_worker"), what="its lease")
     assert {job.state for job in engine.jobs(jobs)} == {"queued"}

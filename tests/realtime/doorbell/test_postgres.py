@@ -101,6 +101,25 @@ other.close()
     ring(postgres_site, broken)
 
 
+def test_a_server_that_has_become_read_only_is_left(postgres_site):
+    """It answers a probe, but those who write ring at another server: the listener connects anew."""
+    name = postgres_site.database_url.rpartition("/")[2]
+    with_short_probes = """
+from notifications.realtime.doorbell import postgres
+postgres.PROBE_SECONDS = 0.2
+"""
+    listener = ListenerProcess(postgres_site, then=with_short_probes)
+    postgres_site.write([(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on', ())])
+    terminate = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN notifications_doorbell'"
+    )
+    postgres_site.rows(f"{terminate} AND datname = current_database()")
+    listener.process.wait_for_line("PostgreSQL has become read-only")
+    reset = f'ALTER DATABASE "{name}" RESET default_transaction_read_only'
+    postgres_site.write([("SET TRANSACTION READ WRITE", ()), (reset, ())])
+    listener.ring_until_received(postgres_site, 8)
+
+
 def test_foreign_payloads_are_ignored(postgres_site):
     """Payloads that are not rings are ignored: any database user can send on any channel."""
     listener = ListenerProcess(postgres_site)

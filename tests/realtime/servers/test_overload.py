@@ -207,9 +207,35 @@ async def test_other_errors(error):
         await request(application)
 
 
+async def test_a_database_that_is_away_is_logged_once_a_minute(caplog, monkeypatch):
+    """Not with a traceback of Django's for each request, of which one outage left 10,885 lines."""
+    monkeypatch.setattr(unavailable, "_logged_at", {})
+    monkeypatch.setattr(unavailable, "_counts", {})
+    raised.append(OperationalError("connection refused"))
+    for _ in range(5):
+        assert_is_refusal(await request(ASGIHandler()))
+    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
+    await request(ASGIHandler())
+    first, second = caplog.records
+    assert first.getMessage().endswith("(1 times since the last such line): connection refused")
+    assert second.getMessage().endswith("(5 times since the last such line): connection refused")
+    assert not first.exc_info
+
+
+async def test_a_table_that_is_not_migrated(caplog, monkeypatch):
+    """503 until `migrate` has run, and one line that says so."""
+    monkeypatch.setattr(unavailable, "_logged_at", {})
+    raised.append(OperationalError("no such table: notifications_job"))
+    for _ in range(3):
+        assert_is_refusal(await request(ASGIHandler()))
+    (record,) = caplog.records
+    assert "run manage.py migrate: no such table: notifications_job" in record.getMessage()
+
+
 async def test_lack_of_threads_is_logged_once_a_minute(caplog, monkeypatch):
     """In one line, not with a traceback for each request."""
     monkeypatch.setattr(unavailable, "_logged_at", {})
+    monkeypatch.setattr(unavailable, "_counts", {})
 
     async def application(scope, receive, send):
         raise NoThread("can't start new thread: the thread was not started.")
