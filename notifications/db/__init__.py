@@ -5,7 +5,8 @@ bulk, adapters             many rows, values and keys of users in raw SQL
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 threads, supervised        threads with connections, and one that is started again when it is needed
-deadlines, unavailable     connections that do not answer, and errors that pass
+deadlines, unusable        connections that do not answer, and those that answer and are of no use
+sqlstates, unavailable     what errors mean, and those that pass
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
 schema, former_migrations  whether the tables are those of the installed models
 """

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.db import Error
 
 
@@ -61,6 +62,9 @@ SQLITE_CODES: dict[int, Meaning] = {
     # A connection that was opened while the file or its disk was read-only stays so.
     sqlite3.SQLITE_READONLY: UNUSABLE_CONNECTION,
 }
+#: Returns the core's configuration and the installed extensions. ``apps.py`` sets it, because ``extension`` imports
+#: what needs this module.
+list_apps: Callable[[], Iterable[AppConfig]] = lambda: ()  # noqa: E731
 #: A table, and a column, that does not exist.
 MISSING = frozenset({"42P01", "42703"})
 
@@ -105,8 +109,6 @@ def is_not_migrated(exc: BaseException) -> bool:
     """
     if not isinstance(exc, Error) or not is_missing(exc):
         return False
-    from notifications.extension import list_apps
-
     # The message names the table, or only a column. It may be translated, so only its names are read.
     words = set(re.findall(r"\w+", str(exc).partition("\n")[0]))
     own: set[Any] = {model for app in list_apps() for model in app.get_models(include_auto_created=True)}
