@@ -16,11 +16,9 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, duties, receivers, upkeep  # noqa: F401  (the import registers the checks)
-        from notifications.db import sqlstates
         from notifications.realtime import doorbell  # noqa: F401  (connected also in a process that only writes)
         from notifications.tracing import spans
 
-        sqlstates.list_apps = extension.list_apps
         receivers.connect()
         extension.load()
         upkeep.list_duties = duties.list_duties

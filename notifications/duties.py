@@ -10,8 +10,9 @@ from itertools import chain
 
 from notifications import streams, times
 from notifications.conf import settings
+from notifications.db import sqlstates
 from notifications.db.transactions import fair_atomic, retrying_atomic
-from notifications.extension import EVERYWHERE, Duty, hooks
+from notifications.extension import EVERYWHERE, Duty, hooks, list_apps
 from notifications.jobs import announcing
 from notifications.jobs.transitions import batch_completion, manual, queueing, reaping, recording, waiting
 from notifications.streams import snoozing
@@ -134,3 +135,6 @@ class _PruneDuty:
         count = self._pruning.prune_chunk()
         self._pruned += count or 0
         return count is not None
+
+
+sqlstates.list_apps = list_apps
