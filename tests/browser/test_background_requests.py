@@ -1,5 +1,7 @@
 """What an open page requests by itself does not prolong its session with `SESSION_SAVE_EVERY_REQUEST`."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -74,6 +76,42 @@ def test_an_open_inbox(saving_site, new_page):
     expect_shown(page, "Number 1")
     saved = responses.paths(is_saved=True)
     assert any("part=pane" in path and "background" not in path for path in saved)
+
+
+def test_the_first_row_of_an_empty_inbox(saving_site, new_page):
+    """The list is loaded again for it."""
+    page = new_page()
+    visit(page, saving_site.url, "/check/")
+    wait_until_live(page)
+    responses = Responses(page)
+    page.goto(f"{saving_site.url}/notifications/")
+    wait_for_keys(page)
+    saving_site.python(CREATE.format(count=1))
+    expect(page.locator("notifications-inbox li", has_text="Number 1")).to_be_visible()
+    assert responses.paths(is_saved=True) == ["notifications/"]
+
+
+def test_an_open_bell_after_an_outage(saving_site, new_page):
+    """It loads its list again when the server is back."""
+    page = new_page(errors=False)  # Chromium logs the requests without a response.
+    visit(page, saving_site.url, "/check/")
+    wait_until_live(page)
+    lists = re.compile(r"/api/notifications/\?.*limit=")
+    page.route(lists, lambda route: route.abort())
+    panel = open_bell(page)
+    expect(panel.get_by_role("button", name="Try again")).to_be_visible()
+    saving_site.web.kill()
+    expect(page.locator("notifications-bell")).to_have_attribute("data-state", "offline")
+    page.unroute(lists)
+    responses = Responses(page)
+    saving_site.start_web()
+    wait_until(
+        lambda: (
+            page.wait_for_timeout(20) or any("limit=" in each.url for each in responses.responses)
+        ),
+        what="the list of the bell",
+    )
+    assert not any("limit=" in path for path in responses.paths(is_saved=True))
 
 
 def test_an_open_job(saving_site, new_page):

@@ -77,19 +77,19 @@ export function connectPanel(panel, page, signal) {
   page.openLists.add(isListed);
   showState();
 
-  function open() {
+  function open(/** @type {string} */ mark = "") {
     if (client.state === "signed_out") return;
     renderList();
     if (!shownItems.length) showNote(localization.text("loading"));
-    load();
+    load(mark);
   }
 
   /** Show the latest notifications of the server, in groups; if it cannot be reached, those that the page knows. */
-  async function load() {
+  async function load(/** @type {string} */ mark) {
     const tab = shownTab;
     const isStale = () => tab !== shownTab || client.state === "signed_out";
-    const loads = [page.loadLatest(LIST_LENGTH + MAX_WAITING, `&grouped=1${TABS[tab]}`)];
-    if (page.questions) loads.push(page.loadLatest(MAX_WAITING, TABS.questions));
+    const loads = [page.loadLatest(LIST_LENGTH + MAX_WAITING, `&grouped=1${TABS[tab]}${mark}`)];
+    if (page.questions) loads.push(page.loadLatest(MAX_WAITING, TABS.questions + mark));
     try {
       const [latest] = await Promise.all(loads);
       if (isStale()) return;
@@ -328,7 +328,7 @@ export function connectPanel(panel, page, signal) {
     if (state === shownState) return;
     shownState = state;
     status.textContent = state && localization.text(state);
-    if (!state && isOpen() && !retryButton.hidden) open(); // The server is back.
+    if (!state && isOpen() && !retryButton.hidden) open("&background=1"); // The server is back.
     if (!isSignedOut) return;
     status.append(" ", page.createSignInLink());
     dropDone();

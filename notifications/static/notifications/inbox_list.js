@@ -131,7 +131,7 @@ export function connectList(
         document.querySelector(".notifications-views")?.replaceChildren(...views.childNodes); // It stays scrolled.
         // Not of before a change, such as an undo that has shown the row: to hide it again would take its focus.
         if (group && save === getLastSave()) replaceGroup(group, next);
-        else if (isEmpty()) inbox.replaceWith(await loadPage(location.href));
+        else if (isEmpty()) inbox.replaceWith(await loadPage(url.href.replace("part=views&", "")));
       } catch {
         // They are those of before, until the next change.
       }
