@@ -5,6 +5,7 @@ import * as actions from "./modules/actions.js";
 import * as bell from "./modules/bell.js";
 import * as bell_color from "./modules/bell_color.js";
 import * as bell_panel from "./modules/bell_panel.js";
+import * as bell_place from "./modules/bell_place.js";
 import * as connect from "./modules/connect.js";
 import * as dom from "./modules/dom.js";
 import * as forms from "./modules/forms.js";
@@ -34,6 +35,7 @@ if (script?.dataset.sync && !script.src) {
     row_menu,
     actions,
     bell_panel,
+    bell_place,
     toast_list,
     inbox,
     inbox_list,

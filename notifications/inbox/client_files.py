@@ -38,7 +38,7 @@ MODULES = (
     "forms",
 )
 #: What draws notifications: loaded when the bell is about to be opened, or a toast to be shown.
-ROW_MODULES = ("rows", "row_menu", "actions", "toast_list", "bell_panel")
+ROW_MODULES = ("rows", "row_menu", "actions", "toast_list", "bell_panel", "bell_place")
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
 #: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import expect_unseen, find_toasts, open_bell, wait_until_live
+from tests.browser.parts import expect_unseen, find_bell, find_toasts, open_bell, wait_until_live
 from tests.docs.pages import section
 from tests.hosts.host import create_host
 from tests.hosts.test_in_browser import sign_in
@@ -42,6 +42,51 @@ TEMPLATE = """{%% load notifications %%}<!doctype html><html lang=en %s><head><t
 <ul><li>One</li></ul><button class="btn btn-primary button">Save</button>
 <table class="table"><tr><th>Total</th><td>7</td></table>
 <input value="text"><details><summary>More</summary></details></main></body></html>"""
+#: Bars of projects without a framework, or with one of a few rules: their markup and style sheet.
+LIST_BAR = """<header><nav><ul><li><a href="/">Home</a></li><li><a href="/orders">Orders</a></li>
+<li>{% notifications %}</li></ul></nav></header>"""
+PLAIN_BARS = {
+    "Pico": (
+        LIST_BAR,
+        """nav, nav ul { display: flex } nav { justify-content: space-between; overflow: visible }
+        nav ol, nav ul { align-items: center; margin-bottom: 0; padding: 0; list-style: none }
+        nav li { display: inline-block; margin: 0; padding: 1rem .5rem }
+        nav li :where(a, [role=link]) { display: inline-block; margin: -.25rem -.5rem; padding: .25rem .5rem }
+        :where(ol, ul) li { margin-bottom: .25rem } ul li { list-style: square }
+        a { text-decoration: underline; color: #0172ad } a:hover { background: #eee }
+        button { display: inline-block; width: 100%; margin-bottom: 1rem; padding: .75rem 1rem; border: 1px solid;
+            background: #0172ad; color: #fff; font-size: 1rem; text-align: center }""",
+    ),
+    "Simple.css": (
+        LIST_BAR,
+        """body { display: grid; grid-template-columns: 1fr min(45rem, 90%) 1fr; font-size: 1.15rem; line-height: 1.5 }
+        body > * { grid-column: 2 } body > header { grid-column: 1 / -1; background: #f5f7ff; text-align: center }
+        header > nav ul, header > nav ol { display: flex; flex-flow: row wrap; place-content: space-around center;
+            list-style-type: none; margin: 0; padding: 0 }
+        header > nav ul li { display: inline-block }
+        header > nav a { display: inline-block; margin: 0 .5rem 1rem; border: 1px solid #898ea4; padding: .1rem 1rem }
+        button { border: none; border-radius: 5px; background: #0d47a1; color: #fff; font-size: 1rem;
+            padding: .7rem .9rem; margin: .5rem 0 }
+        h2 { font-size: 2.6rem; margin-top: 3rem } section { border-top: 1px solid; padding: 2rem 1rem; margin: 3rem 0 }""",
+    ),
+    "W3Schools": (
+        LIST_BAR,
+        """ul { list-style-type: none; margin: 0; padding: 0; overflow: hidden; background-color: #333 }
+        li { float: left } li a { display: block; color: white; text-align: center; padding: 14px 16px }
+        li a:hover { background-color: #111 } a[href]::after { content: "»" }""",
+    ),
+    "flex lists": (
+        """<nav id="bar"><ul><li><a href="/">Home</a></li><li>{% notifications %}</li></ul></nav>""",
+        """nav ul { display: flex } nav ul li { flex: 1 0 32px; max-width: 32px; overflow: hidden }
+        #bar ul li a { display: flex; float: right; width: 32px } div, p, span { margin: 4px }""",
+    ),
+    "flex divs": (
+        """<nav><div><a href="/">Home</a><div>{% notifications %}</div></div></nav>""",
+        """nav div { display: flex; flex-direction: row; overflow: hidden; background: #eee }
+        nav span, nav a, nav p { display: block; float: left; white-space: nowrap } nav button { flex: 1; width: 4em }
+        nav * { text-transform: uppercase }""",
+    ),
+}
 NOTIFY = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
@@ -147,7 +192,7 @@ def measure_contrast(page):
 #: Without the bell and the toasts, which take room, no element of the page changes with the app's style sheet.
 READ_HOST = """(isOn) => {
     const sheets = [...document.styleSheets].filter(({ href }) => /(tokens|initial|notifications)[.]css/.test(href));
-    const own = "notifications-bell, notifications-toasts";
+    const own = "notifications-bell, notifications-panel, notifications-toasts";
     for (const node of document.querySelectorAll(own)) node.style.display = "none";
     for (const sheet of sheets) sheet.disabled = !isOn;
     const read = (node, part) => [...getComputedStyle(node, part)].map((name) =>
@@ -241,6 +286,59 @@ def test_bell_panel_and_toast(host, show, new_page, framework):
             for part in ("notifications-bell", "notifications-toasts"):
                 assert not find_violations(page, part, disabled=["region", "target-size"]), name
     assert not warnings
+
+
+def test_bars_that_style_their_lists(show, host, new_page):
+    """Panel and toasts look as in a page without a style sheet, in bars that style lists, links, buttons and boxes."""
+    host.manage("shell", "-c", NOTIFY.replace("person7", "person9"))
+    page = new_page()
+    page.clock.set_fixed_time(datetime.now(UTC))
+    sign_in(page, host, "person9")
+    for _ in range(5):  # The number of the group's exports has two digits then, as on each page that follows.
+        show(page, None, LIST_BAR)
+        show_parts(page)
+    plain = set(page.evaluate(READ_PARTS))
+    for name, (bar, rules) in PLAIN_BARS.items():
+        show(page, None, bar, rules)
+        show_parts(page)
+        keep_screenshot(page, f"plain-{name.replace(' ', '-')}")
+        assert (name, sorted(plain ^ set(page.evaluate(READ_PARTS)))) == (name, [])
+    # The Tab key goes from the button into the panel, and Escape closes it.
+    page.keyboard.press("Escape")
+    expect(find_bell(page)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Inbox")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(find_bell(page)).to_be_focused()
+
+
+@pytest.mark.parametrize("viewport", [(360, 740), (740, 360), (320, 256)], ids=str)
+def test_a_bell_that_is_low(show, host, new_page, viewport):
+    """The panel is inside the window and beside the bell: below it in an opened menu, and above one at the lower edge."""
+    width, height = viewport
+    host.manage("shell", "-c", NOTIFY.replace("person7", "person6"))
+    page = new_page(viewport={"width": width, "height": height})
+    sign_in(page, host, "person6")
+    links = '<li class="nav-item"><a class="nav-link" href="/">Orders</a></li>' * 8
+    menu = (
+        '<nav class="navbar navbar-expand-lg bg-dark" data-bs-theme="dark"><div class="container-fluid">'
+        f'<div class="navbar-collapse collapse show"><ul class="navbar-nav">{links}'
+        '<li class="nav-item">{% notifications class="nav-link py-0" %}</li></ul></div></div></nav>'
+    )
+    foot = '<nav style="position: fixed; bottom: 0">{% notifications %}</nav>'
+    for name, bar in {"menu": menu, "foot": foot}.items():
+        show(page, "Bootstrap", bar)
+        wait_until_live(page)
+        panel = open_bell(page)
+        expect(panel.locator("li").nth(3)).to_be_attached()
+        page.wait_for_function("(panel) => panel.style.top", arg=panel.element_handle())
+        keep_screenshot(page, f"low-{name}-{width}")
+        box, bell = panel.bounding_box(), find_bell(page).bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height, name
+        room = max(bell["y"], height - bell["y"] - bell["height"])
+        assert box["height"] >= min(300, room - 16), name
+        assert box["y"] >= bell["y"] + bell["height"] or box["y"] + box["height"] <= bell["y"], name
 
 
 def test_a_bell_that_cannot_be_seen(show, host, new_page):

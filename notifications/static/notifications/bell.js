@@ -3,7 +3,8 @@
 
 /** @typedef {import("./notifications.js").Page} Page */
 
-const PANEL_MARGIN_PX = 8;
+/** The elements of the page that have a panel. */
+const panels = /** @type {Set<Element>} */ (new Set());
 
 /**
  * Replace the link to the inbox by a button with a panel.
@@ -21,6 +22,7 @@ export function connectElement(element, page, signal, { bell_color }) {
   const label = createElement("span", "notifications-hidden");
   const badge = createElement("span", "notifications-count");
   const panel = createElement("div", "notifications-panel");
+  const container = document.createElement("notifications-panel");
   let titlePrefix = "";
   let lastUnseen = client.unseen ?? 0;
   let shownState = /** @type {string|null} */ (null);
@@ -36,11 +38,19 @@ export function connectElement(element, page, signal, { bell_color }) {
   panel.popover = "auto";
   panel.role = "dialog";
   panel.ariaLabel = localization.text("notifications");
-  element.replaceChildren(button, panel);
+  element.replaceChildren(button);
+  // Outside of the bar, whose rules for its lists would reach it. The Tab key goes from the button into the panel.
+  container.append(panel);
+  document.body.append(container);
+  panels.add(container);
+  signal.addEventListener("abort", () => {
+    panels.delete(container);
+    container.remove();
+  });
+  // Of a page that was kept as it was, by Turbo or htmx.
+  for (const copy of document.querySelectorAll("notifications-panel")) if (!panels.has(copy)) copy.remove();
   document.addEventListener("visibilitychange", updateCount, { signal });
   panel.addEventListener("toggle", updateCount);
-  panel.addEventListener("toggle", placePanel);
-  addEventListener("resize", placePanel, { signal });
   for (const stop of [
     client.on("change", handleChange),
     client.on("state", showState),
@@ -52,8 +62,11 @@ export function connectElement(element, page, signal, { bell_color }) {
   /** Load what the panel shows, once. After a failure it is tried again. */
   function load() {
     loading ??= page.loadModules("rows").then(
-      ({ bell_panel }) => {
-        if (!signal.aborted) bell_panel.connectPanel(panel, page, signal);
+      ({ bell_panel, bell_place }) => {
+        if (!signal.aborted) {
+          bell_place.keepPlaced(panel, button, signal);
+          bell_panel.connectPanel(panel, page, signal);
+        }
         isLoaded = true;
       },
       (error) => {
@@ -79,7 +92,9 @@ export function connectElement(element, page, signal, { bell_color }) {
     } finally {
       button.ariaBusy = null;
     }
-    if (!signal.aborted) panel.togglePopover(true);
+    // The type of TypeScript has no options; a browser that does not know them takes them for true.
+    const options = /** @type {any} */ ({ force: true, source: button });
+    if (!signal.aborted) panel.togglePopover(options);
   }
 
   function updateCount() {
@@ -143,20 +158,9 @@ export function connectElement(element, page, signal, { bell_color }) {
     const isSignedOut = client.state === "signed_out";
     const state = isSignedOut ? "signed_out" : page.isOut() ? "offline" : "";
     if (state === shownState) return;
-    shownState = element.dataset.state = state;
+    shownState = element.dataset.state = container.dataset.state = state;
     if (isSignedOut) page.questions = page.seenQuestions = 0;
     updateCount();
     button.title = state && localization.text(state);
-  }
-
-  /** Place the panel below the button and inside the window; a style sheet does not know where the button is. */
-  function placePanel() {
-    if (!panel.matches(":popover-open")) return;
-    const { left, right, bottom } = button.getBoundingClientRect();
-    const width = panel.offsetWidth;
-    const start = getComputedStyle(button).direction === "rtl" ? left : right - width;
-    const maxLeft = document.documentElement.clientWidth - width - PANEL_MARGIN_PX;
-    panel.style.left = `${Math.max(PANEL_MARGIN_PX, Math.min(start, maxLeft))}px`;
-    panel.style.top = `${Math.max(PANEL_MARGIN_PX, bottom + PANEL_MARGIN_PX)}px`;
   }
 }

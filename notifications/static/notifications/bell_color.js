@@ -34,7 +34,7 @@ export function followLinks(element, signal) {
 function findLink(element, bar) {
   const links = [...bar.querySelectorAll("a[href]:not([aria-current])")].filter(
     (link) =>
-      !element.contains(link) &&
+      !link.closest("notifications-bell, notifications-panel, notifications-toasts") &&
       link.checkVisibility() &&
       /^rgba\(.+, 0\)$/.test(getComputedStyle(link).backgroundColor),
   );
