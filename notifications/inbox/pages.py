@@ -10,14 +10,16 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import translation
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext, gettext_lazy
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from notifications.db.transactions import database
 from notifications.extension import hooks, read_facts
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
+from notifications.inbox.actions import DONE, find_done, read_actions, record_done
 from notifications.inbox.categories import sort_by_name
 from notifications.inbox.query import (
     CHANGED,
@@ -37,7 +39,7 @@ from notifications.inbox.query import (
     parse_change,
     parse_query,
 )
-from notifications.inbox.rows import InboxRow, make_sections, read_actions, read_rows
+from notifications.inbox.rows import InboxRow, make_sections, read_rows
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs.outcomes import end_key
 from notifications.models import Job, Notification, Wait
@@ -224,19 +226,28 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
 
 
 @page_view
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
-    """Ask the user to confirm an action of a notification that posts, with the form that does."""
+    """Ask the user to confirm an action of a notification that posts, with the form that does, unless one was done.
+
+    A POST stores that it was done, which the script of the page sends when the view of the project has said so.
+    """
+    if request.method == "POST" and record_done(request.user.pk, id, number):
+        return HttpResponse(status=204)
     row = Notification.objects.using(database()).filter(pk=id, user=request.user.pk).first()
     actions = read_actions(row) if row else []
     if row is None or number >= len(actions) or "post" not in actions[number]:
         raise Http404("The action does not exist.")
+    done = find_done(actions)
     context = {
         "notifications_position": read_stream_position(request.user.pk),
         "row": row,
         "action": actions[number],
+        "done": done,
+        "done_at": done and parse_datetime(done[DONE]),
     }
-    return render(request, "notifications/confirm_action.html", context)
+    status = 409 if request.method == "POST" else 200
+    return render(request, "notifications/confirm_action.html", context, status=status)
 
 
 def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str, str]]:

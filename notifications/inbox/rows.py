@@ -1,4 +1,4 @@
-"""What is shown of each notification and group: actions, and why the user got it."""
+"""What is shown of each notification and group, such as why the user got it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,22 @@ from datetime import date, datetime, timedelta
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext
 
-from notifications import serializers, times, validators
+from notifications import times
 from notifications.db.transactions import database
 from notifications.extension import PageButton, hooks
+from notifications.inbox.actions import Action, describe_actions
 from notifications.inbox.query import INBOX, InboxQuery
 from notifications.jobs.group_texts import describe_group, name_people
 from notifications.models import Job, Notification
 from notifications.models.streams import NotificationLevel
 from notifications.streams.grouping import Group
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Action:
-    """A link of a notification. Without a script, one that posts leads to a page with a form.
-
-    ``answer``, ``post``
-        The address to which a script posts a choice of a question, or the action, without this page.
-    ``danger``
-        What is lost by it, which is asked first.
-    """
-
-    label: str
-    href: str
-    is_external: bool = False
-    answer: str = ""
-    post: str = ""
-    danger: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +136,7 @@ def read_rows(
     return [
         InboxRow(
             notification=row,
-            actions=[_action_of(row, number, action) for number, action in enumerate(read_actions(row))],
+            actions=describe_actions(row),
             reason=reasons.get(row.pk),
             buttons=[button for hook in hooks.row_buttons for button in hook(row)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
@@ -178,16 +159,6 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         raised_at=newest.raised_at,
         data=newest.data if group.people else "{}",
     )
-
-
-def read_actions(row: Notification) -> list[dict[str, str]]:
-    """Return the actions in the data of a notification, none if it has others than ``notify`` writes."""
-    if '"actions"' not in row.data:
-        return []
-    try:
-        return validators.actions(serializers.decode_object(row.data).get("actions", []))
-    except (TypeError, ValueError, RecursionError):
-        return []
 
 
 def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
@@ -214,18 +185,6 @@ def _read_names(users: set[Any]) -> dict[Any, str]:
     if not users or not hasattr(model, "get_full_name"):
         return {}
     return {user.pk: str(user.get_full_name()).strip() for user in model._base_manager.filter(pk__in=users)}
-
-
-def _action_of(row: Notification, number: int, action: dict[str, str]) -> Action:
-    label, danger = action["label"], action.get("danger", "")
-    if "post" in action:
-        if row.open_question:  # whose page is what the notification links to
-            return Action(label=label, href=row.url, answer=action["post"])
-        href = reverse("notifications:action", args=[row.pk, number])
-        return Action(label=label, href=href, post=action["post"], danger=danger)
-    return Action(
-        label=label, href=action["url"], is_external=bool(urlsplit(action["url"]).netloc), danger=danger
-    )
 
 
 def _label_of(day: date, today: date) -> str:

@@ -133,6 +133,36 @@ def test_in_place(site_server, new_page):
     assert page.url.endswith("/check/")
 
 
+def test_what_was_done_is_kept(site_server, new_page):
+    """It is not offered again after a reload, nor in another window, on whose page it is refused."""
+    page, other = new_page(), new_page()
+    site_server.python(NOTIFY)
+    project = Project(page, site_server.url)
+    for each in (page, other):
+        visit(each, site_server.url, "/check/")
+    row = open_bell(other).locator("li", has_text="Ada requests access")
+    address = find_button(row, "Approve").get_attribute("href")
+    find_button(open_bell(page), "Approve").click()
+    expect(find_button(row, "Approve")).to_have_attribute("aria-disabled", "true")
+    expect(find_button(row, "Decline")).to_have_count(0)
+    for place in (page, other):
+        place.goto(f"{site_server.url}/notifications/")
+        row = place.locator("notifications-inbox li", has_text="Ada requests access")
+        expect(find_button(row, "Approve")).to_have_attribute("aria-disabled", "true")
+        expect(find_button(row, "Decline")).to_have_count(0)
+        expect(find_button(row, "View request")).to_be_visible()
+    keep_screenshot(page, "done-inbox")
+    panel = open_bell(page)
+    expect(find_button(panel, "Approve")).to_have_attribute("aria-disabled", "true")
+    expect(find_button(panel, "Decline")).to_have_count(0)
+    find_button(panel, "Approve").click(force=True)
+    page.goto(site_server.url + address)
+    expect(page.get_by_role("status").filter(has_text="Done")).to_be_visible()
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    keep_screenshot(page, "done-page")
+    assert project.requests == [("POST", "/access/7/approve/", True)]
+
+
 def test_in_the_inbox(site_server, new_page):
     """In its rows and in the reading pane, where what is done in the other is not sent again.
 

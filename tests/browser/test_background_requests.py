@@ -106,9 +106,7 @@ def test_an_open_bell_after_an_outage(saving_site, new_page):
     responses = Responses(page)
     saving_site.start_web()
     wait_until(
-        lambda: (
-            page.wait_for_timeout(20) or any("limit=" in each.url for each in responses.responses)
-        ),
+        lambda: page.wait_for_timeout(20) or any("limit=" in each.url for each in responses.responses),
         what="the list of the bell",
     )
     assert not any("limit=" in path for path in responses.paths(is_saved=True))

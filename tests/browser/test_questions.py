@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import expect_unread, expect_unseen, find_bell, open_bell, visit, wait_until_live
+from tests.browser.test_actions import keep_screenshot
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 
@@ -241,11 +242,46 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     open_bell(page)
     expect(dialog.get_by_role("heading")).to_have_text(["Waiting for you", "Latest"])
     expect(dialog.get_by_role("listitem").last).to_contain_text("Before it")
-    dialog.get_by_role("link", name="Delete: Delete?").click()
-    expect(page.get_by_role("link", name="Back")).to_be_visible()
-    assert find_violations(page) == []
+    # A dialog says what comes of it, away from the button, with the focus on Cancel.
+    button = dialog.get_by_role("link", name="Delete: Delete?")
+    button.click()
+    question = page.get_by_role("dialog", name="The answer “Delete” cannot be taken back.")
+    expect(question.get_by_role("heading")).to_have_text("The answer “Delete” cannot be taken back.")
+    expect(question.get_by_role("button", name="Cancel")).to_be_focused()
+    keep_screenshot(page, "danger-bell")
+    assert find_violations(page, "dialog") == []
+    page.keyboard.press("Enter")
+    expect(question).to_have_count(0)
+    # On its page too.
+    page.goto(site_server.url + button.get_attribute("href"))
+    wait_until_live(page)
+    page.get_by_role("button", name="Delete").click()
+    expect(question.get_by_role("button", name="Cancel")).to_be_focused()
+    keep_screenshot(page, "danger-page")
+    page.keyboard.press("Escape")
     assert "answered" not in site_server.python(ANSWERS)
     page.get_by_role("button", name="Delete").click()
+    question.get_by_role("button", name="Delete").click()
+    expect(page.locator(".notifications-text", has_text="You answered “Delete”")).to_be_visible()
+
+
+def test_a_dangerous_choice_without_javascript(site_server, new_page):
+    """A page says what comes of it, where the button is not below the pointer that has pressed the first one."""
+    page = new_page(java_script_enabled=False)
+    sign_in(page, site_server.url)
+    site_server.python(ASK_BY % "ask_danger")
+    page.goto(f"{site_server.url}/notifications/?view=questions")
+    page.get_by_role("link", name="Delete: Delete?").click()
+    button = page.get_by_role("button", name="Delete")
+    first = button.bounding_box()
+    button.click()
+    expect(page.get_by_role("heading", name="The answer “Delete” cannot be taken back.")).to_be_visible()
+    expect(page.get_by_role("link", name="Cancel")).to_be_focused()
+    keep_screenshot(page, "danger-no-script")
+    second = button.bounding_box()
+    assert second["y"] >= first["y"] + first["height"] or second["x"] >= first["x"] + first["width"]
+    assert "answered" not in site_server.python(ANSWERS)
+    button.click()
     expect(page.locator(".notifications-text", has_text="You answered “Delete”")).to_be_visible()
 
 

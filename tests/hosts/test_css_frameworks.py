@@ -67,7 +67,8 @@ PLAIN_BARS = {
         header > nav a { display: inline-block; margin: 0 .5rem 1rem; border: 1px solid #898ea4; padding: .1rem 1rem }
         button { border: none; border-radius: 5px; background: #0d47a1; color: #fff; font-size: 1rem;
             padding: .7rem .9rem; margin: .5rem 0 }
-        h2 { font-size: 2.6rem; margin-top: 3rem } section { border-top: 1px solid; padding: 2rem 1rem; margin: 3rem 0 }""",
+        h2 { font-size: 2.6rem; margin-top: 3rem }
+        section { border-top: 1px solid; padding: 2rem 1rem; margin: 3rem 0 }""",
     ),
     "W3Schools": (
         LIST_BAR,
@@ -315,7 +316,7 @@ def test_bars_that_style_their_lists(show, host, new_page):
 
 @pytest.mark.parametrize("viewport", [(360, 740), (740, 360), (320, 256)], ids=str)
 def test_a_bell_that_is_low(show, host, new_page, viewport):
-    """The panel is inside the window and beside the bell: below it in an opened menu, and above one at the lower edge."""
+    """The panel is inside the window: below the bell in an opened menu, and above one at the lower edge."""
     width, height = viewport
     host.manage("shell", "-c", NOTIFY.replace("person7", "person6"))
     page = new_page(viewport={"width": width, "height": height})

@@ -41,6 +41,39 @@ class TestActions:
         item = user_client.get("/notifications/api/notifications/").json()["items"][0]
         assert item["data"] == {"n": 1, "actions": actions}
 
+    def test_what_was_done_is_not_offered_again(self, user_client, client_of, user, other_user):
+        """The row keeps which action was done, for all devices; a second one is refused."""
+        actions = [
+            {"label": "Approve", "post": "/approve/"},
+            {"label": "Decline", "post": "/decline/", "danger": "Ada has no access."},
+            {"label": "View", "url": "/access/"},
+        ]
+        (id,) = notify(user, "Request", actions=actions, data={"n": 1})
+        before = positions.read_stream_position(user.pk)
+        url = f"{INBOX}{id}/actions/0/"
+        assert client_of(other_user).post(url).status_code == 404
+        assert user_client.post(f"{INBOX}{id}/actions/2/").status_code == 404
+        assert user_client.post(url).status_code == 204
+        row = Notification.objects.get()
+        assert row.read_at and row.seq == before.seq + 1
+        assert positions.read_stream_position(user.pk).unread == 0
+        item = user_client.get("/notifications/api/notifications/").json()["items"][0]
+        (done, *others) = item["data"].pop("actions")
+        assert item["data"] == {"n": 1} and others == actions[1:]
+        assert done == {**actions[0], "done": item["read_at"]}
+        for page in (read_page(user_client), read_page(user_client, f"{INBOX}{id}/")):
+            assert 'aria-disabled="true"><svg' in page and "data-post" not in page and "Decline" not in page
+            assert 'href="/access/"' in page
+        for number in (0, 1):
+            response = user_client.post(f"{INBOX}{id}/actions/{number}/")
+            assert response.status_code == 409
+            for shown in (
+                response.content.decode(),
+                read_page(user_client, f"{INBOX}{id}/actions/{number}/"),
+            ):
+                assert "<h1>Approve</h1>" in shown and "Done · " in shown and "/approve/" not in shown
+        assert Notification.objects.get().seq == row.seq
+
     def test_what_is_no_action_that_posts_is_not_found(self, user_client, client_of, user, other_user):
         (id,) = notify(
             user, "Request", actions=[{"label": "Go", "url": "/"}, {"label": "Do", "post": "/do/"}]

@@ -55,7 +55,7 @@ class Question:
     to: Any = None
     remind: Sequence[timedelta] = ()
     form: str | type[BaseForm] | None = None
-    danger: Collection[str] = ()
+    danger: Collection[str] | Mapping[str, str | Promise] = ()
     url: str | None = None
     initial: Mapping[str, Any] | None = None
 
@@ -89,7 +89,7 @@ def question(
     to: Any = None,
     remind: Sequence[timedelta] = (),
     form: str | type[BaseForm] | None = None,
-    danger: Collection[str] = (),
+    danger: Collection[str] | Mapping[str, str | Promise] = (),
     url: str | None = None,
     initial: Mapping[str, Any] | None = None,
     details: bool = False,
@@ -115,7 +115,8 @@ def question(
         The first values of the fields of the form, as Django's ``initial``: at most 64 KiB of JSON, in which model
         instances are their keys.
     ``danger``
-        The values of choices that must be confirmed on the page of the question.
+        The values of choices that must be confirmed, or a dict with a sentence of at most 200 characters for each. It
+        says what is lost by it, and is the heading of the dialog that asks.
     ``url``
         Where a person sees what the question is about: a path that begins with one ``/``, or an http(s) address. It is
         a link on the page of the question, in its e-mail, and beside at most two choices of its notification.
@@ -155,7 +156,7 @@ async def aquestion(
     to: Any = None,
     remind: Sequence[timedelta] = (),
     form: str | type[BaseForm] | None = None,
-    danger: Collection[str] = (),
+    danger: Collection[str] | Mapping[str, str | Promise] = (),
     url: str | None = None,
     initial: Mapping[str, Any] | None = None,
     details: bool = False,
@@ -274,6 +275,7 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
         "remind": [after.total_seconds() for after in one.remind],
         "form": validate_form(one.form) if one.form is not None else "",
         "danger": list(one.danger),
+        "consequences": {value: str(text) for value, text in _consequences_of(one.danger).items()},
         "url": validators.link("url", one.url),
         # The label of the choice that is returned without an answer, "" for another value, None if none is.
         "default": None if one.default is _NO_DEFAULT else _label_of(one.default, one.choices or {}),
@@ -309,10 +311,18 @@ def _validated_choices(choices: Any) -> dict[str, str]:
 
 
 def _validate_danger(danger: Any, choices: Mapping[str, Any]) -> None:
-    if not isinstance(danger, list | tuple | set | frozenset):
-        raise TypeError(f"danger must be a list of values of choices, not {type(danger).__name__}.")
+    if not isinstance(danger, list | tuple | set | frozenset | Mapping):
+        raise TypeError(
+            f"danger must be a list of values of choices, or a dict of sentences by value, not {type(danger).__name__}."
+        )
     if unknown := [value for value in danger if value not in choices]:
         raise ValueError(f"danger has {unknown[0]!r}, which is none of the choices.")
+    for value, text in _consequences_of(danger).items():
+        validators.label(f"danger[{value!r}]", text, validators.MAX_DANGER_LENGTH, required=True)
+
+
+def _consequences_of(danger: Any) -> Mapping[str, Any]:
+    return danger if isinstance(danger, Mapping) else {}
 
 
 def _validate_remind(remind: Any, expires: timedelta | None) -> None:

@@ -267,6 +267,16 @@ def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, more: Sequence
     return ", ".join(filter(None, (text.format(name=name or gettext("Staff"), answer=answer), *more))) + "."
 
 
+def describe_consequences(details: dict[str, Any]) -> dict[str, str]:
+    """Return what is said before each dangerous choice is confirmed, by its value."""
+    text = gettext("The answer “{answer}” cannot be taken back.")
+    given = details.get("consequences", {})
+    return {
+        value: given.get(value) or text.format(answer=details["choices"][value])
+        for value in details.get("danger", ())
+    }
+
+
 def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the data of a notification of a question. ``ended``: how it ended for its reader alone."""
     ended = ended or describe_end(wait, wait.ended_by_name)
@@ -286,11 +296,10 @@ def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None
     if details.get("form"):
         data["actions"] = [{"label": gettext("Open the form"), "url": page}] if page else []
     elif len(details["choices"]) <= validators.MAX_ACTIONS:
-        danger = set(details.get("danger", ())) if page else set()
+        consequences = describe_consequences(details)
         data["actions"] = [
-            {"label": label, "url": f"{page}?{urlencode({'confirm': value})}", "danger": label}
-            if value in danger
-            else {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
+            {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
+            | ({"danger": consequences[value]} if value in consequences else {})
             for value, label in details["choices"].items()
         ]
     if about["url"] and "actions" in data and len(data["actions"]) < validators.MAX_ACTIONS:

@@ -21,7 +21,11 @@ from notifications import times
 from notifications.contrib.questions import answer_forms, answering, question_facts
 from notifications.contrib.questions.addressees import is_asked
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.contrib.questions.question_notifications import answer_path, describe_end
+from notifications.contrib.questions.question_notifications import (
+    answer_path,
+    describe_consequences,
+    describe_end,
+)
 from notifications.contrib.questions.question_notifications import question_page as question_page_path
 from notifications.db.transactions import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
@@ -192,11 +196,16 @@ def describe_question(question: AskedQuestion, answered: Mapping[str, Any]) -> d
         What is to be shown instead, as the form with what was sent.
     """
     details = json.loads(question.details)
+    consequences = describe_consequences(details)
     context = {
         "question": question,
         "body": details["body"],
         "choices": details["choices"].items(),
         "danger": details.get("danger", ()),
+        "buttons": [
+            (value, label, consequences.get(value, "")) for value, label in details["choices"].items()
+        ],
+        "consequence": consequences.get(answered.get("confirm", "")),
         **answered,
     }
     if details.get("form") and question.ended_at is None and "form" not in context:

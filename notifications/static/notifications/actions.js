@@ -1,4 +1,5 @@
-// What pressing an action of a notification does: it is sent in place, and its button shows what came of it.
+// What pressing an action of a notification does: it is sent in place, and its button shows what came of it. What is
+// dangerous, also a button of a form, is confirmed in a dialog.
 
 /** @typedef {import("./notifications.js").Page} Page */
 
@@ -14,13 +15,44 @@ const GATEWAY_ERRORS = [502, 504];
 export function watchActions(page) {
   document.addEventListener("click", (event) => {
     const link = /** @type {HTMLAnchorElement|null} */ (
-      /** @type {Element} */ (event.target).closest("[data-answer], [data-post]")
+      /** @type {Element} */ (event.target).closest("[data-answer], [data-post], button[data-danger]")
     );
     // Pressed with Ctrl, for a new tab, it is a link to its page.
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    if (!busy.has(link.href)) void press(link, page);
+    if (link instanceof HTMLButtonElement) void submit(link, page);
+    else if (!busy.has(link.href)) void press(link, page);
   });
+  page.client.on("change", ({ notifications }) => {
+    for (const { id, data } of notifications) rememberDone(id, data.actions, page);
+    restoreDone(document, page);
+  });
+}
+
+/**
+ * Remember which of the actions of a notification the server says is done.
+ * @param {string} id
+ * @param {any} actions
+ * @param {Page} page
+ */
+export function rememberDone(id, actions, page) {
+  if (!Array.isArray(actions)) return;
+  for (const [number, action] of actions.entries())
+    if (Object(action).done) done.add(new URL(page.getActionUrl(id, number), location.href).href);
+}
+
+/**
+ * Send a form by a button whose danger is confirmed.
+ * @param {HTMLButtonElement} button
+ * @param {Page} page
+ */
+async function submit(button, page) {
+  const { form } = button;
+  if (!form || !(await confirm(button, button.dataset.danger ?? "", page))) return;
+  const confirmed = page.dom.createElement("input");
+  Object.assign(confirmed, { type: "hidden", name: "confirmed", value: "1" });
+  form.append(confirmed);
+  form.requestSubmit(button);
 }
 
 /**
@@ -80,7 +112,9 @@ async function send(link, url, page) {
     done.add(link.href);
     restoreDone(document, page);
     status.textContent = page.localization.text("done");
-    markRead(link, page);
+    // The row keeps it, and is read. If that fails, it is read at least.
+    const refresh = () => page.client.refresh();
+    page.jobs.send(link.href, { method: "POST" }).then(refresh, () => markRead(link, page));
   } else if (response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
     const { detail, title } = await response.json();
     showProblem(link, detail || title, page);
@@ -142,7 +176,7 @@ function showProblem(link, problem, { dom }) {
 
 /**
  * Ask in a dialog, whose heading is what is lost.
- * @param {HTMLAnchorElement} link
+ * @param {HTMLElement} link
  * @param {string} consequence
  * @param {Page} page
  * @returns {Promise<boolean>} whether the action is to be done

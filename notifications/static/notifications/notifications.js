@@ -131,7 +131,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
         (loaded[element] ?? loaded[`${element}_element`]).connectElement(node, page, signal, loaded);
     });
   modules.forms.watchForms(page);
-  if (document.querySelector("[data-post]")) void load("rows").catch(() => undefined); // On the page of a notification.
+  if (document.querySelector("[data-post], button[data-danger]")) void load("rows").catch(() => undefined); // On pages of notifications and questions.
   void loadModules("contrast").then(({ bell_contrast }) => bell_contrast?.checkBells()); // With DEBUG.
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);

@@ -103,9 +103,7 @@ export function createRows(page, { row_menu, actions }) {
    * @returns {HTMLElement|null}
    */
   function createActions({ id, title, data }) {
-    const items = /** @type {{label: string, url?: string, post?: string, danger?: string}[]} */ (
-      data.actions
-    );
+    const items = /** @type {any[]} */ (data.actions);
     if (!Array.isArray(items)) return null;
     const list = createElement("div", "notifications-actions");
     for (const [number, action] of items.entries()) {
@@ -123,6 +121,7 @@ export function createRows(page, { row_menu, actions }) {
       }
       list.append(node);
     }
+    actions.rememberDone(id, items, page);
     actions.restoreDone(list, page);
     return list.hasChildNodes() ? list : null;
   }

@@ -90,8 +90,9 @@ def ask_about(url, count=2, form=None):
 
 @task
 @policy(max_attempts=1)
-def ask_danger():
-    return question("Delete?", name="delete", choices={"keep": "Keep", "delete": "Delete"}, danger=["delete"])
+def ask_danger(sentence=""):
+    danger = {"delete": sentence} if sentence else ["delete"]
+    return question("Delete?", name="delete", choices={"keep": "Keep", "delete": "Delete"}, danger=danger)
 
 
 @task

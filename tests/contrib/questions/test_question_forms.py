@@ -331,17 +331,30 @@ class TestFormThatFails:
 
 
 class TestDanger:
-    def test_its_button_leads_to_the_confirmation(self, user, user_client):
+    def test_its_button_is_confirmed(self, user, user_client):
         job = ask(user, question_tasks.ask_danger)
         keep, delete = data()["actions"]
         assert keep["post"] == path() + "?value=keep"
-        assert delete == {"label": "Delete", "url": page() + "?confirm=delete", "danger": "Delete"}
-        shown = user_client.get(delete["url"]).content.decode()
+        consequence = "The answer “Delete” cannot be taken back."
+        assert delete == {"label": "Delete", "post": path() + "?value=delete", "danger": consequence}
+        inbox = user_client.get("/notifications/").content.decode()
+        assert f'data-answer="{path()}?value=delete" data-danger="{consequence}"' in inbox
+        shown = user_client.get(page()).content.decode()
+        assert f'value="delete" data-danger="{consequence}"' in shown
+        shown = user_client.get(page() + "?confirm=delete").content.decode()
         assert 'name="confirmed"' in shown and 'value="keep"' not in shown
+        assert f"<h2>{consequence}</h2>" in shown and "autofocus>Cancel</a>" in shown
         assert result_of(job) == ("waiting", None)
         response = user_client.post(page(), {"value": "delete", "confirmed": "1"})
         assert response.status_code == 303
         assert result_of(job) == ("succeeded", "delete")
+
+    def test_with_a_sentence_of_the_task(self, user, user_client):
+        ask(user, question_tasks.ask_danger, sentence="All shops close for a minute.")
+        assert data()["actions"][1]["danger"] == "All shops close for a minute."
+        assert user_client.get(path()).json()["danger"] == ["delete"]
+        shown = user_client.get(page() + "?confirm=delete").content.decode()
+        assert "<h2>All shops close for a minute.</h2>" in shown
 
     def test_on_the_page_it_is_asked_once_more(self, user, user_client):
         job = ask(user, question_tasks.ask_danger)

@@ -279,7 +279,10 @@ class TestWrongUses:
             ("initial that is no JSON", "is not JSON serializable"),
             ("initial that is large", "At most 65536 are allowed"),
             ("danger that is no choice", "danger has 'delete', which is none of the choices"),
-            ("danger as a string", "danger must be a list of values of choices, not str"),
+            (
+                "danger as a string",
+                "danger must be a list of values of choices, or a dict of sentences by value, not str",
+            ),
             ("a reminder of another type", "remind[0] must be a timedelta, not int"),
             ("reminders in the wrong order", "remind must have its times in ascending order"),
             ("11 reminders", "remind has 11 times. At most 10 are allowed."),

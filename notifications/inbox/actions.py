@@ -1,0 +1,107 @@
+"""The actions of a notification: what is shown of them, and which one was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.urls import reverse
+
+from notifications import serializers, streams, times, validators
+from notifications.db.bulk import lock_query
+from notifications.db.transactions import database, retrying_atomic
+from notifications.models import Notification
+
+#: The key of an action that was done: when, as text (RFC 3339).
+DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """A link of a notification. Without a script, one that posts leads to a page with a form.
+
+    ``answer``, ``post``
+        The address to which a script posts a choice of a question, or the action, without this page.
+    ``danger``
+        What is lost by it, which is asked first.
+    ``is_done``
+        Whether a script has posted it: then it is no link any more.
+    """
+
+    label: str
+    href: str = ""
+    is_external: bool = False
+    answer: str = ""
+    post: str = ""
+    danger: str = ""
+    is_done: bool = False
+
+
+def read_actions(row: Notification) -> list[dict[str, str]]:
+    """Return the actions in the data of a notification, none if it has others than ``notify`` and this app write."""
+    if '"actions"' not in row.data:
+        return []
+    try:
+        stored = serializers.decode_object(row.data).get("actions", [])
+        done = {number: str(action.pop(DONE)) for number, action in enumerate(stored) if DONE in action}
+        actions = validators.actions(stored)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return []
+    for number, moment in done.items():
+        actions[number][DONE] = moment
+    return actions
+
+
+def find_done(actions: list[dict[str, str]]) -> dict[str, str] | None:
+    """Return the action that was done, after which no other one that posts is offered."""
+    return next((action for action in actions if DONE in action), None)
+
+
+def describe_actions(row: Notification) -> list[Action]:
+    """Return what is shown of the actions of a notification."""
+    actions = read_actions(row)
+    done = find_done(actions)
+    return [
+        _describe_action(row, number, action)
+        for number, action in enumerate(actions)
+        if action is done or not (done and "post" in action)
+    ]
+
+
+def record_done(user: Any, id: UUID, number: int) -> bool:
+    """Store that an action of a notification of a user (key) was done, and mark it as read.
+
+    Returns whether none was done before. The row has its number when it returns.
+    """
+
+    def record() -> bool:
+        rows = Notification.objects.using(database()).filter(pk=id, user=user, open_question=None)
+        for row in lock_query(rows, skip_locked=False):
+            actions = read_actions(row)
+            if number >= len(actions) or "post" not in actions[number] or find_done(actions):
+                return False
+            now = times.now()
+            data = serializers.decode_object(row.data)
+            data["actions"][number][DONE] = times.format_time(now)
+            rows.update(data=serializers.encode(data), read_at=row.read_at or now, seq=None)
+            streams.number_in_transaction([user])
+            return True
+        return False
+
+    return retrying_atomic(record)
+
+
+def _describe_action(row: Notification, number: int, action: dict[str, str]) -> Action:
+    label, danger = action["label"], action.get("danger", "")
+    if DONE in action:
+        return Action(label=label, is_done=True)
+    if "post" in action:
+        if row.open_question:  # whose page is what the notification links to
+            return Action(label=label, href=row.url, answer=action["post"], danger=danger)
+        href = reverse("notifications:action", args=[row.pk, number])
+        return Action(label=label, href=href, post=action["post"], danger=danger)
+    return Action(
+        label=label, href=action["url"], is_external=bool(urlsplit(action["url"]).netloc), danger=danger
+    )
