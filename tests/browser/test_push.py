@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from notifications.contrib.deliveries import vapid
+from notifications.contrib.deliveries import devices, vapid
 from tests.browser.parts import visit
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in_over_http
@@ -39,6 +39,10 @@ STUB = """
 READ_DEVICES = """
 from notifications.contrib.deliveries.models import PushSubscription
 print([(row.user.username, row.name, row.endpoint) for row in PushSubscription.objects.all()])
+"""
+READ_KEYS = """
+from notifications.contrib.deliveries.models import PushSubscription
+print([(row.endpoint, row.key_hash) for row in PushSubscription.objects.all()])
 """
 REMOVE_DEVICES = """
 from notifications.contrib.deliveries.models import PushSubscription
@@ -146,6 +150,27 @@ def test_key_that_has_changed(open_devices):
     page.reload()
     turn_on(page)
     assert json.loads(page.evaluate("sessionStorage.push"))["applicationServerKey"] != old
+
+
+def test_new_key_of_the_site(open_devices, push_site):
+    """The page subscribes anew when it is opened, without a click, and the device stays one."""
+    page = open_devices(errors=False)  # Chromium logs that the server was away.
+    turn_on(page)
+    old = push_site.notifications["WEB_PUSH"]
+    new = vapid.generate_private_key()
+    push_site.notifications["WEB_PUSH"] = {**old, "private_key": new}
+    push_site.web.kill()
+    push_site.start_web()
+    assert devices.hash_key(vapid.public_key(old["private_key"])) in push_site.python(READ_KEYS)
+    page.goto(f"{push_site.url}/notifications/devices/")
+    page.wait_for_function("(key) => sessionStorage.push?.includes(key)", arg=vapid.public_key(new))
+    expect(rows(page).get_by_text("this browser")).to_be_visible()
+    expect(page.locator(".notifications-problem")).to_have_count(0)
+    wait_until(
+        lambda: devices.hash_key(vapid.public_key(new)) in push_site.python(READ_KEYS), what="the new key"
+    )
+    expect(rows(page)).to_have_count(1)
+    assert page.evaluate("sessionStorage.asked") == "1"
 
 
 def test_without_javascript(open_devices, new_page, push_site):
@@ -309,3 +334,33 @@ def test_subscription_that_changes_after_another_user_has_signed_in(worker_page,
     assert change_subscription(worker_page) == ""
     stored = push_site.python(READ_DEVICES)
     assert "'other'" in stored and "send/2" in stored and "demo" not in stored
+
+
+#: The worker is activated with a subscription of another key. Its push service cannot be reached, so it is replaced.
+ACTIVATE = """
+async (keys) => {
+    const make = (endpoint, applicationServerKey) => ({
+        endpoint, options: { applicationServerKey }, unsubscribe: async () => true,
+        toJSON: () => ({ endpoint, keys }),
+    });
+    const decode = (text) =>
+        Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)).buffer;
+    PushManager.prototype.getSubscription = async () =>
+        make("https://push.example/send/1", new Uint8Array([4, 1]).buffer);
+    PushManager.prototype.subscribe = async ({ applicationServerKey }) =>
+        make("https://push.example/send/3", decode(applicationServerKey));
+    const event = new Event("activate");
+    const done = new Promise((resolve) => { event.waitUntil = resolve; });
+    dispatchEvent(event);
+    return done.then(() => "", String);
+}
+"""
+
+
+def test_worker_that_is_activated_with_a_new_key(worker_page, push_site):
+    """It subscribes anew, without a page."""
+    (worker,) = worker_page.context.service_workers
+    assert worker.evaluate(ACTIVATE, browser_keys()[1]) == ""
+    stored = push_site.python(READ_KEYS)
+    key = vapid.public_key(push_site.notifications["WEB_PUSH"]["private_key"])
+    assert "send/1" not in stored and f"'https://push.example/send/3', '{devices.hash_key(key)}'" in stored

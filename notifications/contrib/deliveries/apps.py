@@ -65,7 +65,8 @@ class Deliveries(Extension):
         "push": "notifications.contrib.deliveries.pushes.Push",
     }
     findings: ClassVar[Mapping[str, str]] = {
-        "deliveries": "notifications.contrib.deliveries.findings.find_outages"
+        "deliveries": "notifications.contrib.deliveries.findings.find_outages",
+        "devices": "notifications.contrib.deliveries.findings.find_refused_devices",
     }
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {
         "notifications.contrib.deliveries.sending.deliver": OwnTask(is_silent=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -40,6 +41,7 @@ def register(
     *,
     name: str,
     language: str,
+    key: Any = "",
     replaces: Any = "",
     confirms: bool = False,
 ) -> PushSubscription | None:
@@ -51,6 +53,8 @@ def register(
         The key of a user.
     ``replaces``
         The earlier endpoint of the same browser, if it has changed.
+    ``key``
+        The public key of the site with which it has subscribed, in base64url.
     ``confirms``
         Store nothing, and return None, if the device was removed meanwhile.
 
@@ -58,20 +62,31 @@ def register(
     """
     check_subscription(endpoint, p256dh, auth)
     now = times.now()
-    changing = {"p256dh": p256dh, "auth": auth, "name": name, "language": language, "seen_at": now}
+    key_hash = hash_key(key) if isinstance(key, str) else ""
+    changing = {
+        "p256dh": p256dh,
+        "auth": auth,
+        "name": name,
+        "language": language,
+        "key_hash": key_hash,
+        "seen_at": now,
+    }
 
     def change() -> PushSubscription | None:
         lock_name("devices", user)
         lock_name("endpoint", endpoint)
         rows = PushSubscription.objects.using(database())
+        is_replaced = False
         if isinstance(replaces, str) and replaces not in ("", endpoint):
-            rows.filter(user=user, endpoint=replaces).delete()
+            is_replaced = rows.filter(user=user, endpoint=replaces).delete()[0] > 0
         rows.filter(endpoint=endpoint).exclude(user=user).delete()
         is_new = not rows.filter(endpoint=endpoint).exists()
-        if is_new and confirms:
+        if is_new and confirms and not is_replaced:
             return None
         if is_new and rows.filter(user=user).count() >= MAX_DEVICES:
             raise TooManyDevices
+        # What was refused may be accepted if the browser has subscribed anew.
+        rows.filter(endpoint=endpoint).exclude(auth=auth, key_hash=key_hash).update(refused_status=0)
         return rows.update_or_create(
             endpoint=endpoint,
             defaults=changing,
@@ -126,6 +141,16 @@ def remove(user: Any, id: UUID) -> bool:
     """Remove a device of a user (key). Returns whether there was one."""
     rows = PushSubscription.objects.using(database()).filter(user=user, id=id)
     return retrying_atomic(rows.delete)[0] > 0
+
+
+def hash_key(key: str) -> str:
+    """Return the hash of a public key (base64url) that a device stores, ``""`` without one."""
+    return sha256(key.encode(errors="replace")).hexdigest() if key else ""
+
+
+def is_outdated(device: PushSubscription, public_key: str) -> bool:
+    """Return whether a device has subscribed with another key than this one: its push service refuses messages."""
+    return device.key_hash not in ("", hash_key(public_key))
 
 
 def service_of(device: PushSubscription) -> str:

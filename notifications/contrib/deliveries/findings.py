@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 from django.db.models import F, Q, Value
 
 from notifications import times
-from notifications.contrib.deliveries import outages
+from notifications.conf import settings
+from notifications.contrib.deliveries import devices, outages, push_views
 from notifications.contrib.deliveries.digests import MAX_WINDOW
-from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest, PushSubscription
 from notifications.contrib.deliveries.preferences import MAX_PAUSE
 from notifications.contrib.deliveries.rules import MAX_DELAY
 from notifications.contrib.deliveries.sending import deliver_digest, deliver_digest_async
 from notifications.db.clock import StoredTime
+from notifications.db.transactions import database
 from notifications.extension import find_channel, hooks
 from notifications.management.diagnosis.finding import OK, WARNING, Finding
 from notifications.models import Job
@@ -41,6 +43,27 @@ def find_outages(timeout: float) -> Iterator[Finding]:
             "answers, all are sent.",
             {"timeouts": outage.timeouts},
         )
+
+
+def find_refused_devices(timeout: float) -> Iterator[Finding]:
+    """Yield how many devices get no push messages because their push services refuse them, or will."""
+    if not settings.WEB_PUSH:
+        return
+    rows = PushSubscription.objects.using(database())
+    key_hash = devices.hash_key(push_views.read_public_key())
+    outdated = rows.exclude(key_hash__in=["", key_hash]).count()
+    refused = rows.exclude(refused_status=0).count()
+    if not outdated and not refused:
+        yield Finding("devices", OK, "No push service refuses messages.")
+        return
+    yield Finding(
+        "devices",
+        WARNING,
+        f"Push services have refused messages to {refused} devices, and {outdated} have subscribed with another key.",
+        "Set the earlier private_key of NOTIFICATIONS['WEB_PUSH'] again if it is known. Otherwise each browser "
+        "subscribes anew when its user opens the page of devices.",
+        {"refused": refused, "outdated": outdated},
+    )
 
 
 def list_stored_times(now: datetime) -> Iterator[StoredTime]:

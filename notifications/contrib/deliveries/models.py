@@ -134,6 +134,10 @@ class PushSubscription(models.Model):
     #: Made from the browser, like "Firefox on Linux".
     name = models.CharField(_("name"), max_length=100)
     language = models.CharField(max_length=35, blank=True, default="")
+    #: The SHA-256, in hexadecimal, of the public key of the site with which it has subscribed; empty: not known.
+    key_hash = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
+    #: The status by which its push service has refused the last message for good, such as 403; 0: it has not.
+    refused_status = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     created_at = MomentField(_("created"))
     #: When its push service has last accepted a message.
     used_at = MomentField(_("last used"), null=True, blank=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import get_token
 from django.shortcuts import render
@@ -48,10 +49,29 @@ def devices_page(request: HttpRequest) -> HttpResponse:
 def read_devices(user: Any) -> list[dict[str, Any]]:
     """Return the devices of a user (key) for ``notifications/devices.html``, the newest first.
 
-    Each has a hash of its endpoint, by which a browser recognizes itself.
+    Each has a hash of its endpoint, by which a browser recognizes itself, and the name of its push service if that
+    refuses messages, or will because the site has another key.
     """
     found = reversed(devices.of_user(user))
-    return [{"row": row, "mark": sha256(row.endpoint.encode()).hexdigest()} for row in found]
+    key = read_public_key()
+    return [
+        {
+            "row": row,
+            "mark": sha256(row.endpoint.encode()).hexdigest(),
+            "refusing": devices.service_of(row)
+            if row.refused_status or devices.is_outdated(row, key)
+            else "",
+        }
+        for row in found
+    ]
+
+
+def read_public_key() -> str:
+    """Return the public key of the site, ``""`` if that of the settings is wrong, which a check reports."""
+    try:
+        return vapid.public_key(vapid.private_key())
+    except ImproperlyConfigured:
+        return ""
 
 
 @page_view
@@ -88,7 +108,7 @@ def state(request: HttpRequest) -> HttpResponse:
 def subscribe(request: HttpRequest) -> HttpResponse:
     """Store the subscription of a browser: ``toJSON()`` of it, and ``replaces``, its earlier endpoint if it changed.
 
-    With ``confirms`` true it is not stored again after its removal.
+    ``key`` is that of the site with which it was made. With ``confirms`` true it is not stored again after its removal.
     """
     _require_configured()
     body = parse_json_object(request)
@@ -102,6 +122,7 @@ def subscribe(request: HttpRequest) -> HttpResponse:
             keys.get("auth"),
             name=describe_browser(header(request, "User-Agent")),
             language=get_language() or "",
+            key=body.get("key"),
             replaces=body.get("replaces"),
             confirms=body.get("confirms") is True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications import serializers, times
 from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries.errors import PASSING_STATUS_CODES
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.contrib.deliveries.preferences import read_reader, zone_of
 from notifications.db.transactions import database, retrying_atomic
@@ -23,6 +25,8 @@ from notifications.extension import AddressGone, Channel, ChannelMessage, read_f
 from notifications.models import Notification
 from notifications.models.streams import NotificationLevel
 from notifications.paths import absolute
+
+logger = logging.getLogger("notifications")
 
 #: The key and value by which browsers recognize a message that they can show themselves (Push API, "declarative").
 DECLARATIVE = {"web_push": 8030}
@@ -75,13 +79,20 @@ class Push(Channel):
             response.raise_for_status()
 
     def record(self, message: ChannelMessage, error: Exception | None) -> None:
-        """Store that the device was reached, or remove it if it is gone."""
+        """Store that the device was reached or refused, or remove it if it is gone."""
         rows = PushSubscription.objects.using(database()).filter(id=message.address, user=message.user.pk)
+        status = getattr(error, "status", None)
         if error is None:
-            retrying_atomic(lambda: rows.update(used_at=times.now()))
+            retrying_atomic(lambda: rows.update(used_at=times.now(), refused_status=0))
         elif isinstance(error, DeviceGone):
             # Unless the browser has subscribed anew meanwhile.
             retrying_atomic(rows.filter(auth=error.device.auth).delete)
+        elif isinstance(status, int) and 400 <= status < 500 and status not in PASSING_STATUS_CODES:
+            others = rows.exclude(refused_status=status)
+            if retrying_atomic(lambda: others.update(refused_status=status)):
+                logger.warning(
+                    "A push service refuses messages to a device: %s, status %d", message.address, status
+                )
 
     def describe_addresses(self, user: Any, addresses: Collection[str]) -> dict[str, str]:
         names = {str(device.id): device.name for device in devices.of_user(user)}

@@ -38,7 +38,7 @@ export async function connectDevices() {
       if ((await Notification.requestPermission()) !== "granted") return say("denied");
       const state = await readState();
       const made = await subscribe(await install(state.links.worker), state.public_key);
-      await post(state, made);
+      await post(state, describe(made));
       location.reload();
     } catch (error) {
       // fetch() reports a failed network as TypeError; the push service has refused with a DOMException.
@@ -92,12 +92,28 @@ export async function connectDevices() {
       await held.unsubscribe().catch(() => false); // The server sends nothing to a removed device anyway.
       form.submit();
     });
-    // Confirms the subscription, whose keys and language may have changed, and the worker's mark of its user.
-    void readState()
-      .then((state) =>
-        post(state, { ...held.toJSON(), confirms: true }).then(() => install(state.links.worker)),
-      )
-      .catch(() => {});
+    void confirm(held).catch(() => {});
+  }
+
+  /**
+   * Confirm the subscription, whose keys and language may have changed, and the worker's mark of its user. With another key
+   * of the site it is made anew: its push service refuses messages.
+   * @param {PushSubscription} held
+   */
+  async function confirm(held) {
+    const state = await readState();
+    const installed = await install(state.links.worker);
+    const { applicationServerKey } = held.options;
+    if (!applicationServerKey || encode(applicationServerKey) === state.public_key)
+      return post(state, { ...describe(held), confirms: true });
+    try {
+      const made = await subscribe(installed, state.public_key);
+      await post(state, { ...describe(made), replaces: held.endpoint, confirms: true });
+      location.reload();
+    } catch {
+      button.hidden = false;
+      say("failed");
+    }
   }
 
   /** @param {PushSubscription} held */
@@ -126,6 +142,14 @@ export async function connectDevices() {
   function say(key) {
     note.textContent = list?.dataset[key] ?? "";
   }
+}
+
+/**
+ * Return what the server stores of a subscription.
+ * @param {PushSubscription} made
+ */
+function describe(made) {
+  return { ...made.toJSON(), key: encode(made.options.applicationServerKey) };
 }
 
 /** @param {Response} response */

@@ -6,6 +6,7 @@
 const worker = /** @type {any} */ (globalThis);
 
 worker.addEventListener("install", () => worker.skipWaiting());
+handle("activate", keepKey);
 handle("push", show);
 handle("notificationclick", open);
 handle("pushsubscriptionchange", renew);
@@ -48,19 +49,52 @@ async function markRead(id) {
   await post(state, state.links.read, { ids: [id], up_to: state.position });
 }
 
+/** Subscribe anew if the site has another key: the push service refuses messages. */
+async function keepKey() {
+  const held = await worker.registration.pushManager.getSubscription();
+  const key = held?.options.applicationServerKey;
+  if (!key) return;
+  const state = await readState();
+  if (encode(key) === state.public_key) return;
+  await held.unsubscribe();
+  await store(state, await subscribe(state), { replaces: held.endpoint, confirms: true });
+}
+
 /** @param {any} event */
 async function renew(event) {
   const state = await readState();
+  const subscription = event.newSubscription ?? (await subscribe(state));
+  await store(state, subscription, { replaces: event.oldSubscription?.endpoint });
+}
+
+/** @param {PushState} state */
+function subscribe(state) {
   const options = { userVisibleOnly: true, applicationServerKey: state.public_key };
-  const subscription = event.newSubscription ?? (await worker.registration.pushManager.subscribe(options));
-  const replaces = event.oldSubscription?.endpoint;
-  await post(state, state.links.subscribe, { ...subscription.toJSON(), replaces });
+  return worker.registration.pushManager.subscribe(options);
+}
+
+/**
+ * @param {PushState} state
+ * @param {any} subscription
+ * @param {object} more
+ */
+function store(state, subscription, more) {
+  const key = subscription.options?.applicationServerKey;
+  const made = { ...subscription.toJSON(), key: key && encode(key), ...more };
+  return post(state, state.links.subscribe, made);
+}
+
+/** @param {ArrayBuffer} key */
+function encode(key) {
+  const text = String.fromCharCode(...new Uint8Array(key));
+  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
 /** @returns {Promise<PushState>} */
 async function readState() {
   // With the mark of the user who has turned push on here. Requests of another one, who has signed in since, are refused.
   const url = new URL(`state/${worker.location.search}`, worker.registration.scope);
+  url.searchParams.set("background", "1"); // The browser may have started this worker without a person.
   const response = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/json" } });
   if (!response.ok) throw new Error(`The state could not be read: ${response.status}`);
   return response.json();

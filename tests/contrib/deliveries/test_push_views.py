@@ -168,3 +168,28 @@ def test_links_to_devices(user_client, settings, path):
     assert link in user_client.get(path).content.decode()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEB_PUSH": {}}
     assert link not in user_client.get(path).content.decode()
+
+
+@pytest.mark.database_law
+def test_key_of_the_site(user_client, user, private_key):
+    """Its hash is stored. A device with another one is shown as refused, until its browser subscribes anew."""
+    old = vapid.public_key(vapid.generate_private_key())
+    assert post(user_client, body(key=old)).status_code == 200
+    page = user_client.get("/notifications/devices/").content.decode()
+    assert "push.example refuses messages of this site" in page
+    key = vapid.public_key(private_key)
+    made = body("https://push.example/send/2", key=key, replaces=ENDPOINT, confirms=True)
+    assert post(user_client, made).json()["id"]
+    device = PushSubscription.objects.get()
+    assert (device.endpoint, device.key_hash) == (made["endpoint"], devices.hash_key(key))
+    assert "refuses messages" not in user_client.get("/notifications/devices/").content.decode()
+    # Replacing one that was removed meanwhile is no new device.
+    assert (
+        post(user_client, {**made, "endpoint": ENDPOINT, "replaces": "https://push.example/x"}).json() == {}
+    )
+
+
+@pytest.mark.parametrize("key", [None, 7, "\ud800", "x" * 5000])
+def test_key_that_no_browser_sends(user_client, user, key):
+    assert post(user_client, body(key=key)).status_code == 200
+    assert len(PushSubscription.objects.get().key_hash) in (0, 64)

@@ -13,6 +13,7 @@ from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
 from notifications.contrib.deliveries.decisions import Reach
+from notifications.contrib.deliveries.findings import find_refused_devices
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.db import unavailable
 from notifications.extension import find_channel
@@ -445,3 +446,43 @@ def test_keys_that_cannot_encrypt(user, service):
     send_due()
     assert Delivery.objects.get().error.startswith("The keys of the device cannot encrypt")
     assert Delivery.objects.get().state == "failed" and not service.tries
+
+
+def test_refusal_for_good(user, user_client, service, caplog):
+    """It is shown where the device is listed and in doctor, and logged once, until a message is accepted."""
+    device = service.add_device(user)
+    service.answer = lambda device, number: 403
+    for title in ("one", "two"):
+        push(user, title)
+        send_all()
+    device.refresh_from_db()
+    assert device.refused_status == 403 and device.used_at is None
+    logged = [each for each in caplog.records if "refuses messages" in each.message]
+    assert len(logged) == 1 and f"{device.id}, status 403" in logged[0].message
+    assert "127.0.0.1 refuses messages" in user_client.get("/notifications/devices/").content.decode()
+    (finding,) = find_refused_devices(1)
+    assert finding.state == "warning" and finding.figures == {"refused": 1, "outdated": 0}
+    service.answer = lambda device, number: 201
+    push(user, "three")
+    send_all()
+    device.refresh_from_db()
+    assert device.refused_status == 0 and device.used_at
+    (finding,) = find_refused_devices(1)
+    assert finding.state == "ok"
+
+
+def test_answer_that_may_pass_is_no_refusal(user, service):
+    device = service.add_device(user)
+    service.answer = lambda device, number: 429
+    push(user)
+    send_due()
+    device.refresh_from_db()
+    assert device.refused_status == 0
+
+
+def test_devices_of_another_key(user, service):
+    PushSubscription.objects.filter(pk=service.add_device(user).pk).update(key_hash="0" * 64)
+    (finding,) = find_refused_devices(1)
+    assert (
+        finding.figures == {"refused": 0, "outdated": 1} and "Set the earlier private_key" in finding.remedy
+    )
