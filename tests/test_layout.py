@@ -146,7 +146,7 @@ LATE_IMPORTS = {
     "apps.py": (4, "Django imports it before the models are loaded."),
     "api.py": (8, BEFORE_MODELS),
     "asgi.py": (6, "Projects import it before Django is set up."),
-    "contrib/celery/apps.py": (1, "Celery's own module, which only a cancellation of observed tasks needs."),
+    "contrib/celery/apps.py": (2, "Celery's own modules, which only jobs of observed tasks need."),
     "contrib/output/testing.py": (2, BEFORE_MODELS),
     "contrib/steps/api.py": (1, BEFORE_MODELS),
     "contrib/steps/testing.py": (1, BEFORE_MODELS),
