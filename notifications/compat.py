@@ -165,16 +165,16 @@ def _is_original(method: Any) -> bool:
     return type(method) is MethodType and getattr(method.__func__, "__globals__", None) is vars(logging)
 
 
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a function. Raises TypeError or ValueError.
+def signature_of(function: Callable[..., Any], *, follow_wrapped: bool = True) -> inspect.Signature:
+    """Return the signature of a function, by default of the one that it wraps. Raises TypeError or ValueError.
 
     Python 3.14 would evaluate the annotations, which may name what is imported for type checkers only.
     """
     if sys.version_info >= (3, 14):
         from annotationlib import Format
 
-        return inspect.signature(function, annotation_format=Format.STRING)
-    return inspect.signature(function)
+        return inspect.signature(function, follow_wrapped=follow_wrapped, annotation_format=Format.STRING)
+    return inspect.signature(function, follow_wrapped=follow_wrapped)
 
 
 #: Whether ``EmailMessage.message()`` takes a policy of Python's ``email``.

@@ -30,6 +30,7 @@ from notifications.db import bulk
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
+from notifications.jobs.declaring.signatures import bind_arguments
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine
 from notifications.tracing import spans, trace_context
 
@@ -52,7 +53,8 @@ class JobBackend(BaseTaskBackend):
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         """Insert a job and return its result, or that of the existing job with the same key.
 
-        Raises TypeError or ValueError for arguments that are not JSON and for invalid options, ``InvalidTask``, and
+        Raises TypeError or ValueError for arguments that the task does not take or that are not JSON, and for invalid
+        options, ``InvalidTask``, and
         ``TooManyJobs`` or ``IdempotencyKeyConflict`` of ``notifications.exceptions``; ``ImproperlyConfigured`` if the
         backend has an engine that cannot run jobs.
         """
@@ -96,6 +98,7 @@ class JobBackend(BaseTaskBackend):
         from notifications.models import Job
 
         self.validate_task(task)
+        bind_arguments(task, args, kwargs)
         # A task that was declared for another backend is a plain Task of Django.
         options = getattr(task, "options", JobOptions())
         try:

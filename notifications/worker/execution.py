@@ -27,6 +27,7 @@ from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
+from notifications.jobs.declaring import signatures
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
 from notifications.jobs.outcomes import Outcome
@@ -123,8 +124,8 @@ class Execution(CurrentExecution):
 
         ``database_thread`` is that of the context, on which thread-sensitive calls run.
 
-        Raises ImportError if the task cannot be imported, ``NoThread`` if there is no thread for it, and
-        ``asyncio.CancelledError`` if the worker stops.
+        Raises ImportError if the task cannot be imported, ``WrongArguments`` if it does not take the arguments of the
+        job, ``NoThread`` if there is no thread for it, and ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
         if self.is_cancelling or job.cancel_requested_at is not None:  # before the task was called
@@ -152,9 +153,9 @@ class Execution(CurrentExecution):
 
     async def _call_task(self, task: Any, policy: Policy) -> Outcome:
         job, sync_threads = self.job, self.sync_threads
-        args, kwargs = json.loads(job.args), json.loads(job.kwargs)
-        if task.takes_context:
-            args = [JobContext(task_result=self.claimed.task_result), *args]
+        stored_args, kwargs = json.loads(job.args), json.loads(job.kwargs)
+        context = [JobContext(task_result=self.claimed.task_result)] if task.takes_context else []
+        args = [*context, *stored_args]
         timeout = asyncio.timeout(policy.timeout)
 
         def start_timeout() -> None:
@@ -190,6 +191,8 @@ class Execution(CurrentExecution):
                 return Outcome(job=job, state=job.State.WAITING, waits=self.waits)
             if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
                 return outcomes.cancelled(job, policy, exc)
+            if not self.is_cancelling and signatures.explains(task, stored_args, kwargs, exc):
+                raise signatures.WrongArguments(str(exc)) from exc
             outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
             if self.is_cancelling and (is_late or outcome.retry_delay is not None):
                 return outcomes.cancelled(job, policy, exc)

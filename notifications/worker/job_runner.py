@@ -14,8 +14,9 @@ from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import WorkerPart
-from notifications.jobs import outcomes
+from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import EMAIL, QUARANTINE_EXECUTORS, SENDER_EXECUTORS, executor_at
+from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.transitions.claims import Claim, ClaimedJob, claim_of
@@ -137,6 +138,8 @@ class JobRunner:
             outcome = outcomes.fallback(execution.job)
         except ImportError as exc:
             outcome = await self._requeue_unknown_task(execution.claimed, exc)
+        except WrongArguments as exc:
+            outcome = await self._requeue_unknown_call(execution.claimed, exc)
         except NoThread as exc:
             await self._requeue_without_thread(execution.claimed, exc)
             return
@@ -152,11 +155,27 @@ class JobRunner:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
         job = claimed.row
         self._state.timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
-        if not await self._state.retry_write(queueing.requeue_unknown_task, claimed):
+        if not await self._requeue_for_others(claimed, queueing.UNKNOWN_TASK_FAILS_SECONDS):
             return outcomes.failure(job, kind="unknown-task")
         logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
-        self._remove(claim_of(job))
         return None
+
+    async def _requeue_unknown_call(self, claimed: ClaimedJob, exc: WrongArguments) -> Outcome | None:
+        """Requeue a job whose arguments its task does not take; return its failure if that was tried for too long."""
+        job = claimed.row
+        if not await self._requeue_for_others(claimed, queueing.UNKNOWN_CALL_FAILS_SECONDS):
+            return outcomes.failure(job, results.policy_at(job.task_path), "task-failed", exc.__cause__)
+        logger.warning(
+            "Requeued job %s, its task %s does not take its arguments: %s", job.id, job.task_path, exc
+        )
+        return None
+
+    async def _requeue_for_others(self, claimed: ClaimedJob, fails_after_seconds: float) -> bool:
+        if is_requeued := await self._state.retry_write(
+            queueing.requeue_unknown_task, claimed, fails_after_seconds
+        ):
+            self._remove(claim_of(claimed.row))
+        return is_requeued
 
     async def _requeue_without_thread(self, claimed: ClaimedJob, exc: NoThread) -> None:
         job = claimed.row

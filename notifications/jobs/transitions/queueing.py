@@ -31,6 +31,8 @@ from notifications.models import Job
 REQUEUE_DELAY_SECONDS = 30
 #: Seconds after which a job fails whose task no worker knows, from when the first worker met it.
 UNKNOWN_TASK_FAILS_SECONDS = 24 * 3600
+#: The same of a job whose arguments its task does not take: all workers may have the wrong call of one version.
+UNKNOWN_CALL_FAILS_SECONDS = 3600
 #: A job that is claimed so long after it was due was stored by another clock, or no worker was there to try it.
 MAX_UNTRIED = timedelta(hours=1)
 
@@ -58,16 +60,18 @@ def release(jobs: Sequence[Job]) -> None:
     requeue(jobs, "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL", queue=True)
 
 
-def requeue_unknown_task(claimed: ClaimedJob) -> bool:
-    """Queue a job again whose task this worker cannot import, for a worker with another version of the program.
+def requeue_unknown_task(
+    claimed: ClaimedJob, fails_after_seconds: float = UNKNOWN_TASK_FAILS_SECONDS
+) -> bool:
+    """Queue a job again whose task, or whose arguments, this worker does not know: one with newer code may.
 
     The attempt does not count. Returns False, and changes nothing, if the first worker met the job over
-    ``UNKNOWN_TASK_FAILS_SECONDS`` ago.
+    ``fails_after_seconds`` ago.
     """
     # Counted from the first worker: created_at and queued_at would include the delay of a job for later, and run_after
     # moves with each requeue.
     now = database_now()
-    fail_if_unknown_after = _fail_if_unknown_after(claimed.row, now)
+    fail_if_unknown_after = _fail_if_unknown_after(claimed.row, now, timedelta(seconds=fails_after_seconds))
     if fail_if_unknown_after < now:
         return False
     run_after = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
@@ -76,12 +80,11 @@ def requeue_unknown_task(claimed: ClaimedJob) -> bool:
     return True
 
 
-def _fail_if_unknown_after(job: Job, now: datetime) -> datetime:
-    """Return when a job fails whose task cannot be imported, whatever a clock said when that was stored.
+def _fail_if_unknown_after(job: Job, now: datetime, longest: timedelta) -> datetime:
+    """Return when a job fails that no worker can call, whatever a clock said when that was stored.
 
     It was stored with the time at which the job was due again, by one reading of the clock, so the difference is right.
     """
-    longest = timedelta(seconds=UNKNOWN_TASK_FAILS_SECONDS)
     stored, due_at = job.fail_if_unknown_after, job.run_after
     if stored is None or due_at is None:
         return now + longest

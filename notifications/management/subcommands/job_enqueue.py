@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
-from notifications.compat import InvalidTask, signature_of
+from notifications.compat import InvalidTask
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.results import find_task
@@ -59,7 +59,6 @@ class EnqueueCommand(JobVerb):
                 f"Nothing was enqueued: the backend {found.backend!r} of the task is not JobBackend."
             )
         try:
-            signature_of(found.func).bind(*([None] if found.takes_context else []), *task_args, **task_kwargs)
             changes = {"queue_name": queue, "run_after": at}
             changed = found.using(
                 owner=None if owner is None else user_key_of(owner),

@@ -254,4 +254,4 @@ def test_a_wrong_clock_said_when_a_job_of_an_unknown_task_fails(stored, hours):
     now = timezone.now()
     due_at = now + timedelta(days=400)
     job = Job(run_after=due_at, fail_if_unknown_after=due_at + timedelta(hours=stored))
-    assert queueing._fail_if_unknown_after(job, now) == now + timedelta(hours=hours)
+    assert queueing._fail_if_unknown_after(job, now, timedelta(days=1)) == now + timedelta(hours=hours)

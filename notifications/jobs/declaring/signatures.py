@@ -1,0 +1,68 @@
+"""Whether the arguments of a job fit the signature of its task."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from notifications.compat import signature_of
+
+
+class WrongArguments(TypeError):
+    """The arguments do not fit the signature of the task."""
+
+
+def bind_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise ``WrongArguments``, which names the task and its signature, if it cannot be called with the arguments.
+
+    ``args`` are without the context of a task that takes one.
+    """
+    signature = _own_signature(task.func, task.takes_context)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        raise WrongArguments(
+            f"{task.module_path}{signature} cannot be called with these arguments: {exc}."
+        ) from exc
+
+
+def explains(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exc: BaseException) -> bool:
+    """Return whether a task raised ``exc`` because its arguments do not fit, before any code of it ran.
+
+    ``args`` are without the context. A decorator may pass other arguments on, so the signature alone does not decide.
+    """
+    if not isinstance(exc, TypeError):
+        return False
+    function = inspect.unwrap(task.func)
+    frame = exc.__traceback__
+    while frame:
+        if frame.tb_frame.f_code is function.__code__:
+            return False
+        frame = frame.tb_next
+    try:
+        _signature(function, task.takes_context).bind(*args, **kwargs)
+    except TypeError:
+        return True
+    return False
+
+
+@lru_cache(maxsize=1000)
+def _own_signature(function: Callable[..., Any], takes_context: bool) -> inspect.Signature:
+    """Return what a task can be called with: of a decorated function that of the decorator's wrapper.
+
+    A wrapper may add arguments or take some away, but for those of ``contextlib``, as of ``transaction.atomic``.
+    """
+    while function.__globals__ is vars(contextlib):  # type: ignore[attr-defined]
+        function = function.__wrapped__  # type: ignore[attr-defined]
+    return _signature(function, takes_context, follow_wrapped=False)
+
+
+def _signature(function: Callable[..., Any], takes_context: bool, **options: bool) -> inspect.Signature:
+    signature = signature_of(function, **options)
+    parameters = list(signature.parameters.values())
+    if takes_context and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        del parameters[0]
+    return signature.replace(parameters=parameters)
