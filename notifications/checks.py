@@ -26,6 +26,7 @@ from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import package_tasks, policy_settings  # noqa: F401 (a check)
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import POLICY_OPTIONS, has_engine
+from notifications.jobs.reader_languages import find_wrong_language
 from notifications.readiness import database_problems
 from notifications.realtime import probe
 from notifications.tracing import spans
@@ -264,7 +265,9 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 @register("notifications")
 def check_declarations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W020 to W037: wrong entries of settings, such as W031 of categories, each of which disables itself only."""
-    wrong = chain(read_categories().wrong, *(hook() for hook in hooks.wrong_declarations))
+    wrong = chain(
+        read_categories().wrong, find_wrong_language(), *(hook() for hook in hooks.wrong_declarations)
+    )
     return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
 
 

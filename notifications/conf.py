@@ -85,6 +85,7 @@ class Settings:
     RETENTION: timedelta
     SITE_URL: str
     SOCKETS_PER_USER: int
+    USER_LANGUAGE: str
 
     @property
     def EMBEDDED_WORKER(self) -> bool:
@@ -154,6 +155,7 @@ CORE_SETTINGS = {
         rule="like 'https://example.com', without a path",
     ),
     "SOCKETS_PER_USER": Setting(20, **POSITIVE),
+    "USER_LANGUAGE": Setting(""),
 }
 
 #: The keys of the core and of the installed extensions. ``extension.load()`` replaces it when the apps are ready.

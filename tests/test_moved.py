@@ -4,24 +4,22 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from notifications import api, checks, conf, testing
-from notifications.contrib.broadcasts.apps import Broadcasts
+from notifications.contrib.slack.apps import Slack
 from notifications.extension import moved
 
 
 def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
-    known = {key: setting for key, setting in conf.SETTINGS.items() if key != "USER_LANGUAGE"}
+    known = {key: setting for key, setting in conf.SETTINGS.items() if key != "SLACK"}
     monkeypatch.setattr(conf, "SETTINGS", known)
-    settings.NOTIFICATIONS = {"USER_LANGUAGE": "", "TYPO": 1}
+    settings.NOTIFICATIONS = {"SLACK": "", "TYPO": 1}
     missing, unknown = checks.check_settings(None)
-    assert (
-        missing.hint == 'Add "notifications.contrib.broadcasts" to INSTALLED_APPS, and run manage.py migrate.'
-    )
+    assert missing.hint == 'Add "notifications.contrib.slack" to INSTALLED_APPS, and run manage.py migrate.'
     assert unknown.hint.startswith("Known keys: ACTIVE_JOBS_PER_USER, ")
     assert {missing.id, unknown.id} == {"notifications.E002"}
 
 
 def test_names_of_the_table_belong_to_the_app():
-    assert set(Broadcasts.settings) == {key for key, app in moved.SETTINGS.items() if app == "broadcasts"}
+    assert set(Slack.settings) == {key for key, app in moved.SETTINGS.items() if app == "slack"}
     for name in moved.API_NAMES:
         assert getattr(api, name)
     for name in moved.TESTING_NAMES:

@@ -18,7 +18,6 @@ SETTINGS = {
     "METRICS_TOKEN": "operations",
     "SCHEDULES": "schedules",
     "SLACK": "slack",
-    "USER_LANGUAGE": "broadcasts",
     "WEB_PUSH": "deliveries",
     "WEBHOOKS": "webhooks",
 }

@@ -21,6 +21,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import Topic, hooks
 from notifications.jobs.notifying import create_chunk
+from notifications.jobs.reader_languages import read_site_languages
 from notifications.models import AnnouncedState, Job
 from notifications.streams import building
 
@@ -116,7 +117,12 @@ def _notify(topic: Topic, reader: Any, before: str) -> None:
 
 
 def _language_of(user: Any) -> str:
-    """Return the language in which a user (key) last enqueued a job, ``LANGUAGE_CODE`` if that is not known."""
+    """Return the language of a user (key): that in which they read, or else in which they last enqueued a job.
+
+    ``LANGUAGE_CODE`` if neither is known.
+    """
+    if known := read_site_languages([user]).get(user):
+        return known
     rows = Job.objects.using(database()).filter(user=user).order_by("-created_at", "-id")
     for language, schedule in rows.values_list("language", "schedule")[:MAX_JOBS_READ]:
         if language and not schedule:  # a process enqueues the jobs of schedules

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from itertools import chain, groupby
@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import translation
 
 from notifications import streams
 from notifications.compat import should_send, task_backends, task_enqueued, task_finished
@@ -31,6 +32,7 @@ from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension import RecordedTransaction, Rows, hooks
 from notifications.jobs import results
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.reader_languages import is_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -64,14 +66,15 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     Inside a caller's transaction it only inserts; otherwise it writes chunks in transactions of its own.
     Returns the ids in the order of the users.
     """
-    notifications = [building.build_notification(user, title, **fields) for user in recipient_keys(users)]
+    notifications, languages = build_notifications(users, title, **fields)
     rows = sorted(notifications, key=lambda row: row.user_id)
     if in_callers_transaction():
         prepare_hooks()
         # No stream is locked in a caller's transaction, so it waits for none.
         for chunk in chunks(rows, MAX_ROWS_PER_TRANSACTION):
             building.prepare(chunk)
-            wake_workers(retrying(partial(insert_notifications, chunk, RecordedTransaction())))
+            tx = RecordedTransaction(languages=languages)
+            wake_workers(retrying(partial(insert_notifications, chunk, tx)))
         streams.number(row.user_id for row in rows)
         if _has_receivers():
             on_commit(lambda: _send_recorded(rows))
@@ -79,8 +82,26 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
         size = chunk_size()
         for start in range(0, len(rows), size):
             end = start + size
-            create_chunk(rows[start:end], more_follows=end < len(rows))
+            create_chunk(rows[start:end], more_follows=end < len(rows), languages=languages)
     return [row.id for row in notifications]
+
+
+def build_notifications(users: Any, title: Any, **fields: Any) -> tuple[list[Notification], dict[UUID, str]]:
+    """Return an unsaved notification for each user, in their order, and by its id the language that is known.
+
+    Lazy texts are translated into the language of each reader, where it is known, else into that of this thread.
+    """
+    keys = recipient_keys(users)
+    languages = read_site_languages(keys) if is_lazy([title, *fields.values()]) else {}
+    build = partial(building.build_notification, title=title, **fields)
+    if not languages:
+        return [build(key) for key in keys], {}
+    built: dict[Any, Notification] = {}
+    # In groups: changing the language takes longer than most texts.
+    for language, readers in groupby(sorted(keys, key=lambda key: languages.get(key, "")), languages.get):
+        with translation.override(language) if language else nullcontext():
+            built |= {key: build(key) for key in readers}
+    return [built[key] for key in keys], {built[key].id: language for key, language in languages.items()}
 
 
 def chunk_size() -> int:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Extension, Setting, import_later
+from notifications.extension import Extension, import_later
 
 
 class Broadcasts(Extension):
@@ -23,9 +23,7 @@ class Broadcasts(Extension):
     label = "notifications_broadcasts"
     verbose_name = _("Broadcasts")
     rows_of_users: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast": "sender_id"}
-    settings = {"USER_LANGUAGE": Setting("")}
 
-    wrong_declarations = import_later("audiences.find_wrong_language")
     may_raise = import_later("withdrawal.leave_out_withdrawn")
     senders = import_later("starting.read_senders")
     delete_of_users = import_later("starting.forget_senders")

@@ -12,11 +12,10 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs.users import (
     filter_active,
@@ -116,14 +115,6 @@ def offered_languages() -> list[tuple[str, str]]:
     return [(code, _name_of(code)) for code in others[:MAX_LANGUAGES]]
 
 
-def read_languages(keys: Sequence[Any]) -> dict[Any, str]:
-    """Return the language of each of these users, in one query; none without ``USER_LANGUAGE``."""
-    if not settings.USER_LANGUAGE:
-        return {}
-    users = get_user_model()._base_manager.filter(pk__in=keys)
-    return {key: language or "" for key, language in users.values_list("pk", settings.USER_LANGUAGE)}
-
-
 class Texts:
     """Title and body of a broadcast in each language."""
 
@@ -143,18 +134,3 @@ def _name_of(code: str) -> str:
         return str(translation.get_language_info(code)["name_translated"]).capitalize()
     except KeyError:
         return code
-
-
-def find_wrong_language() -> list[WrongDeclaration]:
-    """Return W035 if ``USER_LANGUAGE`` names no field of users. It makes no query."""
-    try:
-        if not (name := settings.USER_LANGUAGE):
-            return []
-        get_user_model()._base_manager.values_list(name)
-    except ImproperlyConfigured:  # which another check reports
-        return []
-    except FieldError as exc:
-        message = f"NOTIFICATIONS['USER_LANGUAGE'] is {name!r}, which is no field of users: no broadcast can be sent."
-        hint = f'Name it as in User.objects.values_list("profile__language"). {exc}'
-        return [WrongDeclaration("notifications.W035", message, hint)]
-    return []

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.contrib.broadcasts.audiences import Audience, Texts, read_languages
+from notifications.contrib.broadcasts.audiences import Audience, Texts
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
@@ -25,6 +25,7 @@ from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.notifying import chunk_size, create_chunk
+from notifications.jobs.reader_languages import read_languages
 from notifications.jobs.users import require_permission
 from notifications.streams import building
 

@@ -212,7 +212,7 @@ def test_a_test_to_oneself_is_in_the_own_language(client, staff, languages):
 
 
 def test_languages_are_read_by_one_query(staff, user, languages, django_assert_num_queries):
-    from notifications.contrib.broadcasts.audiences import read_languages
+    from notifications.jobs.reader_languages import read_languages
 
     with django_assert_num_queries(1):
         assert read_languages([staff.pk, user.pk]) == {staff.pk: "", user.pk: ""}

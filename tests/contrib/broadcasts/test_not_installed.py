@@ -4,7 +4,6 @@ USE = """
 import re
 from uuid import uuid4
 from django.apps import apps
-from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
@@ -16,7 +15,6 @@ from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams import snoozing
 from notifications.times import now
 
-settings.NOTIFICATIONS["USER_LANGUAGE"] = "no_such_field"
 assert not [table for table in connection.introspection.table_names() if "broadcast" in table]
 assert not Permission.objects.filter(codename__contains="broadcast").exists()
 assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())

@@ -24,13 +24,13 @@ from notifications.contrib.broadcasts.audiences import (
     MAX_USERS_COUNTED,
     MAX_USERS_COUNTED_LIVE,
     Texts,
-    read_languages,
 )
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import NotificationsError
 from notifications.ids import parse_id, uuid7
 from notifications.jobs.notifying import create_notifications
+from notifications.jobs.reader_languages import read_languages
 from notifications.models import Notification
 from notifications.problems import log_database_error
 
