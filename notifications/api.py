@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
+from notifications.db.async_twins import names_async_twin
 from notifications.extension import moved
 from notifications.http import waiting_requests
 from notifications.jobs import job_context
@@ -85,6 +86,7 @@ def __getattr__(name: str) -> Any:
     return moved.import_from_api(name)
 
 
+@names_async_twin
 def notify(
     users: Any,
     title: str | Promise,
@@ -175,6 +177,7 @@ aunread_count = _awaitable(unread_count)
 amark_read = _awaitable(mark_read)
 
 
+@names_async_twin
 def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
     """Call ``enqueue`` in one transaction, with the request's user as owner, and return 202 Accepted with the job.
 

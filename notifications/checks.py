@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from itertools import chain
 from typing import Any
 
@@ -76,7 +77,9 @@ def _find_wrong_key(key: Any) -> Error:
         message = f"NOTIFICATIONS has the key {key!r}, whose app is not installed."
         return Error(message, hint=moved.describe_remedy(app), id="notifications.E002")
     message = f"NOTIFICATIONS has an unknown key {key!r}."
-    return Error(message, hint=f"Known keys: {', '.join(conf.SETTINGS)}.", id="notifications.E002")
+    near = get_close_matches(str(key).upper(), conf.SETTINGS, n=1)
+    hint = f"Known keys: {', '.join(conf.SETTINGS)}."
+    return Error(message, hint=f"Did you mean {near[0]!r}? {hint}" if near else hint, id="notifications.E002")
 
 
 @register("notifications")

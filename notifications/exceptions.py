@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.utils.translation import gettext
@@ -62,7 +63,13 @@ class JobDoesNotExist(NotificationsError, ObjectDoesNotExist):
     """No job has this id. It may not be committed yet, or pruned already."""
 
     def __init__(self, id: object) -> None:
-        super().__init__(f"There is no job {id}. It may not be committed yet, or pruned already.")
+        try:
+            UUID(str(id))
+        except ValueError:
+            reason = ": that is no id of a job, which is a UUID. Pass what enqueue() returned as id."
+        else:
+            reason = ". It may not be committed yet, or pruned already."
+        super().__init__(f"There is no job {id}{reason}")
 
 
 class IdempotencyKeyConflict(NotificationsError, ValueError):

@@ -74,6 +74,8 @@ def find_mismatch() -> Mismatch | None:
         for model in config.get_models(include_auto_created=True)
         if model._meta.can_migrate(db) and router.allow_migrate_model(db.alias, model)
     ]
+    if not models:  # as in a schema of django-tenants that does not have the app
+        return None
     columns = _read_columns(db, [model._meta.db_table for model in models])
     problems: dict[str, str] = {}
     for model in models:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri
 
 from notifications import paths
-from notifications.compat import TaskResult
+from notifications.compat import Task, TaskResult
 from notifications.db.project_code import name_of
 from notifications.db.threads import NoThread, close_idle_connections
 from notifications.db.transactions import database
@@ -84,6 +84,11 @@ async def aaccept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> Ht
 
 def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> AcceptedJob | HttpResponse:
     """Enqueue the job and prepare to wait for it: with a slot, this thread holds no connection any more."""
+    if isinstance(enqueue, Task) or not callable(enqueue):
+        raise TypeError(
+            f"accepted() got {enqueue!r}. Pass a function that enqueues and returns the job: "
+            "accepted(request, lambda: task.enqueue(...))."
+        )
     may_wait = not in_transaction()
     try:
         found = {label: hook(request) for label, hook in hooks.before_accepted.items()}

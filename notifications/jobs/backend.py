@@ -27,6 +27,7 @@ from notifications.compat import (
 )
 from notifications.context import open_batch
 from notifications.db import bulk
+from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
@@ -50,6 +51,7 @@ class JobBackend(BaseTaskBackend):
     supports_get_result = True
     supports_priority = True
 
+    @names_async_twin
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         """Insert a job and return its result, or that of the existing job with the same key.
 

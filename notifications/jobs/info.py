@@ -17,6 +17,7 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.adapters import user_keys_of
+from notifications.db.async_twins import names_async_twin
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import log_damage
@@ -137,6 +138,7 @@ _COPIED = [
 ]
 
 
+@names_async_twin
 def get_job(id: UUID | str) -> JobInfo:
     """Return a job as it is now. Raises ``JobDoesNotExist`` of ``notifications.exceptions``.
 
@@ -147,6 +149,7 @@ def get_job(id: UUID | str) -> JobInfo:
     raise JobDoesNotExist(id)
 
 
+@names_async_twin
 def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
     """Return the jobs with these ids, by id, in one query, and one more if some of them wait.
 
@@ -156,6 +159,7 @@ def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
     return {info.id: info for info in _describe(_rows().in_bulk(keys).values())}
 
 
+@names_async_twin
 def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
     """Return the newest jobs that a user (or primary key) owns, by ``created_at``, newest first, at most ``limit``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -9,6 +10,8 @@ from notifications import validators
 from notifications.compat import TaskContext
 from notifications.context import current_execution
 from notifications.exceptions import JobCancelled
+
+logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
@@ -31,6 +34,7 @@ def progress(current: int, total: int | None = None, message: str = "") -> None:
     """See ``notifications.api.progress``."""
     execution = current_execution()
     if execution is None:
+        logger.debug("Ignored: progress() has no effect outside of a job")
         return
     job, done = execution.job, validators.integer(current)
     job.progress_current = (job.progress_current or 0) if done is None else done

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from notifications.db.adapters import user_keys_of
+from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import chunks, in_callers_transaction, on_commit
 from notifications.db.unavailable import log_damage
 
@@ -60,6 +61,7 @@ class NotificationInfo:
         return self.read_at is None and self.archived_at is None
 
 
+@names_async_twin
 def notifications_of(
     user: Any, *, unread: bool = False, archived: bool = False, category: str | None = None, limit: int = 100
 ) -> list[NotificationInfo]:
@@ -85,6 +87,7 @@ def notifications_of(
     return [_info(row) for row in page.rows]
 
 
+@names_async_twin
 def unread_count(user: Any) -> int:
     """Return how many notifications of a user (or primary key) are neither read nor archived, in one query.
 
@@ -96,6 +99,7 @@ def unread_count(user: Any) -> int:
     return positions.position(key).unread
 
 
+@names_async_twin
 def mark_read(user: Any, ids: Iterable[UUID] | None = None) -> None:
     """Mark notifications of a user (or primary key) as read, those with these ids, or all in the inbox.
 

@@ -124,7 +124,7 @@ def check_target(target: Target) -> bool:
     if (target.host, target.port) in _allowed_endpoints(tuple(settings.OUTBOUND_ALLOW)):
         return True
     if target.port not in settings.OUTBOUND_PORTS:
-        raise Forbidden(gettext("its port is not allowed"))
+        raise Forbidden(gettext('its port is not in NOTIFICATIONS["OUTBOUND_PORTS"]'))
     if target.is_ip_address and describe_reserved(target.host):
         raise Forbidden(NOT_PUBLIC)
     if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761, section 6.3

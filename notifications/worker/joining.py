@@ -6,18 +6,22 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from notifications.context import current_execution
+from notifications.db.clock import database_now
 from notifications.db.threads import close_idle_connections
-from notifications.db.transactions import in_callers_transaction
+from notifications.db.transactions import database, in_callers_transaction
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobCancelled, JobDoesNotExist
+from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.jobs.durable_calls import refuse_on_event_loop
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
+from notifications.models import Job
 from notifications.worker.execution import Execution
 
 
@@ -37,7 +41,7 @@ def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
             try:
                 end = future.result(seconds)
             except TimeoutError:
-                raise _timeout_error(id, seconds) from None
+                raise TimeoutError(_describe_timeout(id, seconds)) from None
             except CancelledError:
                 raise JobCancelled("The job that was waiting has ended or was cancelled.") from None
     return end.value()
@@ -74,7 +78,7 @@ async def ajoin(
             except TimeoutError:
                 if not deadline.expired():
                     raise
-                raise _timeout_error(id, seconds) from None
+                raise TimeoutError(await sync_to_async(_describe_timeout)(id, seconds)) from None
     return end.value()
 
 
@@ -116,8 +120,13 @@ def _refuse_in_transaction(parent: Execution | None) -> None:
         )
 
 
-def _timeout_error(id: UUID, seconds: float | None) -> TimeoutError:
-    return TimeoutError(f"Job {id} was not done within {seconds:g} s. It continues.")
+def _describe_timeout(id: UUID, seconds: float | None) -> str:
+    problem = f"Job {id} was not done within {seconds:g} s."
+    with suppress(*QUERY_ERRORS):
+        is_queued = Job.objects.using(database()).filter(id=id, state=Job.State.QUEUED).exists()
+        if is_queued and not claiming_workers().filter(lease_until__gte=database_now()).exists():
+            return f"{problem} It is queued, and no worker runs: start one with manage.py run_jobs."
+    return f"{problem} It continues."
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 from django.utils.module_loading import import_string
 
@@ -52,6 +52,8 @@ class JobTask(Task):
     """A task whose executions are jobs of this app. ``@task`` also takes the options of ``@policy``."""
 
     options: JobOptions
+    #: A template would call what is callable.
+    do_not_call_in_templates: ClassVar[bool] = True
 
     def __init__(self, *, func: Any, options: JobOptions | None = None, **values: Any) -> None:
         policy = {name: values.pop(name) for name in POLICY_OPTIONS if name in values}
@@ -67,6 +69,13 @@ class JobTask(Task):
             change_policy(func, **policy)
         object.__setattr__(self, "options", options or JobOptions())
         Task.__init__(self, func=func, **values)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self.func.__name__
+        raise TypeError(
+            f"{self.module_path} is a task, which is not called: {name}.enqueue(...) has a worker run it, and "
+            f"{name}.call(...) runs it here."
+        )
 
     def __getattr__(self, name: str) -> Any:  # called for names that a task does not have
         if name in VERBS_OF_OTHERS:

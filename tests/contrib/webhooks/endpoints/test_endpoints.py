@@ -42,7 +42,7 @@ def test_create(user, other_user):
         ({"url": "ftp://hooks.example/"}, "url is refused: it does not begin with http"),
         ({"url": "http://hooks.example/"}, "url is refused: it does not begin with https://"),
         ({"url": "https://user:password@hooks.example/"}, "a user name or a password"),
-        ({"url": "https://hooks.example:8443/"}, "its port is not allowed"),
+        ({"url": "https://hooks.example:8443/"}, "its port is not in NOTIFICATIONS"),
         ({"url": "https://hooks.example/" + "x" * 1000}, "url has 1022 characters"),
         ({"url": "https://hooks.example/\n"}, "url is refused"),
         ({"events": []}, r"events is \[\]. It must have some of: job.succeeded"),

@@ -1,0 +1,117 @@
+"""Errors of common mistakes say what is wrong and what to do."""
+
+import uuid
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+from django.test import RequestFactory
+
+from notifications import api, checks
+from notifications.api import ajoin, get_job, join
+from notifications.db import schema
+from notifications.exceptions import JobDoesNotExist
+from notifications.jobs import job_context
+from notifications.outbound import guard
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def message_of(kind, call, *args, **kwargs):
+    with pytest.raises(kind) as error:
+        call(*args, **kwargs)
+    return str(error.value)
+
+
+def test_a_task_that_is_called():
+    assert message_of(TypeError, tasks.add, 1, 2) == (
+        "tests.jobs.tasks.add is a task, which is not called: add.enqueue(...) has a worker run it, and "
+        "add.call(...) runs it here."
+    )
+    assert tasks.add.call(1, 2) == 3
+
+
+@pytest.mark.parametrize("wrong", [tasks.add, 7, None])
+def test_accepted_without_a_function(wrong):
+    request = RequestFactory().post("/")
+    assert message_of(TypeError, api.accepted, request, wrong) == (
+        f"accepted() got {wrong!r}. Pass a function that enqueues and returns the job: "
+        "accepted(request, lambda: task.enqueue(...))."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["notify", "get_job", "get_jobs", "jobs_of", "notifications_of", "unread_count", "mark_read"]
+)
+async def test_sync_functions_in_async_code(name, user):
+    """They name the twin to await."""
+    arguments = {"notify": (user, "x"), "get_job": (uuid.uuid4(),), "get_jobs": ([uuid.uuid4()],)}
+    with pytest.raises(SynchronousOnlyOperation) as error:
+        getattr(api, name)(*arguments.get(name, (user,)))
+    assert (
+        str(error.value) == f"{name}() makes queries, which would block the event loop. Use await a{name}()."
+    )
+
+
+async def test_enqueue_in_async_code():
+    with pytest.raises(SynchronousOnlyOperation) as error:
+        tasks.add.enqueue(1, 2)
+    assert (
+        str(error.value) == "enqueue() makes queries, which would block the event loop. Use await aenqueue()."
+    )
+    assert (await tasks.add.aenqueue(1, 2)).id
+
+
+async def test_accepted_in_async_code():
+    with pytest.raises(SynchronousOnlyOperation, match="Use await aaccepted\\(\\)"):
+        api.accepted(RequestFactory().post("/"), lambda: tasks.add.enqueue(1, 2))
+
+
+def test_what_is_no_id_of_a_job():
+    assert message_of(JobDoesNotExist, get_job, "x") == (
+        "There is no job x: that is no id of a job, which is a UUID. Pass what enqueue() returned as id."
+    )
+    id = uuid.uuid4()
+    assert message_of(JobDoesNotExist, get_job, id).startswith(
+        f"There is no job {id}. It may not be committed"
+    )
+
+
+def test_join_without_a_worker():
+    result = tasks.add.enqueue(1, 2)
+    assert message_of(TimeoutError, join, result, 0.01) == (
+        f"Job {result.id} was not done within 0.01 s. It is queued, and no worker runs: "
+        "start one with manage.py run_jobs."
+    )
+
+
+async def test_ajoin_without_a_worker():
+    result = await sync_to_async(tasks.add.enqueue)(1, 2)
+    with pytest.raises(TimeoutError, match=r"no worker runs: start one with manage\.py run_jobs"):
+        await ajoin(result, 0.01)
+
+
+def test_progress_outside_of_a_job(caplog):
+    """It has no effect, so that a function may be called from anywhere; the log says so."""
+    with caplog.at_level("DEBUG", "notifications.jobs"):
+        job_context.progress(1, 2)
+    assert "progress() has no effect outside of a job" in caplog.text
+
+
+def test_a_key_that_is_misspelled(settings):
+    settings.NOTIFICATIONS = {"RETENTON": 1, "XYZ": 1}
+    near, far = checks.check_settings(None)
+    assert near.hint.startswith("Did you mean 'RETENTION'? Known keys: ACTIVE_JOBS_PER_USER, ")
+    assert far.hint.startswith("Known keys: ")
+
+
+def test_a_port_names_the_setting():
+    with pytest.raises(guard.Forbidden, match=r'its port is not in NOTIFICATIONS\["OUTBOUND_PORTS"\]'):
+        guard.check_target(guard.parse("http://example.com:25/"))
+
+
+def test_no_table_of_the_app_in_this_database(monkeypatch):
+    """As in a schema of django-tenants that does not have the app: there is nothing to compare."""
+    monkeypatch.setattr(schema, "list_apps", list)
+    assert schema.find_mismatch() is None
