@@ -15,7 +15,6 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from notifications.compat import TaskResult
 from notifications.context import requester
 from notifications.db import unavailable
 from notifications.db.async_twins import names_async_twin
@@ -178,7 +177,7 @@ amark_read = _awaitable(mark_read)
 
 
 @names_async_twin
-def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
+def accepted(request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]) -> HttpResponse:
     """Call ``enqueue`` in one transaction, with the request's user as owner, and return 202 Accepted with the job.
 
     ``enqueue``
@@ -208,7 +207,7 @@ def accepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpRes
     return acceptance.accept(request, enqueue)
 
 
-async def aaccepted(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
+async def aaccepted(request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]) -> HttpResponse:
     """See accepted(). ``enqueue`` is called in a thread. No thread is held while the response waits for the job."""
     from notifications.http import acceptance
 

@@ -184,15 +184,6 @@ def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [Info(message, hint=hint, id="notifications.I002")]
 
 
-#: Apps whose templates put the bell into the header of an admin, which they must come before.
-BELLS = {
-    "django.contrib.admin": "notifications",
-    "unfold": "notifications.contrib.unfold",
-    "jazzmin": "notifications.contrib.jazzmin",
-    "wagtail.admin": "notifications.contrib.wagtail",
-}
-
-
 @register("notifications")
 def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W001: the app is after the admin, whose template then has no bell. W034: the same of a theme's adapter."""
@@ -203,7 +194,7 @@ def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint=f"Put {app!r} before {admin!r}.",
             id="notifications.W001" if app == "notifications" else "notifications.W034",
         )
-        for admin, app in BELLS.items()
+        for admin, app in moved.BELLS.items()
         if admin in names and app not in names[: names.index(admin)]
     ]
 

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.utils.module_loading import import_string
+
+from notifications.extension import moved
 
 if TYPE_CHECKING:
     from notifications.testing import Client, Clock
@@ -32,7 +33,7 @@ def run_until_idle(db: Any) -> Callable[..., int]:
 @pytest.fixture
 def send_deliveries(db: Any) -> Callable[..., int]:
     """send_deliveries() sends what waits by e-mail and push, inline, and returns how many were sent."""
-    return import_string("notifications.contrib.deliveries.testing.send_deliveries")
+    return moved.import_from_testing("send_deliveries")
 
 
 @pytest.fixture

@@ -188,8 +188,10 @@ def party(name: str, value: Any, link_key: str) -> dict[str, str]:
     return result
 
 
-def json_text(name: str, value: Any, limit: int) -> str:
+def json_text(name: str, value: Any, limit: int, *, is_plural: bool = False) -> str:
     """Return ``value`` as strict JSON of at most ``limit`` bytes: no NaN, no NUL, no lone surrogate.
+
+    ``name`` is that of the value in errors, ``is_plural`` says whether it is one of several things.
 
     Raises TypeError or ValueError.
     """
@@ -201,11 +203,12 @@ def json_text(name: str, value: Any, limit: int) -> str:
         ) from exc
     is_ascii = encoded.isascii()
     if ("\\u0000" in encoded and _has_nul(value)) or not (is_ascii or encodable(encoded)):
-        raise ValueError(f"{name} contains NUL or a lone surrogate, which cannot be stored. Remove it.")
+        verb = "contain" if is_plural else "contains"
+        raise ValueError(f"{name} {verb} NUL or a lone surrogate, which cannot be stored. Remove it.")
     size = len(encoded if is_ascii else encoded.encode())
     if size > limit:
         raise ValueError(
-            f"{name} has {size} bytes of JSON. At most {limit} are allowed. Store it elsewhere and pass its id."
+            f"{name} {'have' if is_plural else 'has'} {size} bytes of JSON. At most {limit} are allowed. Store it elsewhere and pass its id."
         )
     return encoded
 

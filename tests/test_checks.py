@@ -97,7 +97,7 @@ def test_the_order_of_apps(monkeypatch):
 @pytest.mark.parametrize("theme", ["unfold", "jazzmin", "wagtail.admin"])
 def test_a_theme_of_the_admin_without_the_bell(monkeypatch, theme):
     """W034: its adapter is not installed, or comes after it, so that the theme's own template is found first."""
-    adapter = checks.BELLS[theme]
+    adapter = moved.BELLS[theme]
     for names, count in (([theme], 1), ([theme, adapter], 1), ([adapter, theme], 0), ([adapter], 0)):
         configs = [SimpleNamespace(name=name) for name in names]
         monkeypatch.setattr(checks.apps, "get_app_configs", lambda configs=configs: configs)

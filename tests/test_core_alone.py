@@ -1,4 +1,4 @@
-"""The core knows no optional app but in `extension/moved.py` and one fixture; other admins are in `checks.BELLS`."""
+"""The core knows no optional app but in `extension/moved.py`."""
 
 import ast
 import re
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "notifications"
-#: Modules that name optional apps by strings.
-TABLES_OF_NAMES = {"checks.py", "extension/moved.py", "pytest_plugin.py"}
+#: The module that names optional apps by strings.
+TABLE_OF_NAMES = "extension/moved.py"
 
 
 def strings_of_core():
@@ -63,13 +63,23 @@ def test_an_import_of_an_optional_app_breaks_a_contract(tmp_path):
     assert "notifications.conf -> notifications.contrib.steps.apps (" in done.stdout
 
 
+def test_libraries_of_optional_apps_are_not_imported():
+    """cronsim and standardwebhooks are installed with the package, and only schedules and webhooks import them."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"^\s*(from|import) (cronsim|standardwebhooks)\b", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"contrib/schedules/timing.py", "contrib/webhooks/signing.py"}
+
+
 def test_no_string_names_an_optional_app():
     named = {
         name
         for name, strings in strings_of_core()
         if any(re.search(r"\bnotifications\.contrib\b", text) for text in strings)
     }
-    assert named == TABLES_OF_NAMES
+    assert named == {TABLE_OF_NAMES}
 
 
 def test_no_string_names_a_table_of_an_optional_app():

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -19,6 +20,18 @@ OTHER_FILES = {
 COMMAND = ["-m", "django", "check", "--settings", "mysite"]
 APPS = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
 SETTINGS = f"SECRET_KEY = 'x'\nINSTALLED_APPS = {APPS}\n"
+
+
+def test_metadata():
+    """The index shows the status and each version of Python that CI runs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    classifiers = project["classifiers"]
+    versions = [name.rpartition(" ")[2] for name in classifiers if "Python :: 3." in name]
+    assert versions == ["3.11", "3.12", "3.13", "3.14"]
+    assert project["requires-python"] == f">={versions[0]}"
+    assert "Python 3.11 to 3.14" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert "Development Status :: 4 - Beta" in classifiers
+    assert project["keywords"]
 
 
 @pytest.mark.parametrize("files", [OTHER_FILES, ["migrations/0001_initial.py"]], ids=["after", "before"])

@@ -111,6 +111,17 @@ def test_a_port_names_the_setting():
         guard.check_target(guard.parse("http://example.com:25/"))
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("a\0b", "contain NUL or a lone surrogate, which cannot be stored. Remove it."),
+        ("a" * 300_000, "have 300004 bytes of JSON. At most 262144 are allowed."),
+    ],
+)
+def test_arguments_that_cannot_be_stored(value, words):
+    assert message_of(ValueError, tasks.echo.enqueue, value).startswith(f"The arguments {words}")
+
+
 def test_no_table_of_the_app_in_this_database(monkeypatch):
     """As in a schema of django-tenants that does not have the app: there is nothing to compare."""
     monkeypatch.setattr(schema, "list_apps", list)

@@ -1,4 +1,4 @@
-"""Keys, commands and public names of the apps in ``contrib``, by which errors name the app to install.
+"""Names of the apps in ``contrib``: their keys, commands and public names, by which errors name the app to install.
 
 The tables are all that the core knows of these apps.
 """
@@ -46,6 +46,15 @@ TESTING_NAMES: dict[str, str] = {
     "output": "output",
     "send_deliveries": "deliveries",
     "steps": "steps",
+}
+#: The app that imports what django-notifications-hq has stored.
+IMPORTER = "notifications.contrib.hq"
+#: Apps whose templates put the bell into the header of an admin, which they must come before.
+BELLS = {
+    "django.contrib.admin": "notifications",
+    "unfold": "notifications.contrib.unfold",
+    "jazzmin": "notifications.contrib.jazzmin",
+    "wagtail.admin": "notifications.contrib.wagtail",
 }
 
 

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri
 
 from notifications import paths
-from notifications.compat import Task, TaskResult
+from notifications.compat import Task
 from notifications.db.project_code import name_of
 from notifications.db.threads import NoThread, close_idle_connections
 from notifications.db.transactions import database
@@ -26,6 +27,9 @@ from notifications.http.waiting_requests import WaitSlot, acquire_wait_slot, in_
 from notifications.models import Job
 from notifications.problems import Problem, log_database_error, prevent_caching, refuse_for_database
 from notifications.realtime import hub
+
+if TYPE_CHECKING:
+    from notifications.jobs.declaring.task_types import HasReturnValue
 
 logger = logging.getLogger("notifications")
 
@@ -50,7 +54,7 @@ class AcceptedJob:
     slot: WaitSlot | None = None
 
 
-def accept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
+def accept(request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]) -> HttpResponse:
     """See ``notifications.api.accepted``."""
     accepted = _enqueue_or_refuse(request, enqueue)
     if isinstance(accepted, HttpResponse):
@@ -65,7 +69,7 @@ def accept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpRespo
     return _response(request, accepted)
 
 
-async def aaccept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> HttpResponse:
+async def aaccept(request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]) -> HttpResponse:
     """See ``notifications.api.accepted``."""
     accepted = await sync_to_async(_enqueue_or_refuse)(request, enqueue)
     if isinstance(accepted, HttpResponse):
@@ -82,7 +86,7 @@ async def aaccept(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> Ht
     return _response(request, accepted)
 
 
-def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], TaskResult]) -> AcceptedJob | HttpResponse:
+def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]) -> AcceptedJob | HttpResponse:
     """Enqueue the job and prepare to wait for it: with a slot, this thread holds no connection any more."""
     if isinstance(enqueue, Task) or not callable(enqueue):
         raise TypeError(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 from django.http import HttpRequest
@@ -27,6 +27,9 @@ from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
 from notifications.problems import Problem, log_database_error
 from notifications.validators import MAX_KEY_LENGTH
+
+if TYPE_CHECKING:
+    from notifications.jobs.declaring.task_types import HasReturnValue
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 #: Attempts of a request that loses its key to another one, which is rolled back before its job can be read.
@@ -152,7 +155,7 @@ def _add_json(hash: Any, value: Any) -> None:
 
 
 def enqueue_once(
-    request: HttpRequest, enqueue: Callable[[], TaskResult], values: Mapping[str, Any]
+    request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]], values: Mapping[str, Any]
 ) -> tuple[Job, bool]:
     """Call ``enqueue`` in a transaction; store the key of the request on its job, and what extensions store with it.
 
@@ -184,7 +187,7 @@ def enqueue_once(
 
 
 def _enqueue(
-    enqueue: Callable[[], TaskResult],
+    enqueue: Callable[[], HasReturnValue[object]],
     first_jobs: dict[Any, Job | None],
     owner: Any,
     key: IdempotencyKey | None,

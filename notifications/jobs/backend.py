@@ -124,8 +124,12 @@ class JobBackend(BaseTaskBackend):
             Job,
             user_id=owner,
             task_path=task.module_path,
-            args=validators.json_text("The arguments", args, validators.MAX_ARGUMENTS_BYTES),
-            kwargs=validators.json_text("The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES),
+            args=validators.json_text(
+                "The arguments", args, validators.MAX_ARGUMENTS_BYTES, is_plural=True
+            ),
+            kwargs=validators.json_text(
+                "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
+            ),
             backend=self.alias,
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True
