@@ -18,7 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf
-from notifications.db import schema
+from notifications.db import pools, schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
 from notifications.extension import Dispatch, hooks, list_apps, moved
 from notifications.inbox.categories import read_categories
@@ -276,6 +276,22 @@ def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     )
     hint = f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}'
     return [Info(problem, hint=hint, id="notifications.I001")]
+
+
+@register("notifications", deploy=True)
+def check_pool(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """I005: a pool of connections lets a worker run fewer sync jobs at once than it has threads for them."""
+    from notifications.worker.state import MAX_SYNC_THREADS  # which each command would import otherwise
+
+    threads = min(MAX_SYNC_THREADS, conf.settings.CONCURRENCY)
+    if (sync_jobs := pools.limit_by_pool(threads)) == threads:
+        return []
+    problem = (
+        f"The connection pool of the database holds {pools.pool_size()}, of which {pools.OWN_POOLED_CONNECTIONS} are "
+        f"kept for other work: each worker runs {sync_jobs} sync jobs at once, in place of {threads}."
+    )
+    hint = f'Set "pool": {{"min_size": 4, "max_size": {threads + pools.OWN_POOLED_CONNECTIONS}}}, or accept that.'
+    return [Info(problem, hint=hint, id="notifications.I005")]
 
 
 @register(

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from notifications.extension import moved
-
 if TYPE_CHECKING:
     from notifications.testing import Client, Clock
 
@@ -33,6 +31,8 @@ def run_until_idle(db: Any) -> Callable[..., int]:
 @pytest.fixture
 def send_deliveries(db: Any) -> Callable[..., int]:
     """send_deliveries() sends what waits by e-mail and push, inline, and returns how many were sent."""
+    from notifications.extension import moved
+
     return moved.import_from_testing("send_deliveries")
 
 

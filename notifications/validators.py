@@ -207,8 +207,9 @@ def json_text(name: str, value: Any, limit: int, *, is_plural: bool = False) -> 
         raise ValueError(f"{name} {verb} NUL or a lone surrogate, which cannot be stored. Remove it.")
     size = len(encoded if is_ascii else encoded.encode())
     if size > limit:
+        verb = "have" if is_plural else "has"
         raise ValueError(
-            f"{name} {'have' if is_plural else 'has'} {size} bytes of JSON. At most {limit} are allowed. Store it elsewhere and pass its id."
+            f"{name} {verb} {size} bytes of JSON. At most {limit} are allowed. Store it elsewhere and pass its id."
         )
     return encoded
 

@@ -11,12 +11,12 @@ from django.apps import apps
 from django.core.checks import run_checks
 from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from notifications import checks, compat, readiness, stored_times
 from notifications.contrib.engines import checks as engine_checks
-from notifications.extension import Dispatch, hooks
+from notifications.extension import Dispatch, hooks, moved
 from notifications.models import Job
 from tests.jobs.tasks import noop
 
@@ -150,6 +150,30 @@ def test_sqlite_with_default_options(monkeypatch):
         assert message.id == "notifications.I001"
         assert "IMMEDIATE" in message.hint
         assert not message.is_serious()
+
+
+@pytest.mark.parametrize(
+    ("pool", "sync_jobs", "size"),
+    [(True, 1, 4), ({"min_size": 2}, 1, 2), ({"min_size": 2, "max_size": 20}, 17, 20)],
+)
+def test_a_pool_smaller_than_the_worker(pool, sync_jobs, size, monkeypatch):
+    """I005 says both numbers."""
+    postgres = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": pool}}
+    monkeypatch.setitem(connections.settings, "default", {**connections.settings["default"], **postgres})
+    (message,) = checks.check_pool(None)
+    assert message.id == "notifications.I005"
+    assert message.msg == (
+        f"The connection pool of the database holds {size}, of which 3 are kept for other work: each worker runs "
+        f"{sync_jobs} sync jobs at once, in place of 32."
+    )
+    assert message.hint.startswith('Set "pool": {"min_size": 4, "max_size": 35}')
+
+
+@pytest.mark.parametrize("pool", [None, False, {"min_size": 4, "max_size": 35}])
+def test_a_pool_for_all_sync_jobs(pool, monkeypatch):
+    postgres = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": pool}}
+    monkeypatch.setitem(connections.settings, "default", {**connections.settings["default"], **postgres})
+    assert found(checks.check_pool) == []
 
 
 @pytest.mark.database_law

@@ -86,7 +86,9 @@ async def aaccept(request: HttpRequest, enqueue: Callable[[], HasReturnValue[obj
     return _response(request, accepted)
 
 
-def _enqueue_or_refuse(request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]) -> AcceptedJob | HttpResponse:
+def _enqueue_or_refuse(
+    request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]]
+) -> AcceptedJob | HttpResponse:
     """Enqueue the job and prepare to wait for it: with a slot, this thread holds no connection any more."""
     if isinstance(enqueue, Task) or not callable(enqueue):
         raise TypeError(

@@ -124,9 +124,7 @@ class JobBackend(BaseTaskBackend):
             Job,
             user_id=owner,
             task_path=task.module_path,
-            args=validators.json_text(
-                "The arguments", args, validators.MAX_ARGUMENTS_BYTES, is_plural=True
-            ),
+            args=validators.json_text("The arguments", args, validators.MAX_ARGUMENTS_BYTES, is_plural=True),
             kwargs=validators.json_text(
                 "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
             ),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
+from notifications.db.pools import limit_by_pool
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.transactions import connection
 from notifications.worker import loops
@@ -60,9 +61,12 @@ class WorkerState:
 
     @property
     def max_sync_threads(self) -> int:
-        """Threads for sync tasks. An engine decides itself how many jobs it runs in this process."""
+        """Threads for sync tasks, at most as many as a pool of connections has to spare.
+
+        An engine decides itself how many jobs it runs in this process: others wait in line for a thread.
+        """
         choose = max if self.engine else min
-        return choose(MAX_SYNC_THREADS, self.concurrency)
+        return limit_by_pool(choose(MAX_SYNC_THREADS, self.concurrency))
 
     @property
     def is_stopping(self) -> bool:

@@ -6,6 +6,7 @@ import signal
 import time
 from datetime import timedelta
 
+from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
 from notifications import outbound
@@ -133,6 +134,11 @@ def hold_connection(context):
         while not is_gate_open():
             time.sleep(0.02)
     write_effect(context, "done")
+
+
+@task(takes_context=True)
+async def hold_connection_of_async_task(context):
+    await sync_to_async(hold_connection.func)(context)
 
 
 @task(takes_context=True)
