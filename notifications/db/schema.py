@@ -19,7 +19,7 @@ from notifications.db.former_migrations import FORMER_MIGRATIONS
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, in_callers_transaction, is_supported
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
-from notifications.extension import list_apps
+from notifications.extension import list_apps, moved
 
 logger = logging.getLogger("notifications")
 
@@ -55,7 +55,7 @@ class Mismatch(NamedTuple):
 #: What a database has whose tables are those of another app, such as django-notifications-hq: check E001.
 TABLES_OF_OTHER_APP = Mismatch(
     "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
-    "Set them aside, to be imported afterwards: add 'notifications.contrib.hq' to INSTALLED_APPS, and run manage.py "
+    f"Set them aside, to be imported afterwards: add {moved.IMPORTER!r} to INSTALLED_APPS, and run manage.py "
     "notifications import_hq --set-aside.",
 )
 
