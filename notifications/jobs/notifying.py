@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import partial
 from itertools import chain, groupby
 from typing import Any
 from uuid import UUID
@@ -93,7 +92,10 @@ def build_notifications(users: Any, title: Any, **fields: Any) -> tuple[list[Not
     """
     keys = recipient_keys(users)
     languages = read_site_languages(keys) if is_lazy([title, *fields.values()]) else {}
-    build = partial(building.build_notification, title=title, **fields)
+
+    def build(key: Any) -> Notification:
+        return building.build_notification(key, title, **fields)
+
     if not languages:
         return [build(key) for key in keys], {}
     built: dict[Any, Notification] = {}
