@@ -163,8 +163,15 @@ def update(
 
 
 @contextmanager
-def one_round_trip() -> Iterator[None]:
-    """Send the statements of ``insert`` and ``update`` in the block at its end, on PostgreSQL in one round trip."""
+def one_round_trip(*, is_used: bool = True) -> Iterator[None]:
+    """Send the statements of ``insert`` and ``update`` in the block at its end, on PostgreSQL in one round trip.
+
+    ``is_used``
+        False sends each at once, so that its error is raised where it was made.
+    """
+    if not is_used:
+        yield
+        return
     db = connection()
     statements: list[tuple[str, list[Any]]] = []
     db.__dict__["_notifications_statements"] = statements
@@ -174,6 +181,12 @@ def one_round_trip() -> Iterator[None]:
         del db.__dict__["_notifications_statements"]
     if statements:
         execute_many(statements)
+
+
+def is_one_round_trip() -> bool:
+    """Return whether statements wait for the end of ``one_round_trip()``."""
+    db = connection()
+    return db.vendor == "postgresql" and "_notifications_statements" in db.__dict__
 
 
 def _write(cursor: Any, sql: str, params: list[Any]) -> None:

@@ -17,7 +17,10 @@ core.
 
 Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
 
+A hook of a transaction that fails holds up the outcome until it works; one of reading is left out: see ``calls``.
+
 app, pages, tables      the class ``Extension`` with its hooks, those that pages call, and what is deleted
+calls                   what an error of a hook does
 installed               the installed extensions, the hooks that the core calls, and those that are imported later
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
@@ -53,6 +56,7 @@ from notifications.extension.duty import LASTING as LASTING
 from notifications.extension.duty import Duty as Duty
 from notifications.extension.duty import Where as Where
 from notifications.extension.installed import Hooks as Hooks
+from notifications.extension.installed import call_after_commit as call_after_commit
 from notifications.extension.installed import extensions as extensions
 from notifications.extension.installed import find_channel as find_channel
 from notifications.extension.installed import find_urlpatterns as find_urlpatterns

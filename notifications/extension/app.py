@@ -221,7 +221,7 @@ class Extension(TableHooks, PageHooks, AppConfig):
     def after_commit(self, kept: Any) -> None:
         """Use what the hooks have put into ``tx.kept[self.label]`` in the transaction that was committed.
 
-        Not called if that is nothing. It must raise nothing.
+        Not called if that is nothing. An error is logged.
         """
 
     def policy_at(self, task_path: str) -> Any:
@@ -235,7 +235,7 @@ class Extension(TableHooks, PageHooks, AppConfig):
     def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
         """Stop what executes jobs elsewhere. Called after the commit of a cancellation; it waits for nothing.
 
-        It must raise nothing.
+        An error is logged.
 
         ``ended``
             Jobs that are cancelled.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import isfunction
@@ -17,13 +17,17 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension
+from notifications.extension.calls import Calls, call_of, name_of
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
+    AlertKind,
     Event,
     Fact,
     HubPart,
+    JobSection,
     Pause,
+    RecordedTransaction,
     WaitKind,
     WorkerPart,
     in_order,
@@ -38,7 +42,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 logger = logging.getLogger("notifications")
 
 
-#: Attributes of extensions that are mappings, of which the core has one of all, and those that are sequences.
+#: Attributes of extensions that are mappings, of which the core has one of all.
 _MAPPINGS = (
     "subcommands",
     "findings",
@@ -50,7 +54,6 @@ _MAPPINGS = (
     "rows_of_notifications",
     "rows_of_users",
 )
-_SEQUENCES = ("job_sections", "pruned", "wait_kinds")
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
 _HOOKS = [
     name
@@ -65,6 +68,18 @@ _BY_LABEL = {
 }
 
 
+#: Names of which each is that of one extension.
+_NAMES: dict[str, Callable[[Extension], Iterable[str]]] = {
+    "key of NOTIFICATIONS": lambda each: each.settings,
+    "kind of wait": lambda each: [kind.kind for kind in each.wait_kinds],
+    "channel": lambda each: each.channels,
+    "subcommand": lambda each: each.subcommands,
+    "finding": lambda each: each.findings,
+    "kind of alert": lambda each: [kind.kind for kind in each.alert_kinds()],
+    "section of jobs": lambda each: [section.name for section in each.job_sections],
+}
+
+
 class Hooks:
     """What installed extensions declare and define: an attribute for each of the class ``Extension``."""
 
@@ -74,17 +89,27 @@ class Hooks:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
             )
-        for name in _SEQUENCES:
-            setattr(self, name, [value for each in self.extensions for value in getattr(each, name)])
+        self.pruned = [value for each in self.extensions for value in each.pruned]
         for name in _HOOKS:
             default = getattr(Extension, name)
-            defined = [getattr(e, name) for e in self.extensions if getattr(type(e), name) is not default]
-            is_by_label = name in _BY_LABEL
-            setattr(self, name, {hook.__self__.label: hook for hook in defined} if is_by_label else defined)
+            defined = {
+                e.label: call_of(getattr(e, name), e.label, name)
+                for e in self.extensions
+                if getattr(type(e), name) is not default
+            }
+            setattr(self, name, defined if name in _BY_LABEL else list(defined.values()))
         # What is made once, by kind.
         found: dict[str, Any] = vars(self)
-        self.wait_kinds = {kind.kind: kind for kind in (Pause(), *found["wait_kinds"])}
-        self.alert_kinds = {kind.kind: kind for hook in found["alert_kinds"] for kind in hook()}
+        self.job_sections = [
+            Calls(part, JobSection, e.label) for e in self.extensions for part in e.job_sections
+        ]
+        kinds = [(kind, e.label) for e in self.extensions for kind in e.wait_kinds]
+        self.wait_kinds: dict[str, Any] = {
+            Pause.kind: Pause(),
+            **{kind.kind: Calls(kind, WaitKind, label) for kind, label in kinds},
+        }
+        alerts = [(kind, name_of(hook).extension) for hook in found["alert_kinds"] for kind in hook()]
+        self.alert_kinds = {kind.kind: Calls(kind, AlertKind, label) for kind, label in alerts}
         self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
 
     if TYPE_CHECKING:
@@ -112,6 +137,13 @@ def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any 
 def read_facts(row: Notification, reader: Any, *, in_full: bool = False) -> list[Fact]:
     """Return what extensions say of a notification to its user. See ``Extension.facts_of()``."""
     return [fact for hook in hooks.facts_of for fact in hook(row, reader, in_full=in_full)]
+
+
+def call_after_commit(tx: RecordedTransaction) -> None:
+    """Let extensions use what they have kept in a transaction that is committed."""
+    for label, kept in tx.kept.items():
+        if hook := hooks.after_commit.get(label):
+            hook(kept)
 
 
 def find_urlpatterns() -> list[Any]:
@@ -160,16 +192,19 @@ def make_worker_parts(state: Any) -> dict[str, WorkerPart]:
     return {label: make(state) for label, make in hooks.worker_part.items()}
 
 
-def make_hub_parts(hub: Any) -> dict[str, HubPart]:
+def make_hub_parts(hub: Any) -> dict[str, Any]:
     """Return what extensions do in the hub of a server, by their labels. See ``Extension.hub_part()``."""
-    return {label: make(hub) for label, make in hooks.hub_part.items()}
+    made = {label: make(hub) for label, make in hooks.hub_part.items()}
+    return {label: Calls(part, HubPart, label) for label, part in made.items() if part is not None}
 
 
 def load() -> None:
     """Read the hooks and settings of the installed extensions. Called when the app is ready.
 
-    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires, and for the name of a channel.
+    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires, for the name of a channel, and for a
+    name that two of them use.
     """
+    _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
     for name in (name for each in hooks.extensions for name in each.requires):
         require(name)
@@ -180,6 +215,24 @@ def load() -> None:
     conf.SETTINGS = conf.CORE_SETTINGS | {
         key: setting for each in hooks.extensions for key, setting in each.settings.items()
     }
+
+
+def _refuse_shared_names(installed: Sequence[Extension]) -> None:
+    """Raise ``ImproperlyConfigured`` for a name of which one extension would silently replace that of another."""
+    core = {
+        "key of NOTIFICATIONS": dict.fromkeys(conf.CORE_SETTINGS, "the app itself"),
+        "kind of wait": {Pause.kind: "the app itself"},
+    }
+    for what, names_of in _NAMES.items():
+        owners: dict[str, str] = dict(core.get(what, {}))
+        for each in installed:
+            for name in names_of(each):
+                if name in owners:
+                    raise ImproperlyConfigured(
+                        f"The {what} {name!r} is that of {owners[name]} and of {each.name}. Rename one of them, or "
+                        "remove one of the two apps from INSTALLED_APPS."
+                    )
+                owners[name] = each.name
 
 
 def _load_again(*, setting: str, **kwargs: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +29,8 @@ from notifications.db.transactions import (
     retrying,
 )
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.extension import RecordedTransaction, Rows, hooks
+from notifications.extension import RecordedTransaction, Rows, call_after_commit, hooks
+from notifications.extension.calls import mark_rows
 from notifications.jobs import results
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.reader_languages import is_lazy, read_site_languages
@@ -71,11 +72,13 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
     if in_callers_transaction():
         prepare_hooks()
         # No stream is locked in a caller's transaction, so it waits for none.
+        tx = RecordedTransaction(languages=languages)
         for chunk in chunks(rows, MAX_ROWS_PER_TRANSACTION):
             building.prepare(chunk)
-            tx = RecordedTransaction(languages=languages)
             wake_workers(retrying(partial(insert_notifications, chunk, tx)))
         streams.number(row.user_id for row in rows)
+        if tx.kept:
+            on_commit(lambda: call_after_commit(tx))
         if _has_receivers():
             on_commit(lambda: _send_recorded(rows))
     else:
@@ -133,19 +136,23 @@ def create_chunk(
     prepare_hooks()
     users = {row.user_id for row in rows}
     is_claimed = True
+    tx = RecordedTransaction()
 
     def insert() -> bool:
-        nonlocal is_claimed
+        nonlocal is_claimed, tx
+        tx = RecordedTransaction(languages=languages or {})
         is_claimed = claim is None or claim()
         if not is_claimed:
             return False
         building.prepare(rows)
         # Numbering in place holds SQLite's lock for a third of the time.
         is_numbered = streams.number_new(rows)
-        wake_workers(insert_notifications(rows, RecordedTransaction(languages=languages or {})))
+        wake_workers(insert_notifications(rows, tx))
         return not is_numbered and streams.number_in_transaction(users)
 
-    if fair_atomic(insert, more_follows=more_follows):
+    has_more_to_number = fair_atomic(insert, more_follows=more_follows)
+    call_after_commit(tx)
+    if has_more_to_number:
         streams.number_committed(users, more_follows=more_follows)
     if is_claimed and _has_receivers():
         _send_recorded(rows)
@@ -175,7 +182,28 @@ def insert_notifications(rows: Sequence[Notification], tx: RecordedTransaction) 
     if not rows:
         return []
     bulk.insert(rows)
-    return insert_rows(chain.from_iterable([hook(rows, tx) for hook in hooks.on_created]))
+    if not hooks.on_created:
+        return []
+    with streams.uncounting_deleted(rows):
+        returned = call_hooks(hooks.on_created, rows, tx)
+        return insert_returned(returned)
+
+
+def call_hooks(of_hooks: Iterable[Any], *args: Any) -> list[tuple[Any, Rows]]:
+    """Call hooks that return rows. Returns each with its rows, for ``insert_returned()``."""
+    return [(hook, hook(*args)) for hook in of_hooks]
+
+
+def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
+    """Insert the rows that hooks have returned, as ``insert_rows()``. An error is marked as that of the hook."""
+    jobs: list[Job] = []
+    for hook, rows in returned:
+        try:
+            jobs += insert_rows(rows)
+        except Exception as exc:
+            mark_rows(exc, hook)
+            raise
+    return jobs
 
 
 def insert_rows(rows: Rows) -> list[Job]:

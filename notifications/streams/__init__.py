@@ -21,8 +21,13 @@ icons                                   the icons of notifications
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from django.db.models import F
 
 from notifications.db import bulk
 from notifications.db.adapters import user_from_db, user_to_db
@@ -36,7 +41,7 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.models import Notification
+from notifications.models import Notification, Stream
 from notifications.streams.numbering import (
     HAS_OPEN_KEY,
     KEY_OWNER,
@@ -64,6 +69,7 @@ __all__ = [
     "request_session_check",
     "ring",
     "ring_new_jobs",
+    "uncounting_deleted",
 ]
 
 logger = logging.getLogger("notifications")
@@ -72,6 +78,7 @@ logger = logging.getLogger("notifications")
 MAX_STREAMS_LOCKED = 100
 #: Users whose pending rows one call of ``number_pending`` numbers at most.
 MAX_PENDING_USERS = 1_000
+_DELETION = re.compile(r"DELETE\s+FROM\s+\W?notifications_notification\b", re.IGNORECASE)
 
 
 def number(users: Iterable[Any], *, more_follows: bool = False) -> None:
@@ -150,6 +157,36 @@ def number_new(rows: Iterable[Any]) -> bool:
     write_streams({key: streams[user] for user, key in keys.items()})
     ring(keys)
     return True
+
+
+@contextmanager
+def uncounting_deleted(rows: Sequence[Notification]) -> Iterator[None]:
+    """Count those of these new rows no longer that hooks delete in the block, if ``number_new`` has numbered them.
+
+    Inside the transaction that has inserted the rows, and holds their streams.
+    """
+    db = connection()
+    counted = [row for row in rows if row.counted]
+    # In one round trip rows are inserted after the block.
+    if not counted or bulk.is_one_round_trip():
+        yield
+        return
+    has_deleted = False
+
+    def watch(execute: Any, sql: str, *args: Any) -> Any:
+        nonlocal has_deleted
+        has_deleted = has_deleted or _DELETION.search(sql) is not None
+        return execute(sql, *args)
+
+    with db.execute_wrapper(watch):
+        yield
+    if has_deleted:
+        ids = [row.pk for row in counted]
+        left = set(Notification.objects.using(db.alias).filter(pk__in=ids).values_list("pk", flat=True))
+        users = Counter(row.user_id for row in counted if row.pk not in left)
+        for user, count in users.items():
+            stream = Stream.objects.using(db.alias).filter(pk=user)
+            stream.update(unread=F("unread") - count, unseen=F("unseen") - count)
 
 
 def _replaces_unread(notifications: Sequence[Notification]) -> tuple[str, list[Any]]:

@@ -18,8 +18,15 @@ from django.db.models.lookups import IsNull
 from notifications import streams, times
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
-from notifications.extension import RecordedTransaction, hooks
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    connection,
+    database,
+    fair_atomic,
+    on_commit,
+)
+from notifications.extension import RecordedTransaction, call_after_commit, hooks
+from notifications.extension.calls import do_apart
 from notifications.models import Notification
 from notifications.streams.marking import Mark, Marked, change_rows, without_replaced
 from notifications.streams.numbering import Pass
@@ -64,7 +71,16 @@ def raise_due() -> bool:
         returning = hook(returning)
     for user, of_user in groupby(returning, lambda row: row.user_id):
         current |= {row.id for row in without_replaced(user, list(of_user))}
-    return fair_atomic(lambda: _raise([row.id for row in due], current))
+    # One at which a hook of an extension fails holds up no other.
+    return any(
+        list(
+            do_apart(
+                lambda rows: fair_atomic(lambda: _raise([row.id for row in rows], current)),
+                due,
+                "return a snoozed notification",
+            )
+        )
+    )
 
 
 def _due() -> Any:
@@ -103,6 +119,8 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     for hook in hooks.on_raised:
         hook(raised, tx)
     streams.number_in_transaction(users)
+    if tx.kept:
+        on_commit(lambda: call_after_commit(tx))
     return len(ids) == MAX_ROWS_PER_TRANSACTION
 
 

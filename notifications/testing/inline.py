@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 
 from notifications.db import clock as db_clock
+from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks, make_worker_parts
 from notifications.ids import uuid7
 
@@ -132,8 +133,14 @@ class InlineRun:
                 f"{self.limit} jobs have run and there are more. Do they enqueue one another without end?"
             )
         self.count += 1
-        with savepoints():
-            outcome = async_to_sync(self._run)(jobs[0])
+        try:
+            with savepoints():
+                outcome = async_to_sync(self._run)(jobs[0])
+        except Exception as exc:
+            # Without a thread, a descriptor or memory for the job. As in a worker it has not begun, and stays queued.
+            if is_unavailable(exc):
+                queueing.release([jobs[0].row])
+            raise
         finish_jobs([outcome])
         return True
 

@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
@@ -14,6 +15,7 @@ from django.utils import translation
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import WorkerPart
+from notifications.extension.calls import HookName
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import EMAIL, QUARANTINE_EXECUTORS, SENDER_EXECUTORS, executor_at
 from notifications.jobs.declaring.signatures import WrongArguments
@@ -61,8 +63,8 @@ class JobRunner:
         self._on_join = on_join
         self._parts = parts
         self._before_outcome = [
-            part.before_outcome
-            for part in parts.values()
+            (label, part.before_outcome)
+            for label, part in parts.items()
             if type(part).before_outcome is not WorkerPart.before_outcome
         ]
         self._remove = remove
@@ -147,9 +149,24 @@ class JobRunner:
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
-            for wait in self._before_outcome:
-                await wait(execution.job)
+            for label, wait in self._before_outcome:
+                await self._wait_for_part(execution, HookName(label, "before_outcome"), wait)
             self._on_outcome(await notify_functions.acall(outcome))
+
+    async def _wait_for_part(
+        self, execution: Execution, hook: HookName, wait: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Await what a part of an extension does before an outcome is recorded, until it succeeds."""
+        while True:
+            try:
+                await wait(execution.job)
+                break
+            except BaseException as exc:  # SystemExit would end the event loop
+                if execution.is_stopping or isinstance(exc, KeyboardInterrupt):
+                    raise
+                pause = self._state.held.hold(execution.job, hook, exc)
+            await asyncio.sleep(pause)
+        self._state.held.release(claim_of(execution.job))
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""

@@ -21,7 +21,7 @@ async def run_forever(step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             if not log_if_not_migrated(exc):
                 logger.exception("A loop of the worker failed and is started again")
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_if_not_migrated
 from notifications.extension import Duty, Where
+from notifications.extension.calls import left_to_later
 from notifications.jobs.notifying import prepare_hooks
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.upkeep import Upkeep
@@ -49,7 +50,8 @@ class Maintenance:
 
     async def prepare_hooks(self) -> None:
         """Let extensions import tasks of the project, which may take seconds, before the first outcome is recorded."""
-        with suppress(NoThread):  # then the first outcome imports them
+        # After an error the first outcome imports them, and waits if it fails again.
+        with suppress(NoThread), left_to_later("prepare to record outcomes"):
             await asyncio.wrap_future(self._upkeep.project_threads.submit(prepare_hooks))
 
     async def run_duties(self) -> None:

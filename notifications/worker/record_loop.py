@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
+from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import Claim, claim_of
@@ -23,6 +25,8 @@ logger = logging.getLogger("notifications.jobs")
 #: Outcomes that one transaction records at most. Each numbers a job and a notification, which makes 100 rows: a full
 #: pass of numbering on SQLite.
 MAX_RECORD_BATCH = 50
+#: Seconds at most between two looks at the outcomes that a hook holds up: the worker may stop meanwhile.
+HELD_POLL_SECONDS = 1.0
 
 
 class RecordDelay(Protocol):
@@ -43,6 +47,11 @@ class RecordLoop:
 
     Without a delay each is recorded at once, because its slot is free only then.
 
+    Whose fault an error is decides what follows. While the database is away, all outcomes are kept. What a hook of an
+    extension raises, and what the database says of the rows that it returned, is marked as the hook's (``hook_of``):
+    its outcomes are kept too, and tried again by themselves until the hook works. Any other error is about the outcome
+    alone, which becomes a failure.
+
     ``may_record_later``
         Returns whether an outcome may wait to be recorded with others.
     ``delay``
@@ -61,13 +70,15 @@ class RecordLoop:
         self._delay = delay
         self._on_settled = on_settled
         self._outcomes: list[Outcome] = []
+        #: Those that a hook holds up.
+        self._held: dict[Claim, Outcome] = {}
         self._has_new = asyncio.Event()
         #: Claims whose outcome the database refuses. Their jobs stay running until their deadline is over.
         self.unstorable: set[Claim] = set()
 
     @property
     def is_empty(self) -> bool:
-        return not self._outcomes
+        return not self._outcomes and not self._held
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome to be recorded, on the event loop."""
@@ -80,39 +91,72 @@ class RecordLoop:
         unsettled_in_a_row = 0
         while True:
             if not self._outcomes:
-                await self._has_new.wait()
+                await self._wait_for_outcomes()
             # The jobs of handlers and webhooks are rows too, for which others would wait longer.
             size = max(1, 2 * MAX_RECORD_BATCH // (2 + sum(count() for count in hooks.rows_per_end)))
+            if self._held and (due := self._due_again()[:size]):
+                for outcome in due:
+                    self._state.held.begin_try(claim_of(outcome.job))
+                await self._record_group(due)
+            if not self._outcomes:
+                continue
             may_wait = len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes))
             if self._delay and may_wait:
                 await self._delay.wait()
             self._has_new.clear()
             # Outcomes stay in the list until they are settled, so that no error loses one.
             group = self._outcomes[:size]
-            with self._delay.transaction() if self._delay else nullcontext():
-                settled = await self._record(group)
-            for claim in settled:
-                self._on_settled(claim)
+            settled = await self._record_group(group)
             # Outcomes whose rows are locked go to the end of the list, so that they delay no other.
-            unsettled = [outcome for outcome in group if claim_of(outcome.job) not in settled]
+            unsettled = [
+                outcome
+                for outcome in group
+                if (claim := claim_of(outcome.job)) not in settled and claim not in self._held
+            ]
             self._outcomes[:] = self._outcomes[len(group) :] + unsettled
-            unsettled_in_a_row = 0 if settled else unsettled_in_a_row + len(group)
+            unsettled_in_a_row = 0 if len(unsettled) < len(group) else unsettled_in_a_row + len(group)
             if self._outcomes and unsettled_in_a_row >= len(self._outcomes):
                 unsettled_in_a_row = 0
                 await loops.wait_for(self._has_new, loops.RETRY_INTERVAL_SECONDS)
 
+    async def _wait_for_outcomes(self) -> None:
+        if not self._held:
+            await self._has_new.wait()
+            return
+        left = [self._seconds_to_next_try(claim) for claim in self._held]
+        await loops.wait_for(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
+
+    def _seconds_to_next_try(self, claim: Claim) -> float:
+        return self._state.held.seconds_to_next_try(claim, is_stopping=self._state.is_stopping)
+
+    def _due_again(self) -> list[Outcome]:
+        return [outcome for claim, outcome in self._held.items() if self._seconds_to_next_try(claim) <= 0]
+
+    async def _record_group(self, group: list[Outcome]) -> set[Claim]:
+        with self._delay.transaction() if self._delay else nullcontext():
+            settled = await self._record(group)
+        for claim in settled:
+            self._held.pop(claim, None)
+            self._state.held.release(claim)
+            self._on_settled(claim)
+        return settled
+
     async def _record(self, group: list[Outcome]) -> set[Claim]:
         try:
             return await self._state.writer.run(finish_jobs, group)
-        except UNAVAILABLE as exc:
-            logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
-            await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
-            return set()
-        except Exception:  # the database refuses one of the group: the others must be stored
-            return await self._record_one_by_one(group)
+        except Exception as exc:
+            # A hook may raise such an error of its own, for ever: then it is tried as any other of a hook.
+            if isinstance(exc, UNAVAILABLE) and hook_of(exc) is None:
+                logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
+                await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
+                return set()
+        return await self._record_one_by_one(group)
 
-    async def _record_one_by_one(self, group: list[Outcome]) -> set[Claim]:
-        """Record each outcome in a transaction of its own; one that the database refuses becomes a failure."""
+    async def _record_one_by_one(self, group: Sequence[Outcome]) -> set[Claim]:
+        """Record each outcome in a transaction of its own.
+
+        One that the database refuses becomes a failure. One at which a hook fails is held, and holds up no other.
+        """
         settled: set[Claim] = set()
         for outcome in group:
             job = outcome.job
@@ -122,11 +166,16 @@ class RecordLoop:
                     # A replacement's notify function is not called: the other outcomes would wait for it.
                     refused = outcomes.failure(job, policy, "result-not-storable") if is_replaced else None
                     attempted = replace(refused, notify=None) if refused else outcome
-                    settled |= await self._state.writer.run(finish_jobs, [attempted])
+                    record = partial(finish_jobs, [attempted], is_alone=True)
+                    settled |= await self._state.writer.run(record)
                     break
-                except UNAVAILABLE:
-                    break  # it stays in the list
-                except Exception:
+                except Exception as exc:
+                    if hook := hook_of(exc):
+                        self._held[claim_of(job)] = outcome
+                        self._state.held.hold(job, hook, exc)
+                        break
+                    if isinstance(exc, UNAVAILABLE):
+                        break  # it stays in the list
                     logger.exception("Could not store the outcome of job %s", job.id)
             else:
                 self.unstorable.add(claim_of(job))

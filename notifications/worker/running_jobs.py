@@ -158,7 +158,14 @@ class ClaimCheckLoop:
         self._missing = missing
 
     async def _extend_deadlines(self) -> None:
-        """Extend the deadlines of jobs that wait for a thread: their timeout has not begun."""
+        """Extend the deadlines of jobs that wait for a thread, whose timeout has not begun.
+
+        And of those whose outcome a hook holds up: another worker would run them again.
+        """
         executions = self._state.executions.values()
-        if waiting := [execution.job for execution in executions if execution.is_waiting_for_thread]:
-            await self._state.writer.run(claims.extend_deadlines, waiting, self._state.timeouts)
+        waiting = [execution.job for execution in executions if execution.is_waiting_for_thread]
+        waiting += self._state.held.jobs
+        if waiting:
+            # That of a task that cannot be imported any more is not known.
+            timeouts = {job.task_path: self._state.timeouts.get(job.task_path, 0.0) for job in waiting}
+            await self._state.writer.run(claims.extend_deadlines, waiting, timeouts)

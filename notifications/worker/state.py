@@ -14,6 +14,7 @@ from notifications.db.signal_queue import SignalQueue
 from notifications.db.transactions import connection
 from notifications.worker import loops
 from notifications.worker.capacity import Executions
+from notifications.worker.held_outcomes import HeldOutcomes
 from notifications.worker.loops import RunLimit
 from notifications.worker.writer import Writer
 
@@ -46,6 +47,8 @@ class WorkerState:
     executions: Executions = field(default_factory=Executions)
     #: Seconds that tasks may take, by path, of the tasks that this worker has met.
     timeouts: dict[str, float] = field(default_factory=dict)
+    #: The jobs whose outcome a hook of an extension holds up.
+    held: HeldOutcomes = field(default_factory=HeldOutcomes)
     signals: SignalQueue = field(default_factory=SignalQueue)
     #: The event loop, from the start of the worker on.
     loop: asyncio.AbstractEventLoop | None = None

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
 from notifications.extension import make_worker_parts
+from notifications.extension.calls import HookName, log_left_out
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing
 from notifications.jobs.transitions.claims import Claim
@@ -95,6 +96,7 @@ class JobWorker:
             queues=queues,
             concurrency=concurrency,
             load=lambda: self.state.executions.count_slots(),
+            held=lambda: self.state.held.count_by_hook(),
             on_request=self._on_request if self.takes_requests else None,
         )
         self.state = state = WorkerState(
@@ -180,8 +182,11 @@ class JobWorker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            for part in self._parts.values():
-                part.end()
+            for label, part in self._parts.items():
+                try:
+                    part.end()
+                except Exception as exc:
+                    log_left_out(HookName(label, "end"), exc)
             await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
             await self._end()
 

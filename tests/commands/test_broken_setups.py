@@ -251,7 +251,7 @@ def a_server_whose_circuit_is_open(fixture):
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit.open("it fails")
-        Worker.objects.filter(id=id).update(outbound=lease._outbound_overview())
+        Worker.objects.filter(id=id).update(outbound=lease._overview({}))
     finally:
         outbound.overview.circuits.reset()
 

@@ -321,12 +321,12 @@ def test_a_renewal_stores_the_overview_of_outbound_calls():
 
 def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
     """Each worker stores an overview of its calls in its row. The message has the origin of an open circuit."""
-    Worker.objects.filter(id=live_worker()).update(outbound=lease._outbound_overview())
+    Worker.objects.filter(id=live_worker()).update(outbound=lease._overview({}))
     assert diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit.open("it fails")
-        Worker.objects.update(outbound=lease._outbound_overview())
+        Worker.objects.update(outbound=lease._overview({}))
     finally:
         outbound.overview.circuits.reset()
     finding = diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]

@@ -37,10 +37,10 @@ class TestRefusedByTheDatabase:
         """The group is recorded one by one, and the refused outcome becomes a failure."""
         finish = recording.record_outcomes
 
-        def refuse(group):
+        def refuse(group, **options):
             if any(outcome.result == '"poison"' for outcome in group):
                 raise DataError("refused")
-            return finish(group)
+            return finish(group, **options)
 
         monkeypatch.setattr(recording, "record_outcomes", refuse)
         with transaction.atomic():
@@ -69,10 +69,10 @@ class TestRefusedByTheDatabase:
         """The job stays in the state running until its deadline and is not executed again. Other jobs run."""
         finish = recording.record_outcomes
 
-        def refuse(group):
+        def refuse(group, **options):
             if any(outcome.job.title == "Poison" for outcome in group):
                 raise DataError("refused")
-            return finish(group)
+            return finish(group, **options)
 
         monkeypatch.setattr(recording, "record_outcomes", refuse)
         poison = tasks.noop.using(title="Poison").enqueue()
@@ -92,11 +92,11 @@ def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):
     monkeypatch.setattr("notifications.worker.loops.RETRY_INTERVAL_SECONDS", 60)
     finish, tries = recording.record_outcomes, []
 
-    def skip(group):
+    def skip(group, **options):
         if is_locked and any(outcome.job.title == "Locked" for outcome in group):
             tries.append(1)
             return [], []
-        return finish(group)
+        return finish(group, **options)
 
     is_locked = True
     monkeypatch.setattr(recording, "record_outcomes", skip)

@@ -38,6 +38,7 @@ from notifications.db.threads import (
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
+from notifications.extension.calls import left_to_later
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import claims, notify_functions
 from notifications.jobs.transitions.claims import claim_of
@@ -207,8 +208,8 @@ class Recorder:
         max_group = MAX_GROUP[connection().vendor]
         # A task has two. What is not taken yet counts for MAX_REPORTS.
         reports = [self._reports.popleft() for _ in range(min(len(self._reports), 2 * max_group))]
-        again: list[_Report] = []
-        for call in self._calls_for(reports, max_group):
+        again, ready = _held_apart(reports)
+        for call in self._calls_for(ready, max_group):
             again += map(_Report, self._run_until_done(call) or ())
         self._reports.extendleft(reversed(again))
         self._locked = len(again)
@@ -315,8 +316,22 @@ class Recorder:
                 self._progress[attempt] = now + PROGRESS_INTERVAL_SECONDS
 
 
+def _held_apart(reports: Sequence[_Report]) -> tuple[list[_Report], list[_Report]]:
+    """Return the reports of jobs at which a hook of an extension has failed, which wait, and the others."""
+    now = time.monotonic()
+    held = {
+        work.id
+        for report in reports
+        if isinstance(work := report.work, ObservedAttempt) and work.held_until > now
+    }
+    waits = [report for report in reports if getattr(report.work, "id", None) in held]
+    return waits, [report for report in reports if report not in waits] if waits else list(reports)
+
+
 def _call(function: Callable[[], Any]) -> list[Work]:
-    return [function] if function() is False else []
+    with left_to_later("record a Celery task"):
+        return [function] if function() is False else []
+    return [function]
 
 
 #: Counts the reports that this process has given up.

@@ -103,6 +103,7 @@ class Alert(models.Model):
         NO_WORKER = "no_worker", _("No worker")
         LEASE = "lease", _("Worker lost")
         QUESTION = "question", _("Question unanswered")
+        HOOK = "hook", _("Extension fails")
 
     kind = models.CharField(_("kind"), max_length=20, choices=alert_kinds)
     #: The queue, or schedule for example; "" for an alert about the whole project.

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
-from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -21,7 +20,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
 from notifications.extension import hooks
-from notifications.jobs.notifying import insert_rows, number, wake_workers
+from notifications.jobs.notifying import call_hooks, insert_returned, number, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import building
@@ -188,8 +187,8 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 for name, value in values.items():
                     setattr(row, name, value)
         if wait.how == Wait.How.ANSWERED and job:
-            added = [hook(answered, job, wait.ended_at) for hook in hooks.on_answered]
-            wake_workers(insert_rows(chain.from_iterable(added)))
+            added = call_hooks(hooks.on_answered, answered, job, wait.ended_at)
+            wake_workers(insert_returned(added))
     return {row.user_id for row in locked}
 
 

@@ -31,6 +31,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import database, fair_atomic
 from notifications.extension import Duty
+from notifications.extension.calls import left_to_later
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.jobs.users import read_active, read_user
@@ -88,7 +89,8 @@ def remind_of_due() -> bool:
     prepare_hooks()
     for wait in due:
         users = _find_users(wait)  # the project's code is not called in the transaction
-        reminded += fair_atomic(partial(_change, wait.id, users), more_follows=len(due) > 1)
+        with left_to_later("remind of a question"):
+            reminded += fair_atomic(partial(_change, wait.id, users), more_follows=len(due) > 1)
         if reminded == MAX_QUESTIONS:
             return True
     return False
@@ -121,8 +123,9 @@ def update_addressees(after: Position | None = None) -> Position | None:
         users = _find_users(wait, lambda asked: find(json.dumps(asked)))
         if users is None or current == set(map(str, users)):
             continue
-        if fair_atomic(partial(_change, wait.id, users, details=wait.details), more_follows=True):
-            logger.info("Changed who is asked an open question: job %s", wait.job)
+        with left_to_later("change who is asked a question"):
+            if fair_atomic(partial(_change, wait.id, users, details=wait.details), more_follows=True):
+                logger.info("Changed who is asked an open question: job %s", wait.job)
     return (waits[-1].created_at, waits[-1].id) if len(waits) == MAX_QUESTIONS_PER_CHECK else None
 
 

@@ -16,11 +16,13 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import MAX_LEASES, database_now, database_now_sql, is_lease_over
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
+from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording
+from notifications.jobs.transitions.claims import claim_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.recording import record_attempts, run_recording
 from notifications.models import Job, Worker
@@ -57,6 +59,9 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
     dead_workers = list(dead_workers)
     #: Jobs whose ends are being recorded on another thread.
     apart = {id for id, _ in notify_functions.claims_recorded_apart()}
+    #: Those of the last transaction, and how many one takes: one each where a hook of an extension fails.
+    tried: list[UUID] = []
+    limit = MAX_JOBS_PER_TRANSACTION
 
     def lost_jobs() -> Any:
         jobs = _lost_jobs(dead_workers, expired)
@@ -64,7 +69,8 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
 
     def requeue(tx: RecordedTransaction) -> list[Job]:
         now = tx.now = database_now()
-        jobs = list(lock_query(lost_jobs())[:MAX_JOBS_PER_TRANSACTION])
+        jobs = list(lock_query(lost_jobs())[:limit])
+        tried[:] = [job.id for job in jobs]
         requeued = [job for job in jobs if _has_attempts_left(job)]
         record_attempts([outcomes.interrupted(job) for job in requeued], tx)
         alive = set(_live_workers(now)) - set(dead_workers)
@@ -82,13 +88,25 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         return jobs
 
     reaped = 0
-    while lost_jobs().exists() and (jobs := run_recording(requeue)):
+    while lost_jobs().exists():
+        jobs: list[Job] = []
+        tried.clear()
+        with left_to_later("requeue a lost job"):
+            jobs = run_recording(requeue)
+        if not jobs:
+            if not tried:
+                break
+            if limit == 1:
+                apart.update(tried)  # it holds up no other
+            limit = 1
+            continue
         reaped += len(jobs)
         ended = [_outcome_of_lost(job) for job in jobs if not _has_attempts_left(job)]
         if ended:
-            ready = notify_functions.record_apart(ended, recording.finish_jobs)
+            ready = notify_functions.record_apart(ended, recording.finish_apart)
             apart |= {outcome.job.id for outcome in ended} - {outcome.job.id for outcome in ready}
-            recording.finish_jobs(ready)
+            finished = recording.finish_apart(ready)
+            apart |= {outcome.job.id for outcome in ready if claim_of(outcome.job) not in finished}
         logger.warning("Took jobs away from lost workers: %d", len(jobs))
     _delete_expired_workers(dead_workers, expired)
     return reaped

@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
 
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import RecordedTransaction, Rows, hooks
+from notifications.extension import RecordedTransaction, Rows, call_after_commit, hooks
+from notifications.extension.calls import do_apart, mark_if_of_hook
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.notifying import (
+    call_hooks,
     insert_notifications,
-    insert_rows,
+    insert_returned,
     number,
     prepare_hooks,
     send_signals_of_ends,
@@ -56,7 +57,7 @@ END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUM
 LockRows = Callable[[RecordedTransaction], tuple[Sequence[Outcome], datetime]]
 
 
-def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
+def finish_jobs(group: Sequence[Outcome], *, is_alone: bool = False) -> set[Claim]:
     """Record outcomes, send the signals, and end the batches that are complete.
 
     ``notify`` functions that were not called yet are called first, and waited for.
@@ -64,7 +65,7 @@ def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
     Returns the claims whose outcomes are stored or void. The others must be tried again. Raises like
     ``record_outcomes``.
     """
-    stored, void_outcomes = record_outcomes(notify_functions.call_all(group))
+    stored, void_outcomes = record_outcomes(notify_functions.call_all(group), is_alone=is_alone)
     _follow_ends(stored)
     for outcome in void_outcomes:
         # A batch has no worker: another process has ended it.
@@ -105,12 +106,17 @@ def finish_batches(batches: Iterable[UUID]) -> None:
         logger.exception("Could not end batches, which a worker tries again.")
 
 
+def finish_apart(group: Sequence[Outcome]) -> set[Claim]:
+    """Record outcomes as ``finish_jobs``. One at which a hook of an extension fails holds up no other."""
+    return set().union(*do_apart(finish_jobs, group, "record the end of a job"))
+
+
 def _finish_collected(ended: Sequence[Outcome]) -> None:
     """End batches. A worker tries those again whose end could not be recorded."""
     for _ in range(BATCH_TRIES):
         if not ended:
             break
-        finished = finish_jobs(ended)
+        finished = finish_apart(ended)
         # A process that stores the progress of a batch holds its row for a moment.
         if ended := [outcome for outcome in ended if claim_of(outcome.job) not in finished]:
             time.sleep(BATCH_RETRY_SECONDS)
@@ -160,7 +166,7 @@ def record_attempts(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Non
             if outcome.attempt
         ]
     )
-    wake_workers(insert_rows(chain.from_iterable([hook(outcomes, tx) for hook in hooks.on_attempts])))
+    wake_workers(insert_returned(call_hooks(hooks.on_attempts, outcomes, tx)))
 
 
 def call_last(tx: RecordedTransaction) -> None:
@@ -169,22 +175,20 @@ def call_last(tx: RecordedTransaction) -> None:
         hook(tx)
 
 
-def call_after_commit(tx: RecordedTransaction) -> None:
-    """Let extensions use what they have kept in a transaction that is committed."""
-    for label, kept in tx.kept.items():
-        if hook := hooks.after_commit.get(label):
-            hook(kept)
-
-
-def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+def record_outcomes(
+    group: Sequence[Outcome], *, is_alone: bool = False
+) -> tuple[list[Outcome], list[Outcome]]:
     """Record outcomes of running jobs as ``record`` does.
 
     Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
     neither list has a row that another transaction holds locked: try it again with the next group. Raises
-    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
+    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group, and what a hook raises.
+
+    ``is_alone``
+        See ``Recording``: an error that is marked (``hook_of``) is that of a hook or of its rows.
     """
     void_outcomes: list[Outcome] = []
-    return record(lambda tx: _lock_claims(group, void_outcomes)), void_outcomes
+    return record(lambda tx: _lock_claims(group, void_outcomes), is_alone=is_alone), void_outcomes
 
 
 def record(
@@ -207,7 +211,11 @@ def record(
     """
     prepare_hooks()
     recording = Recording(lock_rows=lock_rows, **options)
-    has_more_to_number = run(recording.write)
+    try:
+        has_more_to_number = run(recording.write)
+    except Exception as exc:
+        mark_if_of_hook(exc, is_at_commit=recording.is_written)
+        raise
     call_after_commit(recording.tx)
     if after_commit:
         after_commit(recording.outcomes)
@@ -226,6 +234,8 @@ class Recording:
         Columns of the jobs that are stored with their ends, besides those of every end.
     ``fence``
         Returns the fence that the row of a job has; that of the job by default.
+    ``is_alone``
+        Statements are sent one by one, so that an error is raised by the one that it is about.
     ``asked``
         The keys of the users whose notifications of waits have changed.
     """
@@ -234,12 +244,15 @@ class Recording:
     states: States = (Job.State.RUNNING,)
     columns: Sequence[str] = ()
     fence: Callable[[Job], int] | None = None
+    is_alone: bool = False
+    is_written: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
     outcomes: list[Outcome] = field(default_factory=list)
     asked: set[Any] = field(default_factory=set)
 
     def write(self) -> bool:
         """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
+        self.is_written = False
         self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
         outcomes, self.tx.now = self.lock_rows(self.tx)
         self.outcomes = list(outcomes)
@@ -248,7 +261,9 @@ class Recording:
         ended = [outcome for outcome in self.outcomes if outcome.is_end]
         self._write_ends(ended, self.tx.now)
         has_more_to_number = number(self.asked | owners_of(o for o in ended if o.job.seq is None))
-        call_last(self.tx)
+        with streams.uncounting_deleted([o.notification for o in ended if o.notification]):
+            call_last(self.tx)
+        self.is_written = True
         return has_more_to_number
 
     def _write_attempts(self, now: datetime) -> None:
@@ -269,11 +284,11 @@ class Recording:
         self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
         building.prepare(notifications)
         columns = (*END_COLUMNS, *self.columns)
-        with bulk.one_round_trip():
+        with bulk.one_round_trip(is_used=not self.is_alone):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
                 streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
-            rows = self._rows_of_extensions()
+            returned = self._call_on_ends()
             update_locked_rows(
                 columns,
                 list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
@@ -281,7 +296,7 @@ class Recording:
                 states=self.states,
                 fence=self.fence,
             )
-            inserted_jobs = [*insert_rows(rows), *insert_notifications(notifications, self.tx)]
+            inserted_jobs = [*insert_returned(returned), *insert_notifications(notifications, self.tx)]
         if waiting:
             self.asked |= cancel_waits(waiting, now)
         wake_workers(inserted_jobs)
@@ -290,9 +305,9 @@ class Recording:
         if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):
             streams.ring((), queue=True)
 
-    def _rows_of_extensions(self) -> Rows:
+    def _call_on_ends(self) -> list[tuple[Any, Rows]]:
         stopped = [o for o in self.outcomes if o.job.done or o.job.state == Job.State.WAITING]
-        return chain.from_iterable([hook(stopped, self.tx) for hook in hooks.on_ends]) if stopped else ()
+        return call_hooks(hooks.on_ends, stopped, self.tx) if stopped else []
 
 
 def owners_of(group: Iterable[Outcome]) -> set[Any]:
@@ -318,7 +333,7 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
         elif job.id in locked:
             # Progress and requests of a cancellation raise the version of a job that runs.
             row = locked[job.id]
-            job.version = row.version
+            job.version, job.state = row.version, Job.State.RUNNING  # also after a try that was rolled back
             if row.cancel_requested_at and not outcome.is_end:
                 # Requested while the outcome was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = row.cancelled_by_other

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,9 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import chunks, connection, database, fair_atomic
-from notifications.extension import RecordedTransaction, WaitKind, find_wait_kind, hooks
+from notifications.db.transactions import chunks, connection, database, fair_atomic, on_commit
+from notifications.extension import RecordedTransaction, WaitKind, call_after_commit, find_wait_kind, hooks
+from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
@@ -41,6 +43,8 @@ MAX_WAITS_PER_TRANSACTION = 100
 MAX_NOTIFICATIONS_PER_TRANSACTION = 100
 #: Due waits of which those are chosen whose jobs are not locked.
 MAX_WAITS_READ = 10_000
+#: Due waits that are ended one by one, because a hook fails at one of them.
+MAX_WAITS_APART = 1_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
 
@@ -110,6 +114,8 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
     tx = RecordedTransaction(now=now, jobs={row.id: by_id[row.job] for row in rows if row.job})
     for chunk in chunks(rows):
         wake_workers(insert_notifications(chunk, tx))
+    if tx.kept:
+        on_commit(lambda: call_after_commit(tx))
     return {row.user_id for row in rows}
 
 
@@ -126,7 +132,19 @@ def end_due_waits() -> bool:
 
     Those whose jobs other transactions hold locked are left to a later call, and hold up no others.
     """
-    return fair_atomic(_end_due_waits)
+    try:
+        return fair_atomic(_end_due_waits)
+    except Exception as exc:
+        if hook_of(exc) is None:
+            raise
+    # One at which a hook of an extension fails holds up no other.
+    due = Wait.objects.using(database()).filter(
+        ended_at=None, due_at__lte=database_now(), kind__in=hooks.wait_kinds
+    )
+    for id in list(due.order_by("due_at").values_list("id", flat=True)[:MAX_WAITS_APART]):
+        with left_to_later("end a wait"):
+            fair_atomic(partial(_end_due_waits, id))
+    return False
 
 
 def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = False) -> list[Wait]:
@@ -229,9 +247,11 @@ def _of_known_kinds() -> tuple[str, Sequence[Any]]:
     return f"kind IN ({', '.join(['%s'] * len(kinds))})", kinds
 
 
-def _end_due_waits() -> bool:
+def _end_due_waits(only: UUID | None = None) -> bool:
     now, param = database_now_sql()
     kinds, params = _of_known_kinds()
+    if only:
+        params = [*params, Wait._meta.pk.get_db_prep_value(only, connection())]
     # Each job is looked up by itself: for a join PostgreSQL may read all jobs.
     lookup = (
         f"LATERAL (SELECT id FROM notifications_job WHERE id = w.job{lock_sql()}) j"
@@ -242,8 +262,8 @@ def _end_due_waits() -> bool:
         # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
         cursor.execute(
             "SELECT w.id FROM (SELECT id, job FROM notifications_wait "
-            f"WHERE ended_at IS NULL AND due_at <= {now} AND {kinds} ORDER BY due_at LIMIT {MAX_WAITS_READ}) w "
-            f"CROSS JOIN {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
+            f"WHERE ended_at IS NULL AND due_at <= {now} AND {kinds} {'AND id = %s ' if only else ''}"
+            f"ORDER BY due_at LIMIT {MAX_WAITS_READ}) w CROSS JOIN {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
             [param, *params],
         )
         ids = [row[0] for row in cursor.fetchall()]

@@ -34,6 +34,7 @@ CHECKS = (
     processes.check_workers,
     jobs.check_paused_queues,
     jobs.check_lost_jobs,
+    jobs.check_hooks,
     jobs.check_left_tasks,
     check_missing_apps,
     configuration.check_declarations,

@@ -14,6 +14,7 @@ from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Job, Worker
 from notifications.upkeep import DutyAge, read_ages
+from notifications.worker.held_outcomes import read_failing_hooks
 
 #: The tables of django-tasks-db, and of the package from which it was taken.
 OTHER_TASK_TABLES = {"django_tasks_db_dbtaskresult", "django_tasks_database_dbtaskresult"}
@@ -65,6 +66,22 @@ def check_lost_jobs() -> Finding:
             figures,
         )
     return Finding("lost jobs", OK, "No job is left in a lost worker.", figures=figures)
+
+
+def check_hooks() -> Finding:
+    """Check that no outcome of a job waits for a hook of an extension that fails."""
+    counts = dict(read_failing_hooks(database_now()))
+    if counts:
+        named = ", ".join(f"{hook} (outcomes that wait: {count})" for hook, count in sorted(counts.items()))
+        return Finding(
+            "hooks",
+            ERROR,
+            f"Hooks of extensions fail, and jobs that are done are not recorded: {named}.",
+            "Read the log of the workers, after 'Hook failed', and repair or remove that app. Do not stop the workers "
+            "before: what they cannot record is run again.",
+            {"waiting": counts},
+        )
+    return Finding("hooks", OK, "No outcome waits for a hook of an extension.", figures={"waiting": {}})
 
 
 def check_left_tasks() -> Finding:

@@ -1,6 +1,7 @@
 """Starts and ends of observed tasks are recorded together, and each only if it holds."""
 
 import threading
+import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from notifications import times
+from notifications.contrib.celery import recorder
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.jobs import outcomes
@@ -19,6 +21,7 @@ from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions import recording as ends_of_jobs
 from notifications.jobs.transitions import recording as records_of_attempts
 from notifications.models import Attempt, Job, Notification
+from tests.extension import faulty
 from tests.support.threads import run_in_threads
 
 POLICY, RETRYING = Policy(max_attempts=1), Policy(retry_on=ValueError)
@@ -166,9 +169,11 @@ def test_a_refused_end_among_many_costs_few_transactions(user, monkeypatch):
     attempts = [attempt_at(row) for row in rows]
     attempts[20].outcome.notification.level = None
     groups, record = [], recording.record
-    monkeypatch.setattr(recording, "record", lambda group: groups.append(len(group)) or record(group))
+    monkeypatch.setattr(
+        recording, "record", lambda group, **options: groups.append(len(group)) or record(group, **options)
+    )
     assert recording.record_or_refuse(attempts) == []
-    assert (len(groups), Job.objects.filter(state="succeeded").count()) == (14, 63)
+    assert (len(groups), Job.objects.filter(state="succeeded").count()) == (15, 63)
 
 
 def test_a_start_that_a_later_one_has_replaced_cannot_end_the_job(user):
@@ -539,3 +544,25 @@ def test_a_task_that_was_never_started_has_no_attempt(user):
     assert changes.finish(outcomes.failure(row, kind="unknown-task"))
     assert Job.objects.get().state == "failed"
     assert titles(user) == ["Export"] and not Attempt.objects.exists()
+
+
+def test_a_hook_that_fails_at_an_end(user, monkeypatch):
+    """It is kept, whatever the error means elsewhere, and holds up no other; it is recorded when the hook works."""
+    rows = [new_row(user, title=title) for title in ("Bad", "Export")]
+    recording.insert(rows)
+    attempts = [attempt_at(row) for row in rows]
+
+    def fail(outcomes, tx):
+        if any(outcome.job.title == "Bad" for outcome in outcomes):
+            raise FileNotFoundError("No such file.")
+
+    extension = faulty.install(monkeypatch, "on_ends", fault=fail)
+    assert recording.record_or_refuse(attempts) == attempts[:1]
+    assert attempts[0].held_until > time.monotonic()
+    assert titles(user) == ["Export"]
+    again, ready = recorder._held_apart([recorder._Report(attempts[0]), recorder._Report(attempts[1])])
+    assert [report.work for report in again + ready] == attempts
+    extension.fault = None
+    assert recording.record_or_refuse(attempts) == []
+    assert titles(user) == ["Export", "Bad"]
+    assert set(Job.objects.values_list("state", "attempt")) == {("succeeded", 1)}

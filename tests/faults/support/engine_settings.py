@@ -1,5 +1,7 @@
 """Settings of processes with faults: at a statement, of their clock, and of their disk."""
 
+import os
+
 from tests.site_settings import *  # noqa: F403
 from tests.site_settings import INSTALLED_APPS
 
@@ -13,3 +15,5 @@ INSTALLED_APPS = [
 ROOT_URLCONF = "tests.faults.support.engine_urls"
 # Leases of 2 s, shorter than recommended, so that many end in a test.
 SILENCED_SYSTEM_CHECKS = ["notifications.E004"]
+if os.environ.get("FAULT_HOOK"):
+    INSTALLED_APPS += ["tests.faults.support.failing_hook.FailingHook"]

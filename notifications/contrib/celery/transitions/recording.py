@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import chunks, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction
+from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions
@@ -25,6 +27,7 @@ from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.jobs.transitions.recording import end_jobs
 from notifications.models import Job
 from notifications.states import ACTIVE
+from notifications.worker.held_outcomes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -64,11 +67,12 @@ def insert(rows: Sequence[Job]) -> None:
         insert_chunk(chunk)
 
 
-def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
+def record(group: Sequence[ObservedAttempt], *, is_alone: bool = False) -> list[ObservedAttempt]:
     """Record the starts, and the ends that are known, of attempts at different jobs.
 
     Each start, also a redelivery of the same message, raises the fence. Returns the attempts whose rows are locked by
-    other transactions: try them again. Raises like ``recording.record_outcomes``, and then has recorded none.
+    other transactions: try them again. Raises like ``recording.record_outcomes``, also with ``is_alone``, and then has
+    recorded none.
     """
     # The task may end, or a task of another thread, while this runs.
     group = [attempt for attempt in group if not attempt.is_ended and not attempt.is_void]
@@ -113,6 +117,7 @@ def record(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     end_jobs(
         lock_rows,
         states=ACTIVE,
+        is_alone=is_alone,
         columns=START_COLUMNS,
         fence=lambda job: job.fence - (job.id in found.started_with_end),
         after_commit=lambda _: found.mark_attempts(),
@@ -160,19 +165,44 @@ class _Group:
 def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
     """Record attempts as ``record`` does. An end that the database refuses becomes a failure.
 
-    A start that is refused is logged. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is
+    A start that is refused is logged. One at which a hook of an extension fails is returned, and waits until
+    ``ObservedAttempt.held_until``. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is
     away.
     """
     try:
         return record(group)
-    except UNAVAILABLE:
-        raise
     except Exception as exc:
+        if _is_unavailable(exc):
+            raise
         if len(group) == 1:
-            return _record_refused(group[0], exc)
+            return _record_alone(group[0])
     # In halves: one refused end among 400 costs 20 transactions.
     half = len(group) // 2
     return [*record_or_refuse(group[:half]), *record_or_refuse(group[half:])]
+
+
+def _record_alone(attempt: ObservedAttempt) -> list[ObservedAttempt]:
+    """Record an attempt by which it can be seen whether its outcome or a hook of an extension is refused."""
+    try:
+        return record([attempt], is_alone=True)
+    except Exception as exc:
+        if _is_unavailable(exc):
+            raise
+        return _hold(attempt, exc) if hook_of(exc) else _record_refused(attempt, exc)
+
+
+def _is_unavailable(exc: Exception) -> bool:
+    return isinstance(exc, UNAVAILABLE) and hook_of(exc) is None
+
+
+def _hold(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAttempt]:
+    """Note when to record an attempt again at which a hook fails. Returns it."""
+    pause = min(FIRST_PAUSE_SECONDS * 2**attempt.hook_failures, MAX_PAUSE_SECONDS)
+    attempt.hook_failures = min(attempt.hook_failures + 1, 10)
+    attempt.held_until = time.monotonic() + pause
+    with left_to_later("record a Celery task"):
+        raise exc
+    return [attempt]
 
 
 def _record_refused(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAttempt]:
@@ -184,10 +214,12 @@ def _record_refused(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAt
         attempt.outcome = replace(
             outcomes.failure(attempt.job, attempt.policy, "result-not-storable", exc), notify=None
         )
-        return record([attempt])
-    except UNAVAILABLE:
-        raise
-    except Exception:
+        return record([attempt], is_alone=True)
+    except Exception as error:
+        if _is_unavailable(error):
+            raise
+        if hook_of(error):
+            return _hold(attempt, error)
         logger.exception("Could not record job %s", attempt.id)
         return []
 

@@ -71,6 +71,9 @@ class ObservedAttempt:
     is_void: bool = False
     #: The end is recorded.
     is_ended: bool = False
+    #: How often in a row a hook of an extension has failed at it, and until when it waits therefore (monotonic).
+    hook_failures: int = 0
+    held_until: float = 0.0
     #: When its progress was last stored (monotonic).
     progress_stored_at: float = 0.0
 

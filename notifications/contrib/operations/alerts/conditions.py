@@ -25,6 +25,7 @@ from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WO
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Job
+from notifications.worker.held_outcomes import read_failing_hooks
 
 Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
@@ -87,6 +88,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
         *_without_worker(now, limits, state, depths),
         *_lost(now, state),
         *_unanswered(now, limits),
+        *_with_failing_hook(now),
         *_of_extensions(now),
     ]
 
@@ -207,6 +209,11 @@ def _of_extensions(now: datetime) -> Iterator[Condition]:
 def _lost(now: datetime, state: AlertState) -> Iterator[Condition]:
     if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < WINDOW_SECONDS:
         yield Condition(kind=Kind.LEASE, facts={"worker": state.lost_worker})
+
+
+def _with_failing_hook(now: datetime) -> Iterator[Condition]:
+    for hook, count in read_failing_hooks(now).items():
+        yield Condition(kind=Kind.HOOK, subject=hook, facts={"count": count})
 
 
 def has_live_worker(now: datetime) -> bool:

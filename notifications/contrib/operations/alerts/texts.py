@@ -40,6 +40,7 @@ _JOBS: dict[Any, dict[str, str]] = {
     Kind.NO_WORKER: {"state__exact": "queued"},
     Kind.LEASE: {"created": "hour"},
     Kind.QUESTION: {"state__exact": "waiting"},
+    Kind.HOOK: {"state__exact": "running"},
 }
 
 
@@ -143,6 +144,15 @@ def _describe_unanswered(facts: dict[str, Any]) -> str:
     return text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
 
 
+def _describe_failing_hook(facts: dict[str, Any]) -> str:
+    text = ngettext(
+        "%(count)d job is done, and cannot be recorded until the hook works.",
+        "%(count)d jobs are done, and cannot be recorded until the hook works.",
+        facts["count"],
+    )
+    return text % {"count": facts["count"]}
+
+
 _DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
     Kind.STALLED: _describe_stalled,
     Kind.WAIT: _describe_wait,
@@ -150,6 +160,7 @@ _DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
     Kind.NO_WORKER: _describe_no_worker,
     Kind.LEASE: _describe_lost,
     Kind.QUESTION: _describe_unanswered,
+    Kind.HOOK: _describe_failing_hook,
 }
 
 
@@ -164,7 +175,8 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
     if alert.kind not in _JOBS:  # that of an app that is not installed any more
         return ""
     jobs_url = find_list(Job)
-    parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if alert.subject else {})
+    is_of_queue = alert.subject and alert.kind != Kind.HOOK
+    parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if is_of_queue else {})
     if alert.kind == Kind.FAILURES:  # those that it counted at its begin, and later ones
         window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
         parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"

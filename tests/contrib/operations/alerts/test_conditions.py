@@ -1,5 +1,6 @@
 """Each alert begins when something is broken, notifies once, and is over when it works again."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -250,6 +251,20 @@ def test_worker_lost(alerts, operator, monkeypatch):
     monkeypatch.setattr(conditions, "WINDOW_SECONDS", 0)
     assert alerts.evaluate() == []
     assert alerts.notified(operator) == ["Worker lost", "Over: Worker lost"]
+
+
+def test_a_hook_of_an_extension_fails(alerts, operator):
+    """As long as outcomes wait for it in a live worker."""
+    worker = add_worker(seconds=60)
+    Worker.objects.update(outbound=json.dumps({"origins": [], "failing_hooks": {"sms.on_ends": 2}}))
+    assert alerts.evaluate() == [("hook", "sms.on_ends")]
+    alert = Alert.objects.get()
+    assert alert.detail.startswith("2 jobs are done")
+    assert "state__exact=running" in texts.subject_url(alert, lambda model: "/jobs/")
+    assert "sms" not in texts.subject_url(alert, lambda model: "/jobs/")
+    Worker.objects.filter(id=worker.id).update(outbound="")
+    assert alerts.evaluate() == []
+    assert [title.partition(":")[0] for title in alerts.notified(operator)] == ["Extension fails", "Over"]
 
 
 @pytest.mark.parametrize("limits", [{"wait": None}, {"stalled": None}])

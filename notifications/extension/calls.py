@@ -1,0 +1,283 @@
+"""Calls of hooks: what an error of one does.
+
+A hook of a transaction raises what it raised, marked with its extension and name, so that the transaction is repeated,
+and the log says why. A hook of reading is left out of the page, and logged once a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import iscoroutine, isfunction
+from typing import Any, NamedTuple, TypeVar
+
+from django.db import Error, IntegrityError, connections
+from django.db.transaction import TransactionManagementError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+logger = logging.getLogger("notifications")
+
+#: Seconds between two log lines of a process about the same hook.
+LOG_INTERVAL_SECONDS = 60.0
+_MARK = "_notifications_hook"
+_lock = threading.Lock()
+#: When (monotonic) each hook was logged last.
+_logged_at: dict[HookName, float] = {}
+
+
+class HookName(NamedTuple):
+    """The label of an extension and the name of its hook: ``sms.on_ends``."""
+
+    extension: str
+    hook: str
+
+    def __str__(self) -> str:
+        return f"{self.extension}.{self.hook}"
+
+
+#: A hook that is not known: the database refuses at the commit what it has returned, or it has caught an error of it.
+UNKNOWN_HOOK = HookName("an extension", "hook")
+
+
+def _is_nothing(value: Any) -> None:
+    """Take what a hook returned that returns nothing."""
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _none() -> None:
+    return None
+
+
+def _read_steps(value: Any) -> tuple[list[Any], int]:
+    steps, count = value
+    return list(steps), int(count)
+
+
+#: Of each hook whose errors are raised: what reads its result. None is nothing, for all of them.
+RAISING: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("prepare", "before_created", "on_retried", "on_workers_lost", "last"), _is_nothing),
+    **dict.fromkeys(("before_raised", "on_raised", "on_accepted"), _is_nothing),
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_answered", "may_raise"), list),
+    **dict.fromkeys(("before_accepted", "read_deliver", "worker_part"), _as_it_is),
+    # Called when the apps are ready.
+    **dict.fromkeys(("dispatch", "alert_kinds"), _as_it_is),
+    **dict.fromkeys(("delete_of_users", "prune_orphans"), int),
+    # Methods of WaitKind.
+    "opened": list,
+    "ended": set,
+    "count_notifications": int,
+}
+#: What None stands for, where the core needs a value of them.
+_EMPTY: Mapping[str, Callable[[], Any]] = {
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_answered", "may_raise", "opened"), list),
+    **dict.fromkeys(("delete_of_users", "prune_orphans", "count_notifications"), int),
+    "ended": set,
+}
+#: Of each hook that is left out after an error: what is in its place, and what reads its result.
+LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    **dict.fromkeys(
+        (
+            *(
+                "duties",
+                "topics",
+                "stored_times",
+                "wrong_declarations",
+                "events_of",
+                "facts_of",
+                "page_links",
+            ),
+            *("row_buttons", "list_filters", "list_links", "overview_sections", "metrics"),
+        ),
+        (list, list),
+    ),
+    **dict.fromkeys(("headers_of_accepted", "senders", "stored_names"), (dict, dict)),
+    **dict.fromkeys(("rows_per_notification", "rows_per_end"), (int, int)),
+    **dict.fromkeys(("time_zone_of", "origin_link", "doubt_of"), (str, _as_it_is)),
+    **dict.fromkeys(("after_commit", "after_cancel"), (_none, _is_nothing)),
+    **dict.fromkeys(
+        ("policy_at", "describe_change", "action_for_all", "admin_section", "hub_part"), (_none, _as_it_is)
+    ),
+    "may_follow": (bool, bool),
+    "steps_of": (lambda: ((), 0), _read_steps),
+    # Methods of WaitKind, JobSection, AlertKind and HubPart.
+    "is_shown_to": (lambda: True, bool),
+    "describe_ends": (dict, dict),
+    **dict.fromkeys(("page", "describe"), (str, str)),
+    **dict.fromkeys(("answer_path", "remind", "message_fact", "item"), (_none, _as_it_is)),
+    **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
+    **dict.fromkeys(("lines", "find"), (list, list)),
+    "has_readers": (bool, bool),
+    **dict.fromkeys(("read_users", "read_all"), (_none, _is_nothing)),
+}
+
+
+def hook_of(exc: BaseException | None) -> HookName | None:
+    """Return the hook that an error is of, None if it is of none."""
+    return getattr(exc, _MARK, None)
+
+
+def mark(exc: BaseException, name: HookName) -> None:
+    """Mark an error as that of a hook, unless it is marked already."""
+    if hook_of(exc) is None:
+        setattr(exc, _MARK, name)
+        exc.add_note(f"Raised by the hook {name.hook} of the extension {name.extension}.")
+
+
+def mark_rows(exc: BaseException, hook: Any) -> None:
+    """Mark an error as that of the rows which a hook has returned."""
+    mark(exc, name_of(hook))
+
+
+def mark_if_of_hook(exc: BaseException, *, is_at_commit: bool) -> None:
+    """Mark an error of a transaction that records as that of a hook, if the core cannot have caused it.
+
+    Its own tables have no constraint that is checked at the commit, and it goes on after no error of the database.
+    """
+    is_of_rows = is_at_commit and isinstance(exc, IntegrityError)
+    is_aborted = getattr(exc.__cause__, "sqlstate", None) == "25P02"
+    if is_of_rows or is_aborted or isinstance(exc, TransactionManagementError):
+        mark(exc, UNKNOWN_HOOK)
+
+
+def name_of(hook: Any) -> HookName:
+    """Return the name of a hook of ``hooks``."""
+    if name := getattr(hook, _MARK, None):
+        return name  # type: ignore[no-any-return]
+    return HookName(getattr(getattr(hook, "__self__", None), "label", "?"), getattr(hook, "__name__", "?"))
+
+
+def call_of(hook: Any, label: str, name: str) -> Any:
+    """Return what the core calls for a hook of an extension with this label."""
+    hook_name = HookName(label, name)
+    if name in LEFT_OUT:
+        call = _leaving_out(hook, hook_name, *LEFT_OUT[name])
+    else:
+        call = _raising(hook, hook_name, RAISING.get(name, _as_it_is), _EMPTY.get(name, _none))
+    setattr(call, _MARK, hook_name)
+    return call
+
+
+class Calls:
+    """Stands for a kind or a part that an extension has added: the methods of ``base`` are called as hooks are."""
+
+    def __init__(self, of: Any, base: type, label: str) -> None:
+        self._of = of
+        for name, method in vars(base).items():
+            if isfunction(method):
+                setattr(self, name, call_of(getattr(of, name), label, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+
+def _raising(
+    hook: Callable[..., Any], name: HookName, read: Callable[[Any], Any], empty: Callable[[], Any]
+) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = hook(*args, **kwargs)
+            if result is None:
+                return empty()
+            if iscoroutine(result):
+                raise _is_async(result, name)
+            return read(result)
+        except Exception as exc:
+            mark(exc, name)
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            # SystemExit would end the thread, and asyncio.CancelledError the task, that records.
+            error = RuntimeError(f"{name} raised {exc!r}.")
+            mark(error, name)
+            raise error from exc
+
+    return call
+
+
+def _leaving_out(
+    hook: Callable[..., Any], name: HookName, empty: Callable[[], Any], read: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = hook(*args, **kwargs)
+            if result is None:
+                return empty()
+            if iscoroutine(result):
+                raise _is_async(result, name)
+            return read(result)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            if isinstance(exc, Error) and _has_broken_transaction():
+                mark(exc, name)
+                raise
+            log_left_out(name, exc)
+            return empty()
+
+    return call
+
+
+def _is_async(result: Any, name: HookName) -> TypeError:
+    result.close()
+    return TypeError(f"{name} is async. A hook is a plain function.")
+
+
+def _has_broken_transaction() -> bool:
+    """Return whether no query can succeed after an error: PostgreSQL refuses those of a transaction that had one."""
+    return any(
+        db.in_atomic_block and db.vendor == "postgresql" for db in connections.all(initialized_only=True)
+    )
+
+
+def log_left_out(name: HookName, exc: BaseException) -> None:
+    """Log that a hook was left out, once a minute for each."""
+    if _is_log_due(name):
+        logger.error("Hook failed and was left out: %s", name, exc_info=exc)
+
+
+def _is_log_due(name: HookName) -> bool:
+    with _lock:
+        now = time.monotonic()
+        if now - _logged_at.get(name, -LOG_INTERVAL_SECONDS) < LOG_INTERVAL_SECONDS:
+            return False
+        _logged_at[name] = now
+        return True
+
+
+@contextmanager
+def left_to_later(what: str) -> Iterator[None]:
+    """Log an error of a hook in the block, once a minute for each. The caller tries again later, and goes on."""
+    try:
+        yield
+    except Exception as exc:
+        if (name := hook_of(exc)) is None:
+            raise
+        if _is_log_due(name):
+            logger.error("Hook failed, could not %s, which is tried again: %s", what, name, exc_info=exc)
+
+
+def do_apart(act: Callable[[list[T]], R], group: Sequence[T], what: str) -> Iterator[R]:
+    """Do something with a group, and yield the result. Where a hook fails, do it with each member by itself.
+
+    So one at which a hook fails holds up no other: it is logged, and left to a later call.
+    """
+    try:
+        result = act(list(group))
+    except Exception as exc:
+        if hook_of(exc) is None:
+            raise
+    else:
+        yield result
+        return
+    for member in group:
+        with left_to_later(what):
+            yield act([member])

@@ -1,0 +1,339 @@
+"""Hooks of extensions that fail: what the core does then, for every hook."""
+
+import asyncio
+import errno
+import time
+from datetime import timedelta
+from inspect import isfunction
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from notifications import api, extension, testing, times
+from notifications.extension import AlertKind, Extension, Hooks, HubPart, JobSection, Setting, WaitKind, calls
+from notifications.ids import uuid7
+from notifications.jobs.transitions import reaping, recording, waiting
+from notifications.management.diagnosis import jobs as diagnosis
+from notifications.management.diagnosis.processes import check_outbound
+from notifications.models import Job, Notification, Stream, Wait, Worker
+from notifications.streams import rebuilding, snoozing
+from notifications.testing import run_jobs
+from notifications.worker.lease import _overview
+from tests.extension import faulty
+from tests.jobs import tasks
+
+#: The hooks of extensions, and the methods of what they add that are called in the same way.
+HOOKS = extension.installed._HOOKS
+METHODS = [
+    name
+    for owner in (WaitKind, JobSection, AlertKind, HubPart)
+    for name, method in vars(owner).items()
+    if isfunction(method)
+]
+#: Hooks of pages and of reading.
+READING = (
+    *(
+        "row_buttons",
+        "page_links",
+        "senders",
+        "policy_at",
+        "events_of",
+        "facts_of",
+        "steps_of",
+        "time_zone_of",
+    ),
+    *(
+        "list_filters",
+        "list_links",
+        "origin_link",
+        "doubt_of",
+        "admin_section",
+        "may_follow",
+        "describe_change",
+    ),
+    *("overview_sections", "metrics", "topics", "stored_times", "wrong_declarations", "duties"),
+    *("rows_per_end", "rows_per_notification", "after_commit", "after_cancel", "stored_names"),
+)
+
+
+def sleep(*args, **kwargs):
+    time.sleep(3)
+
+
+@pytest.fixture(autouse=True)
+def logged_anew(monkeypatch):
+    monkeypatch.setattr(calls, "_logged_at", {})
+
+
+@pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None", "sleeps"])
+def test_every_hook(db, fault):
+    """Each has one of two rules: it raises, marked with its name, or is left out and logged."""
+    fails = faulty.FAULTS.get(fault)
+    functions = {"returns None": faulty.return_none, "sleeps": lambda *args: None}
+    if fault == "sleeps":  # the core waits for it
+        started = time.monotonic()
+        assert calls.call_of(sleep, "faulty", "on_ends")() == []
+        assert time.monotonic() - started >= 3
+    for name in (*HOOKS, *METHODS):
+        assert (name in calls.RAISING) != (name in calls.LEFT_OUT), name
+        call = calls.call_of(fails or functions[fault], "faulty", name)
+        if fails and name in calls.RAISING:
+            with pytest.raises(Exception) as caught, transaction.atomic():
+                call()
+            assert str(calls.hook_of(caught.value)) == f"faulty.{name}"
+        elif name in calls.LEFT_OUT and not (fails and "database" in fault):
+            assert call() == calls.LEFT_OUT[name][0]()
+        elif not fails:
+            assert call() == calls._EMPTY.get(name, calls._none)()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None"])
+def test_pages(user, client, admin_client, monkeypatch, caplog, fault):
+    """The parts of an extension that fails are left out of them, and it is logged once a minute."""
+    (id,) = api.notify(user, "Hello")
+    tasks.noop.using(owner=user).enqueue()
+    run_jobs()
+    job = Job.objects.get()
+    faulty.install(monkeypatch, *READING, fault=faulty.FAULTS.get(fault, faulty.return_none))
+    client.force_login(user)
+    for path in ("", f"{id}/", f"jobs/{job.pk}/", "?changed=hidden", "api/notifications/"):
+        assert client.get(f"/notifications/{path}").status_code == 200, path
+    for path in ("notification/", f"notification/{id}/change/", "job/", f"job/{job.pk}/change/"):
+        assert admin_client.get(f"/admin/notifications/{path}").status_code == 200, path
+    lines = [record for record in caplog.records if "was left out: faulty.row_buttons" in record.getMessage()]
+    assert len(lines) == (fault != "returns None")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("hook", ["prepare", "before_created", "on_created"])
+@pytest.mark.parametrize("fault", ["raises", "exits", "is async"])
+def test_notify_in_a_transaction(user, monkeypatch, hook, fault):
+    """It raises what the hook raised, at once, and the caller decides. A SystemExit does not end the process."""
+    made = faulty.install(monkeypatch, hook, fault=faulty.FAULTS[fault])
+    error = TypeError if fault == "is async" else RuntimeError
+    with transaction.atomic():
+        with pytest.raises(error) as caught, transaction.atomic():
+            api.notify(user, "Hello")
+        assert str(calls.hook_of(caught.value)) == f"faulty.{hook}"
+        made.fault = None
+        api.notify(user, "Hello again")
+    assert Notification.objects.get().title == "Hello again"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAfterCommit:
+    @pytest.fixture
+    def kept(self, monkeypatch):
+        kept = []
+
+        class Keeping(Extension):
+            name, label = "notifications.testing", "keeping"
+
+            def on_created(self, rows, tx):
+                tx.kept[self.label] = [*tx.kept.get(self.label, ()), *(row.title for row in rows)]
+                return ()
+
+            def after_commit(self, titles):
+                kept.append((titles, transaction.get_connection().in_atomic_block))
+
+        installed = extension.hooks
+        made = Hooks([*installed.extensions, Keeping(Keeping.name, testing)])
+        monkeypatch.setattr(installed, "__dict__", made.__dict__)
+        return kept
+
+    def test_of_notify(self, user, kept):
+        api.notify(user, "Hello")
+        assert kept == [(["Hello"], False)]
+
+    def test_in_the_transaction_of_a_caller(self, user, kept):
+        """After its commit."""
+        with transaction.atomic():
+            api.notify(user, "Hello")
+            assert not kept
+        assert kept == [(["Hello"], False)]
+
+    def test_after_a_rollback(self, user, kept):
+        """Not of what was rolled back, also in part."""
+        with pytest.raises(RuntimeError), transaction.atomic():
+            api.notify(user, "Hello")
+            raise RuntimeError
+        with transaction.atomic():
+            with pytest.raises(RuntimeError), transaction.atomic():
+                api.notify(user, "Hello")
+                raise RuntimeError
+            api.notify(user, "Bye")
+        assert kept == [(["Bye"], False)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("hook", ["on_created", "last"])
+def test_a_hook_that_deletes_a_new_row(user, monkeypatch, hook):
+    """The unread count is that of the rows that are left."""
+    made = faulty.install(monkeypatch, hook)
+
+    def delete(*args):
+        Notification.objects.filter(title__contains="Spam").delete()
+        return ()
+
+    made.fault = delete
+    api.notify(user, "Hello")
+    if hook == "on_created":
+        api.notify(user, "Spam")
+        with transaction.atomic():
+            api.notify(user, "Spam")
+    tasks.noop.using(owner=user, title="Spam").enqueue()
+    run_jobs()
+    stream = Stream.objects.get(user=user)
+    left = Notification.objects.count()
+    assert (stream.unread, stream.unseen) == (left, left)
+    assert not rebuilding.find_wrong_counts()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestEachByItself:
+    """In the other transactions of the app, one at which a hook fails holds up no other."""
+
+    def test_lost_jobs(self, user, monkeypatch):
+        def fail(outcomes, tx):
+            if any(outcome.job.title == "Bad" for outcome in outcomes):
+                raise RuntimeError("No.")
+
+        made = faulty.install(monkeypatch, "on_attempts", "on_ends", fault=fail)
+        lost = {"state": "running", "worker": uuid7(), "attempt": 1, "fence": 1, "started_at": times.now()}
+        for title in ("Bad", "Good"):
+            for most in (1, 2):  # that fail, and that are queued again
+                job = tasks.noop.using(owner=user, title=title).enqueue()
+                Job.objects.filter(id=job.id).update(**lost, max_attempts=most)
+        assert reaping.reap_jobs() == 3  # a bad one has ended for good, and waits for the hook
+        states = set(Job.objects.values_list("title", "max_attempts", "state"))
+        good = {("Good", 1, "failed"), ("Good", 2, "queued")}
+        assert states == {("Bad", 1, "running"), ("Bad", 2, "running"), *good}
+        made.fault = None
+        reaping.reap_jobs()
+        assert set(Job.objects.values_list("state", flat=True)) == {"failed", "queued"}
+
+    def test_waits(self, user, monkeypatch):
+        class Nap(WaitKind):
+            kind, ends_by_time = "pause", "due"
+            is_failing = True
+
+            def ended(self, waits):
+                if self.is_failing and any(wait.job == bad for wait in waits):
+                    raise RuntimeError("No.")
+                return set()
+
+        kind = Nap()
+        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", calls.Calls(kind, WaitKind, "faulty"))
+        bad, good = [Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id).id for _ in range(2)]
+        run_jobs()
+        Wait.objects.update(due_at=times.now())
+        waiting.end_due_waits()
+        assert [Job.objects.get(id=id).state for id in (bad, good)] == ["waiting", "queued"]
+        kind.is_failing = False
+        waiting.end_due_waits()
+        assert Job.objects.get(id=bad).state == "queued"
+
+    def test_snoozed_notifications(self, user, monkeypatch):
+        def fail(rows, tx):
+            if any(row.key == "bad" for row in rows):
+                raise RuntimeError("No.")
+
+        made = faulty.install(monkeypatch, "before_raised", fault=fail)
+        for key in ("bad", "good"):
+            api.notify(user, key, key=key)
+        past = times.now() - timedelta(seconds=1)
+        Notification.objects.update(snoozed_until=past, archived_at=past)
+        snoozing.raise_due()
+        assert Notification.objects.get(archived_at=None).key == "good"
+        made.fault = None
+        snoozing.raise_due()
+        assert Notification.objects.filter(archived_at=None).count() == 2
+
+    def test_batches(self, user, monkeypatch):
+        def fail(outcomes, tx):
+            if any(outcome.job.title == "Bad" for outcome in outcomes):
+                raise RuntimeError("No.")
+
+        made = faulty.install(monkeypatch, "on_ends", fault=fail)
+        ids = []
+        for title in ("Bad", "Good"):
+            with api.batch(owner=user, title=title) as batch:
+                tasks.noop.enqueue()
+            ids.append(batch.result.id)
+        run_jobs()
+        assert [Job.objects.get(id=id).state for id in ids] == ["running", "succeeded"]
+        made.fault = None
+        recording.finish_remaining_batches()
+        assert Job.objects.get(id=ids[0]).state == "succeeded"
+
+
+def test_doctor(db):
+    """It names the hook, and how many outcomes wait, in all live workers."""
+    assert diagnosis.check_hooks().state == "ok"
+    until = times.now() + timedelta(seconds=20)
+    fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
+    for _ in range(2):
+        Worker.objects.create(outbound=_overview({"sms.on_ends": 2}), **fields)
+    found = diagnosis.check_hooks()
+    assert found.state == "error" and "sms.on_ends (outcomes that wait: 4)" in found.message
+    assert check_outbound().state == "ok"
+
+
+@pytest.mark.filterwarnings("ignore")  # the coroutine that no event loop has awaited
+def test_jobs_run_inline_without_a_descriptor(user, monkeypatch):
+    """As in a worker, the job has not begun, and stays queued."""
+    job = tasks.noop.using(owner=user).enqueue()
+
+    def fail(*args, **kwargs):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", fail)
+        patch.setattr(asyncio, "run", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            run_jobs()
+    row = Job.objects.get(id=job.id)
+    assert (row.state, row.attempt) == ("queued", 0)
+    assert run_jobs() == 1
+
+
+def conflicting(what):
+    """Return two extensions that share a name."""
+
+    class Fax(WaitKind):
+        kind = "fax"
+
+    shared = {
+        "key of NOTIFICATIONS": {"settings": {"FAX": Setting("")}},
+        "kind of wait": {"wait_kinds": (Fax(),)},
+        "channel": {"channels": {"fax": "shop.Fax"}},
+        "subcommand": {"subcommands": {"fax": "shop.Fax"}},
+    }[what]
+    kinds = [
+        type(name, (Extension,), {"name": name, "label": name, **shared}) for name in ("fax_one", "fax_two")
+    ]
+    return [kind(kind.name, testing) for kind in kinds]
+
+
+@pytest.mark.parametrize("what", ["key of NOTIFICATIONS", "kind of wait", "channel", "subcommand"])
+def test_two_extensions_with_one_name(monkeypatch, what):
+    """They are refused at the start, in place of one that silently replaces the other."""
+    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
+    others = extension.extensions()
+    monkeypatch.setattr(extension.installed, "extensions", lambda: [*others, *conflicting(what)])
+    with pytest.raises(
+        ImproperlyConfigured, match=rf"The {what} '(?i:fax)' is that of fax_one and of fax_two"
+    ):
+        extension.load()
+
+
+def test_an_extension_with_a_name_of_the_core(monkeypatch):
+    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
+    made = type(
+        "Retaining", (Extension,), {"name": "one", "label": "one", "settings": {"RETENTION": Setting(1)}}
+    )
+    monkeypatch.setattr(extension.installed, "extensions", lambda: [made("one", testing)])
+    with pytest.raises(ImproperlyConfigured, match=r"'RETENTION' is that of the app itself and of one"):
+        extension.load()
