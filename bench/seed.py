@@ -227,7 +227,6 @@ class Seeding:
             "backend": "'default'",
             "queue_name": choose(QUEUES, 5),
             "executor": f"CASE WHEN {HASH.format(6)} < 600 THEN 'async' ELSE 'sync' END",
-            "dispatch_count": "0",
             "priority": "0",
             "run_after": f"CASE WHEN {active} AND i % 10 = 1 THEN {later} END",
             "state": state,

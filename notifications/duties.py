@@ -14,7 +14,7 @@ from notifications.db import sqlstates
 from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import EVERYWHERE, Duty, hooks, list_apps
 from notifications.jobs import announcing
-from notifications.jobs.transitions import batch_completion, manual, queueing, reaping, recording, waiting
+from notifications.jobs.transitions import batch_completion, manual, reaping, recording, upgrading, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
@@ -27,8 +27,8 @@ logger = logging.getLogger("notifications.jobs")
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
-#: Seconds between two moves of jobs whose backend has gained or lost its engine.
-MOVE_INTERVAL_SECONDS = 60.0
+#: Seconds between two searches for jobs of version 0.9.0.
+UPGRADE_INTERVAL_SECONDS = 2.0
 
 
 def list_duties(process: Upkeep) -> list[Duty]:
@@ -87,8 +87,11 @@ def list_duties(process: Upkeep) -> list[Duty]:
             run_chunks(waiting.cancel_left_waits),
             at_start=True,
         ),
-        # At the start too, because the settings may have changed. Processes with the earlier ones may go on to enqueue.
-        Duty("move jobs to configured executors", MOVE_INTERVAL_SECONDS, _move_jobs, at_start=True),
+        Duty(
+            "turn executors of version 0.9.0",
+            UPGRADE_INTERVAL_SECONDS,
+            run_chunks(upgrading.turn_old_executors),
+        ),
         *chain.from_iterable(hook(process) for hook in hooks.duties),
     ]
 
@@ -96,11 +99,6 @@ def list_duties(process: Upkeep) -> list[Duty]:
 def _reap(process: Upkeep) -> None:
     if reaping.reap_jobs(find_dead_neighbors(), expired=process.may_reap()):
         process.on_requeued()
-
-
-def _move_jobs() -> None:
-    if moved := queueing.move_to_configured_executors():
-        logger.info("Moved queued jobs between the built-in worker and engines: %d", moved)
 
 
 def _mark(process: Upkeep) -> bool:

@@ -42,13 +42,16 @@ class JobExecutor(TextChoices):
     QUARANTINED = "quarantined", _("Quarantined")
     SENDER = "sender", _("Sender")
     EMAIL = "email", _("E-mail")
-    ENGINE = "engine", _("For an engine")
-    DISPATCHED = "dispatched", _("Dispatched to an engine")
-    ENGINE_QUARANTINED = "engine_quarantined", _("Quarantined")
-    ENGINE_SENDER = "engine_sender", _("Sender, for an engine")
+    WOKEN_ASYNC = "woken_async", _("Async")
+    WOKEN_SYNC = "woken_sync", _("Sync")
+    WOKEN_QUARANTINED = "woken_quarantined", _("Quarantined")
+    WOKEN_SENDER = "woken_sender", _("Sender")
+    WOKEN_EMAIL = "woken_email", _("E-mail")
     OBSERVED = "observed", _("Observed")
 
 
+#: Executors of jobs whose workers are woken by messages: they need no ring.
+WOKEN_EXECUTORS = tuple(value for value in JobExecutor.values if value.startswith("woken_"))
 #: States that a job leaves without being changed by hand.
 ACTIVE: States = (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)
 DONE: States = tuple(JobState(value) for value in JobState.values if value not in ACTIVE)

@@ -10,11 +10,13 @@ import pytest
 from django.utils import timezone
 
 from notifications import duties, upkeep
-from notifications.contrib.engines import dispatch_loop, process
+from notifications.contrib.engines import process, server
+from notifications.contrib.engines.worker import Slot
 from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.ids import uuid7
 from notifications.jobs import notifying
+from notifications.jobs.claiming.sources import Source
 from notifications.models import Job, Notification, PendingMark, Worker
 from notifications.realtime import hub
 from notifications.streams import marking, marking_all
@@ -70,9 +72,9 @@ class Processes:
     def begin_serving(self, at_end):
         """What an ASGI server of a project starts whose jobs an engine runs."""
         self.request.getfixturevalue("with_engine")
-        loop = dispatch_loop.DispatchLoop()
-        self.request.getfixturevalue("monkeypatch").setattr(dispatch_loop, "_loop", loop)
-        dispatch_loop.start()
+        loop = server.ServerUpkeep()
+        self.request.getfixturevalue("monkeypatch").setattr(server, "_upkeep", loop)
+        server.start()
         at_end(lambda: loop.stop(20))
 
     def process_of_rq(self, at_end):
@@ -82,9 +84,10 @@ class Processes:
         Worker.objects.create(id=uuid7(), host="h", process="", queues="engine:rq", concurrency=1, **lease)
 
     def process_of_engine(self, at_end):
-        """A process of db_worker, or the process of Celery's pools "threads" and "solo", or a child of "prefork"."""
+        """A process of db_worker, or of Celery's pools "threads" and "solo", or a child of "prefork", that works."""
         self.request.getfixturevalue("with_engine")
-        process.start("recording")
+        worker = process._start("recording")
+        worker._slots.give(Slot(Source(backends=("default",), queues=("default",))))
 
         def stop():
             process.stop(0)
@@ -98,7 +101,7 @@ class Processes:
         from notifications.contrib.celery import main_process
 
         self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
-        self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
+        self.request.getfixturevalue("monkeypatch").setattr(main_process, "LOST_JITTER_SECONDS", 0.0)
         app = celery.Celery("observing", broker="memory://", set_as_current=False)
         started = main_process.MainProcess(app, "nobody@nowhere", ["celery"])
         started.start()

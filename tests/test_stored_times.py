@@ -60,7 +60,6 @@ NOT_CORRECTED = {
     "Throttle.joined_since": RECORDED,
     "Job.cancel_requested_at": RECORDED,
     "Job.created_at": RECORDED,
-    "Job.dispatched_at": RECORDED,
     "Job.expires_at": CHOSEN,
     "Job.fail_if_unknown_after": CHANGED_WITH_ANOTHER,
     "Job.idempotency_expires_at": FOUND_BY_READER,
@@ -458,22 +457,6 @@ def test_times_that_the_database_computes_with_naive_times(user, naive, far):  #
     assert abs(Digest.objects.get().due_at + YEARS - times.now()) < timedelta(hours=1)
     for row, field in ((Wait.objects.get(), "due_at"), (Job.objects.get(), "fail_if_unknown_after")):
         assert abs(getattr(row, field) - times.now()) < timedelta(hours=1)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"executor": "dispatched"},
-        {"executor": "engine_quarantined"},
-        {"executor": "engine_quarantined", "attempt": 2},
-    ],
-)
-def test_next_dispatch_of_a_job(far, values):
-    """Its id would not be sent again. A job that was tried again keeps the time of that."""
-    dispatched = tasks.noop.enqueue().id
-    run_after = timezone.now() if "attempt" in values else None
-    Job.objects.filter(id=dispatched).update(next_dispatch_at=far, run_after=run_after, **values)
-    assert_corrected(Job, "next_dispatch_at", id=dispatched)
 
 
 def test_idempotency_key(far):

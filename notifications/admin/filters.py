@@ -14,12 +14,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.live_jobs import count_states, has_state_counts
-from notifications.compat import task_backends
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.models import Job, Notification
 
 
@@ -225,7 +223,7 @@ class RunnerFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         if not has_runners():
             return []
-        aliases = list(filter(has_engine, task_backends.settings))
+        aliases = aliases_with_engines()
         labels = [hooks.dispatch.label_of(alias) for alias in aliases]
         engines = [
             (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
@@ -236,14 +234,16 @@ class RunnerFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         value = self.value() or ""
         if value == "builtin":
-            return queryset.filter(executor__in=WORKER_EXECUTORS)
+            queryset = queryset.exclude(backend__in=aliases_with_engines())
+            return queryset.exclude(executor__in=hooks.runners)
         if value in hooks.runners:
             return queryset.filter(executor=value)
         if value.startswith("engine:"):
-            return queryset.filter(executor__in=ENGINE_EXECUTORS, backend=value.removeprefix("engine:"))
+            queryset = queryset.filter(backend=value.removeprefix("engine:"))
+            return queryset.exclude(executor__in=hooks.runners)
         return queryset
 
 
 def has_runners() -> bool:
     """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
-    return any(map(has_engine, task_backends.settings)) or bool(hooks.runners)
+    return bool(aliases_with_engines() or hooks.runners)

@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
-from django.utils.timesince import timesince
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
@@ -28,19 +27,13 @@ from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import unserved_jobs
-from notifications.jobs.claiming.executors import (
-    DISPATCHED,
-    ENGINE_EXECUTORS,
-    ENGINE_QUARANTINED,
-    KEPT_EXECUTORS,
-)
+from notifications.jobs.claiming.executors import QUARANTINED, kind_of
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import search_condition
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
 from notifications.templatetags.notifications_formats import duration
 
-#: Seconds after which the state of a job says for how long it waits in its engine.
-MIN_SHOWN_SECONDS = 60
 #: In place of a value. Where the list is narrow, its cell is hidden.
 NONE = mark_safe('<span class="none">-</span>')
 
@@ -142,14 +135,13 @@ class JobAdmin(
         columns = list(super().get_list_display(request))
         if has_runners():
             after = columns.index("queue_name") + 1
-            columns.insert(after, "runner")
+            columns.insert(after, "runs_on")
         return columns
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = list(super().get_fieldsets(request, obj))
         if has_runners():
-            fields = ("runs_on", "dispatches", "dispatched_since", "next_dispatch")
-            fieldsets.insert(2, (_("Engine"), {"fields": fields}))
+            fieldsets.insert(2, (_("Engine"), {"fields": ("runs_on",)}))
         return fieldsets
 
     @admin.display(description=_("state"))
@@ -158,11 +150,6 @@ class JobAdmin(
             return _("Queued, waiting for a worker")
         if job.waits_for_engine:  # type: ignore[attr-defined]
             return _("Queued, waiting for %(engine)s") % {"engine": hooks.dispatch.label_of(job.backend)}
-        if _is_in_engine(job):
-            words = {"engine": hooks.dispatch.label_of(job.backend), "time": _time_in_engine(job)}
-            return (
-                _("Queued in %(engine)s for %(time)s") if words["time"] else _("Queued in %(engine)s")
-            ) % words
         if job.state == Job.State.SUCCEEDED and job.progress_message:
             return _("Finished")  # The message says what of it succeeded, such as "9 of 70 failed".
         return describe_state(job)
@@ -245,40 +232,13 @@ class JobAdmin(
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
-        if job.executor == ENGINE_QUARANTINED:  # one at a time in a process of the engine
-            return f"{hooks.dispatch.label_of(job.backend)} ({job.get_executor_display()})"
-        if job.executor in ENGINE_EXECUTORS:
-            return hooks.dispatch.label_of(job.backend)
-        return hooks.runners.get(job.executor) or _("Built-in worker")
-
-    @admin.display(description=_("runs on"))
-    def runner(self, job: Job) -> str:
-        """Return the engine, with how often the id was dispatched to it if that was more than once for an attempt."""
-        if job.dispatch_count <= max(job.attempt, 1):
-            return self.runs_on(job)
-        words = {"engine": self.runs_on(job), "times": self.dispatches(job)}
-        return _("%(engine)s, dispatched %(times)s") % words
-
-    @admin.display(description=_("dispatched"))
-    def dispatches(self, job: Job) -> str:
-        if not job.dispatch_count:
-            return "-"
-        return _("once") if job.dispatch_count == 1 else _("%(count)d times") % {"count": job.dispatch_count}
-
-    @admin.display(description=_("in the engine since"))
-    def dispatched_since(self, job: Job) -> str:
-        """Return since when a queued job waits in its engine."""
-        if not _is_in_engine(job) or job.dispatched_at is None:
-            return "-"
-        return str(formats.date_format(template_localtime(job.dispatched_at), "DATETIME_FORMAT"))
-
-    @admin.display(description=_("dispatched again"))
-    def next_dispatch(self, job: Job) -> str:
-        """Return when the id of a queued job is dispatched again, unless a process of the engine claims it."""
-        if not _is_in_engine(job) or job.next_dispatch_at is None:
-            return "-"
-        when = formats.date_format(template_localtime(job.next_dispatch_at), "DATETIME_FORMAT")
-        return _("%(when)s, if it is still queued") % {"when": when}
+        if job.executor in hooks.runners:
+            return str(hooks.runners[job.executor])
+        if not has_engine(job.backend):
+            return _("Built-in worker")
+        label = hooks.dispatch.label_of(job.backend)
+        is_quarantined = kind_of(job.executor) == QUARANTINED  # one at a time in a process of the engine
+        return f"{label} ({job.get_executor_display()})" if is_quarantined else label
 
     @admin.display(description=_("deadline"))
     def lost_at(self, job: Job) -> str:
@@ -306,18 +266,3 @@ class JobAdmin(
 def short_path(path: str) -> str:
     """Return the name at the end of a dotted path, with that of its module."""
     return ".".join(path.split(".")[-2:])
-
-
-def _is_in_engine(job: Job) -> bool:
-    is_dispatched = job.executor == DISPATCHED or (
-        job.executor in KEPT_EXECUTORS and job.dispatched_at is not None
-    )
-    return job.state == Job.State.QUEUED and is_dispatched
-
-
-def _time_in_engine(job: Job) -> str:
-    """Return for how long a job waits in its engine, "" for less than ``MIN_SHOWN_SECONDS``."""
-    since = job.dispatched_at
-    if since is None or (times.now() - since).total_seconds() < MIN_SHOWN_SECONDS:
-        return ""
-    return timesince(since, times.now(), depth=1)

@@ -145,8 +145,8 @@ def count_states() -> dict[str, SafeString]:
 
 
 def _unless_same(request: HttpRequest, jobs: Iterable[Job], respond: Any, *texts: str) -> HttpResponse:
-    # Changes of state and progress raise the version. Steps, output, elapsed times and what engines do with a queued
-    # job follow with the time. Columns are not hashed: who may not see the arguments of a job could try some.
+    # Changes of state and progress raise the version. Steps, output and elapsed times follow with the time. Columns are
+    # not hashed: who may not see the arguments of a job could try some.
     values = ([(job.pk, job.version) for job in jobs], texts, time.time() // MAX_AGE_SECONDS)
     etag = f'"{salted_hmac(__name__, repr(values), algorithm="sha256").hexdigest()[:32]}"'
     is_same = request.headers.get("If-None-Match") == etag

@@ -24,7 +24,7 @@ calls                   what an error of a hook does
 installed               the installed extensions, the hooks that the core calls, and those that are imported later
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
-duty, dispatch          duties, and how jobs get to engines
+duty, dispatch          duties, and how engines learn of jobs
 moved                   which optional app has a setting, a command or a public name
 """
 
@@ -49,7 +49,6 @@ from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
 from notifications.extension.dimensions import in_order as in_order
-from notifications.extension.dispatch import BackendQueue as BackendQueue
 from notifications.extension.dispatch import Dispatch as Dispatch
 from notifications.extension.duty import EVERYWHERE as EVERYWHERE
 from notifications.extension.duty import LASTING as LASTING

@@ -152,7 +152,7 @@ class Extension(TableHooks, PageHooks, AppConfig):
         return {}
 
     def dispatch(self) -> Dispatch:
-        """Return how jobs get to engines. Called once, when the apps are ready. One user: the app of engines."""
+        """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
         return Dispatch()
 
     def prepare(self) -> None:

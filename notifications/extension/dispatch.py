@@ -1,9 +1,8 @@
-"""How jobs get to engines: other systems that run the jobs of backends with the option ``engine`` in ``TASKS``."""
+"""How engines learn of jobs: other systems that run the jobs of backends with the option ``engine`` in ``TASKS``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from datetime import datetime
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -16,15 +15,12 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 
     from notifications.models import Job
 
-#: An alias of a backend, and a queue.
-BackendQueue = tuple[str, str]
-
 
 class Dispatch:
     """What the core calls for the jobs of backends with an engine.
 
-    Without an extension that has engines this class is called, by which nothing is dispatched. The built-in worker
-    runs the jobs of all other backends itself.
+    Without an extension that has engines this class is called, by which nobody is woken. The built-in worker runs the
+    jobs of all other backends itself.
     """
 
     def require(self, alias: str) -> None:
@@ -32,25 +28,8 @@ class Dispatch:
         remedy = moved.describe_remedy("engines")
         raise ImproperlyConfigured(f"The backend {alias!r} of TASKS has an engine. {remedy}")
 
-    def prepare(self, job: Job) -> None:
-        """Choose the executor of a new job of a backend with an engine. Called before the job is inserted."""
-
-    def send_after_commit(self, jobs: Iterable[Job]) -> None:
-        """Have new jobs dispatched to their engines after the commit of the current transaction."""
-
-    def move_to_engines(self) -> int:
-        """Move queued jobs whose backend has gained an engine. Return how many.
-
-        The core itself moves those whose backend has lost its engine.
-        """
-        return 0
-
-    def find_stalled(self, queues: Collection[BackendQueue], now: datetime) -> set[BackendQueue]:
-        """Return those of these queues of which an engine has jobs for long, and runs none.
-
-        Called inside the transaction of a claim. ``now`` is the database's time.
-        """
-        return set()
+    def wake_after_commit(self, jobs: Iterable[Job]) -> None:
+        """Have processes of engines look for new jobs, of any backends, after the current transaction commits."""
 
     def label_of(self, alias: str) -> str:
         """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""
@@ -72,8 +51,4 @@ class Dispatch:
         """Log one warning when there are such jobs. Called by server processes every few seconds."""
 
     def start_in_server(self) -> None:
-        """Begin to dispatch in this server process, on a thread. Raises ``NoThread``."""
-
-    def round_of_worker(self) -> Callable[[], object] | None:
-        """Return what a worker calls to dispatch jobs: see ``JobWorker``; None if no backend has an engine."""
-        return None
+        """Begin to do the upkeep in this server process, on a thread. Raises ``NoThread``."""

@@ -95,7 +95,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.jobs.claiming.executors import executor_of
+        from notifications.jobs.claiming.executors import executor_of, stored_executor
         from notifications.jobs.transitions.enqueueing import owner_key, stored_key
         from notifications.models import Job
 
@@ -132,7 +132,7 @@ class JobBackend(BaseTaskBackend):
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True
             ),
-            executor=executor_of(task.func),
+            executor=stored_executor(executor_of(task.func), self.alias),
             priority=int(task.priority),
             run_after=task.run_after and times.as_utc(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
@@ -147,7 +147,6 @@ class JobBackend(BaseTaskBackend):
         )
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)
-            hooks.dispatch.prepare(job)
         return job, args, kwargs
 
     def insert(self, job: Job) -> Job:
@@ -159,7 +158,7 @@ class JobBackend(BaseTaskBackend):
 
         stored_job = enqueueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
-            hooks.dispatch.send_after_commit([job])
+            hooks.dispatch.wake_after_commit([job])
         return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:

@@ -152,7 +152,7 @@ class Batch:
             insert()
         else:
             retrying_atomic(insert)
-        hooks.dispatch.send_after_commit(child for child, _ in self._jobs)
+        hooks.dispatch.wake_after_commit(child for child, _ in self._jobs)
         if not self._jobs:  # No job will end it.
             on_commit(lambda: recording.finish_batches([self.id]))
         self._result = results.task_result(job, task=batch, attempts=[])

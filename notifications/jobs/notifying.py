@@ -224,12 +224,11 @@ def insert_jobs(jobs: Sequence[Job]) -> None:
 
 
 def wake_workers(jobs: Sequence[Job]) -> None:
-    """Have inserted jobs claimed, or dispatched to their engine, after the commit, as ``enqueue()`` does."""
+    """Have inserted jobs claimed after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
     streams.ring_new_jobs(jobs)
-    if any(job.executor == Job.Executor.DISPATCHED for job in jobs):
-        hooks.dispatch.send_after_commit(jobs)
+    hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))
 

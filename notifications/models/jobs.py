@@ -41,14 +41,6 @@ class Job(models.Model):
     executor = models.CharField(
         max_length=20, choices=Executor, default="sync", db_default="sync", editable=False
     )
-    # Columns of engines and of observed tasks stand here: in tables of their own they would cost a statement more for
-    # each job that is enqueued for an engine or claimed by it, and for each group of starts of observed tasks.
-    #: While the job is dispatched to its engine (DISPATCHED, ENGINE_QUARANTINED): when its id is dispatched again.
-    next_dispatch_at = MomentField(null=True, blank=True, editable=False)
-    #: Since when its engine has its id, which may be lost. NULL: it could not be sent yet.
-    dispatched_at = MomentField(_("dispatched since"), null=True, blank=True, editable=False)
-    #: How often its id was dispatched to an engine.
-    dispatch_count = models.PositiveIntegerField(_("dispatched"), default=0, db_default=0, editable=False)
     priority = models.SmallIntegerField(_("priority"), default=0)
     run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
@@ -60,6 +52,8 @@ class Job(models.Model):
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
+    # Columns of observed tasks stand here: in a table of their own they would cost a statement more for each group of
+    # starts.
     #: When the queued job of an observed task ends that was not started by then. NULL: never.
     expires_at = MomentField(null=True, blank=True, editable=False)
     #: The process of its worker that has started an observed task. Of a queued job: it goes on with other tasks.
@@ -114,19 +108,19 @@ class Job(models.Model):
             _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
             _job_index("ready", "executor", "-priority", "id", state="queued", run_after__isnull=True),
             _job_index("delayed", "run_after", "id", state="queued", run_after__isnull=False),
-            # For claims from one queue and executor, and of one concurrency key in them. The conditions differ so that
-            # each query can name the one index that it uses: see jobs/claiming/.
+            # For claims from one backend, queue and executor, and of one concurrency key in them. The conditions differ
+            # so that each query can name the one index that it uses: see jobs/claiming/.
             _job_index(
-                *("queued", "queue_name", "executor", "run_after", "-priority", "id"),
+                *("queued", "backend", "queue_name", "executor", "run_after", "-priority", "id"),
                 state__startswith="queued",
             ),
             _job_index(
-                *("keyed", "queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"),
+                *("keyed", "backend", "queue_name", "executor", "concurrency_key"),
+                *("run_after", "-priority", "id"),
                 state__endswith="queued",
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
-            _job_index("dispatched", "next_dispatch_at", "id", state="queued", executor="dispatched"),
             _job_index("expiry", "expires_at", "id", state="queued", executor="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             _job_index("failed", "finished_at", state="failed"),

@@ -14,7 +14,7 @@ from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.ids import process_number
 from notifications.signals import rung
-from notifications.states import JobExecutor
+from notifications.states import WOKEN_EXECUTORS
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -54,7 +54,7 @@ def ring_new_jobs(jobs: Sequence[Job]) -> None:
     """
     expect_own_jobs(jobs)
     users = [job.user_id for job in jobs if job.user_id is not None]
-    queue = any(job.executor != JobExecutor.DISPATCHED for job in jobs)
+    queue = any(job.executor not in WOKEN_EXECUTORS for job in jobs)
     if users or queue:
         on_commit_merged("rings", (users, queue), _send)
 

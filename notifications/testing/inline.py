@@ -118,13 +118,12 @@ class InlineRun:
 
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
-        from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
+        from notifications.jobs.claiming.sources import Source
         from notifications.jobs.transitions import claims, queueing
         from notifications.jobs.transitions.recording import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
-        executors = dict.fromkeys((*WORKER_EXECUTORS, *ENGINE_EXECUTORS), 1)
-        jobs = claims.claim_jobs(self.worker, 1, among=among, executors=executors)
+        jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs:
             return False
         if self.count == self.limit:

@@ -17,6 +17,7 @@ from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
+from notifications.jobs.claiming.sources import Source, builtin_source
 from notifications.jobs.notifying import signals_of
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.transitions.claims import ClaimedJob, claim_of
@@ -39,6 +40,8 @@ MAX_CLAIM_BATCH = 100
 POLL_INTERVAL_SECONDS = 1.0
 #: When too many jobs wait for others, still claim one other job per this many seconds.
 OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
+#: Seconds between two claims that look for jobs which were queued with other settings, beside the usual ones.
+THOROUGH_CLAIM_INTERVAL_SECONDS = 1.0
 #: Seconds between two claims of the app's own senders. They have a statement of their own, because they take none of
 #: the slots that the limit of the others counts, and their concurrency keys would cost each claim its short way.
 SENDER_CLAIM_INTERVAL_SECONDS = 0.1
@@ -57,7 +60,7 @@ class ClaimLoop:
         self._wake = asyncio.Event()
         #: Executors that the last claim found full, so that there may be more jobs for them.
         self._exhausted_executors: set[str] = set()
-        self._last_over_limit_claim = time.monotonic()
+        self._last_over_limit_claim = self._last_thorough_claim = time.monotonic()
         #: When senders may be claimed again (monotonic), if that is later than now.
         self._next_sender_claim = 0.0
         self._has_left_out_senders = False
@@ -144,6 +147,10 @@ class ClaimLoop:
         """Claim jobs that take slots; return them, and all executors if they are full."""
         free = {executor: count for executor, count in free.items() if executor not in SENDER_EXECUTORS}
         limit = min(free[ASYNC], MAX_CLAIM_BATCH)
+        jobs = self._claim_with_joined(free, limit)
+        return jobs, set(PROJECT_EXECUTORS) if len(jobs) >= limit else set()
+
+    def _claim_with_joined(self, free: Mapping[str, int], limit: int) -> list[ClaimedJob]:
         # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
         joined = self._state.executions.joined_jobs()
         jobs: list[ClaimedJob] = []
@@ -151,9 +158,12 @@ class ClaimLoop:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
             jobs = self._claim_by(claims.claim_jobs, limit, free, among=among)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
-            left = subtract(free, [claimed.row for claimed in jobs])
-            jobs += self._claim_by(claims.claim_jobs, remaining, left)
-        return jobs, set(PROJECT_EXECUTORS) if len(jobs) >= limit else set()
+            left = self._subtract(free, [claimed.row for claimed in jobs])
+            jobs += self._claim_by(claims.claim_jobs, remaining, left, is_thorough=self._is_thorough())
+        return jobs
+
+    def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
+        return subtract(free, jobs)
 
     def _claim_by(
         self, claim: Callable[..., list[ClaimedJob]], limit: int, executors: Mapping[str, int], **options: Any
@@ -162,7 +172,7 @@ class ClaimLoop:
         jobs = claim(
             self._state.worker,
             limit,
-            queues=self._state.queues,
+            source=self._source(),
             timeouts=self._state.timeouts,
             executors=executors,
             **options,
@@ -171,6 +181,17 @@ class ClaimLoop:
         if jobs:
             call_after_write(claims.make_claims_durable)  # while they begin
         return jobs
+
+    def _source(self) -> Source:
+        return builtin_source(self._state.queues)
+
+    def _is_thorough(self) -> bool:
+        """Return whether a claim looks for all jobs, which it does once in a while even if it finds the usual ones."""
+        now = time.monotonic()
+        if now - self._last_thorough_claim < THOROUGH_CLAIM_INTERVAL_SECONDS:
+            return False
+        self._last_thorough_claim = now
+        return True
 
     def _limit_of_other_jobs(self, limit: int) -> int:
         """Return how many jobs may be claimed for which no running job waits."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
@@ -29,45 +27,17 @@ MAX_RECORD_BATCH = 50
 HELD_POLL_SECONDS = 1.0
 
 
-class RecordDelay(Protocol):
-    """Delays the transactions of a busy process, so that each of them covers more outcomes."""
-
-    async def wait(self) -> None:
-        """Wait until the next transaction may begin, or ``end()``."""
-
-    def end(self) -> None:
-        """End the current delay, because a caller waits for the transaction."""
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Count the time of a transaction."""
-
-
 class RecordLoop:
     """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void.
-
-    Without a delay each is recorded at once, because its slot is free only then.
 
     Whose fault an error is decides what follows. While the database is away, all outcomes are kept. What a hook of an
     extension raises, and what the database says of the rows that it returned, is marked as the hook's (``hook_of``):
     its outcomes are kept too, and tried again by themselves until the hook works. Any other error is about the outcome
     alone, which becomes a failure.
-
-    ``may_record_later``
-        Returns whether an outcome may wait to be recorded with others.
-    ``delay``
-        For how long such ones wait.
     """
 
-    def __init__(
-        self,
-        state: WorkerState,
-        on_settled: Callable[[Claim], None],
-        may_record_later: Callable[[Outcome], bool] = lambda outcome: False,
-        delay: RecordDelay | None = None,
-    ) -> None:
+    def __init__(self, state: WorkerState, on_settled: Callable[[Claim], None]) -> None:
         self._state = state
-        self._may_record_later = may_record_later
-        self._delay = delay
         self._on_settled = on_settled
         self._outcomes: list[Outcome] = []
         #: Those that a hook holds up.
@@ -83,8 +53,6 @@ class RecordLoop:
     def add(self, outcome: Outcome) -> None:
         """Take an outcome to be recorded, on the event loop."""
         self._outcomes.append(outcome)
-        if self._delay and not self._may_record_later(outcome):
-            self._delay.end()
         self._has_new.set()
 
     async def run(self) -> None:
@@ -100,9 +68,6 @@ class RecordLoop:
                 await self._record_group(due)
             if not self._outcomes:
                 continue
-            may_wait = len(self._outcomes) < size and all(map(self._may_record_later, self._outcomes))
-            if self._delay and may_wait:
-                await self._delay.wait()
             self._has_new.clear()
             # Outcomes stay in the list until they are settled, so that no error loses one.
             group = self._outcomes[:size]
@@ -133,8 +98,7 @@ class RecordLoop:
         return [outcome for claim, outcome in self._held.items() if self._seconds_to_next_try(claim) <= 0]
 
     async def _record_group(self, group: list[Outcome]) -> set[Claim]:
-        with self._delay.transaction() if self._delay else nullcontext():
-            settled = await self._record(group)
+        settled = await self._record(group)
         for claim in settled:
             self._held.pop(claim, None)
             self._state.held.release(claim)

@@ -34,14 +34,14 @@ class WorkerState:
         Names of queues; all if empty.
     ``concurrency``
         Jobs that run at once.
-    ``engine``
-        The name of the engine whose process this is, "" in the built-in worker.
+    ``sync_threads``
+        Threads for sync tasks; at most ``MAX_SYNC_THREADS`` by default.
     """
 
     worker: UUID
     queues: tuple[str, ...]
     concurrency: int
-    engine: str = ""
+    sync_threads: int | None = None
     run_limit: RunLimit = field(default_factory=RunLimit)
     #: The jobs that run or whose outcome is not stored yet, by claim.
     executions: Executions = field(default_factory=Executions)
@@ -59,17 +59,13 @@ class WorkerState:
         self._stopping = threading.Event()
         self.writer = Writer(self.signals)
         # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers.
-        has_one_writer = connection().vendor == "sqlite" or self.engine
+        has_one_writer = connection().vendor == "sqlite"
         self.claim_writer = self.writer if has_one_writer else Writer(self.signals)
 
     @property
     def max_sync_threads(self) -> int:
-        """Threads for sync tasks, at most as many as a pool of connections has to spare.
-
-        An engine decides itself how many jobs it runs in this process: others wait in line for a thread.
-        """
-        choose = max if self.engine else min
-        return limit_by_pool(choose(MAX_SYNC_THREADS, self.concurrency))
+        """Threads for sync tasks, at most as many as a pool of connections has to spare."""
+        return limit_by_pool(self.sync_threads or min(MAX_SYNC_THREADS, self.concurrency))
 
     @property
     def is_stopping(self) -> bool:

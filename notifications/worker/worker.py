@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from notifications.conf import settings
-from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension import make_worker_parts
 from notifications.extension.calls import HookName, log_left_out
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import queueing, upgrading
 from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
+from notifications.upkeep import run_all
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
 from notifications.worker.execution import Execution
@@ -36,8 +36,6 @@ logger = logging.getLogger("notifications.jobs")
 STOP_MARGIN_SECONDS = 2.0
 #: Seconds at a stop in which signals can be sent, at least.
 MIN_SIGNALS_GRACE_SECONDS = 2.0
-#: Seconds between two calls of ``dispatch`` if no ring comes, and at least.
-DISPATCH_INTERVAL_SECONDS, MIN_DISPATCH_INTERVAL_SECONDS = 1.0, 0.05
 
 
 class Claiming(Protocol):
@@ -65,8 +63,8 @@ class JobWorker:
         Jobs that run at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
     ``run_limit``
         When the worker ends by itself; never by default.
-    ``dispatch``
-        Called once a second, and when the queue rings, on the writer's thread.
+    ``sync_threads``
+        Threads for sync tasks; at most ``MAX_SYNC_THREADS`` by default.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
@@ -77,8 +75,6 @@ class JobWorker:
 
     #: Whether staff can quiet and stop it in the admin.
     takes_requests = True
-    #: The name of the engine whose process this is: see ``EngineWorker``.
-    engine = ""
 
     def __init__(
         self,
@@ -87,7 +83,7 @@ class JobWorker:
         queues: Sequence[str] = (),
         concurrency: int | None = None,
         run_limit: RunLimit | None = None,
-        dispatch: Callable[[], object] | None = None,
+        sync_threads: int | None = None,
         is_process: bool = False,
     ) -> None:
         queues = tuple(queues)
@@ -103,17 +99,15 @@ class JobWorker:
             worker=self.lease.worker,
             queues=queues,
             concurrency=concurrency,
-            engine=self.engine,
+            sync_threads=sync_threads,
             run_limit=run_limit or RunLimit(),
         )
         self._listen = listen
-        self._dispatch = dispatch
-        self._dispatch_wake = asyncio.Event()
         self._is_process = is_process
         self._grace = 0.0
         self._stop_deadline = 0.0
         self._slot_freed = asyncio.Event()
-        self._record_loop = self._make_record_loop()
+        self._record_loop = RecordLoop(state, self._remove)
         self._progress_loop = ProgressLoop(state)
         self._parts = make_worker_parts(state)
         self._cancel_loop = CancelLoop(state)
@@ -136,9 +130,6 @@ class JobWorker:
     def _make_claim_loop(self) -> Claiming:
         return ClaimLoop(self.state, start=self._job_runner.start, stop=self.stop)
 
-    def _make_record_loop(self) -> RecordLoop:
-        return RecordLoop(self.state, self._remove)
-
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
         loop = self.state.loop = asyncio.get_running_loop()
@@ -152,8 +143,8 @@ class JobWorker:
             await maintenance.prepare_hooks()
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
-                # Else it would find nothing, and end before the backlog of an engine that was removed is moved.
-                await self.state.retry_write(queueing.move_to_configured_executors)
+                # Else it may end before the duty has given the jobs of an earlier version their executors.
+                await self.state.retry_write(run_all, upgrading.turn_old_executors)
         except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
@@ -169,7 +160,6 @@ class JobWorker:
                 self._claim_check_loop.run,
                 maintenance.run_duties,
                 *maintenance.own_loops,
-                *([self._dispatch_due] if self._next_dispatch() else []),
             )
         ]
         try:
@@ -226,7 +216,6 @@ class JobWorker:
 
     def _wake(self) -> None:
         self._claim_loop.wake()
-        self._dispatch_wake.set()
         self._cancel_loop.wake()
         self._slot_freed.set()
 
@@ -237,20 +226,6 @@ class JobWorker:
             or any(task is execution.asyncio_task for execution in self.state.executions.values())
         )
         return self._is_process and not is_job
-
-    def _next_dispatch(self) -> Callable[[], object] | None:
-        """Return what dispatches jobs next, None if this worker dispatches none. Called on the event loop."""
-        return self._dispatch
-
-    async def _dispatch_due(self) -> None:
-        while dispatch := self._next_dispatch():
-            try:
-                await self.state.writer.run(dispatch)
-            except UNAVAILABLE as exc:
-                logger.warning("Could not dispatch jobs, which is tried again: %s", exc)
-            await asyncio.sleep(MIN_DISPATCH_INTERVAL_SECONDS)
-            await loops.wait_for(self._dispatch_wake, DISPATCH_INTERVAL_SECONDS * random.uniform(0.75, 1.25))
-            self._dispatch_wake.clear()
 
     async def _drain(self) -> None:
         """Let running jobs finish within the grace period, cancel the others, and wait until outcomes are recorded."""

@@ -10,7 +10,6 @@ from django.db.migrations.recorder import MigrationRecorder
 from notifications.db import schema
 from notifications.models import Job
 from tests.jobs import tasks
-from tests.support.driver import driver
 from tests.support.waiting import wait_until
 
 
@@ -56,20 +55,10 @@ def test_it_runs_jobs_until_a_signal(site, signal_method):
     assert site.rows("SELECT id FROM notifications_worker") == []
 
 
-def test_it_hands_jobs_over_to_engines(site):
-    """So that a site without an ASGI server has a process that does."""
-    site.environment |= {"TEST_ENGINE": "tests.contrib.engines.recording_engine"}
-    with driver(site, "tests.contrib.engines.actions") as project:
-        (id,) = project.call("enqueue", task="noop", delay=0.1)
-        assert project.call("rows", ids=[id])[0]["executor"] == "engine"
-        site.start_worker()
-        wait_until(lambda: project.call("rows", ids=[id])[0]["executor"] == "dispatched", what="the dispatch")
-
-
 @pytest.mark.django_db(transaction=True)
 def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
-    """The jobs are moved before the worker finds that it has none."""
-    for executor in ("engine", "dispatched"):
+    """Also what version 0.9.0 has stored, before the worker finds that it has nothing to do."""
+    for executor in ("engine", "dispatched", "woken_sync"):
         Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
     call_command("run_jobs", "--until-idle")
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}

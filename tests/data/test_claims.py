@@ -5,7 +5,8 @@ from django.db import connection
 
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
-from notifications.jobs.claiming import claim_queries, queues
+from notifications.jobs.claiming import claim_queries, queues, sources
+from notifications.jobs.claiming.sources import Source
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job
@@ -31,7 +32,7 @@ def test_locked_jobs_are_skipped(on_postgresql, open_connection, key):
 @pytest.mark.parametrize("query", ["of queues", "of all queues"])
 def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, query, executors):
     """A claim locks only the jobs it takes, so that others can claim the rest at the same time."""
-    names = {"default": False, "second": False}
+    names = sources.names_of(Source(queues=("default", "second")))
     for executor in executors:
         for name in ("default", "second", "default", "second"):
             Job.objects.filter(pk=job(None).pk).update(queue_name=name, executor=executor)

@@ -15,7 +15,7 @@ from notifications import api, stored_times, streams
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery, Digest
-from notifications.contrib.engines import dispatching, own_senders, quarantine, resending, unserved
+from notifications.contrib.engines import unserved, wakeups
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
@@ -25,9 +25,10 @@ from notifications.inbox.timeline import read_timeline
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import backlog, candidates
 from notifications.jobs.claiming.backlog import count_waiting
+from notifications.jobs.claiming.sources import Source
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import claims, manual, queueing, reaping, recording, waiting
+from notifications.jobs.transitions import claims, manual, reaping, recording, upgrading, waiting
 from notifications.models import Job, Notification, Wait, Worker
 from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
 from notifications.streams.marking_seen import mark_seen
@@ -110,25 +111,24 @@ def warn_of_unserved_jobs(user):
     backlog.warn_of_unserved_jobs()
 
 
-def hand_jobs_over(user):
-    """Some are dispatched and one is claimed; some wait for a key."""
-    dispatched = [job(user, executor="dispatched", next_dispatch_at=timezone.now()) for _ in range(3)]
-    for _ in range(2):
-        job(user, executor="engine", concurrency_key="a")
-    dispatching.dispatch_due_jobs()
-    resending.dispatch_again((), {("default", "default"): 5.0}, resending.Cursor((timezone.now(), uuid7())))
-    job(user, executor="engine_quarantined")
-    quarantine.dispatch_quarantined_jobs()
-    job(user, executor="engine_sender")
-    own_senders.dispatch_sender_jobs()
-    claims.claim_dispatched_jobs(uuid7(), [dispatched[0].pk])
-    dispatching.take_back([dispatched[1].pk])
-    queueing.move_to_configured_executors()
+def wake_engines(user):
+    """For jobs of an engine, of which one runs, and for old ones."""
+    for executor in ("woken_sync", "woken_async", "sync"):
+        job(user, executor=executor)
+    job(user, executor="woken_sync", run_after=timezone.now())
+    options = {
+        "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}
+    }
+    with override_settings(TASKS=options):
+        claims.claim_jobs(uuid7(), 1, source=Source(backends=("default",), queues=("default",)))
+        wakeups.wake_for_waiting_jobs(timezone.now())
+    job(user, executor="dispatched")
+    upgrading.turn_old_executors()
 
 
 def warn_of_unserved_jobs_of_engines(user):
     """Of a backend whose engine has no process."""
-    for executor in ("engine", "dispatched"):
+    for executor in ("woken_sync", "sync"):
         job(user, executor=executor)
     options = {
         "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}
@@ -297,7 +297,7 @@ OPERATIONS = {
     "unserved jobs": warn_of_unserved_jobs,
     "unserved jobs of engines": warn_of_unserved_jobs_of_engines,
     "idempotency keys": enqueue_with_key,
-    "handing jobs over": hand_jobs_over,
+    "waking engines": wake_engines,
     "enqueueing deliveries": deliver,
     "sending a webhook": send_webhook,
     "explaining calls": explain_calls,

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from notifications.ids import uuid7
 from notifications.jobs.claiming import candidates, claim_queries, queues, sender_queries
-from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS
+from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS, stored_executor
+from notifications.jobs.claiming.sources import Source, builtin_source
 from notifications.jobs.transitions import claims
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.database_law, pytest.mark.tables("job")]
 LOOKUP_PATTERNS = {
     "sqlite": [
         r"SEARCH notifications_job USING INDEX notifications_job_queued "
-        r"\(queue_name=\? AND executor=\? AND run_after<\?\)"
+        r"\(backend=\? AND queue_name=\? AND executor=\? AND run_after<\?\)"
     ],
     "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(run_after <="],
 }
@@ -80,7 +81,10 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
             queued_job(queue_name=name, priority=priority) for name, priority in queues_and_priorities
         ]
         Job.objects.bulk_create(claimable)
-        assert rows_read(lambda: candidates.claimable_queues(served)) < MAX_READ[connection.vendor]
+        assert (
+            rows_read(lambda: candidates.claimable_queues(builtin_source(served)))
+            < MAX_READ[connection.vendor]
+        )
         claimed = []
 
         def claim(claimed=claimed):
@@ -165,6 +169,41 @@ def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, 
         assert len(claimed) == (20 if keys == "many" else 1 - analyzed)
 
 
+ENGINE = {"BACKEND": "notifications.jobs.backend.JobBackend", "OPTIONS": {"engine": "no.engine"}}
+
+
+@pytest.mark.parametrize("alias", ["one", "two", "builtin"])
+def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, settings, monkeypatch, alias):
+    """Two engines and the built-in worker have queues of one name."""
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
+        monkeypatch.setattr(claim_queries, name, 20)
+    settings.TASKS = {"one": ENGINE, "two": ENGINE, "builtin": settings.TASKS["default"]}
+    is_of_engine = alias != "builtin"
+    source = Source(backends=(alias,), queues=("default",)) if is_of_engine else builtin_source()
+    for other in settings.TASKS:
+        if other != alias:
+            for kind in ("sync", "async"):
+                executor = stored_executor(kind, other)
+                insert_queued_jobs(BACKLOG // 2, backend=other, queue_name="default", executor=executor)
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        claimable = [
+            queued_job(backend=alias, queue_name="default", executor=stored_executor(kind, alias))
+            for kind in ("sync", "async", "sync")
+        ]
+        Job.objects.bulk_create(claimable)
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += claim_rows(uuid7(), 10, source=source, executors=OF_PROJECT)
+
+        for _ in range(2):  # the second one finds nothing
+            assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert claimed == claimable
+
+
 def test_awaited_jobs_are_looked_up(filled_tables):
     """Jobs that others wait for are claimed by their ids and batches, without reading the backlog."""
     insert_queued_jobs(BACKLOG, priority=5)
@@ -231,12 +270,11 @@ def queued_job(*, later=False, **fields):
     now = timezone.now()
     return Job(
         task_path="tests.tasks.nothing",
-        backend="default",
         title="Work",
         created_at=now,
         queued_at=now,
         run_after=now - timedelta(hours=1) if later else None,
-        **{"queue_name": "held", **fields},
+        **{"backend": "default", "queue_name": "held", **fields},
     )
 
 

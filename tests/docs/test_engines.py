@@ -50,7 +50,7 @@ def test_jobs_run_on_celery_and_back(project, redis):
         ids = [backlog, project.enqueue(number)]
         project.wait_for(*ids, results=["11", str(number + 1)])
         worker.stop()
-        assert "mysite.tasks.add" in worker.output and "Traceback" not in worker.output
+        assert "notifications.wake" in worker.output and "Traceback" not in worker.output
 
     queued = project.enqueue(20)
     (project.folder / "mysite/settings.py").write_text(settings)
@@ -60,9 +60,9 @@ def test_jobs_run_on_celery_and_back(project, redis):
 
 
 def test_own_engine_runs_jobs(project):
-    """The engine of the page, which starts a process for each job."""
+    """The engine of the page, which starts a process for each message."""
     project.write(block_of("mysite/engine.py"))
-    project.write(block_of("mysite/management/commands/run_job.py"))
+    project.write(block_of("mysite/management/commands/run_waiting.py"))
     project.write(
         block_of("settings.py"),
         engine=('"engine": "notifications.contrib.celery"', '"engine": "mysite.engine"'),

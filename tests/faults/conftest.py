@@ -10,6 +10,6 @@ def celery_site(postgres_site):
     from tests.faults.support.celery_site import CelerySite
 
     # Lost ids are given again sooner, so that more rounds fit into an hour.
-    celery_site = CelerySite(postgres_site, "celery", dispatch_seconds=1.5)
+    celery_site = CelerySite(postgres_site, "celery")
     yield celery_site
     celery_site.close()

@@ -66,7 +66,7 @@ def postgres_engine(tmp_path, cluster):
 @pytest.fixture
 def celery_site(tmp_path, cluster):
     pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
-    celery_site = CelerySite(Sites(tmp_path, cluster).make(), "answers through Celery", dispatch_seconds=1.5)
+    celery_site = CelerySite(Sites(tmp_path, cluster).make(), "answers through Celery")
     yield celery_site
     celery_site.close()
 

@@ -124,3 +124,41 @@ def measure_waits(actions, receivers, users):
         )
         for kind, of_kind in paths.items()
     }
+
+
+@pytest.mark.timeout(300)
+def test_hanging_receivers_take_no_slot_of_celery(site, receivers, redis):
+    """Six users whose receivers answer after nine seconds; the job of another one starts as it does without them."""
+    pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+    site.notifications |= {
+        "SITE_URL": "https://site.example",
+        "OUTBOUND_ALLOW": [receivers.address],
+        "WEBHOOKS": True,
+    }
+    with ExitStack() as stack:
+        stack.callback(Engine(site, "celery").close)
+        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.use_celery(redis.url)
+        actions = stack.enter_context(driver(site, "tests.faults.support.delivery_actions"))
+        jobs = stack.enter_context(driver(site, "tests.contrib.engines.actions"))
+        users = [user["key"] for user in actions.call("create_users", count=6)]
+        for user in users:
+            actions.call("create_webhook", user=user, url=f"{receivers.url('/slow')}/{user}")
+        site.start_celery("--pool", "threads", concurrency=2)
+        alone = max(seconds_of_job(jobs) for _ in range(3))
+        for number in range(EVENTS_PER_ACCOUNT):
+            actions.call("notify_users", users=users, title=f"Event {number}")
+        wait_until(lambda: receivers.active >= len(users), timeout=60, what="slow receivers to be called")
+        beside = max(seconds_of_job(jobs) for _ in range(3))
+        print(
+            f"{receivers.active} calls are open; a job took {alone:.2f} s alone, {beside:.2f} s beside them"
+        )
+    assert beside < alone + 2
+
+
+def seconds_of_job(jobs):
+    """Enqueue a sync job, and return the seconds until it has ended."""
+    started = time.monotonic()
+    (id,) = jobs.call("enqueue", task="noop_sync")
+    wait_until(lambda: jobs.call("rows", ids=[id])[0]["state"] == "succeeded", timeout=120, what="the job")
+    return time.monotonic() - started

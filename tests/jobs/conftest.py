@@ -38,8 +38,7 @@ def with_engine(settings):
     backend = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
     engine = {"OPTIONS": {"engine": "tests.contrib.engines.recording_engine"}}
     settings.TASKS = {"default": backend | engine, "builtin": backend}
-    recording_engine.dispatched.clear()
-    recording_engine.revoked.clear()
+    recording_engine.messages.clear()
     return recording_engine
 
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.compat import task_enqueued, task_finished, task_started
-from notifications.contrib.engines import dispatch_loop
+from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions import reminders
@@ -341,10 +341,10 @@ def test_server_process(project):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_dispatch_loop(project, with_engine):
-    """A server process that dispatches jobs enqueues those of schedules, and announces their problems."""
+def test_upkeep_of_a_server(project, with_engine):
+    """A server process of a project with engines enqueues jobs of schedules, and announces their problems."""
     _, owner = project
-    loop = dispatch_loop.DispatchLoop()
+    loop = ServerUpkeep()
     loop.start()
     try:
         wait_until(lambda: "missing has failed" in titles(owner), what="the announcement")

@@ -322,8 +322,6 @@ NIGHTLY = {
         "contrib/engines/test_admin.py::*",
         "contrib/engines/test_backend_engine.py::*",
         "contrib/engines/test_builtin.py::*",
-        "contrib/engines/test_dispatch_loop.py::*",
-        "contrib/engines/test_own_senders.py::*",
         "contrib/operations/test_alert_list.py::*",
         "contrib/operations/test_extensions.py::*",
         "contrib/operations/test_operating.py::*",

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 from django.utils import timezone
 
 from notifications import duties
@@ -175,22 +175,23 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
 
 
-def test_a_worker_takes_over_the_jobs_of_an_engine_that_was_removed(start_worker, monkeypatch):
-    """At its start, and those that processes with the earlier settings have enqueued since."""
-    monkeypatch.setattr("notifications.duties.MOVE_INTERVAL_SECONDS", 0.1)
-    results = [tasks.noop.enqueue()]
-    Job.objects.update(executor="dispatched", dispatch_count=1, next_dispatch_at=timezone.now())
+def test_a_worker_runs_the_jobs_of_an_engine_that_was_removed(start_worker, settings):
+    """Without a duty that moves them, and those of a backend that ``TASKS`` has no more."""
+    results = [tasks.noop.enqueue(), tasks.noop_sync.enqueue()]
+    Job.objects.filter(id=results[0].id).update(executor="woken_async")
+    Job.objects.filter(id=results[1].id).update(executor="woken_sync", backend="removed")
     start_worker()
-    until_done(*results)
-    with transaction.atomic():
-        results = [tasks.noop.enqueue(), tasks.noop_sync.enqueue()]
-        Job.objects.filter(state="queued").update(executor="engine")
-    assert {job.state for job in until_done(*results)} == {"succeeded"}
+    wait_until(
+        lambda: set(Job.objects.values_list("state", flat=True)) == {"succeeded"}, what="the jobs to end"
+    )
 
 
 def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  # noqa: F811
     """Jobs that were enqueued before their backend had an engine."""
-    id = tasks.noop.enqueue().id
-    Job.objects.update(executor="async", dispatch_count=0, run_after=timezone.now() + timedelta(hours=1))
+    backlog = tasks.noop.enqueue().id
+    Job.objects.update(executor="async")
+    other = tasks.noop.enqueue().id
+    Job.objects.filter(id=other).update(executor="async", backend="builtin")
     start_worker()
-    wait_until(lambda: Job.objects.get(id=id).executor == "engine", what="the job to move")
+    wait_until(lambda: Job.objects.get(id=other).done, what="the job of another backend to end")
+    assert Job.objects.get(id=backlog).state == "queued"

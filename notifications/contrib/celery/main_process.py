@@ -29,8 +29,9 @@ from notifications.worker.lease import Lease
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Seconds between two rounds, of which a random part is added, so that the workers do not look at once.
-ROUND_INTERVAL_SECONDS, ROUND_JITTER_SECONDS = 3.0, 2.0
+#: Seconds between two rounds of maintenance, and between two looks for lost tasks, of which a random part is added so
+#: that the workers do not look at once.
+ROUND_INTERVAL_SECONDS, LOST_INTERVAL_SECONDS, LOST_JITTER_SECONDS = 1.0, 3.0, 2.0
 #: Seconds that a duty of the upkeep may take in one round.
 MAX_DUTY_SECONDS = 1.0
 #: Seconds that the end of the process waits for what is not recorded yet.
@@ -75,13 +76,18 @@ class MainProcess:
             self._stopped.wait(1.0)
         # On a thread of its own, because it waits for the result backend.
         what = "look for lost tasks"
-        start_thread(self._run_rounds, "notifications-celery-lost", what, self.lost_tasks.run_round)
-        self._run_rounds("run maintenance", self._upkeep.run_round)
+        pause, jitter = LOST_INTERVAL_SECONDS, LOST_JITTER_SECONDS
+        start_thread(
+            self._run_rounds, "notifications-celery-lost", what, self.lost_tasks.run_round, pause, jitter
+        )
+        self._run_rounds("run maintenance", self._upkeep.run_round, ROUND_INTERVAL_SECONDS)
 
-    def _run_rounds(self, what: str, function: Callable[[], object]) -> None:
+    def _run_rounds(
+        self, what: str, function: Callable[[], object], pause: float, jitter: float = 0.0
+    ) -> None:
         limit_this_thread()
         signal_queue.use_on_this_thread(recorder.signals)
-        while not self._stopped.wait(ROUND_INTERVAL_SECONDS + random.random() * ROUND_JITTER_SECONDS):
+        while not self._stopped.wait(pause + random.random() * jitter):
             self._try(function, what)
         connections.close_all()
 

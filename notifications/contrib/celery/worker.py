@@ -7,12 +7,13 @@ import os
 from typing import Any
 
 from celery import signals
+from django.db import connections
 
 from notifications.conf import settings
-from notifications.contrib.celery.app import ENGINE_NAME, TASK_NAME
-from notifications.contrib.engines import process
-from notifications.contrib.engines.dispatched_jobs import WaitFor
+from notifications.contrib.celery.app import OLD_TASK_NAME, TASK_NAME
+from notifications.contrib.engines import process, wakeups
 from notifications.db.threads import start_thread
+from notifications.db.unavailable import QUERY_ERRORS
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -31,11 +32,15 @@ def connect(app: Any) -> None:
     """Register the task that runs jobs, and start and stop the worker of each of Celery's processes."""
     global _is_connected
 
-    @app.task(name=TASK_NAME, ignore_result=True, acks_late=False, max_retries=0, typing=False)
-    def run_job(id: str, is_async: bool = False) -> str:
-        # An async job leaves its slot of the pool to the next one: many of them run at once on one event loop.
-        wait_for = WaitFor.SLOT if is_async else WaitFor.END
-        return str(process.run(id, engine=ENGINE_NAME, wait_for=wait_for))
+    options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "typing": False}
+
+    @app.task(name=TASK_NAME, **options)
+    def wake(queue: str, backend: str) -> None:
+        process.run_waiting(queue, backend=backend)
+
+    @app.task(name=OLD_TASK_NAME, **options)
+    def run_job(id: str, is_async: bool = False) -> None:
+        process.run_for_old_message(id)
 
     if _is_connected:
         return
@@ -58,13 +63,6 @@ def _check_pool(sender: Any = None, **kwargs: Any) -> None:
         )
 
 
-def _start(concurrency: int = 1, **kwargs: Any) -> None:
-    try:
-        process.start(ENGINE_NAME, concurrency=concurrency)
-    except Exception:
-        logger.exception("Could not start the worker of this process, which the first job does then")
-
-
 def _start_in_child_process(**kwargs: Any) -> None:
     if os.getpid() == _main_pid:
         return  # the pool "solo" sends the signal of child processes in the main process
@@ -75,14 +73,25 @@ def _start_in_child_process(**kwargs: Any) -> None:
         read_end, write_end = _shutdown_pipe
         os.close(write_end)
         start_thread(_stop_at_shutdown, "notifications-shutdown", read_end)
-    _start()
+    process.configure(exits_when_stuck=True)
 
 
 def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
     if not _has_child_processes(sender):
         if _shutdown_pipe:
             start_thread(_stop_at_shutdown, "notifications-shutdown", _shutdown_pipe[0])
-        _start(concurrency=sender.pool.limit or 1)
+        process.configure(concurrency=sender.pool.limit or 1)
+    _wake_for_waiting_jobs()
+
+
+def _wake_for_waiting_jobs() -> None:
+    """Have jobs begin that have waited while no worker was there."""
+    try:
+        wakeups.wake_for_waiting_jobs()
+    except QUERY_ERRORS as exc:  # the duty does it later
+        logger.warning("Could not look for waiting jobs: %s", exc)
+    finally:
+        connections.close_all()  # before a child process is forked
 
 
 def _has_child_processes(consumer: Any) -> bool:

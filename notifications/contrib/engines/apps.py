@@ -1,19 +1,14 @@
 """Engines: who runs the jobs of a backend.
 
-Without the option ``engine`` in ``TASKS`` that is the built-in worker, which claims jobs from the database. An engine
-is another system that only learns the ids of committed jobs. The row stays the truth: a process of the engine claims
-it, runs it and records its outcome exactly as the built-in worker does.
+Without the option ``engine`` in ``TASKS`` that is the built-in worker. An engine is another system, whose processes are
+woken by messages. A message says that a queue of a backend has something to do, and names no job: the process claims,
+as the built-in worker does.
 
-interface         what an engine is: ``dispatch(jobs)``, ``revoke(ids)``, ``check()``
-senders           the threads that send the ids of this process
-dispatch_loop     the loop that dispatches what waited, and what was lost
-dispatching       which ids are sent when, and which jobs are taken back
-resending         which ids are sent again because they may be lost; ``drained_queues`` knows of some
-own_senders       the jobs of this app that call other people's servers, of which a few at a time are dispatched
-quarantine        jobs of which one may have ended the process that ran them all
-process           ``run(id)``: runs a job in a process of the engine
-worker            the worker of such a process; ``dispatched_jobs`` is in the place of its claim loop
-group_delay       delays its transactions, so that each covers more jobs
+interface         what an engine is: ``wake(queue, count)``, ``check()``
+wakeups           which messages are sent when
+process           ``run_waiting(queue)``: runs jobs in a process of the engine
+worker            the worker of such a process, which claims jobs for the slots of messages
+server            the upkeep in server processes
 unserved          queued jobs that no process of their engine takes
 backend           any other backend of Django's Tasks; ``backend_task`` is the task that such a backend runs
 findings, checks  what ``doctor`` and the system checks examine
@@ -23,30 +18,26 @@ Celery is in ``contrib/celery/``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
 from notifications.contrib.engines import configured_engines, has_backend_engine, label_of, usable_engine
-from notifications.extension import Dispatch, Extension, import_later
+from notifications.extension import Dispatch, Duty, Extension, import_later
 
 if TYPE_CHECKING:
-    from notifications.models import Job
+    from notifications.upkeep import Upkeep
 
 
 class EngineDispatch(Dispatch):
-    """Dispatches jobs to the engines of their backends."""
+    """Wakes the processes of engines."""
 
-    prepare = import_later("senders.prepare")
-    send_after_commit = import_later("senders.send_after_commit")
-    move_to_engines = import_later("dispatching.move_to_engines")
-    find_stalled = import_later("resending.find_stalled")
+    wake_after_commit = import_later("wakeups.wake_after_commit")
     find_missing_process = import_later("unserved.find_missing_process")
     unserved_jobs = import_later("unserved.unserved_jobs")
     warn_of_unserved_jobs = import_later("unserved.warn_of_unserved_jobs")
-    start_in_server = import_later("dispatch_loop.start")
-    round_of_worker = import_later("dispatch_loop.round_of_worker")
+    start_in_server = import_later("server.start")
 
     def require(self, alias: str) -> None:
         usable_engine(alias)
@@ -64,8 +55,6 @@ class Engines(Extension):
     verbose_name = _("Engines")
     findings: ClassVar[Mapping[str, str]] = {"engine": "notifications.contrib.engines.findings.find_engines"}
 
-    stored_times = import_later("findings.list_stored_times")
-
     def ready(self) -> None:
         from notifications.contrib.engines import checks  # noqa: F401  (the import registers them)
 
@@ -76,9 +65,7 @@ class Engines(Extension):
     def dispatch(self) -> Dispatch:
         return EngineDispatch()
 
-    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
-        from notifications.contrib.engines import senders
-        from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS
+    def duties(self, process: Upkeep) -> list[Duty]:
+        from notifications.contrib.engines import wakeups
 
-        if dispatched := [job for job in ended if job.executor in DISPATCHED_EXECUTORS]:
-            senders.revoke(dispatched)
+        return wakeups.list_duties()

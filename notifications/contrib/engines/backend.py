@@ -1,13 +1,12 @@
 """Any other backend of Django's Tasks as the engine of jobs: ``"OPTIONS": {"engine": "alias:other"}``.
 
-Its workers run one task, ``backend_task.run_job``, with the id of a job. What the backend cannot do (delays, retries,
-results, async tasks, priorities) is done by the rows: an id is dispatched only when its job may run.
+Its workers run one task, ``backend_task.wake``, with the name of a queue. What the backend cannot do (delays, retries,
+results, async tasks, priorities) is done by the rows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -17,15 +16,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from notifications.compat import TaskResultDoesNotExist, task_backends
-from notifications.contrib.engines.backend_task import run_job
-from notifications.contrib.engines.interface import DispatchedJob, Engine, JobsRefused
+from notifications.contrib.engines.backend_task import wake
+from notifications.contrib.engines.checks import shortest_time_limit
+from notifications.contrib.engines.interface import Engine
 from notifications.db.threads import check_connections
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_job_tasks
-from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 
-#: Seconds for which further jobs are dispatched after one could not be. The cause may be that job only.
-MAX_SECONDS_AFTER_FAILURE = 5.0
 #: Backends of Django that run a task in the process that enqueues it, or never.
 BACKENDS_WITHOUT_WORKERS = {
     f"{package}.backends.{module}"
@@ -47,25 +44,12 @@ class BackendEngine(Engine):
         of_queue = f" that takes its queue {_queue_name(task_backends[self.name], queue)}" if queue else ""
         return f"Start a worker of {self.label}{of_queue}."
 
-    def dispatch(self, jobs: Sequence[DispatchedJob]) -> None:
-        check_connections()  # the backend may store its tasks in a database
+    def wake(self, queue: str, count: int, *, expires: float) -> None:
         backend = task_backends[self.name]
-        error: Exception | None = None
-        stop_at, enqueued = 0.0, 0
-        for job in jobs:
-            try:
-                backend.enqueue(self._task(backend, job), [str(job.id), self.name], {})
-                enqueued += 1
-            except Exception as exc:  # that of a broker's client, or of this job only
-                if error is None:
-                    error, stop_at = exc, time.monotonic() + MAX_SECONDS_AFTER_FAILURE
-                check_connections()
-            if error and time.monotonic() > stop_at:
-                break
-        if error and enqueued:
-            raise JobsRefused(f"{len(jobs) - enqueued} jobs could not be enqueued: {error!r}") from error
-        if error:
-            raise error
+        # Not every backend can drop a message, so the task itself sees that it is old.
+        args = [queue, self.alias, time.time() + expires]
+        for _ in range(count):
+            backend.enqueue(self._task(backend, queue), args, {})
 
     def ping(self) -> str:
         """Look for a result that does not exist. A backend that cannot look for results is not asked."""
@@ -86,15 +70,14 @@ class BackendEngine(Engine):
         ]
         return errors or [
             *self._check_queues(backend),
-            *self._check_priority(backend),
             *self._check_rq(backend),
         ]
 
-    def _task(self, backend: Any, job: DispatchedJob) -> Any:
+    def _task(self, backend: Any, queue: str) -> Any:
         return backend.task_class(
-            func=run_job.func,
-            priority=job.priority if backend.supports_priority else 0,
-            queue_name=_queue_name(backend, job.queue_name),
+            func=wake.func,
+            priority=0,
+            queue_name=_queue_name(backend, queue),
             backend=self.name,
             takes_context=False,
             run_after=None,
@@ -113,22 +96,11 @@ class BackendEngine(Engine):
             )
         ]
 
-    def _check_priority(self, backend: Any) -> list[Any]:
-        if backend.supports_priority:
-            return []
-        return [
-            Info(
-                f"{self.label} has no priorities: its workers run jobs in the order in which they became due.",
-                hint="Give urgent jobs a queue of their own.",
-                id="notifications.I003",
-            )
-        ]
-
     def _check_rq(self, backend: Any) -> list[Any]:
         if not any(base.__module__.startswith("django_tasks_rq.") for base in type(backend).__mro__):
             return []
         queues = import_string("django_rq.settings.QUEUES")
-        needed = Policy().timeout + DEADLINE_MARGIN_SECONDS
+        needed = shortest_time_limit()
         limits = {
             name: queues[name].get("DEFAULT_TIMEOUT", RQ_DEFAULT_TIMEOUT_SECONDS)
             for name in sorted(backend.queues & queues.keys())
@@ -147,7 +119,7 @@ class BackendEngine(Engine):
                     f"RQ ends jobs of these queues before their own timeout ({Policy().timeout:g} s by default): "
                     f"{', '.join(short)}.",
                     hint=f'Set "DEFAULT_TIMEOUT" in RQ_QUEUES to the longest timeout of a task and '
-                    f"{DEADLINE_MARGIN_SECONDS} seconds more, at least {needed:g}, or to -1.",
+                    f"{needed - Policy().timeout:g} seconds more, at least {needed:g}, or to -1.",
                     id="notifications.W006",
                 )
             )

@@ -1,7 +1,8 @@
-"""The one task that other backends of Django's Tasks run for this app."""
+"""The task that other backends of Django's Tasks run for this app."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -18,8 +19,18 @@ def _task(function: Callable[..., Any]) -> Any:
 
 
 @_task
-def run_job(id: str, engine: str) -> str:
-    """Run a job of this app. Return why the worker of the backend ``engine`` need not wait for it any longer."""
+def wake(queue: str, backend: str, expires_at: float) -> None:
+    """Run jobs of a queue, unless the message is old: another one has followed then."""
     from notifications.contrib.engines import process
 
-    return str(process.run_in_unknown_process(id, engine=engine))
+    if time.time() < expires_at:
+        process.run_in_unknown_process(queue, backend=backend)
+
+
+@_task
+def run_job(id: str, engine: str) -> None:
+    """Run jobs of the queue of a job: what version 0.9.0 has enqueued."""
+    from notifications.contrib.engines import process
+
+    if found := process.find_queue_of_job(id):
+        process.run_in_unknown_process(found[1], backend=found[0])

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
 from notifications.jobs.backend import find_job_backends
+from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import has_engine
 
 
@@ -22,7 +23,7 @@ def check_configuration(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications", deploy=True)
 def check_engines(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """I003, I004: what the engine of a backend cannot do."""
+    """I004: what the engine of a backend cannot do."""
     aliases = [alias for alias in task_backends.settings if has_engine(alias)]
     return [message for message in _check_engines(aliases) if message.level < WARNING]
 
@@ -34,3 +35,12 @@ def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
             yield from engine.check() if engine else ()
         except ImproperlyConfigured as exc:
             yield Error(str(exc), id="notifications.E007")
+
+
+def shortest_time_limit() -> float:
+    """Return after how many seconds a message may be ended at the soonest: a slot and its last job, by default."""
+    # Imported here, because a check may be imported before the models.
+    from notifications.contrib.engines.worker import MAX_SLOT_SECONDS
+    from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+
+    return MAX_SLOT_SECONDS + Policy().timeout + DEADLINE_MARGIN_SECONDS

@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.db.models import Count, F, Min, Q, Sum
+from django.db.models import Count, Min, Q, Sum
 from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
@@ -26,9 +26,10 @@ from notifications.contrib.engines.unserved import (
     untaken_queues,
 )
 from notifications.db import keyset
-from notifications.db.clock import StoredTime, database_now
+from notifications.db.clock import database_now
+from notifications.db.transactions import database
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_QUARANTINED, KEPT_EXECUTORS
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, QUARANTINED, WOKEN
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
@@ -69,28 +70,21 @@ class Ping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """Jobs of a backend that are queued, in the database and in the engine, and for how long the oldest ones wait."""
+    """The queued jobs of a backend: all, those that may run now, and for how long the oldest of these waits."""
 
-    to_be_dispatched: int
-    dispatched: int
-    repeatedly: int
-    #: Of both: jobs whose process was lost, of which a process runs one at a time.
+    queued: int
+    #: Jobs whose process was lost, of which a process runs one at a time.
     quarantined: int
     due: int
-    #: Since the oldest due job was due, and since the oldest job in the engine was dispatched.
     oldest_seconds: float
-    oldest_dispatched_seconds: float
 
     def __str__(self) -> str:
-        text = f"{self.to_be_dispatched} jobs wait to be dispatched, {self.dispatched} are dispatched"
-        details = [f"{self.repeatedly} more than once"] if self.repeatedly else []
-        if self.oldest_dispatched_seconds:
-            details.append(f"the first {self.oldest_dispatched_seconds:.0f} s ago")
-        if details:
-            text += f" ({', '.join(details)})"
+        text = f"{self.queued} jobs are queued"
         if self.quarantined:
             text += f", {self.quarantined} run one at a time in a process, because theirs was lost"
-        return text + (f", the oldest waits for {self.oldest_seconds:.0f} s." if self.due else ".")
+        return text + (
+            f", {self.due} may run, the oldest waits for {self.oldest_seconds:.0f} s." if self.due else "."
+        )
 
 
 def find_engines(timeout: float) -> Iterator[Finding]:
@@ -130,13 +124,10 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     figures: dict[str, Any] = {
         "backend": alias,
         "engine": task_backends.settings[alias]["OPTIONS"]["engine"],
-        "waiting": waiting.to_be_dispatched,
-        "dispatched": waiting.dispatched,
-        "dispatched_repeatedly": waiting.repeatedly,
+        "queued": waiting.queued,
         "quarantined": waiting.quarantined,
         "due": waiting.due,
         "oldest_waits_seconds": waiting.oldest_seconds,
-        "oldest_dispatched_seconds": waiting.oldest_dispatched_seconds,
     }
     if isinstance(ping, ImproperlyConfigured):
         return Finding(
@@ -150,7 +141,8 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     now = database_now()
     live = live_processes(engine.process_name, now)
     counts = live.aggregate(processes=Count("id"), load=Sum("load"))
-    untaken = untaken_queues(engine, now) if counts["processes"] else []
+    has_idle = engine.has_idle_processes()
+    untaken = untaken_queues(engine, now) if counts["processes"] or has_idle else []
     figures |= {
         "processes": counts["processes"],
         "running": counts["load"] or 0,
@@ -163,14 +155,14 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
             "engine",
             ERROR,
             f"{message}it does not answer: {ping.problem}. {waiting}",
-            "Start its broker, or correct the address. Queued jobs are kept, and dispatched when it answers.",
+            "Start its broker, or correct the address. Queued jobs are kept, and run when it answers.",
             figures,
         )
-    is_known = bool(counts["processes"]) or engine.has_idle_processes() is not None
+    is_known = bool(counts["processes"]) or has_idle is not None
     if not is_known and waiting.oldest_seconds <= MIN_WAIT_SECONDS:
         message += "no job runs; whether its workers are alive is known only while they run jobs. "
         return Finding("engine", OK, f"{message}{waiting} {ping.answer}".strip(), figures=figures)
-    if not counts["processes"] and not engine.has_idle_processes():
+    if not counts["processes"] and not has_idle:
         return Finding(
             "engine",
             ERROR if waiting.oldest_seconds > MIN_WAIT_SECONDS else WARNING,
@@ -186,35 +178,31 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
             engine.start_advice(untaken[0]),
             figures,
         )
-    message += f"{counts['processes']} live processes, {figures['running']} jobs running. {waiting}"
+    message += (
+        f"{counts['processes']} processes work, {figures['running']} jobs running. {waiting}"
+        if counts["processes"]
+        else f"its processes are idle. {waiting}"
+    )
     return Finding("engine", OK, " ".join(filter(None, (message, ping.answer))), figures=figures)
 
 
 def count_waiting(alias: str) -> Waiting:
     """Count the queued jobs of a backend with an engine, at most ``MAX_COUNTED``."""
-    now = database_now()
     since = Greatest("queued_at", Coalesce("run_after", "queued_at"))
-    due = due_jobs(alias, now)
-    dispatched = Q(executor=DISPATCHED) | Q(executor__in=KEPT_EXECUTORS, dispatched_at__isnull=False)
+    due = due_jobs(alias, database_now())
     found = due[:MAX_COUNTED].aggregate(
         due=Count("id"),
         since=Min(since),
-        dispatched=Count("id", filter=dispatched),
-        dispatched_since=Min("dispatched_at", filter=dispatched),
-        repeatedly=Count("id", filter=dispatched & Q(dispatch_count__gt=F("attempt") + 1)),
-        quarantined=Count("id", filter=Q(executor=ENGINE_QUARANTINED)),
+        quarantined=Count("id", filter=Q(executor__in=(QUARANTINED, WOKEN[QUARANTINED]))),
     )
-    queued = due.model.objects.using(due.db).filter(
-        Q(executor=ENGINE) | Q(executor__in=KEPT_EXECUTORS, dispatched_at=None), state="queued", backend=alias
+    queued = Job.objects.using(database()).filter(
+        state="queued", backend=alias, executor__in=CLAIMED_EXECUTORS
     )
     return Waiting(
-        to_be_dispatched=keyset.count_rows(queued, MAX_COUNTED),
-        dispatched=found["dispatched"],
-        repeatedly=found["repeatedly"],
+        queued=keyset.count_rows(queued, MAX_COUNTED),
         quarantined=found["quarantined"],
         due=found["due"],
         oldest_seconds=_seconds_since(found["since"], times.now()),
-        oldest_dispatched_seconds=_seconds_since(found["dispatched_since"], now),
     )
 
 
@@ -244,18 +232,3 @@ def _probed_queue(alias: str, engine: Engine) -> str:
     taken = engine.taken_queues()
     served = [name for name in queues if taken is None or name in taken] or queues
     return "default" if "default" in served else served[0]
-
-
-def list_stored_times(now: datetime) -> Iterator[StoredTime]:
-    """Yield when ids are dispatched again. See ``Extension.stored_times()``."""
-    # One query for each index.
-    for rows in (
-        Q(executor=DISPATCHED),
-        *(
-            Q(executor=executor) & rows
-            for executor in KEPT_EXECUTORS
-            for rows in (Q(run_after=None), Q(run_after__lte=now))
-        ),
-    ):
-        rows &= Q(state=Job.State.QUEUED)
-        yield StoredTime(model=Job, name="next_dispatch_at", rows=rows, longest=timedelta(minutes=30))

@@ -1,26 +1,31 @@
 """Run jobs in a process of an engine.
 
-Each such process has one worker: a thread with an event loop, a lease and a connection of its own, like the embedded
-worker. It runs the jobs that callers of ``run()`` are given by the engine. So a job has the same claim, fence, timeout,
-progress and outcome whichever engine runs it, and all async jobs of a process share one event loop.
+Such a process has a worker while it works: a thread with an event loop, a lease and connections of its own, like the
+embedded worker. So a job has the same claim, fence, timeout, progress and outcome whichever engine wakes the process,
+and all async jobs of a process share one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import faulthandler
 import logging
 import os
 import threading
-from uuid import UUID
+from collections.abc import Iterator
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from notifications.contrib.engines import dispatch_loop, dispatching, senders
-from notifications.contrib.engines.dispatched_jobs import DispatchedJobEnd, WaitFor
-from notifications.contrib.engines.worker import EngineWorker
+from notifications.conf import settings
+from notifications.contrib.engines import engine_of, wakeups
+from notifications.contrib.engines.worker import EngineWorker, Slot
 from notifications.db.threads import start_thread
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db.transactions import database
+from notifications.jobs.claiming.sources import BackendQueue, Source
+from notifications.models import Job
 from notifications.realtime import doorbell
 
 logger = logging.getLogger("notifications.jobs")
@@ -35,82 +40,82 @@ _is_stopping = False
 _is_exit_registered = False
 #: Whether this process is a fork of one that had loaded the app.
 _is_fork = False
+#: How many messages the engine takes in this process at once.
+_concurrency = 1
+#: Whether this process is there for jobs only, and its parent starts another one when it has exited.
+_exits_when_stuck = False
 #: How often ``run_in_unknown_process()`` was called in this process.
 _calls = 0
 
 
-def run(id: UUID | str, *, engine: str, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
-    """Run one job and return when its attempt is recorded, or why the caller need not wait for that.
+def configure(*, concurrency: int = 1, exits_when_stuck: bool = False) -> None:
+    """Say what kind of process this is, where an engine knows that.
 
-    ``id`` of a job that may not run now has no effect, however often it comes. ``engine`` is the name of the engine,
-    which the list of workers shows. ``wait_for`` says to return earlier, in a process that lasts and that calls
-    ``stop()`` before it exits.
+    ``concurrency``
+        How many messages the engine takes in this process at once.
+    ``exits_when_stuck``
+        The process exits when no thread of it has run for a lease's time, because another one is started then.
     """
-    id = id if isinstance(id, UUID) else UUID(id)
-    end = DispatchedJobEnd.STOPPED if _is_stopping else start(engine).run_dispatched_job(id, wait_for)
-    if end == DispatchedJobEnd.STOPPED:
-        _take_back(id)
-    return end
+    global _concurrency, _exits_when_stuck
+    _concurrency, _exits_when_stuck = concurrency, exits_when_stuck
 
 
-def run_in_unknown_process(id: UUID | str, *, engine: str) -> DispatchedJobEnd:
-    """Run one job in a process of which it is not known whether it lasts. Returns what ``run()`` returns.
+def run_waiting(queue: str, *, backend: str = "default") -> None:
+    """Run jobs of a queue, one sync job after another, and return when the engine may use this process for others.
 
-    An engine may fork a process for each job, and end it with ``os._exit()`` when this returns. The first call in a
-    fork therefore waits for the job's end even while the job waits for others, ends the worker, whose row would stay
-    until its lease is over, and sends what this process has not sent yet. A second call shows that the process lasts.
+    That is when nothing is left that may run, or after 100 jobs or 10 s. Async jobs run beside them, and go on when
+    this has returned: call ``stop()`` before the process exits.
+
+    ``backend``
+        The alias of the backend in ``TASKS``. It has no effect for one without an engine.
+    """
+    try:
+        engine = engine_of(backend)
+    except ImproperlyConfigured as exc:
+        logger.error("Could not run jobs of backend %s: %s", backend, exc)
+        return
+    slot = Slot(Source(backends=(backend,), queues=(queue,)))
+    while engine and not _is_stopping and not _start(engine.process_name).run_slot(slot):
+        pass  # it has just ended, because it was idle
+
+
+def run_for_old_message(id: str) -> None:
+    """Call ``run_waiting()`` for the queue of a job, with whose id version 0.9.0 has sent a message."""
+    if found := find_queue_of_job(id):
+        run_waiting(found[1], backend=found[0])
+
+
+def find_queue_of_job(id: str) -> BackendQueue | None:
+    """Return backend and queue of a job, None if it is not there any more."""
+    rows = Job.objects.using(database()).filter(id=id)
+    return rows.values_list("backend", "queue_name").first()
+
+
+def run_in_unknown_process(queue: str, *, backend: str) -> None:
+    """Call ``run_waiting()`` in a process of which it is not known whether it lasts.
+
+    An engine may fork a process for each message, and end it with ``os._exit()`` when this returns. The first call in a
+    fork therefore waits for all jobs, ends the worker, whose row would stay until its lease is over, and sends what
+    this process has not sent yet. A second call shows that the process lasts.
     """
     global _calls
     with _lock:
         _calls += 1
         is_exit_likely = _is_fork and _calls == 1
-    if not is_exit_likely:
-        return run(id, engine=engine)
-    end = run(id, engine=engine, wait_for=WaitFor.RECORD_BEFORE_EXIT)
-    # Not after an exception, such as a time limit of the engine: the job counts as lost with its process.
-    if _calls == 1:
-        _prepare_exit()
-    return end
-
-
-def _prepare_exit() -> None:
-    """Do what ``os._exit()`` skips. Later calls start another worker."""
-    global _worker, _is_stopping
-    stop(0)
-    with _lock:
-        _worker, _is_stopping = None, False
-    senders.wait_for_senders()
-    doorbell.flush()
-
-
-def start(engine: str, *, concurrency: int = 1) -> EngineWorker:
-    """Start the worker of this process, once, and return it. Raises ``NoThread``.
-
-    ``concurrency`` is how many jobs the engine runs in this process at once.
-    """
-    global _worker, _thread, _is_exit_registered
-    with _lock:
-        if not _is_exit_registered:
-            atexit.register(stop, 0)
-            _is_exit_registered = True
-        if _worker is None or not (_thread and _thread.is_alive()):
-            worker = EngineWorker(
-                listen=doorbell.listen,
-                concurrency=concurrency,
-                engine=engine,
-                dispatch=dispatch_loop.run_round,
-            )
-            is_running = threading.Event()
-            _thread = start_thread(_run, "notifications-worker", worker, is_running)
-            is_running.wait()
-            _worker = worker
-        return _worker
+    run_waiting(queue, backend=backend)
+    # Not after an exception, such as a time limit of the engine: the jobs count as lost with their process.
+    if is_exit_likely and _calls == 1:
+        if _worker and _thread:
+            _worker.close()
+            _thread.join()
+        wakeups.wait_for_senders()
+        doorbell.flush()
 
 
 def stop(grace: float) -> None:
     """Stop the worker of this process within ``grace`` seconds, and queue again what still runs then.
 
-    Later calls of ``run()`` leave their jobs to other processes.
+    Later calls of ``run_waiting()`` leave their jobs to other processes.
     """
     global _is_stopping
     _is_stopping = True
@@ -120,12 +125,20 @@ def stop(grace: float) -> None:
         thread.join(grace + STOP_MARGIN_SECONDS)
 
 
-def _take_back(id: UUID) -> None:
-    """Have another process given a job that this one did not claim, sooner than a lost id."""
-    try:
-        dispatching.take_back([id])
-    except QUERY_ERRORS as exc:
-        logger.warning("Could not hand a job back, which is dispatched again later: %s: %s", id, exc)
+def _start(engine: str) -> EngineWorker:
+    """Start a worker in this process, unless one works, and return it. Raises ``NoThread``."""
+    global _worker, _thread, _is_exit_registered
+    with _lock:
+        if not _is_exit_registered:
+            atexit.register(stop, 0)
+            _is_exit_registered = True
+        if _worker is None or not (_thread and _thread.is_alive()) or _worker.has_ended:
+            worker = EngineWorker(listen=doorbell.listen, concurrency=_concurrency, engine=engine)
+            is_running = threading.Event()
+            _thread = start_thread(_run, "notifications-worker", worker, is_running)
+            is_running.wait()
+            _worker = worker
+        return _worker
 
 
 def _run(worker: EngineWorker, is_running: threading.Event) -> None:
@@ -136,17 +149,43 @@ def _run(worker: EngineWorker, is_running: threading.Event) -> None:
         await task
 
     try:
-        asyncio.run(main())
+        with _exit_when_stuck():
+            asyncio.run(main())
     except BaseException:
-        logger.exception("The worker of an engine's process failed; the next job starts a new one")
+        logger.exception("The worker of an engine's process failed; the next message starts a new one")
     finally:
         is_running.set()
         connections.close_all()
 
 
+@contextlib.contextmanager
+def _exit_when_stuck() -> Iterator[None]:
+    """Exit if no thread runs for a lease's time inside the block, as when a task keeps Python's lock for ever.
+
+    Other processes run its jobs then, and it would keep its place in the engine.
+    """
+    if not _exits_when_stuck:
+        yield
+        return
+    has_ended = threading.Event()
+
+    def postpone() -> None:
+        while not has_ended.is_set():
+            # Its thread needs no lock of Python. Celery replaces sys.stderr by what has no descriptor.
+            faulthandler.dump_traceback_later(settings.LEASE, exit=True, file=2)
+            has_ended.wait(settings.LEASE / 4)
+        faulthandler.cancel_dump_traceback_later()
+
+    start_thread(postpone, "notifications-stuck")
+    try:
+        yield
+    finally:
+        has_ended.set()
+
+
 def _after_fork() -> None:
     global _lock, _worker, _thread, _is_stopping, _is_fork, _calls
-    # A child has none of the parent's threads. One that a job forks starts no worker, because it calls no run().
+    # A child has none of the parent's threads. One that a job forks calls no run_waiting(), and starts no worker.
     _lock, _worker, _thread, _is_stopping = threading.Lock(), None, None, False
     _is_fork, _calls = True, 0
 

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
-from notifications.compat import task_backends
 from notifications.contrib.engines import configured_engines, engine_of, label_of
 from notifications.contrib.engines.interface import Engine
 from notifications.db.clock import database_now
@@ -17,16 +16,13 @@ from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.backlog import find_first
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import DISPATCHED_EXECUTORS, ENGINE_EXECUTORS
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.claiming.sources import Source
+from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
-
-#: How often an id was dispatched without a claim before its queue counts as one that no process takes. The first id
-#: may be lost with a broker that was started anew.
-MIN_UNCLAIMED_DISPATCHES = 2
 
 _has_warned = False
 
@@ -47,7 +43,7 @@ def due_jobs(alias: str, now: datetime) -> Any:
     queued = Job.objects.using(database()).filter(
         Q(run_after=None) | Q(run_after__lte=now),
         state=Job.State.QUEUED,
-        executor__in=ENGINE_EXECUTORS,
+        executor__in=CLAIMED_EXECUTORS,
         backend=alias,
     )
     return queued.exclude(queue_name__in=paused_queues())
@@ -57,17 +53,17 @@ def unserved_jobs(jobs: QuerySet[Job] | None = None) -> QuerySet[Job]:
     """Return a queryset of jobs, due for over ``MIN_WAIT_SECONDS``, of whose engine no process is alive."""
     jobs = Job.objects.using(database()) if jobs is None else jobs
     now = database_now()
-    aliases = [alias for alias in task_backends.settings if has_engine(alias) and not _is_alive(alias, now)]
+    aliases = tuple(alias for alias in aliases_with_engines() if not _is_alive(alias, now))
     # By index lookups: usually there are none, and no backlog is read.
-    if not aliases or not (names := candidates.due_queues((), ENGINE_EXECUTORS).keys()):
+    if not aliases or not (due := candidates.due_queues(Source(backends=aliases))):
         return jobs.none()
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     return jobs.filter(
         Q(run_after=None) | Q(run_after__lt=latest),
         state=Job.State.QUEUED,
-        executor__in=ENGINE_EXECUTORS,
+        executor__in=CLAIMED_EXECUTORS,
         backend__in=aliases,
-        queue_name__in=names,
+        queue_name__in={queue.name for queue in due},
         queued_at__lt=latest,
     )
 
@@ -75,25 +71,20 @@ def unserved_jobs(jobs: QuerySet[Job] | None = None) -> QuerySet[Job]:
 def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     """Return queues whose jobs no live process of an engine takes, at most 10.
 
-    That is what the engine says. If it does not know, it is queues whose jobs were dispatched repeatedly and of which
-    none runs, while processes of the engine are idle or have claimed jobs of other queues that were queued later.
+    That is what the engine says. If it does not know, it is queues in which jobs have waited for long and of which none
+    runs, while processes of the engine are idle or have claimed jobs of other queues that were queued later.
     """
     jobs = Job.objects.using(database())
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
-    waiting = jobs.filter(
-        state=Job.State.QUEUED, executor__in=DISPATCHED_EXECUTORS, backend=engine.alias, queued_at__lt=latest
-    )
-    waiting = waiting.exclude(queue_name__in=paused_queues())
+    waiting = due_jobs(engine.alias, now).filter(queued_at__lt=latest)
     taken = engine.taken_queues()
     if taken is not None:
         waiting = waiting.exclude(queue_name__in=taken)
     else:
         running = jobs.filter(state=Job.State.RUNNING, backend=engine.alias)
-        later = running.filter(queued_at__gt=OuterRef("queued_at"))
-        waiting = waiting.filter(dispatch_count__gte=F("attempt") + MIN_UNCLAIMED_DISPATCHES)
         waiting = waiting.exclude(queue_name__in=running.values("queue_name"))
         if live_processes(engine.process_name, now).aggregate(load=Sum("load"))["load"]:
-            waiting = waiting.filter(Exists(later))
+            waiting = waiting.filter(Exists(running.filter(queued_at__gt=OuterRef("queued_at"))))
     return list(waiting.order_by("queue_name").values_list("queue_name", flat=True).distinct()[:10])
 
 
@@ -126,7 +117,7 @@ def _is_alive(alias: str, now: datetime) -> bool:
         engine = engine_of(alias)
     except ImproperlyConfigured:
         return False
-    return engine is not None and live_processes(engine.process_name, now).exists()
+    return engine is not None and bool(has_processes(engine, now))
 
 
 def find_missing_process() -> str:

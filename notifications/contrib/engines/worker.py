@@ -1,44 +1,286 @@
-"""The worker of a process of an engine: it runs the jobs whose ids it is given."""
+"""The worker of a process of an engine: it claims the jobs of queues for which messages give it slots."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 from uuid import UUID
 
 from notifications.conf import settings
-from notifications.contrib.engines import dispatching
-from notifications.contrib.engines.dispatched_jobs import (
-    MAX_CLAIM_WAIT_SECONDS,
-    DispatchedJobEnd,
-    DispatchedJobs,
-    WaitFor,
+from notifications.contrib.engines import wakeups
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs.claiming.candidates import has_limited_jobs
+from notifications.jobs.claiming.executors import (
+    ASYNC,
+    EMAIL,
+    PROJECT_EXECUTORS,
+    QUARANTINED,
+    SENDER,
+    SYNC,
+    kind_of,
 )
-from notifications.contrib.engines.drained_queues import DrainedQueues
-from notifications.contrib.engines.group_delay import GroupDelay
-from notifications.extension import BackendQueue
-from notifications.jobs.claiming.executors import ENGINE_SENDER, QUARANTINED
+from notifications.jobs.claiming.sources import Source
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import Claim
+from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
-from notifications.worker.record_loop import RecordLoop
+from notifications.worker import loops
+from notifications.worker.claim_loop import (
+    MAX_CLAIM_BATCH,
+    ClaimLoop,
+    prepare_claimed_jobs,
+    read_timeouts,
+)
+from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
 from notifications.worker.worker import JobWorker
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
+MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0
+#: Seconds without a job or a slot after which a worker ends: idle processes make no query, and have no row.
+IDLE_SECONDS = 5.0
+
+
+class Slot:
+    """The slot of a message: sync jobs run in it, one after the other."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        #: Done when the engine has it back. It may be cancelled until the first job begins.
+        self.end: Future[None] = Future()
+        self.jobs, self.since = 0, time.monotonic()
+        self.running: set[UUID] = set()
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.jobs >= MAX_JOBS_PER_SLOT or time.monotonic() - self.since >= MAX_SLOT_SECONDS
+
+    def give_back(self) -> None:
+        with contextlib.suppress(InvalidStateError):  # it was cancelled
+            self.end.set_result(None)
+
+
+class SlotClaims(ClaimLoop):
+    """Claims jobs for slots, and beside them async jobs up to ``CONCURRENCY`` and those of the app's own senders.
+
+    It ends when the worker stops, or has been idle for ``IDLE_SECONDS``.
+    """
+
+    def __init__(self, state: WorkerState, *, start: Callable[[ClaimedJob], None]) -> None:
+        super().__init__(state, start=start, stop=lambda: None)
+        self._lock = threading.Lock()
+        #: Slots that callers have given and the event loop has not taken in, and whether it takes none any more.
+        self._given: deque[Slot] = deque()
+        self.has_ended = False
+        self._free: dict[Source, deque[Slot]] = {}
+        #: The slots of running jobs.
+        self._used: dict[UUID, Slot] = {}
+        #: Sources that may have more jobs that take no slot, once others of these have ended, and those of which some
+        #: have.
+        self._beside: set[Source] = set()
+        self._ready: set[Source] = set()
+        self._claimed_source = Source()
+        #: Claims nothing beside slots any more: the process ends with the last job.
+        self.is_closing = False
+
+    def give(self, slot: Slot) -> bool:
+        """Have a slot used, from any thread. Returns False if this has ended."""
+        with self._lock:
+            if not self.has_ended:
+                self._given.append(slot)
+        self._state.call_in_loop(self._wake.set)
+        return not self.has_ended
+
+    async def run(self) -> None:
+        idle_since = time.monotonic()
+        while not self._state.is_stopping:
+            self._wake.clear()
+            if source := self._next_source():
+                await self._claim_from(source)
+            elif self._state.executions:
+                await loops.wait_for(self._wake, IDLE_SECONDS)
+            else:
+                idle_seconds = 0.0 if self.is_closing else IDLE_SECONDS
+                await loops.wait_for(self._wake, idle_since + idle_seconds - time.monotonic())
+                if not self._wake.is_set() and self._end():
+                    return
+                continue
+            idle_since = time.monotonic()
+        self._end(is_stopping=True)
+
+    def wake(self) -> None:
+        """Free the slots of jobs that wait for others, and see whether the worker stops."""
+        for execution in self._state.executions.joining():
+            self._free_slot(execution.job.id)
+        self._wake.set()
+
+    def task_ended(self, job: Job) -> None:
+        """Use the slot of a job for the next one while its outcome is recorded, unless that one may wait for it."""
+        if not _keeps_others_waiting(job):
+            self._free_slot(job.id)
+
+    def slot_freed(self, job: Job) -> None:
+        """Claim more of what takes no slot, and let others claim what this job has kept from running."""
+        self._free_slot(job.id)
+        if kind_of(job.executor) != SYNC:
+            self._ready |= self._beside
+        if _keeps_others_waiting(job):
+            wakeups.send(Counter({(job.backend, job.queue_name): 1}))
+        self._wake.set()
+
+    def _free_slot(self, id: UUID) -> None:
+        slot = self._used.pop(id, None)
+        if slot is None:
+            return
+        slot.running.discard(id)
+        slot.jobs += 1
+        if not slot.running:
+            self._put_back(slot)
+
+    def _put_back(self, slot: Slot) -> None:
+        if self._state.is_stopping or slot.is_used_up:
+            wakeups.send(Counter({(slot.source.backends[0], slot.source.queues[0]): 1}))
+            slot.give_back()
+        else:
+            self._free.setdefault(slot.source, deque()).append(slot)
+            self._wake.set()
+
+    def _next_source(self) -> Source | None:
+        with self._lock:
+            given = [self._given.popleft() for _ in range(len(self._given))]
+        for slot in given:
+            self._free.setdefault(slot.source, deque()).append(slot)
+            self._next_sender_claim = 0.0
+        for source in list(self._free):
+            slots = deque(slot for slot in self._free.pop(source) if not slot.end.done())
+            if slots:
+                # Behind the others, which come first the next time.
+                self._free[source] = slots
+                return source
+        return None if self.is_closing or not self._ready else self._ready.pop()
+
+    async def _claim_from(self, source: Source) -> None:
+        """Claim and start jobs, and give back slots for which there are none."""
+        self._claimed_source = source
+        slots = self._free.get(source, deque())
+        free = self._find_free(len(slots))
+        try:
+            jobs = await loops.retry_while_unavailable(
+                lambda: self._state.claim_writer.run(self._claim_for, free),
+                lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots),
+            )
+        except Exception as exc:
+            logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
+            self._end_slots(source, only_used_up=True)
+            await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
+            return
+        claimed = Counter(kind_of(job.row.executor) for job in jobs)
+        for job in jobs:
+            if kind_of(job.row.executor) in (SYNC, QUARANTINED):
+                self._use_slot(source, job.row.id)
+            self._start(job)
+        self._beside.discard(source)
+        if any(claimed[kind] >= free.get(kind, 0) for kind in (ASYNC, SENDER, EMAIL)):
+            self._beside.add(source)
+        if len(jobs) < MAX_CLAIM_BATCH:
+            self._end_slots(source)
+
+    def _use_slot(self, source: Source, id: UUID) -> None:
+        """Occupy a free slot by a job. One more job than there are slots, a quarantined one, shares that of another."""
+        slots = self._free.get(source, deque())
+        while slots:
+            slot = slots.popleft()
+            if slot.running or slot.jobs or slot.end.set_running_or_notify_cancel():
+                break
+        else:
+            shared = [slot for slot in self._used.values() if slot.source == source]
+            if not shared:
+                return
+            slot = shared[-1]
+        slot.running.add(id)
+        self._used[id] = slot
+
+    def _end_slots(self, source: Source, *, only_used_up: bool = False) -> None:
+        """Give back the free slots of a source: there is nothing for them."""
+        slots = self._free.pop(source, deque())
+        kept = deque(slot for slot in slots if only_used_up and not slot.is_used_up)
+        for slot in slots:
+            if slot not in kept:
+                slot.give_back()
+        if kept:
+            self._free[source] = kept
+
+    def _end(self, *, is_stopping: bool = False) -> bool:
+        """Take no more slots, unless one was given meanwhile. Returns whether it takes no more."""
+        with self._lock:
+            if self._given and not is_stopping:
+                return False
+            self.has_ended = True
+        for slot in self._given:
+            self._free.setdefault(slot.source, deque()).append(slot)
+        for source in list(self._free):
+            self._end_slots(source)
+        return True
+
+    def end_all(self) -> None:
+        """Give back all slots: no job runs any more."""
+        for slot in self._used.values():
+            slot.give_back()
+        self._used.clear()
+
+    def _source(self) -> Source:
+        return self._claimed_source
+
+    def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
+        left = Counter(free)
+        left.subtract(kind_of(job.executor) for job in jobs)
+        return dict(+left)
+
+    def _find_free(self, slots: int) -> dict[str, int]:
+        active = self._state.executions.count_active()
+        free = {
+            **self._capacity.free(),
+            # Active are all that have a slot of the built-in worker, sync ones too.
+            ASYNC: settings.CONCURRENCY - active[ASYNC] + active[SYNC],
+            SYNC: slots,
+            QUARANTINED: min(slots, 1 - active[QUARANTINED]),
+        }
+        return {executor: min(count, MAX_CLAIM_BATCH) for executor, count in free.items() if count > 0}
+
+    def _claim_for(self, free: dict[str, int]) -> list[ClaimedJob]:
+        """Claim jobs for what is free, on the writer's thread."""
+        project = {executor: free[executor] for executor in PROJECT_EXECUTORS if executor in free}
+        jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
+        try:
+            jobs += self._claim_senders(free, len(jobs))
+        except UNAVAILABLE as exc:
+            if not jobs:
+                raise
+            logger.warning("Could not claim jobs of senders, which is tried again: %s", exc)
+        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
+        prepare_claimed_jobs(jobs)
+        return jobs
+
+
+def _keeps_others_waiting(job: Job) -> bool:
+    """Return whether others may begin only when this job is done: it has a limit, or is quarantined."""
+    return kind_of(job.executor) == QUARANTINED or has_limited_jobs([job])
 
 
 class EngineWorker(JobWorker):
-    """Runs only the jobs that it is given by ``run_dispatched_job()``, as many at once as there are callers.
-
-    How many jobs the process runs, and when it ends, is decided by the engine.
+    """Runs jobs while the engine calls ``run_slot()``, and ends when it is idle. The engine ends the process.
 
     ``engine``
         The name of the engine whose process this is.
     ``concurrency``
-        How many jobs the engine runs in this process at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
-    ``dispatch``
-        Called once a second, when the queue rings, and when a quarantined job has ended, on the writer's thread, with
-        ``DrainedQueues.take()``, and with whether such a job has ended.
+        How many messages the engine takes in this process at once.
     """
 
     takes_requests = False
@@ -47,75 +289,58 @@ class EngineWorker(JobWorker):
         self,
         *,
         engine: str,
-        concurrency: int | None = None,
-        listen: Callable[[Callable[[Any, bool], None]], Callable[[], None]] | None = None,
-        dispatch: Callable[[Mapping[BackendQueue, float], bool], object] | None = None,
+        concurrency: int,
+        listen: Callable[[Callable[[Any, bool], None]], Callable[[], None]],
     ) -> None:
-        self.engine = engine
-        self._dispatch_round = dispatch
-        concurrency = concurrency or settings.CONCURRENCY
-        self._drained_queues = DrainedQueues(concurrency)
-        #: A quarantined job has ended here since the last dispatch: the next one is sent without a pause.
-        self._has_room = False
         # The name of an engine stands for queues in the row of the worker, so that it is not taken for one that serves
         # the queues of the built-in worker.
-        super().__init__(listen=listen, queues=(f"engine:{engine}",), concurrency=concurrency)
+        super().__init__(
+            listen=listen,
+            queues=(f"engine:{engine}",),
+            concurrency=concurrency,
+            sync_threads=max(MAX_SYNC_THREADS, concurrency),
+        )
 
-    def _make_claim_loop(self) -> DispatchedJobs:
-        self._dispatched_jobs = DispatchedJobs(self.state, start=self._job_runner.start)
-        return self._dispatched_jobs
+    def _make_claim_loop(self) -> SlotClaims:
+        self._slots = SlotClaims(self.state, start=self._job_runner.start)
+        return self._slots
 
-    def _make_record_loop(self) -> RecordLoop:
-        return RecordLoop(self.state, self._remove, self._may_record_later, GroupDelay())
+    @property
+    def has_ended(self) -> bool:
+        """Whether it uses no slots any more."""
+        return self._slots.has_ended
 
-    def run_dispatched_job(self, id: UUID, wait_for: WaitFor = WaitFor.RECORD) -> DispatchedJobEnd:
-        """Run a job that was dispatched to this engine, and wait for ``wait_for``; from any thread but the loop's.
+    def run_slot(self, slot: Slot) -> bool:
+        """Use a slot, and return when the engine has it back; from any thread but the loop's.
 
-        The worker must run, or start to run within a short time.
+        Returns False if the worker has ended. The worker must run, or start to run within a short time.
         """
-        dispatched_jobs = self._dispatched_jobs
-        withdraw_at = time.monotonic() + MAX_CLAIM_WAIT_SECONDS
-        with self._drained_queues.occupy_slot():
-            future = dispatched_jobs.add(id, wait_for, self.state.call_in_loop)
-            while True:
-                try:
-                    return future.result(timeout=1)
-                except TimeoutError:
-                    if time.monotonic() > withdraw_at:  # of no effect on a job that runs
-                        self.state.call_in_loop(lambda: dispatched_jobs.withdraw(id, future))
-                    if (
-                        self.state.loop is None or self.state.loop.is_closed()
-                    ):  # it failed, and calls nothing any more
-                        return DispatchedJobEnd.STOPPED
+        if not self._slots.give(slot):
+            return False
+        while True:
+            try:
+                slot.end.result(timeout=1)
+                return True
+            except TimeoutError:
+                # While the database is away. Of no effect once a job has begun in it.
+                if slot.is_used_up and slot.end.cancel():
+                    return True
+                if (
+                    self.state.loop is None or self.state.loop.is_closed()
+                ):  # it failed, and calls nothing any more
+                    return True
 
-    def _next_dispatch(self) -> Callable[[], object] | None:
-        if self._dispatch_round is None:
-            return None
-        has_room, self._has_room = self._has_room, False
-        return partial(self._dispatch_round, self._drained_queues.take(), has_room)
-
-    def _remove(self, claim: Claim) -> None:
-        quarantined = self.state.executions.count_active()[QUARANTINED]
-        super()._remove(claim)
-        if self.state.executions.count_active()[QUARANTINED] < quarantined:
-            self._has_room = True
-            self._dispatch_wake.set()
-
-    def _on_slot_freed(self, job: Job) -> None:
-        super()._on_slot_freed(job)
-        self._drained_queues.add(job)
-        if job.executor == ENGINE_SENDER:  # the next one may be dispatched
-            self._dispatch_wake.set()
+    def close(self) -> None:
+        """End with the last job that runs, from any thread."""
+        self._slots.is_closing = True
+        self.state.call_in_loop(self._slots.wake)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         super()._on_outcome(outcome)
-        self._dispatched_jobs.ended(outcome.job)
+        self._slots.task_ended(outcome.job)
 
-    def _may_record_later(self, outcome: Outcome) -> bool:
-        return self._dispatched_jobs.may_record_later(outcome.job)
-
-    async def _release_jobs(self, unfinished: list[Job]) -> None:
-        unclaimed = self._dispatched_jobs.end()
-        await super()._release_jobs(unfinished)
-        if unclaimed:
-            await self.state.writer.run(dispatching.take_back, unclaimed)
+    async def _end(self) -> None:
+        try:
+            await super()._end()
+        finally:
+            self._slots.end_all()

@@ -17,7 +17,8 @@ from notifications import times
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
+from notifications.jobs.claiming.executors import OBSERVED
+from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
@@ -207,11 +208,11 @@ def failed_jobs_sql(columns: str, limit: int) -> str:
 
 def _runs_on(runner: str) -> Q:
     if runner == "builtin":
-        return Q(executor__in=WORKER_EXECUTORS)
+        return ~Q(executor=OBSERVED) & ~Q(backend__in=aliases_with_engines())
     if runner == OBSERVED:
         return Q(executor=OBSERVED)
     if runner.startswith(ENGINE_PREFIX):
-        return Q(executor__in=ENGINE_EXECUTORS, backend=runner.removeprefix(ENGINE_PREFIX))
+        return ~Q(executor=OBSERVED) & Q(backend=runner.removeprefix(ENGINE_PREFIX))
     if runner:
         raise ValueError(f"{runner!r} runs no jobs.")
     return Q()

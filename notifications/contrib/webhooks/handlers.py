@@ -22,9 +22,8 @@ from notifications.conf import WrongDeclaration, settings
 from notifications.db import bulk
 from notifications.db.threads import NoThread, close_connections, start_thread
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import executor_of
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
-from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, stores_jobs
+from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
 from notifications.jobs.results import find_task
 from notifications.models import Job
 
@@ -45,7 +44,7 @@ CALLBACK_TASK = "notifications.contrib.webhooks.calling.call"
 #: Seconds after which handlers that could not be used are tried again: an import may fail because a service is down.
 RETRY_SECONDS = 30.0
 #: What a job has of its task, whatever the event is.
-_COLUMNS = ("task_path", "backend", "queue_name", "priority", "max_attempts", "url", "run_after")
+_COLUMNS = ("task_path", "backend", "queue_name", "executor", "priority", "max_attempts", "url", "run_after")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,13 +57,12 @@ class Handler:
 
     task: Any
     columns: Mapping[str, Any]
-    has_engine: bool
 
     def build_job(self, event: Any, text: str, **columns: Any) -> Job:
         """Return the unsaved job of an event, which is given as a value and as its JSON."""
         now = times.now()
         title, concurrency_key = self._make_texts(event)
-        job = bulk.new(
+        return bulk.new(
             Job,
             user_id=None,
             args=f"[{text}]",
@@ -75,9 +73,6 @@ class Handler:
             **self.columns,
             **columns,
         )
-        if self.has_engine:
-            hooks.dispatch.prepare(job)
-        return job
 
     def _make_texts(self, event: Any) -> tuple[str, str]:
         func, takes_context = self.task.func, self.task.takes_context
@@ -259,8 +254,7 @@ def _make_handler(path: str) -> Handler:
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
     options = getattr(task, "options", JobOptions())
-    # As enqueue() validates it. The texts are made for each event. A job with a key is not dispatched to its engine,
-    # whose time would be read from the database.
+    # As enqueue() validates it. The texts are made for each event.
     sample = JobOptions(title="Title", concurrency_key="key", url=options.url)
     try:
         job = task_backends[task.backend].prepare(_with_options(task, sample), [{}], {})[0]
@@ -270,12 +264,7 @@ def _make_handler(path: str) -> Handler:
             f"Jobs of {path} cannot be enqueued: {exc}",
             "Correct the task, its policy or its backend.",
         ) from exc
-    return Handler(
-        task=task,
-        # That of the sample was chosen by the engine, which chooses it for each job.
-        columns={**{name: getattr(job, name) for name in _COLUMNS}, "executor": executor_of(task.func)},
-        has_engine=has_engine(task.backend),
-    )
+    return Handler(task=task, columns={name: getattr(job, name) for name in _COLUMNS})
 
 
 def _with_options(task: Any, options: JobOptions) -> JobTask:

@@ -15,13 +15,9 @@ from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, execute_many
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.claim_queries import (
-    PAUSED_QUEUES,
-    names_of_all_queues,
-    queued_jobs,
-    values_of_executors,
-)
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, WORKER_EXECUTORS
+from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
+from notifications.jobs.claiming.sources import Source, names_of, queued_jobs
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -77,14 +73,20 @@ class RunningJobs:
 
 
 def queue_depths(
-    executors: Collection[str] = (*WORKER_EXECUTORS, *ENGINE_EXECUTORS), *, is_paused: bool | None = None
+    executors: Collection[str] = CLAIMED_EXECUTORS,
+    *,
+    is_paused: bool | None = None,
+    source: Source | None = None,
 ) -> QueueDepths:
     """Return the depth of each queue that has queued jobs in these executors, at most ``MAX_QUEUES``, in one query.
 
     ``is_paused``
         Whether to read paused queues only (True), or the others only (False).
+    ``source``
+        The backends and queues that are read; all by default.
     """
-    rows = execute_many([*_statements_before(), _depths_query(executors, is_paused)])[-1]
+    query = _depths_query(executors, is_paused, source or Source())
+    rows = execute_many([*_statements_before(), query])[-1]
     found: dict[str, QueueDepth] = {}
     for name, is_queue_paused, limit, ready, late, delayed, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
@@ -148,9 +150,12 @@ def _statements_before() -> list[tuple[str, list[Any]]]:
     return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
-def _depths_query(executors: Collection[str], is_paused: bool | None) -> tuple[str, list[Any]]:
+def _depths_query(
+    executors: Collection[str], is_paused: bool | None, source: Source
+) -> tuple[str, list[Any]]:
     now, now_param = database_now_sql()
-    jobs = f"{queued_jobs()} AND queue_name = name AND executor = open_executor"
+    names, params = names_of(source)
+    jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
     lowest = (
@@ -161,12 +166,12 @@ def _depths_query(executors: Collection[str], is_paused: bool | None) -> tuple[s
         f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
     has_jobs = f"(SELECT true FROM executors WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
-    condition = "" if is_paused is None else f"AND name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES})"
+    condition = "" if is_paused is None else f"name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES}) AND"
     # One queue more than are returned shows whether there are more.
     sql = f"""
-        WITH RECURSIVE {names_of_all_queues()}, {values_of_executors(executors)},
-            open (name) AS (
-                SELECT name FROM names WHERE name IS NOT NULL {condition} AND {has_jobs} LIMIT {MAX_QUEUES} + 1),
+        WITH RECURSIVE {names}, {values_of_executors(executors)},
+            open (alias, name) AS (
+                SELECT alias, name FROM names WHERE {condition} {has_jobs} LIMIT {MAX_QUEUES} + 1),
             bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
                 THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)
         SELECT name,
@@ -180,7 +185,7 @@ def _depths_query(executors: Collection[str], is_paused: bool | None) -> tuple[s
             (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1)
         FROM open CROSS JOIN executors
     """
-    return sql, [now_param] * 3
+    return sql, [*params, *[now_param] * 3]
 
 
 _has_warned = False
@@ -196,12 +201,17 @@ def unserved_jobs() -> Any:
         return jobs.none()
     # First the names of queues with due jobs, by index lookups: usually all are served and no backlog is read. Queues
     # at their limits are included, because the jobs that run there may be those of a lost worker.
-    if not (names := candidates.due_queues().keys() - served):
+    due = candidates.due_queues()
+    if not (names := {queue.name for queue in due} - served):
         return jobs.none()
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
-    due = Q(run_after=None) | Q(run_after__lt=latest)
     return jobs.filter(
-        due, state=Job.State.QUEUED, executor__in=WORKER_EXECUTORS, queued_at__lt=latest, queue_name__in=names
+        Q(run_after=None) | Q(run_after__lt=latest),
+        state=Job.State.QUEUED,
+        executor__in=CLAIMED_EXECUTORS,
+        backend__in={queue.backend for queue in due},
+        queue_name__in=names,
+        queued_at__lt=latest,
     )
 
 

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import datetime
+from typing import NamedTuple
 
 from django.db.models import Q
 
-from notifications import streams, times
+from notifications import streams
 from notifications.db import bulk
 from notifications.db.bulk import lock_number, lock_query
-from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
-from notifications.extension import hooks
-from notifications.jobs.claiming import claim_queries
-from notifications.jobs.claiming.executors import WORKER_EXECUTORS, Capacities
+from notifications.jobs.claiming import claim_queries, sources
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, Capacities
 from notifications.jobs.claiming.queues import paused_queues, queue_limits
+from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -31,45 +30,51 @@ from notifications.models import Job
 MIN_WAIT_SECONDS = 10.0
 #: How often one claim looks for further jobs, in place of those that a limit excludes.
 MAX_PASSES = 10
-#: Seconds for which a job that was dispatched to an engine counts like a running one although the engine runs nothing
-#: of its queue: a little longer than the first interval after which a lost id is dispatched again.
-FRESH_DISPATCH_SECONDS = 15.0
-#: Dispatched jobs that are counted at most. Above that too many are dispatched, of which the claims refuse some.
-MAX_COUNTED_DISPATCHED_JOBS = 5_000
 
 #: What has a limit: ("key", concurrency key), ("queue", name), or within one claim ("executor", name).
 LimitName = tuple[str, str]
 
 
-def claimable_queues(
-    queues: Sequence[str] = (), executors: Collection[str] = WORKER_EXECUTORS
-) -> dict[str, bool]:
-    """Return the queues with jobs that may start, each with whether the first job of an executor has a concurrency key.
+class DueQueue(NamedTuple):
+    """A queue of a backend in which a job of an executor may start.
 
-    It takes no lock. ``queues`` are those to look at, all if empty.
+    ``has_key``: whether the first of these jobs has a concurrency key.
     """
-    found = due_queues(queues, executors)
-    limits = {name: limit for name, limit in queue_limits().items() if name in found}
-    for name in full_queues(limits) if limits else ():
-        del found[name]
-    return found
+
+    backend: str
+    name: str
+    executor: str
+    has_key: bool
 
 
-def due_queues(queues: Sequence[str] = (), executors: Collection[str] = WORKER_EXECUTORS) -> dict[str, bool]:
+def claimable_queues(
+    source: Source | None = None, executors: Collection[str] = CLAIMED_EXECUTORS
+) -> list[DueQueue]:
+    """Return the queues with jobs that may start, of the built-in worker by default. It takes no lock."""
+    found = due_queues(source, executors)
+    names = {queue.name for queue in found}
+    limits = {name: limit for name, limit in queue_limits().items() if name in names}
+    full = full_queues(limits) if limits else set()
+    return [queue for queue in found if queue.name not in full]
+
+
+def due_queues(
+    source: Source | None = None, executors: Collection[str] = CLAIMED_EXECUTORS
+) -> list[DueQueue]:
     """Return the same as ``claimable_queues``, and queues that have reached their limit."""
     with connection().cursor() as cursor:
-        cursor.execute(*claim_queries.due_queues(list(dict.fromkeys(queues)), executors))
-        found: dict[str, bool] = {}
-        for name, *keys in cursor:
-            if keys != [None, None]:
-                found[name] = found.get(name, False) or any(keys)
-        return found
+        cursor.execute(*claim_queries.due_queues(source or builtin_source(), executors))
+        return [
+            DueQueue(backend, name, executor, any(keys))
+            for backend, name, executor, *keys in cursor
+            if keys != [None, None]
+        ]
 
 
 def lock_jobs(
     now: datetime,
     limit: int,
-    queues: Collection[str],
+    queues: Collection[BackendQueue],
     among: Q,
     executors: Capacities,
     limits: RunningLimits,
@@ -82,7 +87,7 @@ def lock_jobs(
     """
 
     def find(limits: RunningLimits) -> list[Job]:
-        open_queues = [name for name in queues if ("queue", name) not in limits.closed]
+        open_queues = [queue for queue in queues if ("queue", queue[1]) not in limits.closed]
         open_executors = {
             executor: most
             for executor, most in executors.items()
@@ -97,7 +102,7 @@ def lock_jobs(
             query = claim_queries.first_jobs_of_queues(
                 columns,
                 limit,
-                open_queues,
+                sources.values_of_names(open_queues),
                 open_executors,
                 limits.closed_keys(),
                 limits.max_jobs_per_key,
@@ -126,11 +131,17 @@ def has_limited_jobs(jobs: Iterable[Job]) -> bool:
 
 
 def _lock_among(
-    among: Q, now: datetime, limit: int, queues: Sequence[str], executors: Capacities, limits: RunningLimits
+    among: Q,
+    now: datetime,
+    limit: int,
+    queues: Sequence[BackendQueue],
+    executors: Capacities,
+    limits: RunningLimits,
 ) -> list[Job]:
     # iexact matches none of the indexes of queued jobs: these are found by their ids and batches.
+    backends, names = {backend for backend, _ in queues}, {name for _, name in queues}
     queued = Job.objects.using(database()).filter(
-        among, state__iexact=Job.State.QUEUED, queue_name__in=queues
+        among, state__iexact=Job.State.QUEUED, backend__in=backends, queue_name__in=names
     )
     queued = queued.exclude(queue_name__in=paused_queues()).exclude(concurrency_key__in=limits.closed_keys())
     jobs: list[Job] = []
@@ -152,27 +163,14 @@ class RunningLimits:
         How many jobs of a queue may run at once, for the queues with a limit.
     ``executors``
         How many jobs of each executor may be claimed.
-    ``dispatched_queues``
-        Queues whose jobs that were dispatched to an engine count like running ones, unless the engine is stalled.
     """
 
-    def __init__(
-        self,
-        queue_limits: dict[str, int],
-        executors: Mapping[str, int],
-        dispatched_queues: Collection[str] = (),
-    ) -> None:
+    def __init__(self, queue_limits: dict[str, int], executors: Mapping[str, int]) -> None:
         self.queue_limits = queue_limits
-        self._dispatched_queues = dispatched_queues
         #: Names of which no more jobs may be claimed: they are at their limit, or another claim holds their lock.
         self.closed: set[LimitName] = set()
         #: The largest limit of the keys that were met so far.
         self.max_jobs_per_key = 1
-        #: Jobs that were not taken because another claim, which takes milliseconds, holds the lock of a name.
-        self.locked_ids: set[UUID] = set()
-        self._locked_names: set[LimitName] = set()
-        #: Backends and queues of which an engine has jobs for long, and runs none.
-        self._stalled: set[tuple[str, str]] = set()
         self._left: dict[LimitName, int] = {
             ("executor", executor): most for executor, most in executors.items()
         }
@@ -191,8 +189,7 @@ class RunningLimits:
     def take(self, jobs: list[Job], limit: int) -> list[Job]:
         """Return the first of these jobs that may run, at most ``limit``. All names of the jobs must have been met."""
         taken: list[Job] = []
-        # Those of stalled engines last, so that they do not use up a limit that other jobs share.
-        for job in sorted(jobs, key=lambda job: (job.backend, job.queue_name) in self._stalled):
+        for job in jobs:
             if len(taken) == limit:
                 break
             if self._take_one(job):
@@ -202,8 +199,6 @@ class RunningLimits:
     def _take_one(self, job: Job) -> bool:
         names = [*self._names(job), ("executor", job.executor)]
         if any(name in self.closed for name in names):
-            if not self._locked_names.isdisjoint(names):
-                self.locked_ids.add(job.id)
             return False
         for name in names:
             self._left[name] -= 1
@@ -226,10 +221,8 @@ class RunningLimits:
         with db.cursor() as cursor:
             calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
             cursor.execute(f"SELECT {calls}", [lock_number(*name) for name in names])
-            self._locked_names.update(
-                name for name, is_locked in zip(names, cursor.fetchone(), strict=True) if not is_locked
-            )
-            self.closed |= self._locked_names
+            locks = zip(names, cursor.fetchone(), strict=True)
+            self.closed.update(name for name, is_locked in locks if not is_locked)
 
     def _count(self, jobs: list[Job]) -> None:
         """Count the running jobs of the names that are new, the first time of all names.
@@ -258,8 +251,6 @@ class RunningLimits:
         with connection().cursor() as cursor:
             cursor.execute(*claim_queries.limited_running_jobs(self.queue_limits))
             counted = cursor.fetchall()
-        if self._dispatched_queues:
-            counted += self._read_dispatched()
         counts: Counter[LimitName] = Counter()
         paths: dict[LimitName, str] = {}
         for key, queue, path in counted:
@@ -267,29 +258,6 @@ class RunningLimits:
                 counts[name] += 1
                 paths[name] = path
         return counts, paths
-
-    def _read_dispatched(self) -> list[tuple[str, str, str]]:
-        """Return key, queue and task path of the dispatched jobs that count like running ones.
-
-        An engine that takes no jobs must not keep other engines from running those with the same key or queue. So jobs
-        count if they were dispatched a short time ago, or if their engine runs jobs of the queue.
-        """
-        now, db = database_now(), connection()
-        fresh_since = times.to_db(now - timedelta(seconds=FRESH_DISPATCH_SECONDS), db)
-        query = claim_queries.limited_dispatched_jobs(
-            self._dispatched_queues, self.queue_limits, fresh_since, MAX_COUNTED_DISPATCHED_JOBS
-        )
-        with db.cursor() as cursor:
-            cursor.execute(*query)
-            rows = cursor.fetchall()
-        if not all(is_fresh for *_, is_fresh in rows):
-            old = {(backend, queue) for _, queue, _, backend, is_fresh in rows if not is_fresh}
-            self._stalled = hooks.dispatch.find_stalled(old, now)
-        return [
-            (key, queue, path)
-            for key, queue, path, backend, is_fresh in rows
-            if is_fresh or (backend, queue) not in self._stalled
-        ]
 
 
 def full_queues(limits: dict[str, int]) -> set[str]:

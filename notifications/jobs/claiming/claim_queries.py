@@ -9,10 +9,12 @@ Partial indexes, each with the queued jobs only::
 
     notifications_job_ready    (executor, priority DESC, id)    WHERE state = 'queued' AND run_after IS NULL
     notifications_job_delayed  (run_after, id)                  WHERE state = 'queued' AND run_after IS NOT NULL
-    notifications_job_queued   (queue_name, executor, run_after, priority DESC, id)
+    notifications_job_queued   (backend, queue_name, executor, run_after, priority DESC, id)
                                                                 WHERE state LIKE 'queued%'
-    notifications_job_keyed    (queue_name, executor, concurrency_key, run_after, priority DESC, id)
+    notifications_job_keyed    (backend, queue_name, executor, concurrency_key, run_after, priority DESC, id)
                                                                 WHERE state LIKE '%queued'
+
+The backend is the first column, because two backends may have queues of one name, and different workers run their jobs.
 
 Which of them a query may use is decided by how it spells that a job is queued: a planner takes a partial index only if
 it can prove the index's predicate from the query's conditions, and it cannot prove any of these from another.
@@ -32,8 +34,8 @@ of a state would have to maintain its rows.
 Names and keys that have jobs are enumerated by a recursive CTE, one index lookup each ("loose index scan"), until a
 lookup returns NULL. DISTINCT would read the whole index.
 
-Jobs without ``run_after`` are in the order of claiming within (queue, executor, NULL). Jobs with one are in the order
-of ``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by priority.
+Jobs without ``run_after`` are in the order of claiming within (backend, queue, executor, NULL). Jobs with one are in
+the order of ``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by priority.
 """
 
 from __future__ import annotations
@@ -45,10 +47,8 @@ from uuid import UUID
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE, ENGINE_SENDER, Capacities
-
-#: A query and its parameters.
-Query = tuple[str, list[Any]]
+from notifications.jobs.claiming.executors import Capacities
+from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 
 #: How many jobs of a queue with a ``run_after`` in the past are sorted by priority: those that are due longest. With
 #: closed keys, the other keys share this number.
@@ -57,7 +57,6 @@ MAX_DELAYED_SORTED = 1_000
 EXTRA_ROWS_READ = 300
 
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
-_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
 IS_STILL_QUEUED = "state || '' = 'queued'"
 PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
 #: The order of claiming.
@@ -66,29 +65,29 @@ BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
 _BY_INDEX = "ORDER BY run_after, priority DESC, id LIMIT"
 
 
-def due_queues(queues: Collection[str], executors: Collection[str]) -> Query:
-    """Return the query for the due jobs of each queue and executor.
+def due_queues(source: Source, executors: Collection[str]) -> Query:
+    """Return the query for the due jobs of each backend, queue and executor.
 
-    Its rows are the name of the queue, the concurrency key of the first job without ``run_after``, and that of the
-    first one with. A key is NULL if there is no such job. Without ``queues``, all queues that have jobs are enumerated.
+    Its rows are these three, the concurrency key of the first job without ``run_after``, and that of the first one
+    with. A key is NULL if there is no such job.
     """
     now, now_param = database_now_sql()
-    first_key = f"SELECT concurrency_key {queued_jobs()} AND queue_name = name AND executor = open_executor"
-    names = values_of_queues(queues) if queues else names_of_all_queues()
+    first_key = f"SELECT concurrency_key {jobs_of_name()} AND executor = open_executor"
+    names, params = names_of(source)
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(executors)}
-        SELECT name,
+        SELECT alias, name, open_executor,
             ({first_key} AND run_after IS NULL {_BY_INDEX} 1),
             ({first_key} AND run_after <= {now} {_BY_INDEX} 1)
         FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
     """
-    return sql, [*queues, now_param]
+    return sql, [*params, now_param]
 
 
 def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: Collection[str]) -> Query:
-    """Return the query that locks the first jobs of all queues, on PostgreSQL.
+    """Return the query that locks the first jobs of all backends and queues, on PostgreSQL.
 
-    It reads the index "ready" whatever the queues are, the fastest way where no job is held back. So it finds nothing
+    It reads the index "ready" whatever these are, the fastest way where no job is held back. So it finds nothing
     if a queue is paused, a delayed job is due, or a job of a queue with a limit is queued.
     """
     now, now_param = database_now_sql()
@@ -98,13 +97,13 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
     """
     params = [now_param]
     if limited_queues:
-        of_name = f"{queued_jobs()} AND queue_name = name AND executor = open_executor"
+        of_name = f"{jobs_of_name()} AND executor = open_executor"
+        names, name_params = names_of(Source(queues=tuple(limited_queues)))
         condition += f""" AND NOT EXISTS (
-            WITH {values_of_executors(executors)}
-            SELECT 1 FROM unnest(%s::text[]) AS name, executors
-            WHERE (SELECT true {of_name} AND run_after IS NULL {_BY_INDEX} 1)
+            WITH RECURSIVE {names}, {values_of_executors(executors)}
+            SELECT 1 FROM names, executors WHERE (SELECT true {of_name} AND run_after IS NULL {_BY_INDEX} 1)
         )"""
-        params.append(list(limited_queues))
+        params += name_params
     jobs = f"{_ALL_QUEUED} AND executor = open_executor AND run_after IS NULL"
     firsts = f"""
         SELECT open_executor, first.* FROM executors, LATERAL (SELECT id, priority {jobs} {BY_PRIORITY} most) AS first
@@ -117,28 +116,30 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
 def first_jobs_of_queues(
     columns: str,
     limit: int,
-    queues: Collection[str],
+    names: Query,
     executors: Capacities,
     closed_keys: Collection[str] = (),
     jobs_per_key: int = 1,
 ) -> Query:
     """Return the query for the first due jobs of these queues. On PostgreSQL it locks them.
 
+    ``names``
+        What ``names_of()`` or ``values_of_names()`` returns.
     ``closed_keys``
         Concurrency keys whose jobs are left out. With any, the other keys that have jobs are enumerated, and at most
         ``jobs_per_key`` jobs of each are read, beside the jobs without a key.
     """
     is_postgresql = connection().vendor == "postgresql"
     now, now_param = database_now_sql()
-    ctes = [values_of_queues(queues), f"open AS (SELECT name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
-    params: list[Any] = [*queues]
+    ctes = [names[0], f"open AS (SELECT alias, name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
+    params: list[Any] = [*names[1]]
     firsts = {}
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
             ctes += open_keys(executor, closed_keys)
             params += closed_keys
-            jobs = f"{queued_jobs('keyed')} AND queue_name = name AND executor = '{executor}' AND concurrency_key"
+            jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key"
             free = f"free_{executor}"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
@@ -146,7 +147,7 @@ def first_jobs_of_queues(
                 first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
         else:
-            jobs = f"{queued_jobs()} AND queue_name = name AND executor = '{executor}'"
+            jobs = f"{jobs_of_name()} AND executor = '{executor}'"
             parts = [first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
         found = f"SELECT id, priority FROM ({' UNION ALL '.join(parts)}) AS found {BY_PRIORITY} {rows}"
         ctes.append(f"found_{executor} AS ({found})")
@@ -177,18 +178,6 @@ def first_jobs_of_queues(
     return f"WITH RECURSIVE {', '.join(ctes)}, {best} {select}", params
 
 
-def dispatched_jobs(ids: Collection[UUID]) -> Query:
-    """Return the query, for PostgreSQL, that locks those of these jobs that an engine may run now, none quarantined."""
-    now, now_param = database_now_sql()
-    # = ANY(...) and IS_STILL_QUEUED: see first_jobs_of_queues().
-    sql = f"""
-        SELECT id, concurrency_key FROM notifications_job
-        WHERE id = ANY(%s) AND {IS_STILL_QUEUED} AND executor IN ('{ENGINE}', '{DISPATCHED}', '{ENGINE_SENDER}')
-            AND (run_after IS NULL OR run_after <= {now}) AND queue_name NOT IN ({PAUSED_QUEUES})
-        ORDER BY id{lock_sql()}"""
-    return sql, [list(ids), now_param]
-
-
 def limited_running_jobs(limited_queues: Collection[str]) -> Query:
     """Return the query for key, queue and task path of the running jobs with a limit."""
     # SQLite would read the table for any queue. Batches run without a worker, and do not count.
@@ -199,28 +188,6 @@ def limited_running_jobs(limited_queues: Collection[str]) -> Query:
         WHERE state = 'running' AND worker IS NOT NULL AND (concurrency_key <> ''{of_queues})
     """
     return sql, [*limited_queues]
-
-
-def limited_dispatched_jobs(
-    queues: Collection[str], limited_queues: Collection[str], fresh_since: Any, limit: int
-) -> Query:
-    """Return the query for dispatched jobs: those of ``queues`` with a concurrency key, and all of ``limited_queues``.
-
-    Its rows, at most ``limit``, are key, queue, task path, backend, and whether the job was dispatched after
-    ``fresh_since``, which is a time as the database takes it.
-    """
-    columns = "SELECT concurrency_key, queue_name, task_path, backend, dispatched_at > %s"
-    of_queues = "{} AND queue_name IN ({}) AND executor = 'dispatched'"
-
-    def dispatched(index: str, names: Collection[str]) -> str:
-        return of_queues.format(queued_jobs(index), _placeholders(names))
-
-    sql = f"{columns} {dispatched('keyed', queues)} AND concurrency_key > ''"
-    params = [fresh_since, *queues]
-    if limited_queues:
-        sql += f" UNION ALL {columns} {dispatched('queued', limited_queues)} AND concurrency_key = ''"
-        params += [fresh_since, *limited_queues]
-    return f"{sql} LIMIT {limit}", params
 
 
 def first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
@@ -266,18 +233,9 @@ def _lock_first(columns: str, limit: int, jobs: str, firsts: str, condition: str
     return best, f"SELECT locked.* FROM best, LATERAL ({locked}) AS locked LIMIT {limit}"
 
 
-def values_of_queues(queues: Collection[str]) -> str:
-    return f"names (name) AS (VALUES {', '.join(['(%s)'] * len(queues))})"
-
-
-def names_of_all_queues() -> str:
-    queued = queued_jobs()
-    return f"""names (name) AS (
-        SELECT * FROM (SELECT queue_name {queued} ORDER BY queue_name LIMIT 1) AS first
-        UNION ALL
-        SELECT (SELECT queue_name {queued} AND queue_name > name ORDER BY queue_name LIMIT 1)
-        FROM names WHERE name IS NOT NULL
-    )"""
+def jobs_of_name(index: str = "queued") -> str:
+    """Return FROM and WHERE of the queued jobs of a row of ``names``."""
+    return f"{queued_jobs(index)} AND backend = alias AND queue_name = name"
 
 
 def open_keys(each: str, closed_keys: Collection[str], most: int | None = None) -> list[str]:
@@ -285,16 +243,14 @@ def open_keys(each: str, closed_keys: Collection[str], most: int | None = None) 
 
     At most ``most`` keys, all by default.
     """
-    next_key = (
-        f"{queued_jobs('keyed')} AND queue_name = name AND executor = '{each}' AND concurrency_key > key"
-    )
+    next_key = f"{jobs_of_name('keyed')} AND executor = '{each}' AND concurrency_key > key"
     is_open = "key <> ''" + (f" AND key NOT IN ({_placeholders(closed_keys)})" if closed_keys else "")
     limit = "" if most is None else f" LIMIT {most}"
     return [
-        f"""keys_{each} (name, key) AS (
-            SELECT name, CAST('' AS text) FROM open
+        f"""keys_{each} (alias, name, key) AS (
+            SELECT alias, name, CAST('' AS text) FROM open
             UNION ALL
-            SELECT name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text)
+            SELECT alias, name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text)
             FROM keys_{each} WHERE key IS NOT NULL
         )""",
         f"free_{each} AS (SELECT * FROM keys_{each} WHERE {is_open}{limit})",
@@ -304,13 +260,6 @@ def open_keys(each: str, closed_keys: Collection[str], most: int | None = None) 
 def values_of_executors(executors: Collection[str]) -> str:
     values = ", ".join(f"('{executor}')" for executor in executors)
     return f"executors (open_executor) AS (VALUES {values})"
-
-
-def queued_jobs(index: str = "queued") -> str:
-    """Return FROM and WHERE of queued jobs as the index "queued" or "keyed" spells it."""
-    if connection().vendor == "postgresql":
-        return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"
-    return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
 
 
 def read_ids(query: Query) -> list[UUID]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from notifications.db import bulk
 from notifications.db.transactions import connection
 from notifications.jobs.claiming import claim_queries, sender_queries
 from notifications.jobs.claiming.candidates import RunningLimits
-from notifications.jobs.claiming.executors import EMAIL, SENDER, Capacities
+from notifications.jobs.claiming.executors import EMAIL, SENDER, Capacities, kind_of
+from notifications.jobs.claiming.sources import BackendQueue, Query
 from notifications.jobs.declaring.own_tasks import MAX_PER_USER
 from notifications.jobs.results import policy_at
 from notifications.models import Job
@@ -38,7 +40,7 @@ class Candidate(NamedTuple):
 S = TypeVar("S", Candidate, Job)
 
 
-def find(queues: Collection[str], free: Capacities, limit: int) -> list[Any]:
+def find(queues: Collection[BackendQueue], free: Capacities, limit: int) -> list[Any]:
     """Return the ids of the jobs to claim, at most ``limit``, without a lock.
 
     ``free`` has how many jobs of each executor may be claimed.
@@ -48,14 +50,16 @@ def find(queues: Collection[str], free: Capacities, limit: int) -> list[Any]:
     if backlogs:
         # Behind the oldest jobs there may be those of other keys.
         per_key = {
-            executor: min(1 + free[executor] // PLACES_PER_RUNNING_JOB[executor], MAX_PER_USER)
+            executor: min(1 + free[executor] // PLACES_PER_RUNNING_JOB[kind_of(executor)], MAX_PER_USER)
             for executor in backlogs
         }
         jobs = list({*jobs, *_read(sender_queries.first_jobs_of_keys(queues, per_key))})
     return [job.id for job in order_fairly(jobs, running, free)[:limit]]
 
 
-def lock(ids: Collection[Any], free: Capacities, limit: int, limits: RunningLimits) -> list[Job]:
+def lock_due(
+    ids: Collection[Any], free: Capacities, limit: int, now: datetime, limits: RunningLimits
+) -> list[Job]:
     """Lock, in a transaction, those of the jobs that were found that may still be claimed, and return them."""
     jobs = bulk.select(Job, *sender_queries.due_jobs(ids))
     limits.meet(jobs)
@@ -76,7 +80,7 @@ def order_fairly(jobs: Iterable[S], running: Mapping[str, int], free: Capacities
             ranked.append((rank, job))
     left, ordered = dict(free), []
     for rank, job in sorted(ranked, key=lambda each: (each[0], *_priority_and_age(each[1]))):
-        if left[job.executor] > rank * PLACES_PER_RUNNING_JOB[job.executor]:
+        if left[job.executor] > rank * PLACES_PER_RUNNING_JOB[kind_of(job.executor)]:
             left[job.executor] -= 1
             ordered.append(job)
     return ordered
@@ -94,7 +98,7 @@ def _is_of_few_keys(jobs: list[Candidate], executor: str, most: int, running: Ma
     return len(keys) >= most and not is_first_of_each
 
 
-def _read(query: claim_queries.Query) -> list[Candidate]:
+def _read(query: Query) -> list[Candidate]:
     with connection().cursor() as cursor:
         cursor.execute(*query)
         return [Candidate(*row) for row in cursor.fetchall()]

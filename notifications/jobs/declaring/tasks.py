@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NoReturn
 from django.utils.module_loading import import_string
 
 from notifications.compat import Task, task_backends
+from notifications.conf import cached_until_changed
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
@@ -184,3 +185,9 @@ def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
 def has_engine(backend: str) -> bool:
     """Return whether an engine runs the jobs of a backend (alias in ``TASKS``), in place of the built-in worker."""
     return bool(task_backends.settings.get(backend, {}).get("OPTIONS", {}).get("engine"))
+
+
+@cached_until_changed("TASKS")
+def aliases_with_engines() -> tuple[str, ...]:
+    """Return the backends of ``TASKS`` whose jobs engines run."""
+    return tuple(filter(has_engine, task_backends.settings))

@@ -1,7 +1,7 @@
 """Where a job changes its state.
 
 enqueueing              new jobs: their owner and key
-queueing                running to queued: retries, releases; other executors
+queueing                running to queued: retries, releases
 claims                  queued to running; deadlines and progress of running jobs
 recording               to an end, with signals and batches
 notify_functions        calls ``notify`` functions before that transaction
@@ -10,9 +10,9 @@ reaping                 running jobs of lost workers
 manual                  by hand: cancel, reschedule, retry
 batch_completion        batches
 conditional_updates     the UPDATE that they share
+upgrading               changes no state: executors that version 0.9.0 has stored
 
-Only ``contrib/celery/transitions/`` does so too, for tasks that this app does not execute. ``contrib/engines/``
-changes the executors of queued jobs and the times of their dispatches.
+Only ``contrib/celery/transitions/`` does so too, for tasks that this app does not execute.
 
 Each change is an UPDATE conditional on the job's id, its fence and the state that it leaves, so that a worker that was
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,

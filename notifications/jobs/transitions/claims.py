@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,17 +17,11 @@ from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import connection, database, execute_one, retrying_atomic
-from notifications.jobs.claiming import candidates, claim_queries, senders
-from notifications.jobs.claiming.candidates import RunningLimits
-from notifications.jobs.claiming.executors import (
-    DISPATCHED,
-    ENGINE,
-    ENGINE_QUARANTINED,
-    ENGINE_SENDER,
-    WORKER_EXECUTORS,
-    Capacities,
-)
+from notifications.jobs.claiming import candidates, claim_queries, senders, sources
+from notifications.jobs.claiming.candidates import DueQueue, RunningLimits
+from notifications.jobs.claiming.executors import PLAIN, WOKEN, WORKER_EXECUTORS, Capacities
 from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
 from notifications.models import Job
@@ -54,12 +48,6 @@ CLAIM_ASSIGNMENTS = (
     # and its worker would wait for the commit of the caller.
     f"idempotency_key = CASE WHEN substr(idempotency_key, 1, {len(QUEUED_KEY_PREFIX)}) = '{QUEUED_KEY_PREFIX}' "
     "THEN '' ELSE idempotency_key END",
-)
-#: A job that runs is not DISPATCHED: if it is queued again, it waits to be dispatched again.
-DISPATCHED_CLAIM_ASSIGNMENTS = (
-    *CLAIM_ASSIGNMENTS,
-    f"executor = CASE executor WHEN '{DISPATCHED}' THEN '{ENGINE}' ELSE executor END",
-    "next_dispatch_at = NULL",
 )
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 
@@ -91,55 +79,96 @@ def claim_jobs(
     worker: UUID,
     limit: int,
     *,
-    queues: Sequence[str] = (),
+    source: Source | None = None,
     timeouts: Mapping[str, float] | None = None,
     among: Q | None = None,
     executors: Capacities | None = None,
+    is_thorough: bool = False,
 ) -> list[ClaimedJob]:
     """Claim at most ``limit`` jobs that are due, by priority and age.
 
-    ``queues``
-        Names of queues; all if empty.
+    ``source``
+        Of which backends and queues; those of the built-in worker by default.
     ``timeouts``
         Seconds that tasks may take, by their dotted paths, as far as the worker knows them.
     ``among``
         A condition that the jobs must meet.
     ``executors``
-        How many jobs of each executor may be claimed; none of one that is left out. ``limit`` of each by default.
+        How many jobs of each kind of executor may be claimed; none of one that is left out. ``limit`` of each by
+        default.
+    ``is_thorough``
+        Look also for jobs that were queued while their backend had, or had not, an engine. Otherwise they are claimed
+        only when there is no other job.
     """
     timeouts = timeouts or {}
+    source = source or sources.builtin_source()
     if executors is None:
         executors = dict.fromkeys(WORKER_EXECUTORS, limit)
-    executors = {name: most for name, count in executors.items() if (most := min(count, limit)) > 0}
-    if not executors:
+    kinds = {name: most for name, count in executors.items() if (most := min(count, limit)) > 0}
+    if not kinds:
         return []
     wait_for_tables()
+    spellings = _spellings(source)
+    executors = _stored(kinds, spellings[-1])
     can_use_one_statement = among is None and connection().vendor == "postgresql"
-    limited = queue_limits().keys()
-    if can_use_one_statement and limited.isdisjoint(queues):
-        query = (
-            claim_queries.first_jobs_of_queues(LOCKED_COLUMNS, limit, queues, executors)
-            if queues
-            else claim_queries.first_jobs_of_all_queues(limit, executors, limited)
-        )
-        if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
+    is_short = can_use_one_statement and not is_thorough
+    query = _one_statement(source, limit, executors) if is_short else None
+    if query and (claimed := _claim_in_one_statement(worker, limit, timeouts, *query)):
+        return claimed
+    both = [stored for spelling in spellings for stored in _stored(kinds, spelling)]
+    claimable = candidates.claimable_queues(source, both)
+    for spelling in spellings:
+        executors = _stored(kinds, spelling)
+        due = [queue for queue in claimable if queue.executor in executors]
+        if due and (
+            claimed := _claim_due(worker, limit, timeouts, due, among, executors, can_use_one_statement)
+        ):
             return claimed
-    claimable = candidates.claimable_queues(queues, executors)
-    if not claimable:
-        return []
-    can_use_one_statement = (
-        can_use_one_statement and not queues and limited.isdisjoint(claimable) and not any(claimable.values())
-    )
-    if can_use_one_statement:
-        query = claim_queries.first_jobs_of_queues(LOCKED_COLUMNS, limit, claimable, executors)
+    return []
+
+
+def _one_statement(source: Source, limit: int, executors: Capacities) -> Query | None:
+    """Return the query that locks the first jobs of a source, None if it has queues with limits."""
+    limited = queue_limits().keys()
+    if source == Source():
+        return claim_queries.first_jobs_of_all_queues(limit, executors, limited)
+    if limited and (not source.queues or not limited.isdisjoint(source.queues)):
+        return None
+    names = sources.names_of(source)
+    return claim_queries.first_jobs_of_queues(LOCKED_COLUMNS, limit, names, executors)
+
+
+def _spellings(source: Source) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return how executors of the jobs of a source are stored, last those of new jobs."""
+    return (PLAIN, WOKEN) if source.is_of_engine else (WOKEN, PLAIN)
+
+
+def _stored(kinds: Capacities, spelling: Mapping[str, str]) -> dict[str, int]:
+    return {spelling[kind]: most for kind, most in kinds.items()}
+
+
+def _claim_due(
+    worker: UUID,
+    limit: int,
+    timeouts: Mapping[str, float],
+    due: Sequence[DueQueue],
+    among: Q | None,
+    executors: Capacities,
+    can_use_one_statement: bool,
+) -> list[ClaimedJob]:
+    queues = list(dict.fromkeys((queue.backend, queue.name) for queue in due))
+    is_unlimited = queue_limits().keys().isdisjoint(name for _, name in queues)
+    if can_use_one_statement and is_unlimited and not any(queue.has_key for queue in due):
+        query = claim_queries.first_jobs_of_queues(
+            LOCKED_COLUMNS, limit, sources.values_of_names(queues), executors
+        )
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
 
     def lock(now: datetime, limits: RunningLimits) -> list[Job]:
-        return candidates.lock_jobs(now, limit, claimable, among or Q(), executors, limits)
+        return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits)
 
-    claimed, _ = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
-    return claimed
+    return retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
 
 
 def claim_sender_jobs(
@@ -147,24 +176,24 @@ def claim_sender_jobs(
     limit: int,
     executors: Capacities,
     *,
-    queues: Sequence[str] = (),
+    source: Source | None = None,
     timeouts: Mapping[str, float] | None = None,
 ) -> list[ClaimedJob]:
     """Claim at most ``limit`` jobs of the app's own senders that are due, as ``claiming/senders.py`` orders them.
 
     The arguments are those of ``claim_jobs``.
     """
-    claimable = candidates.claimable_queues(queues, executors)
-    # Without a transaction while all that waits is of keys at their limits.
-    ids = senders.find(claimable, executors, limit) if claimable else []
-    if not ids:
-        return []
-
-    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
-        return senders.lock(ids, executors, limit, limits)
-
-    claimed, _ = retrying_atomic(lambda: _lock_and_claim(worker, timeouts or {}, executors, lock))
-    return claimed
+    source = source or sources.builtin_source()
+    spellings = [_stored(executors, spelling) for spelling in _spellings(source)]
+    claimable = candidates.claimable_queues(source, [stored for spelling in spellings for stored in spelling])
+    for spelling in spellings:
+        due = {(queue.backend, queue.name) for queue in claimable if queue.executor in spelling}
+        # Without a transaction while all that waits is of keys at their limits.
+        if ids := senders.find(sorted(due), spelling, limit) if due else []:
+            lock = partial(senders.lock_due, ids, spelling, limit)
+            if claimed := retrying_atomic(partial(_lock_and_claim, worker, timeouts or {}, spelling, lock)):
+                return claimed
+    return []
 
 
 def make_claims_durable() -> None:
@@ -174,74 +203,19 @@ def make_claims_durable() -> None:
         execute_one("SELECT pg_logical_emit_message(true, 'notifications', '')", ())
 
 
-def claim_dispatched_jobs(
-    worker: UUID,
-    ids: Collection[UUID],
-    timeouts: Mapping[str, float] | None = None,
-    *,
-    max_quarantined: int = 1,
-) -> tuple[list[ClaimedJob], set[UUID]]:
-    """Claim, for a worker in a process of an engine, those of these jobs that may run now.
-
-    The others are left out: they run or are done already, their queue is paused or a limit is reached, or they are not
-    due. Returns the claimed jobs, and the ids of jobs that another claim kept from being claimed, which was checking
-    the same limit: try again soon. ``timeouts`` is that of ``claim_jobs``, ``max_quarantined`` how many jobs of the
-    quarantined jobs may be claimed.
-    """
-    wait_for_tables()
-    timeouts = timeouts or {}
-    ids = sorted(set(ids))
-    claimed: list[ClaimedJob] = []
-    is_limited = bool(queue_limits())
-    if connection().vendor == "postgresql" and not is_limited:
-        query = claim_queries.dispatched_jobs(ids)
-        claimed = _claim_in_one_statement(
-            worker, len(ids), timeouts, *query, assignments=DISPATCHED_CLAIM_ASSIGNMENTS, is_durable=True
-        )
-        claimed_ids = {job.row.id for job in claimed}
-        ids = [id for id in ids if id not in claimed_ids]
-    if (
-        not ids
-        or not Job.objects.using(database()).filter(id__in=ids, state__iexact=Job.State.QUEUED).exists()
-    ):
-        return claimed, set()  # the others run or are done: their ids were doubled
-    executors = {
-        **dict.fromkeys((ENGINE, DISPATCHED, ENGINE_SENDER), len(ids)),
-        ENGINE_QUARANTINED: max_quarantined,
-    }
-    executors = {executor: count for executor, count in executors.items() if count > 0}
-    claimable = candidates.claimable_queues((), executors)
-    if not claimable:
-        return claimed, set()
-
-    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
-        return candidates.lock_jobs(now, len(ids), claimable, Q(id__in=ids), executors, limits)
-
-    more, locked_ids = retrying_atomic(
-        lambda: _lock_and_claim(worker, timeouts, executors, lock, is_dispatched=True)
-    )
-    return claimed + more, locked_ids
-
-
 def _lock_and_claim(
     worker: UUID,
     timeouts: Mapping[str, float],
     executors: Capacities,
     lock: Callable[[datetime, RunningLimits], list[Job]],
-    *,
-    is_dispatched: bool = False,
-) -> tuple[list[ClaimedJob], set[UUID]]:
-    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet.
-
-    Returns them, and the ids of those that another claim kept from being claimed.
-    """
+) -> list[ClaimedJob]:
+    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet."""
     now = database_now()
     limits = RunningLimits(queue_limits(), executors)
     jobs = lock(now, limits)
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
-        job.executor = ENGINE if is_dispatched and job.executor == DISPATCHED else job.executor
         job.worker = worker
         job.fence += 1
         job.attempt += 1
@@ -256,12 +230,12 @@ def _lock_and_claim(
     update_locked_rows(
         ("worker", "started_at", "deadline"),
         [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
-        assignments=DISPATCHED_CLAIM_ASSIGNMENTS if is_dispatched else CLAIM_ASSIGNMENTS,
+        assignments=CLAIM_ASSIGNMENTS,
         states=(Job.State.QUEUED,),
         fence=lambda job: job.fence - 1,
     )
     streams.ring(job.user_id for job in jobs)
-    return claimed, limits.locked_ids - {job.id for job in jobs}
+    return claimed
 
 
 def _claim_in_one_statement(
@@ -270,15 +244,12 @@ def _claim_in_one_statement(
     timeouts: Mapping[str, float],
     locking: str,
     params: Sequence[Any],
-    *,
-    assignments: Sequence[str] = CLAIM_ASSIGNMENTS,
-    is_durable: bool = False,
 ) -> list[ClaimedJob]:
     """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
     Claims nothing if one of the jobs has a concurrency key: its limit must be checked first.
 
-    Unless ``is_durable``, the commit does not wait for the disk, which takes a quarter of the time from enqueueing to
+    The commit does not wait for the disk, which takes a quarter of the time from enqueueing to
     the start of a job. If the database server crashes before the next commit that does, the claim is lost: the job is
     queued again, and another worker may claim it with the same fence, so each change of a running job is conditional on
     its worker too. The last attempt is claimed durably: it must not be made twice.
@@ -287,14 +258,14 @@ def _claim_in_one_statement(
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = execute_one(
         f"WITH due AS MATERIALIZED ({locking}) "
-        f"UPDATE notifications_job j SET {', '.join(assignments)}, worker = %s, started_at = clock.now, "
+        f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
         f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
         f"RETURNING {columns}, "
         "CASE WHEN j.attempt >= j.max_attempts THEN set_config('synchronous_commit', 'on', true) END",
         [*params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS, now_param],
-        is_durable=is_durable,
+        is_durable=False,
     )
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     streams.ring(job.user_id for job in jobs)

@@ -1,27 +1,16 @@
-"""Put running jobs back into the queue, and move queued ones to the executors of their backends."""
+"""Put running jobs back into the queue."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
-from uuid import UUID
 
 from notifications import streams, times
-from notifications.compat import task_backends
-from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.transactions import (
-    database,
-    fair_atomic,
-    retrying_atomic,
-)
-from notifications.extension import hooks
+from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.claim_queries import Query, queued_jobs, read_ids
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, first_executor
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import conditional_update
@@ -121,53 +110,3 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
     streams.ring([outcome.job.user_id for outcome in group], queue=has_limits)
-
-
-#: Jobs that one transaction moves at most.
-MAX_JOBS_PER_TRANSACTION = 50
-
-
-def move_to_configured_executors() -> int:
-    """Move queued jobs whose backend has gained or lost its engine since they were enqueued; return how many.
-
-    So a backlog goes to the engine, or to the built-in worker, when the setting is changed.
-    """
-    return hooks.dispatch.move_to_engines() + move_jobs(ENGINE_EXECUTORS, has_engine_now=False)
-
-
-def move_jobs(executors: Collection[str], *, has_engine_now: bool) -> int:
-    """Move queued jobs with these executors whose backend has, or has not, an engine now; return how many.
-
-    A backend that is not in ``TASKS`` any more has no engine.
-    """
-    moved = 0
-    # Found outside the transaction: it reads all queued jobs.
-    query = _jobs_of_backends(executors, has_engine_now, MAX_JOBS_PER_TRANSACTION)
-    while ids := read_ids(query):
-        if not (count := fair_atomic(partial(_move, ids, executors))):
-            break
-        moved += count
-    return moved
-
-
-def _jobs_of_backends(executors: Collection[str], has_engine_now: bool, limit: int) -> Query:
-    """Return the query for the ids of queued jobs with these executors, of backends with an engine or of all others.
-
-    It reads all queued jobs.
-    """
-    # No backend is named "". Without a name the condition would be no SQL.
-    aliases = [alias for alias in task_backends.settings if has_engine(alias)] or [""]
-    names, executor_params = (", ".join(["%s"] * len(names)) for names in (aliases, executors))
-    condition = f"backend {'IN' if has_engine_now else 'NOT IN'} ({names})"
-    sql = f"SELECT id {queued_jobs()} AND executor IN ({executor_params}) AND {condition} LIMIT {limit}"
-    return sql, [*executors, *aliases]
-
-
-def _move(ids: Collection[UUID], executors: Collection[str]) -> int:
-    """Change the executor of these jobs to the configured one, if they are still queued. Return how many."""
-    rows = Job.objects.using(database()).filter(id__in=ids, state=Job.State.QUEUED, executor__in=executors)
-    jobs = list(lock_query(rows.order_by("id")))
-    moves = [((first_executor(job.task_path, job.backend),), job) for job in jobs]
-    conditional_update("executor=%s, next_dispatch_at=NULL, dispatched_at=NULL", moves, state="queued")
-    streams.ring((), queue=bool(jobs))
-    return len(jobs)

@@ -18,7 +18,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, quarantine_executor
+from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, QUARANTINED, stored_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording
@@ -77,7 +77,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         executors = [
             job.executor
             if job.worker in alive or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless
-            else quarantine_executor(job.executor)
+            else stored_executor(QUARANTINED, job.backend)
             for job in requeued
         ]
         conditional_update(

@@ -19,7 +19,6 @@ from django.utils import autoreload
 from notifications.conf import settings
 from notifications.db.schema import require_present_schema, require_tables
 from notifications.db.threads import start_thread
-from notifications.extension import hooks
 from notifications.jobs.claiming.queues import check_queue_name
 from notifications.management.management_command import ManagementCommand
 from notifications.management.worker_processes import Supervisor
@@ -143,7 +142,6 @@ class Command(ManagementCommand):
             queues=queues,
             concurrency=concurrency or settings.CONCURRENCY,
             run_limit=limit,
-            dispatch=hooks.dispatch.round_of_worker(),
             is_process=True,
         )
 

@@ -13,8 +13,8 @@ from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.backlog import claiming_workers, queue_depths, unserved_jobs
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import paused_queues
+from notifications.jobs.claiming.sources import builtin_source
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
@@ -58,7 +58,7 @@ def check_workers() -> Finding:
     """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
     live = list(builtin_workers().filter(lease_until__gte=now).order_by("id"))
-    found = queue_depths(WORKER_EXECUTORS, is_paused=False)
+    found = queue_depths(is_paused=False, source=builtin_source())
     depths = [depth for depth in found.queues if depth.due]
     since = min((depth.oldest_since for depth in depths if depth.oldest_since), default=None)
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0

@@ -13,7 +13,7 @@ from notifications import serializers, times
 from notifications.db.transactions import chunks, database
 from notifications.extension import hooks, read_events
 from notifications.jobs.arguments import describe_arguments
-from notifications.jobs.claiming.executors import DISPATCHED, ENGINE_EXECUTORS
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import read_last_errors
 from notifications.jobs.step_list import StepList, StoredStep, read_steps
 from notifications.models import Attempt, Job
@@ -31,9 +31,7 @@ def item(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
         "worker": job.worker and str(job.worker),
-        "engine": hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else None,
-        "dispatch_count": job.dispatch_count,
-        "dispatched_at": times.format_time(job.dispatched_at),
+        "engine": hooks.dispatch.label_of(job.backend) if has_engine(job.backend) else None,
         "queued_at": times.format_time(job.queued_at),
         "cancel_requested_at": times.format_time(job.cancel_requested_at),
     }
@@ -51,18 +49,7 @@ def change_line(job: Job, error: str) -> str:
 
 
 def runner_of(job: Job) -> str:
-    return hooks.dispatch.label_of(job.backend) if job.executor in ENGINE_EXECUTORS else "a worker"
-
-
-def dispatches(job: Job) -> str:
-    """Return how often a job was dispatched to its engine, since when it waits there, and when its id is resent."""
-    if not job.dispatch_count:
-        return ""
-    often = "once" if job.dispatch_count == 1 else f"{job.dispatch_count} times"
-    if job.executor == DISPATCHED and job.state == Job.State.QUEUED:
-        since = f", since {times.format_time(job.dispatched_at)}" if job.dispatched_at else ""
-        return f"{often}{since}, next {times.format_time(job.next_dispatch_at)}"
-    return often
+    return hooks.dispatch.label_of(job.backend) if has_engine(job.backend) else "a worker"
 
 
 def error_detail(job: Job) -> str:

@@ -17,7 +17,7 @@ from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.backlog import unserved_jobs
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
@@ -28,7 +28,6 @@ from notifications.management.management_command import (
 from notifications.management.subcommands.job_enqueue import EnqueueCommand
 from notifications.management.subcommands.job_lines import (
     describe_history,
-    dispatches,
     error_detail,
     error_texts,
     history_item,
@@ -125,8 +124,7 @@ class ShowCommand(ManagementCommand):
             "User": _describe_user(job),
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
-            "Runs on": runner_of(job) if job.executor in ENGINE_EXECUTORS else "",
-            "Dispatched": dispatches(job),
+            "Runs on": runner_of(job) if has_engine(job.backend) else "",
             "Worker": job.worker,
             "Queued": times.format_time(job.queued_at),
             "Not before": None if job.done else times.format_time(job.run_after),

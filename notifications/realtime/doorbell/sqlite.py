@@ -23,6 +23,7 @@ from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.models import Job, Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
+from notifications.states import WOKEN_EXECUTORS
 from notifications.streams.rings import own_jobs
 
 logger = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class SqliteListener(ListenerThread):
         jobs = self._read_new_jobs(execute)
         users = {user for _, user, origin in rings if origin != process_number()}
         # A row without a user rings for the job queue.
-        queue = None in users or any(executor != Job.Executor.DISPATCHED for _, _, _, executor in jobs)
+        queue = None in users or any(executor not in WOKEN_EXECUTORS for _, _, _, executor in jobs)
         users.update(user for _, _, user, _ in jobs)
         users.discard(None)
         if users or queue:

@@ -1,30 +1,21 @@
-"""What Celery gets of a job."""
-
-from datetime import timedelta
+"""What Celery gets for jobs that wait."""
 
 import pytest
 
 from notifications.contrib.celery import app as app_module
-from notifications.ids import uuid7
+from notifications.contrib.engines import wakeups
+from tests.support.waiting import wait_until
 
 kombu = pytest.importorskip("kombu", reason="Celery is not installed (pip install celery).")
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
-from notifications.contrib.celery.engine import CeleryEngine, celery_priority, celery_queue  # noqa: E402
-from notifications.contrib.engines.interface import DispatchedJob, JobsRefused  # noqa: E402
+from notifications.contrib.celery.engine import CeleryEngine, celery_queue  # noqa: E402
 
 
 def app(**conf):
     made = celery.Celery("test", set_as_current=False)
     made.conf.update(conf)
     return made
-
-
-@pytest.mark.parametrize(("priority", "amqp", "redis"), [(-100, 0, 9), (0, 4, 5), (100, 9, 0)])
-def test_priority(priority, amqp, redis):
-    """Redis has the most urgent one at 0."""
-    assert celery_priority(app(broker_url="amqp://localhost"), priority) == amqp
-    assert celery_priority(app(broker_url="redis://localhost"), priority) == redis
 
 
 def test_queue():
@@ -51,11 +42,6 @@ def test_greenlets_are_refused(pool):
         _check_pool(sender)
 
 
-def dispatched(queue_name="default", **fields):
-    fields = {"is_async": False, "priority": 0, "fence": 0, "timeout": timedelta(seconds=5)} | fields
-    return DispatchedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name=queue_name, **fields)
-
-
 @pytest.fixture
 def engine(monkeypatch, redis):
     """A Celery engine, and its app with only the queue "known"."""
@@ -77,30 +63,44 @@ def count_messages(configured):
         return connection.default_channel.queue_declare("known").message_count
 
 
-def test_refused_job_does_not_stop_the_others(engine):
-    """The error names it and its queue."""
+def test_messages(engine):
     made, configured = engine
     before = count_messages(configured)
-    with pytest.raises(JobsRefused, match=r"^1 jobs were refused, first job .* of queue nowhere"):
-        made.dispatch([dispatched("nowhere"), dispatched(), dispatched()])
+    made.wake("default", 3, expires=60)
+    assert count_messages(configured) == before + 3
+
+
+def test_queue_that_the_broker_does_not_have_stops_no_other(engine, transactional_db, monkeypatch, caplog):
+    """The error names it."""
+    made, configured = engine
+    before = count_messages(configured)
+    monkeypatch.setattr(wakeups, "engine_of", lambda alias: made)
+    sender = wakeups._Sender("default")
+    sender.IDLE_SECONDS = 0.0
+    sender._counts.update({"nowhere": 1, "default": 2})
+    sender._thread.wake()
+    wait_until(lambda: not sender._thread.is_running, what="the thread to end")
     assert count_messages(configured) == before + 2
+    assert "queue nowhere" in caplog.text
 
 
 def test_fork_uses_a_connection_of_its_own(engine, monkeypatch):
     made, _ = engine
-    made.dispatch([dispatched()])
+    made.wake("default", 1, expires=60)
     parent = made._connection
     monkeypatch.setattr("os.getpid", lambda: -1)
-    made.dispatch([dispatched()])
+    made.wake("default", 1, expires=60)
     assert made._connection is not parent
     assert parent.connected
     parent.release()
 
 
-def test_time_limit_is_for_sync_tasks(engine, monkeypatch):
-    """An async one shares its process with others, which a kill would interrupt."""
+LIMITS = [({}, False), ({"task_time_limit": 370}, False), ({"task_time_limit": 300}, True)]
+
+
+@pytest.mark.parametrize(("limits", "is_short"), [*LIMITS, ({"task_soft_time_limit": 60}, True)])
+def test_time_limits_of_celery(engine, limits, is_short):
+    """One that ends a message before the last job of its slot is done."""
     made, configured = engine
-    sent = []
-    monkeypatch.setattr(configured, "send_task", lambda *args, **options: sent.append(options["time_limit"]))
-    made.dispatch([dispatched(), dispatched(is_async=True)])
-    assert sent == [65, None]
+    configured.conf.update(limits)
+    assert [message.id for message in made.check()] == ["notifications.W045"] * is_short

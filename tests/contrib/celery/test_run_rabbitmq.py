@@ -10,7 +10,7 @@ pytest.importorskip("celery", reason="Celery is not installed (pip install celer
 #: One test starts RabbitMQ twice.
 pytestmark = pytest.mark.timeout(2 * START_SECONDS + 480)
 
-#: After this time a job has ended whose message RabbitMQ lost: it is dispatched again after at most 12.5 s.
+#: After this time a job has ended whose message RabbitMQ lost: others follow within some seconds.
 LOST_MESSAGE_SECONDS = 240
 
 

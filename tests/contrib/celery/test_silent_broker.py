@@ -56,8 +56,8 @@ def test_result_backend_that_does_not_answer_delays_no_maintenance(silent_app, u
     """The main process numbers notifications, and takes jobs from lost workers, while it waits."""
     from notifications.contrib.celery import main_process
 
-    monkeypatch.setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
-    monkeypatch.setattr(main_process, "ROUND_JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(main_process, "LOST_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(main_process, "LOST_JITTER_SECONDS", 0.0)
     lost = Job.objects.create(
         **JOB, user=user, worker=uuid.uuid4(), created_at=times.now(), queued_at=times.now()
     )

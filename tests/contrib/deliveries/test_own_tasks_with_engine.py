@@ -11,7 +11,7 @@ from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import hooks
-from notifications.jobs.claiming.executors import executor_at
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_at
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from tests.contrib.deliveries.test_broken_channels import odd  # noqa: F401 (a fixture)
@@ -23,8 +23,8 @@ pytestmark = [
     pytest.mark.with_all_apps("the own tasks of all apps"),
 ]
 
-#: What jobs of senders have, with an engine or without one.
-OF_SENDERS = {"sender", "email", "engine_sender"}
+#: What jobs of senders have with an engine.
+OF_SENDERS = {"woken_sender", "woken_email"}
 
 
 def notify_of_all_channels(user):
@@ -63,5 +63,5 @@ def test_each_own_task_is_a_sender(odd, user, settings):  # noqa: F811 (the fixt
         found.setdefault(path, set()).add(executor)
     of_project = found.pop("tests.jobs.tasks.noop") | found.pop("tests.jobs.tasks.fail")
     assert of_project.isdisjoint(OF_SENDERS)
-    assert found.keys() == {path for path in hooks.own_tasks if executor_at(path) in OF_SENDERS}
+    assert found.keys() == {path for path in hooks.own_tasks if executor_at(path) in SENDER_EXECUTORS}
     assert {path: executors for path, executors in found.items() if not executors <= OF_SENDERS} == {}

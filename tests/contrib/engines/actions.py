@@ -1,5 +1,6 @@
 """What a project does with jobs, for a driver (tests/support/driver.py) in a process of its own."""
 
+from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from notifications.api import batch
 from notifications.contrib import questions
+from notifications.contrib.engines import wakeups
 from notifications.contrib.output.testing import output as read_output
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
@@ -23,6 +25,26 @@ def enqueue(task, args=(), owner=None, delay=None, count=1, **options):
         prepared = prepared.using(run_after=timezone.now() + timedelta(seconds=delay))
     with transaction.atomic():
         return [prepared.enqueue(*args).id for _ in range(count)]
+
+
+def enqueue_without_messages(task, count, **options):
+    """Enqueue jobs whose messages are lost, and return their ids."""
+    send, wakeups.send = wakeups.send, lambda counts: None
+    try:
+        return enqueue(task, count=count, **options)
+    finally:
+        wakeups.send = send
+
+
+def send_messages(count, queue="default"):
+    """Send messages that no job needs."""
+    wakeups.send(Counter({("default", queue): count}))
+
+
+def starts(ids):
+    """Return when these jobs were started, in the order of their ids."""
+    found = Job.objects.in_bulk([UUID(id) for id in ids])
+    return [found[UUID(id)].started_at.isoformat() for id in ids]
 
 
 def enqueue_end_of_process(neighbors):
@@ -73,7 +95,6 @@ def rows(ids):
         "executor",
         "attempt",
         "fence",
-        "dispatch_count",
         "result",
         "error",
         "progress_current",
@@ -121,4 +142,5 @@ def _user(name):
 ACTIONS = (
     *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
     *(answer, written, rows, attempts, titles, notified_jobs),
+    *(enqueue_without_messages, send_messages, starts),
 )

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.engines import dispatching, engine_of, unserved
+from notifications.contrib.engines import engine_of, unserved
 from notifications.models import Job, Worker
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
@@ -24,7 +24,7 @@ IDLE_ENGINE = "tests.contrib.engines.idle_engine"
 
 @pytest.fixture
 def idle_engine(settings, monkeypatch, db):
-    """Return the engine of the default backend, which dispatches nothing."""
+    """Return the engine of the default backend, which wakes nobody."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
     monkeypatch.setattr(unserved, "_has_warned", False)
     return engine_of("default")
@@ -38,12 +38,6 @@ def engine_process(live_worker):  # noqa: F811
         Worker.objects.filter(id=live_worker(seconds)).update(queues="engine:idle", load=load)
 
     return add
-
-
-@pytest.fixture
-def without_jitter(monkeypatch):
-    """Each interval is as long as its mean."""
-    monkeypatch.setattr(dispatching, "JITTER", 0)
 
 
 @pytest.fixture

@@ -37,6 +37,35 @@ class EngineContract:
         notified = project.call("notified_jobs", owner="demo")  # also of other tests of the class
         assert sorted(id for id in notified if id in ids) == sorted(ids)
 
+    def test_lost_messages(self, project):
+        """None arrives that was sent after a commit. Others follow, and each job runs once."""
+        ids = [
+            *project.call("enqueue_without_messages", task="noop_sync", count=10),
+            *project.call("enqueue_without_messages", task="noop", count=10, queue_name="slow"),
+        ]
+        assert all(row["attempt"] == row["fence"] == 1 for row in ended(project, ids))
+
+    def test_doubled_and_late_messages(self, project):
+        """Dozens for each job, before and after it has run."""
+        ids = project.call("enqueue", task="noop_sync", count=5)
+        project.call("send_messages", count=60)
+        assert all(row["attempt"] == row["fence"] == 1 for row in ended(project, ids))
+        project.call("send_messages", count=20)
+        ids += project.call("enqueue", task="noop", count=5)
+        assert all(row["attempt"] == row["fence"] == 1 for row in ended(project, ids))
+
+    def test_jobs_run_by_priority(self, project):
+        """Whatever the order in which they were enqueued, and messages arrive."""
+        project.call("pause", queue="slow")
+        ids = [
+            project.call("enqueue", task="noop_sync", queue_name="slow", priority=priority)[0]
+            for priority in (0, 50, -50)
+        ]
+        project.call("resume", queue="slow")
+        ended(project, ids)
+        starts = project.call("starts", ids=ids)
+        assert starts[1] <= starts[0] <= starts[2]
+
     def test_sync_task_runs(self, project):
         (row,) = ended(project, project.call("enqueue", task="noop_sync"))
         assert row["state"] == "succeeded"

@@ -1,4 +1,4 @@
-"""An engine whose processes are rows of workers that a test makes: it dispatches nothing."""
+"""An engine whose processes are rows of workers that a test makes: it wakes nobody."""
 
 from notifications.contrib.engines.interface import Engine
 
@@ -20,7 +20,7 @@ class IdleEngine(Engine):
     def process_name(self):
         return "idle"
 
-    def dispatch(self, jobs):
+    def wake(self, queue, count, *, expires):
         pass
 
     def has_idle_processes(self):

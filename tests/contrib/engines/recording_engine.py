@@ -1,17 +1,18 @@
-"""An engine that records what it is given."""
+"""An engine that records what it is asked for."""
 
 from notifications.contrib.engines.interface import Engine
 
-#: The jobs that were dispatched and revoked, in order.
-dispatched, revoked = [], []
+#: The messages that were sent, in order: backend, queue, count.
+messages = []
 
 
 class RecordingEngine(Engine):
-    def dispatch(self, jobs):
-        dispatched.extend(jobs)
+    error = None
 
-    def revoke(self, jobs):
-        revoked.extend(jobs)
+    def wake(self, queue, count, *, expires):
+        if self.error:
+            raise self.error
+        messages.append((self.alias, queue, count))
 
 
 def create_engine(alias, name):

@@ -1,12 +1,10 @@
-"""The admin shows which engine runs a job, whether its id was dispatched, and filters jobs by engine."""
+"""The admin shows which engine runs a job, and filters jobs by engine."""
 
 import re
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from notifications.extension import hooks
 from notifications.models import Job
@@ -33,49 +31,25 @@ def titles(client, value):
 
 
 @pytest.mark.with_all_apps("one of the jobs is observed by Celery")
-def test_engine_and_dispatch_are_columns(idle_engine, engine_process, admin_client):  # noqa: F811
-    """One was dispatched twice, one is not yet, one was queued for the built-in worker, one was observed."""
+def test_engine_is_a_column(idle_engine, engine_process, settings, admin_client):  # noqa: F811
+    """One job was queued before its backend had the engine, one is the built-in worker's, one was observed."""
+    settings.TASKS = {**settings.TASKS, "local": {**settings.TASKS["default"], "OPTIONS": {}}}
     engine_process()
-    twice, not_yet, builtin, observed = (tasks.noop.using(title=title).enqueue().id for title in "abcd")
-    Job.objects.filter(id=twice).update(dispatch_count=2)
-    Job.objects.filter(id=not_yet).update(executor="engine", dispatch_count=0)
-    Job.objects.filter(id=builtin).update(executor="async", dispatch_count=0)
-    Job.objects.filter(id=observed).update(executor="observed", dispatch_count=0, state="running")
-    assert cells(admin_client, "state_cell") == ["Running", "Queued", "Queued", "Queued in Idle"]
-    idle = ["Idle", "Idle, dispatched 2 times"]
-    assert cells(admin_client, "runner") == ["Celery (observed)", "Built-in worker", *idle]
+    _, earlier, builtin, observed = (tasks.noop.using(title=title).enqueue().id for title in "abcd")
+    Job.objects.filter(id=earlier).update(executor="async")
+    Job.objects.filter(id=builtin).update(executor="async", backend="local")
+    Job.objects.filter(id=observed).update(executor="observed", state="running")
+    assert cells(admin_client, "state_cell") == ["Running", "Queued", "Queued", "Queued"]
+    assert cells(admin_client, "runs_on") == ["Celery (observed)", "Built-in worker", "Idle", "Idle"]
 
 
 def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F811
-    """A job whose process was lost says that it is quarantined, and since when its engine has its id."""
-    engine_process()
-    ids = [tasks.noop.enqueue().id for _ in range(2)]
-    Job.objects.update(executor="engine_quarantined", dispatched_at=None)
-    Job.objects.filter(id=ids[1]).update(dispatched_at=timezone.now() - timedelta(minutes=5, seconds=30))
-    assert cells(admin_client, "runner") == ["Idle (Quarantined)"] * 2
-    assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes", "Queued"]
-    page = admin_client.get(f"{LIST}{ids[1]}/change/").text
-    assert "once" in page and "if it is still queued" in page
-
-
-def test_list_says_for_how_long_a_job_waits_in_its_engine(idle_engine, engine_process, admin_client):  # noqa: F811
-    engine_process()
-    tasks.noop.enqueue()
-    Job.objects.update(dispatched_at=timezone.now() - timedelta(minutes=5, seconds=30))
-    assert cells(admin_client, "state_cell") == ["Queued in Idle for 5\xa0minutes"]
-
-
-def test_page_of_a_job_says_when_it_is_dispatched_again(idle_engine, engine_process, admin_client):  # noqa: F811
-    """Not once it runs."""
+    """A job whose process was lost says that it is quarantined."""
     engine_process()
     id = tasks.noop.enqueue().id
-    since, again = datetime(2021, 1, 2, 3, 4, tzinfo=UTC), datetime(2031, 2, 3, 4, 5, tzinfo=UTC)
-    Job.objects.update(dispatched_at=since, next_dispatch_at=again)
-    page = admin_client.get(f"{LIST}{id}/change/").text
-    assert "once" in page and "Jan. 2, 2021" in page and "Feb. 3, 2031" in page
-    Job.objects.update(state="running", executor="engine")
-    page = admin_client.get(f"{LIST}{id}/change/").text
-    assert "once" in page and "Jan. 2, 2021" not in page and "Feb. 3, 2031" not in page
+    Job.objects.update(executor="woken_quarantined")
+    assert cells(admin_client, "runs_on") == ["Idle (Quarantined)"]
+    assert "Idle (Quarantined)" in admin_client.get(f"{LIST}{id}/change/").text
 
 
 @pytest.mark.with_all_apps("one of the jobs is observed by Celery")

@@ -1,25 +1,25 @@
-"""What the engine of another backend says about that backend: whether it answers, and which jobs it refused."""
-
-from datetime import timedelta
+"""What the engine of another backend says about that backend: whether it answers, and the messages that it gets."""
 
 import pytest
 
 from notifications.compat import BaseTaskBackend, TaskResultDoesNotExist, task_backends
-from notifications.contrib.engines import engine_of
-from notifications.contrib.engines.interface import DispatchedJob, JobsRefused
-from notifications.ids import uuid7
+from notifications.contrib.engines import engine_of, process
 
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
 
 
 class Backend(BaseTaskBackend):
-    """Takes the first `accepted` jobs, and answers with `error`."""
+    """Takes the first `accepted` tasks, and answers with `error`."""
 
     supports_get_result = True
     accepted = 0
     error = None
 
+    def on_enqueue(self, task, args):
+        pass
+
     def enqueue(self, task, args, kwargs):
+        self.on_enqueue(task, args)
         self.accepted -= 1
         if self.accepted < 0:
             raise ConnectionError("The backend is away.")
@@ -33,11 +33,6 @@ def engine(settings, transactional_db):
     other = {"BACKEND": f"{__name__}.Backend", "QUEUES": []}
     settings.TASKS = {"default": {**JOBS, "OPTIONS": {"engine": "alias:other"}}, "other": other}
     return engine_of("default")
-
-
-def dispatched():
-    fields = {"is_async": False, "priority": 0, "fence": 0, "timeout": timedelta(seconds=5)}
-    return DispatchedJob(id=uuid7(), task_path="tests.jobs.tasks.noop", queue_name="default", **fields)
 
 
 def test_backend_answers(engine):
@@ -56,12 +51,20 @@ def test_backend_without_results_is_not_asked(engine, monkeypatch):
     assert engine.ping() == ""
 
 
-def test_backend_that_takes_no_job_is_away(engine):
+def test_message_has_a_queue_and_an_end(engine, monkeypatch):
+    """Also a worker that gets it an hour later, as from a table, has nothing to do for it."""
+    monkeypatch.setattr(task_backends["other"], "accepted", 2)
+    sent, waiting = [], []
+    monkeypatch.setattr(Backend, "on_enqueue", lambda self, task, args: sent.append((task, args)))
+    engine.wake("reports", 2, expires=60)
+    assert [(task.queue_name, *args[:2]) for task, args in sent] == [("reports", "reports", "default")] * 2
+    monkeypatch.setattr(process, "run_waiting", lambda queue, backend: waiting.append((queue, backend)))
+    task, args = sent[0]
+    task.func(*args)
+    task.func(*args[:2], args[2] - 61)
+    assert waiting == [("reports", "default")]
+
+
+def test_backend_that_takes_no_message_is_away(engine):
     with pytest.raises(ConnectionError):
-        engine.dispatch([dispatched(), dispatched()])
-
-
-def test_backend_that_takes_some_jobs_has_refused_the_others(engine, monkeypatch):
-    monkeypatch.setattr(task_backends["other"], "accepted", 1)
-    with pytest.raises(JobsRefused, match=r"^1 jobs could not be enqueued"):
-        engine.dispatch([dispatched(), dispatched()])
+        engine.wake("default", 1, expires=60)

@@ -17,6 +17,9 @@ class TestBuiltinWorker(EngineContract):
         if not site.processes[-1].running:
             site.start_worker("--concurrency", "30")
 
+    def test_doubled_and_late_messages(self):
+        """It takes none."""
+
     @pytest.mark.smoke
     def test_jobs_run_once_and_notify(self, project):
         super().test_jobs_run_once_and_notify(project)

@@ -3,10 +3,8 @@
 import json
 import threading
 import time
-from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
 from notifications.contrib.engines import findings as engines
 from notifications.jobs.claiming import queues
@@ -26,48 +24,50 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     engine_process(load=1)
     queues.pause("paused")
     tasks.noop.using(queue_name="paused").enqueue()
-    for dispatch_count in (1, 2, 3):
-        id = tasks.noop.enqueue().id
-        Job.objects.filter(id=id).update(dispatch_count=dispatch_count)
-    Job.objects.filter(queue_name="paused").update(executor="engine")
-    wait_long(dispatched_at=timezone.now() - timedelta(seconds=30))
+    for _ in range(3):
+        tasks.noop.enqueue()
+    wait_long()
     findings = diagnose("--timeout", "0.1", failed=["round trip"])
     assert findings["workers"]["state"] == "ok"
     figures = findings["engine"]["figures"]
     assert 60 <= figures.pop("oldest_waits_seconds") < 120
-    assert 30 <= figures.pop("oldest_dispatched_seconds") < 90
     assert figures == {
         "backend": "default",
         "engine": "tests.contrib.engines.idle_engine",
         "answers": True,
         "processes": 2,
         "running": 3,
-        "waiting": 1,
-        "dispatched": 3,
-        "dispatched_repeatedly": 2,
+        "queued": 4,
         "quarantined": 0,
         "due": 3,
         "untaken_queues": [],
     }
-    assert "2 live processes, 3 jobs running. 1 jobs wait" in findings["engine"]["message"]
-    assert "3 are dispatched (2 more than once, the first " in findings["engine"]["message"]
+    assert "2 processes work, 3 jobs running. 4 jobs are queued, 3 may run" in findings["engine"]["message"]
 
 
 def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F811
-    """Those with a process that may have their ids as dispatched, the others as waiting."""
     engine_process()
-    for dispatched_at in (None, None, timezone.now() - timedelta(seconds=30)):
-        id = tasks.noop.using(queue_name="reports").enqueue().id
-        Job.objects.filter(id=id).update(
-            executor="engine_quarantined", dispatched_at=dispatched_at, dispatch_count=3
-        )
+    for _ in range(3):
+        tasks.noop.using(queue_name="reports").enqueue()
+    Job.objects.update(executor="woken_quarantined")
     wait_long()
     idle_engine.taken = {"default"}
     found = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]
-    figures = found["figures"]
-    assert (figures["waiting"], figures["dispatched"], figures["quarantined"], figures["due"]) == (2, 1, 3, 3)
-    assert figures["untaken_queues"] == ["reports"]
+    assert (found["figures"]["quarantined"], found["figures"]["due"]) == (3, 3)
+    assert found["figures"]["untaken_queues"] == ["reports"]
     assert "3 run one at a time in a process, because theirs was lost" in found["message"]
+
+
+def test_idle_processes(idle_engine):  # noqa: F811
+    """They have no rows. One that takes a queue in which jobs wait for long would work."""
+    idle_engine.idle = True
+    assert (
+        "its processes are idle." in diagnose("--timeout", "0.1", failed=["round trip"])["engine"]["message"]
+    )
+    tasks.noop.using(queue_name="reports").enqueue()
+    wait_long()
+    found = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]
+    assert "no live process takes the jobs of default, reports." in found["message"]
 
 
 def test_no_process_is_alive(idle_engine):  # noqa: F811
@@ -154,7 +154,7 @@ def test_celery(site, redis):
     site.use_celery(redis.url)
     site.start_celery("--pool", "solo", concurrency=1, queues="celery")
     findings = read(site.manage("notifications", "doctor", "--json"))
-    assert findings["engine"]["figures"]["processes"] == 1
+    assert "its processes are idle." in findings["engine"]["message"]
     assert f"127.0.0.1:{redis.port}" in findings["engine"]["message"]
     assert "by Celery" in findings["round trip"]["message"]
     assert {findings[name]["state"] for name in ("workers", "engine", "round trip")} == {"ok"}

@@ -9,7 +9,7 @@ from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
 
 from notifications.compat import task_enqueued
-from notifications.contrib.engines import dispatch_loop
+from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.schedules import findings, problems, runs, ticks
@@ -19,6 +19,7 @@ from notifications.db import project_threads
 from notifications.db.clock import database_now
 from notifications.models import Notification, Worker
 from notifications.testing import run_jobs
+from notifications.upkeep import Upkeep
 from tests.contrib.operations.alerts.conftest import alerts, operator  # noqa: F401 (fixtures)
 from tests.support.waiting import wait_until
 
@@ -47,8 +48,8 @@ def test_worker(each_second, start_worker):
 
 @pytest.mark.with_all_apps("it has an engine")
 def test_server_process_with_an_engine(each_second, with_engine):
-    """No worker lives here; the process that dispatches jobs to the engine enqueues them."""
-    loop = dispatch_loop.DispatchLoop()
+    """No worker lives here; the upkeep of the server enqueues them."""
+    loop = ServerUpkeep()
     loop.start()
     try:
         wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), timeout=60, what="a tick")
@@ -59,16 +60,16 @@ def test_server_process_with_an_engine(each_second, with_engine):
 
 def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeypatch):
     """Its thread begins anew after an error that is no Exception, with new threads for code of the project."""
-    maintain, failed = dispatch_loop.DispatchLoop._maintain, []
+    run_round, failed = Upkeep.run_round, []
 
     def fail_once(self):
-        maintain(self)
+        run_round(self)
         if not failed:
             failed.append(Tick.objects.count())
             raise SystemExit
 
-    monkeypatch.setattr(dispatch_loop.DispatchLoop, "_maintain", fail_once)
-    loop = dispatch_loop.DispatchLoop()
+    monkeypatch.setattr(Upkeep, "run_round", fail_once)
+    loop = ServerUpkeep()
     loop.start()
     try:
         wait_until(lambda: failed and Tick.objects.count() > failed[0] + 2, timeout=60, what="later ticks")
@@ -258,7 +259,7 @@ def test_a_schedule_is_overdue_a_minute_after_it_was_due(schedules, alerts, oper
 
 def test_server_process_goes_on_although_an_owner_is_looked_for(never_found, with_engine):
     """Its rounds are on threads of the same kind."""
-    loop = dispatch_loop.DispatchLoop()
+    loop = ServerUpkeep()
     loop.start()
     try:
         wait_until(lambda: Tick.objects.filter(schedule="poll").exists(), timeout=60, what="a tick")

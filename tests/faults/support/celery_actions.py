@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from notifications.api import batch
-from notifications.contrib.celery.app import TASK_NAME, celery_app
+from notifications.contrib.celery.app import OLD_TASK_NAME, TASK_NAME, celery_app
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from tests.faults.support import celery_tasks
@@ -63,11 +63,11 @@ def enqueue_for_users(users, count, size):
 
 
 def send_again(seed, copies=3):
-    """Send the ids of some jobs again, of done ones and batches too, as a broker that doubles messages does."""
-    jobs = list(Job.objects.values_list("id", "fence"))
-    chosen = random.Random(seed).choices(jobs, k=10) if jobs else []
-    for id, fence in chosen * copies:
-        celery_app().send_task(TASK_NAME, args=[str(id)], task_id=f"{id}.{fence}")
+    """Send messages again, also those of version 0.9.0 with the ids of jobs, as a broker that doubles messages does."""
+    ids = list(Job.objects.values_list("id", flat=True))
+    for id in (random.Random(seed).choices(ids, k=5) if ids else []) * copies:
+        celery_app().send_task(OLD_TASK_NAME, args=[str(id)])
+        celery_app().send_task(TASK_NAME, args=["default", "default"])
 
 
 def cancel(id):
@@ -80,7 +80,7 @@ def retry(id):
 
 def rows(ids):
     """Return of each job what a test looks at."""
-    columns = ("id", "state", "executor", "attempt", "fence", "dispatch_count")
+    columns = ("id", "state", "executor", "attempt", "fence")
     found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
     return [{**row, "id": str(row["id"])} for row in found]
 

@@ -4,9 +4,7 @@ import json
 import os
 
 from tests.faults.support.engine_settings import *  # noqa: F403
-from tests.faults.support.engine_settings import INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_dispatch_intervals.ShortDispatchIntervals"]
 ROOT_URLCONF = "tests.faults.support.celery_urls"
 globals().update(
     {

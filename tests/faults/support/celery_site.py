@@ -26,7 +26,7 @@ IN_BATCHES = "SELECT id FROM notifications_job WHERE batch IS NOT NULL"
 class CelerySite(Engine):
     """The processes of one site. `celery` are settings of Celery, without the prefix CELERY_."""
 
-    def __init__(self, site, name, *, dispatch_seconds=None, celery=None, **options):
+    def __init__(self, site, name, *, celery=None, **options):
         super().__init__(site, name, **options)
         self.redis = Redis()
         self.proxy = Proxy(self.redis.port)
@@ -35,17 +35,15 @@ class CelerySite(Engine):
             "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
             "TEST_CELERY": json.dumps(celery or {}),
         }
-        if dispatch_seconds:
-            site.environment["TEST_DISPATCH_SECONDS"] = str(dispatch_seconds)
         self.workers = []
         self.ended_by_themselves = 0
 
     def start_pools(self):
-        """Start a worker of each pool, and wait until all their processes can run jobs."""
+        """Start a worker of each pool, and wait until they can run jobs."""
         for pool in POOLS:
             self.workers.append(self.start_celery(*pool))
-        for worker, expected in zip(self.workers, (2, 1), strict=True):
-            wait_for_workers(worker, expected)
+        for worker in self.workers:
+            wait_for_worker(worker)
 
     def start_celery(self, *arguments):
         """Start a Celery worker, without waiting for it."""
@@ -173,11 +171,11 @@ def assert_stops(worker):
     assert code != -signal.SIGKILL, f"The worker did not end after SIGTERM.\n{worker.output}"
 
 
-def wait_for_workers(worker, count):
-    """Wait until `count` processes of a Celery worker can run jobs."""
+def wait_for_worker(worker):
+    """Wait until a Celery worker can run jobs."""
     worker.wait_until(
-        lambda: worker.output.count(" jobs at a time") >= count,
-        what=f"{count} processes",
+        lambda: " ready." in worker.output,
+        what="the worker to be ready",
         timeout=START_TIMEOUT_SECONDS,
     )
 

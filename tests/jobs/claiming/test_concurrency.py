@@ -230,7 +230,7 @@ class TestQueues:
             tasks.noop.enqueue()
         jobs = claim()
         assert Counter(job.queue_name for job in jobs) == {"reports": 2, "default": 5}
-        assert candidates.claimable_queues() == {}
+        assert candidates.claimable_queues() == []
         assert claim() == []
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.claiming.sources import builtin_source
 from notifications.models import Job, Queue
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -30,7 +31,7 @@ def test_no_job_of_a_paused_queue_starts():
     assert not candidates.claimable_queues()
     assert claim_rows(uuid.uuid4(), 10) == []
     assert claim_rows(uuid.uuid4(), 10, queues=["reports"]) == []
-    assert not candidates.claimable_queues(["reports"])
+    assert not candidates.claimable_queues(builtin_source(["reports"]))
     queues.resume("reports")
     assert candidates.claimable_queues()
     assert run_jobs() == 1
@@ -68,9 +69,9 @@ def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     """The query that locks the jobs checks again which queues are paused."""
     tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
     names = candidates.claimable_queues()
-    assert names == {"reports": bool(key)}
+    assert names == [("default", "reports", "async", bool(key))]
     queues.pause("reports")
-    monkeypatch.setattr(candidates, "claimable_queues", lambda queues, executors: names)
+    monkeypatch.setattr(candidates, "claimable_queues", lambda source, executors: names)
     assert claim_rows(uuid.uuid4(), 10) == []
     queues.resume("reports")
     assert len(claim_rows(uuid.uuid4(), 10)) == 1

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.claiming.sources import builtin_source
 from notifications.jobs.transitions import claims
 from notifications.models import Job
 from notifications.signals import rung
@@ -118,8 +119,8 @@ def test_names_of_queues_with_due_jobs(db):
     tasks.noop.using(queue_name="reports").enqueue()
     assert (
         candidates.claimable_queues()
-        and candidates.claimable_queues(["reports"])
-        and not candidates.claimable_queues(["default"])
+        and candidates.claimable_queues(builtin_source(["reports"]))
+        and not candidates.claimable_queues(builtin_source(["default"]))
     )
 
 

@@ -110,11 +110,11 @@ def test_job_without_owner(calls, as_other_process):
 
 
 def test_job_that_no_worker_takes(calls, as_other_process, user):
-    """A job whose engine has its id rings for its owner only; that of an observed task rings by a row of Ring."""
+    """A job of an engine rings for its owner only; that of an observed task rings by a row of Ring."""
     enqueue(user, "observed")
     wait_until_read()
     assert not calls
-    enqueue(user, "dispatched")
+    enqueue(user, "woken_async")
     wait_until(lambda: calls)
     assert calls == [({user.pk}, False)]
 

@@ -21,7 +21,7 @@ from notifications.jobs.claiming.backlog import (
     read_moment,
     read_running,
 )
-from notifications.jobs.claiming.executors import ENGINE_EXECUTORS, OBSERVED, WORKER_EXECUTORS
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, OBSERVED
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Job
@@ -147,7 +147,7 @@ def _waiting(now: datetime, limits: Limits) -> Iterator[Condition]:
     if limits.wait is None:
         return
     # With observed tasks: their messages may be lost.
-    for depth in queue_depths((*WORKER_EXECUTORS, *ENGINE_EXECUTORS, OBSERVED)).queues:
+    for depth in queue_depths((*CLAIMED_EXECUTORS, OBSERVED)).queues:
         if depth.is_paused or depth.oldest_since is None:
             continue
         waited = (now - depth.oldest_since).total_seconds()

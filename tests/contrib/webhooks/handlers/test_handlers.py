@@ -102,7 +102,7 @@ def test_job_that_cannot_be_enqueued(with_handlers):
 
 
 @pytest.mark.with_all_apps("the backend has an engine")
-def test_job_that_may_be_held_back_is_checked_without_a_query(settings, with_handlers, with_engine):
+def test_handler_of_an_engine_is_checked_without_a_query(settings, with_handlers, with_engine):
     """System checks may run before there is a database: pytest-django refuses one here."""
     with_handlers({"job.failed": [RIGHT]})
     assert not handlers.read_handlers().wrong

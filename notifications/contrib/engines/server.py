@@ -1,0 +1,90 @@
+"""The upkeep in a server process (ASGI) of a project with engines, because no other process may last."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections
+
+from notifications.conf import settings
+from notifications.contrib.engines import has_engines
+from notifications.db import signal_queue
+from notifications.db.signal_queue import SignalQueue
+from notifications.db.supervised import SupervisedThread
+from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
+from notifications.extension import Where
+from notifications.upkeep import Upkeep
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two rounds. They vary by a quarter, so that processes do not meet.
+ROUND_INTERVAL_SECONDS = 1.0
+#: Seconds that a duty may take in one round.
+MAX_DUTY_SECONDS = 0.05
+#: Seconds that the end of the upkeep waits for code of the project.
+END_TIMEOUT_SECONDS = 2.0
+
+
+class ServerUpkeep:
+    """Does the duties on a thread until ``stop()``."""
+
+    def __init__(self) -> None:
+        self._thread = SupervisedThread(
+            "notifications-upkeep", self._run_round, session=self._session, is_limited=False
+        )
+        #: Since when (monotonic) each round has come in time and reached the database.
+        self._unbroken_since = self._last_round = time.monotonic()
+        self._upkeep: Upkeep
+
+    def start(self) -> None:
+        """Do them from now on. Raises ``NoThread``."""
+        self._thread.wake()
+
+    def stop(self, timeout: float = 0.0) -> None:
+        """End, from any thread, and wait for that at most ``timeout`` seconds."""
+        self._thread.stop(timeout)
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        self._upkeep = Upkeep(
+            Where.ENGINE_SERVER,
+            seconds=MAX_DUTY_SECONDS,
+            may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
+        )
+        signals = SignalQueue()
+        signal_queue.use_on_this_thread(signals)
+        try:
+            yield
+        finally:
+            self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
+            signals.end()
+
+    def _run_round(self) -> float:
+        """Run a round, and return the seconds until the next one."""
+        now = time.monotonic()
+        # After an outage of the database, or a sleep of this machine, others need a lease's time to renew theirs.
+        if now - self._last_round > settings.LEASE / 2:
+            self._unbroken_since = now
+        self._last_round = now
+        try:
+            self._upkeep.run_round()
+        except QUERY_ERRORS as exc:
+            self._unbroken_since = time.monotonic()
+            if not log_if_not_migrated(exc):
+                logger.warning("Could not do the upkeep, which is tried again: %s", exc)
+            connections.close_all()
+        return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
+
+
+#: That of this process.
+_upkeep = ServerUpkeep()
+
+
+def start() -> None:
+    """Start the upkeep of this process, once, if a backend has an engine. Raises ``NoThread``."""
+    if has_engines():  # not whether they can be set up: one that cannot must not stop the others
+        _upkeep.start()

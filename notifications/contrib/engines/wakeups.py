@@ -1,0 +1,296 @@
+"""Wake-ups: how processes of engines learn that their backend has jobs.
+
+A message says that a queue of a backend has something to do, not which job. The process that gets it claims the jobs
+that may run, as the built-in worker does, until nothing is left. So order, limits, pauses and quarantine are those of
+every claim, and a message that is lost, doubled, late or reordered costs time only: each second one process sends
+others for the queues in which jobs have been due for a while.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from notifications.compat import is_test_runner
+from notifications.contrib.engines import engine_of
+from notifications.contrib.engines.interface import Engine
+from notifications.db.clock import database_now, database_now_sql
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import NoThread, check_connections
+from notifications.db.transactions import connection, database, on_commit_merged
+from notifications.extension import Duty
+from notifications.jobs.claiming.backlog import read_moment
+from notifications.jobs.claiming.candidates import full_queues
+from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.claiming.sources import BackendQueue, Source, names_of, queued_jobs
+from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Messages for one queue that one call of an engine sends at most: the first time, and while jobs of the queue are
+#: claimed. While none is claimed, one message is sent at a time: no process comes for others.
+MAX_MESSAGES, MAX_REPEATED_MESSAGES = 100, 10
+#: Seconds after which an engine may drop a message. A worker whose clock is ahead by more drops all.
+MESSAGE_SECONDS = 60.0
+#: Seconds between two searches for waiting jobs, and after which a job is one that waits.
+SEARCH_INTERVAL_SECONDS, MIN_WAIT_SECONDS = 1.0, 2.0
+#: Seconds between two messages for a queue from which nothing is claimed, at most; they begin at ``MIN_WAIT_SECONDS``.
+MAX_INTERVAL_SECONDS = 60.0
+#: Seconds between two calls of an engine that did not answer.
+RETRY_SECONDS = 5.0
+#: Seconds that the exit of a process waits until its messages are sent.
+EXIT_TIMEOUT_SECONDS = 2.0
+#: Running jobs, and jobs that ended last, among which those of a queue are searched.
+MAX_CLAIMS_READ = 1_000
+
+#: Whether messages are sent under a test runner too.
+enabled_in_tests = False
+
+
+def wake_after_commit(jobs: Iterable[Job]) -> None:
+    """Send messages for new jobs after the commit of the current transaction, but for those that are due later."""
+    aliases = aliases_with_engines()
+    if not aliases:
+        return
+    if due := [
+        (job.backend, job.queue_name) for job in jobs if job.run_after is None and job.backend in aliases
+    ]:
+        on_commit_merged(
+            "wakeups", due, lambda groups: send(Counter(queue for group in groups for queue in group))
+        )
+
+
+def send(counts: Counter[BackendQueue]) -> None:
+    """Send so many messages for each queue, in the background."""
+    if is_test_runner() and not enabled_in_tests:
+        return
+    for (alias, queue), count in counts.items():
+        _sender(alias).add(queue, count)
+
+
+def list_duties() -> list[Duty]:
+    """Return the one duty of engines: see ``wake_for_waiting_jobs()``."""
+
+    def interval() -> float | None:
+        return SEARCH_INTERVAL_SECONDS if aliases_with_engines() else None
+
+    def run() -> None:
+        wake_for_waiting_jobs(duty.previous_run)
+
+    duty = Duty("wake engines for waiting jobs", interval, run)
+    return [duty]
+
+
+class WaitingQueue(NamedTuple):
+    """A queue with jobs that wait: how many, at most ``MAX_MESSAGES``, and since when the first of them."""
+
+    jobs: int
+    since: datetime
+
+
+def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
+    """Send messages for queues of engines in which jobs have been due for ``MIN_WAIT_SECONDS``.
+
+    For a queue from which nothing is claimed it sends one each time, twice as late as before, up to
+    ``MAX_INTERVAL_SECONDS``. When that is follows from how long nothing was claimed, so that it does not matter which
+    process does it. ``last_run`` is when one did it last, None to send for each queue now.
+    """
+    waiting = find_waiting_queues()
+    if not waiting:
+        return
+    now = database_now()
+    elapsed = (now - last_run).total_seconds() if last_run else math.inf
+    claimed = {} if math.isinf(elapsed) else _read_last_claims(now)
+    counts: Counter[BackendQueue] = Counter()
+    for queue, (count, since) in waiting.items():
+        last_claim = claimed.get(queue)
+        quiet = (now - max(filter(None, (since, last_claim)))).total_seconds()
+        counts[queue] = min(count, _number_of_messages(quiet, elapsed, is_claimed=last_claim is not None))
+    send(+counts)
+
+
+def _number_of_messages(quiet: float, elapsed: float, *, is_claimed: bool) -> int:
+    """Return how many messages are sent for a queue from which nothing was claimed for ``quiet`` seconds.
+
+    ``elapsed`` seconds ago that was decided last. ``is_claimed``: something was claimed within the last minute.
+    """
+    before = quiet - elapsed
+    if elapsed > MAX_INTERVAL_SECONDS / 2:  # no process was there that could
+        return MAX_MESSAGES
+    if is_claimed and quiet < 2 * MIN_WAIT_SECONDS:
+        return MAX_REPEATED_MESSAGES
+    if _step_of(before) == _step_of(quiet):
+        return 0
+    return MAX_MESSAGES if before < MIN_WAIT_SECONDS and not is_claimed else 1
+
+
+def _step_of(seconds: float) -> int:
+    """Return how many messages, one at a time, a queue was sent that has been quiet for so long."""
+    if seconds < MIN_WAIT_SECONDS:
+        return 0
+    if seconds < MAX_INTERVAL_SECONDS:
+        return 1 + int(math.log2(seconds / MIN_WAIT_SECONDS))
+    return 100 + int(seconds / MAX_INTERVAL_SECONDS)
+
+
+def find_waiting_queues() -> dict[BackendQueue, WaitingQueue]:
+    """Return the queues of engines with jobs that have been due for ``MIN_WAIT_SECONDS``, which are not paused or full.
+
+    It reads the first jobs of each. No message was sent for a job with a ``run_after``, so that it does not wait.
+    """
+    now, now_param = database_now_sql()
+    names, params = names_of(Source(backends=aliases_with_engines()))
+    jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
+    order = f"ORDER BY run_after, priority DESC, id LIMIT {MAX_MESSAGES}"
+    ready = f"SELECT queued_at AS since {jobs} AND run_after IS NULL {order}"
+    delayed = f"SELECT run_after AS since {jobs} AND run_after <= {now} {order}"
+    figures = "SELECT {} FROM (SELECT * FROM ({}) AS ready UNION ALL SELECT * FROM ({}) AS delayed) AS due"
+    sql = f"""
+        WITH RECURSIVE {names}, {values_of_executors(CLAIMED_EXECUTORS)}
+        SELECT alias, name,
+            ({figures.format("count(*)", ready, delayed)}), ({figures.format("min(since)", ready, delayed)})
+        FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+    """
+    found: dict[BackendQueue, WaitingQueue] = {}
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [*params, now_param, now_param])
+        for alias, name, count, since in cursor.fetchall():
+            moment = read_moment(since)
+            if moment is None:
+                continue
+            before = found.get((alias, name), WaitingQueue(0, moment))
+            found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
+    if not found:
+        return {}
+    latest = database_now()
+    limits = {name: limit for name, limit in queue_limits().items() if any(name == each for _, each in found)}
+    full = full_queues(limits) if limits else set()
+    return {
+        queue: each for queue, each in found.items() if queue[1] not in full and _is_waiting(each, latest)
+    }
+
+
+def _is_waiting(queue: WaitingQueue, now: datetime) -> bool:
+    """Return whether the first job has waited for long. A time ahead was stored by a clock that is."""
+    waited = (now - queue.since).total_seconds()
+    return not -MIN_WAIT_SECONDS < waited < MIN_WAIT_SECONDS
+
+
+def _read_last_claims(now: datetime) -> dict[BackendQueue, datetime]:
+    """Return when a job of each queue was last claimed, of the queues where that was within the last minute."""
+    jobs = Job.objects.using(database())
+    since = now - timedelta(seconds=MAX_INTERVAL_SECONDS)
+    # The orders of the indexes of running and of finished jobs.
+    running = jobs.filter(state=Job.State.RUNNING, worker__isnull=False, started_at__gte=since)
+    ended = jobs.filter(finished_at__gte=since, started_at__gte=since).order_by("-finished_at")
+    found: dict[BackendQueue, datetime] = {}
+    for rows in (running.order_by("worker", "id"), ended):
+        for backend, name, moment in rows.values_list("backend", "queue_name", "started_at")[
+            :MAX_CLAIMS_READ
+        ]:
+            found[backend, name] = max(moment, found.get((backend, name), moment))
+    return found
+
+
+class _Sender:
+    """Calls one engine on a thread of its own, which ends when it is idle.
+
+    What cannot be sent is dropped: the duty sends others.
+    """
+
+    IDLE_SECONDS = 10.0
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._is_sending = False
+        #: When queues are tried again for which the engine could not be called: one of them must not stop the others.
+        self._retry_at: dict[str, float] = {}
+        self._thread = SupervisedThread(
+            f"notifications-engine-{alias}", self._send, idle_seconds=lambda: self.IDLE_SECONDS
+        )
+
+    def add(self, queue: str, count: int) -> None:
+        if time.monotonic() < self._retry_at.get(queue, 0.0):
+            return
+        with self._lock:
+            self._counts[queue] = min(self._counts[queue] + count, MAX_MESSAGES)
+        try:
+            self._thread.wake()
+        except NoThread as exc:
+            logger.warning("Could not wake an engine, which is tried again: %s", exc)
+
+    def wait_until_idle(self, deadline: float) -> None:
+        """Wait until all messages are sent, or until the deadline (monotonic)."""
+        while (self._counts or self._is_sending) and self._thread.is_running and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _send(self) -> None:
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+            self._is_sending = bool(counts)
+        try:
+            engine = engine_of(self._alias) if counts else None
+            for queue, count in counts.items():
+                if engine:
+                    self._wake(engine, queue, count)
+        finally:
+            self._is_sending = False
+
+    def _wake(self, engine: Engine, queue: str, count: int) -> None:
+        try:
+            check_connections()  # a backend may store its tasks in a database
+            engine.wake(queue, count, expires=MESSAGE_SECONDS)
+        except BaseException as exc:  # the client of a broker may raise anything
+            if not self._retry_at:
+                logger.warning(
+                    "Could not wake an engine, which is tried again: backend %s, queue %s: %r",
+                    self._alias,
+                    queue,
+                    exc,
+                )
+            self._retry_at[queue] = time.monotonic() + RETRY_SECONDS
+        else:
+            if self._retry_at.pop(queue, None) and not self._retry_at:
+                logger.info("The engine can be reached again: backend %s", self._alias)
+
+
+_senders: dict[str, _Sender] = {}
+_senders_lock = threading.Lock()
+
+
+def _sender(alias: str) -> _Sender:
+    with _senders_lock:
+        if not _senders:
+            atexit.register(wait_for_senders)
+        if alias not in _senders:
+            _senders[alias] = _Sender(alias)
+        return _senders[alias]
+
+
+def wait_for_senders() -> None:
+    """Wait until the messages of this process are sent, for at most ``EXIT_TIMEOUT_SECONDS``."""
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
+    for sender in list(_senders.values()):
+        sender.wait_until_idle(deadline)
+
+
+def _after_fork() -> None:
+    global _senders_lock
+    _senders_lock = threading.Lock()
+    _senders.clear()  # the child has none of their threads, and their messages are the parent's to send
+
+
+os.register_at_fork(after_in_child=_after_fork)

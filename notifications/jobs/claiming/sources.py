@@ -1,0 +1,98 @@
+"""Of which backends and queues a worker claims jobs, and the SQL that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from notifications.db.transactions import connection
+from notifications.jobs.declaring.tasks import aliases_with_engines
+
+#: A query and its parameters.
+Query = tuple[str, list[Any]]
+#: The alias of a backend, and the name of a queue.
+BackendQueue = tuple[str, str]
+
+#: How each index of queued jobs spells that a job is queued: see ``claim_queries.py``.
+_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Of which backends and queues jobs are claimed.
+
+    ``backends``
+        Aliases; all if empty, also those that ``TASKS`` has no more.
+    ``excluded``
+        Aliases that are left out of all.
+    ``queues``
+        Names; all if empty.
+    """
+
+    backends: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+
+    @property
+    def is_of_engine(self) -> bool:
+        """Whether messages wake who claims these jobs."""
+        return bool(self.backends)
+
+
+def builtin_source(queues: Collection[str] = ()) -> Source:
+    """Return what the built-in worker claims: the jobs of all backends that have no engine."""
+    return Source(excluded=aliases_with_engines(), queues=tuple(dict.fromkeys(queues)))
+
+
+def names_of(source: Source) -> Query:
+    """Return the CTE ``names (alias, name)``, of the backends and queues of a source that have jobs, or are given."""
+    if source.backends and source.queues:
+        return values_of_names([(alias, name) for alias in source.backends for name in source.queues])
+    # One list of both, not one of backends and then one of the queues of each: PostgreSQL estimates a hundred rows for
+    # each recursion, and would compile a query with ten thousand for 2 s.
+    columns = "CAST(backend AS text), CAST(queue_name AS text)"
+    order = "ORDER BY backend, queue_name LIMIT 1"
+    if connection().vendor == "postgresql":
+        following = f"SELECT {columns} {queued_jobs()} AND (backend, queue_name) > (alias, name) {order}"
+        step = f"SELECT following.* FROM pairs, LATERAL ({following}) AS following"
+    else:
+        # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it. It would compare
+        # only the first of two columns by the index.
+        of_backend = f"SELECT id {queued_jobs()} AND backend = alias AND queue_name > name {order}"
+        of_next = f"SELECT id {queued_jobs()} AND backend > alias {order}"
+        step = (
+            "SELECT job.backend, job.queue_name FROM pairs CROSS JOIN notifications_job AS job "
+            f"ON job.id = coalesce(({of_backend}), ({of_next}))"
+        )
+    conditions = [
+        f"{column} {operator} ({_placeholders(values)})"
+        for column, operator, values in (
+            ("alias", "IN", source.backends),
+            ("alias", "NOT IN", source.excluded),
+            ("name", "IN", source.queues),
+        )
+        if values
+    ]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    sql = f"""pairs (alias, name) AS (
+            SELECT * FROM (SELECT {columns} {queued_jobs()} {order}) AS first UNION ALL {step}
+        ), names AS (SELECT alias, name FROM pairs{where})"""
+    return sql, [*source.backends, *source.excluded, *source.queues]
+
+
+def values_of_names(names: Collection[BackendQueue]) -> Query:
+    """Return the CTE ``names (alias, name)`` of given backends and queues."""
+    values = ", ".join(["(%s, %s)"] * len(names))
+    return f"names (alias, name) AS (VALUES {values})", [part for name in names for part in name]
+
+
+def queued_jobs(index: str = "queued") -> str:
+    """Return FROM and WHERE of queued jobs as the index "queued" or "keyed" spells it."""
+    if connection().vendor == "postgresql":
+        return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"
+    return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
+
+
+def _placeholders(values: Collection[str]) -> str:
+    return ", ".join(["%s"] * len(values))

@@ -1,0 +1,164 @@
+"""Which messages are sent to engines, and when."""
+
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from notifications.contrib.engines import wakeups
+from notifications.ids import uuid7
+from notifications.jobs.claiming import queues
+from notifications.models import Job
+from tests.contrib.engines import recording_engine
+from tests.contrib.engines.conftest import wait_long
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def messages(with_engine, monkeypatch):
+    """The messages that the engine of the backend "default" was sent: backend, queue, count."""
+    monkeypatch.setattr(wakeups, "enabled_in_tests", True)
+    monkeypatch.setattr(wakeups._Sender, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(wakeups, "_senders", {})
+    yield with_engine.messages
+    wait_until(lambda: not any(sender._thread.is_running for sender in wakeups._senders.values()))
+
+
+def sent(messages):
+    """Return how many messages were sent for each queue since the last call."""
+    wakeups.wait_for_senders()
+    counts = Counter()
+    for alias, queue, count in messages:
+        counts[alias, queue] += count
+    messages.clear()
+    return counts
+
+
+def test_message_follows_the_commit(messages):
+    """One group for each queue, and none for later jobs, those of the built-in worker, or after a rollback."""
+    with transaction.atomic():
+        for _ in range(3):
+            tasks.noop.enqueue()
+        tasks.noop.using(queue_name="reports").enqueue()
+        tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+        tasks.noop.using(backend="builtin").enqueue()
+        wakeups.wait_for_senders()
+        assert messages == []
+    wait_until(lambda: len(messages) == 2)
+    assert sent(messages) == {("default", "default"): 3, ("default", "reports"): 1}
+    with transaction.atomic():
+        tasks.noop.enqueue()
+        transaction.set_rollback(True)
+    assert sent(messages) == {}
+
+
+def test_broker_that_is_away(messages, monkeypatch, caplog):
+    """Enqueueing does not fail, the log says it once, and the engine is called again only after some seconds."""
+    monkeypatch.setattr(recording_engine.RecordingEngine, "error", ConnectionError("away"))
+    for _ in range(3):
+        tasks.noop.enqueue()
+        wakeups.wait_for_senders()
+    assert [record.message for record in caplog.records if "Could not wake" in record.message] == [
+        "Could not wake an engine, which is tried again: backend default, queue default: "
+        "ConnectionError('away')"
+    ]
+    monkeypatch.undo()
+    monkeypatch.setattr(wakeups, "enabled_in_tests", True)
+    assert sent(messages) == {}
+    wakeups._sender("default")._retry_at["default"] = 1.0
+    tasks.noop.enqueue()
+    assert sent(messages) == {("default", "default"): 1}
+
+
+def wake(last_run=None):
+    wakeups.wake_for_waiting_jobs(last_run and timezone.now() - timedelta(seconds=last_run))
+
+
+class TestWaitingJobs:
+    def test_fresh_job_is_left_to_its_own_message(self, messages):
+        tasks.noop.enqueue()
+        sent(messages)
+        wake()
+        assert sent(messages) == {}
+        Job.objects.update(queued_at=timezone.now() - timedelta(seconds=2.5))
+        wake(1)
+        assert sent(messages) == {("default", "default"): 1}
+
+    def test_as_many_as_are_due(self, messages):
+        """At most a hundred, and none for a job for later, of a paused queue, or of a backend without an engine."""
+        with transaction.atomic():
+            for _ in range(120):
+                tasks.noop_sync.enqueue()
+            tasks.noop.using(queue_name="paused").enqueue()
+            tasks.noop.using(queue_name="later", run_after=timezone.now() + timedelta(hours=1)).enqueue()
+            tasks.noop.using(backend="builtin").enqueue()
+        queues.pause("paused")
+        wait_long()
+        sent(messages)
+        wake()
+        assert sent(messages) == {("default", "default"): 100}
+
+    def test_job_that_has_become_due(self, messages):
+        """No message was sent for it."""
+        tasks.noop.using(run_after=timezone.now() - timedelta(seconds=3)).enqueue()
+        wake()
+        assert sent(messages) == {("default", "default"): 1}
+
+    def test_queue_at_its_limit(self, messages, settings):
+        settings.TASKS = {
+            alias: {**backend, "OPTIONS": {**backend.get("OPTIONS", {}), "limits": {"reports": 1}}}
+            for alias, backend in settings.TASKS.items()
+        }
+        for _ in range(2):
+            tasks.noop.using(queue_name="reports").enqueue()
+        wait_long()
+        first = Job.objects.first()
+        Job.objects.filter(id=first.id).update(state="running", worker=first.id)
+        sent(messages)
+        wake()
+        assert sent(messages) == {}
+
+    def test_job_of_a_clock_that_is_ahead(self, messages):
+        tasks.noop.enqueue()
+        Job.objects.update(queued_at=timezone.now() + timedelta(hours=1))
+        sent(messages)
+        wake()
+        assert sent(messages) == {("default", "default"): 1}
+
+
+def test_an_hour_without_consumers():
+    """Some dozens of messages, twice as late each time, whichever of several processes looks."""
+    sent = [(at, wakeups._number_of_messages(float(at), 1.0, is_claimed=False)) for at in range(3600)]
+    times = [at for at, count in sent if count]
+    assert times[:6] == [2, 4, 8, 16, 32, 60]
+    assert {later - earlier for earlier, later in pairwise(times[6:])} == {60}
+    assert [count for _, count in sent if count][:2] == [100, 1]
+    assert sum(count for _, count in sent) < 100 + 70
+
+
+def test_no_process_was_there_to_send():
+    """After a minute without one, jobs that have waited begin at once."""
+    assert wakeups._number_of_messages(3600.0, 300.0, is_claimed=False) == 100
+
+
+def test_queue_from_which_jobs_are_claimed():
+    """Idle processes may have lost their messages."""
+    assert wakeups._number_of_messages(0.5, 1.0, is_claimed=True) == wakeups.MAX_REPEATED_MESSAGES
+
+
+def test_claims_are_found(with_engine):
+    """Those of running and of finished jobs."""
+    tasks.noop.enqueue()
+    tasks.noop.using(backend="builtin").enqueue()
+    (claimed,) = claim_rows(uuid7(), 1)
+    found = wakeups._read_last_claims(timezone.now())
+    assert set(found) == {("builtin", "default")}
+    Job.objects.filter(id=claimed.id).update(state="succeeded", worker=None, finished_at=timezone.now())
+    assert set(wakeups._read_last_claims(timezone.now())) == {("builtin", "default")}

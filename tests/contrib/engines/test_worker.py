@@ -1,0 +1,225 @@
+"""The worker of a process of an engine: what it claims for the slots of messages, and when it gives them back."""
+
+import threading
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from notifications.contrib.engines import process, wakeups, worker
+from notifications.contrib.engines.worker import Slot
+from notifications.jobs.claiming.sources import Source
+from notifications.models import Job
+from notifications.models import Worker as WorkerRow
+from tests.jobs import tasks
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def sent(with_engine, monkeypatch):
+    """The messages that are sent, in place of the engine: (backend, queue)."""
+    found = []
+    monkeypatch.setattr(wakeups, "send", lambda counts: found.extend(counts.elements()))
+    return found
+
+
+@pytest.fixture
+def started(sent, start_worker):
+    """A worker of two slots."""
+    return start_worker(engine="recording", concurrency=2).worker
+
+
+def give(started, queue="default", backend="default"):
+    """Give the worker a slot, and return it."""
+    slot = Slot(Source(backends=(backend,), queues=(queue,)))
+    assert started._slots.give(slot)
+    return slot
+
+
+def enqueue(task=tasks.noop_sync, count=1, **options):
+    with transaction.atomic():
+        return [task.using(**options).enqueue().id for _ in range(count)]
+
+
+def states(ids):
+    rows = Job.objects.in_bulk(ids)
+    return [rows[Job._meta.pk.to_python(id)].state for id in ids]
+
+
+def until(ids, state):
+    wait_until(lambda: set(states(ids)) == {state}, what=f"{len(ids)} jobs to be {state}")
+
+
+def test_slot_runs_one_sync_job_after_another(started, gate):
+    """All that wait, and the engine has the slot back when nothing is left."""
+    ids = enqueue(tasks.hold_sync, 3)
+    slot = give(started)
+    wait_until(lambda: states(ids) == ["running", "queued", "queued"], what="the first job to run")
+    assert not slot.end.done()
+    gate.set()
+    slot.end.result(60)
+    until(ids, "succeeded")
+    assert slot.jobs == 3
+
+
+def test_slot_without_a_job_is_given_back(started):
+    give(started).end.result(60)
+
+
+def test_slot_is_given_back_after_many_jobs(started, sent, monkeypatch):
+    """Another message follows, so that the engine may stop the process in between."""
+    monkeypatch.setattr(worker, "MAX_JOBS_PER_SLOT", 2)
+    ids = enqueue(count=3)
+    sent.clear()
+    give(started).end.result(60)
+    assert sent == [("default", "default")]
+    assert states(ids)[2] == "queued"
+    give(started).end.result(60)
+    until(ids, "succeeded")
+
+
+def test_slot_is_given_back_after_its_time(started, sent, monkeypatch):
+    monkeypatch.setattr(worker, "MAX_SLOT_SECONDS", 0.0)
+    enqueue(count=2)
+    sent.clear()
+    give(started).end.result(60)
+    assert sent == [("default", "default")]
+    assert Job.objects.filter(state="queued").count() == 1
+
+
+def test_async_jobs_run_beside_the_slots(started, settings, gate):
+    """Up to CONCURRENCY, and what is left of them goes on when the slot ends. The others follow without a message."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 3}
+    ids = enqueue(tasks.hold, 5)
+    sync = enqueue()
+    give(started).end.result(60)
+    until(sync, "succeeded")
+    wait_until(lambda: states(ids).count("running") == 3, what="three jobs to run")
+    gate.set()
+    until(ids, "succeeded")
+
+
+def test_sync_jobs_run_while_async_ones_take_all_places(started, settings, gate):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURRENCY": 1}
+    held = enqueue(tasks.hold, 2)
+    give(started).end.result(60)
+    sync = enqueue()
+    give(started).end.result(60)
+    until(sync, "succeeded")
+    assert states(held).count("running") == 1
+
+
+def test_jobs_of_other_queues_and_backends_are_left(started, settings):
+    """Also of another engine with a queue of the same name, and of the built-in worker."""
+    settings.TASKS = {**settings.TASKS, "second": settings.TASKS["default"]}
+    mine = enqueue()
+    others = [*enqueue(queue_name="reports"), *enqueue(backend="second"), *enqueue(backend="builtin")]
+    give(started).end.result(60)
+    until(mine, "succeeded")
+    assert set(states(others)) == {"queued"}
+    give(started, backend="second").end.result(60)
+    assert states(others) == ["queued", "succeeded", "queued"]
+
+
+def test_backlog_from_before_the_engine(started):
+    """Its rows have the executors of the built-in worker."""
+    ids = enqueue(count=2)
+    Job.objects.update(executor="sync")
+    give(started).end.result(60)
+    until(ids, "succeeded")
+
+
+def test_next_job_of_a_key(started, sent, gate):
+    """It may run in any process when the one before has ended."""
+    first = enqueue(tasks.hold, concurrency_key="one")
+    give(started).end.result(60)
+    until(first, "running")
+    enqueue(tasks.hold, concurrency_key="one")
+    give(started).end.result(60)
+    sent.clear()
+    gate.set()
+    wait_until(lambda: sent, what="a message")
+    assert sent == [("default", "default")]
+
+
+def test_quarantined_jobs_run_one_at_a_time(started, gate):
+    """In a slot, beside other jobs."""
+    ids = enqueue(tasks.hold_sync, 3)
+    Job.objects.update(executor="woken_quarantined")
+    slot = give(started)
+    wait_until(lambda: states(ids).count("running") == 1, what="one job to run")
+    other = enqueue(queue_name="reports")
+    give(started, "reports").end.result(60)
+    until(other, "succeeded")
+    assert states(ids).count("running") == 1 and not slot.end.done()
+    gate.set()
+    slot.end.result(60)
+    until(ids, "succeeded")
+
+
+def test_senders_take_no_slot(started, gate):
+    """The engine has its slot back while the servers of others do not answer."""
+    ids = enqueue(tasks.hold, 3, queue_name="deliveries")
+    Job.objects.update(executor="woken_sender")
+    give(started, "deliveries").end.result(60)
+    until(ids, "running")
+    sync = enqueue()
+    give(started).end.result(60)
+    until(sync, "succeeded")
+
+
+def test_stop_gives_slots_back(start_worker, sent, gate):
+    """What runs after the grace period is queued again, without an attempt."""
+    local = start_worker(engine="recording", concurrency=2)
+    ids = enqueue(tasks.hold_sync, 2)
+    slot = give(local.worker)
+    wait_until(lambda: states(ids).count("running") == 1, what="one job to run")
+    local.stop()
+    slot.end.result(60)
+    until(ids, "queued")
+    assert set(Job.objects.values_list("attempt", flat=True)) == {0}
+    assert not local.worker._slots.give(Slot(Source(backends=("default",), queues=("default",))))
+
+
+class TestProcess:
+    @pytest.fixture(autouse=True)
+    def short_idle(self, sent, monkeypatch, gate):
+        monkeypatch.setattr(worker, "IDLE_SECONDS", 0.2)
+        yield
+        gate.set()
+        process.stop(0)
+        process._worker, process._is_stopping = None, False
+
+    def test_idle_process(self):
+        """It has no row and makes no query, and the next message starts its work again."""
+        for _ in range(2):
+            ids = enqueue(count=2)
+            process.run_waiting("default")
+            until(ids, "succeeded")
+            wait_until(lambda: not WorkerRow.objects.exists(), what="the row to go")
+            process._thread.join(60)
+        assert not [
+            thread for thread in threading.enumerate() if thread.name.startswith("notifications-lease")
+        ]
+
+    def test_backend_without_an_engine(self):
+        with CaptureQueriesContext(connection) as queries:
+            process.run_waiting("default", backend="builtin")
+            process.run_waiting("default", backend="removed")
+        assert len(queries) == 0 and process._worker is None
+
+    def test_message_of_version_0_9_0(self):
+        """With the id of a job: it wakes the process for its queue. One of a job that was pruned has no effect."""
+        ids = [*enqueue(queue_name="reports"), *enqueue(queue_name="reports")]
+        process.run_for_old_message(ids[1])
+        until(ids, "succeeded")
+        Job.objects.all().delete()
+        process.run_for_old_message(ids[1])
+
+    def test_message_while_the_process_stops(self):
+        ids = enqueue()
+        process.stop(0)
+        process.run_waiting("default")
+        assert states(ids) == ["queued"]
