@@ -206,8 +206,9 @@ def load() -> None:
     """
     _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
-    for name in (name for each in hooks.extensions for name in each.requires):
-        require(name)
+    for each in hooks.extensions:
+        for name in each.requires:
+            require(name, by=each.name)
     for name in hooks.channels:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."
@@ -253,15 +254,19 @@ def list_apps() -> list[AppConfig]:
     return [apps.get_app_config("notifications"), *extensions()]
 
 
-def require(name: str) -> None:
+def require(name: str, *, by: str = "") -> None:
     """Raise ``ImproperlyConfigured`` if this app (its dotted path) is not installed, with the line to add.
+
+    ``by``
+        The app that requires it, which the message names.
 
     Modules of models in ``contrib`` call it before they declare one: Django would register the model for the label
     ``notifications``, because its module is below that app.
     """
     if not apps.is_installed(name):
+        of = f", which {by} requires" if by else ""
         raise ImproperlyConfigured(
-            f'{name} is not installed. Add "{name}" to INSTALLED_APPS, and run manage.py migrate.'
+            f'{name} is not installed{of}. Add "{name}" to INSTALLED_APPS, and run manage.py migrate.'
         )
 
 

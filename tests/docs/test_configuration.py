@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import psycopg
 import pytest
 import yaml
 
@@ -56,3 +57,17 @@ def test_pre_commit_runs_the_parts_of_make_lint():
     first, *commands = rule.split("\n")
     needed = {f"make {target}" for target in first.split() if target != "venv-dev"}
     assert entries == needed | {command.strip() for command in commands}
+
+
+@pytest.mark.any_database
+def test_postgresql_limits_statements_of_the_user(postgres):
+    """Behind PgBouncer, in place of "options", which the settings of the page have."""
+    page = DOCS / "how-to/production-several-machines.md"
+    (statement,) = blocks(page, "sql")
+    (limit,) = re.findall(r'"options": "-c statement_timeout=(\d+)"', page.read_text())
+    postgres.run(statement.replace("mysite", "tests"))
+    try:
+        with psycopg.connect(postgres.url("postgres")) as connection:
+            assert connection.execute("SHOW statement_timeout").fetchone() == (f"{int(limit) // 1000}s",)
+    finally:
+        postgres.run("ALTER ROLE tests RESET statement_timeout")

@@ -152,3 +152,15 @@ async def test_prefer(user, view):
     response = await post(user_client, view, Prefer="respond-async")
     assert (response.status_code, response["Preference-Applied"]) == (202, "respond-async")
     await sync_to_async(connections.close_all)()
+
+
+@pytest.mark.parametrize("view", NINJA)
+def test_ninja_with_atomic_requests(user_client, settings, view):
+    """With the URLs of the page: Django refuses to serve async views that are not marked."""
+    settings.ROOT_URLCONF = "tests.http.framework_urls"
+    connections.databases["default"]["ATOMIC_REQUESTS"] = True
+    try:
+        response = post(user_client, view.replace("ninja", "api"))
+    finally:
+        connections.databases["default"]["ATOMIC_REQUESTS"] = False
+    assert response.status_code == 202, response.content

@@ -14,7 +14,7 @@ timeline            what became of the deliveries of a notification, in words
 urls, preference_views, push_views    the pages of preferences and devices, the API, and what the inbox shows of them
 admin               preferences, and the deliveries on the page of a notification
 subcommands         ``explain`` and ``vapid``
-findings            what ``doctor`` examines
+findings, checks    what ``doctor`` and ``manage.py check`` examine
 testing             ``send_deliveries()`` for tests of projects
 """
 
@@ -77,6 +77,9 @@ class Deliveries(Extension):
             is_silent=True, is_harmless=True
         ),
     }
+
+    def ready(self) -> None:
+        from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
     wrong_declarations = import_later("rules.find_wrong_declarations")
     prepare = import_later("rules.prepare")

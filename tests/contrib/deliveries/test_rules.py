@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import WARNING, run_checks
 from django.db import transaction
 from django.utils import translation
 
@@ -78,6 +78,15 @@ def test_check_of_the_address_of_the_site(configure, site_url):
     configure([{"email": 600}], SITE_URL=site_url)
     found = [message.id for message in run_checks() if message.id == "notifications.W030"]
     assert found == ([] if site_url else ["notifications.W030"])
+
+
+def test_check_of_an_empty_setting(configure, settings):
+    """A hint: calls may have steps of their own."""
+    configure([{"email": 600}])
+    assert "notifications.I006" not in [message.id for message in run_checks()]
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "DELIVERY": {}}
+    (found,) = [message for message in run_checks() if message.id == "notifications.I006"]
+    assert "NOTIFICATIONS['DELIVERY'] is empty" in found.msg and not found.is_serious(WARNING)
 
 
 def test_rollback(user, by_email):

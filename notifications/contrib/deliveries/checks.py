@@ -1,0 +1,26 @@
+"""System checks of deliveries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Info, register
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.conf import settings
+
+
+@register("notifications")
+def check_delivery(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """I006: no rule says what is delivered."""
+    try:
+        if settings.DELIVERY:
+            return []
+    except ImproperlyConfigured:  # which another check reports
+        return []
+    problem = (
+        "notifications.contrib.deliveries is installed, and NOTIFICATIONS['DELIVERY'] is empty: notifications go by "
+        "no other channel, but for those of notify(deliver=...)."
+    )
+    hint = 'Write "DELIVERY": {"*": [{"email": 600}]}, or silence this check.'
+    return [Info(problem, hint=hint, id="notifications.I006")]
