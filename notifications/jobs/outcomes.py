@@ -15,12 +15,14 @@ from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
+from django.db import Error
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from notifications import paths, validators
 from notifications.compat import normalize_json
+from notifications.db.unavailable import classify
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
 from notifications.jobs.tracebacks import class_path, describe_exception
@@ -118,7 +120,7 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
 
     The notification has the exception's message only if the exception has a true ``tell_owner``, or that if it is text.
     """
-    if _is_retried(job, policy, type(exc)):
+    if _is_retried(job, policy, exc):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
     with _language(job):  # the message may be a lazy translation
         text = _call_host("tell_owner", job, lambda: _text_for_owner(exc))
@@ -133,7 +135,7 @@ def _text_for_owner(exc: BaseException) -> str:
 def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
     exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
-    if _is_retried(job, policy, TimeoutError):
+    if _is_retried(job, policy, exc):
         return _retry(job, policy, exc, Attempt.Outcome.TIMED_OUT)
     return failure(job, policy, "timed-out", exc)
 
@@ -227,10 +229,12 @@ def encode(value: Any) -> str:
         return validators.json_text("The result", normalize_json(value), validators.MAX_RESULT_BYTES)
 
 
-def _is_retried(job: Job, policy: Policy, raised: type[BaseException]) -> bool:
+def _is_retried(job: Job, policy: Policy, exc: BaseException) -> bool:
     if job.attempt >= job.max_attempts or not policy.retry_on:
         return False
-    return bool(_call_host("retry_on", job, lambda: issubclass(raised, policy.retry_on)))
+    # One of the database matches by its class, and by what its code says.
+    errors = (exc, classify(exc)) if isinstance(exc, Error) else (exc,)
+    return any(_call_host("retry_on", job, lambda: issubclass(type(error), policy.retry_on)) for error in errors)
 
 
 def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcome:

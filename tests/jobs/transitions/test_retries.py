@@ -2,11 +2,15 @@
 
 import json
 import random
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Group
+from django.db import ProgrammingError, connection, transaction
 from django.utils import timezone
 
+from notifications.api import DATABASE_UNAVAILABLE, policy, task
 from notifications.compat import TaskResultStatus, task_finished, task_started
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
@@ -255,3 +259,29 @@ def test_a_wrong_clock_said_when_a_job_of_an_unknown_task_fails(stored, hours):
     due_at = now + timedelta(days=400)
     job = Job(run_after=due_at, fail_if_unknown_after=due_at + timedelta(hours=stored))
     assert queueing._fail_if_unknown_after(job, now, timedelta(days=1)) == now + timedelta(hours=hours)
+
+
+@task
+@policy(retry_on=DATABASE_UNAVAILABLE)
+def write_while_read_only(name, mode):
+    """Write where PostgreSQL refuses it, as a demoted server does, or where another error came before."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if mode == "read-only":
+            cursor.execute("SET TRANSACTION READ ONLY")
+        else:
+            with suppress(ProgrammingError):
+                cursor.execute("SELECT * FROM no_table")
+        Group.objects.create(name=name)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="The codes are those of PostgreSQL.")
+@pytest.mark.parametrize(("mode", "state"), [("read-only", "queued"), ("broken", "failed")])
+def test_temporary_errors_of_the_database_match_by_their_codes(mode, state):
+    """Both are an InternalError for Django. A write that is refused because the server is read-only is retried."""
+    result = write_while_read_only.enqueue("x", mode)
+    assert run_jobs() == 1
+    job = Job.objects.get(pk=result.id)
+    result.refresh()
+    assert (job.state, job.attempt) == (state, 1)
+    assert result.errors[0].exception_class_path == "django.db.utils.InternalError"
