@@ -180,6 +180,11 @@ class TestShow:
         assert run_json("show", id)[0]["arguments"] == lines
         assert "Arguments" not in run("show", tasks.noop.enqueue().id)
 
+    def test_an_owner_who_does_not_exist(self):
+        """A key is not looked up when a job is enqueued."""
+        id = tasks.noop.using(owner=99999).enqueue().id
+        assert "User:         no user has this key, so nobody is notified (99999)" in run("show", id)
+
     def test_an_unknown_job(self):
         with pytest.raises(CommandError, match=r"may have been pruned; `manage.py notifications jobs list`"):
             run("show", uuid.uuid4())

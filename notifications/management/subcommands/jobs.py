@@ -140,11 +140,15 @@ class ShowCommand(ManagementCommand):
 
 
 def _describe_user(job: Job) -> str:
-    """Return the name and the key of the owner, the key alone of a deleted user."""
-    user = (
-        get_user_model()._default_manager.filter(pk=job.user_id).first() if job.user_id is not None else None
-    )
-    return f"{user.get_username()} ({job.user_id})" if user else str(job.user_id or "")
+    """Return the name and the key of the owner, "" if there is none.
+
+    An owner is not looked up when a job is enqueued, which would cost each a query.
+    """
+    if job.user_id is None:
+        return ""
+    user = get_user_model()._default_manager.filter(pk=job.user_id).first()
+    name = user.get_username() if user else "no user has this key, so nobody is notified"
+    return f"{name} ({job.user_id})"
 
 
 class JobsCommand(ManagementCommand):
