@@ -10,12 +10,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from inspect import iscoroutine, isfunction
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
+
+if TYPE_CHECKING:
+    from notifications.extension.channels import Channel
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -113,7 +116,8 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("page", "describe"), (str, str)),
     **dict.fromkeys(("answer_path", "remind", "message_fact", "item"), (_none, _as_it_is)),
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
-    **dict.fromkeys(("lines", "find"), (list, list)),
+    **dict.fromkeys(("lines", "find", "links", "find_wrong"), (list, list)),
+    "describe_addresses": (dict, dict),
     "has_readers": (bool, bool),
     **dict.fromkeys(("read_users", "read_all"), (_none, _is_nothing)),
 }
@@ -165,6 +169,17 @@ def call_of(hook: Any, label: str, name: str) -> Any:
     return call
 
 
+#: Methods of a channel that are called as hooks of reading are. Errors of the others are those of sending.
+METHODS_OF_CHANNELS = ("links", "describe_addresses", "find_wrong")
+
+
+def leave_out_of_pages(channel: Channel) -> Channel:
+    """Have the methods of a channel by which pages and checks read it left out when they fail. Returns it."""
+    for method in METHODS_OF_CHANNELS:
+        setattr(channel, method, call_of(getattr(channel, method), f"channel {channel.name}", method))
+    return channel
+
+
 class Calls:
     """Stands for a kind or a part that an extension has added: the methods of ``base`` are called as hooks are."""
 
@@ -208,18 +223,16 @@ def _leaving_out(
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            result = hook(*args, **kwargs)
-            if result is None:
-                return empty()
-            if iscoroutine(result):
-                raise _is_async(result, name)
-            return read(result)
+            with _savepoints():
+                result = hook(*args, **kwargs)
+                if result is None:
+                    return empty()
+                if iscoroutine(result):
+                    raise _is_async(result, name)
+                return read(result)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            if isinstance(exc, Error) and _has_broken_transaction():
-                mark(exc, name)
-                raise
             log_left_out(name, exc)
             return empty()
 
@@ -231,11 +244,49 @@ def _is_async(result: Any, name: HookName) -> TypeError:
     return TypeError(f"{name} is async. A hook is a plain function.")
 
 
-def _has_broken_transaction() -> bool:
-    """Return whether no query can succeed after an error: PostgreSQL refuses those of a transaction that had one."""
-    return any(
-        db.in_atomic_block and db.vendor == "postgresql" for db in connections.all(initialized_only=True)
-    )
+class _Savepoint:
+    """A savepoint of PostgreSQL, set at the first query: a hook that makes none costs no statement."""
+
+    def __init__(self, db: Any) -> None:
+        self._db, self._id = db, ""
+        self._is_set = False
+
+    def __call__(self, execute: Callable[..., Any], *args: Any) -> Any:
+        if not self._is_set:
+            self._is_set = True  # the next statement is the savepoint's own
+            self._id = self._db.savepoint()
+        return execute(*args)
+
+    def end(self, *, is_refused: bool) -> None:
+        if not self._id:
+            return
+        if not is_refused:
+            try:
+                return self._db.savepoint_commit(self._id)
+            except Error:  # the hook has caught an error of the database
+                pass
+        self._db.savepoint_rollback(self._id)
+
+
+@contextmanager
+def _savepoints() -> Iterator[None]:
+    """Roll back what fails in the block, if it is in a transaction of PostgreSQL, which would refuse all that follows."""
+    open_ones = [
+        db
+        for db in connections.all(initialized_only=True)
+        if db.in_atomic_block and db.vendor == "postgresql"
+    ]
+    points = [_Savepoint(db) for db in open_ones]
+    is_refused = True
+    try:
+        with ExitStack() as stack:
+            for db, point in zip(open_ones, points, strict=True):
+                stack.enter_context(db.execute_wrapper(point))
+            yield
+        is_refused = False
+    finally:
+        for point in points:
+            point.end(is_refused=is_refused)
 
 
 def log_left_out(name: HookName, exc: BaseException) -> None:

@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension
-from notifications.extension.calls import Calls, call_of, name_of
+from notifications.extension.calls import Calls, call_of, leave_out_of_pages, name_of
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
@@ -179,7 +179,7 @@ def _make_channel(name: str, path: str) -> Channel:
         logger.exception("Could not make the channel %s from %s", name, path)
         text = f"The channel {name!r} cannot be made from {path}: {type(exc).__name__}: {exc}"
         return BrokenChannel(name, text)
-    return channel
+    return leave_out_of_pages(channel)
 
 
 def find_wait_kind(kind: str) -> WaitKind:

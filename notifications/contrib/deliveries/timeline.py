@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -17,11 +16,9 @@ from notifications.contrib.deliveries.decisions import decide, read_facts
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
 from notifications.db.transactions import database
-from notifications.db.unavailable import is_query_error
 from notifications.extension import Event, find_channel
 from notifications.models import Attempt, Job, Notification
 
-logger = logging.getLogger("notifications")
 
 #: The module of the errors whose texts are the answers of servers.
 ERRORS_MODULE = DeliveryError.__module__
@@ -104,13 +101,7 @@ def describe_addresses(deliveries: Iterable[Delivery]) -> dict[UUID, str]:
     described: dict[UUID, str] = {}
     for name, rows in by_channel.items():
         addresses = {row.address for row in rows if row.address}
-        found: dict[str, str] = {}
-        try:
-            found |= find_channel(name).describe_addresses(rows[0].user_id, addresses) if addresses else {}
-        except Exception as exc:  # the pages show them as they are
-            if is_query_error(exc):
-                raise
-            logger.exception("describe_addresses() of the channel %s has failed", name)
+        found = find_channel(name).describe_addresses(rows[0].user_id, addresses) if addresses else {}
         described |= {row.id: found.get(row.address, row.address) for row in rows}
     return described
 

@@ -181,7 +181,7 @@ def test_pages(odd, user, caplog):
     [id] = notify(user, "note")
     send_due()
     assert "Odd: sent to somewhere." in [each.text for each in read_timeline(Notification.objects.get(id=id))]
-    assert "describe_addresses() of the channel odd" in caplog.text
+    assert "was left out: channel odd.describe_addresses" in caplog.text
     odd(addresses=raising(LookupError("x")))
     preferences.remember_dead_address(user.pk, "odd", "somewhere")
     client = Client()
