@@ -14,7 +14,7 @@ from celery.concurrency import get_implementation
 from celery.worker import state as worker_state
 from django.db import connections
 
-from notifications.contrib.celery import checks
+from notifications.contrib.celery import checks, held_reports
 from notifications.contrib.celery.lost_tasks import LostTasks
 from notifications.contrib.celery.recorder import recorder
 from notifications.db import signal_queue
@@ -51,6 +51,7 @@ class MainProcess:
             queues=[f"celery:{name}" for name in queues],
             concurrency=0,
             load=lambda: len(worker_state.active_requests),
+            held=held_reports.open_counts().read,
         )
         self.lost_tasks = LostTasks(app, hostname, self.lease)
         self._stopped = threading.Event()

@@ -23,6 +23,7 @@ from uuid import UUID
 
 from django.db import connections, reset_queries
 
+from notifications.contrib.celery import held_reports
 from notifications.contrib.celery.transitions import recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import signal_queue
@@ -38,7 +39,6 @@ from notifications.db.threads import (
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
-from notifications.extension.calls import left_to_later
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import claims, notify_functions
 from notifications.jobs.transitions.claims import claim_of
@@ -213,6 +213,7 @@ class Recorder:
             again += map(_Report, self._run_until_done(call) or ())
         self._reports.extendleft(reversed(again))
         self._locked = len(again)
+        held_reports.send_counts(report.work for report in again)
         for report in reports:
             if report.done:
                 report.done.set()
@@ -251,7 +252,7 @@ class Recorder:
             if attempt is not None:
                 group[attempt.id] = attempt
             elif callable(work):
-                yield partial(_call, work)
+                yield partial(held_reports.run_call, work)
         if group:
             yield partial(recording.record_or_refuse, list(group.values()))
 
@@ -318,20 +319,9 @@ class Recorder:
 
 def _held_apart(reports: Sequence[_Report]) -> tuple[list[_Report], list[_Report]]:
     """Return the reports of jobs at which a hook of an extension has failed, which wait, and the others."""
-    now = time.monotonic()
-    held = {
-        work.id
-        for report in reports
-        if isinstance(work := report.work, ObservedAttempt) and work.held_until > now
-    }
-    waits = [report for report in reports if getattr(report.work, "id", None) in held]
+    held = held_reports.held_keys(report.work for report in reports)
+    waits = [report for report in reports if held_reports.key_of(report.work) in held] if held else []
     return waits, [report for report in reports if report not in waits] if waits else list(reports)
-
-
-def _call(function: Callable[[], Any]) -> list[Work]:
-    with left_to_later("record a Celery task"):
-        return [function] if function() is False else []
-    return [function]
 
 
 #: Counts the reports that this process has given up.

@@ -9,12 +9,14 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from notifications import times
+from notifications.contrib.celery import held_reports
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
 from notifications.contrib.celery.transitions import recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import unavailable
 from notifications.db.threads import NoThread
+from notifications.extension import calls
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.transitions import notify_functions
@@ -540,3 +542,28 @@ def test_a_success_that_celery_could_not_report_is_a_failure(run_task, monkeypat
 
     monkeypatch.setattr(celery_app.backend, "mark_as_done", fail)
     assert run_task(notifications="signed").state == "failed"
+
+
+def test_a_call_at_which_a_hook_fails(recorder, monkeypatch):
+    """It is made again after longer and longer pauses, holds up no other call, and the worker's row has its hook."""
+    counts = held_reports.open_counts()
+    monkeypatch.setattr(held_reports, "of_worker", counts)
+    tries, is_mended, ran = [], threading.Event(), threading.Event()
+
+    def write():
+        tries.append(time.monotonic())
+        if not is_mended.is_set():
+            error = RuntimeError("No.")
+            calls.mark(error, calls.HookName("sms", "on_ends"))
+            raise error
+
+    recorder.call(write, wait=0)
+    recorder.call(ran.set)
+    assert ran.is_set()
+    wait_until(lambda: len(tries) == 3, what="the third try", timeout=30)
+    assert tries[1] - tries[0] >= 0.5 and tries[2] - tries[1] >= 1.0
+    assert counts.read() == {"sms.on_ends": 1}
+    is_mended.set()
+    wait_until(lambda: len(tries) == 4, what="the try that succeeds", timeout=30)
+    recorder.call(lambda: None)
+    assert counts.read() == {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from notifications import streams
+from notifications.contrib.celery.held_reports import hold
 from notifications.contrib.celery.transitions.changes import requeue_guesses
 from notifications.contrib.celery.transitions.starts import START_COLUMNS, ObservedAttempt, write_starts
 from notifications.db import bulk
@@ -19,7 +19,7 @@ from notifications.db.clock import database_now
 from notifications.db.transactions import chunks, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction
-from notifications.extension.calls import hook_of, left_to_later
+from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions
@@ -27,7 +27,6 @@ from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.jobs.transitions.recording import end_jobs
 from notifications.models import Job
 from notifications.states import ACTIVE
-from notifications.worker.held_outcomes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -197,11 +196,7 @@ def _is_unavailable(exc: Exception) -> bool:
 
 def _hold(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAttempt]:
     """Note when to record an attempt again at which a hook fails. Returns it."""
-    pause = min(FIRST_PAUSE_SECONDS * 2**attempt.hook_failures, MAX_PAUSE_SECONDS)
-    attempt.hook_failures = min(attempt.hook_failures + 1, 10)
-    attempt.held_until = time.monotonic() + pause
-    with left_to_later("record a Celery task"):
-        raise exc
+    hold(attempt, exc)
     return [attempt]
 
 

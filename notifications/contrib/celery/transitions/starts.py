@@ -14,6 +14,7 @@ from uuid import UUID
 from notifications import streams
 from notifications.db import bulk
 from notifications.extension import RecordedTransaction
+from notifications.extension.calls import HookName
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome
@@ -71,9 +72,10 @@ class ObservedAttempt:
     is_void: bool = False
     #: The end is recorded.
     is_ended: bool = False
-    #: How often in a row a hook of an extension has failed at it, and until when it waits therefore (monotonic).
+    #: How often in a row a hook of an extension has failed at it, until when it waits therefore (monotonic), and which.
     hook_failures: int = 0
     held_until: float = 0.0
+    held_by: HookName | None = None
     #: When its progress was last stored (monotonic).
     progress_stored_at: float = 0.0
 
