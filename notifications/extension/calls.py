@@ -259,7 +259,7 @@ class _Savepoint:
 
     def end(self, *, is_refused: bool) -> None:
         if not self._id:
-            return
+            return None
         if not is_refused:
             try:
                 return self._db.savepoint_commit(self._id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from notifications.extension.dimensions import Fact, PageButton
@@ -25,8 +26,10 @@ class PageHooks:
         """
         return (), 0
 
-    def doubt_of(self, job: Job) -> str:
+    def doubt_of(self, job: Job) -> str | datetime:
         """Return why the end of an active job may never come, as safe HTML, "" while it is expected.
+
+        Or the time at which that may change while the job is queued: an open page is loaded again then.
 
         Called for its page, which says this in place of the promise that its owner will be notified. Queries of a
         bounded number of rows. One user: tasks of Celery, whose messages may be lost.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from datetime import datetime
 from functools import reduce
@@ -73,6 +74,7 @@ def describe_job(
         others = [step for step in steps.first if step.page != question_page]
         steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
     error = serializers.job_error(job)
+    doubt = "" if job.done else next(filter(None, (hook(job) for hook in hooks.doubt_of)), "")
     batch = _describe_batch(job, request.user.pk) if job.done and batch_completion.is_batch(job) else None
     state = describe_state(job)
     reason = (error.get("detail") or error.get("title")) if error and job.state == Job.State.FAILED else ""
@@ -98,7 +100,9 @@ def describe_job(
         # Of a job that has waited it would be the time since then.
         "took": "" if steps.has_waits else describe_took(job),
         "elapsed": describe_elapsed(job),
-        "doubt": "" if job.done else next(filter(None, (hook(job) for hook in hooks.doubt_of)), ""),
+        "doubt": doubt if isinstance(doubt, str) else "",
+        # A second later, because it is a moment of the database's clock.
+        "reload_after": 0 if isinstance(doubt, str) else max(0, math.ceil(-_seconds_since(doubt))) + 1,
         "pace": describe_pace(job),
         # Of a job without an owner nothing says who has cancelled it.
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED

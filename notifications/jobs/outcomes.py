@@ -233,8 +233,9 @@ def _is_retried(job: Job, policy: Policy, exc: BaseException) -> bool:
     if job.attempt >= job.max_attempts or not policy.retry_on:
         return False
     # One of the database matches by its class, and by what its code says.
-    errors = (exc, classify(exc)) if isinstance(exc, Error) else (exc,)
-    return any(_call_host("retry_on", job, lambda: issubclass(type(error), policy.retry_on)) for error in errors)
+    kinds = {type(exc), type(classify(exc))} if isinstance(exc, Error) else {type(exc)}
+    is_retried = _call_host("retry_on", job, lambda: any(issubclass(kind, policy.retry_on) for kind in kinds))
+    return bool(is_retried)
 
 
 def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcome:

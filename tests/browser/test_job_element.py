@@ -369,3 +369,26 @@ def test_what_is_said_of_a_queued_job_is_hidden_when_it_is_started(site_server, 
     site_server.python(START)
     expect(page.locator("[data-job-part=state]")).to_have_text("Running")
     expect(page.get_by_text("It may be lost.")).to_be_hidden()
+
+
+def test_a_page_that_is_loaded_again_at_a_time(site_server, page):
+    """The server has named it: it may know more then about a job that is still queued."""
+    id = site_server.python(
+        "from django.contrib.auth import get_user_model\n"
+        "from notifications import times\n"
+        "from notifications.models import Job\n"
+        "user = get_user_model().objects.get(username='demo')\n"
+        "values = {'task_path': 'x.y', 'backend': 'default', 'queue_name': 'celery', 'title': 'Export'}\n"
+        "values |= {'created_at': times.now(), 'queued_at': times.now(), 'executor': 'observed'}\n"
+        "print(Job.objects.create(user=user, **values).pk)"
+    ).split()[-1]
+    visit(page, site_server.url, f"/notifications/jobs/{id}/")
+    with page.expect_navigation(timeout=PAGE_TIMEOUT_MS):
+        page.evaluate(
+            """() => {
+                const element = document.querySelector("notifications-job");
+                const other = element.cloneNode();
+                other.setAttribute("reload-after", "1");
+                element.replaceWith(other);
+            }"""
+        )

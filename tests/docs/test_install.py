@@ -25,7 +25,11 @@ def test_a_project_with_all_optional_apps_starts(tmp_path):
     """With the packages that the section installs: it cannot import those of other extras."""
     project = Project(tmp_path)
     text = section("how-to/install.md", "Add optional apps")
-    extras = {extra for names in re.findall(r"asyncsite-notifications\[([\w,]+)\]", text) for extra in names.split(",")}
+    extras = {
+        extra
+        for names in re.findall(r"asyncsite-notifications\[([\w,]+)\]", text)
+        for extra in names.split(",")
+    }
     missing = [module for extra, modules in MODULES.items() if extra not in extras for module in modules]
     installed = next(block for block in re.findall(r"^```python$\n(.*?)^```$", text, re.M | re.S))
     assert installed.count("    ...\n") == 1

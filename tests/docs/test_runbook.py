@@ -47,7 +47,13 @@ def test_samples_of_jobs_are_what_the_commands_print(user):
     """The first sample: three jobs of a user, of which one waits for its next attempt, and no worker is alive."""
     sample, *_ = blocks(PAGE, "console")
     ids = list(dict.fromkeys(re.findall(r"^[0-9a-f-]{36}", sample, re.M)))
-    titles = {"queue_name": "default", "task_path": "exports.tasks.export", "backend": "default", "user": user, "max_attempts": 3}
+    titles = {
+        "queue_name": "default",
+        "task_path": "exports.tasks.export",
+        "backend": "default",
+        "user": user,
+        "max_attempts": 3,
+    }
     later = now() + timedelta(hours=1)
     Queue.objects.create(name="imports", paused_at=now())
     for age, id, values in zip(

@@ -13,7 +13,18 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connection, transaction
 
 from notifications import api, extension, testing, times
-from notifications.extension import AlertKind, Channel, Extension, Hooks, HubPart, JobSection, Setting, WaitKind, calls, hooks
+from notifications.extension import (
+    AlertKind,
+    Channel,
+    Extension,
+    Hooks,
+    HubPart,
+    JobSection,
+    Setting,
+    WaitKind,
+    calls,
+    hooks,
+)
 from notifications.ids import uuid7
 from notifications.jobs.transitions import reaping, recording, waiting
 from notifications.management.diagnosis import jobs as diagnosis
@@ -29,10 +40,11 @@ from tests.jobs import tasks
 HOOKS = extension.installed._HOOKS
 METHODS = [
     *calls.METHODS_OF_CHANNELS,
-    *(name
-    for owner in (WaitKind, JobSection, AlertKind, HubPart)
-    for name, method in vars(owner).items()
-    if isfunction(method)
+    *(
+        name
+        for owner in (WaitKind, JobSection, AlertKind, HubPart)
+        for name, method in vars(owner).items()
+        if isfunction(method)
     ),
 ]
 #: Hooks of pages and of reading.
@@ -95,7 +107,7 @@ def test_every_hook(db, fault):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_reading_hook_in_a_transaction(user):
-    """What it has written before it fails is rolled back, on PostgreSQL; a query that it catches changes nothing else."""
+    """On PostgreSQL what it has written before it fails is rolled back, and an error that it catches does no harm."""
 
     def write_and_fail():
         Queue.objects.create(name="of the hook")

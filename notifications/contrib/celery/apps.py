@@ -6,6 +6,7 @@ The list of the modules is in ``__init__.py``, which the project's ``celery.py``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -45,7 +46,7 @@ class ObservedTasks(Extension):
         observation = declarations.find(task_path)
         return observation.policy if observation else None
 
-    def doubt_of(self, job: Job) -> str:
+    def doubt_of(self, job: Job) -> str | datetime:
         if job.executor != job.Executor.OBSERVED:
             return ""
         from notifications.contrib.celery.silence import describe_silence

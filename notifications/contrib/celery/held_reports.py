@@ -108,7 +108,9 @@ class HeldCounts:
             for pid, counts in map(json.loads, lines):
                 self._counts[pid] = counts, now + SENT_VALID_SECONDS
             self._counts = {
-                pid: (counts, until) for pid, (counts, until) in self._counts.items() if counts and until > now
+                pid: (counts, until)
+                for pid, (counts, until) in self._counts.items()
+                if counts and until > now
             }
             total: Counter[str] = Counter()
             for counts, _ in self._counts.values():

@@ -21,11 +21,12 @@ SILENT_AFTER = timedelta(minutes=5)
 MAX_ENDED_READ = 10_000
 
 
-def describe_silence(job: Job) -> str:
-    """Return since when there is no word of a job, as safe HTML, "" if it is expected to start. See ``doubt_of()``."""
+def describe_silence(job: Job) -> str | datetime:
+    """Return since when there is no word of a job, as safe HTML, or when that may be said; else "". See ``doubt_of()``."""
     since = silent_since(job)
     if since is None:
-        return ""
+        due_at = _queued_since(job)
+        return due_at + SILENT_AFTER if due_at and due_at + SILENT_AFTER > times.now() else ""
     text = _("No word from Celery since {time}. It may be lost.")
     return format_html(text, time=exact_time(since))
 
@@ -35,12 +36,17 @@ def silent_since(job: Job) -> datetime | None:
 
     It is while it is young, or other tasks of its queue have started since, or it goes on with other tasks.
     """
-    if job.executor != OBSERVED or job.state != Job.State.QUEUED or job.process_id is not None:
-        return None
-    since = max(times.as_utc(job.queued_at), times.as_utc(job.run_after or job.queued_at))
-    if times.now() - since < SILENT_AFTER or read_last_start(job.queue_name, since):
+    since = _queued_since(job)
+    if since is None or times.now() - since < SILENT_AFTER or read_last_start(job.queue_name, since):
         return None
     return since
+
+
+def _queued_since(job: Job) -> datetime | None:
+    """Return since when a queued job of an observed task could have started, None for others."""
+    if job.executor != OBSERVED or job.state != Job.State.QUEUED or job.process_id is not None:
+        return None
+    return max(times.as_utc(job.queued_at), times.as_utc(job.run_after or job.queued_at))
 
 
 def read_last_start(queue: str, since: datetime) -> datetime | None:

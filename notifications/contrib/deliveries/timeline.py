@@ -19,7 +19,6 @@ from notifications.db.transactions import database
 from notifications.extension import Event, find_channel
 from notifications.models import Attempt, Job, Notification
 
-
 #: The module of the errors whose texts are the answers of servers.
 ERRORS_MODULE = DeliveryError.__module__
 #: Attempts that are shown, the first.

@@ -62,6 +62,8 @@ function followJobs(page, { describeJob }) {
     /** The last quarter that was announced to screen readers; -1: none. */
     #announcedQuarter = -1;
 
+    #reloadTimer = 0;
+
     id = "";
 
     /** @param {HTMLElement} element */
@@ -75,6 +77,12 @@ function followJobs(page, { describeJob }) {
       if (!this.id) throw new Error("<notifications-job> needs the attribute job.");
       if (!element.hasChildNodes() && !element.hasAttribute("row")) this.#createParts();
       this.#item = null;
+      // The server names when it may know more about a job that is still queued.
+      const seconds = Number(element.getAttribute("reload-after"));
+      if (seconds)
+        this.#reloadTimer = window.setTimeout(() => {
+          if (element.dataset.state === "queued") location.reload();
+        }, seconds * 1000);
       elements.set(this.id, (elements.get(this.id) ?? new Set()).add(this));
       this.showOutage(page.isOut());
       const item = client.stream.jobs.get(this.id);
@@ -84,6 +92,7 @@ function followJobs(page, { describeJob }) {
     }
 
     disconnect() {
+      clearTimeout(this.#reloadTimer);
       elements.get(this.id)?.delete(this);
       if (!elements.get(this.id)?.size) elements.delete(this.id);
     }

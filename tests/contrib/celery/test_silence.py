@@ -62,6 +62,7 @@ def read_page(user_client):
 def test_a_young_job_is_promised(make_job, read_page):
     html = read_page(make_job(4))
     assert PROMISE in html and DOUBT not in html
+    assert 59 <= int(re.search(r'reload-after="(\d+)"', html)[1]) <= 61  # when five minutes are over
 
 
 def test_no_word_for_five_minutes(make_job, read_page):
@@ -72,6 +73,7 @@ def test_no_word_for_five_minutes(make_job, read_page):
         r"No word from Celery since <time datetime=\"(.*?)\".*?</time>\. It may be lost\.", html
     )
     assert found[1] == f"{job.queued_at:%Y-%m-%dT%H:%M:%SZ}"
+    assert "reload-after" not in html
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,10 @@ def test_it_requires_deliveries(project):
     project.add_settings('INSTALLED_APPS += ["notifications.contrib.slack"]\n')
     code, _, errors = project.try_command("check")
     assert code and LINE.format("deliveries") in errors
-    assert "notifications.contrib.deliveries is not installed, which notifications.contrib.slack requires." in errors
+    assert (
+        "notifications.contrib.deliveries is not installed, which notifications.contrib.slack requires."
+        in errors
+    )
 
 
 def test_it_is_installed_by_one_line(project):
