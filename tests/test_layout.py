@@ -164,6 +164,7 @@ LATE_IMPORTS = {
     "contrib/webhooks/endpoints.py": (1, WITH_AIOHTTP),
     "contrib/webhooks/sending.py": (1, WITH_AIOHTTP),
     "db/transactions.py": (1, "The models import it."),
+    "contrib/deliveries/apps.py": (1, "Django imports it before the models are loaded."),
     "contrib/engines/apps.py": (4, "Django imports it before the models are loaded."),
     "contrib/engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
     "contrib/operations/apps.py": (1, "Imported before the transaction, not before the models."),

@@ -270,7 +270,7 @@ class _Savepoint:
 
 @contextmanager
 def _savepoints() -> Iterator[None]:
-    """Roll back what fails in the block, if it is in a transaction of PostgreSQL, which would refuse all that follows."""
+    """Roll back what fails in the block, in a transaction of PostgreSQL, which would refuse all that follows."""
     open_ones = [
         db
         for db in connections.all(initialized_only=True)

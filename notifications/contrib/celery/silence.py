@@ -22,7 +22,7 @@ MAX_ENDED_READ = 10_000
 
 
 def describe_silence(job: Job) -> str | datetime:
-    """Return since when there is no word of a job, as safe HTML, or when that may be said; else "". See ``doubt_of()``."""
+    """Return since when there is no word of a job, as safe HTML, or when it may be said, or "". See ``doubt_of()``."""
     since = silent_since(job)
     if since is None:
         due_at = _queued_since(job)
