@@ -30,7 +30,7 @@ from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.jobs.declaring.policies import job_concurrency_key, job_title, policy_of
+from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine
 from notifications.tracing import spans, trace_context
@@ -117,6 +117,7 @@ class JobBackend(BaseTaskBackend):
         concurrency_key = options.concurrency_key
         if concurrency_key is None:
             concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
+        share = job_share(task.func, task.takes_context, args, kwargs, owner)
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
@@ -141,6 +142,7 @@ class JobBackend(BaseTaskBackend):
             language=translation.get_language() or "",
             trace=trace_context.serialize(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
+            share=validators.text("share", share, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
             idempotency_key=key,
             idempotency_hash=key_hash,

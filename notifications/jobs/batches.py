@@ -21,7 +21,7 @@ from notifications.db import bulk
 from notifications.db.transactions import chunks, connection, on_commit, retrying_atomic
 from notifications.extension import hooks
 from notifications.ids import uuid7
-from notifications.jobs import limits, results
+from notifications.jobs import limits, results, turns
 from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
 from notifications.jobs.declaring.policies import NotifyOption
 from notifications.jobs.transitions import batch_completion, recording
@@ -144,6 +144,7 @@ class Batch:
         def insert() -> None:
             for owner in set(owners):
                 limits.raise_if_exceeded(owner, owners.count(owner))
+            turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert(chunk)
             streams.ring_new_jobs(rows)

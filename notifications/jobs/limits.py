@@ -34,6 +34,7 @@ from notifications.db import bulk
 from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection
 from notifications.exceptions import JobRateExceeded, TooManyJobs
+from notifications.jobs import turns
 from notifications.models import Job
 
 CHECK_VALID_SECONDS = 0.25
@@ -73,22 +74,29 @@ _unchecked: dict[CacheKey, tuple[int, float]] = {}
 
 
 def insert_within_limit(job: Job) -> None:
-    """Insert a new job. Raises ``TooManyJobs`` if its user has too many active jobs."""
+    """Insert a new job with its turn. Raises ``TooManyJobs`` if its user has too many active jobs."""
+    turn = turns.computed_turn(job)
+    _insert(job, turn)
+    if turn:
+        turns.remember(job)
+
+
+def _insert(job: Job, turn: bulk.Computed | None) -> None:
     user = job.user_id
     if user is None:
-        bulk.insert_one(job)
+        bulk.insert_one(job, computed=turn)
         return
     limit = settings.ACTIVE_JOBS_PER_USER
     key = connection().alias, user, limit
     rate_condition, rate_params = insert_condition(user)
     unchecked = 0 if rate_condition else _take_unchecked(key)
     if unchecked > 0:
-        bulk.insert_one(job)
+        bulk.insert_one(job, computed=turn)
         return
 
     def insert_if_at_most(active_jobs: int) -> bool:
         condition, params = _IS_WITHIN_LIMIT + rate_condition, [user_to_db(user), active_jobs, *rate_params]
-        return bulk.insert_one(job, condition=condition, params=params)
+        return bulk.insert_one(job, condition=condition, params=params, computed=turn)
 
     allowance = limit // 16
     if allowance and not unchecked and insert_if_at_most(limit // 2):

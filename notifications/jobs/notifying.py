@@ -31,7 +31,7 @@ from notifications.db.transactions import (
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension import RecordedTransaction, Rows, call_after_commit, hooks
 from notifications.extension.calls import mark_rows
-from notifications.jobs import results
+from notifications.jobs import results, turns
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.reader_languages import is_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
@@ -211,6 +211,8 @@ def insert_rows(rows: Rows) -> list[Job]:
     jobs: list[Job] = []
     for model, of_model in groupby(rows, type):
         same = list(of_model)
+        if issubclass(model, Job):
+            turns.assign_turns(same)  # type: ignore[arg-type]
         for chunk in chunks(same, MAX_ROWS_PER_TRANSACTION):
             bulk.insert(chunk)
         if issubclass(model, Job):

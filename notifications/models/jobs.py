@@ -42,6 +42,9 @@ class Job(models.Model):
         max_length=20, choices=Executor, default="sync", db_default="sync", editable=False
     )
     priority = models.SmallIntegerField(_("priority"), default=0)
+    #: Who takes turns with others, and the place of the job in that order. See ``jobs/turns.py``.
+    share = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
+    turn = models.BigIntegerField(default=0, db_default=0, editable=False)
     run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
@@ -106,18 +109,25 @@ class Job(models.Model):
             _job_index("user", "user", "created_at", "id"),
             _job_index("unnumbered", "user", "id", seq__isnull=True),
             _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
-            _job_index("ready", "executor", "-priority", "id", state="queued", run_after__isnull=True),
+            _job_index(
+                "ready", "executor", "-priority", "turn", "id", state="queued", run_after__isnull=True
+            ),
             _job_index("delayed", "run_after", "id", state="queued", run_after__isnull=False),
             # For claims from one backend, queue and executor, and of one concurrency key in them. The conditions differ
             # so that each query can name the one index that it uses: see jobs/claiming/.
             _job_index(
-                *("queued", "backend", "queue_name", "executor", "run_after", "-priority", "id"),
+                *("queued", "backend", "queue_name", "executor", "run_after", "-priority", "turn", "id"),
                 state__startswith="queued",
             ),
             _job_index(
                 *("keyed", "backend", "queue_name", "executor", "concurrency_key"),
-                *("run_after", "-priority", "id"),
+                *("run_after", "-priority", "turn", "id"),
                 state__endswith="queued",
+            ),
+            _job_index(
+                *("share", "backend", "queue_name", "executor", "priority", "share", "-turn"),
+                state__contains="queued",
+                run_after__isnull=True,
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),

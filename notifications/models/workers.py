@@ -24,6 +24,27 @@ class Queue(models.Model):
         return self.name
 
 
+class QueueClock(models.Model):
+    """The highest turn that has begun in a queue, executor and priority. See ``jobs/turns.py``."""
+
+    backend = models.CharField(max_length=100)
+    queue_name = models.CharField(max_length=100)
+    executor = models.CharField(max_length=20)
+    priority = models.SmallIntegerField()
+    turn = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["backend", "queue_name", "executor", "priority"], name="notifications_queueclock_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.queue_name} {self.executor} {self.priority}: {self.turn}"
+
+
 class Worker(models.Model):
     """A process that runs jobs, and the end of its lease."""
 

@@ -155,7 +155,7 @@ class JobFilter:
             return [of_workers.order_by("worker", "id")]
         if self.state == Job.State.QUEUED:
             ready = [
-                jobs.filter(run_after=None, executor=executor).order_by("-priority", "id")
+                jobs.filter(run_after=None, executor=executor).order_by("-priority", "turn", "id")
                 for executor in Job.Executor.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]

@@ -158,12 +158,11 @@ def _depths_query(
     jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
-    lowest = (
-        f"(SELECT priority {jobs} AND run_after IS NULL ORDER BY run_after DESC, priority, id DESC LIMIT 1)"
-    )
+    lowest_first = "ORDER BY run_after DESC, priority, turn DESC, id DESC LIMIT 1"
+    lowest = f"(SELECT priority {jobs} AND run_after IS NULL {lowest_first})"
     oldest = (
         f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
-        f"ORDER BY run_after, priority DESC, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
+        f"ORDER BY run_after, priority DESC, turn, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
     has_jobs = f"(SELECT true FROM executors WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
     condition = "" if is_paused is None else f"name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES}) AND"
@@ -237,7 +236,7 @@ def warn_of_unserved_jobs() -> None:
 def find_first(jobs: Any) -> Job | None:
     """Return one of these queued jobs, None if there are none."""
     # Two queries, each in the order of its index. For another order SQLite would read the whole table.
-    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "id")
+    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "turn", "id")
     delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
     found: Job | None = ready.first() or delayed.first()
     return found

@@ -79,7 +79,7 @@ def lock_jobs(
     executors: Capacities,
     limits: RunningLimits,
 ) -> list[Job]:
-    """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and age.
+    """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and turn.
 
     ``executors`` has how many jobs of each executor may be claimed, none of one that is left out. ``among`` is a
     condition that the jobs must meet. ``limits`` is new, and knows afterwards which jobs another claim kept from being
@@ -120,8 +120,8 @@ def lock_jobs(
 
 
 def first_jobs(jobs: Iterable[Job], limit: int) -> list[Job]:
-    """Return these jobs by priority and age, at most ``limit``."""
-    return sorted(jobs, key=lambda job: (-job.priority, job.id))[:limit]
+    """Return these jobs by priority, turn and age, at most ``limit``."""
+    return sorted(jobs, key=lambda job: (-job.priority, job.turn, job.id))[:limit]
 
 
 def has_limited_jobs(jobs: Iterable[Job]) -> bool:

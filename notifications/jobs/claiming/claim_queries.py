@@ -7,12 +7,15 @@ list of queues or keys, and reads the first rows of each from an index that begi
 
 Partial indexes, each with the queued jobs only::
 
-    notifications_job_ready    (executor, priority DESC, id)    WHERE state = 'queued' AND run_after IS NULL
+    notifications_job_ready    (executor, priority DESC, turn, id)
+                                                                WHERE state = 'queued' AND run_after IS NULL
     notifications_job_delayed  (run_after, id)                  WHERE state = 'queued' AND run_after IS NOT NULL
-    notifications_job_queued   (backend, queue_name, executor, run_after, priority DESC, id)
+    notifications_job_queued   (backend, queue_name, executor, run_after, priority DESC, turn, id)
                                                                 WHERE state LIKE 'queued%'
-    notifications_job_keyed    (backend, queue_name, executor, concurrency_key, run_after, priority DESC, id)
+    notifications_job_keyed    (backend, queue_name, executor, concurrency_key, run_after, priority DESC, turn, id)
                                                                 WHERE state LIKE '%queued'
+    notifications_job_share    (backend, queue_name, executor, priority, share, turn DESC)
+                                                                WHERE state LIKE '%queued%' AND run_after IS NULL
 
 The backend is the first column, because two backends may have queues of one name, and different workers run their jobs.
 
@@ -34,8 +37,13 @@ of a state would have to maintain its rows.
 Names and keys that have jobs are enumerated by a recursive CTE, one index lookup each ("loose index scan"), until a
 lookup returns NULL. DISTINCT would read the whole index.
 
-Jobs without ``run_after`` are in the order of claiming within (backend, queue, executor, NULL). Jobs with one are in
-the order of ``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by priority.
+Jobs without ``run_after`` are in the order of claiming within (backend, queue, executor, NULL): by priority, turn and
+age. Jobs with one are in the order of ``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by
+priority.
+
+Turns of two queues or executors are of two clocks (``jobs/turns.py``), and cannot be compared. So one claim takes the
+first job of each queue and executor, and of the delayed jobs there, then the second of each, and so on. Which of them
+is the first is random: by age a long backlog of one queue would keep a single slot from all others.
 """
 
 from __future__ import annotations
@@ -59,10 +67,11 @@ EXTRA_ROWS_READ = 300
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
 IS_STILL_QUEUED = "state || '' = 'queued'"
 PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
-#: The order of claiming.
-BY_PRIORITY = "ORDER BY priority DESC, id LIMIT"
+#: The order of claiming within one queue and executor, and over several, by the place that a job has in its own.
+BY_TURN = "ORDER BY priority DESC, turn, id LIMIT"
+_BY_PLACE = "ORDER BY priority DESC, place, random() LIMIT"
 #: The order of the indexes "queued" and "keyed". With run_after IS NULL it is the order of claiming.
-_BY_INDEX = "ORDER BY run_after, priority DESC, id LIMIT"
+_BY_INDEX = "ORDER BY run_after, priority DESC, turn, id LIMIT"
 
 
 def due_queues(source: Source, executors: Collection[str]) -> Query:
@@ -88,7 +97,7 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
     """Return the query that locks the first jobs of all backends and queues, on PostgreSQL.
 
     It reads the index "ready" whatever these are, the fastest way where no job is held back. So it finds nothing
-    if a queue is paused, a delayed job is due, or a job of a queue with a limit is queued.
+    if a queue is paused, a delayed job is due, or a job of a queue with a limit is queued. It is not fair among queues.
     """
     now, now_param = database_now_sql()
     condition = f"""
@@ -105,10 +114,12 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
         )"""
         params += name_params
     jobs = f"{_ALL_QUEUED} AND executor = open_executor AND run_after IS NULL"
+    place = "row_number() OVER (PARTITION BY open_executor, priority ORDER BY turn, id)"
     firsts = f"""
-        SELECT open_executor, first.* FROM executors, LATERAL (SELECT id, priority {jobs} {BY_PRIORITY} most) AS first
+        SELECT open_executor, priority, {place} AS place
+        FROM executors, LATERAL (SELECT id, priority, turn {jobs} {BY_TURN} most) AS first
     """
-    best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, condition)
+    best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, ("open_executor",), condition)
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
     return f"WITH executors (open_executor, most) AS (VALUES {most_of_executors}), {best} {select}", params
 
@@ -149,32 +160,37 @@ def first_jobs_of_queues(
         else:
             jobs = f"{jobs_of_name()} AND executor = '{executor}'"
             parts = [first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
-        found = f"SELECT id, priority FROM ({' UNION ALL '.join(parts)}) AS found {BY_PRIORITY} {rows}"
-        ctes.append(f"found_{executor} AS ({found})")
+        place = (
+            "row_number() OVER (PARTITION BY alias, name, is_delayed, priority ORDER BY turn, id) AS place"
+        )
+        found = f"SELECT id, alias, name, is_delayed, priority, {place} FROM ({' UNION ALL '.join(parts)}) AS found"
+        ctes.append(f"found_{executor} AS ({found} ORDER BY priority DESC, place LIMIT {rows})")
         params += [now_param] * len(parts)
-        firsts[executor] = f"SELECT id, priority FROM found_{executor} {BY_PRIORITY} {most}"
+        firsts[executor] = f"SELECT * FROM found_{executor} {_BY_PLACE} {most}"
     if not is_postgresql:
         of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
         sql = f"""
             WITH RECURSIVE {", ".join(ctes)}
             SELECT {columns} FROM notifications_job
-            WHERE id IN (SELECT id FROM ({of_all_executors}) {BY_PRIORITY} {limit})
+            WHERE id IN (SELECT id FROM ({of_all_executors}) {_BY_PLACE} {limit})
         """
         return sql, params
     # = ANY(ARRAY(...)) looks up each id. A join or IN would be planned by estimates, which may prefer a scan of the
     # table. The conditions are repeated here because FOR UPDATE evaluates them again, and not the CTEs, for a row that
     # another transaction changed after the snapshot of this statement.
     of_executors = " UNION ALL ".join(
-        f"SELECT '{each}' AS found_executor, id FROM found_{each}" for each in firsts
+        f"SELECT '{each}' AS open_executor, id, alias, name, is_delayed FROM found_{each}" for each in firsts
     )
-    jobs_of_executor = f"""FROM notifications_job
-        WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE found_executor = open_executor))
+    groups = ("open_executor", "alias", "name", "is_delayed")
+    of_group = " AND ".join(f"found.{column} = best.{column}" for column in groups)
+    jobs_of_group = f"""FROM notifications_job
+        WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE {of_group}))
             AND {IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
     params.append(now_param)
     first_of_executors = " UNION ALL ".join(
         f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
     )
-    best, select = _lock_first(columns, limit, jobs_of_executor, first_of_executors)
+    best, select = _lock_first(columns, limit, jobs_of_group, first_of_executors, groups)
     return f"WITH RECURSIVE {', '.join(ctes)}, {best} {select}", params
 
 
@@ -195,40 +211,49 @@ def first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, no
 
     ``jobs`` is their FROM and WHERE, which refers to columns of ``source``.
     """
-    is_postgresql = connection().vendor == "postgresql"
-    columns = "id, priority" if is_postgresql else "id"
-    due_longest = f"SELECT id, priority {jobs} AND run_after <= {now} {_BY_INDEX} {delayed_rows}"
+    columns = "id, priority, turn, run_after IS NOT NULL AS is_delayed"
+    due_longest = (
+        f"SELECT id, priority, turn, run_after {jobs} AND run_after <= {now} {_BY_INDEX} {delayed_rows}"
+    )
+    ready = f"{{}} {jobs} AND run_after IS NULL {_BY_INDEX} {rows}"
+    delayed = f"{{}} FROM ({due_longest}) AS due_longest {BY_TURN} {rows}"
     of_one = f"""
-        SELECT * FROM (SELECT {columns} {jobs} AND run_after IS NULL {_BY_INDEX} {rows}) AS ready
+        SELECT * FROM (SELECT {ready}) AS ready
         UNION ALL
-        SELECT * FROM (SELECT {columns} FROM ({due_longest}) AS due_longest {BY_PRIORITY} {rows}) AS delayed
+        SELECT * FROM (SELECT {delayed}) AS delayed
     """
-    if is_postgresql:
-        return f"SELECT jobs.* FROM {source}, LATERAL ({of_one}) AS jobs"
+    if connection().vendor == "postgresql":
+        of_one = of_one.format(columns, columns)
+        return f"SELECT {source}.alias, {source}.name, jobs.* FROM {source}, LATERAL ({of_one}) AS jobs"
     # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-    return f"SELECT job.id, job.priority FROM {source} CROSS JOIN notifications_job AS job ON job.id IN ({of_one})"
+    columns = "alias, name, job.id, job.priority, job.turn, job.run_after IS NOT NULL AS is_delayed"
+    ids = of_one.format("id", "id")
+    return f"SELECT {columns} FROM {source} CROSS JOIN notifications_job AS job ON job.id IN ({ids})"
 
 
-def _lock_first(columns: str, limit: int, jobs: str, firsts: str, condition: str = "true") -> tuple[str, str]:
-    """Return a CTE, and the query after it that locks the first jobs over all executors on PostgreSQL.
+def _lock_first(
+    columns: str, limit: int, jobs: str, firsts: str, groups: Collection[str], condition: str = "true"
+) -> tuple[str, str]:
+    """Return a CTE, and the query after it that locks the first jobs over all groups on PostgreSQL.
 
-    The CTE decides without locks how many jobs of each executor are among the first, so that no row is locked that is
-    not claimed: other workers would skip it.
+    The CTE decides without locks how many jobs of each group are among the first, so that no row is locked that is not
+    claimed: other workers would skip it.
 
     ``jobs``
-        FROM and WHERE of the jobs of the executor ``open_executor``.
+        FROM and WHERE of the jobs of one group, which refers to the columns ``groups`` of ``best``.
     ``firsts``
-        The query for the first jobs of each executor, without a lock: executor, id and priority.
+        The query for the first jobs of each group, without a lock: these columns, priority and place.
     """
-    # One subquery for all executors, because each reference to the table of jobs, with its many partial indexes, takes
+    # One subquery for all groups, because each reference to the table of jobs, with its many partial indexes, takes
     # 0.07 ms to plan. With a subquery for each executor planning took 0.63 of the 0.98 ms of a claim, now 0.34 of 0.64.
     # MATERIALIZED: the CTE is evaluated once, and before the query around it.
+    names = ", ".join(groups)
     best = f"""best AS MATERIALIZED (
-        SELECT open_executor, count(*) AS share
-        FROM (SELECT open_executor FROM ({firsts}) AS firsts WHERE {condition} {BY_PRIORITY} {limit}) AS best
-        GROUP BY open_executor
+        SELECT {names}, count(*) AS most
+        FROM (SELECT {names} FROM ({firsts}) AS firsts WHERE {condition} {_BY_PLACE} {limit}) AS best
+        GROUP BY {names}
     )"""
-    locked = f"SELECT {columns} {jobs} {BY_PRIORITY} share{lock_sql()}"
+    locked = f"SELECT {columns} {jobs} {BY_TURN} best.most{lock_sql()}"
     # The outer LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
     return best, f"SELECT locked.* FROM best, LATERAL ({locked}) AS locked LIMIT {limit}"
 

@@ -9,7 +9,7 @@ from notifications.db.bulk import lock_sql, where_in
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.claim_queries import (
-    BY_PRIORITY,
+    BY_TURN,
     IS_STILL_QUEUED,
     MAX_DELAYED_SORTED,
     PAUSED_QUEUES,
@@ -36,7 +36,7 @@ def oldest_jobs(queues: Collection[BackendQueue], executors: Capacities) -> Quer
     for executor, most in executors.items():
         jobs = f"{jobs_of_name()} AND executor = '{executor}'"
         found = first_of_each("open", jobs, most, MAX_DELAYED_SORTED, now)
-        firsts.append(f"SELECT id, priority FROM ({found}) AS found {BY_PRIORITY} {most}")
+        firsts.append(f"SELECT id, priority FROM ({found}) AS found {BY_TURN} {most}")
     return _candidates(queues, firsts, [], [now_param] * len(firsts))
 
 

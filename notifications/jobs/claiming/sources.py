@@ -15,7 +15,7 @@ Query = tuple[str, list[Any]]
 BackendQueue = tuple[str, str]
 
 #: How each index of queued jobs spells that a job is queued: see ``claim_queries.py``.
-_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'"}
+_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'", "share": "LIKE '%%queued%%'"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +88,7 @@ def values_of_names(names: Collection[BackendQueue]) -> Query:
 
 
 def queued_jobs(index: str = "queued") -> str:
-    """Return FROM and WHERE of queued jobs as the index "queued" or "keyed" spells it."""
+    """Return FROM and WHERE of queued jobs as the index "queued", "keyed" or "share" spells it."""
     if connection().vendor == "postgresql":
         return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"
     return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"

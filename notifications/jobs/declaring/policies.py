@@ -61,6 +61,7 @@ class Policy:
     backoff: float = 2.0
     concurrency_key: str = ""
     concurrency: int = 1
+    share: str = ""
     notify: NotifyOption = True
     redact: tuple[str, ...] = ()
 
@@ -81,8 +82,9 @@ class Policy:
             or not 0 <= self.backoff <= 3_600
         ):
             raise ValueError(f"backoff is {self.backoff!r}. It must be a number of seconds from 0 to 3,600.")
-        if not isinstance(self.concurrency_key, str):
-            raise TypeError('concurrency_key must be a string, which may name arguments: "report:{owner}".')
+        for name, example in (("concurrency_key", "report:{owner}"), ("share", "{tenant}")):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f'{name} must be a string, which may name arguments: "{example}".')
         kinds = self.retry_on if isinstance(self.retry_on, tuple | list) else (self.retry_on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise TypeError(
@@ -131,6 +133,7 @@ def policy(
     backoff: float = 2.0,
     concurrency_key: str = "",
     concurrency: int = 1,
+    share: str = "",
     notify: NotifyOption = True,
     redact: tuple[str, ...] = (),
     **unknown: Never,
@@ -157,6 +160,10 @@ def policy(
     ``concurrency_key``, ``concurrency``
         At most ``concurrency`` jobs with the same key run at once, over all workers. The key may name arguments and the
         ``owner``: ``"report:{owner}"``. Tasks that share keys should have the same ``concurrency``.
+    ``share``
+        Who takes turns with others: of the jobs of one queue and priority that wait, those of each share begin in
+        turn. It may name arguments and the ``owner``: ``"{tenant}"``. The default is the owner, or the task of a job
+        without an owner.
     ``notify``
         True creates the default notification when the job is done, False none. A function is called with the
         ``FinishedJob``, on a thread, before the outcome is stored. It returns a dict with values that replace the
@@ -167,7 +174,8 @@ def policy(
         ``password``, ``token``, ``secret``, ``key`` and the like. Results of steps are shown by the same rule, each
         under the name of its step.
 
-    Raises TypeError or ValueError, also if ``title`` or ``concurrency_key`` names an argument that the task lacks.
+    Raises TypeError or ValueError, also if ``title``, ``concurrency_key`` or ``share`` names an argument that the task
+    lacks.
     """
     for name in unknown:
         raise TypeError(f"@policy takes no {name}. {describe_unknown_option(name)}")
@@ -179,6 +187,7 @@ def policy(
         backoff=backoff,
         concurrency_key=concurrency_key,
         concurrency=concurrency,
+        share=share,
         notify=notify,
         redact=redact,
     )
@@ -202,6 +211,7 @@ def change_policy(function: Callable[..., Any], **options: Any) -> None:
 def _attach(options: Policy, function: Callable[..., Any]) -> None:
     refuse_unknown_names("title", options.title, function)
     refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
+    refuse_unknown_names("share", options.share, function, "owner")
     setattr(function, _POLICY_ATTRIBUTE, options)
 
 
@@ -249,11 +259,31 @@ def job_concurrency_key(
     owner: Any,
 ) -> str:
     """Return the concurrency key of a job with these arguments and this owner (key), ``""`` if it has none."""
-    template = policy_of(function).concurrency_key
+    return _job_key("concurrency_key", function, takes_context, args, kwargs, owner)
+
+
+def job_share(
+    function: Callable[..., Any],
+    takes_context: bool,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    owner: Any,
+) -> str:
+    """Return the share that the policy names for a job with these arguments and this owner (key), ``""`` for none."""
+    return _job_key("share", function, takes_context, args, kwargs, owner)
+
+
+def _job_key(
+    option: str,
+    function: Callable[..., Any],
+    takes_context: bool,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    owner: Any,
+) -> str:
+    template = getattr(policy_of(function), option)
     owner = "" if owner is None else str(owner)
-    key = template and _format(
-        "concurrency_key", template, function, takes_context, args, kwargs, owner=owner
-    )
+    key = template and _format(option, template, function, takes_context, args, kwargs, owner=owner)
     return storable_key(key)
 
 

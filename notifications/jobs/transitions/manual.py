@@ -41,11 +41,12 @@ from notifications.jobs.transitions.conditional_updates import (
 )
 from notifications.jobs.transitions.recording import end_jobs, finish_batches
 from notifications.jobs.transitions.waiting import delete_waits
+from notifications.jobs.turns import TURN_COLUMNS, next_turns, share_of
 from notifications.models import Job
 from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 
 #: What is read of jobs that are retried, and what is set for all of them.
-RETRY_COLUMNS = ("id", "user_id", "task_path", "backend", "state", "attempt", "fence")
+RETRY_COLUMNS = (*("id", "user_id", "task_path", "backend", "state", "attempt", "fence", *TURN_COLUMNS),)
 RETRY_ASSIGNMENTS = (
     *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
     *("worker = NULL", "deadline = NULL", "fail_if_unknown_after = NULL", "result = NULL", "error = NULL"),
@@ -259,15 +260,23 @@ def _queue_again(
     else:
         for user, count in owned.items():
             limits.raise_if_exceeded(user, count)
+    changes = []
+    places_in_order = next_turns(
+        [
+            (
+                (job.backend, job.queue_name, tasks[job.task_path, job.backend][1], job.priority),
+                share_of(job),
+            )
+            for job in jobs
+        ]
+    )
+    for job, turn in zip(jobs, places_in_order, strict=True):
+        attempts, executor = tasks[job.task_path, job.backend]
+        changes.append(((job.attempt + attempts, executor, now, share_of(job), turn), job))
     for state in map(str, RETRYABLE):
         update_locked_rows(
-            ("max_attempts", "executor", "queued_at"),
-            [
-                ((job.attempt + attempts, executor, now), job)
-                for job in jobs
-                if job.state == state
-                for attempts, executor in (tasks[job.task_path, job.backend],)
-            ],
+            ("max_attempts", "executor", "queued_at", "share", "turn"),
+            [(values, job) for values, job in changes if job.state == state],
             assignments=RETRY_ASSIGNMENTS,
             states=(state,),
         )
@@ -335,10 +344,13 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
     def write(chunk: list[UUID]) -> list[UUID]:
         limit_lock_wait()
         locked = lock_query(rows.filter(id__in=chunk), skip_locked=False)
-        jobs = list(locked.values_list("id", "user_id", "fence", named=True))
+        jobs = list(locked.values_list("id", "user_id", "fence", *TURN_COLUMNS, "task_path", named=True))
+        shares = [((job.backend, job.queue_name, job.executor, job.priority), share_of(job)) for job in jobs]
+        # Delayed jobs have no turn.
+        turns = [0] * len(jobs) if run_at else next_turns(shares)
         update_locked_rows(
-            ("run_after",),
-            [((moment,), job) for job in jobs],
+            ("run_after", "share", "turn"),
+            [((moment, share, turn), job) for job, (_, share), turn in zip(jobs, shares, turns, strict=True)],
             assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )

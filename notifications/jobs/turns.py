@@ -1,0 +1,194 @@
+"""Turns: the fair order of the queued jobs of one queue, executor and priority.
+
+A *share* is an owner, a task without an owner, or what ``@policy(share=…)`` names. Start-time fair queueing, with a
+clock that reads the highest turn that has begun (Goyal, Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996)::
+
+    turn = max(clock, last queued turn of the share) + 1
+
+Jobs begin in the order of their turns, then by age. So the next job of a share that has nothing queued begins before
+the second one from now on of each other share, whatever they have enqueued before, and what a share enqueues at once
+stands in a row, a turn each. ``tests/model/test_fair_shares.py`` compares what is claimed with a simulation.
+
+The clock is a row, which claims that have left jobs in the queue move, at most each ``CLOCK_INTERVAL_SECONDS``. It may
+lag: then a new share is preferred, by what has begun meanwhile at most. Where nothing waits it stands still, and turns
+are equal: first in, first out. The highest turn of the running rows would be exact, and would need an index of its own
+and 0.2 ms to plan on PostgreSQL in each INSERT.
+
+Delayed jobs have no turn: they are in the order of their times. Nor have those of the app's own senders, which are
+claimed by what runs for each user (``jobs/claiming/senders.py``): a slow receiver takes a place for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from notifications.db.bulk import Computed
+from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, kind_of
+from notifications.jobs.claiming.sources import queued_jobs
+from notifications.jobs.declaring.policies import storable_key
+from notifications.models import Job
+
+logger = logging.getLogger("notifications.jobs")
+
+#: Seconds between two times that a process stores what it has begun.
+CLOCK_INTERVAL_SECONDS = 0.5
+#: Seconds for which a process knows the last turn of a share without reading it, and of how many shares.
+LAST_TURN_VALID_SECONDS, MAX_CACHED_SHARES = 0.25, 10_000
+#: Shares whose turns one query reads at most.
+MAX_SHARES_PER_QUERY = 100
+
+#: What ``share_of`` and ``next_turns`` need of a job, besides its owner and task.
+TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share")
+
+#: Backend, queue, executor and priority: what has a clock.
+Clock = tuple[str, str, str, int]
+
+_CLOCK = (
+    "coalesce((SELECT turn FROM notifications_queueclock "
+    "WHERE backend = {} AND queue_name = {} AND executor = {} AND priority = {}), 0)"
+)
+_LAST = (
+    "coalesce((SELECT turn {} AND backend = {} AND queue_name = {} AND executor = {} "
+    "AND run_after IS NULL AND priority = {} "
+    "AND share = {} ORDER BY turn DESC LIMIT 1), 0)"
+)
+
+_lock = threading.Lock()
+#: The last turn that this process has given to a share under a clock, and until when (monotonic) it is known.
+_last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}
+#: The highest turns that have begun since they were stored, and when that was (monotonic).
+_begun: dict[Clock, int] = {}
+_stored_at = 0.0
+
+
+def share_of(job: Any) -> str:
+    """Return the share of a job: what its policy names, its owner, or its task."""
+    if job.share:
+        return str(job.share)
+    if job.user_id is not None:
+        return f"user:{job.user_id}"
+    return storable_key(f"task:{job.task_path}")
+
+
+def computed_turn(job: Job) -> Computed | None:
+    """Return the turn of a new job for its INSERT, None if it has none. Sets its share."""
+    if not _has_turn(job):
+        return None
+    job.share = share_of(job)
+    clock = _clock_of(job)
+    newest = "greatest" if connection().vendor == "postgresql" else "max"
+    of_clock = _CLOCK.format(*["%s"] * 4)
+    if (last := _known_last(job)) is not None:
+        return Computed("turn", f"{newest}({of_clock}, %s) + 1", [*clock, last])
+    of_share = _LAST.format(queued_jobs("share"), *["%s"] * 5)
+    return Computed("turn", f"{newest}({of_clock}, {of_share}) + 1", [*clock, *clock, job.share])
+
+
+def assign_turns(jobs: Iterable[Job]) -> None:
+    """Set the share and turn of new jobs, in a row for each share. One query reads the turns of 100 shares."""
+    new = [job for job in jobs if _has_turn(job)]
+    for job in new:
+        job.share = share_of(job)
+    for job, turn in zip(new, next_turns([(_clock_of(job), job.share) for job in new]), strict=True):
+        job.turn = turn
+
+
+def next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
+    """Return a turn for each of these jobs that are about to be queued, which are given by their clocks and shares."""
+    last = _read_last(set(shares)) if shares else {}
+    turns = []
+    for key in shares:
+        last[key] += 1
+        turns.append(last[key])
+    return turns
+
+
+def remember(job: Job) -> None:
+    """Take note of the turn that a job was given, for the next ones of its share."""
+    with _lock:
+        if len(_last_turns) >= MAX_CACHED_SHARES:
+            _last_turns.clear()
+        key = _key(job)
+        # Not for longer with each job: a transaction that was rolled back has queued none.
+        known_until = _last_turns[key][1] if _known(key) else time.monotonic() + LAST_TURN_VALID_SECONDS
+        _last_turns[key] = job.turn, known_until
+
+
+def note_begun(jobs: Collection[Job]) -> None:
+    """Move the clocks to the turns of these jobs, which have been claimed, while others are left."""
+    global _stored_at
+    with _lock:
+        for job in jobs:
+            if job.turn > _begun.get(_clock_of(job), 0):
+                _begun[_clock_of(job)] = job.turn
+        now = time.monotonic()
+        if not _begun or now - _stored_at < CLOCK_INTERVAL_SECONDS:
+            return
+        _stored_at = now
+        begun = sorted(_begun.items())
+        _begun.clear()
+    rows = ", ".join(["(%s, %s, %s, %s, %s)"] * len(begun))
+    sql = (
+        f"INSERT INTO notifications_queueclock (backend, queue_name, executor, priority, turn) VALUES {rows} "
+        "ON CONFLICT (backend, queue_name, executor, priority) DO UPDATE SET turn = excluded.turn "
+        "WHERE notifications_queueclock.turn < excluded.turn"
+    )
+
+    def store() -> None:
+        with connection().cursor() as cursor:
+            cursor.execute(sql, [value for clock, turn in begun for value in (*clock, turn)])
+
+    try:
+        retrying_atomic(store)
+    except UNAVAILABLE as exc:
+        logger.warning("Could not store which turns have begun, which the next claim does: %s", exc)
+
+
+def _has_turn(job: Job) -> bool:
+    is_claimed_in_turn = kind_of(job.executor) in PROJECT_EXECUTORS
+    return job.run_after is None and is_claimed_in_turn and job.state == Job.State.QUEUED
+
+
+def _clock_of(job: Job) -> Clock:
+    return job.backend, job.queue_name, job.executor, job.priority
+
+
+def _key(job: Job) -> tuple[str, Clock, str]:
+    return connection().alias, _clock_of(job), job.share
+
+
+def _known(key: tuple[str, Clock, str]) -> bool:
+    return key in _last_turns and time.monotonic() < _last_turns[key][1]
+
+
+def _known_last(job: Job) -> int | None:
+    key = _key(job)
+    with _lock:
+        return _last_turns[key][0] if _known(key) else None
+
+
+def _read_last(keys: Collection[tuple[Clock, str]]) -> dict[tuple[Clock, str], int]:
+    """Return the greater of the clock and the last queued turn, of each share under each clock."""
+    found: dict[tuple[Clock, str], int] = {}
+    ordered: Sequence[Any] = sorted(keys)
+    names = "alias, queue, runs_in, level, of_share"
+    row = "(%s, %s, %s, CAST(%s AS smallint), %s)"
+    clock = _CLOCK.format(*names.split(", ")[:4])
+    last = _LAST.format(queued_jobs("share"), *names.split(", "))
+    for start in range(0, len(ordered), MAX_SHARES_PER_QUERY):
+        chunk = ordered[start : start + MAX_SHARES_PER_QUERY]
+        with connection().cursor() as cursor:
+            cursor.execute(
+                f"WITH keys ({names}) AS (VALUES {', '.join([row] * len(chunk))}) "
+                f"SELECT {names}, {clock}, {last} FROM keys",
+                [value for of_clock, share in chunk for value in (*of_clock, share)],
+            )
+            for *of_clock, share, begun, queued in cursor.fetchall():
+                found[tuple(of_clock), share] = max(begun, queued)  # type: ignore[index]
+    return found

@@ -1,0 +1,115 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """Jobs are claimed by backend, queue and turn, and no more is stored about messages to engines.
+
+    Processes of version 0.9.0 may run meanwhile. Their INSERTs name the columns of messages, so the database keeps
+    these for now, and do not name those of turns, which have a default. On SQLite their claims name the indexes, which
+    therefore keep their names.
+    """
+
+    dependencies = [("notifications", "0001_streams")]
+
+    operations = [
+        migrations.RemoveIndex("job", "notifications_job_dispatched"),
+        migrations.RemoveIndex("job", "notifications_job_ready"),
+        migrations.RemoveIndex("job", "notifications_job_queued"),
+        migrations.RemoveIndex("job", "notifications_job_keyed"),
+        migrations.SeparateDatabaseAndState(
+            state_operations=[
+                migrations.RemoveField("job", "next_dispatch_at"),
+                migrations.RemoveField("job", "dispatched_at"),
+                migrations.RemoveField("job", "dispatch_count"),
+            ],
+        ),
+        migrations.AlterField(
+            "job",
+            "executor",
+            models.CharField(
+                choices=[
+                    ("async", "Async"),
+                    ("sync", "Sync"),
+                    ("quarantined", "Quarantined"),
+                    ("sender", "Sender"),
+                    ("email", "E-mail"),
+                    ("woken_async", "Async"),
+                    ("woken_sync", "Sync"),
+                    ("woken_quarantined", "Quarantined"),
+                    ("woken_sender", "Sender"),
+                    ("woken_email", "E-mail"),
+                    ("observed", "Observed"),
+                ],
+                db_default="sync",
+                default="sync",
+                editable=False,
+                max_length=20,
+            ),
+        ),
+        migrations.CreateModel(
+            "QueueClock",
+            [
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=100)),
+                ("queue_name", models.CharField(max_length=100)),
+                ("executor", models.CharField(max_length=20)),
+                ("priority", models.SmallIntegerField()),
+                ("turn", models.BigIntegerField()),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("backend", "queue_name", "executor", "priority"),
+                        name="notifications_queueclock_key",
+                    )
+                ],
+            },
+        ),
+        migrations.AddField(
+            "job",
+            "share",
+            models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+        ),
+        migrations.AddField("job", "turn", models.BigIntegerField(db_default=0, default=0, editable=False)),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("run_after__isnull", True), ("state", "queued")),
+                fields=["executor", "-priority", "turn", "id"],
+                name="notifications_job_ready",
+            ),
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("run_after__isnull", True), ("state__contains", "queued")),
+                fields=["backend", "queue_name", "executor", "priority", "share", "-turn"],
+                name="notifications_job_share",
+            ),
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("state__startswith", "queued")),
+                fields=["backend", "queue_name", "executor", "run_after", "-priority", "turn", "id"],
+                name="notifications_job_queued",
+            ),
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("state__endswith", "queued")),
+                fields=[
+                    *("backend", "queue_name", "executor", "concurrency_key"),
+                    *("run_after", "-priority", "turn", "id"),
+                ],
+                name="notifications_job_keyed",
+            ),
+        ),
+    ]
