@@ -36,6 +36,19 @@ def notify_one_by_one(number: int) -> None:
         notify(users()[n % USERS], "Export 7 is ready", body="12,400 rows", url="/exports/7/")
 
 
+def enqueue_flood(number: int, floods: int) -> None:
+    """Enqueue so many short jobs for each of so many owners, none of them that of ``enqueue_pickup``."""
+    from django.db import transaction
+
+    from bench.tasks import short
+
+    for owner in users()[1 : 1 + floods]:
+        for start in range(0, number, 500):
+            with transaction.atomic():
+                for n in range(start, min(start + 500, number)):
+                    short.using(owner=owner).enqueue(n)
+
+
 def enqueue_seconds(number: int) -> None:
     from django.db import transaction
 

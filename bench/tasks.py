@@ -56,6 +56,18 @@ async def second(number: int) -> None:
 
 
 @task
+async def short(number: int) -> None:
+    """Wait a little."""
+    await asyncio.sleep(0.05)
+
+
+@task
+def short_sync(number: int) -> None:
+    """The same, for workers that run one job at a time."""
+    time.sleep(0.05)
+
+
+@task
 async def minute(number: int) -> None:
     """Wait, like a call of a slow upstream."""
     await asyncio.sleep(60)

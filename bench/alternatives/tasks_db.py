@@ -20,6 +20,16 @@ def enqueue_in_bulk(number: int) -> None:
             enqueue(min(500, number - start))
 
 
+def enqueue_flood(number: int, floods: int) -> None:
+    from django.db import transaction
+
+    from bench.tasks import short_sync
+
+    with transaction.atomic():
+        for n in range(number * floods):
+            short_sync.enqueue(n)
+
+
 def enqueue_pickup(port: int) -> None:
     from bench.tasks import pickup_sync
 
