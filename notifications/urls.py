@@ -31,6 +31,7 @@ urlpatterns = [
     path("api/jobs/<uuid:id>/", api_views.job_detail, name="api-job"),
     path("api/jobs/<uuid:id>/cancel/", api_views.job_cancel, name="api-job-cancel"),
     path("api/jobs/<uuid:id>/retry/", api_views.job_retry, name="api-job-retry"),
+    path("api/jobs/<uuid:id>/place/", api_views.job_place, name="api-job-place"),
     path("api/jobs/<uuid:id>/result/", api_views.job_result, name="api-job-result"),
     path("api/notifications/", api_views.notification_list, name="api-notifications"),
     *(

@@ -239,6 +239,16 @@ def default_language():
     translation.deactivate()
 
 
+@pytest.fixture(autouse=True)
+def unknown_turns():
+    """Forget the turns of shares that a test has rolled back."""
+    yield
+    from notifications.jobs import turns
+
+    turns._last_turns.clear()
+    turns._begun.clear()
+
+
 @pytest.fixture
 def make_user(db, django_user_model):
     """Return a function that creates a user: make_user(name, **fields). Without a password the user cannot log in."""

@@ -37,7 +37,7 @@ from notifications.http.parsing import (
 )
 from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
-from notifications.jobs import group_texts, limits
+from notifications.jobs import group_texts, limits, turns
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
@@ -110,6 +110,12 @@ async def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if seconds:
         response["Preference-Applied"] = f"wait={seconds}"
     return response
+
+
+@api_view("GET")
+def job_place(request: HttpRequest, id: UUID) -> HttpResponse:
+    """Return how many jobs of the same share begin before a job of the user, null if it does not wait for its turn."""
+    return json_response({"before": turns.count_before(_get_job(request.user.pk, id))})
 
 
 @api_view("GET")

@@ -23,7 +23,7 @@ from notifications.db.transactions import database
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
-from notifications.jobs import limits
+from notifications.jobs import limits, turns
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
 from notifications.jobs.step_list import read_steps
@@ -103,6 +103,7 @@ def describe_job(
         "doubt": doubt if isinstance(doubt, str) else "",
         # A second later, because it is a moment of the database's clock.
         "reload_after": 0 if isinstance(doubt, str) else max(0, math.ceil(-_seconds_since(doubt))) + 1,
+        "before": turns.count_before(job),
         "pace": describe_pace(job),
         # Of a job without an owner nothing says who has cancelled it.
         "is_cancelled_by_owner": job.state == Job.State.CANCELLED

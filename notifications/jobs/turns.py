@@ -43,6 +43,8 @@ LAST_TURN_VALID_SECONDS, MAX_CACHED_SHARES = 0.25, 10_000
 #: Shares whose turns one query reads at most.
 MAX_SHARES_PER_QUERY = 100
 
+#: Jobs that are counted at most.
+MAX_COUNTED = 1_000
 #: What ``share_of`` and ``next_turns`` need of a job, besides its owner and task.
 TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share")
 
@@ -118,6 +120,20 @@ def remember(job: Job) -> None:
         # Not for longer with each job: a transaction that was rolled back has queued none.
         known_until = _last_turns[key][1] if _known(key) else time.monotonic() + LAST_TURN_VALID_SECONDS
         _last_turns[key] = job.turn, known_until
+
+
+def count_before(job: Job) -> int | None:
+    """Return how many jobs of its share begin before a queued job, at most ``MAX_COUNTED``. None if it has no turn."""
+    if not _has_turn(job):
+        return None
+    of_share = "backend = %s AND queue_name = %s AND executor = %s AND run_after IS NULL AND priority = %s"
+    sql = (
+        f"SELECT count(*) FROM (SELECT 1 {queued_jobs('share')} AND {of_share} AND share = %s AND turn < %s "
+        f"LIMIT {MAX_COUNTED}) AS before"
+    )
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [*_clock_of(job), job.share, job.turn])
+        return int(cursor.fetchone()[0])
 
 
 def note_begun(jobs: Collection[Job]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from django.db.models import Q
 
@@ -26,6 +28,8 @@ logger = logging.getLogger("notifications.jobs")
 MAX_QUEUES = 50
 #: The jobs that are counted of a queue, and of all queues together; a count that reaches the limit is a lower bound.
 MAX_COUNTED_PER_QUEUE, MAX_COUNTED = 10_000, 100_000
+#: Waiting jobs from which on a share is large.
+MIN_LARGE_SHARE = 20
 #: The running jobs that are read at most, and the waiting ones that are counted.
 MAX_RUNNING_READ = 10_000
 #: The jobs of the highest and of the lowest priority among which the one that waits longest is searched.
@@ -104,6 +108,33 @@ def queue_depths(
         )
     depths = [depth for depth in found.values() if depth.due or depth.delayed]
     return QueueDepths(queues=depths[:MAX_QUEUES], is_cut=len(depths) > MAX_QUEUES)
+
+
+class LargeShare(NamedTuple):
+    """A share that holds over half of the jobs without ``run_after`` that wait in a queue."""
+
+    queue: str
+    share: str
+    count: int
+    total: int
+    waited_seconds: float
+
+
+def read_large_shares() -> list[LargeShare]:
+    """Return the shares that hold over half of a queue with at least ``MIN_LARGE_SHARE`` of their jobs.
+
+    At most ``MAX_COUNTED_PER_QUEUE`` jobs of a queue are read, of at most ``MAX_QUEUES`` queues.
+    """
+    found, now = [], database_now()
+    names = dict.fromkeys(queue.name for queue in candidates.due_queues(Source()))
+    for name in islice(names, MAX_QUEUES):
+        rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, queue_name=name, run_after=None)
+        waiting = list(rows.values_list("share", "queued_at")[:MAX_COUNTED_PER_QUEUE])
+        for share, count in Counter(share for share, _ in waiting).most_common(1):
+            if count >= MIN_LARGE_SHARE and 2 * count > len(waiting):
+                since = min(queued_at for of, queued_at in waiting if of == share)
+                found.append(LargeShare(name, share, count, len(waiting), (now - since).total_seconds()))
+    return found
 
 
 def read_running() -> dict[str, RunningJobs]:

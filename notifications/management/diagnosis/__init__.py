@@ -33,6 +33,7 @@ CHECKS = (
     processes.check_doorbell,
     processes.check_workers,
     jobs.check_paused_queues,
+    jobs.check_shares,
     jobs.check_lost_jobs,
     jobs.check_hooks,
     jobs.check_left_tasks,

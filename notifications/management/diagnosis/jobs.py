@@ -7,7 +7,7 @@ from datetime import timedelta
 from notifications.compat import task_backends
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database
-from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
+from notifications.jobs.claiming.backlog import QueueDepth, queue_depths, read_large_shares
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import stores_jobs
@@ -18,6 +18,8 @@ from notifications.worker.held_outcomes import read_failing_hooks
 
 #: The tables of django-tasks-db, and of the package from which it was taken.
 OTHER_TASK_TABLES = {"django_tasks_db_dbtaskresult", "django_tasks_database_dbtaskresult"}
+#: Seconds for which a share may hold over half of a queue.
+MAX_SHARE_WAIT_SECONDS = 60
 #: Queues that a message names at most.
 MAX_QUEUES_NAMED = 10
 
@@ -45,6 +47,24 @@ def check_paused_queues() -> Finding:
 def _named(depth: QueueDepth) -> str:
     at_least = "at least " if depth.is_capped or depth.is_delayed_capped else ""
     return f"{depth.name} ({at_least}{depth.due + depth.delayed} jobs)"
+
+
+def check_shares() -> Finding:
+    """Check whether one share holds over half of the jobs that wait in a queue, for over a minute."""
+    large = [share for share in read_large_shares() if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
+    if large:
+        named = "; ".join(
+            f"{share.share} has {share.count} of {share.total} in {share.queue}" for share in large
+        )
+        return Finding(
+            "shares",
+            WARNING,
+            f"One share holds over half of the jobs that wait in a queue: {named}.",
+            "The jobs of others begin in turn with these. If it should end sooner, start more workers, "
+            "or cancel its jobs: manage.py notifications jobs cancel --help.",
+            {"shares": [share._asdict() for share in large]},
+        )
+    return Finding("shares", OK, "No share holds over half of a queue.")
 
 
 def check_lost_jobs() -> Finding:

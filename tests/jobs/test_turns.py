@@ -1,0 +1,133 @@
+"""Turns: shares of jobs, their order, and what is said of the place of a job."""
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.urls import reverse
+
+from notifications.api import batch, policy, task
+from notifications.ids import uuid7
+from notifications.jobs import turns
+from notifications.jobs.claiming.backlog import read_large_shares
+from notifications.jobs.transitions import manual
+from notifications.management.diagnosis.jobs import check_shares
+from notifications.models import Job, QueueClock
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+
+pytestmark = pytest.mark.django_db
+
+
+@task
+@policy(share="tenant {tenant}")
+async def of_tenant(tenant):
+    return None
+
+
+@pytest.fixture(autouse=True)
+def exact_clocks(monkeypatch):
+    """Store the turns that have begun after each claim."""
+    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def people():
+    create = get_user_model().objects.create_user
+    return [create(username=name) for name in ("flood", "person")]
+
+
+@pytest.fixture
+def flood(people):
+    return [tasks.noop.using(owner=people[0]).enqueue() for _ in range(30)]
+
+
+def ids(results):
+    return [result.id for result in results]
+
+
+def claim(limit):
+    return [str(job.id) for job in claim_rows(uuid7(), limit)]
+
+
+def test_shares(people):
+    """The share is what the policy names, the owner, or the task."""
+    of_tenant.using(owner=people[0]).enqueue("7")
+    tasks.noop.using(owner=people[0]).enqueue()
+    tasks.noop.enqueue()
+    shares = Job.objects.order_by("id").values_list("share", flat=True)
+    assert list(shares) == ["tenant 7", f"user:{people[0].pk}", "task:tests.jobs.tasks.noop"]
+
+
+def test_one_job_beside_a_flood(people, flood):
+    """A job of another share begins after one of the flood, and the order within a share stays."""
+    assert claim(4) == ids(flood[:4])
+    single = tasks.noop.using(owner=people[1]).enqueue()
+    assert claim(2) == [flood[4].id, single.id]
+    assert QueueClock.objects.get().turn >= 4
+
+
+def test_a_batch_takes_a_turn_for_each_job(people, flood):
+    with batch(owner=people[1]):
+        batched = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(10)]
+    of_flood = set(ids(flood))
+    claimed = claim(20)
+    assert abs(len(of_flood & set(claimed)) - 10) <= 1
+    assert [id for id in claimed if id not in of_flood] == ids(batched)[
+        : len(claimed) - len(of_flood & set(claimed))
+    ]
+
+
+def test_jobs_that_are_retried_by_hand_take_turns(people, flood):
+    """A thousand retried jobs do not go before those of others, though they are older."""
+    failed = ids(flood)
+    Job.objects.filter(id__in=failed).update(state="failed", seq=None, turn=0)
+    singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
+    manual.retry(failed)
+    assert set(ids(singles)) <= set(claim(7))
+
+
+def test_delayed_jobs_that_are_to_begin_now_take_turns(people, flood, settings):
+    Job.objects.filter(id__in=ids(flood)).update(run_after="2100-01-01T00:00Z", turn=0)
+    singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
+    manual.reschedule([job.id for job in Job.objects.filter(run_after__isnull=False)])
+    assert set(ids(singles)) <= set(claim(7))
+
+
+def test_place(people, flood, client):
+    """The API and the page of a queued job say how many of its share are before it; others' do not count."""
+    for _ in range(5):
+        tasks.noop.using(owner=people[1]).enqueue()
+    client.force_login(people[0])
+    url = reverse("notifications:api-job-place", args=[flood[7].id])
+    assert client.get(url).json() == {"before": 7}
+    assert "7 jobs before it" in client.get(reverse("notifications:job", args=[flood[7].id])).content.decode()
+    claim(36)
+    assert client.get(url).json() == {"before": None}
+    client.force_login(people[1])
+    assert client.get(url).status_code == 404
+
+
+def test_doctor_names_a_large_share(people, flood):
+    """Of a queue of which over half has waited for over a minute."""
+    assert check_shares().state == "ok"
+    Job.objects.update(queued_at="2020-01-01T00:00Z")
+    (share,) = read_large_shares()
+    assert (share.share, share.count, share.total) == (f"user:{people[0].pk}", 30, 30)
+    finding = check_shares()
+    assert finding.state == "warning"
+    assert f"user:{people[0].pk} has 30 of 30 in default" in finding.message
+    for _ in range(31):
+        tasks.noop.using(owner=people[1]).enqueue()
+    assert [share.share for share in read_large_shares()] == [f"user:{people[1].pk}"]
+
+
+def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch):
+    """A transaction that was rolled back costs a share turns for a moment only."""
+    owner = tasks.noop.using(owner=people[0])
+    owner.enqueue()
+    key, (last, until) = next(
+        (key, value) for key, value in turns._last_turns.items() if key[2] == f"user:{people[0].pk}"
+    )
+    monkeypatch.setitem(turns._last_turns, key, (last + 1_000, until))
+    assert Job.objects.get(id=owner.enqueue().id).turn > 1_000
+    monkeypatch.setitem(turns._last_turns, key, (last + 9_000, until - 1))
+    assert Job.objects.get(id=owner.enqueue().id).turn < 2_000
