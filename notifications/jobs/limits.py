@@ -77,8 +77,7 @@ def insert_within_limit(job: Job) -> None:
     """Insert a new job with its turn. Raises ``TooManyJobs`` if its user has too many active jobs."""
     turn = turns.computed_turn(job)
     _insert(job, turn)
-    if turn:
-        turns.remember(job)
+    turns.remember(job)
 
 
 def _insert(job: Job, turn: bulk.Computed | None) -> None:

@@ -24,6 +24,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from notifications.db.bulk import Computed
@@ -79,17 +80,23 @@ def share_of(job: Any) -> str:
 
 
 def computed_turn(job: Job) -> Computed | None:
-    """Return the turn of a new job for its INSERT, None if it has none. Sets its share."""
+    """Return the turn of a new job for its INSERT, None if it has none or it is known. Sets its share."""
     if not _has_turn(job):
         return None
     job.share = share_of(job)
-    clock = _clock_of(job)
-    newest = "greatest" if connection().vendor == "postgresql" else "max"
-    of_clock = _CLOCK.format(*["%s"] * 4)
+    # The clock was read with the last turn, a moment ago.
     if (last := _known_last(job)) is not None:
-        return Computed("turn", f"{newest}({of_clock}, %s) + 1", [*clock, last])
-    of_share = _LAST.format(queued_jobs("share"), *["%s"] * 5)
-    return Computed("turn", f"{newest}({of_clock}, {of_share}) + 1", [*clock, *clock, job.share])
+        job.turn = last + 1
+        return None
+    clock = _clock_of(job)
+    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share])
+
+
+@cache
+def _next_turn_sql(vendor: str) -> str:
+    newest = "greatest" if vendor == "postgresql" else "max"
+    clock, last = _CLOCK.format(*["%s"] * 4), _LAST.format(queued_jobs("share"), *["%s"] * 5)
+    return f"{newest}({clock}, {last}) + 1"
 
 
 def assign_turns(jobs: Iterable[Job]) -> None:
@@ -113,6 +120,8 @@ def next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
 
 def remember(job: Job) -> None:
     """Take note of the turn that a job was given, for the next ones of its share."""
+    if not job.turn:
+        return
     with _lock:
         if len(_last_turns) >= MAX_CACHED_SHARES:
             _last_turns.clear()
