@@ -21,6 +21,7 @@ NO_IMPORT = re.compile(
     r"|v1"  # the subprotocol of the WebSocket
     r"|ready"  # the promise of the browser client
     r"|alerts"  # a logger
+    r"|wake"  # a task of Celery
     r"|Command\b.*"  # a class of the module `notifications.management.commands.notifications`
     r")"
 )
