@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from itertools import compress
@@ -62,7 +61,7 @@ def new(model: type[M], **values: Any) -> M:
     ``Model()`` in its place made enqueueing a job 10 to 14 % slower on SQLite, 2 to 8 % on PostgreSQL.
     """
     instance: M = object.__new__(model)
-    constants, makers = _defaults(model)  # type: ignore[arg-type]
+    constants, makers = defaults_of(model)  # type: ignore[arg-type]
     instance.__dict__.update(constants, **values)
     for name, make in makers.items():
         if name not in values:
@@ -84,7 +83,7 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
     fields = model._meta.concrete_fields
     adapting = adapters(model, fields, db)
     columns_of_values = [
-        list(column) for column in zip(*(_values(row, adapting) for row in rows), strict=True)
+        list(column) for column in zip(*(values_of(row, adapting) for row in rows), strict=True)
     ]
     # Columns that are NULL in all rows are left out.
     has_values = [any(value is not None for value in column) for column in columns_of_values]
@@ -104,45 +103,6 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
             _write(cursor, _insertion_of_many(model, columns, same) + conflicts, params)  # type: ignore[arg-type]
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """A column of which the database computes the value, by an SQL expression with its parameters."""
-
-    column: str
-    sql: str
-    params: Sequence[Any]
-
-
-def insert_one(
-    row: Model, *, condition: str = "", params: Sequence[Any] = (), computed: Computed | None = None
-) -> bool:
-    """Insert a new row, if the SQL ``condition`` with its parameters is true. Returns whether it was inserted.
-
-    ``computed``
-        A column that gets its value from the database, which is set on the row too.
-
-    ``save(force_insert=True)`` in its place made enqueueing a job 48 % slower on SQLite, 36 % on PostgreSQL.
-    """
-    db = connection()
-    model: Any = type(row)
-    values = vars(row)
-    # Values that are defaults are part of the statement, which is cached: of a new row most are.
-    defaults = tuple(name for name, default in _defaults(model)[0].items() if values[name] == default)
-    column, expression = (computed.column, computed.sql) if computed else ("", "")
-    sql, fields = _insertion(model, defaults, condition, column, expression)
-    with db.cursor() as cursor:
-        values_of_row = _values(row, adapters(sql, fields, db))
-        cursor.execute(sql, [*values_of_row, *(computed.params if computed else ()), *params])
-        if computed:
-            if (returned := cursor.fetchone()) is None:
-                return False
-            setattr(row, column, returned[0])
-        elif condition and not cursor.rowcount:
-            return False
-    row._state.adding, row._state.db = False, db.alias
-    return True
 
 
 def update(
@@ -241,40 +201,16 @@ def column_values(model: Any, columns: tuple[str, ...], rows: Iterable[Model]) -
     """Return the values of these columns of each row, which are also their attributes, as the database takes them."""
     fields = map(model._meta.get_field, columns)
     adapting = adapters((model, columns), fields, connection())
-    return [_values(row, adapting) for row in rows]
+    return [values_of(row, adapting) for row in rows]
 
 
-def _values(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
+def values_of(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> list[Any]:
     attributes = vars(row)
     return [
         value if value is None or adapt is None else adapt(value)
         for name, adapt in adapting
         for value in (attributes[name],)
     ]
-
-
-@cache
-def _insertion(
-    model: Any, names: tuple[str, ...], condition: str, computed: str, expression: str
-) -> tuple[str, list[Any]]:
-    """Return the INSERT of a row in which the fields of these names have their defaults, and the other fields.
-
-    The column ``computed`` has the value of the ``expression``.
-    """
-    defaults = {name: _defaults(model)[0][name] for name in names if name != computed}
-    others = [field for field in model._meta.concrete_fields if field.column != computed]
-    fields = [field for field in others if field.attname not in defaults]
-    constants = {
-        field.column: _literal(defaults[field.attname])
-        for field in others
-        if defaults.get(field.attname) is not None
-    }
-    last = [expression] if computed else []
-    columns = ", ".join([*(field.column for field in fields), *constants, *([computed] if computed else [])])
-    values = ", ".join([*(["%s"] * len(fields)), *constants.values(), *last])
-    rows = f"SELECT {values} WHERE {condition}" if condition else f"VALUES ({values})"
-    returning = f" RETURNING {computed}" if computed else ""
-    return f"INSERT INTO {model._meta.db_table} ({columns}) {rows}{returning}", fields
 
 
 @cache
@@ -313,7 +249,7 @@ def _parameters(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) ->
 
 
 @cache
-def _defaults(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+def defaults_of(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
     callables = [
         field for field in model._meta.concrete_fields if field.has_default() and callable(field.default)
     ]
@@ -322,12 +258,6 @@ def _defaults(model: Any) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]
         {field.attname: field.get_default() for field in constants},
         {field.attname: field.default for field in callables},
     )
-
-
-def _literal(value: str | int) -> str:
-    """Return a literal that both databases accept for a string, a number or a boolean."""
-    text = str(int(value) if isinstance(value, bool) else value)
-    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
 
 
 def _instance(model: type[M], alias: str, names: list[str], values: Sequence[Any]) -> M:

@@ -32,6 +32,7 @@ from notifications import times
 from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.adapters import user_to_db
+from notifications.db.insertion import Computed, insert_one
 from notifications.db.transactions import connection
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.jobs import turns
@@ -80,22 +81,22 @@ def insert_within_limit(job: Job) -> None:
     turns.remember(job)
 
 
-def _insert(job: Job, turn: bulk.Computed | None) -> None:
+def _insert(job: Job, turn: Computed | None) -> None:
     user = job.user_id
     if user is None:
-        bulk.insert_one(job, computed=turn)
+        insert_one(job, computed=turn)
         return
     limit = settings.ACTIVE_JOBS_PER_USER
     key = connection().alias, user, limit
     rate_condition, rate_params = insert_condition(user)
     unchecked = 0 if rate_condition else _take_unchecked(key)
     if unchecked > 0:
-        bulk.insert_one(job, computed=turn)
+        insert_one(job, computed=turn)
         return
 
     def insert_if_at_most(active_jobs: int) -> bool:
         condition, params = _IS_WITHIN_LIMIT + rate_condition, [user_to_db(user), active_jobs, *rate_params]
-        return bulk.insert_one(job, condition=condition, params=params, computed=turn)
+        return insert_one(job, condition=condition, params=params, computed=turn)
 
     allowance = limit // 16
     if allowance and not unchecked and insert_if_at_most(limit // 2):

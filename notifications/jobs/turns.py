@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from notifications.db.bulk import Computed
+from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, kind_of
@@ -46,7 +46,7 @@ MAX_SHARES_PER_QUERY = 100
 
 #: Jobs that are counted at most.
 MAX_COUNTED = 1_000
-#: What ``share_of`` and ``next_turns`` need of a job, besides its owner and task.
+#: What ``next_places`` needs of a job, besides its owner and task.
 TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share")
 
 #: Backend, queue, executor and priority: what has a clock.
@@ -104,12 +104,23 @@ def assign_turns(jobs: Iterable[Job]) -> None:
     new = [job for job in jobs if _has_turn(job)]
     for job in new:
         job.share = share_of(job)
-    for job, turn in zip(new, next_turns([(_clock_of(job), job.share) for job in new]), strict=True):
+    for job, turn in zip(new, _next_turns([(_clock_of(job), job.share) for job in new]), strict=True):
         job.turn = turn
 
 
-def next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
-    """Return a turn for each of these jobs that are about to be queued, which are given by their clocks and shares."""
+def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the share and turn of each of these jobs, which are about to be queued again for these executors.
+
+    ``jobs`` have the columns ``TURN_COLUMNS``, owner and task.
+    """
+    shares = [
+        ((job.backend, job.queue_name, executor, job.priority), share_of(job))
+        for job, executor in zip(jobs, executors, strict=True)
+    ]
+    return [(share, turn) for (_, share), turn in zip(shares, _next_turns(shares), strict=True)]
+
+
+def _next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
     last = _read_last(set(shares)) if shares else {}
     turns = []
     for key in shares:

@@ -71,12 +71,31 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.AddField(
-            "job",
-            "share",
-            models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+        # By SQL, because Django would make SQLite's table anew, without the columns of messages.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.RunSQL(
+                    [
+                        "ALTER TABLE notifications_job ADD COLUMN share varchar(200) DEFAULT '' NOT NULL",
+                        "ALTER TABLE notifications_job ADD COLUMN turn bigint DEFAULT 0 NOT NULL",
+                    ],
+                    [
+                        "ALTER TABLE notifications_job DROP COLUMN share",
+                        "ALTER TABLE notifications_job DROP COLUMN turn",
+                    ],
+                )
+            ],
+            state_operations=[
+                migrations.AddField(
+                    "job",
+                    "share",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+                ),
+                migrations.AddField(
+                    "job", "turn", models.BigIntegerField(db_default=0, default=0, editable=False)
+                ),
+            ],
         ),
-        migrations.AddField("job", "turn", models.BigIntegerField(db_default=0, default=0, editable=False)),
         migrations.AddIndex(
             "job",
             models.Index(

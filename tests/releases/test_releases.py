@@ -51,7 +51,10 @@ def test_the_database_of_a_release(load, vendor, version):
     site = load(version)
     site.manage("migrate", "--verbosity", "0")
     assert databases.read_schema(site) == databases.read_schema(load())
-    found, saved = json.loads(site.python(databases.CALL.format("read"))), databases.read_saved(version, vendor)
+    found, saved = (
+        json.loads(site.python(databases.CALL.format("read"))),
+        databases.read_saved(version, vendor),
+    )
     for table in found["rows"].keys() - saved["rows"].keys():  # that a later version has created
         assert not found["rows"].pop(table)
     assert found == saved

@@ -17,7 +17,7 @@ from typing import Any
 from celery import current_app, signals
 
 from notifications.contrib.celery.observations import Observation, find_configured
-from notifications.jobs.declaring.policies import refuse_unknown_names
+from notifications.jobs.declaring.templates import refuse_unknown_names
 
 logger = logging.getLogger("notifications.jobs")
 

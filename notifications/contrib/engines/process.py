@@ -21,7 +21,7 @@ from django.db import connections
 
 from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
-from notifications.contrib.engines.worker import EngineWorker, Slot
+from notifications.contrib.engines.worker import EngineWorker, MessageSlot
 from notifications.db.threads import start_thread
 from notifications.db.transactions import database
 from notifications.jobs.claiming.sources import BackendQueue, Source
@@ -74,7 +74,7 @@ def run_waiting(queue: str, *, backend: str = "default") -> None:
     except ImproperlyConfigured as exc:
         logger.error("Could not run jobs of backend %s: %s", backend, exc)
         return
-    slot = Slot(Source(backends=(backend,), queues=(queue,)))
+    slot = MessageSlot(Source(backends=(backend,), queues=(queue,)))
     while engine and not _is_stopping and not _start(engine.process_name).run_slot(slot):
         pass  # it has just ended, because it was idle
 

@@ -48,7 +48,7 @@ MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0
 IDLE_SECONDS = 5.0
 
 
-class Slot:
+class MessageSlot:
     """The slot of a message: sync jobs run in it, one after the other."""
 
     def __init__(self, source: Source) -> None:
@@ -77,11 +77,11 @@ class SlotClaims(ClaimLoop):
         super().__init__(state, start=start, stop=lambda: None)
         self._lock = threading.Lock()
         #: Slots that callers have given and the event loop has not taken in, and whether it takes none any more.
-        self._given: deque[Slot] = deque()
+        self._given: deque[MessageSlot] = deque()
         self.has_ended = False
-        self._free: dict[Source, deque[Slot]] = {}
+        self._free: dict[Source, deque[MessageSlot]] = {}
         #: The slots of running jobs.
-        self._used: dict[UUID, Slot] = {}
+        self._used: dict[UUID, MessageSlot] = {}
         #: Sources that may have more jobs that take no slot, once others of these have ended, and those of which some
         #: have.
         self._beside: set[Source] = set()
@@ -90,7 +90,7 @@ class SlotClaims(ClaimLoop):
         #: Claims nothing beside slots any more: the process ends with the last job.
         self.is_closing = False
 
-    def give(self, slot: Slot) -> bool:
+    def give(self, slot: MessageSlot) -> bool:
         """Have a slot used, from any thread. Returns False if this has ended."""
         with self._lock:
             if not self.has_ended:
@@ -144,7 +144,7 @@ class SlotClaims(ClaimLoop):
         if not slot.running:
             self._put_back(slot)
 
-    def _put_back(self, slot: Slot) -> None:
+    def _put_back(self, slot: MessageSlot) -> None:
         if self._state.is_stopping or slot.is_used_up:
             wakeups.send(Counter({(slot.source.backends[0], slot.source.queues[0]): 1}))
             slot.give_back()
@@ -310,7 +310,7 @@ class EngineWorker(JobWorker):
         """Whether it uses no slots any more."""
         return self._slots.has_ended
 
-    def run_slot(self, slot: Slot) -> bool:
+    def run_slot(self, slot: MessageSlot) -> bool:
         """Use a slot, and return when the engine has it back; from any thread but the loop's.
 
         Returns False if the worker has ended. The worker must run, or start to run within a short time.

@@ -8,16 +8,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Never, TypeVar
 from uuid import UUID
 
 from notifications import validators
-from notifications.compat import signature_of
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring import policy_settings
+from notifications.jobs.declaring.templates import format_template, refuse_unknown_names
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -245,7 +244,7 @@ def job_title(
     It is shortened to the limit of titles, because arguments are often what a user typed.
     """
     template = policy_of(function).title
-    title = _format("title", str(template), function, takes_context, args, kwargs) if template else ""
+    title = format_template("title", str(template), function, takes_context, args, kwargs) if template else ""
     if not title.strip():
         title = title_from_name(function.__name__)
     return validators.shortened(title, validators.MAX_TITLE_LENGTH)
@@ -283,7 +282,7 @@ def _job_key(
 ) -> str:
     template = getattr(policy_of(function), option)
     owner = "" if owner is None else str(owner)
-    key = template and _format(option, template, function, takes_context, args, kwargs, owner=owner)
+    key = template and format_template(option, template, function, takes_context, args, kwargs, owner=owner)
     return storable_key(key)
 
 
@@ -301,64 +300,3 @@ def storable_key(key: str) -> str:
         return key
     digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
     return validators.shortened(key, validators.MAX_KEY_LENGTH - len(digest)) + digest
-
-
-def _format(
-    option: str,
-    template: str,
-    function: Callable[..., Any],
-    takes_context: bool,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    **extra_values: Any,
-) -> str:
-    if not _names_in(option, template):
-        return template.format()
-    signature = signature_of(function)
-    bound = signature.bind(*([None] if takes_context else []), *args, **kwargs)
-    bound.apply_defaults()
-    values = {**extra_values, **bound.arguments}
-    if keywords := _keywords_parameter(signature):
-        values |= bound.arguments[keywords]
-    try:
-        return template.format(**values)
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as exc:
-        raise ValueError(
-            f"The {option} {template!r} of task {function.__name__} cannot be formatted with its arguments "
-            f"({exc!r}). It may name: {', '.join(values)}."
-        ) from exc
-
-
-def refuse_unknown_names(option: str, template: Any, function: Callable[..., Any], *extra_names: str) -> None:
-    """Raise ValueError if the template names something that is no argument of the function."""
-    if not isinstance(template, str):
-        return  # A lazy translation cannot be evaluated while modules are imported.
-    signature = signature_of(function)
-    known = (*extra_names, *signature.parameters)
-    names = _names_in(option, template)
-    if _keywords_parameter(signature):
-        names = {name for name in names if not name.isidentifier()}
-    if unknown := sorted(names.difference(known)):
-        raise ValueError(
-            f"The {option} {template!r} of task {function.__name__} names {unknown[0]!r}. "
-            f"It may name: {', '.join(known) or 'nothing, because the task takes no arguments'}."
-        )
-
-
-def _names_in(option: str, template: str) -> set[str]:
-    names: set[str] = set()
-    try:
-        for _, name, specification, _ in string.Formatter().parse(template):
-            if name is not None:
-                names.add(name.partition(".")[0].partition("[")[0])
-                names |= _names_in(option, specification or "")
-    except ValueError as exc:
-        raise ValueError(
-            f"The {option} {template!r} is not a valid format string: {exc}. Write literal braces twice."
-        ) from exc
-    return names
-
-
-def _keywords_parameter(signature: inspect.Signature) -> str:
-    kind = inspect.Parameter.VAR_KEYWORD
-    return next((name for name, parameter in signature.parameters.items() if parameter.kind is kind), "")

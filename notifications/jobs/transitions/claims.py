@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries, senders, sources
 from notifications.jobs.claiming.candidates import DueQueue, RunningLimits
 from notifications.jobs.claiming.executors import PLAIN, WOKEN, WORKER_EXECUTORS, Capacities, kind_of
+from notifications.jobs.claiming.queue_watch import queue_watch
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
@@ -47,8 +46,6 @@ Claim = tuple[UUID, int]
 DEADLINE_MARGIN_SECONDS = 60
 #: Seconds that a claim allows for a task whose timeout the worker does not know yet.
 DEFAULT_TIMEOUT_SECONDS = 300
-#: Seconds between two times that a process with a backlog looks whether jobs of several queues wait.
-QUEUES_INTERVAL_SECONDS = 1.0
 #: What a claim in one statement reads of the jobs that it locks.
 LOCKED_COLUMNS = "id, concurrency_key"
 CLAIM_ASSIGNMENTS = (
@@ -127,29 +124,8 @@ def claim_jobs(
         begun = [job.row for job in claimed]
         call_after_write(lambda: turns.note_begun(begun))
         if source == Source():
-            call_after_write(lambda: _queue_watch.look(list(kinds)))
+            call_after_write(lambda: queue_watch.look(list(kinds)))
     return claimed
-
-
-class _QueueWatch:
-    """Whether jobs of several queues wait. The fastest claim of PostgreSQL, of all queues, is not fair among them."""
-
-    def __init__(self) -> None:
-        self._looked_at = self._several_until = -math.inf
-
-    def has_several(self) -> bool:
-        return time.monotonic() < self._several_until
-
-    def look(self, executors: Sequence[str]) -> None:
-        """Look which queues have jobs of these executors, at most each ``QUEUES_INTERVAL_SECONDS``."""
-        now = time.monotonic()
-        if connection().vendor == "postgresql" and now - self._looked_at >= QUEUES_INTERVAL_SECONDS:
-            self._looked_at = now
-            if len({(queue.backend, queue.name) for queue in candidates.due_queues(Source(), executors)}) > 1:
-                self._several_until = now + 2 * QUEUES_INTERVAL_SECONDS
-
-
-_queue_watch = _QueueWatch()
 
 
 def _claim(
@@ -183,7 +159,7 @@ def _claim(
 def _one_statement(source: Source, limit: int, executors: Capacities) -> Query | None:
     """Return the query that locks the first jobs of a source, None if it has queues with limits."""
     limited = queue_limits().keys()
-    if source == Source() and not _queue_watch.has_several():
+    if source == Source() and not queue_watch.has_several():
         return claim_queries.first_jobs_of_all_queues(limit, executors, limited)
     if limited and (not source.queues or not limited.isdisjoint(source.queues)):
         return None

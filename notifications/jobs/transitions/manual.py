@@ -41,12 +41,12 @@ from notifications.jobs.transitions.conditional_updates import (
 )
 from notifications.jobs.transitions.recording import end_jobs, finish_batches
 from notifications.jobs.transitions.waiting import delete_waits
-from notifications.jobs.turns import TURN_COLUMNS, next_turns, share_of
+from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 
 #: What is read of jobs that are retried, and what is set for all of them.
-RETRY_COLUMNS = (*("id", "user_id", "task_path", "backend", "state", "attempt", "fence", *TURN_COLUMNS),)
+RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
     *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
     *("worker = NULL", "deadline = NULL", "fail_if_unknown_after = NULL", "result = NULL", "error = NULL"),
@@ -255,24 +255,16 @@ def _queue_again(
     jobs = [job for job in locked if (job.task_path, job.backend) in tasks]
     owned = Counter(job.user_id for job in jobs if job.user_id is not None)
     if passes_over_full:
-        places = limits.read_places(owned)
-        jobs = [job for job in jobs if job.user_id is None or _take_place(places, job.user_id)]
+        left = limits.read_places(owned)
+        jobs = [job for job in jobs if job.user_id is None or _take_place(left, job.user_id)]
     else:
         for user, count in owned.items():
             limits.raise_if_exceeded(user, count)
     changes = []
-    places_in_order = next_turns(
-        [
-            (
-                (job.backend, job.queue_name, tasks[job.task_path, job.backend][1], job.priority),
-                share_of(job),
-            )
-            for job in jobs
-        ]
-    )
-    for job, turn in zip(jobs, places_in_order, strict=True):
+    places = next_places(jobs, [tasks[job.task_path, job.backend][1] for job in jobs])
+    for job, place in zip(jobs, places, strict=True):
         attempts, executor = tasks[job.task_path, job.backend]
-        changes.append(((job.attempt + attempts, executor, now, share_of(job), turn), job))
+        changes.append(((job.attempt + attempts, executor, now, *place), job))
     for state in map(str, RETRYABLE):
         update_locked_rows(
             ("max_attempts", "executor", "queued_at", "share", "turn"),
@@ -280,18 +272,17 @@ def _queue_again(
             assignments=RETRY_ASSIGNMENTS,
             states=(state,),
         )
-    ids = [job.id for job in jobs]
-    delete_waits(ids, from_start=from_start)
+    delete_waits(ids := [job.id for job in jobs], from_start=from_start)
     for hook in hooks.on_retried:
         hook(ids, from_start=from_start)
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))
     return ids
 
 
-def _take_place(places: dict[Any, int], user: Any) -> bool:
+def _take_place(left: dict[Any, int], user: Any) -> bool:
     """Return whether a user may have one more active job, and count it."""
-    places[user] -= 1
-    return places[user] >= 0
+    left[user] -= 1
+    return left[user] >= 0
 
 
 def _retry_batch(batch: Job, passes_over_full: bool, from_start: bool) -> bool:
@@ -345,12 +336,11 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         limit_lock_wait()
         locked = lock_query(rows.filter(id__in=chunk), skip_locked=False)
         jobs = list(locked.values_list("id", "user_id", "fence", *TURN_COLUMNS, "task_path", named=True))
-        shares = [((job.backend, job.queue_name, job.executor, job.priority), share_of(job)) for job in jobs]
         # Delayed jobs have no turn.
-        turns = [0] * len(jobs) if run_at else next_turns(shares)
+        places = [("", 0)] * len(jobs) if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
             ("run_after", "share", "turn"),
-            [((moment, share, turn), job) for job, (_, share), turn in zip(jobs, shares, turns, strict=True)],
+            [((moment, *place), job) for job, place in zip(jobs, places, strict=True)],
             assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications.contrib.engines import process, wakeups, worker
-from notifications.contrib.engines.worker import Slot
+from notifications.contrib.engines.worker import MessageSlot
 from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
 from notifications.models import Worker as WorkerRow
@@ -33,7 +33,7 @@ def started(sent, start_worker):
 
 def give(started, queue="default", backend="default"):
     """Give the worker a slot, and return it."""
-    slot = Slot(Source(backends=(backend,), queues=(queue,)))
+    slot = MessageSlot(Source(backends=(backend,), queues=(queue,)))
     assert started._slots.give(slot)
     return slot
 
@@ -180,7 +180,7 @@ def test_stop_gives_slots_back(start_worker, sent, gate):
     slot.end.result(60)
     until(ids, "queued")
     assert set(Job.objects.values_list("attempt", flat=True)) == {0}
-    assert not local.worker._slots.give(Slot(Source(backends=("default",), queues=("default",))))
+    assert not local.worker._slots.give(MessageSlot(Source(backends=("default",), queues=("default",))))
 
 
 class TestProcess:
