@@ -22,4 +22,4 @@ if os.environ.get("BENCH_LAYER"):
         }
     }
 NOTIFICATIONS = {**NOTIFICATIONS, "SOCKETS_PER_USER": 100_000, "JOBS_PER_MINUTE": 1_000_000}  # noqa: F405
-NOTIFICATIONS["ACTIVE_JOBS_PER_USER"] = 1_000_000  # All jobs may have one owner.
+NOTIFICATIONS["ACTIVE_JOBS_PER_USER"] = 100_000  # All jobs may have one owner.

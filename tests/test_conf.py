@@ -88,6 +88,7 @@ def test_a_setting_that_is_not_there():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("ACTIVE_JOBS_PER_USER", 0),
         ("CONCURRENCY", 0),
         ("CONCURRENCY", 10.0),
         ("LEASE", 0),
@@ -104,3 +105,12 @@ def test_a_value_that_would_stop_everything_in_silence_is_refused(key, value, se
     settings.NOTIFICATIONS = {key: value}
     with pytest.raises(ImproperlyConfigured, match=rf"NOTIFICATIONS\['{key}'\] is .* It must be "):
         getattr(conf.settings, key)
+
+
+def test_a_limit_of_active_jobs_is_refused_that_would_take_seconds_to_count(settings):
+    """Each enqueue beyond half of it counts them."""
+    settings.NOTIFICATIONS = {"ACTIVE_JOBS_PER_USER": 100_000}
+    assert conf.settings.ACTIVE_JOBS_PER_USER == 100_000
+    settings.NOTIFICATIONS = {"ACTIVE_JOBS_PER_USER": 100_001}
+    with pytest.raises(ImproperlyConfigured, match=r"is 100001\. It must be 1 to 100,000\."):
+        conf.settings.ACTIVE_JOBS_PER_USER  # noqa: B018

@@ -35,7 +35,7 @@ def deployment(postgres_site):
     """The site's processes. Nothing is in a file that two of them use."""
     site = postgres_site
     redis = Redis()
-    site.notifications["ACTIVE_JOBS_PER_USER"] = 10**6
+    site.notifications["ACTIVE_JOBS_PER_USER"] = 10**5
     site.use_celery(f"{redis.url}")
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [redis.url]}}
     site.environment |= {

@@ -18,7 +18,7 @@ from tests.support.driver import Driver
 from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
-SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**6))
+SEED = os.environ.get("FAULT_SEED") or str(random.randrange(10**5))
 #: Longer than any test, so that a test cannot pass only because a lease ended.
 LONG_LEASE_SECONDS = 600
 #: The timeout of each wait.
@@ -78,7 +78,7 @@ class Engine:
         self._starting = threading.Lock()  # The environment belongs to one start at a time.
         self.effects_file.touch()
         self.gates.mkdir()
-        site.notifications |= {"LEASE": lease, "ACTIVE_JOBS_PER_USER": 10**6}
+        site.notifications |= {"LEASE": lease, "ACTIVE_JOBS_PER_USER": 10**5}
         site.environment |= {
             "DJANGO_SETTINGS_MODULE": "tests.faults.support.engine_settings",
             "EMBEDDED_WORKER": "0",
