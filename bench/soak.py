@@ -1,6 +1,6 @@
 """Look for a worker that stops although jobs are ready: many jobs of one owner, on new PostgreSQL databases.
 
-``python -m bench.soak [--rounds 20] [--jobs 100000] [--load 4]``
+``python -m bench.soak [--rounds 20] [--jobs 50000] [--load 4]``
 
 In each round one worker executes all of them, beside ``--load`` processes that compute. Printed are its rate and the
 longest time in which it finished no job. Exits with 1 after a round with a pause of over ``MAX_PAUSE_SECONDS``.
@@ -36,7 +36,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=100_000)
+    parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--load", type=int, default=4, help="processes that compute")
     arguments = parser.parse_args()
     rounds = []

@@ -20,7 +20,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from notifications import paths, validators
+from notifications import validators
 from notifications.compat import normalize_json
 from notifications.db.unavailable import classify
 from notifications.exceptions import JobCancelled
@@ -28,7 +28,7 @@ from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, P
 from notifications.jobs.tracebacks import class_path, describe_exception
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.states import CANCELLED_AT_ONCE, LEVELS
-from notifications.streams.building import build_notification
+from notifications.streams.building import build_end_notification
 
 logger = logging.getLogger("notifications.jobs")
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
@@ -273,18 +273,10 @@ def announcement(
     is_silent = state == Job.State.FAILED or (state == Job.State.SUCCEEDED and not callable(policy.notify))
     if job.schedule and is_silent:
         return {}
-    notification = build_notification(
-        job.user_id,
-        job.title,
-        body=describe_failure(job, error) if error else body or _succeeded_text(job.language),
-        level=LEVELS[state],
-        category="job",
-        url=job.url or paths.job_page(job.id),
-        key=end_key(job.id),
-        group=job.inbox_group,
-        job=job.id,
-        task=job.task_path,
-    )
+    if body:
+        body = validators.label("body", body, validators.MAX_BODY_LENGTH)
+    text = describe_failure(job, error) if error else body or _succeeded_text(job.language)
+    notification = build_end_notification(job, text, LEVELS[state], end_key(job.id))
     if not callable(policy.notify):
         return {"notification": notification}
     end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)

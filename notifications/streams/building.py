@@ -13,11 +13,11 @@ from typing import Any
 
 from django.utils.functional import Promise
 
-from notifications import times, validators
+from notifications import paths, times, validators
 from notifications.db import bulk
 from notifications.extension import hooks, moved
 from notifications.ids import uuid7
-from notifications.models import Notification
+from notifications.models import Job, Notification
 from notifications.streams import icons
 
 logger = logging.getLogger("notifications")
@@ -92,6 +92,28 @@ def build_notification(
         group_key=make_group_key(group, category, own.get("target"), task, created_at.date()),
         created_at=created_at,
         **({} if deliver is None else {"steps": _read_deliver(deliver)}),
+    )
+
+
+def build_end_notification(job: Job, body: str, level: str, key: str) -> Notification:
+    """Return the unsaved notification of the end of a job.
+
+    Nothing is checked: the texts of the job were when it was stored, and ``body`` is checked by the caller.
+    """
+    created_at = times.now()
+    return bulk.new(
+        Notification,
+        id=uuid7(),
+        user_id=job.user_id,
+        title=job.title,
+        body=body,
+        url=job.url or paths.job_page(job.id),
+        level=level,
+        category="job",
+        key=key,
+        job=job.id,
+        group_key=make_group_key(job.inbox_group, "job", None, job.task_path, created_at.date()),
+        created_at=created_at,
     )
 
 
