@@ -134,6 +134,8 @@ def user_to_db(user: Any) -> Any:
 
 def user_from_db(user: Any) -> Any:
     """Return the host's key for a value from the database."""
+    if type(user) is int and _are_plain_integers():
+        return user
     field, db = _user_field(), connection()
     for convert in field.get_db_converters(db):
         user = convert(user, None, db)

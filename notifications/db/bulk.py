@@ -86,7 +86,7 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
         list(column) for column in zip(*(values_of(row, adapting) for row in rows), strict=True)
     ]
     # Columns that are NULL in all rows are left out.
-    has_values = [any(value is not None for value in column) for column in columns_of_values]
+    has_values = [column[0] is not None or column.count(None) < len(rows) for column in columns_of_values]
     columns_of_values = list(compress(columns_of_values, has_values))
     columns = tuple(field.column for field in compress(fields, has_values))
     conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""

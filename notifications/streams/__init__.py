@@ -47,6 +47,8 @@ from notifications.streams.numbering import (
     KEY_OWNER,
     Pass,
     StreamState,
+    lock_statement,
+    read_statement,
     unnumbered_index,
     write_streams,
 )
@@ -136,15 +138,13 @@ def number_new(rows: Iterable[Any]) -> bool:
     rows = list(rows)
     if not rows:
         return True
-    db = connection()
     keys = {user: user_to_db(user) for user in sorted({row.user_id for row in rows})}
     notifications = [row for row in rows if isinstance(row, Notification)]
-    with db.cursor() as cursor:
-        numbering = Pass(cursor, db, list(keys))
-        # Three statements: one that locked and read would read from a snapshot older than its lock.
-        _, [(replaces_unread,)], found = execute_many(
-            [numbering.lock_statement(), _replaces_unread(notifications), numbering.read_statement()]
-        )
+    in_database = list(keys.values())
+    # Three statements: one that locked and read would read from a snapshot older than its lock.
+    _, [(replaces_unread,)], found = execute_many(
+        [lock_statement(in_database), _replaces_unread(notifications), read_statement(in_database)]
+    )
     if replaces_unread:
         return False
     streams = {user_from_db(user): StreamState(*columns) for user, *columns in found}

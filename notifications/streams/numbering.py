@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -105,20 +105,7 @@ class Pass:
         return [user_from_db(user) for user in moved], bool(numbered) and len(rows) >= self.limit
 
     def lock_streams(self) -> None:
-        self.cursor.execute(*self.lock_statement())
-
-    def lock_statement(self) -> tuple[str, list[Any]]:
-        """Return the statement that creates or locks the streams in the order of their keys.
-
-        Its last WHERE is never true, so that nothing is written to an existing stream.
-        """
-        users, params = bulk.values(Stream, ("user_id",), [(user,) for user in self.users])
-        return (
-            f"WITH users (id) AS ({users}) INSERT INTO notifications_stream (user_id, head, floor, unread, guard) "
-            "SELECT id, 0, 0, 0, 0 FROM users WHERE true "
-            "ON CONFLICT (user_id) DO UPDATE SET head = notifications_stream.head WHERE notifications_stream.head < 0",
-            params,
-        )
+        self.cursor.execute(*lock_statement(self.users))
 
     def read_numberable(self) -> tuple[list[Row], dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
         """Return pending rows, and what ``lock_replaced`` returns for them.
@@ -158,14 +145,8 @@ class Pass:
 
     def read_streams(self) -> dict[Any, StreamState]:
         """Return the streams by user, as the database has their keys."""
-        self.cursor.execute(*self.read_statement())
+        self.cursor.execute(*read_statement(self.users))
         return {user: StreamState(*columns) for user, *columns in self.cursor.fetchall()}
-
-    def read_statement(self) -> tuple[str, list[Any]]:
-        return (
-            f"SELECT user_id, {', '.join(StreamState.COLUMNS)} FROM notifications_stream WHERE {self.user_condition}",
-            self.params,
-        )
 
     def lock_replaced(self, rows: list[Row]) -> tuple[dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
         """Lock the open rows that new rows with the same key replace.
@@ -235,6 +216,30 @@ class Pass:
         moved = list(dict.fromkeys(row.user for row in rows))
         write_streams({user: streams[user] for user in moved})
         return moved
+
+
+def lock_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the statement that creates or locks the streams of users in the order of their keys.
+
+    Users are as the database has their keys. Its last WHERE is never true, so that nothing is written to an existing
+    stream.
+    """
+    ids, params = bulk.values(Stream, ("user_id",), [(user,) for user in users])
+    return (
+        f"WITH users (id) AS ({ids}) INSERT INTO notifications_stream (user_id, head, floor, unread, guard) "
+        "SELECT id, 0, 0, 0, 0 FROM users WHERE true "
+        "ON CONFLICT (user_id) DO UPDATE SET head = notifications_stream.head WHERE notifications_stream.head < 0",
+        params,
+    )
+
+
+def read_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the query for the ``StreamState`` of users, which are as the database has their keys."""
+    condition, params = bulk.where_in(Stream, "user_id", users)
+    return (
+        f"SELECT user_id, {', '.join(StreamState.COLUMNS)} FROM notifications_stream WHERE {condition}",
+        params,
+    )
 
 
 def write_streams(streams: Mapping[Any, StreamState]) -> None:

@@ -9,8 +9,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Stream
-from notifications.streams import building, marking
-from notifications.streams.numbering import Pass
+from notifications.streams import building, marking, numbering
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
@@ -211,13 +210,12 @@ def test_project_with_another_isolation_level(level, open_connection, users, ass
 def test_transactions_of_the_app_are_read_committed(open_connection, user, monkeypatch):
     """The app's transactions are READ COMMITTED: after waiting for a stream, numbering must see what was committed."""
     levels = []
-    original = Pass.lock_statement
 
-    def lock_statement(self):
+    def lock_statement(users):
         levels.append(scalar("SHOW transaction_isolation"))
-        return original(self)
+        return numbering.lock_statement(users)
 
-    monkeypatch.setattr(Pass, "lock_statement", lock_statement)
+    monkeypatch.setattr(streams, "lock_statement", lock_statement)
     project = open_connection()
     project.do(scalar, "SELECT set_config('default_transaction_isolation', 'serializable', false)")
     project.do(notify, user, "note")

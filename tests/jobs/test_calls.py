@@ -1,0 +1,54 @@
+"""How many functions of the app are called on ways that each notification takes: a measure that no machine changes."""
+
+import contextlib
+import sys
+
+import pytest
+from django.db import connection
+
+from notifications.api import notify
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.models import Job
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextlib.contextmanager
+def counted_calls():
+    """Yield a list to which each called function of the app is added, and each generator that is continued."""
+    calls = []
+
+    def note(frame, event, argument):
+        if event == "call" and "/notifications/" in frame.f_code.co_filename:
+            calls.append(
+                f"{frame.f_code.co_filename.rpartition('/notifications/')[2]} {frame.f_code.co_name}"
+            )
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(before)
+
+
+def test_the_notification_of_an_end_checks_nothing_again(user):
+    """The texts of a job were checked when it was enqueued."""
+    tasks.noop.using(owner=user).enqueue()
+    job = Job.objects.get()
+    for _ in range(2):  # the second time with what is cached
+        with counted_calls() as calls:
+            outcomes.announcement(job, DEFAULT_POLICY, Job.State.SUCCEEDED, None, None)
+    assert not [call for call in calls if call.startswith("validators.py")]
+    assert len(calls) <= 15, calls
+
+
+def test_notify_calls_few_functions(user):
+    """Beside the optional apps, whose hooks it calls."""
+    for _ in range(3):
+        with counted_calls() as calls:
+            notify(user, "Export 7 is ready", body="12,400 rows", url="/exports/7/")
+    calls = [call for call in calls if not call.startswith(("contrib/", "extension/"))]
+    assert len(calls) <= (140 if connection.vendor == "sqlite" else 195), (len(calls), sorted(calls))
