@@ -37,19 +37,21 @@ MODULES = (
     "toasts",
     "forms",
 )
-#: What draws notifications: loaded when the bell is about to be opened, or a toast to be shown.
-ROW_MODULES = ("rows", "row_menu", "actions", "toast_list", "bell_panel", "bell_place")
+#: What draws rows of notifications, and does what is pressed in them.
+ROW_MODULES = ("rows", "row_menu", "actions")
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
 #: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {
     "rows": ROW_MODULES,
+    # Loaded when the bell is about to be opened, or a toast to be shown.
+    "panel": ("bell_panel", "bell_place", "toast_list", *ROW_MODULES),
     "inbox": ("inbox", "inbox_list", "inbox_search", "reading_pane", "shortcuts", *ROW_MODULES),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),
 }
 #: The bundles with these modules, where that is not the one of the element's name.
-LAZY_BUNDLES = {"inbox": ("inbox", "rows")}
+LAZY_BUNDLES = {"panel": ("panel", "rows"), "inbox": ("inbox", "rows")}
 MODULE_FOLDER = Path(__file__).parent.parent / "static" / "notifications"
 
 

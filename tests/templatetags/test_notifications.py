@@ -404,6 +404,11 @@ def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
     assert preloads == [f"/static/notifications/bundle/{name}.js" for name in ("inbox", "rows")]
 
 
+def test_the_inbox_loads_nothing_of_the_open_bell_and_of_toasts():
+    """Half of the script for rows was theirs. They load it when the bell is about to be opened or a toast is shown."""
+    assert not {"bell_panel", "bell_place", "toast_list"} & {*LAZY_MODULES["inbox"], *LAZY_MODULES["rows"]}
+
+
 @pytest.mark.parametrize("names", [[], ["inbox"], ["job"], ["output"]])
 def test_the_modules_of_an_element_are_preloaded_on_its_page_only(user, development, names):
     """Other pages know where they are, for an inbox or a job that is inserted later."""

@@ -61,7 +61,7 @@ export function connectElement(element, page, signal, { bell_color }) {
 
   /** Load what the panel shows, once. After a failure it is tried again. */
   function load() {
-    loading ??= page.loadModules("rows").then(
+    loading ??= page.loadModules("panel").then(
       ({ bell_panel, bell_place }) => {
         if (!signal.aborted) {
           bell_place.keepPlaced(panel, button, signal);

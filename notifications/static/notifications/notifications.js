@@ -33,7 +33,7 @@
  *   answer: (url: string) => Promise<unknown>,
  *   markReadUpTo: (raised: number) => Promise<unknown>,
  *   markSeen: (raised: number) => Promise<void>}} Page what each element gets: `newerThan` returns the notifications outside
- *   the archive that were raised later, `rows` is there once the modules "rows" or "inbox" are loaded, `questions` is how many are open and `seenQuestions` how many of them were seen, `shownIds` are those of notifications about what the page itself shows, and each of `openLists` says whether a list on the screen shows or offers a notification
+ *   the archive that were raised later, `rows` is there once the modules "rows", "panel" or "inbox" are loaded, `questions` is how many are open and `seenQuestions` how many of them were seen, `shownIds` are those of notifications about what the page itself shows, and each of `openLists` says whether a list on the screen shows or offers a notification
  */
 
 /** An outage shorter than this is not shown. */
@@ -51,7 +51,7 @@ const MAX_RECEIPTS = 50;
  * @param {PageData} data
  * @param {PageContent} content
  * @param {(name: string) => Promise<Record<string, any>>} loadModules loads those of "inbox", "job" or "output" where a page has such
- *   an element, which may be inserted later, for example by Turbo, and "rows" when the bell or a toast needs them
+ *   an element, which may be inserted later, for example by Turbo, and "panel" when the bell or a toast needs them
  */
 export function defineElements(modules, connection, data, content, loadModules) {
   const { name, client, jobs, clock } = connection;

@@ -185,7 +185,7 @@ export function connectElement(element, page, signal) {
     isShown: (item) => page.shownIds.has(item.id) || [...page.openLists].some((hasRow) => hasRow(item)),
     getPosition: () => client.stream,
     prepare: async () => {
-      const { toast_list } = await page.loadModules("rows");
+      const { toast_list } = await page.loadModules("panel");
       if (!signal.aborted) list ??= toast_list.connectList(element, page, signal);
     },
     show: (items) => list?.show(items),
