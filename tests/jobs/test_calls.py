@@ -51,4 +51,4 @@ def test_notify_calls_few_functions(user):
         with counted_calls() as calls:
             notify(user, "Export 7 is ready", body="12,400 rows", url="/exports/7/")
     calls = [call for call in calls if not call.startswith(("contrib/", "extension/"))]
-    assert len(calls) <= (140 if connection.vendor == "sqlite" else 195), (len(calls), sorted(calls))
+    assert len(calls) <= (170 if connection.vendor == "sqlite" else 225), (len(calls), sorted(calls))
