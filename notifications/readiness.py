@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Exists, OuterRef, Q
 
-from notifications import stored_times
+from notifications import times
 from notifications.compat import task_backends
-from notifications.db.clock import database_now
-from notifications.db.transactions import connection, try_write
+from notifications.db.clock import database_now, is_lease_valid
+from notifications.db.transactions import connection, database, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.extension import hooks, list_apps
 from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
+from notifications.models import Attempt, Job, Notification, Wait
+from notifications.streams.snoozing import MAX_SNOOZE
 
 #: Seconds by which the clocks of the database and of this machine may differ.
 MAX_CLOCK_SKEW_SECONDS = 2.0
+#: Rows of a kind that wait for a wrong time and are read, and those that a message names.
+MAX_WRONG_TIMES, MAX_TIMES_NAMED = 100, 5
+WRONG_TIMES_ADVICE = (
+    "Run jobs now with manage.py notifications jobs reschedule ID --at now, or cancel them. What else waits goes on at "
+    "its time."
+)
 
 
 class Missing(StrEnum):
@@ -52,7 +62,7 @@ def find_missing() -> tuple[Missing, str] | None:
 def _find_missing_worker() -> str:
     """Return why jobs do not run, "" if they do or that is not known."""
     now = database_now()
-    if claiming_workers().filter(lease_until__gte=now, request="").exists():
+    if claiming_workers().filter(is_lease_valid(now), request="").exists():
         return ""
     if builtin_aliases():
         return "no worker, and no process of an engine, is alive"
@@ -117,10 +127,34 @@ def database_problems() -> Iterator[tuple[str, str, str]]:
     if abs(skew := clock_skew_seconds()) > MAX_CLOCK_SKEW_SECONDS:
         problem = f"The clock of the database differs by {skew:+.1f} s from the clock of this machine."
         yield "notifications.W013", problem, "Synchronize both by NTP."
-    if wrong := [str(time) for time in stored_times.find_wrong_times()]:
-        others = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        problem = f"Stored while a clock was wrong: {'; '.join(wrong[:5])}{others}."
-        yield "notifications.W014", problem, "Run manage.py notifications doctor --repair."
+    if wrong := list(find_wrong_times()):
+        yield "notifications.W014", describe_wrong_times(wrong), WRONG_TIMES_ADVICE
+
+
+def find_wrong_times() -> Iterator[str]:
+    """Yield the rows that wait because a clock was fast when they were stored, at most ``MAX_WRONG_TIMES`` of a kind.
+
+    They were made, claimed or snoozed in the future, and what they wait for comes as much later as the clock was fast.
+    """
+    now = database_now()
+    latest = times.latest_possible(now)
+    ended = Attempt.objects.filter(job=OuterRef("pk"), number=OuterRef("attempt"), ended_at__gt=latest)
+    is_early = Q(created_at__gt=latest) | Q(started_at__gt=latest) | Q(Exists(ended))
+    found: tuple[tuple[Any, str, Q], ...] = (
+        (Job, "run_after", is_early & Q(run_after__gt=latest, state="queued") & ~Q(executor="observed")),
+        (Wait, "created_at", Q(created_at__gt=latest, ended_at=None, kind__in=list(hooks.wait_kinds))),
+        (Notification, "snoozed_until", Q(snoozed_until__gt=times.latest_possible(now, MAX_SNOOZE))),
+    )
+    for model, field, condition in found:
+        # In any order: for that of the keys SQLite would read all jobs.
+        for row in model.objects.using(database()).filter(condition).order_by()[:MAX_WRONG_TIMES]:
+            yield f"{model._meta.verbose_name} {row.pk}: {field} is {getattr(row, field):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def describe_wrong_times(wrong: list[str]) -> str:
+    """Return one sentence that names the first of what ``find_wrong_times()`` has found."""
+    others = f", and {len(wrong) - MAX_TIMES_NAMED} more" if len(wrong) > MAX_TIMES_NAMED else ""
+    return f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}."
 
 
 def needs_worker() -> bool:

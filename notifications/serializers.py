@@ -62,11 +62,6 @@ def make_item(row: Any) -> tuple[dict[str, Any], str]:
     return item, encode(item)
 
 
-def find_defect(row: Any) -> str:
-    """Return why the item of a row cannot be sent as it is, "" if it can."""
-    return _try_encode(row)[2]
-
-
 def _try_encode(row: Any) -> tuple[dict[str, Any], str, str]:
     try:
         item = serialize(row)

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from notifications import checks, compat, readiness, stored_times
+from notifications import checks, compat, readiness
 from notifications.contrib.engines import checks as engine_checks
 from notifications.extension import Dispatch, hooks, moved
 from notifications.models import Job
@@ -202,7 +202,7 @@ def test_the_database(db, monkeypatch):
     assert checks.check_database(None, databases=["default"]) == []
     monkeypatch.setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
     monkeypatch.setattr(readiness, "clock_skew_seconds", lambda: -2.5)
-    monkeypatch.setattr(stored_times, "find_wrong_times", lambda: ["the deadline of job 7"])
+    monkeypatch.setattr(readiness, "find_wrong_times", lambda: ["the deadline of job 7"])
     assert [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])] == [
         ("notifications.W012", "Indexes are missing: notifications_job_queued."),
         ("notifications.W013", "The clock of the database differs by -2.5 s from the clock of this machine."),

@@ -1,24 +1,22 @@
-"""The database's clock, by which all machines compare leases and elections, and times that a wrong clock has stored."""
+"""The database's clock, by which all machines compare leases and elections."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 
 from notifications import times
-from notifications.db.bulk import lock_query
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, connection, database, fair_atomic
+from notifications.conf import settings
+from notifications.db.transactions import connection
 
 #: The query for the time of PostgreSQL.
 NOW_SQL = "SELECT clock_timestamp()"
 #: How far a test has moved the clock: see ``notifications.testing.clock``.
 clock_offset = timedelta()
-#: Leases for which one may last at most: processes of two deployments may have different settings.
+#: Leases for which one may last at most.
 MAX_LEASES = 10
 #: Seconds for which a measured difference between the clocks of this machine and of a database is used.
 DIFFERENCE_VALID_SECONDS = 60.0
@@ -56,9 +54,27 @@ def estimated_database_now() -> datetime:
     return times.now() + difference + clock_offset
 
 
-def is_lease_over(now: datetime, lease_seconds: float) -> Q:
-    """Return the condition of rows whose ``lease_until`` is past, or so far ahead that a clock was fast."""
-    return Q(lease_until__lt=now) | Q(lease_until__gt=now + MAX_LEASES * timedelta(seconds=lease_seconds))
+def is_lease_valid(now: datetime, lease_seconds: float | None = None) -> Q:
+    """Return the condition of rows whose ``lease_until`` is neither past, nor so far ahead that a clock was fast.
+
+    A clock that was fast when a process ended would make it live until then.
+
+    ``now``
+        The database's time.
+    ``lease_seconds``
+        How long a lease is; None: as long as that of a worker.
+    """
+    return Q(lease_until__gte=now, lease_until__lte=now + longest_lease(lease_seconds))
+
+
+def is_lease_over(now: datetime, lease_seconds: float | None = None) -> Q:
+    """Return the condition of the other rows. See is_lease_valid()."""
+    return Q(lease_until__lt=now) | Q(lease_until__gt=now + longest_lease(lease_seconds))
+
+
+def longest_lease(lease_seconds: float | None = None) -> timedelta:
+    """Return how far ahead a lease may end: processes of two deployments may have different settings."""
+    return MAX_LEASES * timedelta(seconds=settings.LEASE if lease_seconds is None else lease_seconds)
 
 
 def database_now_sql(ahead: timedelta = timedelta(0)) -> tuple[str, Any]:
@@ -68,42 +84,3 @@ def database_now_sql(ahead: timedelta = timedelta(0)) -> tuple[str, Any]:
         return "%s", times.to_db(database_now() + ahead, db)
     # A subquery is evaluated once. A volatile function in a condition is evaluated for each row, and no index is used.
     return "(SELECT clock_timestamp() + %s)", clock_offset + ahead
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredTime:
-    """A field that gates something.
-
-    ``longest``
-        How far it may lie ahead.
-    ``changes``
-        What is changed in place of setting it to now, or besides.
-    ``can_repair``
-        Whether it is replaced. Otherwise doctor only names it.
-    """
-
-    model: Any
-    name: str
-    rows: Q = field(default_factory=Q)
-    longest: timedelta = timedelta(0)
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    can_repair: bool = True
-
-    def find(self, now: datetime) -> Any:
-        """Return a query of the rows whose time lies too far ahead."""
-        latest = times.latest_possible(now, self.longest)
-        rows = self.model.objects.using(database()).filter(self.rows, **{f"{self.name}__gt": latest})
-        return rows.order_by(self.name, "pk")  # the order of the indexes
-
-    def repair(self, now: datetime) -> int:
-        """Replace the times of all rows. Return how many."""
-
-        def write() -> int:
-            found = [row.pk for row in lock_query(self.find(now).only("pk"))[:MAX_ROWS_PER_TRANSACTION]]
-            rows = self.model.objects.using(database()).filter(pk__in=found)
-            return int(rows.update(**{self.name: now, **self.changes})) if found else 0
-
-        count = 0
-        while changed := fair_atomic(write):
-            count += changed
-        return count

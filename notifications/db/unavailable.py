@@ -124,7 +124,7 @@ def is_damage(exc: BaseException) -> bool:
 @lru_cache(maxsize=1_000)
 def log_damage(what: str, error: str) -> None:
     """Log, once in this process, that a row cannot be read or sent as it is."""
-    logger.warning("Damaged row: %s: %s. Run manage.py notifications doctor --repair.", what, error)
+    logger.warning("Damaged row: %s: %s. Correct it by SQL.", what, error)
 
 
 def is_query_error(exc: BaseException) -> bool:

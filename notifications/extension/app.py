@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
     from django.http import HttpRequest
 
-    from notifications.db.clock import StoredTime
     from notifications.models import Job, Notification, Worker
     from notifications.upkeep import Upkeep
 
@@ -295,16 +294,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         ``reader``
             The user (key) to whom it is shown: without ids of jobs, errors of servers, and what concerns other users.
             None: staff.
-        """
-        return ()
-
-    def stored_times(self, now: datetime) -> Iterable[StoredTime]:
-        """Return the stored times of the extension that gate something, for ``doctor`` and ``doctor --repair``.
-
-        Called on the main thread, outside of any transaction. See ``stored_times.py``.
-
-        ``now``
-            The database's time.
         """
         return ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from notifications import streams
@@ -109,9 +110,16 @@ def read_changes(request: ReadRequest) -> ReadResult:
         except Exception as exc:
             if is_query_error(exc) and not is_damage(exc):
                 raise
-            log_damage(f"a row of stream {user}", f"{type(exc).__name__}: {exc}")
+            _log_unreadable_rows(user, f"{type(exc).__name__}: {exc}")
             result.failed_users.add(user)
     return result
+
+
+@lru_cache(maxsize=1_000)
+def _log_unreadable_rows(user: Any, error: str) -> None:
+    """Log which rows keep a user's stream from being read. Once in this process: the read is tried each second."""
+    for row in changes.find_unreadable_rows(user) or [f"a row of stream {user}"]:
+        log_damage(row, error)
 
 
 def _read(request: ReadRequest) -> ReadResult:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from notifications.db.adapters import converters, user_to_db
 from notifications.db.transactions import chunks, connection
+from notifications.db.unavailable import is_damage
 from notifications.models import Job, Notification
 from notifications.streams import listing
 from notifications.streams.listing import read_rows
@@ -296,3 +297,21 @@ def join_by_index(table: str, condition: str, vendor: str, *, is_outer: bool = F
 def _parse_versions(text: str | None) -> dict[str, int]:
     pairs = (pair.split(":") for pair in text.split(",")) if text else ()
     return {id: int(version) for id, version in pairs}
+
+
+def find_unreadable_rows(user: Any) -> list[str]:
+    """Return the names of the notifications and jobs of a user that cannot be read, among those that changed last.
+
+    Another program has stored a value in them that Python does not have.
+    """
+    found = []
+    for model, columns in ITEM_COLUMNS:
+        rows: Any = model._default_manager.using(connection().alias).filter(user=user)
+        for id in list(rows.order_by("-seq").values_list("pk", flat=True)[:MAX_ROWS_PER_READ]):
+            try:
+                rows.values_list(*columns).get(pk=id)
+            except Exception as exc:
+                if not is_damage(exc):
+                    raise
+                found.append(f"{model._meta.verbose_name} {id}")
+    return found

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from notifications.db.clock import is_lease_valid
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_log_due
 from notifications.extension.calls import HookName
@@ -93,7 +94,7 @@ def read_failing_hooks(now: datetime) -> Mapping[str, int]:
     ``now``
         The database's time.
     """
-    rows = Worker.objects.using(database()).filter(lease_until__gte=now, outbound__contains="failing_hooks")
+    rows = Worker.objects.using(database()).filter(is_lease_valid(now), outbound__contains="failing_hooks")
     counts: Counter[str] = Counter()
     for text in rows.values_list("outbound", flat=True):
         counts.update(json.loads(text)["failing_hooks"])

@@ -13,7 +13,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from notifications.context import current_execution
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.threads import close_idle_connections
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS
@@ -124,7 +124,7 @@ def _describe_timeout(id: UUID, seconds: float | None) -> str:
     problem = f"Job {id} was not done within {seconds:g} s."
     with suppress(*QUERY_ERRORS):
         is_queued = Job.objects.using(database()).filter(id=id, state=Job.State.QUEUED).exists()
-        if is_queued and not claiming_workers().filter(lease_until__gte=database_now()).exists():
+        if is_queued and not claiming_workers().filter(is_lease_valid(database_now())).exists():
             return f"{problem} It is queued, and no worker runs: start one with manage.py run_jobs."
     return f"{problem} It continues."
 

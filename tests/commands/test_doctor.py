@@ -31,24 +31,6 @@ def short_timeouts(monkeypatch):
     monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", 0.3)
 
 
-def test_repair(user, capsys):
-    """A retry of a fast clock begins now, and a damaged notification is shown. Both are named before."""
-    far = timezone.now() + timedelta(days=3650)
-    job = Job.objects.get(id=tasks.noop.enqueue().id)
-    Job.objects.filter(id=job.id).update(fence=1, attempt=1, started_at=far, run_after=far)
-    (id,) = notifying.create_notifications(user, "Hello")
-    Notification.objects.filter(id=id).update(data="[")
-    diagnose(failed=["times", "rows"])
-    findings = diagnose("--repair")
-    assert findings["times"]["figures"] == findings["rows"]["figures"] == {}
-    assert capsys.readouterr().err.splitlines() == [
-        "Replaced times that were stored while a clock was wrong: 1 of job: run_after.",
-        f"Repaired notification {id} (data).",
-    ]
-    assert Job.objects.get(id=job.id).run_after <= timezone.now()
-    assert Notification.objects.get(id=id).data == "{}"
-
-
 def diagnose(*arguments, failed=()):
     """Return the findings by check, after checking that exactly the checks in `failed` have failed.
 
@@ -80,7 +62,7 @@ def test_all_checks_pass(start_worker, user, monkeypatch):  # noqa: F811
     assert Job.objects.get().state == "succeeded"
     out = StringIO()
     call_command("notifications", "doctor", stdout=out)
-    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["ok"] * 27
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["ok"] * 26
 
 
 def test_without_a_worker(live_worker):  # noqa: F811
@@ -393,5 +375,3 @@ def test_a_probe(live_worker, monkeypatch):  # noqa: F811
     assert "notifications.0009_more" in found["message"] and found["remedy"] == "Run manage.py migrate."
     with pytest.raises(CommandError, match="--live checks nothing else"):
         call_command("notifications", "doctor", "--live", "--recount")
-    with pytest.raises(CommandError, match="--live checks nothing else"):
-        call_command("notifications", "doctor", "--live", "--repair")

@@ -11,10 +11,10 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
-from notifications import api, stored_times, streams
+from notifications import api, streams
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
-from notifications.contrib.deliveries.models import Delivery, Digest
+from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.engines import unserved, wakeups
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
@@ -322,25 +322,6 @@ def test_no_query_scans(large_tables, monkeypatch, settings):
         assert explained, f"{name} has executed no query."
         scanning |= {f"{name}: {sql[:700]}": scans for sql in explained if (scans := scans_of(explain(sql)))}
     assert not scanning, "\n\n".join(f"{sql}\n    {plan}" for sql, plan in scanning.items())
-
-
-@pytest.mark.tables("deliveries_delivery", "deliveries_digest", "job")
-def test_wrong_times_of_deliveries_and_digests_are_found_by_index(large_tables):
-    """``check --database`` and doctor look for them."""
-    far = timezone.now() + timedelta(days=3650)
-    Delivery.objects.filter(user=5).update(state="pending", due_at=far)
-    Digest.objects.filter(user=5).update(due_at=far)
-    with CaptureQueriesContext(connection) as queries:
-        assert len(list(stored_times.find_wrong_times())) == 2
-        assert len(list(stored_times.repair_wrong_times())) == 2
-        assert not list(stored_times.find_wrong_times())
-    found = [
-        sql for query in queries.captured_queries if re.search("_(delivery|digest)", sql := query["sql"])
-    ]
-    plans = {sql: explain(sql) for sql in found if can_scan(sql)}
-    assert plans
-    for sql, plan in plans.items():
-        assert not scans_of(plan), f"{sql}\n{plan}"
 
 
 @pytest.mark.tables("stream")

@@ -2,10 +2,8 @@
 
 from datetime import timedelta
 
-from notifications.db.clock import StoredTime
 from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
 from notifications.jobs.step_list import StoredStep
-from notifications.models import SeenMark
 
 PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
 
@@ -68,6 +66,3 @@ class Shop(Extension):
 
     def admin_section(self, model_admin, request, row):
         return ADMIN, {"part": f"Part of {row.pk} for {request.user.username}"}
-
-    def stored_times(self, now):
-        return [StoredTime(model=SeenMark, name="at")]

@@ -14,11 +14,11 @@ from django.template import engines
 from django.test import override_settings
 from django.urls import include, path
 
-from notifications import api, checks, conf, extension, stored_times, times
+from notifications import api, checks, conf, extension, times
 from notifications.extension import Extension, moved
 from notifications.jobs import step_list
 from notifications.jobs.step_list import read_steps
-from notifications.models import Job, Notification, SeenMark, Stream, Wait
+from notifications.models import Job, Notification, Stream, Wait
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
 from tests.extension.shop import ADMIN, PAGE, Part
@@ -89,15 +89,6 @@ def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys
 
 def test_rows_that_are_pruned(transactional_db, shop):
     assert ("receipts", 0) in count_prunable(times.now() - timedelta(days=1))
-
-
-@pytest.mark.django_db
-def test_stored_times(shop, user):
-    """One that is impossible is named and replaced."""
-    SeenMark.objects.create(user=user, up_to=1, at=times.now() + timedelta(days=1))
-    assert [wrong.field for wrong in stored_times.find_wrong_times()] == ["at"]
-    assert list(stored_times.repair_wrong_times()) == [(f"{SeenMark._meta.verbose_name}: at", 1)]
-    assert SeenMark.objects.get().at <= times.now()
 
 
 @pytest.fixture

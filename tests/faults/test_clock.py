@@ -1,6 +1,7 @@
 """The wall clocks of the host and of the database are shifted: jobs may be late, and none is lost."""
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -73,6 +74,25 @@ def test_clock_shifted_by_a_day(engine):
     assert {job.attempt for job in engine.jobs(waiting_jobs)} == {2}
     engine.assert_invariants()
     assert all(worker.running for worker in workers)
+
+
+def test_wait_that_a_fast_clock_has_stored(engine):
+    """It takes longer than it was meant to by as much as the clock was fast, and not more."""
+    jump, nap = 20, 2
+    engine.site.start_worker()
+    shift_clocks(engine, jump)
+    jobs = engine.enqueue("pay_and_pause", 3, args=[1, 1000 * nap])
+    wait_until(
+        lambda: [job.state for job in engine.jobs(jobs)] == ["waiting"] * 3,
+        timeout=TIMEOUT_SECONDS,
+        what="the jobs to wait",
+    )
+    begun = time.monotonic()
+    shift_clocks(engine, 0)
+    engine.wait_until_all_done(jobs)
+    assert time.monotonic() - begun < jump + nap + 10
+    assert {job.state for job in engine.jobs(jobs)} == {"succeeded"}
+    engine.assert_invariants()
 
 
 def shift_clocks(engine, seconds):

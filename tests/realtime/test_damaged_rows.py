@@ -1,13 +1,10 @@
 """Rows that another program has damaged, for example by SQL: other rows and other users are still served."""
 
-import contextlib
 import errno
 import json
 import logging
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.utils.module_loading import import_string
@@ -15,7 +12,6 @@ from django.utils.module_loading import import_string
 from notifications import serializers, streams
 from notifications.api import notify
 from notifications.db import unavailable
-from notifications.management.diagnosis import database
 from notifications.models import Job, Notification
 from notifications.realtime import probe, reader
 from notifications.streams import changes
@@ -46,6 +42,7 @@ DATA = {
 @pytest.fixture(autouse=True)
 def clear_damage_log():
     unavailable.log_damage.cache_clear()
+    reader._log_unreadable_rows.cache_clear()
 
 
 def damage(model, pk, column, value):
@@ -161,18 +158,16 @@ SQLITE_VALUES = {
     "created_at": "'2026-99-99 00:00:00'",
 }
 POSTGRES_VALUES = {"created_at": "'infinity'", "read_at": "'-infinity'"}
-
-
-def repair_by_doctor():
-    """Run the command, and return what it has repaired."""
-    output = StringIO()
-    with contextlib.suppress(CommandError):  # no worker is alive
-        call_command("notifications", "doctor", "--repair", "--timeout=0.1", stdout=StringIO(), stderr=output)
-    return [line for line in output.getvalue().splitlines() if line.startswith("Repaired")]
+CORRECT_VALUES = {
+    "title": "'Corrected'",
+    "body": "''",
+    "created_at": "'2026-11-28 00:00:00'",
+    "read_at": "NULL",
+}
 
 
 async def test_unreadable_columns(connect, user, other_user, caplog, monkeypatch):
-    """Other users are served. The user of the row waits for ``doctor --repair``, which is named by the log."""
+    """Other users are served. The log names the row, and once it is corrected its user gets all that followed."""
     monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.05)
     values = SQLITE_VALUES if connection.vendor == "sqlite" else POSTGRES_VALUES
     user_socket, other_socket = await connect(user), await connect(other_user)
@@ -185,50 +180,16 @@ async def test_unreadable_columns(connect, user, other_user, caplog, monkeypatch
             assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == [
                 f"unharmed {number}"
             ]
-            await until(lambda: "doctor --repair" in caplog.text)
+            await until(lambda pk=pk: f"Damaged row: notification {pk}: " in caplog.text)
         caplog.clear()
-        unavailable.log_damage.cache_clear()
-        assert await in_thread(repair_by_doctor) == [f"Repaired notification {pk} ({column})."]
-        assert not await in_thread(repair_by_doctor)
-        titles, seq = {}, start + 3 * (number + 1)  # the repaired row has changed once more
+        await in_thread(damage, Notification, pk, column, CORRECT_VALUES[column])
+        titles, seq = {}, start + 2 * (number + 1)
         while (change := await user_socket.receive("change"))["seq"] < seq:
             titles |= {item["id"]: item["title"] for item in change["items"]}
         titles |= {item["id"]: item["title"] for item in change["items"]}
-        assert change["seq"] == seq and len(titles) == 2
-        assert titles[str(pk)] == ("" if column == "title" else "note 0") and "after it" in titles.values()
+        assert change["seq"] == seq and str(pk) in titles and "after it" in titles.values()
     snapshot = await (await connect(user)).start()
     assert len(snapshot["items"]) == 2 * len(values)
-
-
-def test_doctor_repairs_items_and_errors(transactional_db, user):
-    """Damaged data become an empty object, and the error of a job a general one. Others are as they were."""
-    pk = create_damaged(user, "data", literal(DATA["NaN"]))
-    job, other = rows.job(user), rows.job(user)
-    rows.finish(job, "failed", error="{")
-    rows.finish(other, "failed", error='{"detail": "Not found"}')
-    streams.number([user.pk])
-    before = Notification.objects.get(id=pk).seq, Job.objects.get(id=job.pk).seq
-    finding = database.check_rows()
-    assert finding.state == "error" and str(pk) in finding.message and str(job.pk) in finding.message
-    assert len(repair_by_doctor()) == 2
-    assert database.check_rows().state == "ok"
-    assert Notification.objects.get(id=pk).data == "{}"
-    assert json.loads(Job.objects.get(id=job.pk).error) == serializers.DAMAGED_ERROR
-    assert json.loads(Job.objects.get(id=other.pk).error) == {"detail": "Not found"}
-    after = Notification.objects.get(id=pk).seq, Job.objects.get(id=job.pk).seq
-    assert all(new > old for new, old in zip(after, before, strict=True))
-
-
-def test_doctor_leaves_columns_that_decide_about_a_job(transactional_db, user):
-    """The default of a state would run the job again, so it is only named."""
-    if connection.vendor != "sqlite":
-        pytest.skip("PostgreSQL stores no text that cannot be read.")
-    job = rows.job(user)
-    rows.finish(job)
-    damage(Job, job.pk, "state", "CAST(x'41ff' AS TEXT)")
-    assert f"job {job.pk} (state)" in database.check_rows().message
-    assert not repair_by_doctor()
-    assert database.check_rows().state == "error"
 
 
 async def test_unreadable_stream_does_not_block_others(connect, user, other_user, monkeypatch):

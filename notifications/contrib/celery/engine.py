@@ -17,7 +17,7 @@ from notifications.contrib.celery.connections import (
 )
 from notifications.contrib.engines.checks import shortest_time_limit
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import database
 from notifications.jobs.declaring.policies import Policy
 from notifications.models import Worker
@@ -133,7 +133,7 @@ class CeleryEngine(Engine):
 
 def _main_processes() -> Any:
     """Return a queryset of the rows of the main processes of live workers."""
-    live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
+    live = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
     return live.filter(queues__startswith=ROW_PREFIX)
 
 

@@ -24,7 +24,7 @@ from notifications.contrib.celery import results, task_ends
 from notifications.contrib.celery.execution import policy_of, record_outcome
 from notifications.contrib.celery.messages import job_id, observation_of, task_id
 from notifications.contrib.celery.transitions import changes
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.jobs import outcomes
@@ -110,7 +110,7 @@ class LostTasks:
     def _of_lost_workers(self) -> Iterable[Job]:
         lost = Q(worker__in=find_dead_neighbors())
         if self._lease.may_reap():
-            live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
+            live = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
             lost |= ~Q(worker__in=live.values_list("id", flat=True))
         rows = _running().filter(lost).exclude(worker=self._lease.worker)
         return list(rows.order_by("worker", "id")[:MAX_JOBS_PER_ROUND])

@@ -91,7 +91,6 @@ class Deliveries(Extension):
     duties = import_later("sending.list_duties")
     events_of = import_later("timeline.read_deliveries_of")
     delete_of_users = import_later("preferences.delete_of_users")
-    stored_times = import_later("findings.list_stored_times")
     time_zone_of = import_later("preferences.read_time_zone")
     page_links = import_later("preference_views.list_links")
     row_buttons = import_later("preference_views.list_buttons")

@@ -1,25 +1,15 @@
-"""What ``doctor`` examines: whether the servers of channels answer, and the stored times of deliveries."""
+"""What ``doctor`` examines: whether the servers of channels answer, and devices that push services refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 
-from django.db.models import F, Q, Value
-
-from notifications import times
 from notifications.conf import settings
 from notifications.contrib.deliveries import devices, outages, push_views
-from notifications.contrib.deliveries.digests import MAX_WINDOW
-from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest, PushSubscription
-from notifications.contrib.deliveries.preferences import MAX_PAUSE
-from notifications.contrib.deliveries.rules import MAX_DELAY
-from notifications.contrib.deliveries.sending import deliver_digest, deliver_digest_async
-from notifications.db.clock import StoredTime
+from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db.transactions import database
 from notifications.extension import find_channel, hooks
 from notifications.management.diagnosis.finding import OK, WARNING, Finding
-from notifications.models import Job
 
 
 def find_outages(timeout: float) -> Iterator[Finding]:
@@ -63,36 +53,4 @@ def find_refused_devices(timeout: float) -> Iterator[Finding]:
         "Set the earlier private_key of NOTIFICATIONS['WEB_PUSH'] again if it is known. Otherwise each browser "
         "subscribes anew when its user opens the page of devices.",
         {"refused": refused, "outdated": outdated},
-    )
-
-
-def list_stored_times(now: datetime) -> Iterator[StoredTime]:
-    """Yield the times of deliveries that gate something: see ``Extension.stored_times()``."""
-    moment = Value(now, output_field=times.MomentField())
-    # The end of a window by a fast clock. That of the digest becomes as far in the past as it lay ahead: a user has
-    # one digest for each time, so they cannot all be set to now.
-    yield StoredTime(
-        model=Job,
-        name="run_after",
-        rows=Q(
-            state=Job.State.QUEUED,
-            task_path__in=(deliver_digest.module_path, deliver_digest_async.module_path),
-        ),
-        longest=MAX_WINDOW,
-    )
-    yield StoredTime(
-        model=Digest,
-        name="due_at",
-        longest=MAX_WINDOW,
-        changes={"due_at": moment - (F("due_at") - moment)},
-    )
-    # What is due is decided anew: that of a paused user waits again for the end of the pause.
-    yield StoredTime(
-        model=Delivery,
-        name="due_at",
-        rows=Q(state=Delivery.State.PENDING),
-        longest=max(MAX_DELAY, MAX_PAUSE),
-    )
-    yield StoredTime(
-        model=ChannelOutage, name="suspended_until", longest=timedelta(seconds=outages.MAX_TRY_SECONDS)
     )

@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from notifications.contrib.engines import configured_engines, engine_of, label_of
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import database
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.backlog import find_first
@@ -30,7 +30,7 @@ _has_warned = False
 def live_processes(engine_name: str, now: datetime) -> Any:
     """Return a queryset of the live workers in processes of an engine, by its ``process_name``."""
     rows = Worker.objects.using(database())
-    return rows.filter(queues=f"engine:{engine_name}", lease_until__gte=now).order_by("id")
+    return rows.filter(is_lease_valid(now), queues=f"engine:{engine_name}").order_by("id")
 
 
 def has_processes(engine: Engine, now: datetime) -> bool | None:

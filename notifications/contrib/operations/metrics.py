@@ -26,11 +26,12 @@ from notifications.contrib.operations.models import Alert, alert_kinds
 from notifications.contrib.operations.statistics import Histogram, Sums, read_totals
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import count_waiting, queue_depths
 from notifications.models import ServerProcess, Worker
+from notifications.realtime.connections import LEASE_SECONDS
 
 __all__ = ["JobCollector"]
 
@@ -158,7 +159,7 @@ def _queue_gauges() -> Iterator[Metric]:
 
 
 def _worker_gauges() -> Iterator[Metric]:
-    live = Worker.objects.using(database()).filter(lease_until__gte=database_now())
+    live = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
     sums = live.aggregate(
         workers=Count("id"),
         quiet=Count("id", filter=~Q(request="")),
@@ -178,7 +179,7 @@ def _worker_gauges() -> Iterator[Metric]:
 
 
 def _server_gauges() -> Iterator[Metric]:
-    live = ServerProcess.objects.using(database()).filter(lease_until__gte=database_now())
+    live = ServerProcess.objects.using(database()).filter(is_lease_valid(database_now(), LEASE_SECONDS))
     sums = live.aggregate(servers=Count("id"), sockets=Sum("sockets"))
     yield GaugeMetricFamily("notifications_servers", "ASGI server processes.", sums["servers"])
     yield GaugeMetricFamily(

@@ -46,4 +46,3 @@ class Schedules(Extension):
     alert_kinds = import_later("problems.list_alert_kinds")
     overview_sections = import_later("admin.read_overview_sections")
     metrics = import_later("metrics.collect")
-    stored_times = import_later("findings.list_stored_times")

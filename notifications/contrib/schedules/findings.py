@@ -1,10 +1,9 @@
-"""What ``doctor`` examines: the declarations of schedules, and times that were stored while a clock was wrong."""
+"""What ``doctor`` examines: the declarations of schedules, and those that are overdue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.utils import translation
 
@@ -13,7 +12,7 @@ from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.problems import find_overdue
 from notifications.contrib.schedules.tasks import find_wrong_schedules
 from notifications.contrib.schedules.users import find_problem
-from notifications.db.clock import StoredTime, database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import database
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
 from notifications.models import Worker
@@ -63,29 +62,8 @@ def _describe_overdue(overdue: Sequence[Schedule], now: datetime) -> Finding:
     others = f" and {len(overdue) - MAX_SCHEDULES_NAMED} more" if len(overdue) > MAX_SCHEDULES_NAMED else ""
     message = f"Due, and neither enqueued nor missed: {named}{others}."
     remedy = "Start a worker: manage.py run_jobs. If one is running, see its log."
-    live = Worker.objects.using(database()).filter(lease_until__gte=now)
+    live = Worker.objects.using(database()).filter(is_lease_valid(now))
     if stuck := list(live.filter(stuck_calls__gt=0).order_by("id")[:MAX_SCHEDULES_NAMED]):
         message += f" Code of the project does not return in {', '.join(map(str, stuck))}."
         remedy = "Look for its stack in the log, after 'has not returned', and give that code a time limit."
     return Finding("schedules", ERROR, message, remedy, {"overdue": [row.name for row in overdue]})
-
-
-def list_stored_times(now: datetime) -> list[StoredTime]:
-    """Return the times that gate schedules. See ``Extension.stored_times()``."""
-    return [
-        StoredTime(model=Schedule, name="last_tick"),
-        NextTick(model=Schedule, name="next_tick", can_repair=False),
-    ]
-
-
-class NextTick(StoredTime):
-    """The next tick of a schedule, which a round computes anew. ``doctor`` only names it."""
-
-    def find(self, now: datetime) -> Any:
-        rows, declared = super().find(now), declared_schedules()
-        wrong = [
-            row.pk
-            for row in rows.filter(name__in=declared, paused_at=None)
-            if declared[row.name].timing.is_beyond_next(row.next_tick, now)
-        ]
-        return rows.filter(pk__in=wrong)

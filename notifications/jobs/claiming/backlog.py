@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from django.db.models import Q
 
 from notifications import times
-from notifications.db.clock import database_now, database_now_sql
+from notifications.db.clock import database_now, database_now_sql, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
@@ -225,7 +225,7 @@ def unserved_jobs() -> Any:
     """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
     now = database_now()
     jobs = Job.objects.using(database())
-    live = claiming_workers().filter(lease_until__gte=now, request="").values_list("queues", flat=True)
+    live = claiming_workers().filter(is_lease_valid(now), request="").values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}
     if "" in served:  # A worker that takes all queues.
         return jobs.none()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
 from notifications import streams
-from notifications.conf import settings
 from notifications.db.bulk import lock_query
-from notifications.db.clock import MAX_LEASES, database_now, database_now_sql, is_lease_over
+from notifications.db.clock import (
+    database_now,
+    database_now_sql,
+    is_lease_over,
+    is_lease_valid,
+    longest_lease,
+)
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
@@ -36,7 +41,7 @@ MAX_WORKERS_DELETED = 100
 def lost_jobs_condition() -> tuple[str, Sequence[Any]]:
     """Return SQL that is true if ``reap_jobs`` may find something, and its parameters."""
     now, now_param = database_now_sql()
-    latest, latest_param = database_now_sql(MAX_LEASES * timedelta(seconds=settings.LEASE))
+    latest, latest_param = database_now_sql(longest_lease())
     return (
         "EXISTS (SELECT 1 FROM notifications_job WHERE state = 'running' AND worker IS NOT NULL) "
         f"OR EXISTS (SELECT 1 FROM notifications_worker WHERE lease_until < {now} OR lease_until > {latest})",
@@ -116,7 +121,7 @@ def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
     # The row of a dead worker stays until its lease is over. What the worker had sent last may still be on its way
     # through the database's server: it may hold rows locked, or be about to claim more. Later calls find these jobs by
     # the row.
-    over = is_lease_over(database_now(), settings.LEASE)
+    over = is_lease_over(database_now())
     if not expired:
         over &= Q(id__in=dead_workers)
     workers = Worker.objects.using(database()).filter(over)
@@ -127,7 +132,7 @@ def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:
 def _delete_workers(lost: list[Worker]) -> None:
     rows = Worker.objects.using(database())
     now = database_now()
-    over = is_lease_over(now, settings.LEASE)
+    over = is_lease_over(now)
     deleted, _ = rows.filter(over, id__in=[worker.id for worker in lost]).delete()
     if deleted:  # not by another process
         for hook in hooks.on_workers_lost:
@@ -147,8 +152,7 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
 
 
 def _live_workers(now: datetime) -> Any:
-    over = is_lease_over(now, settings.LEASE)
-    return Worker.objects.using(database()).exclude(over).values_list("id", flat=True)
+    return Worker.objects.using(database()).filter(is_lease_valid(now)).values_list("id", flat=True)
 
 
 def _has_attempts_left(job: Job) -> bool:

@@ -1,10 +1,10 @@
 """The checks of ``notifications doctor``, which need the database, the channel layer, the workers and the engines.
 
-configuration           versions, settings, declarations, the WebSocket
-database, damaged_rows  tables, clocks, numbers and counts; rows that another program has damaged
-processes, jobs         doorbell, workers, a round trip; jobs that do not go on, duties
-missing_apps            tables, jobs and waits of apps that are not installed
-finding                 the result of a check
+configuration     versions, settings, declarations, the WebSocket
+database          tables, clocks, numbers and counts
+processes, jobs   doorbell, workers, a round trip; jobs that do not go on, duties
+missing_apps      tables, jobs and waits of apps that are not installed
+finding           the result of a check
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from notifications.readiness import builtin_aliases
 CHECKS = (
     database.check_clock,
     database.check_stored_times,
-    database.check_rows,
     database.check_numbering,
     database.check_positions,
     database.check_unread_counts,

@@ -13,28 +13,25 @@ from notifications.db.deadlines import limit_answers
 from notifications.db.schema import find_mismatch
 from notifications.db.transactions import begins_with_lock, connection, try_write
 from notifications.db.unavailable import is_query_error
-from notifications.management.diagnosis.damaged_rows import find_damaged_rows
 from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
 from notifications.readiness import (
     MAX_CLOCK_SKEW_SECONDS,
+    WRONG_TIMES_ADVICE,
     Missing,
     clock_skew_seconds,
+    describe_wrong_times,
     find_missing,
+    find_wrong_times,
     missing_indexes,
     pending_migrations,
     worker_advice,
 )
-from notifications.stored_times import find_wrong_times
 from notifications.streams import rebuilding
 
 #: Seconds within which some process must number pending changes.
 NUMBERING_SECONDS = 3.0
 #: Pending rows of each kind that are read, and rows of each kind by which counts and positions are checked.
 MAX_PENDING_ROWS, MAX_COUNTED_ROWS, MAX_POSITIONED_ROWS = 1_000, 100_000, 10_000
-#: Rows of each kind, the newest, whose items are read. ``doctor --repair`` reads all.
-MAX_ROWS_READ = 10_000
-#: Times, and damaged rows, that a message names.
-MAX_TIMES_NAMED = MAX_ROWS_NAMED = 5
 #: Users with a wrong unread count or wrong positions that are named.
 MAX_USERS_NAMED = 10
 
@@ -131,36 +128,10 @@ def check_clock() -> Finding:
 
 
 def check_stored_times() -> Finding:
-    """Check that no stored time lies further ahead than it can, because a clock was wrong."""
-    wrong = [str(found) for found in find_wrong_times()]
-    if wrong:
-        others = f", and {len(wrong) - MAX_TIMES_NAMED} more" if len(wrong) > MAX_TIMES_NAMED else ""
-        return Finding(
-            "times",
-            ERROR,
-            f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
-            "Run manage.py notifications doctor --repair. Jobs that were enqueued for a time (run_after) keep "
-            "it: run them now in the admin, or cancel them.",
-            {"wrong": wrong},
-        )
-    return Finding("times", OK, "No stored time lies further ahead than it can.")
-
-
-def check_rows() -> Finding:
-    """Check that the items of rows can be read and shown, as far as a bounded read shows."""
-    damaged = [str(row) for row in find_damaged_rows(MAX_ROWS_READ)]
-    if damaged:
-        others = f", and {len(damaged) - MAX_ROWS_NAMED} more" if len(damaged) > MAX_ROWS_NAMED else ""
-        return Finding(
-            "rows",
-            ERROR,
-            f"Damaged by another program: {'; '.join(damaged[:MAX_ROWS_NAMED])}{others}.",
-            "Run manage.py notifications doctor --repair. It does not change columns that decide what happens "
-            "to a row, such as the state of a job: correct those by SQL.",
-            {"damaged": damaged},
-        )
-    message = f"No row is damaged, by the newest {MAX_ROWS_READ:,} notifications and jobs."
-    return Finding("rows", OK, message)
+    """Check that nothing waits longer than it was meant to, because a clock was fast when it was stored."""
+    if wrong := list(find_wrong_times()):
+        return Finding("times", ERROR, describe_wrong_times(wrong), WRONG_TIMES_ADVICE, {"wrong": wrong})
+    return Finding("times", OK, "Nothing waits for a time that was stored while a clock was wrong.")
 
 
 def check_numbering() -> Finding:

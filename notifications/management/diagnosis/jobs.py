@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from notifications.compat import task_backends
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_over
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming.backlog import QueueDepth, queue_depths, read_large_shares
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
@@ -71,7 +71,7 @@ def check_lost_jobs() -> Finding:
     """Check that no job is running in a worker whose lease has ended, because no live worker has taken it over."""
     latest = database_now() - timedelta(seconds=MIN_WAIT_SECONDS)
     lost = list(
-        Worker.objects.using(database()).filter(lease_until__lt=latest).values_list("id", flat=True)[:1000]
+        Worker.objects.using(database()).filter(is_lease_over(latest)).values_list("id", flat=True)[:1000]
     )
     count = (
         Job.objects.using(database()).filter(state=Job.State.RUNNING, worker__in=lost).count() if lost else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from notifications import times
 from notifications.compat import task_backends
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs.claiming.backlog import claiming_workers, queue_depths, unserved_jobs
@@ -57,7 +57,7 @@ def check_doorbell() -> Finding:
 def check_workers() -> Finding:
     """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
-    live = list(builtin_workers().filter(lease_until__gte=now).order_by("id"))
+    live = list(builtin_workers().filter(is_lease_valid(now)).order_by("id"))
     found = queue_depths(is_paused=False, source=builtin_source())
     depths = [depth for depth in found.queues if depth.due]
     since = min((depth.oldest_since for depth in depths if depth.oldest_since), default=None)
@@ -103,7 +103,7 @@ def check_workers() -> Finding:
 
 def check_outbound() -> Finding:
     """Check the circuits of outbound calls of live workers, as of the last renewal of their leases."""
-    live = Worker.objects.using(database()).filter(lease_until__gte=database_now()).order_by("id")
+    live = Worker.objects.using(database()).filter(is_lease_valid(database_now())).order_by("id")
     overviews = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
     open_ = sorted(
         {at["origin"] for state in overviews.values() for at in state["origins"] if at["circuit"] != "closed"}
@@ -134,7 +134,7 @@ def check_round_trip(timeout: float) -> Finding:
             "Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
             "Run manage.py check.",
         )
-    live = builtin_workers().filter(lease_until__gte=database_now())
+    live = builtin_workers().filter(is_lease_valid(database_now()))
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:
@@ -155,13 +155,13 @@ def check_round_trip(timeout: float) -> Finding:
 def live_observers() -> Any:
     """Return a queryset of the live workers that observe tasks of Celery."""
     return Worker.objects.using(database()).filter(
-        lease_until__gte=database_now(), queues__startswith=QUEUE_PREFIX
+        is_lease_valid(database_now()), queues__startswith=QUEUE_PREFIX
     )
 
 
 def live_claimers() -> Any:
     """Return a queryset of the live workers that run jobs: built-in ones, and processes of engines."""
-    return claiming_workers().filter(lease_until__gte=database_now())
+    return claiming_workers().filter(is_lease_valid(database_now()))
 
 
 def builtin_workers() -> Any:

@@ -12,10 +12,8 @@ from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications.management.diagnosis import database, diagnose, diagnose_readiness
-from notifications.management.diagnosis.damaged_rows import repair_damaged_rows
 from notifications.management.diagnosis.finding import ERROR, Finding
 from notifications.management.management_command import ManagementCommand, explain_error
-from notifications.stored_times import repair_wrong_times
 from notifications.streams import begin_epoch
 from notifications.streams.rebuilding import find_wrong_counts, find_wrong_streams, rebuild, recount
 
@@ -31,7 +29,6 @@ class DoctorCommand(ManagementCommand):
         "--live",
         "--origin https://example.com",
         "--recount",
-        "--repair",
     )
     # A check of manage.py check that fails must not keep these from running.
     requires_system_checks = ()
@@ -57,12 +54,6 @@ class DoctorCommand(ManagementCommand):
             help="first rebuild streams that do not agree with their rows, with a new epoch, and correct wrong "
             "unread and unseen counts",
         )
-        parser.add_argument(
-            "--repair",
-            action="store_true",
-            help="first replace times that were stored while a clock was wrong, and what another program has damaged "
-            "in notifications and jobs",
-        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 < options["timeout"] <= 3600:
@@ -81,13 +72,9 @@ class DoctorCommand(ManagementCommand):
     def find(self, options: dict[str, Any]) -> Iterator[Finding]:
         """Run the checks that the options name."""
         if options["live"]:
-            if options["origin"] or options["recount"] or options["repair"]:
-                raise CommandError(
-                    "--live checks nothing else. Run doctor again for --origin, --recount and --repair."
-                )
+            if options["origin"] or options["recount"]:
+                raise CommandError("--live checks nothing else. Run doctor again for --origin and --recount.")
             return diagnose_readiness()
-        if options["repair"]:
-            self.repair_rows()
         if options["recount"]:
             self.correct_counts()
         return diagnose(timeout=options["timeout"], page=options["origin"])
@@ -98,18 +85,6 @@ class DoctorCommand(ManagementCommand):
         self.stdout.write_line(f"  {finding.check:<10}  {finding.message}")
         if finding.remedy:
             self.stdout.write_line(f"{'':21}{finding.remedy}")
-
-    def repair_rows(self) -> None:
-        try:
-            self.require_tables()
-            for name, count in repair_wrong_times():
-                self.stderr.write_plain(
-                    f"Replaced times that were stored while a clock was wrong: {count} of {name}."
-                )
-            for row in repair_damaged_rows():
-                self.stderr.write_plain(f"Repaired {row}.")
-        except Error as exc:
-            raise CommandError(f"Not all rows were repaired: {explain_error(exc)}") from exc
 
     def require_tables(self) -> None:
         if (tables := database.check_tables()).state == ERROR:

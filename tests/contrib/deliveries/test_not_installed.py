@@ -18,7 +18,6 @@ from notifications import duties, testing
 from notifications.api import notify
 from notifications.db.schema import find_mismatch
 from notifications.models import Notification, Stream
-from notifications import stored_times
 from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams import snoozing
 from notifications.streams.retention import count_prunable
@@ -30,7 +29,6 @@ assert not [table for table in connection.introspection.table_names() if FEATURE
 assert not [each for each in Permission.objects.values_list("codename", flat=True) if FEATURE.search(each)]
 assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
 assert not [noun for noun, count in count_prunable(now()) if FEATURE.search(noun)]
-assert not [each.model for each in stored_times.stored_times(now()) if FEATURE.search(each.model.__name__)]
 
 ada = User.objects.create_superuser("ada")
 client = Client()

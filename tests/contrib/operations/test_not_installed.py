@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from notifications import stored_times, upkeep
+from notifications import readiness, upkeep
 from notifications.db.schema import find_mismatch
 from notifications.management.diagnosis import diagnose
 from notifications.models import Job, Notification
@@ -24,7 +24,7 @@ assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], 
 names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
 assert not [name for name in names if re.search("alert|statistics|announce", name)]
 assert not [each for each in diagnose(timeout=0.1) if "alert" in each.check]
-assert not list(stored_times.find_wrong_times())
+assert not list(readiness.find_wrong_times())
 
 ada = User.objects.create_superuser("ada")
 client = Client()

@@ -11,6 +11,7 @@ from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.contrib.operations.statistics import reading
+from notifications.db.clock import is_lease_valid
 from notifications.db.transactions import connection, database
 from notifications.extension import OwnTask, hooks
 from notifications.jobs.claiming.backlog import (
@@ -218,7 +219,7 @@ def _with_failing_hook(now: datetime) -> Iterator[Condition]:
 
 def has_live_worker(now: datetime) -> bool:
     """Return whether the lease of a worker that runs jobs holds."""
-    return bool(claiming_workers().filter(lease_until__gte=now, request="").exists())
+    return bool(claiming_workers().filter(is_lease_valid(now), request="").exists())
 
 
 def _needs_worker() -> bool:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 from django.conf import settings as django_settings
 from django.db import IntegrityError
-from django.db.models import Q
 from django.utils import translation
 
 from notifications import times
@@ -18,7 +17,7 @@ from notifications.contrib.operations.alerts import conditions
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, describe
 from notifications.contrib.operations.models import Alert, AlertState
-from notifications.db.clock import StoredTime, database_now
+from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.models import Worker
 
@@ -48,15 +47,6 @@ def record_lost_workers(workers: Iterable[Worker], now: datetime) -> None:
     """Store that the leases of workers were lost. Inside the transaction that deletes their rows."""
     name = ", ".join(sorted({str(worker) for worker in workers}))
     AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
-
-
-def list_stored_times(now: datetime) -> list[StoredTime]:
-    """Return the times that gate alerts. See ``Extension.stored_times()``."""
-    return [
-        StoredTime(model=AlertState, name="no_worker_since"),
-        StoredTime(model=AlertState, name="lease_lost_at"),
-        StoredTime(model=Alert, name="seen_at", rows=Q(closed_at__isnull=True)),
-    ]
 
 
 def _update_state(now: datetime, previous: datetime | None) -> AlertState:

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, is_lease_valid, longest_lease
 from notifications.db.transactions import database, retrying_atomic
 from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.models import ServerProcess, Worker
+from notifications.realtime.connections import LEASE_SECONDS
 
 #: The rows that are read at most of each kind.
 MAX_PROCESSES = 100
@@ -51,7 +52,7 @@ class WorkerProcess:
     @property
     def is_live(self) -> bool:
         """Whether its lease holds."""
-        return self.lease_seconds >= 0
+        return 0 <= self.lease_seconds <= longest_lease().total_seconds()
 
     @property
     def takes_requests(self) -> bool:
@@ -81,7 +82,7 @@ def read_workers(now: datetime) -> list[WorkerProcess]:
 
 def read_servers(now: datetime) -> list[ServerProcess]:
     """Return the live web processes, the oldest first."""
-    rows = ServerProcess.objects.using(database()).filter(lease_until__gte=now)
+    rows = ServerProcess.objects.using(database()).filter(is_lease_valid(now, LEASE_SECONDS))
     return list(rows.order_by("id")[:MAX_PROCESSES])
 
 
@@ -155,5 +156,5 @@ def request_of_all_workers(request: str) -> list[Worker]:
 
 
 def _requestable_workers() -> QuerySet[Worker]:
-    live = claiming_workers().filter(lease_until__gte=database_now())
+    live = claiming_workers().filter(is_lease_valid(database_now()))
     return live.exclude(request=Worker.Request.STOP).exclude(queues__startswith=ENGINE_PREFIX)

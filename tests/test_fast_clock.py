@@ -1,0 +1,273 @@
+"""Rows that were stored while a clock was ten years fast: leases and duties are not believed, what waits is named."""
+
+import contextlib
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+import notifications
+from notifications import readiness, times
+from notifications.api import notify
+from notifications.contrib.celery.engine import CeleryEngine
+from notifications.contrib.deliveries import digests, sending
+from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
+from notifications.contrib.engines.unserved import live_processes
+from notifications.contrib.operations import metrics
+from notifications.contrib.operations.admin.overview import processes as overview
+from notifications.contrib.operations.alerts import conditions
+from notifications.contrib.operations.models import JobStatistics
+from notifications.contrib.operations.statistics import roll_up
+from notifications.contrib.operations.statistics.recording import first_shard
+from notifications.db import clock
+from notifications.ids import uuid7
+from notifications.jobs import limits, outcomes
+from notifications.jobs.claiming import backlog
+from notifications.jobs.declaring.policies import policy_of
+from notifications.jobs.transitions import manual, queueing, reaping, recording
+from notifications.jobs.transitions.claims import claim_jobs
+from notifications.management.diagnosis import database, processes
+from notifications.models import Job, Notification, ServerProcess, Wait, Worker
+from notifications.realtime.connections import ServerRow
+from notifications.streams import snoozing
+from notifications.testing import run_jobs
+from tests.contrib.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
+from tests.jobs import tasks
+from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+from tests.support.offenders import collect_offenders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+YEARS = timedelta(days=3650)
+
+
+@pytest.fixture
+def far():
+    """Return a time ten years ahead."""
+    return times.now() + YEARS
+
+
+@pytest.fixture
+def fast_clock(monkeypatch):
+    """Return a context manager that moves the clock of the database ahead, by ten years if nothing else is said."""
+
+    @contextlib.contextmanager
+    def move(ahead=YEARS):
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "clock_offset", ahead)
+            yield
+
+    return move
+
+
+def named():
+    """Return what doctor and W014 say of times, which is the same."""
+    finding = database.check_stored_times()
+    found = [problem for id, problem, _ in readiness.database_problems() if id == "notifications.W014"]
+    assert found == ([finding.message] if finding.state == "error" else [])
+    return finding.message if found else ""
+
+
+def claim_one():
+    (claimed,) = claim_jobs(uuid7(), 1)
+    return claimed.row
+
+
+def fail(job):
+    outcome = outcomes.failed(job, policy_of(tasks.attempts_so_far.func), tasks.Busy())
+    assert recording.record_outcomes([outcome]) == ([outcome], [])
+
+
+def test_lease_of_a_worker(live_worker, far):  # noqa: F811
+    """No reader takes the worker for a live one, so that its jobs are queued again and alerts are raised."""
+    id, *_ = [live_worker(queues=queues) for queues in ("", "engine:Celery", "celery:mail")]
+    Worker.objects.update(lease_until=far)
+    job = tasks.noop.enqueue().id
+    now = timezone.now()
+    Job.objects.filter(id=job).update(created_at=now - timedelta(hours=1), queued_at=now - timedelta(hours=1))
+    readers = {
+        "a probe": lambda: readiness.find_missing() is None,
+        "doctor": lambda: processes.check_workers().state != "error",
+        "jobs without a worker": lambda: not backlog.unserved_jobs().exists(),
+        "alerts": lambda: conditions.has_live_worker(now),
+        "engines": lambda: live_processes("Celery", now).exists(),
+        "Celery": lambda: CeleryEngine("default", {}).taken_queues() is not None,
+        "metrics": lambda: any(metric.samples[0].value for metric in metrics._worker_gauges()),
+        "the overview": lambda: any(row.is_live for row in overview.read_workers(now)),
+    }
+    with collect_offenders() as offenders:
+        for name, is_taken_for_live in readers.items():
+            with offenders.row(name):
+                assert not is_taken_for_live()
+    Job.objects.filter(id=job).update(state="running", worker=id, attempt=1)
+    reaping.reap_jobs(set(), expired=True)
+    assert Job.objects.get().state == "queued" and not Worker.objects.exists()
+
+
+def test_lease_of_a_server_process(far):
+    now = timezone.now()
+    ServerProcess.objects.create(id=uuid7(), host="web", pid=1, started_at=now, lease_until=far)
+    assert not overview.read_servers(now)
+    assert [metric.samples[0].value for metric in metrics._server_gauges()] == [0, 0]
+    other = ServerRow()
+    other.renew(sockets=0, users=0)
+    assert ServerProcess.objects.get().id == other.id
+
+
+def test_leases_are_compared_in_one_module():
+    """Another one would believe a lease that a fast clock has stored. Only its worker compares its own."""
+    root = Path(notifications.__file__).parent
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search(r"lease_until__|lease_until [<>]", path.read_text())
+    }
+    assert found == {"db/clock.py", "worker/lease.py", "jobs/transitions/reaping.py"}
+
+
+def test_retry_of_a_job(fast_clock, far):
+    """It is named, and begins at once when it is rescheduled. A job that was enqueued for that time is not."""
+    delayed = tasks.noop.using(run_after=far).enqueue()
+    id = tasks.attempts_so_far.enqueue().id
+    job = claim_one()
+    with fast_clock():
+        fail(job)
+    assert f"job {id}: run_after is 203" in named() and str(delayed.id) not in named()
+    manual.reschedule([id])
+    assert not named() and [str(claimed.row.id) for claimed in claim_jobs(uuid7(), 5)] == [str(id)]
+    assert Job.objects.get(id=delayed.id).run_after == far
+
+
+def test_a_rescheduled_retry_is_not_named(fast_clock, far):
+    """However far ahead that is, even if an earlier attempt ended by a fast clock."""
+    id = tasks.attempts_so_far.enqueue().id
+    with fast_clock():
+        fail(claim_one())
+    manual.reschedule([id])
+    fail(claim_one())
+    manual.reschedule([id], far)
+    assert not named() and Job.objects.get(id=id).run_after == far
+
+
+def test_job_that_got_no_thread(fast_clock):
+    """Its attempt did not count, so it has none. The clock was wrong when it was claimed."""
+    id = tasks.noop.enqueue().id
+    with fast_clock():
+        job = claim_one()
+    queueing.requeue_without_thread(job)
+    assert str(id) in named()
+
+
+def test_job_that_a_fast_clock_enqueued(far):
+    meant, wrong = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
+    Job.objects.filter(id=meant.id).update(run_after=far)
+    Job.objects.filter(id=wrong.id).update(run_after=far, created_at=far)
+    assert str(wrong.id) in named() and str(meant.id) not in named()
+
+
+@pytest.mark.parametrize("kind", ["question", "pause", "callback"])
+def test_a_wait(far, kind):
+    """Its end comes years later. One that has ended, and one that was stored by a right clock, are not named."""
+    now = timezone.now()
+    ids = {}
+    for name, created_at, ended_at in (("nap", far, None), ("ended", far, now), ("long", now, None)):
+        wait = {"kind": kind, "attempt": 1, "due_at": far + timedelta(hours=3)}
+        row = Wait.objects.create(job=uuid7(), name=name, created_at=created_at, ended_at=ended_at, **wait)
+        ids[name] = str(row.id)
+    assert f"{ids['nap']}: created_at is 203" in named()
+    assert ids["ended"] not in named() and ids["long"] not in named()
+
+
+def test_snoozed_notification(far, user):
+    """No user can have chosen ten years."""
+    meant, wrong = (notify(user, "note")[0] for _ in range(2))
+    for id, until in ((meant, timezone.now() + timedelta(hours=3)), (wrong, far)):
+        snoozing.snooze(
+            user.pk, [id], Notification.objects.get(id=id).raised, timezone.now() + timedelta(days=1)
+        )
+        Notification.objects.filter(id=id).update(snoozed_until=until)
+    assert f"notification {wrong}: snoozed_until is 203" in named() and str(meant) not in named()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=2), -timedelta(days=2)])
+def test_unknown_task(fast_clock, ahead):
+    """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
+    id = tasks.noop.enqueue().id
+    hour, day = timedelta(hours=1), 24 * 3600 - queueing.REQUEUE_DELAY_SECONDS
+
+    def meet(ahead):
+        with fast_clock(ahead):
+            return [queueing.requeue_unknown_task(claimed) for claimed in claim_jobs(uuid7(), 1)]
+
+    for offset in (ahead, hour / 2, ahead, hour):
+        # For a clock that is slow the job is not due. What waits for a fast one is rescheduled, as doctor says.
+        assert meet(offset) in ([True], [])
+        job = Job.objects.get()
+        assert day - 2 * 3600 < (job.fail_if_unknown_after - job.run_after).total_seconds() < day + 1
+        assert offset <= hour or str(id) in named()
+        moved = job.run_after - min(job.run_after, timezone.now())
+        Job.objects.update(
+            run_after=job.run_after - moved - hour / 2,
+            fail_if_unknown_after=job.fail_if_unknown_after - moved - hour / 2,
+        )
+    last = timezone.now() - timedelta(seconds=1)
+    Job.objects.update(run_after=last, fail_if_unknown_after=last)
+    assert meet(timedelta(0)) == [False]
+
+
+@pytest.fixture
+def recipient(make_user, by_email):  # noqa: F811
+    """Return a user to whom all notifications go by e-mail after ten minutes."""
+    return make_user("ada", email="ada@users.example")
+
+
+def test_delivery_of_a_user_who_was_paused_by_a_fast_clock(recipient, far):
+    """The pause is impossible, so it does not put the delivery off again."""
+    notify(recipient, "The export is ready")
+    Reader.objects.create(user=recipient, paused_until=far)
+    Delivery.objects.update(due_at=timezone.now())
+    sending.enqueue_due()
+    run_jobs()
+    assert Delivery.objects.get().state == "sent"
+
+
+def test_message_that_e_mails_have_joined(recipient, monkeypatch, far):
+    """Its window ended years later by a fast clock. Later e-mails wait for nothing."""
+    monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=10))
+    for title in ("First", "Later"):
+        notify(recipient, title)
+        Delivery.objects.filter(state="pending").update(due_at=timezone.now())
+        sending.enqueue_due()
+        run_jobs()
+        Throttle.objects.update(ends_at=far)
+    assert list(Delivery.objects.values_list("state", flat=True)) == ["sent", "sent"]
+
+
+def test_idempotency_key(far):
+    """It can be used again a day after now at the latest."""
+    first = tasks.noop.using(key="once").enqueue()
+    assert tasks.noop.using(key="once").enqueue().id == first.id
+    Job.objects.filter(id=first.id).update(idempotency_expires_at=far)
+    assert tasks.noop.using(key="once").enqueue().id != first.id
+
+
+def test_jobs_per_minute(settings, user, far):
+    """Jobs of the future are not those of the last minute."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 1}
+    Job.objects.filter(id=tasks.noop.using(owner=user).enqueue().id).update(created_at=far)
+    with limits.limit_request():
+        tasks.noop.using(owner=user).enqueue()
+    assert Job.objects.count() == 2
+
+
+def test_statistics(far):
+    """Rows of a writer's minute in the future are rolled up."""
+    tasks.noop.enqueue()
+    now = int(timezone.now().timestamp())
+    row = {"queue_name": "q", "task_path": "t", "outcome": "succeeded", "count": 1, "enqueued": 0}
+    row |= {"wait_microseconds": 0, "run_microseconds": 0, "start": now // 60 * 60, "period": 1}
+    JobStatistics.objects.create(shard=first_shard(far.timestamp()) + 1, **row)
+    assert roll_up.roll_up_chunk() >= 1
+    assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()
