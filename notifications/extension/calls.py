@@ -91,7 +91,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             *(
                 "duties",
                 "topics",
-                "stored_times",
                 "wrong_declarations",
                 "events_of",
                 "facts_of",

@@ -68,7 +68,7 @@ READING = (
         "may_follow",
         "describe_change",
     ),
-    *("overview_sections", "metrics", "topics", "stored_times", "wrong_declarations", "duties"),
+    *("overview_sections", "metrics", "topics", "wrong_declarations", "duties"),
     *("rows_per_end", "rows_per_notification", "after_commit", "after_cancel", "stored_names"),
 )
 
