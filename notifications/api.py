@@ -25,6 +25,7 @@ from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, pol
 from notifications.jobs.durable_calls import apause, pause
 from notifications.jobs.info import JobInfo, WaitInfo, get_job, get_jobs, jobs_of
 from notifications.jobs.notification_info import NotificationInfo, mark_read, notifications_of, unread_count
+from notifications.jobs.waits import EndedWait, aend_wait, await_for, end_wait, wait_for
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -37,6 +38,7 @@ else:
 __all__ = [
     "DATABASE_UNAVAILABLE",
     "Batch",
+    "EndedWait",
     "FinishedJob",
     "JobInfo",
     "NotificationInfo",
@@ -44,6 +46,7 @@ __all__ = [
     "aaccepted",
     "abatch",
     "accepted",
+    "aend_wait",
     "aget_job",
     "aget_jobs",
     "ajobs_of",
@@ -53,7 +56,9 @@ __all__ = [
     "anotify",
     "apause",
     "aunread_count",
+    "await_for",
     "batch",
+    "end_wait",
     "get_job",
     "get_jobs",
     "jobs_of",
@@ -69,6 +74,7 @@ __all__ = [
     "task",
     "track",
     "unread_count",
+    "wait_for",
 ]
 
 P = ParamSpec("P")

@@ -111,6 +111,30 @@ class JobRateExceeded(TooManyJobs):
         return type(self), (self.limit, self.retry_after)
 
 
+class WaitDoesNotExist(NotificationsError, ObjectDoesNotExist):
+    """The job has no such wait. It may not have come to it yet, or was deleted."""
+
+    def __init__(self, job: object, name: object) -> None:
+        super().__init__(
+            f"The job {job} has no wait {name!r} of this kind. It may not have come to it yet, or was deleted."
+        )
+        self.job, self.name = job, name
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.job, self.name)
+
+
+class WaitEnded(NotificationsError):
+    """The wait has ended before. ``how`` is the word of the kind, or ``"due"``, ``"expired"`` or ``"cancelled"``."""
+
+    def __init__(self, name: str, how: str) -> None:
+        super().__init__(f"The wait {name!r} has ended before: {how}.")
+        self.name, self.how = name, how
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.name, self.how)
+
+
 class CallbackExpired(NotificationsError):
     """The URL of a ``callback()`` was not called in time."""
 

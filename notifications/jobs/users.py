@@ -19,6 +19,18 @@ from django.utils.translation import gettext as _
 from notifications.db.adapters import user_keys_of
 from notifications.exceptions import JobError
 
+#: Characters of the name of who has ended a wait.
+MAX_NAME_LENGTH = 60
+
+
+def name_of(user: Any) -> str:
+    """Return the full name of a user, or else the username; "" without a user."""
+    if user is None:
+        return ""
+    full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
+    name: str = full_name.strip() or user.get_username()
+    return name.replace("\0", "")[:MAX_NAME_LENGTH]
+
 
 def read_user(key: Any) -> Any:
     """Return the active user with this key, None if there is none."""

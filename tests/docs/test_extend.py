@@ -54,6 +54,38 @@ print(Receipt.objects.count())
 """
 
 
+ENQUEUE = """
+from django.contrib.auth.models import User
+from signatures.apps import close_contract
+print(close_contract.using(owner=User.objects.create_superuser("ada")).enqueue(7).id)
+"""
+SIGN_URL = """
+from django.urls import path
+from signatures.apps import sign
+urlpatterns += [path("sign/<uuid:job>/", sign)]
+"""
+SIGN = """
+from django.contrib.auth.models import User
+from django.test import Client
+from notifications.exceptions import WaitEnded
+client = Client()
+client.force_login(User.objects.get(username="ada"))
+print("Signature of contract 7" in client.get("/notifications/jobs/{id}/").text)
+print(client.post("/sign/{id}/", {"place": "Bern"}).content.decode())
+try:
+    client.post("/sign/{id}/", {"place": "Basel"})
+except WaitEnded as exc:
+    print(exc)
+"""
+SHOW = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.get(username="ada"))
+print("signed" in client.get("/notifications/jobs/{id}/").text)
+"""
+
+
 @pytest.fixture
 def gateway():
     """A server that takes text messages, and what it has received. The first one is refused for now."""
@@ -92,7 +124,7 @@ def project(tmp_path):
 
 def test_page_step_by_step(project, gateway):
     address, messages = gateway
-    apps, models, channel, receipts, settings = blocks(PAGE, "python")
+    apps, models, channel, receipts, settings, *_ = blocks(PAGE, "python")
     for block in (apps, models, channel, receipts):
         project.write(block)
     project.write(settings, gateway=("https://sms.example.com/messages", f"http://{address}/messages"))
@@ -119,3 +151,32 @@ def test_page_step_by_step(project, gateway):
     printed = project.manage("shell", "--no-imports", "-c", READ.replace("{id}", id)).splitlines()
     assert printed == ["[True, True]", "True", "[('sent', ''), ('skipped', 'no-address')]"]
     assert project.manage("shell", "--no-imports", "-c", PURGE).split() == ["1", "0"]
+
+
+def test_wait(project):
+    """A stranger's wait: a task waits, a view ends it once, and the job goes on with the word of the kind."""
+    *_, app, settings = blocks(PAGE, "python")
+    assert "notifications.jobs" not in app and len(app.splitlines()) < 30
+    project.write(app)
+    project.write(settings)
+    project.add_settings('ALLOWED_HOSTS = ["*"]\n')
+    (project.folder / "signatures/__init__.py").touch()
+    (project.folder / "mysite/urls.py").write_text(URLS + SIGN_URL)
+    project.manage("migrate", "--verbosity", "0")
+    assert "no issues" in project.manage("check")
+    id = project.manage("shell", "--no-imports", "-c", ENQUEUE).split()[-1]
+    worker = project.start("manage.py", "run_jobs")
+
+    def job():
+        return json.loads(project.manage("notifications", "jobs", "show", id, "--json"))
+
+    wait_until(lambda: job()["state"] == "waiting", what="the wait", timeout=60)
+    assert project.manage("shell", "--no-imports", "-c", SIGN.replace("{id}", id)).splitlines() == [
+        "True",
+        "Thank you.",
+        "The wait 'contract' has ended before: signed.",
+    ]
+    wait_until(lambda: job()["state"] == "succeeded", what="the end of the job", timeout=60)
+    worker.stop()
+    assert project.results(id) == ['"signed in Bern"']
+    assert project.manage("shell", "--no-imports", "-c", SHOW.replace("{id}", id)).strip() == "True"

@@ -16,18 +16,11 @@ from notifications.contrib.questions import answer_forms
 from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
+from notifications.db.transactions import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.jobs.notifying import prepare_hooks
-from notifications.jobs.transitions.conditional_updates import limit_lock_wait
-from notifications.jobs.transitions.waiting import end_waits
-from notifications.jobs.users import read_user
-from notifications.models import Job, Notification, Wait
-
-#: Characters of the name of who has answered.
-MAX_NAME_LENGTH = 60
+from notifications.jobs.users import name_of, read_user
+from notifications.jobs.waits import end_stored
+from notifications.models import Notification, Wait
 
 
 def store_answer(
@@ -47,39 +40,13 @@ def store_answer(
     Returns the question as it is stored. Raises ``PermissionDenied``, ``ValidationError``, ``QuestionEnded``,
     ``QuestionDoesNotExist`` if its job was retried meanwhile, and ``answer_forms.FormUnavailable``.
     """
-    # The project's code is not called in the transaction: forms, and backends and managers, which find permissions.
-    name = name_of(user)
     encoded = _encode(json.loads(question.details), value) if question.ended_at is None else ""
     if not by_staff and not _may_still_answer(question, user):
         raise _refusal(question)
-    is_nested = in_callers_transaction()
-
-    def write() -> tuple[AskedQuestion, bool]:
-        if not is_nested:
-            limit_lock_wait()
-        # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
-        jobs = Job.objects.using(database()).filter(id=question.job)
-        lock_query(jobs.only("id"), skip_locked=False).first()
-        wait = AskedQuestion.objects.using(database()).filter(id=question.id).first()
-        if wait is None:
-            raise QuestionDoesNotExist(question.job, question.name)
-        if wait.ended_at is not None:
-            return wait, False
-        now = database_now()
-        is_late = (
-            wait.due_at is not None and wait.due_at <= now
-        )  # the duty that ends it has not come to it yet
-        wait.how = Wait.How.EXPIRED if is_late else Wait.How.ANSWERED
-        if not is_late:
-            wait.value, wait.ended_with = encoded, via[:100]
-            wait.ended_by_id = None if user is None else user.pk
-            wait.ended_by_name = name
-        # A transaction of the caller goes on after this, and must not hold streams while it waits for rows.
-        end_waits([wait], now, defer_numbering=is_nested)
-        return wait, not is_late
-
-    prepare_hooks()  # a handler of the answer may be imported
-    wait, is_stored = retrying_atomic(write)
+    rows = AskedQuestion.objects.using(database()).filter(id=question.id)
+    wait, is_stored = end_stored(question.job, rows, how="answered", value=encoded, user=user, via=via)
+    if wait is None:
+        raise QuestionDoesNotExist(question.job, question.name)
     if not is_stored:
         raise QuestionEnded(describe_end_to(wait, user), wait.how)
     return wait
@@ -135,15 +102,6 @@ def find_open_question(job: UUID, user: Any) -> AskedQuestion | None:
 def may_follow(job: UUID, user: Any) -> bool:
     """Return whether a user may see what a job has written, because it asks the user. See ``find_open_question()``."""
     return find_open_question(job, user) is not None
-
-
-def name_of(user: Any) -> str:
-    """Return the full name of a user, or else the username; "" without a user."""
-    if user is None:
-        return ""
-    full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
-    name: str = full_name.strip() or user.get_username()
-    return name.replace("\0", "")[:MAX_NAME_LENGTH]
 
 
 def find_users(keys: Collection[Any]) -> dict[Any, Any]:

@@ -18,6 +18,7 @@ from notifications.exceptions import QuestionDoesNotExist
 
 if TYPE_CHECKING:
     from notifications.contrib.questions.models import AskedQuestion
+    from notifications.models import Wait
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +134,7 @@ async def aopen_questions(user: Any, *, limit: int = 100) -> list[QuestionInfo]:
     return await sync_to_async(open_questions)(user, limit=limit)
 
 
-def describe_answer(question: AskedQuestion, user: Any) -> Answer:
+def describe_answer(question: Wait, user: Any) -> Answer:
     """Return the answer to a question that has one, of a user who may be deleted."""
     return Answer(
         value=json.loads(question.value or "null"),

@@ -13,25 +13,18 @@ from typing import TYPE_CHECKING, Any
 from notifications import validators
 from notifications.context import CurrentExecution
 from notifications.contrib.questions.answers import Answer, describe_answer
-from notifications.db.transactions import database
+from notifications.contrib.questions.apps import QuestionKind
 from notifications.exceptions import QuestionExpired
-from notifications.jobs.durable_calls import (
-    acall_when_available,
-    begin_wait,
-    call_when_available,
-    is_stored,
-    refuse_in_transaction,
-    refuse_on_event_loop,
-    steps_of,
-    suspend,
-    validate_duration,
-)
+from notifications.extension import require
+from notifications.jobs.durable_calls import steps_of, validate_duration
+from notifications.jobs.waits import Finish, Make, await_for_all, wait_for_all
 
 if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.utils.functional import Promise
 
     from notifications.contrib.questions.models import AskedQuestion
+    from notifications.models import Wait
 
 #: Choices of one question, and characters of the value of one.
 MAX_CHOICES, MAX_VALUE_LENGTH = 20, 50
@@ -187,66 +180,47 @@ async def aquestions(asked: Sequence[Question], *, details: bool = False) -> lis
 
 
 def _ask(function: str, asked: Sequence[Question], details: bool) -> list[Any]:
-    refuse_on_event_loop(function)
-    if not (execution := _begin(function, asked)):
-        return []
-    refuse_in_transaction(execution, function)
-    return _suspend_or_return(execution, call_when_available(execution, _read, execution, asked, details))
+    names, make, finish = _prepare(function, asked, details)
+    return wait_for_all(function, QuestionKind, names, make, finish) if names else []
 
 
 async def _aask(function: str, asked: Sequence[Question], details: bool) -> list[Any]:
-    if not (execution := _begin(function, asked)):
-        return []
-    read = await acall_when_available(execution, _read, execution, asked, details)
-    return _suspend_or_return(execution, read)
+    names, make, finish = _prepare(function, asked, details)
+    return await await_for_all(function, QuestionKind, names, make, finish) if names else []
 
 
-def _begin(function: str, asked: Sequence[Question]) -> CurrentExecution | None:
+def _prepare(
+    function: str, asked: Sequence[Question], details: bool
+) -> tuple[list[str], Make, Finish[list[Any]]]:
+    """Return the names of questions, what stores those that are new, and what returns the answers to all."""
+    require("notifications.contrib.questions")
     asked = list(asked)
     if not all(isinstance(one, Question) for one in asked):
         raise TypeError(f"{function}() takes a list of Question(...) of notifications.contrib.questions.")
     if len(asked) > MAX_NOTIFICATIONS:
         raise ValueError(f"{function}() takes at most {MAX_NOTIFICATIONS} questions, not {len(asked)}.")
-    execution = None
-    for one in asked:
-        execution = begin_wait(function, one.name)
-    return execution
+
+    def make(execution: CurrentExecution, names: Sequence[str]) -> list[AskedQuestion]:
+        new = [_make(execution, one) for one in asked if one.name in names]
+        if sum(len(wait.notifications) for wait in new) > MAX_NOTIFICATIONS:
+            raise ValueError(
+                f"The questions have more than {MAX_NOTIFICATIONS} notifications together: one for each question and "
+                "addressee. Ask fewer questions or fewer people at a time."
+            )
+        return new
+
+    def finish(execution: CurrentExecution, waits: Sequence[Wait]) -> list[Any]:
+        from notifications.contrib.questions.answering import describe_finish, find_users
+
+        users = find_users([wait.ended_by_id for wait in waits]) if details else {}
+        answers = [_answer(one, wait, users) for one, wait in zip(asked, waits, strict=True)]
+        steps_of(execution).text = describe_finish(waits[-1], execution.job.user_id)
+        return answers if details else [answer.value for answer in answers]
+
+    return [one.name for one in asked], make, finish
 
 
-def _read(
-    execution: CurrentExecution, asked: Sequence[Question], details: bool
-) -> tuple[list[AskedQuestion], list[Any]]:
-    """Return the questions that are open, stored or new, and the answers if there are none."""
-    from notifications.contrib.questions.answering import describe_finish, find_users
-    from notifications.contrib.questions.models import AskedQuestion
-
-    stored = [one.name for one in asked if is_stored(execution, one.name, "question")]
-    rows = AskedQuestion.objects.using(database()).filter(job=execution.job.id, name__in=stored)
-    waits = {wait.name: wait for wait in rows}
-    new = [_make(execution, one) for one in asked if one.name not in waits]
-    if sum(len(wait.notifications) for wait in new) > MAX_NOTIFICATIONS:
-        raise ValueError(
-            f"The questions have more than {MAX_NOTIFICATIONS} notifications together: one for each question and "
-            "addressee. Ask fewer questions or fewer people at a time."
-        )
-    waits |= {wait.name: wait for wait in new}
-    if opened := [wait for wait in waits.values() if wait.ended_at is None]:
-        return opened, []
-    users = find_users([wait.ended_by_id for wait in waits.values()]) if details else {}
-    answers = [_answer(one, waits[one.name], users) for one in asked]
-    if asked:
-        steps_of(execution).text = describe_finish(waits[asked[-1].name], execution.job.user_id)
-    return [], answers if details else [answer.value for answer in answers]
-
-
-def _suspend_or_return(execution: CurrentExecution, read: tuple[list[AskedQuestion], list[Any]]) -> list[Any]:
-    opened, answers = read
-    if opened:
-        suspend(execution, opened)
-    return answers
-
-
-def _answer(one: Question, wait: AskedQuestion, users: Mapping[Any, Any]) -> Answer:
+def _answer(one: Question, wait: Wait, users: Mapping[Any, Any]) -> Answer:
     if wait.value is not None:
         return describe_answer(wait, users.get(wait.ended_by_id))
     if one.default is _NO_DEFAULT:

@@ -15,12 +15,13 @@ from django.utils.translation import gettext, ngettext
 
 from notifications import paths, serializers, times
 from notifications.contrib.questions.addressees import may_answer
-from notifications.contrib.questions.answering import find_users, name_of
+from notifications.contrib.questions.answering import find_users
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db.transactions import database
 from notifications.extension import Event, Fact, hooks
 from notifications.jobs.step_list import read_steps
+from notifications.jobs.users import name_of
 from notifications.models import Job, Notification, Wait
 
 #: Names of others who are asked, and steps of the job in an e-mail, the last ones.

@@ -18,7 +18,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
 from notifications.exceptions import AttemptEnded
-from notifications.jobs.transitions.waiting import end_waits
+from notifications.jobs.waits import end_stored
 from notifications.models import Job, Wait
 
 
@@ -83,17 +83,8 @@ def end_callback(found: Wait, value: str) -> bool:
     ``value``
         JSON.
     """
-
-    def write() -> bool:
-        # Whatever the state of the job: one that is being suspended must see this end, or this must see it wait.
-        lock_query(Job.objects.using(database()).filter(id=found.job).only("id"), skip_locked=False).first()
-        wait = Wait.objects.using(database()).filter(id=found.id).first()
-        if wait is None or not is_open(wait):
-            return False
-        wait.how, wait.value = Wait.How.CALLED_BACK, value
-        return bool(end_waits([wait], database_now()))
-
-    return retrying_atomic(write)
+    rows = Wait.objects.using(database()).filter(id=found.id)
+    return end_stored(found.job, rows, how="called_back", value=value)[1]
 
 
 def _hash(token: str) -> str:
