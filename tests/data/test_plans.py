@@ -333,7 +333,7 @@ def test_deleted_users_are_searched_in_chunks(large_tables):
         query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
     ]
     assert "LIMIT" in first
-    assert len(later) == STREAMS // purging.MAX_STREAMS_PER_CHUNK
+    assert len(later) == STREAMS // purging.MAX_KEYS_PER_CHUNK
     assert [sql for sql in later if scans_of(explain(sql)) or "LIMIT" not in sql] == []
 
 

@@ -111,7 +111,7 @@ def test_doctor_names_a_large_share(people, flood):
     assert check_shares().state == "ok"
     Job.objects.update(queued_at="2020-01-01T00:00Z")
     (share,) = read_large_shares()
-    assert (share.share, share.count, share.total) == (f"user:{people[0].pk}", 30, 30)
+    assert (share.share, share.jobs, share.total) == (f"user:{people[0].pk}", 30, 30)
     finding = check_shares()
     assert finding.state == "warning"
     assert f"user:{people[0].pk} has 30 of 30 in default" in finding.message

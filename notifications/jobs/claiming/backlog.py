@@ -115,7 +115,7 @@ class LargeShare(NamedTuple):
 
     queue: str
     share: str
-    count: int
+    jobs: int
     total: int
     waited_seconds: float
 

@@ -54,7 +54,7 @@ def check_shares() -> Finding:
     large = [share for share in read_large_shares() if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
     if large:
         named = "; ".join(
-            f"{share.share} has {share.count} of {share.total} in {share.queue}" for share in large
+            f"{share.share} has {share.jobs} of {share.total} in {share.queue}" for share in large
         )
         return Finding(
             "shares",
