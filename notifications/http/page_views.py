@@ -139,17 +139,15 @@ def _describe_batch(job: Job, user: Any) -> dict[str, Any]:
     ]
     rows = Job.objects.using(database()).filter(batch=job.pk, state=Job.State.FAILED)
     failed = rows.filter(Q(user=None) | Q(user=user)).order_by("id")[:MAX_FAILED_JOBS]
+    by_reason: dict[str, dict[str, list[str]]] = {}
+    for row in failed:
+        reason = describe_failure(row, serializers.job_error(row) or {})
+        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_page(row.pk))
     return {
         "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
         "counts": batch_completion.describe_counts(**{str(state): count for state, count in ended.items()}),
-        "failed": [
-            {
-                "title": row.title,
-                "url": row.url or paths.job_page(row.pk),
-                "reason": describe_failure(row, serializers.job_error(row) or {}),
-            }
-            for row in failed
-        ],
+        # Each reason once, and each title once below it, with the pages of the jobs that have it.
+        "failed": [(reason, list(titles.items())) for reason, titles in by_reason.items()],
         # Those that were cancelled run again too.
         "retries": 0 if ended[Job.State.CANCELLED] else ended[Job.State.FAILED],
         "others": max(0, ended[Job.State.FAILED] - len(failed)),

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,12 @@ from notifications.compat import normalize_json
 from notifications.db.unavailable import classify
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
+from notifications.jobs.outcome_texts import (
+    cancelled_error,
+    describe_success,
+    stopped_text,
+    succeeded_text,
+)
 from notifications.jobs.tracebacks import class_path, describe_exception
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.states import CANCELLED_AT_ONCE, LEVELS
@@ -110,7 +116,6 @@ def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None, *
         result = encode(value) if result is None else result
     except BaseException as exc:  # the value may be of a class of the project, which may raise anything
         return failure(job, policy, "result-not-storable", exc)
-    # Without the owner's language: to activate it and translate the text took as long as the rest of a notification.
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 
@@ -143,7 +148,7 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
 def cancelled(job: Job, policy: Policy, exc: BaseException | None = None) -> Outcome:
     """Return the outcome of a cancelled job. The owner is notified only of a cancellation by another user."""
     was_running = job.attempt and job.state not in CANCELLED_AT_ONCE
-    error, text = _cancelled_error(job.language)
+    error, text = cancelled_error(job.language)
     is_announced = job.cancelled_by_other
     return Outcome(
         job=job,
@@ -275,7 +280,7 @@ def announcement(
         return {}
     if body:
         body = validators.label("body", body, validators.MAX_BODY_LENGTH)
-    text = describe_failure(job, error) if error else body or _succeeded_text(job.language)
+    text = describe_failure(job, error) if error else body or describe_success(result, job.language)
     notification = build_end_notification(job, text, LEVELS[state], end_key(job.id))
     if not callable(policy.notify):
         return {"notification": notification}
@@ -302,16 +307,10 @@ def _language(job: Job) -> Any:
     return nullcontext() if translation.get_language() == language else translation.override(language)
 
 
-@lru_cache(maxsize=128)
-def _succeeded_text(language: str) -> str:
-    with translation.override(language or None):
-        return _("Succeeded.")
-
-
 def describe_failure(job: Job, error: Mapping[str, Any]) -> str:
     """Return the body of the notification of a failure, without the id of the job, which its page has."""
     detail = str(error.get("detail") or error.get("title", ""))
-    return _stopped_text(job.language) if str(job.id) in detail else detail
+    return stopped_text(job.language) if str(job.id) in detail else detail
 
 
 def read_told_outcome(job: Job, end: Notification | None, error: Mapping[str, Any] | None) -> str:
@@ -322,21 +321,7 @@ def read_told_outcome(job: Job, end: Notification | None, error: Mapping[str, An
     """
     if end is None:
         return ""
-    default = describe_failure(job, error) if error else _succeeded_text(job.language)
+    default = describe_failure(job, error) if error else succeeded_text(job.language)
     if end.body not in ("", default):
         return end.body
     return end.title if end.title != job.title else ""
-
-
-@lru_cache(maxsize=128)
-def _stopped_text(language: str) -> str:
-    with translation.override(language or None):
-        return _("The job stopped because of an error.")
-
-
-@lru_cache(maxsize=128)
-def _cancelled_error(language: str) -> tuple[dict[str, str], str]:
-    """Return the error of a cancelled job, and as JSON. To translate it took a third of a cancellation's CPU time."""
-    with translation.override(language or None):
-        error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
-    return error, json.dumps(error, ensure_ascii=False)

@@ -324,6 +324,12 @@ async def told(value):
 
 
 @task
+@policy(notify=lambda done: {"title": f"{done.title} is ready"})
+async def ready(value):
+    return value
+
+
+@task
 @policy(title="Answer: {prompt}", concurrency_key="answer:{prompt}")
 async def answer(prompt):
     pass

@@ -146,7 +146,7 @@ class ObservedExecution(Execution):
             return
         self.is_ended = True
         recorder.forget_progress(self.attempt)
-        self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, None, result)
+        self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, value, result)
         self._record()
 
     def finish(self, make: Callable[[Job], Outcome]) -> None:

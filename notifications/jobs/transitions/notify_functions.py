@@ -24,6 +24,7 @@ from notifications.db import project_code, signal_queue
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
+from notifications.jobs.outcome_texts import succeeded_text
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.building import build_notification
@@ -217,6 +218,8 @@ def _notification_of(outcome: Outcome) -> Notification | None:
         fields: Mapping[str, Any] = {
             name: getattr(default, name) for name in CHANGEABLE_FIELDS if name not in NOT_COLUMNS
         }
+        if "title" in changes and default.body == succeeded_text(outcome.job.language):
+            fields = {**fields, "body": ""}  # the title says what came of it
         return build_notification(
             default.user_id,
             **{**fields, **changes},

@@ -35,7 +35,7 @@ def test_an_eager_task_is_recorded_in_the_transaction_of_its_caller(tasks, user)
         result = tasks.add.delay(3, 4)
     job = Job.objects.get(id=result.id)
     assert (job.state, job.result, job.user_id, job.queue_name) == ("succeeded", "7", user.pk, "eager")
-    assert bell_of(user) == [("Add 3 and 4", "Succeeded.", "success")]
+    assert bell_of(user) == [("Add 3 and 4", "7", "success")]
     failed = tasks.fail.delay(user.pk)
     assert Job.objects.get(id=failed.id).state == "failed"
     assert tasks.plain.delay(1).get() == 1
@@ -131,7 +131,7 @@ def test_a_retry_of_an_eager_task(eager, tasks, user):
     assert tasks.retried.delay(user.pk, 1).get() == 1
     job = Job.objects.get()
     assert (job.state, job.attempt) == ("succeeded", 2)
-    assert bell_of(user) == [("Retried", "Succeeded.", "success")]
+    assert bell_of(user) == [("Retried", "1", "success")]
 
 
 @pytest.mark.django_db

@@ -44,7 +44,7 @@ def test_the_requester_is_the_owner_where_the_declaration_names_none(tasks, user
     job = until_ended(result)
     assert (job.user_id, job.url, job.result) == (other_user.pk, "/sums/2/", "5")
     assert bell_of(user) == []
-    assert bell_of(other_user) == [("Add 2 and 3", "Succeeded.", "success")]
+    assert bell_of(other_user) == [("Add 2 and 3", "5", "success")]
 
 
 def test_a_task_without_an_owner_has_a_row_and_no_notification(tasks):
@@ -66,7 +66,7 @@ def test_a_failure_does_not_show_the_message_of_the_exception(tasks, user):
 def test_retries_are_attempts_of_one_job(tasks, user):
     job = until_ended(tasks.retried.delay(user.pk, 2))
     assert (job.state, job.attempt, job.max_attempts, job.result) == ("succeeded", 3, 3, "2")
-    assert bell_of(user) == [("Retried", "Succeeded.", "success")]
+    assert bell_of(user) == [("Retried", "2", "success")]
     assert set(Attempt.objects.filter(job=job).values_list("outcome", flat=True)) == {"failed"}
 
 
@@ -77,7 +77,7 @@ def test_a_retry_that_waits_is_queued(tasks, user):
     assert waiting.run_after > waiting.started_at
     [attempt] = Attempt.objects.filter(job=waiting)
     assert (attempt.outcome, attempt.exception_class_path) == ("failed", "builtins.OSError")
-    assert (until_ended(result).state, bell_of(user)) == ("succeeded", [("Retried", "Succeeded.", "success")])
+    assert (until_ended(result).state, bell_of(user)) == ("succeeded", [("Retried", "1", "success")])
 
 
 def test_the_last_retry_fails(tasks, user):

@@ -381,7 +381,7 @@ def test_an_end_corrects_the_guess_that_its_worker_was_lost(user):
     assert (job.state, job.result, job.error, job.attempt) == ("succeeded", "3", None, 1)
     # failed -> queued -> succeeded
     assert (job.version - before.version, job.seq > before.seq) == (2, True)
-    assert bell(user) == [GUESSED, ("Succeeded.", False)]
+    assert bell(user) == [GUESSED, ("3", False)]
     assert attempt.is_ended
 
 

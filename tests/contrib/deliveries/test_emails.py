@@ -166,7 +166,8 @@ def test_a_digest_begins_with_what_waits_and_what_failed(user, mailbox, configur
 def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
     """Unless its task has given its end a title."""
     tasks.fail_for_owner.using(owner=user, title="Import").enqueue("Line 4 has no price.\nNor has line 5.")
-    tasks.echo.using(owner=user, title="Export").enqueue(1)
+    tasks.echo.using(owner=user, title="Export").enqueue(None)
+    tasks.echo.using(owner=user, title="Count").enqueue([1, 2])
     tasks.told.using(owner=user).enqueue("36 of 40 passed.")
     with batch(owner=user, title="Check 2 sites"):
         tasks.noop.enqueue()
@@ -175,6 +176,7 @@ def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
     send_due()
     assert sorted(parts(envelope)[0]["Subject"] for envelope in mailbox.messages) == [
         "Check 2 sites: 1 of 2 done, 1 failed",
+        "Count: 2 rows",
         "Export: Succeeded",
         "Import failed: Line 4 has no price",
         "succeeded: Told 36 of 40 passed.",

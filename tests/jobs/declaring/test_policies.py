@@ -1,6 +1,7 @@
 """The options of @policy: title, attempts, timeout, concurrency key and notification."""
 
 import pytest
+from django.utils import translation
 
 from notifications.api import policy
 from notifications.models import Job
@@ -147,6 +148,36 @@ class TestNotify:
         assert bad.url == f"/notifications/jobs/{failed.id}/"
         assert "secret" not in bad.body, "The text of an exception may contain internals."
         assert bad.body == "The job stopped because of an error."
+
+    @pytest.mark.parametrize(
+        ("value", "language", "body"),
+        [
+            (5, "en", "5"),
+            (1234567, "de", "1234567"),
+            (-0.5, "de", "-0,5"),
+            (0.1 + 0.2, "en", "0.3"),
+            ([0] * 12, "en", "12 rows"),
+            ([0], "en", "1 row"),
+            ([], "en", "0 rows"),
+            ("a secret", "en", "Succeeded."),
+            ({"ada@example.com": 3}, "en", "Succeeded."),
+            (True, "en", "Succeeded."),
+            (None, "de", "Erfolgreich."),
+        ],
+    )
+    def test_a_number_or_a_count_is_what_came_of_it(self, user, value, language, body):
+        """In the language of its owner. A text may be a secret."""
+        with translation.override(language):
+            tasks.echo.using(owner=user).enqueue(value)
+        run_jobs()
+        assert [notification.body for notification in notifications_of(user)] == [body]
+
+    @pytest.mark.parametrize(("value", "body"), [(None, ""), (12, "12")])
+    def test_the_title_of_a_notify_function_says_what_happened(self, user, value, body):
+        tasks.ready.using(owner=user, title="Export 2026").enqueue(value)
+        run_jobs()
+        (notification,) = notifications_of(user)
+        assert (notification.title, notification.body) == ("Export 2026 is ready", body)
 
     def test_an_error_that_is_meant_for_its_owner(self, user):
         tasks.fail_for_owner.using(owner=user).enqueue("The address is missing.")
