@@ -20,7 +20,7 @@ FLOAT_DIGITS = 15
 
 
 def describe_success(value: Any, language: str) -> str:
-    """Return what came of a task that returned ``value``: "5", "12 rows" of a list, or "Succeeded."
+    """Return what came of a task that returned ``value``: "5", "12 rows" of a list, or that it succeeded.
 
     Numbers and counts only: a text, or a key of a dict, may be a secret.
     """
