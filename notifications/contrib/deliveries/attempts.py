@@ -35,7 +35,7 @@ from notifications.contrib.deliveries.errors import (
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.outages import ChannelSuspended
 from notifications.contrib.deliveries.preferences import remember_dead_address
-from notifications.contrib.deliveries.storing import end, fail, postpone, storable, store, update
+from notifications.contrib.deliveries.storing import end, fail, postpone, reopen, storable, store, update
 from notifications.db import bulk
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import chunks, database, fair_atomic
@@ -264,7 +264,7 @@ def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is
 
     locked = lock_query(rows.order_by("id"), skip_locked=False)
     decided = settle(locked, reach_of, is_digest=is_digest, is_resend=is_resend)
-    postpone([facts.delivery.id for facts in decided[DeliveryOutcome.COLLECT]], times.now())
+    reopen([facts.delivery.id for facts in decided[DeliveryOutcome.COLLECT]])
     opened = sorted(
         (*decided[DeliveryOutcome.JOIN], *decided[DeliveryOutcome.SEND]),
         key=lambda facts: facts.delivery.notification,

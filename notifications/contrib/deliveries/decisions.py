@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
+from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db.clock import database_now
 from notifications.db.transactions import database
 from notifications.extension import Channel, find_channel, hooks
 from notifications.inbox.categories import ALERTS, Category, Choice, load_categories
-from notifications.models import Notification
+from notifications.models import Notification, Wait
 from notifications.streams.marking_seen import seen_positions
 
 State: Any = Delivery.State
@@ -31,9 +32,9 @@ class DeliveryOutcome(enum.Enum):
 
     #: It is not sent.
     SKIP = enum.auto()
-    #: Its user has paused: it is decided anew at the end.
+    #: Its user has paused, or has quiet hours and the channel no digests: it is decided anew at the end.
     WAIT = enum.auto()
-    #: It goes into the digest that its user has chosen.
+    #: It goes into the digest that its user has chosen, or that of the end of quiet hours.
     COLLECT = enum.auto()
     #: It joins a message, if it is due soon after another one.
     JOIN = enum.auto()
@@ -69,6 +70,8 @@ class Facts(NamedTuple):
         What the user has chosen for the category and the channel.
     ``now``
         The time of the database, by which deliveries are due.
+    ``answer_by``
+        When the open question of the notification expires; None: it has none, or does not expire.
     """
 
     delivery: Delivery
@@ -79,15 +82,22 @@ class Facts(NamedTuple):
     choice: str
     reader: Reader
     now: datetime
+    answer_by: datetime | None = None
 
 
 def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
-    """Return the facts of deliveries, in four queries."""
+    """Return the facts of deliveries, in four queries, five with open questions."""
     rows = list(deliveries)
     alias, keys = database(), {row.user_id for row in rows}
     found = Notification.objects.using(alias).defer("data").in_bulk({row.notification for row in rows})
     seen, choices = seen_positions(keys), read_choices(keys)
     readers = Reader.objects.using(alias).in_bulk(keys)
+    questions = {row.open_question for row in found.values() if row.open_question}
+    deadlines = (
+        dict(Wait.objects.using(alias).filter(id__in=questions).values_list("id", "due_at"))
+        if questions
+        else {}
+    )
     now = database_now()
     facts = []
     for row in rows:
@@ -103,6 +113,7 @@ def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
                 choice_in_force(choices, row.user_id, category.key, row.channel),
                 readers.get(row.user_id) or Reader(user_id=row.user_id),
                 now,
+                deadlines.get(notification.open_question) if notification else None,
             )
         )
     return facts
@@ -126,11 +137,26 @@ def decide(
         return Decision(DeliveryOutcome.SEND)
     if is_paused(facts.reader, facts.now) and not facts.category.is_required:
         return Decision(DeliveryOutcome.WAIT)
+    if find_quiet_end(facts) is not None:
+        return Decision(
+            DeliveryOutcome.COLLECT if facts.channel.has_digests and not is_resend else DeliveryOutcome.WAIT
+        )
     if not facts.channel.has_digests or is_digest or is_resend:
         return Decision(DeliveryOutcome.SEND)
     if facts.choice != Choice.ON:
         return Decision(DeliveryOutcome.COLLECT)
     return Decision(DeliveryOutcome.JOIN if _may_join(facts) else DeliveryOutcome.SEND)
+
+
+def find_quiet_end(facts: Facts) -> datetime | None:
+    """Return the end of the quiet hours that hold a delivery back, None if none do.
+
+    What is required goes through, alerts do, and questions that expire before they could be answered.
+    """
+    until = quiet_until(facts.reader, facts.now)
+    if until is None or facts.category.is_required or facts.category.key == ALERTS:
+        return None
+    return None if facts.answer_by is not None and facts.answer_by <= until else until
 
 
 def _find_reason(facts: Facts, *, is_resend: bool) -> str:
@@ -181,7 +207,7 @@ def settle(
 ) -> dict[DeliveryOutcome, list[Facts]]:
     """Decide about deliveries that this transaction has locked. Returns those that are sent, by what becomes of them.
 
-    Those that are not sent end, and those of users who have paused are postponed.
+    Those that are not sent end, and those of users who have paused, or have quiet hours, are postponed.
 
     ``options``
         Those of ``decide()``.

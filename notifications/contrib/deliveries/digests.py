@@ -3,6 +3,8 @@
 A digest is unique by user, channel and end of its window, in the database. Windows of several lengths that end together
 are one.
 
+What quiet hours hold back goes in one message at their end, as does a digest whose window ends in them.
+
 Users who have chosen none get no more than a few messages an hour either: what is due within ten minutes after another
 one joins a message, whose window it extends. A ``Throttle`` has that window.
 """
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications import times
-from notifications.contrib.deliveries.decisions import Facts
+from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
 from notifications.contrib.deliveries.preferences import zone_of
 from notifications.db import bulk
@@ -28,8 +30,9 @@ from notifications.inbox.categories import Choice
 from notifications.models import Job
 from notifications.states import ACTIVE
 
-#: How far ahead a window ends at most: a week, and a day in case a time zone changes its offset meanwhile.
-MAX_WINDOW = timedelta(days=8)
+#: How far ahead a window ends at most: a week, another one of quiet hours, and a day in case a time zone changes its
+#: offset meanwhile.
+MAX_WINDOW = timedelta(days=15)
 #: What is due so soon after another message joins a message. It is sent so long after the last one has joined it,
 #: and at the latest ``MAX_THROTTLE`` after the first one.
 THROTTLE, MAX_THROTTLE = timedelta(minutes=10), timedelta(hours=1)
@@ -60,6 +63,17 @@ def window_end(choice: str, reader: Reader, after: datetime) -> datetime:
     return end.astimezone(UTC)
 
 
+def digest_end(facts: Facts, now: datetime) -> datetime:
+    """Return when the message goes that a delivery is collected for, in UTC."""
+    end = now
+    if facts.choice != Choice.ON:
+        # It was due already before: a digest whose window has ended in quiet hours goes at their end.
+        end = window_end(facts.choice, facts.reader, min(facts.delivery.due_at, now))
+        if end <= now and find_quiet_end(facts._replace(now=now)) is None:
+            end = window_end(facts.choice, facts.reader, now)
+    return find_quiet_end(facts._replace(now=max(end, now))) or end
+
+
 def prepare(members: Sequence[Facts], make_job: Callable[[Any, datetime], Job]) -> list[Prepared]:
     """Return the digests for deliveries: of each user, channel and end of a window one.
 
@@ -69,7 +83,7 @@ def prepare(members: Sequence[Facts], make_job: Callable[[Any, datetime], Job]) 
     by_end: dict[tuple[Any, str, datetime], list[UUID]] = defaultdict(list)
     for facts in members:
         row = facts.delivery
-        by_end[row.user_id, row.channel, window_end(facts.choice, facts.reader, now)].append(row.id)
+        by_end[row.user_id, row.channel, digest_end(facts, now)].append(row.id)
     prepared = []
     for (user, channel, due_at), ids in by_end.items():
         job = make_job(user, due_at)

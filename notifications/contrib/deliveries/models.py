@@ -168,6 +168,8 @@ class Preference(models.Model):
     before_mute = models.CharField(max_length=10, blank=True, default="", db_default="")
     #: The same for unsubscribing by the link of an e-mail.
     before_unsubscribe = models.CharField(max_length=10, blank=True, default="", db_default="")
+    #: Until then it is muted: afterwards ``before_mute`` is in force. NULL: for good.
+    off_until = MomentField(_("off until"), null=True, blank=True)
     changed_at = MomentField(_("changed"))
 
     class Meta:
@@ -190,7 +192,10 @@ class Reader(models.Model):
     user = UserPrimaryKey(verbose_name=_("user"))
     #: Until then nothing is sent by channels other than the bell.
     paused_until = MomentField(_("paused until"), null=True, blank=True)
-    #: Of daily and weekly digests: the time zone (that of the site if empty), the hour, and the day, 0 is Monday.
+    #: By weekday from Monday on, ``["22:00", "07:00"]`` or None: see ``quiet_hours.py``. NULL: none at all.
+    quiet_hours = models.JSONField(_("quiet hours"), null=True, blank=True)
+    #: Of quiet hours, and of daily and weekly digests: the time zone, that of the site if empty. Of digests the hour,
+    #: and the day, 0 is Monday.
     time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="")
     digest_hour = models.PositiveSmallIntegerField(_("hour"), default=8, validators=[MaxValueValidator(23)])
     digest_day = models.PositiveSmallIntegerField(_("day"), default=0, validators=[MaxValueValidator(6)])

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db.models import Q
+from django.db.models import Case, Q, When
 
 from notifications import times
 from notifications.contrib.deliveries.models import (
@@ -25,10 +25,11 @@ from notifications.contrib.deliveries.models import (
     Reader,
     Throttle,
 )
+from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
 from notifications.db import bulk
 from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
+from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     connection,
@@ -73,14 +74,19 @@ def mark_muted(rows: Sequence[Notification]) -> None:
     of_users, users = bulk.where_in(
         Preference, "user_id", sorted({user_to_db(row.user_id) for row in categorized})
     )
+    now_sql, now = database_now_sql()
     of_categories, keys = bulk.where_in(Preference, "category", sorted({row.category for row in categorized}))
     with connection().cursor() as cursor:
         cursor.execute(
-            f"SELECT user_id, category, choice FROM {Preference._meta.db_table} "
-            f"WHERE {of_users} AND {of_categories} AND channel = 'bell'",
-            [*users, *keys],
+            f"SELECT user_id, category, CASE WHEN off_until <= {now_sql} THEN before_mute ELSE choice END "
+            f"FROM {Preference._meta.db_table} WHERE {of_users} AND {of_categories} AND channel = 'bell'",
+            [now, *users, *keys],
         )
-        chosen = {(user_from_db(user), category): choice for user, category, choice in cursor.fetchall()}
+        chosen = {
+            (user_from_db(user), category): choice
+            for user, category, choice in cursor.fetchall()
+            if choice not in ("", DEFAULT)
+        }
     categories = load_categories()
     for row in categorized:
         choice = categories.get(row.category).choice(BELL, chosen.get((row.user_id, row.category)))
@@ -88,13 +94,15 @@ def mark_muted(rows: Sequence[Notification]) -> None:
 
 
 def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) -> Choices:
-    """Return what users (keys) have chosen, of some categories or of all."""
+    """Return what users (keys) have chosen, of some categories or of all. What was off for a time is as it was before."""
     rows = Preference.objects.using(database()).filter(user__in=list(users))
     if categories is not None:
         rows = rows.filter(category__in=list(categories))
+    in_force = Case(When(off_until__lte=times.now(), then="before_mute"), default="choice")
     return {
         (user, category, channel): choice
-        for user, category, channel, choice in rows.values_list("user_id", "category", "channel", "choice")
+        for user, category, channel, choice in rows.values_list("user_id", "category", "channel", in_force)
+        if choice not in ("", DEFAULT)
     }
 
 
@@ -109,11 +117,14 @@ def choose(
     *,
     max_categories: int = MAX_CATEGORIES,
     keep_before: str = "",
+    off_until: datetime | None = None,
 ) -> None:
     """Store what a user (key) chooses for categories and channels, None is the default. In its own transaction.
 
     ``keep_before``
         The column that keeps the earlier choices: ``before_mute`` or ``before_unsubscribe``.
+    ``off_until``
+        When those of ``before_mute`` are in force again.
 
     Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
     required.
@@ -131,7 +142,14 @@ def choose(
         if category.is_required and choice not in (None, Choice.ON):
             raise ValueError(f"The category {key!r} cannot be switched off.")
         if choice is not None:
-            row = Preference(user_id=user, category=key, channel=channel, choice=choice, changed_at=now)
+            row = Preference(
+                user_id=user,
+                category=key,
+                channel=channel,
+                choice=choice,
+                off_until=off_until,
+                changed_at=now,
+            )
             if keep_before or is_chosen(row):
                 inserted.append(row)
     changed = Q()
@@ -159,20 +177,20 @@ def choose(
                 new,
                 update_conflicts=True,
                 unique_fields=["user", "category", "channel"],
-                update_fields=["choice", "before_mute", "before_unsubscribe", "changed_at"],
+                update_fields=["choice", "before_mute", "before_unsubscribe", "off_until", "changed_at"],
             )
 
     if changes:
         retrying_atomic(store)
 
 
-def mute(user: Any, category: str) -> None:
-    """Switch a category off for a user (key) by all channels, from the next notification on.
+def mute(user: Any, category: str, *, until: datetime | None = None) -> None:
+    """Switch a category off for a user (key) by all channels, from the next notification on, for good or until a time.
 
     Raises ``TooManyPreferences``, and ``ValueError`` if the category is required.
     """
     off = dict.fromkeys(((category, channel) for channel in list_channels()), str(Choice.OFF))
-    choose(user, off, keep_before="before_mute")
+    choose(user, off, keep_before="before_mute", off_until=until)
 
 
 def unmute(user: Any, category: str) -> None:
@@ -287,6 +305,7 @@ def check_reader(values: Mapping[str, Any]) -> None:
     zone = values.get("time_zone", "")
     if zone and zone not in times.zone_names():
         raise ValueError(f"There is no time zone {str(zone)[:100]!r}. Choose one like 'Europe/Paris'.")
+    check_quiet_hours(values.get("quiet_hours"))
     until = values.get("paused_until")
     if until is not None and (not isinstance(until, datetime) or until > times.now() + MAX_PAUSE):
         raise ValueError(f"A pause ends at a time in at most {MAX_PAUSE.days} days.")

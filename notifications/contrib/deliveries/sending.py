@@ -33,6 +33,7 @@ from notifications.contrib.deliveries.decisions import (
 )
 from notifications.contrib.deliveries.errors import check_addresses
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
@@ -212,11 +213,14 @@ def resend(id: UUID) -> str:
             return gettext("It is not decided yet, or is being sent.")
         row.state, row.reason, row.error = State.QUEUED, "", ""
         row.job, row.attempted_at, row.ended_at = job.id, None, None
-        outcome, reason = decide(read_facts([row])[0], reach, is_resend=True)
+        facts = read_facts([row])[0]
+        outcome, reason = decide(facts, reach, is_resend=True)
         if outcome is DeliveryOutcome.SKIP:
             return str(row.describe_reason(reason))
         if outcome is DeliveryOutcome.WAIT:
-            return gettext("The user has paused everything for now.")
+            if is_paused(facts.reader, facts.now):
+                return gettext("The user has paused everything for now.")
+            return gettext("The user has quiet hours now.")
         row.save(
             using=database(), update_fields=["state", "reason", "error", "job", "attempted_at", "ended_at"]
         )

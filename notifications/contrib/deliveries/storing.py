@@ -11,7 +11,10 @@ from django.db.models import QuerySet
 
 from notifications import times, validators
 from notifications.contrib.deliveries.models import Delivery, Reader
+from notifications.contrib.deliveries.preferences import is_paused
+from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.db.bulk import lock_query
+from notifications.db.clock import database_now
 from notifications.db.transactions import chunks, database, fair_atomic
 
 State: Any = Delivery.State
@@ -19,14 +22,22 @@ MAX_ERROR_LENGTH = 500
 
 
 def postpone_paused(rows: Sequence[Delivery]) -> None:
-    """Have deliveries decided anew when the pauses of their users end, in the transaction that has read these."""
+    """Have deliveries decided anew when the pauses or quiet hours of their users end, in the transaction that has read these."""
     by_user: dict[Any, list[UUID]] = {}
     for row in rows:
         by_user.setdefault(row.user_id, []).append(row.id)
     for user, ids in by_user.items():
         # Locked, and read again: a request that ends the pause meanwhile finds these rows, or is found here.
         reader = lock_query(Reader.objects.using(database()).filter(user=user), skip_locked=False).first()
-        postpone(ids, (reader and reader.paused_until) or times.now())
+        now = database_now()
+        until = reader and ((is_paused(reader, now) and reader.paused_until) or quiet_until(reader, now))
+        postpone(ids, until or times.now())
+
+
+def reopen(ids: Sequence[UUID]) -> None:
+    """Have deliveries decided anew now, as due since when they were due."""
+    if ids:
+        store(ids, error="", state=State.PENDING, job=None)
 
 
 def postpone(ids: Sequence[UUID], until: datetime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from django.db.models.functions import Right
 from django.utils.translation import gettext as _
 
 from notifications.contrib.deliveries.attempts import DeliveryError
-from notifications.contrib.deliveries.decisions import decide, read_facts
+from notifications.contrib.deliveries.decisions import decide, find_quiet_end, read_facts
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
 from notifications.db.transactions import database
@@ -21,6 +21,8 @@ from notifications.models import Attempt, Job, Notification
 
 #: The module of the errors whose texts are the answers of servers.
 ERRORS_MODULE = DeliveryError.__module__
+#: The states of what quiet hours may hold back.
+WAITING = (Delivery.State.PENDING, Delivery.State.QUEUED)
 #: Attempts that are shown, the first.
 MAX_ATTEMPTS_SHOWN = 200
 #: Characters at the end of a traceback that are read: more than its last line has.
@@ -37,9 +39,14 @@ def read_deliveries_of(row: Job | Notification, reader: Any) -> list[Event]:
         return []
     for_user = reader is not None
     deliveries = list(Delivery.objects.using(database()).filter(notification=row.pk).order_by("due_at", "id"))
-    pending = [delivery for delivery in deliveries if for_user and delivery.state == Delivery.State.PENDING]
-    for facts in read_facts(pending) if pending else ():
+    waiting = [delivery for delivery in deliveries if delivery.state in WAITING and not delivery.attempted_at]
+    quiet_ends: dict[UUID, datetime] = {}
+    for facts in read_facts(waiting) if waiting else ():
         found, delivery = facts.notification, facts.delivery
+        if until := find_quiet_end(facts._replace(now=max(facts.now, delivery.due_at))):
+            quiet_ends[delivery.id] = until
+        if not for_user or delivery.state != Delivery.State.PENDING:
+            continue
         if found and found.snoozed_until:
             found.archived_at = found.read_at = found.raised = (
                 None  # It is raised again as new, and sent then.
@@ -60,7 +67,7 @@ def read_deliveries_of(row: Job | Notification, reader: Any) -> list[Event]:
             delivery.state = Delivery.State.PENDING  # It will be, when the notification is raised again.
             delivery.ended_at = None
             delivery.due_at = row.snoozed_until + timedelta(seconds=delivery.delay_seconds)
-        events += describe(delivery, addresses[delivery.id], for_user)
+        events += describe(delivery, addresses[delivery.id], for_user, quiet_ends.get(delivery.id))
         events += _describe_failed_attempts(delivery, failed.get(delivery.job, []))
     return events
 
@@ -105,7 +112,14 @@ def describe_addresses(deliveries: Iterable[Delivery]) -> dict[UUID, str]:
     return described
 
 
-def describe(delivery: Delivery, address: str, for_user: bool) -> list[Event]:
+def describe(
+    delivery: Delivery, address: str, for_user: bool, quiet_end: datetime | None = None
+) -> list[Event]:
+    """Return the events of a delivery.
+
+    ``quiet_end``
+        The end of the quiet hours for which it waits, if it does.
+    """
     error = "" if for_user else delivery.error
     match delivery.state:
         case Delivery.State.SENT:
@@ -120,6 +134,12 @@ def describe(delivery: Delivery, address: str, for_user: bool) -> list[Event]:
             text = _("%(channel)s: could not be sent.")
         case Delivery.State.FAILED:
             text = _("%(channel)s: failed. %(error)s")
+        case Delivery.State.PENDING | Delivery.State.QUEUED if quiet_end and for_user:
+            text = _("%(channel)s: will be sent after your quiet hours, unless you see or read this before.")
+        case Delivery.State.PENDING | Delivery.State.QUEUED if quiet_end:
+            text = _(
+                "%(channel)s: waits for the end of the quiet hours of the user, if it is still open then."
+            )
         case Delivery.State.QUEUED if for_user:
             text = _("%(channel)s: is being sent.")
         case Delivery.State.QUEUED:
@@ -135,7 +155,7 @@ def describe(delivery: Delivery, address: str, for_user: bool) -> list[Event]:
         "error": error,
         "job": delivery.job,
     }
-    at = delivery.ended_at or (None if for_user else delivery.due_at)
+    at = delivery.ended_at or (None if for_user else quiet_end or delivery.due_at)
     events = [Event(at, text % values)]
     if delivery.may_have_arrived:
         text = _("%(channel)s: may have been sent to %(address)s. The attempt was interrupted.")
