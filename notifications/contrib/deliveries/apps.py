@@ -9,9 +9,11 @@ digests             when several notifications go in one message
 errors              what errors of sending mean by which a channel has no word
 emails, email_texts, unsubscribing    the channel e-mail: how it sends, what it sends, and the links that end it
 pushes, devices, vapid                the channel push, the browsers that have subscribed, and the key of the site
-preferences, preference_rows          by which channels users are notified of each category, muting, pauses
+preferences, preference_rows, quiet_hours    by which channels users are notified of each category, muting, pauses, and
+                    when only what is urgent is sent
 timeline            what became of the deliveries of a notification, in words
-urls, preference_views, push_views    the pages of preferences and devices, the API, and what the inbox shows of them
+urls, preference_views, preference_api, push_views    the pages of preferences and devices, the API, and what the inbox
+                    shows of them
 admin               preferences, and the deliveries on the page of a notification
 subcommands         ``explain`` and ``vapid``
 findings, checks    what ``doctor`` and ``manage.py check`` examine

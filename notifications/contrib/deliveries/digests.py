@@ -20,7 +20,7 @@ from uuid import UUID
 from notifications import times
 from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
-from notifications.contrib.deliveries.preferences import zone_of
+from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import bulk
 from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_query

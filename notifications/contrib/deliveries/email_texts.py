@@ -29,7 +29,8 @@ from notifications.compat import HAS_EMAIL_POLICIES
 from notifications.conf import settings
 from notifications.contrib.deliveries import unsubscribing
 from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.deliveries.preferences import read_reader, zone_of
+from notifications.contrib.deliveries.preferences import read_reader
+from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db.transactions import database
 from notifications.extension import ChannelMessage, Fact, read_facts
 from notifications.inbox.categories import load_categories

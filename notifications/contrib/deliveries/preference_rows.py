@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext
 
+from notifications import times
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
+from notifications.db.transactions import database
 from notifications.db.unavailable import is_query_error
 from notifications.extension import find_channel, hooks
 from notifications.inbox.categories import (
     BELL,
+    Choice,
     choices_of,
     label_of,
     list_channels,
@@ -40,13 +44,18 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceRow:
-    """A category. ``channels`` are the choices in force by channel, of those by which it goes."""
+    """A category. ``channels`` are the choices in force by channel, of those by which it goes.
+
+    ``off_until``
+        Until when it is off by all of them; None: it is not, or for good.
+    """
 
     key: str
     name: str
     description: str
     is_required: bool
     cells: list[Cell]
+    off_until: datetime | None = None
 
     @property
     def channels(self) -> dict[str, str]:
@@ -71,10 +80,12 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     keys = [*declared, *sort_by_name({*chosen, *others} - {*declared, ""})]
     if rules.of(""):
         keys.append("")
-    return [_row(user, key, choices) for key in keys]
+    off = Preference.objects.using(database()).filter(user=user, off_until__gt=times.now(), choice=Choice.OFF)
+    off_until = dict(off.values_list("category", "off_until"))
+    return [_row(user, key, choices, off_until.get(key)) for key in keys]
 
 
-def _row(user: Any, key: str, choices: Any) -> PreferenceRow:
+def _row(user: Any, key: str, choices: Any, off_until: datetime | None) -> PreferenceRow:
     category = load_categories().get(key)
     used = {step.channel for step in load_rules().of(key)}
     cells = []
@@ -94,6 +105,7 @@ def _row(user: Any, key: str, choices: Any) -> PreferenceRow:
         description=str(category.description),
         is_required=category.is_required,
         cells=cells,
+        off_until=None if category.is_required else off_until,
     )
 
 

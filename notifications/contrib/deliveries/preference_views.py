@@ -1,8 +1,8 @@
-"""The page and the API of preferences, and how a category is muted: the button and the message in the inbox."""
+"""The page of preferences, and how a category is muted: the button and the message in the inbox."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, time, timedelta
+from datetime import date, time, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -11,33 +11,38 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.dateparse import parse_datetime
 from django.utils.formats import date_format, time_format
 from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications import times, validators
-from notifications.contrib.deliveries import preferences
+from notifications.conf import settings
+from notifications.contrib.deliveries import preferences, push_views
+from notifications.contrib.deliveries.models import Reader
 from notifications.contrib.deliveries.preference_rows import (
     find_dead_addresses,
     has_other_channels,
     read_rows,
     shown_channels,
 )
+from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
-from notifications.http.access import api_view, json_response, page_view, text_response
-from notifications.http.parsing import parse_integer, parse_json_object
+from notifications.http.access import page_view, text_response
 from notifications.inbox.categories import label_of, load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
 from notifications.models import Notification
-from notifications.problems import Problem
 from notifications.streams import positions
 
 #: Rows of the form that are read, more than the page has.
 MAX_ROWS = 1000
 #: For how many hours the page offers to pause.
 PAUSE_HOURS = (1, 8, 24, 24 * 7)
+MONDAY = date(2024, 1, 1)
+#: For how many days the page offers to switch a category off.
+OFF_DAYS = (1, 7, 30)
+#: Quiet hours that the page suggests.
+NIGHT = ("22:00", "07:00")
 #: What the page says after a form of it, by the parameter of the query string that names a category, or is ``1``.
 MESSAGES = ("muted", "unmuted", "saved")
 #: What a change of the inbox begins with after a category was muted, whose name follows.
@@ -58,13 +63,21 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "rows": read_rows(user),
         "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
-        "links": list_channel_links(),
+        # The page has the list itself.
+        "links": [
+            link
+            for link in list_channel_links()
+            if not (_has_devices() and link[1] == reverse("notifications:devices"))
+        ],
         "reader": reader,
         "paused_until": reader.paused_until if is_paused else None,
+        "off_days": [(days, _off_label(days)) for days in OFF_DAYS],
+        "quiet_hours": _describe_quiet_hours(reader),
+        "devices": push_views.read_devices(user) if _has_devices() else None,
+        "has_devices": _has_devices(),
         "pauses": [(hours, _pause_label(hours)) for hours in PAUSE_HOURS],
         "hours": [(hour, time_format(time(hour), "TIME_FORMAT")) for hour in range(24)],
-        # The first day of 2024 was a Monday.
-        "days": [(day, date_format(date(2024, 1, 1 + day), "l")) for day in range(7)],
+        "days": [(day, date_format(MONDAY + timedelta(days=day), "l")) for day in range(7)],
         "time_zones": _offered_time_zones(reader.time_zone),
         "site_time_zone": django_settings.TIME_ZONE,
         "dead_addresses": find_dead_addresses(request.user, reader),
@@ -90,18 +103,68 @@ def _save(request: HttpRequest) -> HttpResponse:
                     if (choice := form.get(f"{channel}.{number}")) is not None:
                         changes[key, channel] = choice
             preferences.choose(user, changes)
-            if "digest_hour" in form:
-                preferences.change_reader(
-                    user,
-                    digest_hour=_parse_digit(form["digest_hour"]),
-                    digest_day=_parse_digit(form.get("digest_day", "0")),
-                    time_zone=form.get("time_zone", ""),
-                )
+            values: dict[str, Any] = {
+                name: _parse_digit(form[name]) for name in ("digest_hour", "digest_day") if name in form
+            }
+            if "time_zone" in form:
+                values["time_zone"] = form["time_zone"]
+            if "nights" in form:
+                values["quiet_hours"] = [list(NIGHT)] * DAYS_PER_WEEK
+            elif "quiet" in form:
+                values["quiet_hours"] = _parse_quiet_hours(form)
+            if values:
+                preferences.change_reader(user, **values)
+            if "off" in form or "on" in form:
+                return _switch(request)
     except preferences.TooManyPreferences:
         return _too_many()
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
-    return HttpResponseRedirect(f"{reverse('notifications:preferences')}?saved=1", status=303)
+    return _redirect(saved="1")
+
+
+def _switch(request: HttpRequest) -> HttpResponse:
+    """Switch the category of a row of the form off for some days, "7.0" for the first row, or on again, "0"."""
+    form, user = request.POST, request.user.pk
+    days, _, number = form["off"].partition(".") if "off" in form else ("", "", form["on"])
+    keys = form.getlist("category")
+    if ("off" in form and days not in map(str, OFF_DAYS)) or number not in map(str, range(len(keys))):
+        raise BadRequest("There is no such category in the form.")
+    key = validators.text("category", keys[int(number)], validators.MAX_CATEGORY_LENGTH, required=True)
+    if "on" in form:
+        preferences.unmute(user, key)
+        return _redirect(saved="1")
+    if load_categories().get(key).is_required:
+        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+    preferences.mute(user, key, until=times.now() + timedelta(days=int(days)))
+    return _redirect(muted=key)
+
+
+def _has_devices() -> bool:
+    return bool(settings.WEB_PUSH) and "push" in shown_channels()
+
+
+def _describe_quiet_hours(reader: Reader) -> list[tuple[int, str, bool, str, str]]:
+    """Return of each day its number, its name, whether it has quiet hours, and their times, or those of a night."""
+    week = reader.quiet_hours or [None] * DAYS_PER_WEEK
+    return [
+        (day, date_format(MONDAY + timedelta(days=day), "l"), bool(hours), *(hours or NIGHT))
+        for day, hours in enumerate(week)
+    ]
+
+
+def _parse_quiet_hours(form: QueryDict) -> list[list[str] | None] | None:
+    week = [
+        [form.get(f"quiet_from.{day}", "")[:5], form.get(f"quiet_to.{day}", "")[:5]]
+        if form.get(f"quiet_on.{day}") == "on"
+        else None
+        for day in range(DAYS_PER_WEEK)
+    ]
+    return week if any(week) else None
+
+
+def _off_label(days: int) -> str:
+    return {1: gettext("For a day"), 7: gettext("For a week"), 30: gettext("For a month")}[days]
 
 
 def _parse_digit(text: str) -> int:
@@ -191,100 +254,6 @@ def describe_muting(user: Any, change: str) -> tuple[str, PageButton] | None:
     text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
     undo = PageButton(gettext("Undo"), "", reverse("notifications:unmute"), "category", category)
     return text % {"muted": load_categories().get(category).name}, undo
-
-
-@api_view("GET, POST")
-def api_preferences(request: HttpRequest) -> HttpResponse:
-    """Return the preferences of the user, after storing the changes that the body of a POST has."""
-    if request.method == "POST":
-        _change_preferences(request.user.pk, parse_json_object(request))
-    return _preferences_of(request.user.pk)
-
-
-def _preferences_of(user: Any) -> HttpResponse:
-    reader = preferences.read_reader(user)
-    until = preferences.paused_until(reader, times.now())
-    document = {
-        "categories": [
-            {
-                "category": row.key,
-                "name": row.name,
-                "description": row.description,
-                "required": row.is_required,
-                "channels": row.channels,
-            }
-            for row in read_rows(user)
-        ],
-        "paused_until": times.format_time(until) if until else None,
-        "time_zone": reader.time_zone,
-        "digest_hour": reader.digest_hour,
-        "digest_day": reader.digest_day,
-    }
-    return json_response(document)
-
-
-def _change_preferences(user: Any, body: dict[str, Any]) -> None:
-    changes = _parse_changes(body.pop("categories", {}))
-    values: dict[str, Any] = {}
-    for field, maximum in (("digest_hour", 23), ("digest_day", 6)):
-        if field in body:
-            values[field] = parse_integer(body.pop(field), field, maximum=maximum)
-    if "time_zone" in body:
-        values["time_zone"] = body.pop("time_zone")
-        if not isinstance(values["time_zone"], str):
-            raise Problem(422, "time_zone must be text.", field="time_zone")
-    if "paused_until" in body:
-        values["paused_until"] = _parse_time(body.pop("paused_until"))
-    if body:
-        raise Problem(422, f"There is no field {next(iter(body))[:100]!r}.")
-    try:
-        # Both are checked before either is stored.
-        preferences.check_reader(values)
-        preferences.choose(user, changes)
-        if values:
-            preferences.change_reader(user, **values)
-    except preferences.TooManyPreferences as exc:
-        raise Problem(
-            409, f"There are preferences for {preferences.MAX_CATEGORIES} categories. Set some to null."
-        ) from exc
-    except ValueError as exc:
-        raise Problem(422, str(exc)) from exc
-
-
-def _parse_changes(value: Any) -> dict[tuple[str, str], str | None]:
-    if not isinstance(value, dict) or len(value) > preferences.MAX_CATEGORIES:
-        raise Problem(
-            422, 'categories must be an object like {"export": {"email": "off"}}.', field="categories"
-        )
-    changes: dict[tuple[str, str], str | None] = {}
-    for key, channels in value.items():
-        try:
-            key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
-        except ValueError as exc:
-            raise Problem(422, str(exc), field="categories") from exc
-        if not isinstance(channels, dict) or not all(
-            isinstance(each, str | None) for each in channels.values()
-        ):
-            raise Problem(
-                422, 'A category has channels and choices like {"email": "off"}.', field="categories"
-            )
-        changes |= {(key, channel): choice for channel, choice in channels.items()}
-    return changes
-
-
-def _parse_time(value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        moment = parse_datetime(value) if isinstance(value, str) else None
-        moment = moment.astimezone(UTC) if moment and moment.tzinfo else None
-    except (ValueError, OverflowError):
-        moment = None
-    if moment is None:
-        raise Problem(
-            422, "paused_until must be a time like 2026-05-01T12:00:00Z, or null.", field="paused_until"
-        )
-    return moment
 
 
 def _offered_time_zones(chosen: str) -> list[str]:

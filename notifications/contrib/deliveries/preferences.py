@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from django.db.models import Case, Q, When
 
@@ -94,7 +93,7 @@ def mark_muted(rows: Sequence[Notification]) -> None:
 
 
 def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) -> Choices:
-    """Return what users (keys) have chosen, of some categories or of all. What was off for a time is as it was before."""
+    """Return what users (keys) have chosen, of some categories or of all; what was off for a time is as before."""
     rows = Preference.objects.using(database()).filter(user__in=list(users))
     if categories is not None:
         rows = rows.filter(category__in=list(categories))
@@ -276,11 +275,6 @@ def delete_of_users(keys: Sequence[Any]) -> int:
     """Delete a chunk of what users have chosen and are sent. See ``Extension.delete_of_users()``."""
     owned = (Delivery, Digest, Throttle, PushSubscription, Preference, Reader)
     return next(filter(None, (delete_rows(model, "user_id", keys) for model in owned)), 0)
-
-
-def zone_of(reader: Reader) -> ZoneInfo:
-    """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
-    return times.first_zone(reader.time_zone)
 
 
 def paused_until(reader: Reader, now: datetime) -> datetime | None:

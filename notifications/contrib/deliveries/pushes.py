@@ -19,7 +19,8 @@ from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.deliveries import devices, vapid
 from notifications.contrib.deliveries.errors import PASSING_STATUS_CODES
 from notifications.contrib.deliveries.models import PushSubscription
-from notifications.contrib.deliveries.preferences import read_reader, zone_of
+from notifications.contrib.deliveries.preferences import read_reader
+from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import AddressGone, Channel, ChannelMessage, read_facts
 from notifications.models import Notification

@@ -17,14 +17,20 @@ DAYS_PER_WEEK, MINUTES_PER_DAY = 7, 24 * 60
 MAX_IN_A_ROW = DAYS_PER_WEEK + 1
 
 
-def quiet_until(reader: Reader, moment: datetime) -> datetime | None:
-    """Return when the quiet hours around a time end, in UTC, with those that follow without a break; None outside of them.
+def zone_of(reader: Reader) -> ZoneInfo:
+    """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
+    return times.first_zone(reader.time_zone)
 
-    A time that clocks leave out is where the time zone puts it; of one that they repeat it is the first.
+
+def quiet_until(reader: Reader, moment: datetime) -> datetime | None:
+    """Return when the quiet hours around a time end, in UTC, None if there are none then.
+
+    Those that follow without a break belong to them. A time that clocks leave out is where the time zone puts it; of
+    one that they repeat it is the first.
     """
     if not reader.quiet_hours:
         return None
-    zone, until = times.first_zone(reader.time_zone), moment
+    zone, until = zone_of(reader), moment
     for _ in range(MAX_IN_A_ROW):
         if (end := _find_end(reader.quiet_hours, zone, until)) is None:
             break

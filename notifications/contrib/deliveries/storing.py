@@ -22,7 +22,10 @@ MAX_ERROR_LENGTH = 500
 
 
 def postpone_paused(rows: Sequence[Delivery]) -> None:
-    """Have deliveries decided anew when the pauses or quiet hours of their users end, in the transaction that has read these."""
+    """Have deliveries decided anew when the pauses or quiet hours of their users end.
+
+    In the transaction that has read these.
+    """
     by_user: dict[Any, list[UUID]] = {}
     for row in rows:
         by_user.setdefault(row.user_id, []).append(row.id)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from notifications.contrib.deliveries import preference_views, push_views, unsubscribing
+from notifications.contrib.deliveries import preference_api, preference_views, push_views, unsubscribing
 
 urlpatterns = [
     path("preferences/", preference_views.preferences_page, name="preferences"),
@@ -14,5 +14,5 @@ urlpatterns = [
     path("devices/state/", push_views.state, name="push-state"),
     path("devices/subscribe/", push_views.subscribe, name="push-subscribe"),
     path("devices/worker.js", push_views.worker, name="push-worker"),
-    path("api/preferences/", preference_views.api_preferences, name="api-preferences"),
+    path("api/preferences/", preference_api.api_preferences, name="api-preferences"),
 ]

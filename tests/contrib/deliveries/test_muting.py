@@ -82,3 +82,20 @@ def test_one_query_for_many_users_and_none_without_a_category(make_user, django_
         )
     with django_assert_num_queries(0):
         preferences.mark_muted([building.build_notification(user, "note") for user in users])
+
+
+def test_a_category_that_is_off_for_a_time(user, configure):
+    """Afterwards what was chosen before is in force, also where the default is another one."""
+    configure([{"email": 0}], CATEGORIES={"export": {"default": {"bell": "off"}}})
+    preferences.choose(user.pk, {("export", "bell"): "on", ("export", "email"): "daily"})
+    preferences.mute(user.pk, "export", until=timezone.now() + timedelta(days=7))
+    preferences.mute(user.pk, "news", until=timezone.now() + timedelta(days=7))
+    for category in ("export", "news"):
+        notify(user, "During", category=category)
+    assert not Notification.objects.filter(read_at=None).exists() and not Delivery.objects.exists()
+    Preference.objects.update(off_until=timezone.now() - timedelta(seconds=1))
+    for category in ("export", "news"):
+        notify(user, "Afterwards", category=category)
+    assert Notification.objects.filter(read_at=None).count() == Delivery.objects.count() == 2
+    choices = preferences.read_choices([user.pk])
+    assert choices == {(user.pk, "export", "bell"): "on", (user.pk, "export", "email"): "daily"}

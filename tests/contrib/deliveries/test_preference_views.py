@@ -1,7 +1,7 @@
 """The page and the API of preferences, and the page of unsubscribing."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.core import mail, signing
@@ -11,7 +11,13 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, unsubscribing
 from notifications.contrib.deliveries.models import Preference, Reader
-from tests.contrib.deliveries.conftest import by_email, configure, outbox, send_due  # noqa: F401 (fixtures)
+from tests.contrib.deliveries.conftest import (  # noqa: F401 (fixtures)
+    by_email,
+    configure,
+    outbox,
+    private_key,
+    send_due,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,6 +60,53 @@ def fields_of(html):
 
 
 class TestPage:
+    def test_quiet_hours(self, client, user, categories):
+        """Every night by one press; afterwards by weekday, and none if no day has any."""
+        client.post(PAGE, {"nights": "1"})
+        assert preferences.read_reader(user.pk).quiet_hours == [["22:00", "07:00"]] * 7
+        fields = {f"quiet_{side}.{day}": "22:00" for day in range(7) for side in ("from", "to")}
+        client.post(PAGE, {**fields, "quiet": "1", "quiet_on.5": "on", "quiet_to.5": "12:30"})
+        assert preferences.read_reader(user.pk).quiet_hours == [*[None] * 5, ["22:00", "12:30"], None]
+        assert 'name="quiet_on.5" value="on" checked' in client.get(PAGE).content.decode()
+        assert client.post(PAGE, {"quiet": "1", "quiet_on.5": "on"}).status_code == 400
+        client.post(PAGE, {**fields, "quiet": "1"})
+        assert preferences.read_reader(user.pk).quiet_hours is None
+
+    def test_one_field_is_saved_by_itself(self, client, user, categories):
+        client.post(PAGE, {"digest_hour": "9"})
+        client.post(PAGE, {"time_zone": "Europe/Paris"})
+        reader = preferences.read_reader(user.pk)
+        assert (reader.digest_hour, reader.time_zone) == (9, "Europe/Paris")
+
+    @pytest.mark.parametrize(("days", "label"), [(1, "For a day"), (7, "For a week"), (30, "For a month")])
+    def test_a_category_is_off_for_a_time(self, client, user, categories, days, label):
+        html = client.get(PAGE).content.decode()
+        assert f'value="{days}.0" aria-label="Exports: {label}"' in html
+        assert 'aria-label="Security: For a day"' not in html
+        response = client.post(PAGE, {"category": ["export", "security"], "off": f"{days}.0"}, follow=True)
+        assert "“Exports” is muted" in response.content.decode()
+        html = client.get(PAGE).content.decode()
+        assert "Off until" in html and 'name="email.0"' not in html
+        off_until = client.get(API).json()["categories"][0]["off_until"]
+        assert datetime.fromisoformat(off_until) - timezone.now() == pytest.approx(
+            timedelta(days=days), abs=timedelta(minutes=1)
+        )
+        client.post(PAGE, {"category": ["export", "security"], "on": "0"})
+        assert not Preference.objects.exists()
+
+    @pytest.mark.parametrize("off", ["2.0", "7", "7.9", "7.1", "x.0"])
+    def test_what_cannot_be_off(self, client, user, categories, off):
+        assert client.post(PAGE, {"category": ["export", "security"], "off": off}).status_code in (400, 409)
+        assert not Preference.objects.exists()
+
+    def test_the_list_of_devices(self, client, user, configure, private_key):  # noqa: F811
+        keys = {"private_key": private_key, "subject": "mailto:admin@site.example"}
+        configure([{"push": 0}], WEB_PUSH=keys)
+        html = client.get(PAGE).content.decode()
+        assert "data-notifications-push" in html and 'href="/notifications/devices/"' not in html
+        configure([{"email": 0}], WEB_PUSH=keys)
+        assert "data-notifications-push" not in client.get(PAGE).content.decode()
+
     def test_form_that_is_sent_unchanged_stores_nothing(self, client, user, categories):
         notify(user, "note", category="reports <1>")
         html = client.get(PAGE).content.decode()
@@ -171,16 +224,19 @@ class TestApi:
             "description": "Files that are ready",
             "required": False,
             "channels": {"bell": "on", "email": "daily"},
+            "off_until": None,
         }
         changes = {
             "categories": {"export": {"email": "off"}},
             "time_zone": "Europe/Paris",
             "digest_hour": 7,
+            "quiet_hours": [["22:00", "07:00"], *[None] * 6],
             "paused_until": "2026-12-01T00:00:00Z",
         }
         changed = client.post(API, changes, content_type="application/json").json()
         assert changed["categories"][0]["channels"] == {"bell": "on", "email": "off"}
         assert (changed["time_zone"], changed["digest_hour"]) == ("Europe/Paris", 7)
+        assert changed["quiet_hours"] == [["22:00", "07:00"], *[None] * 6]
         assert changed["paused_until"].startswith("2026-12-01T00:00:00")
         back = {"categories": {"export": {"email": None}}, "paused_until": None}
         changed = client.post(API, back, content_type="application/json").json()
@@ -201,6 +257,8 @@ class TestApi:
             {"categories": {"export": {"email": "off"}}, "digest_hour": 24},
             {"categories": {"export": {"email": "off"}}, "time_zone": "Mars/Base"},
             {"time_zone": 7},
+            {"quiet_hours": [["22:00", "07:00"]]},
+            {"quiet_hours": [["00:00", "00:00"]] * 7},
             {"paused_until": "tomorrow"},
             {"paused_until": "2026-13-01T00:00:00Z"},
             {"paused_until": "2026-12-01T00:00:00"},

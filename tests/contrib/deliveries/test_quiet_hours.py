@@ -240,7 +240,7 @@ class TestWhatWaits:
         send_due()
         assert len(mailoutbox) == 2
 
-    def test_a_channel_without_digests(self, user, service, be_quiet):
+    def test_a_channel_without_digests(self, user, be_quiet, service):
         """Each message is decided anew at their end."""
         service.add_device(user)
         end = be_quiet()

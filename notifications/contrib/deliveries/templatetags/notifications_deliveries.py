@@ -18,6 +18,12 @@ def notifications_push(context: template.Context) -> str:
     return script_element(context, "push")
 
 
+@register.simple_tag(takes_context=True)
+def notifications_preferences(context: template.Context) -> str:
+    """Render the script of ``notifications/preferences.html``."""
+    return script_element(context, "preferences")
+
+
 @register.filter
 def short_time(moment: datetime) -> str:
     """Return a time as people write it: "Nov 28, 14:02 UTC". See ``times.format_short()``."""
