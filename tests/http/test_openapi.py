@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, serializers, urls, validators
-from notifications.contrib.deliveries import preferences
+from notifications.contrib.deliveries import preferences, quiet_hours
 from notifications.contrib.output import reading as output_reading
 from notifications.contrib.output import views as output_views
 from notifications.contrib.questions import asking
@@ -252,6 +252,11 @@ def test_limits_match_the_code():
     assert values_of("maxItems") == {
         f"{schemas}/Mark/properties/ids": api_views.MAX_IDS,
         f"{schemas}/Seen/properties/receipts": marking_seen.MAX_RECEIPTS,
+        **{
+            f"{schemas}/{name}/properties/quiet_hours{part}": limit
+            for name in ("Preferences", "PreferenceChanges")
+            for part, limit in (("", quiet_hours.DAYS_PER_WEEK), ("/items", 2))
+        },
     }
     greatest = values_of("maximum")
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599

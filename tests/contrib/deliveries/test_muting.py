@@ -1,11 +1,14 @@
 """How users want to be told: muted categories are recorded as read, required ones cannot be switched off."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences
-from notifications.contrib.deliveries.models import Preference
+from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.ids import uuid7
 from notifications.inbox.categories import list_channels
 from notifications.models import Notification

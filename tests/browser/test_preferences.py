@@ -1,0 +1,89 @@
+"""Preferences are saved as they are changed, with Undo, on a phone too."""
+
+import json
+import os
+from itertools import product
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import sign_in_over_http, visit
+from tests.browser.test_touch import PHONE
+
+pytestmark = pytest.mark.browser
+
+PAGE = "/notifications/preferences/"
+DELIVERY = {"SITE_URL": "https://site.example", "DELIVERY": {"*": [{"email": 600}]}}
+
+
+@pytest.fixture(autouse=True)
+def site_with_email(site):
+    site.environment["TEST_NOTIFICATIONS"] = json.dumps(DELIVERY)
+
+
+@pytest.mark.smoke
+def test_quiet_hours_on_a_phone(site_server, new_page):
+    """In three presses, of which the last undoes the second one. What is saved is there after a reload."""
+    page = new_page(**PHONE)
+    visit(page, site_server.url, PAGE)
+    expect(page.get_by_role("button", name="Save", exact=True)).to_have_count(0)
+    page.get_by_role("button", name="Every night, 22:00 to 07:00").tap()
+    monday = page.get_by_role("checkbox", name="Monday")
+    expect(monday).to_be_checked()
+    monday.tap()
+    status = page.locator(".notifications-saved")
+    expect(status).to_contain_text("Saved.")
+    expect(status).to_be_in_viewport()
+    page.reload()
+    expect(monday).not_to_be_checked()
+    tuesday = page.get_by_role("checkbox", name="Tuesday")
+    tuesday.tap()
+    status.get_by_role("button", name="Undo").tap()
+    expect(status).to_have_text("Undone.")
+    expect(tuesday).to_be_checked()
+    page.reload()
+    expect(tuesday).to_be_checked()
+    expect(monday).not_to_be_checked()
+
+
+def test_what_cannot_be_saved_stays_as_it_was(site_server, new_page):
+    page = new_page(errors=False)
+    visit(page, site_server.url, PAGE)
+    hour = page.get_by_role("combobox", name="Hour")
+    page.route(f"**{PAGE}", lambda route: route.abort())
+    hour.select_option("3")
+    status = page.locator(".notifications-saved")
+    expect(status).to_have_text("Not saved. Can't reach the server.")
+    expect(hour).to_have_value("8")
+    page.unroute(f"**{PAGE}")
+    hour.select_option("3")
+    expect(status).to_contain_text("Saved.")
+    page.reload()
+    expect(hour).to_have_value("3")
+
+
+def test_without_scripts_a_button_saves(site_server, new_page):
+    page = new_page(java_script_enabled=False)
+    sign_in_over_http(page.context, site_server.url, "demo")
+    page.goto(site_server.url + PAGE)
+    page.get_by_role("combobox", name="Hour").select_option("3")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Your preferences are saved.")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Hour")).to_have_value("3")
+    page.get_by_text("Turn off for a time").first.click()
+    page.get_by_role("button", name="For a week").first.click()
+    expect(page.get_by_text("Off until")).to_be_visible()
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "preferences_off.png", full_page=True)
+
+
+@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="SCREENSHOTS names no folder for pictures.")
+def test_pictures(site_server, new_page):
+    for scheme, width in product(("light", "dark"), (360, 1280)):
+        page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+        visit(page, site_server.url, PAGE)
+        page.get_by_role("checkbox", name="Friday").click()
+        expect(page.locator(".notifications-saved")).to_contain_text("Saved.")
+        folder = Path(os.environ["SCREENSHOTS"])
+        page.screenshot(path=folder / f"preferences_{width}_{scheme}.png", full_page=True)
