@@ -1,6 +1,5 @@
 """Preferences are saved as they are changed, with Undo, on a phone too."""
 
-import json
 import os
 from itertools import product
 from pathlib import Path
@@ -14,12 +13,16 @@ from tests.browser.test_touch import PHONE
 pytestmark = pytest.mark.browser
 
 PAGE = "/notifications/preferences/"
-DELIVERY = {"SITE_URL": "https://site.example", "DELIVERY": {"*": [{"email": 600}]}}
+DELIVERY = {
+    "SITE_URL": "https://site.example",
+    "DELIVERY": {"*": [{"email": 600}]},
+    "CATEGORIES": {"job": {}},
+}
 
 
 @pytest.fixture(autouse=True)
 def site_with_email(site):
-    site.environment["TEST_NOTIFICATIONS"] = json.dumps(DELIVERY)
+    site.notifications |= DELIVERY
 
 
 @pytest.mark.smoke
