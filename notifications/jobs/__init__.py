@@ -4,7 +4,7 @@ declaring/, backend, limits           tasks and their policies; ``enqueue()``; h
 turns                                 the fair order of those that wait
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
-outcomes, tracebacks                  how an attempt has ended, and the notification of a finished job
+outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
 batches                               jobs that are enqueued together
 durable_calls                         pauses, and names of steps and waits that are unique in a job
