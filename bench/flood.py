@@ -27,7 +27,9 @@ SLOTS = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--floods", type=int, default=1)
     parser.add_argument("--singles", type=int, default=50)
@@ -56,7 +58,9 @@ def chosen(places: Places, base: Path | None, words: list[str]) -> Iterator[Queu
         if base and queue.name.startswith("this app"):
             url = places.sqlite() if "SQLite" in queue.name else places.postgres()
             environment = queue.environment | {"DATABASE_URL": url}
-            yield replace(queue, name=f"{queue.name}, {base.name} (base)", folder=base, environment=environment)
+            yield replace(
+                queue, name=f"{queue.name}, {base.name} (base)", folder=base, environment=environment
+            )
 
 
 def measure(queue: Queue, jobs: int, floods: int, singles: int) -> list[float]:

@@ -40,7 +40,9 @@ function connectPreferences() {
    * @param {string} name
    */
   function namesWith(name) {
-    return name.startsWith("quiet_") ? [...stored.keys()].filter((each) => each.startsWith("quiet_")) : [name];
+    return name.startsWith("quiet_")
+      ? [...stored.keys()].filter((each) => each.startsWith("quiet_"))
+      : [name];
   }
 
   /**
