@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import Error
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
@@ -238,7 +237,7 @@ def _is_retried(job: Job, policy: Policy, exc: BaseException) -> bool:
     if job.attempt >= job.max_attempts or not policy.retry_on:
         return False
     # One of the database matches by its class, and by what its code says.
-    kinds = {type(exc), type(classify(exc))} if isinstance(exc, Error) else {type(exc)}
+    kinds = {type(exc), type(classify(exc))} if isinstance(exc, Exception) else {type(exc)}
     is_retried = _call_host("retry_on", job, lambda: any(issubclass(kind, policy.retry_on) for kind in kinds))
     return bool(is_retried)
 

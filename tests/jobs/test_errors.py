@@ -172,7 +172,9 @@ def test_different_outcomes_in_one_group(worker, user, gate, monkeypatch):
     groups = []
     finish = recording.record_outcomes
     monkeypatch.setattr(
-        recording, "record_outcomes", lambda group: groups.append(len(group)) or finish(group)
+        recording,
+        "record_outcomes",
+        lambda group, **options: groups.append(len(group)) or finish(group, **options),
     )
     bad = [
         *RAISED,

@@ -14,10 +14,10 @@ class FaxReader(HubPart):
     """Records the calls of its methods, and on which loop they are."""
 
     def __init__(self, hub):
-        self.hub, self.users, self.rounds, self.is_read = hub, [], 0, False
+        self.hub, self.users, self.rounds, self.readers = hub, [], 0, set()
 
     def has_readers(self, user):
-        return self.is_read
+        return user in self.readers
 
     def read_users(self, users):
         assert asyncio.get_running_loop() is self.hub.loop
@@ -54,7 +54,7 @@ async def test_a_part_of_the_hub(fax, connect, user, monkeypatch):
     await in_thread(api.notify, user, "Not read")
     await socket.receive("change")
     assert part.users == []
-    part.is_read = True
+    part.readers.add(user.pk)
     await in_thread(api.notify, user, "Read")
     await until(lambda: user.pk in part.users)
     await until(lambda: part.rounds > 1)

@@ -178,7 +178,7 @@ def test_row_unarchived_during_pruning_is_kept(user, monkeypatch):
 
 def test_rows_of_deleted_users_are_deleted(make_user, monkeypatch):
     """Rows of deleted users, which a killed process or a later notification left, are deleted."""
-    monkeypatch.setattr(purging, "MAX_STREAMS_PER_CHUNK", 2)
+    monkeypatch.setattr(purging, "MAX_KEYS_PER_CHUNK", 2)
     users = [make_user(f"u{number}") for number in range(5)]
     for owner in users:
         notifying.create_notifications(owner, "note")

@@ -7,6 +7,7 @@ import pytest
 from notifications import times
 from notifications.contrib.questions import reminders
 from notifications.contrib.questions.testing import answer_question
+from notifications.extension import hooks
 from notifications.models import Job, Wait
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
@@ -46,8 +47,9 @@ def test_a_reminder_and_an_answer(user, recorder):
 @pytest.mark.with_all_apps("the excerpt is shown by the template of output")
 def test_an_excerpt_of_a_job(transactional_db, user, other_user, client, shop, monkeypatch):
     """Those whom a job asks see it on the page of the question."""
-    monkeypatch.setattr(Part, "excerpt_template", "notifications/output_lines.html")
-    monkeypatch.setattr(Part, "excerpt_context", lambda self, job: {"lines": [("", f"Of {job.title}")]})
+    part = next(section for section in hooks.job_sections if section.name == Part.name)
+    monkeypatch.setattr(part, "excerpt_template", "notifications/output_lines.html")
+    monkeypatch.setattr(part, "excerpt_context", lambda job: {"lines": [("", f"Of {job.title}")]})
     job = question_tasks.ask_sync.using(owner=user, title="Order 7").enqueue(to=[other_user.pk])
     run_jobs()
     client.force_login(other_user)
