@@ -76,36 +76,36 @@ def test_no_word_for_five_minutes(make_job, read_page):
     assert "reload-after" not in html
 
 
+# Times in parameters are of the moment of collection, minutes before the test.
 @pytest.mark.parametrize(
-    ("others", "is_silent"),
+    ("describe_other", "is_silent"),
     [
-        ([(9, ended(7))], True),  # before it
-        ([(9, started(7, state="running"))], True),
-        ([(9, ended(5))], False),  # a backlog
-        ([(9, started(5, state="running"))], False),
-        ([(9, started(5, run_after=times.now()))], False),  # waits for its next attempt
-        ([(9, ended(5, queue_name="mail"))], True),  # of another queue
-        ([(9, ended(5, executor="async"))], True),  # of another worker
+        (lambda: ended(7), True),  # before it
+        (lambda: started(7, state="running"), True),
+        (lambda: ended(5), False),  # a backlog
+        (lambda: started(5, state="running"), False),
+        (lambda: started(5, run_after=times.now()), False),  # waits for its next attempt
+        (lambda: ended(5, queue_name="mail"), True),  # of another queue
+        (lambda: ended(5, executor="async"), True),  # of another worker
     ],
 )
-def test_tasks_of_the_queue_that_have_started_meanwhile(make_job, read_page, others, is_silent):
-    for minutes, fields in others:
-        make_job(minutes, **fields)
+def test_tasks_of_the_queue_that_have_started_meanwhile(make_job, read_page, describe_other, is_silent):
+    make_job(9, **describe_other())
     assert (DOUBT in read_page(make_job(6))) == is_silent
 
 
 @pytest.mark.parametrize(
-    "fields",
+    "describe",
     [
-        {"executor": "async"},
-        {"run_after": times.now() - 4 * MINUTE},  # since then it could start
-        {"run_after": times.now() + MINUTE},
-        {"process_id": 7},  # it goes on with other tasks
-        {"state": "running", "worker": uuid.uuid4(), "started_at": times.now()},
+        lambda: {"executor": "async"},
+        lambda: {"run_after": times.now() - 4 * MINUTE},  # since then it could start
+        lambda: {"run_after": times.now() + MINUTE},
+        lambda: {"process_id": 7},  # it goes on with other tasks
+        lambda: {"state": "running", "worker": uuid.uuid4(), "started_at": times.now()},
     ],
 )
-def test_jobs_of_which_no_word_is_expected(make_job, read_page, fields):
-    assert PROMISE in read_page(make_job(6, **fields))
+def test_jobs_of_which_no_word_is_expected(make_job, read_page, describe):
+    assert PROMISE in read_page(make_job(6, **describe()))
 
 
 def diagnose():
