@@ -165,6 +165,9 @@ NOTIFICATIONS = {
     "SCHEDULES": {"delete-old-reports": {"task": "asyncsite.tasks.delete_old_reports", "cron": "30 3 * * *"}},
 }
 
+# DELIVERY is empty where whoever runs the site has set no SITE_URL. Each start would print that.
+SILENCED_SYSTEM_CHECKS = ["notifications.I006"]
+
 # Outside development the site is behind a proxy that serves HTTPS and sends X-Forwarded-Proto.
 SECURE_PROXY_SSL_HEADER = None if DEBUG else ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = not DEBUG
