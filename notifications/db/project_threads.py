@@ -59,6 +59,7 @@ class ProjectThreads:
     def __init__(self) -> None:
         self._executor = DaemonExecutor(THREADS, "notifications-project", keep_connections=True)
         self._calls: dict[Callable[[], Any], _Call] = {}
+        self._is_closed = False
 
     def submit(self, function: Callable[[], T], *, may_be_stuck: bool = False) -> Future[T]:
         """Return the future of a call: of the previous one if that still runs. Raises ``NoThread``.
@@ -75,7 +76,7 @@ class ProjectThreads:
     def start(
         self, function: Callable[[], object], error_message: str, *, may_be_stuck: bool = False
     ) -> None:
-        """Call a function, unless its previous call still runs. An error is logged with ``error_message``.
+        """Call a function, unless its previous one still runs or the threads end. Log an error with ``error_message``.
 
         ``may_be_stuck`` is that of ``submit()``.
         """
@@ -91,9 +92,13 @@ class ProjectThreads:
             self.submit(function).add_done_callback(log_error)
         except NoThread as exc:
             logger.warning("%s, which is tried again: %s", error_message, exc)
+        except RuntimeError:
+            if not self._is_closed:  # by a process that ends while its last duty runs
+                raise
 
     def close(self) -> list[Future[Any]]:
         """End the threads when their calls are done. Return the calls that run."""
+        self._is_closed = True
         self._executor.shutdown()
         return [call.future for call in self._calls.values() if not call.future.done()]
 
