@@ -15,6 +15,7 @@ from django.utils import timezone
 from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import bulk, unavailable
+from notifications.db.insertion import insert_one
 from notifications.ids import uuid7
 from notifications.management.diagnosis.jobs import check_duties
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker
@@ -406,7 +407,7 @@ def in_seconds(seconds):
 
 
 def add_notification(user, **fields):
-    bulk.insert_one(bulk.new(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
+    insert_one(bulk.new(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
 
 
 def add_job(**fields):

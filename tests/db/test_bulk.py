@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from django.db import transaction
 
-from notifications.db import adapters, bulk
+from notifications.db import adapters, bulk, insertion
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
 
@@ -91,7 +91,7 @@ def test_one_inserted_row_is_what_the_orm_reads(condition):
     """Also where the defaults are not sent, or the row has others."""
     made = rows()
     for row in made:
-        assert bulk.insert_one(row, condition=condition, params=[1] if condition else [])
+        assert insertion.insert_one(row, condition=condition, params=[1] if condition else [])
     stored = {row.pk: row for row in Job.objects.all()}
     assert [values(stored[row.pk]) for row in made] == [values(row) for row in made]
     assert not any(row._state.adding for row in made)
@@ -99,7 +99,7 @@ def test_one_inserted_row_is_what_the_orm_reads(condition):
 
 def test_a_condition_that_does_not_hold():
     row = job()
-    assert not bulk.insert_one(row, condition="1 = %s", params=[2])
+    assert not insertion.insert_one(row, condition="1 = %s", params=[2])
     assert row._state.adding and not Job.objects.exists()
 
 

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import batch
 from notifications.db import bulk
+from notifications.jobs import limits
 from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Ring
 from notifications.realtime.doorbell import _handle_rung, doorbell, listen, sqlite
@@ -68,14 +69,14 @@ def test_enqueueing_is_one_statement(user):
 
 def test_enqueueing_is_repeated_while_the_database_is_busy(user, monkeypatch):
     """It waits longer than SQLite's own timeout."""
-    execute, failures = bulk.insert_one, [OperationalError("database is locked")] * 2
+    execute, failures = limits.insert_one, [OperationalError("database is locked")] * 2
 
     def fail_twice(*args, **options):
         if failures:
             raise failures.pop()
         return execute(*args, **options)
 
-    monkeypatch.setattr(bulk, "insert_one", fail_twice)
+    monkeypatch.setattr(limits, "insert_one", fail_twice)
     tasks.noop.using(owner=user).enqueue()
     assert Job.objects.count() == 1
 
@@ -88,7 +89,7 @@ def test_busy_in_a_callers_transaction(user, monkeypatch):
         attempts.append(args)
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(bulk, "insert_one", fail)
+    monkeypatch.setattr(limits, "insert_one", fail)
     with pytest.raises(OperationalError), transaction.atomic():
         tasks.noop.using(owner=user).enqueue()
     assert len(attempts) == 1
@@ -128,14 +129,14 @@ def test_job_of_this_process(calls, user):
 
 def test_job_of_this_process_that_is_read_at_its_commit(calls, user, monkeypatch):
     """Outside a transaction the listener may read the row before the INSERT returns."""
-    insert_one = bulk.insert_one
+    insert_one = limits.insert_one
 
     def insert_and_wait(*args, **options):
         inserted = insert_one(*args, **options)
         wait_until_read()
         return inserted
 
-    monkeypatch.setattr(bulk, "insert_one", insert_and_wait)
+    monkeypatch.setattr(limits, "insert_one", insert_and_wait)
     enqueue(user)
     assert not calls
 
