@@ -193,12 +193,12 @@ def test_doctor_lists_the_duties(transactional_db):
     assert check_duties().state == "ok"  # nothing was started yet
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
-    names = {"evaluate alerts", "roll up statistics", "prune old rows", "move jobs to configured executors"}
+    names = {"evaluate alerts", "roll up statistics", "prune old rows", "turn executors of version 0.9.0"}
     names |= {"fail abandoned deliveries", "queue jobs that wait for nothing"}
     names |= {"update who is asked open questions", "cancel waits of ended jobs"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
-    # These are done at the start without.
-    assert elected == names - {"move jobs to configured executors", "cancel waits of ended jobs"}
+    # This is done at the start without.
+    assert elected == names - {"cancel waits of ended jobs"}
     finding = check_duties()
     assert finding.state == "ok" and set(finding.figures) == names
     assert "roll up statistics 0 s ago (every 60 s)" in finding.message
