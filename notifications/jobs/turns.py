@@ -9,10 +9,10 @@ Jobs begin in the order of their turns, then by age. So the next job of a share 
 the second one from now on of each other share, whatever they have enqueued before, and what a share enqueues at once
 stands in a row, a turn each. ``tests/model/test_fair_shares.py`` compares what is claimed with a simulation.
 
-The clock is a row, which claims that have left jobs in the queue move, at most each ``CLOCK_INTERVAL_SECONDS``. It may
-lag: then a new share is preferred, by what has begun meanwhile at most. Where nothing waits it stands still, and turns
-are equal: first in, first out. The highest turn of the running rows would be exact, and would need an index of its own
-and 0.2 ms to plan on PostgreSQL in each INSERT.
+The clock is a row, which claims that have left jobs in the queue for ``CLOCK_INTERVAL_SECONDS`` move, at most so often.
+It may lag: then a new share is preferred, by what has begun meanwhile at most. Where nothing waits it stands still, and
+turns are equal: first in, first out. The highest turn of the running rows would be exact, and would need an index of its
+own and 0.2 ms to plan on PostgreSQL in each INSERT.
 
 Delayed jobs have no turn: they are in the order of their times. Nor have those of the app's own senders, which are
 claimed by what runs for each user (``jobs/claiming/senders.py``): a slow receiver takes a place for long.
@@ -68,6 +68,8 @@ _last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}
 #: The highest turns that have begun since they were stored, and when that was (monotonic).
 _begun: dict[Clock, int] = {}
 _stored_at = 0.0
+#: Since when (monotonic) each claim has left jobs; None: the last one left none.
+_busy_since: float | None = None
 
 
 def share_of(job: Any) -> str:
@@ -156,15 +158,22 @@ def count_before(job: Job) -> int | None:
         return int(cursor.fetchone()[0])
 
 
+def note_idle() -> None:
+    """Take note that a claim has left no jobs: the next ones begin at once, whatever their turns are."""
+    global _busy_since
+    _busy_since = None
+
+
 def note_begun(jobs: Collection[Job]) -> None:
     """Move the clocks to the turns of these jobs, which have been claimed, while others are left."""
-    global _stored_at
+    global _busy_since, _stored_at
     with _lock:
         for job in jobs:
             if job.turn > _begun.get(_clock_of(job), 0):
                 _begun[_clock_of(job)] = job.turn
         now = time.monotonic()
-        if not _begun or now - _stored_at < CLOCK_INTERVAL_SECONDS:
+        _busy_since = now if _busy_since is None else _busy_since
+        if not _begun or now - max(_stored_at, _busy_since) < CLOCK_INTERVAL_SECONDS:
             return
         _stored_at = now
         begun = sorted(_begun.items())

@@ -125,6 +125,8 @@ def claim_jobs(
         call_after_write(lambda: turns.note_begun(begun))
         if source == Source():
             call_after_write(lambda: queue_watch.look(list(kinds)))
+    elif among is None:
+        turns.note_idle()
     return claimed
 
 
