@@ -11,7 +11,7 @@ stands in a row, a turn each. ``tests/model/test_fair_shares.py`` compares what 
 
 The clock is a row, which claims that have left jobs in the queue for ``CLOCK_INTERVAL_SECONDS`` move, at most so often.
 It may lag: then a new share is preferred, by what has begun meanwhile at most. Where nothing waits it stands still, and
-turns are equal: first in, first out. The highest turn of the running rows would be exact, and would need an index of its
+turns are equal: first in, first out. The highest turn of the running rows would be exact, and need an index of its
 own and 0.2 ms to plan on PostgreSQL in each INSERT.
 
 Delayed jobs have no turn: they are in the order of their times. Nor have those of the app's own senders, which are
