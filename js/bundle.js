@@ -15,7 +15,7 @@ const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
   rows: "actions row_menu rows",
   panel: "toast_list bell_panel bell_place",
-  inbox: "shortcuts inbox_search reading_pane inbox inbox_list",
+  inbox: "shortcuts inbox_search inbox_state reading_pane inbox inbox_list",
   job: "job_element job_texts",
   output: "output_element output_reader job_events",
   contrast: "bell_contrast",

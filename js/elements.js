@@ -12,6 +12,7 @@ import * as forms from "./modules/forms.js";
 import * as inbox from "./modules/inbox.js";
 import * as inbox_list from "./modules/inbox_list.js";
 import * as inbox_search from "./modules/inbox_search.js";
+import * as inbox_state from "./modules/inbox_state.js";
 import * as job_element from "./modules/job_element.js";
 import * as job_texts from "./modules/job_texts.js";
 import * as localization from "./modules/localization.js";
@@ -40,6 +41,7 @@ if (script?.dataset.sync && !script.src) {
     inbox,
     inbox_list,
     inbox_search,
+    inbox_state,
     reading_pane,
     shortcuts,
     job_element,

@@ -10,8 +10,7 @@
  */
 
 const LIST_LENGTH = 8;
-/** Open questions above the list. */
-const MAX_WAITING = 3;
+const MAX_WAITING = 3; // Open questions above the list.
 /** The queries of the tabs, by the names of their texts. */
 const TABS = { inbox: "", unread: "&unread=1", questions: "&questions=1" };
 const EMPTY_TEXTS = { inbox: "empty", unread: "none_unread", questions: "none_asked" };
@@ -254,6 +253,7 @@ export function connectPanel(panel, page, signal) {
     if (verb === "read") dom.updateUnreadMark(row, false, localization);
     else row.querySelector(".notifications-done")?.remove();
     const target = verb === "archive" ? showDone(row, entry) : row.querySelector("a");
+    row.toggleAttribute("data-done", verb === "archive"); // It hides what else is in the row.
     if (hadFocus) target?.focus();
   }
 

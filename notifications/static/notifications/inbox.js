@@ -16,9 +16,10 @@ const invert = (verb) => /** @type {Verb} */ (verb.startsWith("un") ? verb.slice
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
  * @param {{inbox_list: typeof import("./inbox_list.js"), inbox_search: typeof import("./inbox_search.js"),
- *   reading_pane: typeof import("./reading_pane.js"), shortcuts: typeof import("./shortcuts.js")}} modules
+ *   inbox_state: typeof import("./inbox_state.js"), reading_pane: typeof import("./reading_pane.js"), shortcuts: typeof import("./shortcuts.js")}} modules
  */
-export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inbox_search, reading_pane }) {
+export function connectElement(inbox, page, signal, modules) {
+  const { shortcuts, inbox_list, inbox_search, inbox_state, reading_pane } = modules;
   const { client, localization, dom, rows } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
@@ -29,11 +30,10 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
   let lastSave = /** @type {Promise<unknown>} */ (Promise.resolve());
   /** Start the changes that wait for others. All are sent when the page is left: after that they would be lost. */
   const waiting = /** @type {Set<() => void>} */ (new Set());
-  /** The checkbox that was clicked last, where a range begins. */
-  let lastBox = /** @type {HTMLInputElement|null} */ (null);
 
   message.role = "status";
   inbox.append(message);
+  const { getSelectedRows, select } = inbox_state.connectState(inbox, signal);
   inbox.addEventListener("click", handleClick, { signal });
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
@@ -64,18 +64,6 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
     return [
       .../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li[data-raised]:not([hidden])")),
     ];
-  }
-
-  /** @returns {HTMLInputElement[]} the checkboxes of the rows that are shown */
-  function getBoxes() {
-    return [
-      .../** @type {NodeListOf<HTMLInputElement>} */ (inbox.querySelectorAll("li:not([hidden]) [name=id]")),
-    ];
-  }
-
-  /** @returns {HTMLElement[]} the rows whose boxes are checked */
-  function getSelectedRows() {
-    return getShown().filter((row) => findBox(row)?.checked);
   }
 
   /**
@@ -187,30 +175,9 @@ export function connectElement(inbox, page, signal, { shortcuts, inbox_list, inb
 
   /** @param {MouseEvent} event */
   function handleClick(event) {
-    const clicked = /** @type {HTMLInputElement} */ (event.target);
-    const link = /** @type {HTMLElement|null} */ (clicked.closest("a"));
+    const link = /** @type {HTMLElement} */ (event.target).closest("a");
     const row = /** @type {HTMLElement|null|undefined} */ (link?.closest("[data-id]"));
     if (row && !event.defaultPrevented && !link?.matches("[data-post], [data-answer]")) follow(row);
-    if (link?.dataset.check) {
-      event.preventDefault();
-      select(getBoxes(), link.dataset.check === "all");
-    }
-    if (clicked.name !== "id") return; // Only checkboxes have this name.
-    const boxes = getBoxes();
-    const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
-    select(event.shiftKey ? boxes.slice(from, to + 1) : [], clicked.checked);
-    lastBox = clicked;
-  }
-
-  /**
-   * @param {HTMLInputElement[]} boxes
-   * @param {boolean} isSelected
-   */
-  function select(boxes, isSelected) {
-    for (const box of boxes) box.checked = isSelected;
-    const count = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-selected]"));
-    if (count)
-      count.textContent = count.dataset.selected?.replace("{count}", `${getSelectedRows().length}`) ?? "";
   }
 
   /**

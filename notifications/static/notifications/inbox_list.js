@@ -7,10 +7,8 @@
  */
 
 const VIEWS_DELAY_MS = 1_000;
-/** The shortest of the times in the dialog. */
-const SNOOZE_MS = 3 * 3_600_000;
-/** Older rows are loaded when the end of the list is this far below the window. */
-const LOAD_MARGIN = "800px";
+const SNOOZE_MS = 3 * 3_600_000; // The shortest of the times in the dialog.
+const LOAD_MARGIN = "800px"; // Older rows are loaded when the end of the list is this far below the window.
 
 /**
  * Load older rows when the end of the list comes into view, or by its link, and return to the row that was followed.
@@ -263,13 +261,13 @@ export function connectList(
     if (!link || end.ariaBusy) return false;
     return load(end, link, (older) => {
       if (end.hidden) return; // They are changed with all others meanwhile.
-      // The pages until now had no rows.
       if (!inbox.querySelector("form")) {
         inbox.replaceWith(older);
         return focusRow(older.querySelector("li") ?? undefined);
       }
-      for (const row of older.querySelectorAll("li"))
-        if (dom.findRow(inbox, row.dataset.id ?? "")) row.remove(); // It waits for the user, or has failed: above the list.
+      const shown = new Set(getShown().map(({ dataset }) => dataset.id));
+      shown.delete(undefined); // Of groups.
+      for (const row of older.querySelectorAll("li")) if (shown.has(row.dataset.id)) row.remove(); // It waits for the user, or has failed: above the list.
       const first = older.querySelector("li");
       addDays([...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
@@ -293,8 +291,10 @@ export function connectList(
     const problem = localization.text("unreadable");
     row.ariaBusy = "true";
     try {
-      add(await loadPage(link.href));
-      dom.updateTimes(inbox, localization);
+      const page = await loadPage(link.href);
+      const loaded = page.querySelectorAll("li"); // Not the whole list again, which may be long.
+      add(page);
+      for (const row of loaded) dom.updateTimes(row, localization);
       rows.restoreDone(inbox);
       if (inbox.querySelector("[data-unsaved]")?.textContent?.startsWith(problem)) showMessage("");
       return true;

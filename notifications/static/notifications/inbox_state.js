@@ -1,0 +1,107 @@
+// What the style sheet has to know of the whole list of the inbox: which rows are selected, and whether any are shown. It is
+// written to few elements: with :has() over the list a change of one row would compute the styles of all.
+
+/** @typedef {import("./notifications.js").Page} Page */
+
+/**
+ * @param {HTMLElement} inbox
+ * @param {AbortSignal} signal aborted when the inbox is removed
+ */
+export function connectState(inbox, signal) {
+  /** The checkbox that was clicked last, where a range begins. */
+  let lastBox = /** @type {HTMLInputElement|null} */ (null);
+  const observer = new MutationObserver(update);
+  observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden"] });
+  inbox.addEventListener("click", handleClick, { signal });
+  signal.addEventListener("abort", () => {
+    observer.disconnect();
+    liftToasts(false);
+  });
+  update();
+  return { getSelectedRows, select };
+
+  /**
+   * Return the checkboxes of the rows that are shown.
+   * @param {string} [state] a selector of those in this state
+   */
+  function getBoxes(state = "") {
+    /** @type {NodeListOf<HTMLInputElement>} */
+    const boxes = inbox.querySelectorAll(`li:not([hidden]) [name=id]${state}`);
+    return [...boxes];
+  }
+
+  /** Return the rows whose boxes are checked. */
+  function getSelectedRows() {
+    return getBoxes(":checked").map((box) => /** @type {HTMLElement} */ (box.closest("li")));
+  }
+
+  /**
+   * @param {HTMLInputElement[]} boxes
+   * @param {boolean} isSelected
+   */
+  function select(boxes, isSelected) {
+    for (const box of boxes) box.checked = isSelected;
+    update();
+  }
+
+  /** @param {MouseEvent} event */
+  function handleClick(event) {
+    const clicked = /** @type {HTMLInputElement} */ (event.target);
+    const link = /** @type {HTMLElement|null} */ (clicked.closest("[data-check]"));
+    if (link) {
+      event.preventDefault();
+      select(getBoxes(), link.dataset.check === "all");
+    }
+    if (clicked.name !== "id") return; // Only checkboxes have this name.
+    const boxes = getBoxes();
+    const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
+    select(event.shiftKey ? boxes.slice(from, to + 1) : [], clicked.checked);
+    lastBox = clicked;
+  }
+
+  /** Show which parts of the page have something to show, and those that act on a selection. */
+  function update() {
+    let hasRows = false;
+    for (const section of inbox.querySelectorAll("section")) {
+      const row = section.querySelector("li:not([hidden])");
+      hide(section, !row);
+      hasRows ||= Boolean(row);
+    }
+    const toolbar = inbox.querySelector(".notifications-toolbar");
+    hide(toolbar, !hasRows && !toolbar?.querySelector(".notifications-news"));
+    hide(inbox.querySelector(".notifications-unfilter"), !hasRows);
+    hide(
+      inbox.querySelector(".notifications-empty"),
+      hasRows || Boolean(inbox.querySelector("[data-end]:not([hidden])")),
+    );
+    inbox.parentElement?.toggleAttribute("data-empty", !hasRows);
+    const selected = getSelectedRows();
+    toolbar?.toggleAttribute("data-selecting", selected.length > 0);
+    toolbar?.toggleAttribute(
+      "data-selecting-unread",
+      selected.some((row) => row.hasAttribute("data-unread")),
+    );
+    const count = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-selected]"));
+    const text = count?.dataset.selected?.replace("{count}", `${selected.length}`);
+    if (count && text && selected.length && count.textContent !== text) count.textContent = text;
+    const message = inbox.querySelector(".notifications-floating");
+    liftToasts(selected.length > 0 || Boolean(message?.hasChildNodes()));
+  }
+}
+
+/**
+ * @param {Element|null} part
+ * @param {boolean} isHidden
+ */
+function hide(part, isHidden) {
+  // Each change of the attribute is observed.
+  if (part?.hasAttribute("hidden") !== isHidden) part?.toggleAttribute("hidden", isHidden);
+}
+
+/**
+ * Show toasts above the bar of a selection, and what has changed.
+ * @param {boolean} isLifted
+ */
+function liftToasts(isLifted) {
+  document.querySelector("notifications-toasts")?.toggleAttribute("data-lifted", isLifted);
+}
