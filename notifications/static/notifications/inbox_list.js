@@ -265,10 +265,9 @@ export function connectList(
         inbox.replaceWith(older);
         return focusRow(older.querySelector("li") ?? undefined);
       }
-      const shown = new Set(getShown().map(({ dataset }) => dataset.id));
-      shown.delete(undefined); // Of groups.
-      for (const row of older.querySelectorAll("li")) if (shown.has(row.dataset.id)) row.remove(); // It waits for the user, or has failed: above the list.
-      const first = older.querySelector("li");
+      const shown = new Set(getShown().map(({ dataset }) => dataset.id ?? "")); // Above the list: what waits, or has failed.
+      for (const row of older.querySelectorAll("li")) if (shown.has(row.dataset.id ?? " ")) row.remove();
+      const [first] = older.querySelectorAll("li");
       addDays([...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
@@ -311,6 +310,7 @@ export function connectList(
     for (const day of days) {
       const shown = [...inbox.querySelectorAll("section")].at(-1);
       const [title, shownTitle] = [day, shown].map((part) => part?.querySelector("h2")?.textContent);
+      if (shown) shown.hidden = false; // Its rows may have left: what is added gets the focus at once.
       if (title === shownTitle) shown?.querySelector("ul")?.append(...day.querySelectorAll("li"));
       else inbox.querySelector("form")?.append(day);
     }
