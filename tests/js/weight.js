@@ -11,13 +11,13 @@ for (const [what, text, budget] of [
   ["every page", read("bundle/page.js"), 12_500],
   ["rows of notifications, in bell, toasts and inbox", read("bundle/rows.js"), 4_200], // The sheet of a row leads to all times until which it can be snoozed.
   ["open bell and toasts, besides", read("bundle/panel.js"), 4_400],
-  ["inbox page, besides", read("bundle/inbox.js"), 6_800], // It begins with what waits, changes and loads rows, groups, categories and all in place, begins an open group with its errors, returns to a row that was followed, has a reading pane, which shows the end of a job that was tried again or has its answer there, and snoozes.
+  ["inbox page, besides", read("bundle/inbox.js"), 7_150], // It tells the style sheet what is selected and shown, begins with what waits, changes and loads rows, groups, categories and all in place, begins an open group with its errors, returns to a row that was followed, has a reading pane, which shows the end of a job that was tried again or has its answer there, and snoozes.
   ["page with jobs, besides", read("bundle/job.js"), 2_450],
   ["page with output, besides", read("bundle/output.js"), 2_100],
   ["anonymous page, until it uses the client", read("bundle/entry.js"), 600],
   ["first styles, inside a page", read("bundle/initial.css"), 1_530],
   ["style sheet of every page", read("bundle/notifications.css"), 6_200],
-  ["style sheet of the app's pages, besides", read("bundle/pages.css"), 4_500], // The inbox and the page of a job have two columns in a wide window, and a job has its outcome on a tint, and its height for those who watch its end.
+  ["style sheet of the app's pages, besides", read("bundle/pages.css"), 4_600], // The inbox and the page of a job have two columns in a wide window, and a job has its outcome on a tint, and its height for those who watch its end.
 ]) {
   const bytes = gzipSync(text, { level: 9 }).length;
   console.log(`${what}: ${bytes} of ${budget} bytes`);

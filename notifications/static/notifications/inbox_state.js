@@ -1,8 +1,6 @@
 // What the style sheet has to know of the whole list of the inbox: which rows are selected, and whether any are shown. It is
 // written to few elements: with :has() over the list a change of one row would compute the styles of all.
 
-/** @typedef {import("./notifications.js").Page} Page */
-
 /**
  * @param {HTMLElement} inbox
  * @param {AbortSignal} signal aborted when the inbox is removed
@@ -11,7 +9,7 @@ export function connectState(inbox, signal) {
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
   const observer = new MutationObserver(update);
-  observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden"] });
+  observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden", "data-unread"] });
   inbox.addEventListener("click", handleClick, { signal });
   signal.addEventListener("abort", () => {
     observer.disconnect();
@@ -63,39 +61,33 @@ export function connectState(inbox, signal) {
   function update() {
     let hasRows = false;
     for (const section of inbox.querySelectorAll("section")) {
-      const row = section.querySelector("li:not([hidden])");
-      hide(section, !row);
-      hasRows ||= Boolean(row);
+      section.hidden = !section.querySelector("li:not([hidden])");
+      hasRows ||= !section.hidden;
     }
-    const toolbar = inbox.querySelector(".notifications-toolbar");
-    hide(toolbar, !hasRows && !toolbar?.querySelector(".notifications-news"));
-    hide(inbox.querySelector(".notifications-unfilter"), !hasRows);
-    hide(
-      inbox.querySelector(".notifications-empty"),
-      hasRows || Boolean(inbox.querySelector("[data-end]:not([hidden])")),
-    );
+    for (const part of findParts(".notifications-toolbar, .notifications-unfilter"))
+      part.hidden = !hasRows && !part.querySelector(".notifications-news");
+    for (const part of findParts(".notifications-empty"))
+      part.hidden = hasRows || Boolean(inbox.querySelector("[data-end]:not([hidden])"));
     inbox.parentElement?.toggleAttribute("data-empty", !hasRows);
     const selected = getSelectedRows();
-    toolbar?.toggleAttribute("data-selecting", selected.length > 0);
-    toolbar?.toggleAttribute(
-      "data-selecting-unread",
-      selected.some((row) => row.hasAttribute("data-unread")),
-    );
-    const count = /** @type {HTMLElement|null} */ (inbox.querySelector("[data-selected]"));
-    const text = count?.dataset.selected?.replace("{count}", `${selected.length}`);
-    if (count && text && selected.length && count.textContent !== text) count.textContent = text;
-    const message = inbox.querySelector(".notifications-floating");
-    liftToasts(selected.length > 0 || Boolean(message?.hasChildNodes()));
+    const isUnread = selected.some((row) => row.hasAttribute("data-unread"));
+    for (const toolbar of findParts(".notifications-toolbar")) {
+      toolbar.toggleAttribute("data-selecting", selected.length > 0);
+      toolbar.toggleAttribute("data-selecting-unread", isUnread);
+    }
+    for (const count of findParts("[data-selected]"))
+      count.textContent = `${count.dataset.selected?.replace("{count}", `${selected.length}`)}`;
+    liftToasts(selected.length > 0 || Boolean(inbox.querySelector(".notifications-floating:not(:empty)")));
+    observer.takeRecords(); // Of these changes.
   }
-}
 
-/**
- * @param {Element|null} part
- * @param {boolean} isHidden
- */
-function hide(part, isHidden) {
-  // Each change of the attribute is observed.
-  if (part?.hasAttribute("hidden") !== isHidden) part?.toggleAttribute("hidden", isHidden);
+  /**
+   * @param {string} selector
+   * @returns {NodeListOf<HTMLElement>}
+   */
+  function findParts(selector) {
+    return inbox.querySelectorAll(selector);
+  }
 }
 
 /**
