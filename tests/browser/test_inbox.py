@@ -88,7 +88,7 @@ def test_done_and_undo_in_place(inbox_page):
 
 
 def test_range_and_selection(inbox_page):
-    """A click with Shift selects the rows between; the buttons change them together."""
+    """A click with Shift selects the rows between; buttons change them together, and fit one that is read elsewhere."""
     page = inbox_page
     page.get_by_role("checkbox", name="Select: Number 5", exact=True).check()
     page.get_by_role("checkbox", name="Select: Number 2", exact=True).click(modifiers=["Shift"])
@@ -99,6 +99,15 @@ def test_range_and_selection(inbox_page):
     expect(message(page)).to_contain_text("4 marked as read.")
     message(page).get_by_role("button", name="Undo").click()
     expect(unread_rows(page)).to_have_count(5)
+    row(page, "Number 5").get_by_role("checkbox").check()
+    expect(toolbar.get_by_role("button", name="Mark as unread")).to_be_hidden()
+    other = page.context.new_page()
+    other.goto(page.url)
+    wait_for_keys(other)
+    row(other, "Number 5").hover()
+    other.get_by_role("button", name="Mark as read: Number 5", exact=True).click()
+    expect(toolbar.get_by_role("button", name="Mark as unread")).to_be_visible()
+    expect(toolbar.get_by_role("button", name="Mark as read", exact=True)).to_be_hidden()
 
 
 def test_the_page_is_selected_and_cleared_by_links(inbox_page):
@@ -497,6 +506,8 @@ def test_everything_without_javascript(site_server, new_page):
     expect(rows(page)).to_have_count(3)
     page.get_by_role("checkbox", name="Select: Number 3", exact=True).check()
     toolbar = page.locator(".notifications-toolbar")
+    expect(toolbar.get_by_role("button", name="Mark as read", exact=True)).to_be_visible()
+    expect(toolbar.get_by_role("button", name="Mark as unread")).to_be_hidden()
     toolbar.get_by_role("button", name="Done", exact=True).click()
     expect(rows(page)).to_have_count(2)
     page.get_by_role("link", name="Done", exact=True).click()
