@@ -101,6 +101,8 @@ def test_range_and_selection(inbox_page):
     expect(unread_rows(page)).to_have_count(5)
     row(page, "Number 5").get_by_role("checkbox").check()
     expect(toolbar.get_by_role("button", name="Mark as unread")).to_be_hidden()
+    toasts = page.locator("notifications-toasts")
+    expect(toasts).to_have_css("top", f"{page.viewport_size['height'] - 96}px")  # Above the bar.
     other = page.context.new_page()
     other.goto(page.url)
     wait_for_keys(other)
