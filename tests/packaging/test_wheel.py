@@ -97,6 +97,7 @@ def test_wheel_holds_every_file_of_the_app(wheel):
             "output.js",
             "page.js",
             "panel.js",
+            "preferences.js",
             "push.js",
             "push_worker.js",
             "question.js",

@@ -90,6 +90,7 @@ NIGHTLY = {
         "browser/test_layout_shift.py::test_the_composer_does_not_move[*",
         "browser/test_layout_shift.py::test_the_inbox_does_not_move[1280]",
         "browser/test_layout_shift.py::test_what_is_watched_until_its_end_does_not_move[1280]",
+        "browser/test_long_lists.py::*",
         "browser/test_npm_package.py::test_page_without_the_tag",
         "browser/test_npm_package.py::test_types",
         "browser/test_output.py::test_a_hidden_tab_holds_no_connection",
