@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from notifications import duties, upkeep
 from notifications.contrib.engines import process, server
-from notifications.contrib.engines.worker import Slot
+from notifications.contrib.engines.worker import MessageSlot
 from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.ids import uuid7
@@ -87,7 +87,7 @@ class Processes:
         """A process of db_worker, or of Celery's pools "threads" and "solo", or a child of "prefork", that works."""
         self.request.getfixturevalue("with_engine")
         worker = process._start("recording")
-        worker._slots.give(Slot(Source(backends=("default",), queues=("default",))))
+        worker._slots.give(MessageSlot(Source(backends=("default",), queues=("default",))))
 
         def stop():
             process.stop(0)

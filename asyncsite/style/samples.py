@@ -156,10 +156,11 @@ def build_jobs():
         ("Cancelled", build_job(state="cancelled", attempt=1, **done | {"progress_current": 18})),
         (BATCH, build_job(state="failed", attempt=1, **done | {"url": ""})),
     ]
-    failed = {"url": "/style/", "reason": "Line 4 has no price."}
     batch = {
         "bar": [("error", "100%"), ("success", "95%")],
-        "failed": [{"title": "Orders of March", **failed}, {"title": LONG_TEXT, **failed}],
+        "failed": [
+            ("Line 4 has no price.", [("Orders of March", ["/style/", "/style/"]), (LONG_TEXT, ["/style/"])])
+        ],
         "others": 3,
     }
     outcomes = {

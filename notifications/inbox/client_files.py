@@ -45,7 +45,15 @@ LAZY_MODULES = {
     "rows": ROW_MODULES,
     # Loaded when the bell is about to be opened, or a toast to be shown.
     "panel": ("bell_panel", "bell_place", "toast_list", *ROW_MODULES),
-    "inbox": ("inbox", "inbox_list", "inbox_search", "inbox_state", "reading_pane", "shortcuts", *ROW_MODULES),
+    "inbox": (
+        "inbox",
+        "inbox_list",
+        "inbox_search",
+        "inbox_state",
+        "reading_pane",
+        "shortcuts",
+        *ROW_MODULES,
+    ),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),

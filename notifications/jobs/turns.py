@@ -164,8 +164,11 @@ def note_idle() -> None:
     _busy_since = None
 
 
-def note_begun(jobs: Collection[Job]) -> None:
-    """Move the clocks to the turns of these jobs, which have been claimed, while others are left."""
+def note_begun(jobs: Collection[Job]) -> bool:
+    """Move the clocks to the turns of these jobs, which have been claimed, while others are left.
+
+    Returns whether others have been left for ``CLOCK_INTERVAL_SECONDS``, and the clocks were moved.
+    """
     global _busy_since, _stored_at
     with _lock:
         for job in jobs:
@@ -174,7 +177,7 @@ def note_begun(jobs: Collection[Job]) -> None:
         now = time.monotonic()
         _busy_since = now if _busy_since is None else _busy_since
         if not _begun or now - max(_stored_at, _busy_since) < CLOCK_INTERVAL_SECONDS:
-            return
+            return False
         _stored_at = now
         begun = sorted(_begun.items())
         _begun.clear()
@@ -193,6 +196,7 @@ def note_begun(jobs: Collection[Job]) -> None:
         retrying_atomic(store)
     except UNAVAILABLE as exc:
         logger.warning("Could not store which turns have begun, which the next claim does: %s", exc)
+    return True
 
 
 def _has_turn(job: Job) -> bool:

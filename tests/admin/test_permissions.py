@@ -320,7 +320,7 @@ def rows(user, settings):
     now = timezone.now()
     alert = Alert.objects.create(kind="wait", subject=SECRET, opened_at=now, seen_at=now)
     worker = Worker.objects.create(
-        host=SECRET, process="", started_at=now, lease_until=now + timedelta(days=1), concurrency=1
+        host=SECRET, process="", started_at=now, lease_until=now + timedelta(seconds=15), concurrency=1
     )
     broadcast = Broadcast.objects.create(
         title=SECRET, level="info", audience_kind="staff", recipients=1, state="sent", created_at=now

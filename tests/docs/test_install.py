@@ -38,4 +38,4 @@ def test_a_project_with_all_optional_apps_starts(tmp_path):
         installed.replace("    ...\n", '    *APPS, "mysite"\n'),
     )
     project.run("manage.py", "migrate", "--verbosity", "0")
-    assert "0 silenced" in project.run("manage.py", "check")
+    project.run("manage.py", "check")

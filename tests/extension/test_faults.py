@@ -134,6 +134,7 @@ class FaultyChannel(Channel):
     links = describe_addresses = find_wrong = faulty.raise_error
 
 
+@pytest.mark.with_all_apps("deliveries have the page of channels")
 @pytest.mark.django_db(transaction=True)
 def test_a_channel_on_pages(user, client, monkeypatch, caplog):
     monkeypatch.setattr(hooks, "channels", {"faulty": f"{__name__}.FaultyChannel", **hooks.channels})

@@ -29,6 +29,7 @@ from notifications.http import (
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.ids import uuid7
 from notifications.inbox.categories import choices_of, list_channels
+from notifications.jobs import turns
 from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Notification
 from notifications.realtime import frames
@@ -338,6 +339,7 @@ def test_sentences_name_the_limits_of_the_code():
         "1: one item for each group, its newest notification, described in groups.",
         "With grouped=1 only: the groups by the ids of the items that stand for them.",
         "0: ready without a live worker too.",
+        f"The number, at most {turns.MAX_COUNTED:,}; null if the job does not wait for its turn.",
         f"gone: the server responded with status {sending.GONE}. failing: no event has reached it for days.",
     }
     assert {sentence for sentence in sentences if re.search(r"\d", sentence)} == expected

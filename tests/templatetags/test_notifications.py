@@ -376,7 +376,7 @@ def test_the_contrast_of_the_bell_is_checked_in_development_only(user, settings)
 
 def test_modules_are_the_files():
     """The tag lists every module except the entry module, and those that single pages load."""
-    others = {ENTRY_MODULE, "push", "push_worker", "question"}
+    others = {ENTRY_MODULE, "preferences", "push", "push_worker", "question"}
     assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *chain(*LAZY_MODULES.values()), *others}
 
 

@@ -122,12 +122,15 @@ def claim_jobs(
     if len(claimed) == limit or any(counts[kind] == most for kind, most in kinds.items()):
         # Jobs are left, so the order in which they begin matters.
         begun = [job.row for job in claimed]
-        call_after_write(lambda: turns.note_begun(begun))
-        if source == Source():
-            call_after_write(lambda: queue_watch.look(list(kinds)))
+        call_after_write(lambda: _follow_full_claim(begun, source, kinds))
     elif among is None:
         turns.note_idle()
     return claimed
+
+
+def _follow_full_claim(begun: Sequence[Job], source: Source, kinds: Capacities) -> None:
+    if turns.note_begun(begun) and source == Source():
+        queue_watch.look(list(kinds))
 
 
 def _claim(

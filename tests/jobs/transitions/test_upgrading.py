@@ -12,7 +12,10 @@ from tests.jobs import tasks
 from tests.jobs.conftest import with_engine  # noqa: F401 (fixtures)
 from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.with_all_apps("A backend has an engine, for which the app of engines is needed."),
+]
 
 
 def enqueue_as_0_9_0(executor, task=tasks.noop, **options):
