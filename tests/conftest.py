@@ -247,6 +247,7 @@ def unknown_turns():
 
     turns._last_turns.clear()
     turns._begun.clear()
+    turns.note_idle()
 
 
 @pytest.fixture
