@@ -21,7 +21,7 @@ from tests.data.plans import can_scan, explain, pages_read, scans_of
 pytestmark = pytest.mark.database_law
 
 ROWS = 60_000
-#: Queries of one page: those for session, user and permissions, one for each executor of queued jobs, and a savepoint of a hook.
+#: Queries of one page: those for session, user and permissions, one for each executor of queued jobs, and a savepoint.
 MAX_QUERIES = 28
 #: Steps of SQLite's virtual machine, or pages of PostgreSQL, that one query may take: a slice, not the table.
 MAX_READ = {"sqlite": 600_000, "postgresql": 25_000}
