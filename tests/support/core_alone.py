@@ -58,9 +58,9 @@ def is_left_out(path):
 
 
 def is_deselected(item):
-    """Return whether a test is not run with its app alone, or is run so by another run of CI."""
+    """Return whether a test is not run with its app or the core alone, or is run so by another run of CI."""
     needs_all_apps = item.get_closest_marker("with_all_apps") is not None
-    if os.environ.get("DJANGO_SETTINGS_MODULE") == "tests.app_settings":
+    if os.environ.get("DJANGO_SETTINGS_MODULE") in ("tests.app_settings", "tests.core_settings"):
         return needs_all_apps
     contrib = TESTS / "contrib"
     return (
