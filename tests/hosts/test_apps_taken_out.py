@@ -95,7 +95,7 @@ prune(timezone.now() - timedelta(days=30))
 assert Notification.objects.exclude(open_question=None).count() == 3
 assert sorted(Wait.objects.values_list("name", flat=True)) == ["cancelled", "expires"]
 """
-AGAIN = """
+AFTER_RETURN = """
 import json
 from django.contrib.auth.models import User
 from notifications.contrib.broadcasts.models import Broadcast
@@ -168,7 +168,7 @@ def test_apps_that_are_taken_out_and_installed_again(project):
 
     settings.write_text(installed)
     project.manage("notifications", "prune")
-    found = json.loads(run(project, AGAIN % TABLES).splitlines()[-1])
+    found = json.loads(run(project, AFTER_RETURN % TABLES).splitlines()[-1])
     assert found["names"] == ["bob"]
     assert found["rows"] == dict.fromkeys(TABLES, 1) | {"notifications_output.OutputChunk": 3}
     assert found["senders"] == ["None", "bob"]

@@ -10,24 +10,24 @@ from notifications.db.transactions import connection
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.sources import Source
 
-#: Seconds between two times that a process with a backlog looks.
+#: Seconds between two times that a process with a backlog reads it.
 QUEUES_INTERVAL_SECONDS = 1.0
 
 
 class QueueWatch:
-    """What this process knows of it, from when it looked last."""
+    """What this process knows of it, from when it read it last."""
 
     def __init__(self) -> None:
-        self._looked_at = self._several_until = -math.inf
+        self._read_at = self._several_until = -math.inf
 
     def has_several(self) -> bool:
         return time.monotonic() < self._several_until
 
-    def look(self, executors: Sequence[str]) -> None:
-        """Look which queues have jobs of these executors, at most each ``QUEUES_INTERVAL_SECONDS``."""
+    def refresh(self, executors: Sequence[str]) -> None:
+        """Read which queues have jobs of these executors, at most each ``QUEUES_INTERVAL_SECONDS``."""
         now = time.monotonic()
-        if connection().vendor == "postgresql" and now - self._looked_at >= QUEUES_INTERVAL_SECONDS:
-            self._looked_at = now
+        if connection().vendor == "postgresql" and now - self._read_at >= QUEUES_INTERVAL_SECONDS:
+            self._read_at = now
             if len({(queue.backend, queue.name) for queue in candidates.due_queues(Source(), executors)}) > 1:
                 self._several_until = now + 2 * QUEUES_INTERVAL_SECONDS
 

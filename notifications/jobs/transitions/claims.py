@@ -130,7 +130,7 @@ def claim_jobs(
 
 def _follow_full_claim(begun: Sequence[Job], source: Source, kinds: Capacities) -> None:
     if turns.note_begun(begun) and source == Source():
-        queue_watch.look(list(kinds))
+        queue_watch.refresh(list(kinds))
 
 
 def _claim(
