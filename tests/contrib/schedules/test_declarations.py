@@ -167,5 +167,6 @@ class OtherBackend(BaseTaskBackend):
 def test_schedules_are_not_a_dict(declare):
     """E003 reports it, and nothing is declared."""
     declare([GOOD])
-    assert [m.id for m in run_checks(tags=["notifications"])] == ["notifications.E003"]
+    errors = [m.id for m in run_checks(tags=["notifications"]) if m.is_serious()]
+    assert errors == ["notifications.E003"]
     assert declared_schedules() == {}
