@@ -87,7 +87,7 @@ def test_a_search_that_is_typed_while_an_empty_inbox_is_loaded(site_server, page
     inbox = page.locator("notifications-inbox")
     expect(inbox).to_contain_text("No notification matches.")
     held = []
-    is_list = re.compile(r"/notifications/\?q=zzz$")
+    is_list = re.compile(r"/notifications/\?q=zzz(&background=1)?$")
     page.route(is_list, lambda route: held.append(route))
     with page.expect_request(is_list):
         site_server.manage("notify", "demo", "Second")

@@ -46,7 +46,7 @@ def test_outcomes_are_kept_until_migrate(engine, label):
     engine.wait_until_started(jobs)
     remove_tables(engine.site, label)
     engine.open_gate()
-    worker.wait_for_line("which is tried again: ")
+    worker.wait_for_line("outcomes wait until it works: ")
     wait_until(lambda: len(engine.effects("done", jobs=jobs)) == len(jobs), timeout=TIMEOUT_SECONDS)
     assert "Could not store the outcome" not in worker.output
     assert {job.state for job in engine.jobs(jobs)} == {"running"}
