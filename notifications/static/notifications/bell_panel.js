@@ -11,6 +11,7 @@
 
 const LIST_LENGTH = 8;
 const MAX_WAITING = 3; // Open questions above the list.
+const NARROW = "(width < 30rem)"; // One less: three would fill a phone.
 /** The queries of the tabs, by the names of their texts. */
 const TABS = { inbox: "", unread: "&unread=1", questions: "&questions=1" };
 const EMPTY_TEXTS = { inbox: "empty", unread: "none_unread", questions: "none_asked" };
@@ -144,7 +145,8 @@ export function connectPanel(panel, page, signal) {
     const questions = readKnown()
       .filter((item) => rows.isOpenQuestion(item) || dom.findRow(waitingList, item.id))
       .map((item) => ({ key: item.id, item }));
-    const first = shownTab === "questions" ? [] : withKept(waitingList, questions).slice(0, MAX_WAITING);
+    const maxWaiting = matchMedia(NARROW).matches ? MAX_WAITING - 1 : MAX_WAITING;
+    const first = shownTab === "questions" ? [] : withKept(waitingList, questions).slice(0, maxWaiting);
     const { items, groups } = listed ?? NOTHING;
     const listable = items
       .map((item) => ({ key: findKey(item), item: findKnown(item), group: groups[item.id] }))
@@ -162,7 +164,7 @@ export function connectPanel(panel, page, signal) {
     waiting.hidden = !first.length;
     latestTitle.hidden = !first.length || !latest.length;
     waitingLink.textContent = localization.text("all_questions", { count: page.questions });
-    waitingLink.hidden = page.questions <= MAX_WAITING;
+    waitingLink.hidden = page.questions <= maxWaiting;
     newerButton.hidden = true;
     markAllButton.hidden = !client.unread;
     for (const [index, name] of Object.keys(TABS).entries())
