@@ -120,9 +120,9 @@ class NothingToTryAgain(Exception):
 
 
 def enqueue_failed_calls(report, position=None):
-    """Enqueue the job that calls failed URLs of a report again, in the caller's transaction. Return what ``enqueue`` did.
+    """Have failed URLs of a report called again, by a job of the caller's transaction. Return what ``enqueue`` returned.
 
-    Without a position these are all that failed. The findings of these are deleted. Raises NothingToTryAgain, after
+    Without a position these are all that failed. Their calls are deleted. Raises NothingToTryAgain, after
     which the transaction must be rolled back.
     """
     failed = Call.objects.filter(report=report.pk, outcome=Call.Outcome.FAILED)
