@@ -120,10 +120,10 @@ class NothingToTryAgain(Exception):
 
 
 def enqueue_failed_calls(report, position=None):
-    """Have failed URLs of a report called again, by a job of the caller's transaction. Return what ``enqueue`` returned.
+    """Have failed URLs of a report called again, by a job of the caller's transaction.
 
-    Without a position these are all that failed. Their calls are deleted. Raises NothingToTryAgain, after
-    which the transaction must be rolled back.
+    Without a position these are all that failed. Their calls are deleted. Returns what ``enqueue`` returned. Raises
+    NothingToTryAgain, after which the transaction must be rolled back.
     """
     failed = Call.objects.filter(report=report.pk, outcome=Call.Outcome.FAILED)
     if position is not None:
