@@ -10,7 +10,7 @@ from notifications.jobs import turns
 from notifications.jobs.claiming.backlog import read_large_shares
 from notifications.jobs.transitions import manual
 from notifications.management.diagnosis.jobs import check_shares
-from notifications.models import Job, QueueClock
+from notifications.models import Job, Queue, QueueClock
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
@@ -107,17 +107,22 @@ def test_place(people, flood, client):
 
 
 def test_doctor_names_a_large_share(people, flood):
-    """Of a queue of which over half has waited for over a minute."""
-    assert check_shares().state == "ok"
+    """Of a queue of which it holds over half for over a minute; not that of a paused queue."""
+    assert check_shares().state == "ok" and read_large_shares() == []
     Job.objects.update(queued_at="2020-01-01T00:00Z")
     (share,) = read_large_shares()
     assert (share.share, share.jobs, share.total) == (f"user:{people[0].pk}", 30, 30)
     finding = check_shares()
     assert finding.state == "warning"
     assert f"user:{people[0].pk} has 30 of 30 in default" in finding.message
-    for _ in range(31):
+    for _ in range(30):
         tasks.noop.using(owner=people[1]).enqueue()
-    assert [share.share for share in read_large_shares()] == [f"user:{people[1].pk}"]
+    assert read_large_shares() == []
+    tasks.noop.using(owner=people[1]).enqueue()
+    Job.objects.update(queued_at="2020-01-01T00:00Z")
+    assert [share[:4] for share in read_large_shares()] == [("default", f"user:{people[1].pk}", 31, 61)]
+    Queue.objects.create(name="default", paused_at="2026-01-01T00:00Z")
+    assert read_large_shares() == []
 
 
 def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch):
