@@ -11,10 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.ids import uuid7
-from notifications.jobs.claiming import candidates, claim_queries, queues, sender_queries
+from notifications.jobs.claiming import candidates, claim_queries, queues
 from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS, stored_executor
 from notifications.jobs.claiming.sources import Source, builtin_source
-from notifications.jobs.transitions import claims
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
 from notifications.states import ACTIVE
@@ -143,8 +142,9 @@ def test_claim_does_not_read_other_executors(
 @pytest.mark.parametrize("keys", ["one", "many"])
 def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, keys, later):
     """Neither that of one user, nor that of thousands."""
-    monkeypatch.setattr(sender_queries, "MAX_DELAYED_SORTED", 20)
-    monkeypatch.setattr(sender_queries, "MAX_KEYS", 100)
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
+        monkeypatch.setattr(claim_queries, name, 20)
+    monkeypatch.setattr(claim_queries, "MAX_SENDER_KEYS", 100)
     fields = {"executor": "sender", "queue_name": "deliveries"}
     insert_queued_jobs(BACKLOG, concurrency_key="send:1", later=later, **fields)
     if keys == "many":  # behind those of one
@@ -161,7 +161,7 @@ def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, 
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += claims.claim_sender_jobs(uuid7(), 10, {"sender": 10, "email": 4})
+            claimed += claim_rows(uuid7(), 10, executors={"sender": 10, "email": 4}, is_thorough=True)
 
         for _ in range(2):
             assert rows_read(claim) < MAX_READ[connection.vendor]
