@@ -13,6 +13,7 @@ from notifications.management.diagnosis.jobs import check_shares
 from notifications.models import Job, Queue, QueueClock
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,21 @@ def test_one_job_beside_a_flood(people, flood):
     single = tasks.noop.using(owner=people[1]).enqueue()
     assert claim(2) == [flood[4].id, single.id]
     assert QueueClock.objects.get().turn >= 4
+
+
+def test_the_clock_moves_though_claims_of_others_leave_nothing(people, monkeypatch):
+    """Those of async jobs, while sync ones wait for threads: newcomers would go before them for ever."""
+    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.05)
+    with batch():
+        for _ in range(500):
+            tasks.noop_sync.using(owner=people[0]).enqueue()
+
+    def claim_each():
+        claim_rows(uuid7(), 1, executors={"sync": 1})
+        assert not claim_rows(uuid7(), 5, executors={"async": 5})
+        return QueueClock.objects.exists()
+
+    wait_until(claim_each, timeout=10, what="the clock to move")
 
 
 def test_a_batch_takes_a_turn_for_each_job(people, flood):
