@@ -155,10 +155,7 @@ def first_jobs_of_queues(
             params += closed_keys
             jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key"
             free = f"free_{executor}"
-            # A CTE, because SQLite evaluates a subquery in a LIMIT for each key.
-            delayed = f"{jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*))"
-            ctes.append(f"delayed_{executor} (most) AS MATERIALIZED (SELECT {delayed} FROM {free})")
-            delayed_rows = f"(SELECT most FROM delayed_{executor})"
+            delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
                 _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
                 _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
