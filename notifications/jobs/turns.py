@@ -83,17 +83,22 @@ def share_of(job: Any) -> str:
     return storable_key(f"task:{job.task_path}")
 
 
-def computed_turn(job: Job) -> Computed | None:
-    """Return the turn of a new job for its INSERT, None if it has none or it is known. Sets its share."""
+def take_turn(job: Job) -> Computed | None:
+    """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT."""
     if not _has_turn(job):
         return None
     job.share = share_of(job)
-    # The clock was read with the last turn, a moment ago.
-    if (last := _known_last(job)) is not None:
-        job.turn = last + 1
-        return None
-    clock = _clock_of(job)
-    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share])
+    db, clock = connection(), _clock_of(job)
+    key = db.alias, clock, job.share
+    with _lock:
+        last, known_until = _last_turns.get(key, (0, 0.0))
+        # The clock was read with the last turn, a moment ago.
+        if time.monotonic() < known_until:
+            job.turn = last + 1
+            # Not for longer with each job: a transaction that was rolled back has queued none.
+            _last_turns[key] = job.turn, known_until
+            return None
+    return Computed("turn", _next_turn_sql(db.vendor), [*clock, *clock, job.share])
 
 
 @cache
@@ -134,16 +139,12 @@ def _next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
 
 
 def remember(job: Job) -> None:
-    """Take note of the turn that a job was given, for the next ones of its share."""
-    if not job.turn:
-        return
+    """Take note of the turn that the database has computed, for the next jobs of the share."""
     with _lock:
         if len(_last_turns) >= MAX_CACHED_SHARES:
             _last_turns.clear()
-        key = _key(job)
-        # Not for longer with each job: a transaction that was rolled back has queued none.
-        known_until = _last_turns[key][1] if _known(key) else time.monotonic() + LAST_TURN_VALID_SECONDS
-        _last_turns[key] = job.turn, known_until
+        key = connection().alias, _clock_of(job), job.share
+        _last_turns[key] = job.turn, time.monotonic() + LAST_TURN_VALID_SECONDS
 
 
 def count_before(job: Job) -> int | None:
@@ -175,8 +176,8 @@ def note_begun(jobs: Collection[Job], kinds: Iterable[str]) -> bool:
     global _stored_at
     with _lock:
         for job in jobs:
-            if job.turn > _begun.get(_clock_of(job), 0):
-                _begun[_clock_of(job)] = job.turn
+            clock = _clock_of(job)
+            _begun[clock] = max(_begun.get(clock, 0), job.turn)
         now = time.monotonic()
         busy_since = min([_busy_since.setdefault(kind, now) for kind in kinds])
         if not _begun or now - max(_stored_at, busy_since) < CLOCK_INTERVAL_SECONDS:
@@ -208,20 +209,6 @@ def _has_turn(job: Job) -> bool:
 
 def _clock_of(job: Job) -> Clock:
     return job.backend, job.queue_name, job.executor, job.priority
-
-
-def _key(job: Job) -> tuple[str, Clock, str]:
-    return connection().alias, _clock_of(job), job.share
-
-
-def _known(key: tuple[str, Clock, str]) -> bool:
-    return key in _last_turns and time.monotonic() < _last_turns[key][1]
-
-
-def _known_last(job: Job) -> int | None:
-    key = _key(job)
-    with _lock:
-        return _last_turns[key][0] if _known(key) else None
 
 
 def _read_last(keys: Collection[tuple[Clock, str]]) -> dict[tuple[Clock, str], int]:

@@ -3,6 +3,6 @@
 candidates     the jobs to claim, in order: queued, due, not paused, within all limits
 claim_queries  the SQL for that; ``sources`` that of the backends and queues of a worker
 executors      what must be free in the worker: a slot, a thread, or room for a quarantined job
-queues         pause and resume; ``queue_watch`` whether jobs of several wait
+queues         pause and resume
 backlog        how many jobs wait and run in each queue, and which no live worker takes
 """

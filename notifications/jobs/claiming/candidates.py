@@ -8,6 +8,8 @@ is a later statement than the lock: the snapshot of one statement for both would
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -28,6 +30,8 @@ from notifications.models import Job
 
 #: Seconds for which a job must have been due to be one that no process takes.
 MIN_WAIT_SECONDS = 10.0
+#: Seconds between two times that a process with a backlog reads whether jobs of several queues wait.
+QUEUES_INTERVAL_SECONDS = 1.0
 #: How often one claim looks for further jobs, in place of those that a limit excludes.
 MAX_PASSES = 10
 #: How many places must be free for each running job of a key, so that another one of it may begin. Turns say who is
@@ -73,6 +77,27 @@ def due_queues(
             for backend, name, executor, *keys in cursor
             if keys != [None, None]
         ]
+
+
+class QueueWatch:
+    """Whether jobs of several queues wait: the fastest claim of PostgreSQL, of all queues, is not fair among them."""
+
+    def __init__(self) -> None:
+        self._read_at = self._several_until = -math.inf
+
+    def has_several(self) -> bool:
+        return time.monotonic() < self._several_until
+
+    def refresh(self, executors: Collection[str]) -> None:
+        """Read which queues have jobs of these executors, at most each ``QUEUES_INTERVAL_SECONDS``."""
+        now = time.monotonic()
+        if connection().vendor == "postgresql" and now - self._read_at >= QUEUES_INTERVAL_SECONDS:
+            self._read_at = now
+            if len({(queue.backend, queue.name) for queue in due_queues(Source(), executors)}) > 1:
+                self._several_until = now + 2 * QUEUES_INTERVAL_SECONDS
+
+
+queue_watch = QueueWatch()
 
 
 def lock_jobs(

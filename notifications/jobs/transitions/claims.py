@@ -26,7 +26,7 @@ from notifications.db.transactions import (
 )
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries, sources
-from notifications.jobs.claiming.candidates import DueQueue, RunningLimits
+from notifications.jobs.claiming.candidates import DueQueue, RunningLimits, queue_watch
 from notifications.jobs.claiming.executors import (
     PLAIN,
     SENDER_EXECUTORS,
@@ -35,7 +35,6 @@ from notifications.jobs.claiming.executors import (
     Capacities,
     kind_of,
 )
-from notifications.jobs.claiming.queue_watch import queue_watch
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
@@ -145,7 +144,7 @@ def _follow_full_claim(
     begun: Sequence[Job], busy: Collection[str], source: Source, kinds: Capacities
 ) -> None:
     if turns.note_begun(begun, busy) and source == Source():
-        queue_watch.refresh(list(kinds))
+        queue_watch.refresh(kinds)
 
 
 def _claim(
