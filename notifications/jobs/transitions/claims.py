@@ -33,7 +33,6 @@ from notifications.jobs.claiming.executors import (
     WOKEN,
     WORKER_EXECUTORS,
     Capacities,
-    kind_of,
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
@@ -128,9 +127,9 @@ def claim_jobs(
         return []
     wait_for_tables()
     claimed = _claim(worker, limit, source, timeouts, among, kinds, is_thorough)
-    counts = Counter(kind_of(job.row.executor) for job in claimed)
+    counts = Counter([job.row.executor for job in claimed])
     is_full = len(claimed) == limit
-    busy = [kind for kind, most in kinds.items() if is_full or counts[kind] == most]
+    busy = [kind for kind, most in kinds.items() if is_full or counts[kind] + counts[WOKEN[kind]] == most]
     if among is None:
         turns.note_idle(kinds.keys() - busy)
     if busy:
