@@ -76,9 +76,10 @@ _unchecked: dict[CacheKey, tuple[int, float]] = {}
 
 def insert_within_limit(job: Job) -> None:
     """Insert a new job with its turn. Raises ``TooManyJobs`` if its user has too many active jobs."""
-    turn = turns.computed_turn(job)
+    turn = turns.take_turn(job)
     _insert(job, turn)
-    turns.remember(job)
+    if turn:
+        turns.remember(job)
 
 
 def _insert(job: Job, turn: Computed | None) -> None:

@@ -139,7 +139,8 @@ class ClaimLoop:
             return []
         self._next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
         limit = min(limit, MAX_CLAIM_BATCH)
-        jobs = self._claim_by(claims.claim_sender_jobs, limit, capacities)
+        # Thorough: each has a concurrency key, with which the short way finds nothing.
+        jobs = self._claim_jobs(limit, capacities, is_thorough=True)
         self._has_left_out_senders = len(jobs) == limit
         return jobs
 
@@ -156,20 +157,18 @@ class ClaimLoop:
         jobs: list[ClaimedJob] = []
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
-            jobs = self._claim_by(claims.claim_jobs, limit, free, among=among)
+            jobs = self._claim_jobs(limit, free, among=among)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             left = self._subtract(free, [claimed.row for claimed in jobs])
-            jobs += self._claim_by(claims.claim_jobs, remaining, left, is_thorough=self._is_thorough())
+            jobs += self._claim_jobs(remaining, left, is_thorough=self._is_thorough())
         return jobs
 
     def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
         return subtract(free, jobs)
 
-    def _claim_by(
-        self, claim: Callable[..., list[ClaimedJob]], limit: int, executors: Mapping[str, int], **options: Any
-    ) -> list[ClaimedJob]:
+    def _claim_jobs(self, limit: int, executors: Mapping[str, int], **options: Any) -> list[ClaimedJob]:
         started = spans.start_time()
-        jobs = claim(
+        jobs = claims.claim_jobs(
             self._state.worker,
             limit,
             source=self._source(),

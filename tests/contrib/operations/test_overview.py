@@ -20,6 +20,7 @@ from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
 from notifications.ids import uuid7
 from notifications.jobs.claiming import backlog, queues
+from notifications.management.diagnosis.jobs import check_shares
 from notifications.models import Job, ServerProcess, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -33,7 +34,7 @@ FIGURES = f"{PAGE}figures/"
 RETRY = f"{PAGE}retry/"
 TELL = f"{PAGE}tell/"
 #: The queries of the figures; and of the page, with the session, user, permissions and bell.
-MAX_QUERIES_OF_PAGE = 16
+MAX_QUERIES_OF_PAGE = 17
 
 
 @pytest.fixture
@@ -158,6 +159,19 @@ def test_an_exact_number_has_no_plus(admin_client, monkeypatch):
     assert (row.now.delayed, row.now.is_delayed_capped) == (2, True)
     text = text_of(admin_client.get(PAGE))
     assert "2+" in text and "over 2" not in text
+
+
+def test_a_large_share_is_named(admin_client, make_user):
+    """The one that ``doctor`` names, of a queue of which it holds over half for over a minute."""
+    flood = make_user("flood")
+    for _ in range(30):
+        tasks.noop.using(owner=flood).enqueue()
+    tasks.noop.enqueue()
+    assert "jobs that wait" not in text_of(admin_client.get(PAGE))
+    Job.objects.update(queued_at=timezone.now() - timedelta(minutes=10))
+    text = text_of(admin_client.get(PAGE))
+    assert f"user:{flood.pk} has 30 of 31 jobs that wait in default , the first for 10 min." in text
+    assert f"user:{flood.pk} has 30 of 31 in default" in check_shares().message
 
 
 def test_failures_are_grouped_by_task_exception_and_location(admin_client):
