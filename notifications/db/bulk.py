@@ -80,27 +80,24 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
         return
     db = connection()
     model = type(rows[0])
-    fields = model._meta.concrete_fields
-    adapting = adapters(model, fields, db)
+    adapting = adapters(model, model._meta.concrete_fields, db)
     columns_of_values = [
-        list(column) for column in zip(*(values_of(row, adapting) for row in rows), strict=True)
+        list(column) for column in zip(*[values_of(row, adapting) for row in rows], strict=True)
     ]
     # Columns that are NULL in all rows are left out.
-    has_values = [column[0] is not None or column.count(None) < len(rows) for column in columns_of_values]
+    has_values = tuple(
+        [column[0] is not None or column.count(None) < len(rows) for column in columns_of_values]
+    )
     columns_of_values = list(compress(columns_of_values, has_values))
-    columns = tuple(field.column for field in compress(fields, has_values))
     conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
-            marks = ", ".join(["%s"] * len(columns))
-            cursor.executemany(
-                f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({marks}){conflicts}",
-                list(zip(*columns_of_values, strict=True)),
-            )
+            sql = _insertion_of_one(model, has_values) + conflicts
+            cursor.executemany(sql, list(zip(*columns_of_values, strict=True)))
         else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
-            same = _same(columns_of_values, len(columns))
+            same = _same(columns_of_values, len(columns_of_values))
             params = _as_parameters(columns_of_values, same)
-            _write(cursor, _insertion_of_many(model, columns, same) + conflicts, params)  # type: ignore[arg-type]
+            _write(cursor, _insertion_of_many(model, has_values, same) + conflicts, params)
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 
@@ -125,8 +122,8 @@ def update(
     db = connection()
     table = model._meta.db_table
     if db.vendor != "postgresql":
-        changes = ", ".join([*(f"{name} = %s" for name in columns), *assignments])
-        conditions = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [condition])])
+        changes = ", ".join([f"{name} = %s" for name in columns] + [*assignments])
+        conditions = " AND ".join([f"{name} = %s" for name in where] + [condition] * bool(condition))
         with db.cursor() as cursor:
             cursor.executemany(f"UPDATE {table} SET {changes} WHERE {conditions}", rows)
         return
@@ -134,10 +131,10 @@ def update(
     same = _same(columns_of_values, len(columns))
     new, many = _parameters(model, (*columns, *where), same)  # type: ignore[arg-type]
     changes = ", ".join(
-        [*(f"{name} = {value}" for name, value in zip(columns, new, strict=False)), *assignments]
+        [f"{name} = {value}" for name, value in zip(columns, new, strict=False)] + [*assignments]
     )
     old = zip(where, new[len(columns) :], strict=True)
-    conditions = " AND ".join([*(f"{name} = {value}" for name, value in old), *filter(None, [condition])])
+    conditions = " AND ".join([f"{name} = {value}" for name, value in old] + [condition] * bool(condition))
     with db.cursor() as cursor:
         sql = f"UPDATE {table} SET {changes}{many} WHERE {conditions}"
         _write(cursor, sql, _as_parameters(columns_of_values, same))
@@ -214,14 +211,30 @@ def values_of(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | N
 
 
 @cache
-def _insertion_of_many(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) -> str:
+def _columns_of(model: Any, has_values: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple(field.column for field in compress(model._meta.concrete_fields, has_values))
+
+
+@cache
+def _insertion_of_one(model: Any, has_values: tuple[bool, ...]) -> str:
+    """Return the INSERT for SQLite of a row with values in these of its columns."""
+    columns = _columns_of(model, has_values)
+    marks = ", ".join(["%s"] * len(columns))
+    return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({marks})"
+
+
+@cache
+def _insertion_of_many(model: Any, has_values: tuple[bool, ...], same: tuple[bool, ...]) -> str:
     """Return the INSERT for PostgreSQL. Its parameters are those of ``_as_parameters``."""
+    columns = _columns_of(model, has_values)
     values, many = _parameters(model, columns, same)
     return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(values)}{many}"
 
 
 def _same(columns_of_values: Sequence[Sequence[Any]], number: int) -> tuple[bool, ...]:
     """Return of each column whether it has one value in all rows, and is one of the first ``number``."""
+    if len(columns_of_values[0]) == 1:
+        return (True,) * number + (False,) * (len(columns_of_values) - number)
     return tuple(
         n < number and column.count(column[0]) == len(column) for n, column in enumerate(columns_of_values)
     )
