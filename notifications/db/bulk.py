@@ -5,6 +5,7 @@ Values are converted as the fields of the models do. Signals of models are not s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -123,9 +124,24 @@ def update(
     table = model._meta.db_table
     if db.vendor != "postgresql":
         changes = ", ".join([f"{name} = %s" for name in columns] + [*assignments])
-        conditions = " AND ".join([f"{name} = %s" for name in where] + [condition] * bool(condition))
+        first, *others = where
+        conditions = "".join(
+            [f" AND {name} = %s" for name in others] + [f" AND {condition}"] * bool(condition)
+        )
+        update, at = f"UPDATE {table} SET {changes} WHERE {first}", len(columns)
+        # A claim gives many rows the same values: one statement takes a quarter of the time.
+        groups: dict[tuple[Any, ...], list[Any]] = {}
+        for row in rows:
+            groups.setdefault((*row[:at], *row[at + 1 :]), []).append(row[at])
         with db.cursor() as cursor:
-            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {conditions}", rows)
+            if len(groups) == len(rows):
+                cursor.executemany(f"{update} = %s{conditions}", rows)
+                return
+            for same, keys in groups.items():
+                cursor.execute(
+                    f"{update} IN (SELECT value FROM json_each(%s)){conditions}",
+                    [*same[:at], json.dumps(keys), *same[at:]],
+                )
         return
     columns_of_values = list(zip(*rows, strict=True))
     same = _same(columns_of_values, len(columns))

@@ -5,7 +5,7 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from notifications.db import adapters, bulk, insertion
 from notifications.ids import uuid7
@@ -140,6 +140,20 @@ def test_only_rows_that_meet_all_conditions_are_changed():
     )
     found = {row.pk: (row.result, row.version) for row in Job.objects.all()}
     assert [found[row.pk] for row in made] == [("r0", 2), ("r1", 2), (None, 1), (None, 1)]
+
+
+def test_rows_with_the_same_values_are_one_statement(django_assert_num_queries):
+    """As those of a claim are. Those that do not meet the conditions stay."""
+    made = [job(fence=3), job(fence=3), job(fence=5), job(fence=3, state="failed")]
+    bulk.insert(made)
+    prepare = Job._meta.pk.get_db_prep_value
+    changes = [
+        ("running", prepare(row.pk, connection), fence) for row, fence in zip(made, (3, 4, 5, 3), strict=True)
+    ]
+    with django_assert_num_queries(1 if connection.vendor == "postgresql" else 3):
+        bulk.update(Job, ("state",), ("id", "fence"), changes, condition="state = 'queued'")
+    found = {row.pk: row.state for row in Job.objects.all()}
+    assert [found[row.pk] for row in made] == ["running", "queued", "running", "failed"]
 
 
 def test_nothing_to_do_is_no_query(django_assert_num_queries):
