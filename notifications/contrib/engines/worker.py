@@ -258,12 +258,7 @@ class SlotClaims(ClaimLoop):
         """Claim jobs for what is free, on the writer's thread."""
         project = {executor: free[executor] for executor in PROJECT_EXECUTORS if executor in free}
         jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
-        try:
-            jobs += self._claim_senders(free, len(jobs))
-        except UNAVAILABLE as exc:
-            if not jobs:
-                raise
-            logger.warning("Could not claim jobs of senders, which is tried again: %s", exc)
+        self._add_senders(jobs, free)
         read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
         prepare_claimed_jobs(jobs)
         return jobs
