@@ -151,6 +151,7 @@ NIGHTLY = {
         "contrib/celery/test_adoption.py::test_a_project_as_in_celerys_guide",
         "contrib/celery/test_adoption.py::test_tasks_of_a_package_by_the_settings",
         "contrib/celery/test_adoption.py::test_the_projects_run_without_this_app",
+        "contrib/celery/test_idle.py::*",
         "contrib/celery/test_kills.py::test_a_killed_worker_whose_task_is_delivered_again",
         "contrib/celery/test_kills.py::test_other_pools*",
         "contrib/celery/test_kills.py::test_tasks_that_exit_at_once",
