@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from django.db import connections
 
 from notifications.conf import settings
-from notifications.contrib.engines import has_engines
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 from notifications.extension import Where
+from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.upkeep import Upkeep
 
 logger = logging.getLogger("notifications.jobs")
@@ -86,5 +86,5 @@ _upkeep = ServerUpkeep()
 
 def start() -> None:
     """Start the upkeep of this process, once, if a backend has an engine. Raises ``NoThread``."""
-    if has_engines():  # not whether they can be set up: one that cannot must not stop the others
+    if aliases_with_engines():  # not whether they can be set up: one that cannot must not stop the others
         _upkeep.start()

@@ -34,7 +34,7 @@ def started(sent, start_worker):
 def give(started, queue="default", backend="default"):
     """Give the worker a slot, and return it."""
     slot = MessageSlot(Source(backends=(backend,), queues=(queue,)))
-    assert started._slots.give(slot)
+    started.state.call_in_loop(lambda: started._slots.add(slot))
     return slot
 
 
@@ -180,7 +180,7 @@ def test_stop_gives_slots_back(start_worker, sent, gate):
     slot.end.result(60)
     until(ids, "queued")
     assert set(Job.objects.values_list("attempt", flat=True)) == {0}
-    assert not local.worker._slots.give(MessageSlot(Source(backends=("default",), queues=("default",))))
+    assert not local.worker.run_slot(MessageSlot(Source(backends=("default",), queues=("default",))))
 
 
 class TestProcess:
