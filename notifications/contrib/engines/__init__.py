@@ -82,8 +82,7 @@ def usable_engine(alias: str) -> Engine:
 
 def configured_engines() -> dict[str, Engine]:
     """Return the engines by the aliases of their backends. Raises ``ImproperlyConfigured`` like ``engine_of``."""
-    found = {alias: engine_of(alias) for alias in task_backends.settings}
-    return {alias: engine for alias, engine in found.items() if engine}
+    return {alias: engine for alias in task_backends.settings if (engine := engine_of(alias))}
 
 
 def label_of(alias: str) -> str:

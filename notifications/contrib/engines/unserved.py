@@ -69,19 +69,17 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     return list(waiting.order_by("queue_name").values_list("queue_name", flat=True).distinct()[:10])
 
 
-def start_advice(job: Job) -> str:
-    """Return one sentence on how to start a process of an engine that takes the queue of a job."""
+def _describe(job: Job) -> tuple[str, str]:
+    """Return why a job waits, and one sentence on how to start a process that takes it."""
     try:
         engine = engine_of(job.backend)
+        remedy = engine.start_advice(job.queue_name) if engine else ""
     except ImproperlyConfigured as exc:
-        return str(exc)
-    return engine.start_advice(job.queue_name) if engine else ""
+        remedy = str(exc)
+    return f"No process of {label_of(job.backend)} takes queue {job.queue_name}", remedy
 
 
-wait_warning = WaitWarning(
-    unserved_jobs,
-    lambda job: (f"No process of {label_of(job.backend)} takes queue {job.queue_name}", start_advice(job)),
-)
+wait_warning = WaitWarning(unserved_jobs, _describe)
 warn_of_unserved_jobs = wait_warning.log
 
 

@@ -275,8 +275,6 @@ _senders_lock = threading.Lock()
 
 def _sender(alias: str) -> _Sender:
     with _senders_lock:
-        if not _senders:
-            atexit.register(wait_for_senders)
         if alias not in _senders:
             _senders[alias] = _Sender(alias)
         return _senders[alias]
@@ -296,3 +294,4 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(wait_for_senders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +33,6 @@ from notifications.worker.claim_loop import (
 )
 from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
 from notifications.worker.worker import JobWorker
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
 MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0

@@ -213,10 +213,11 @@ class TestProcess:
     def test_message_of_version_0_9_0(self):
         """With the id of a job: it wakes the process for its queue. One of a job that was pruned has no effect."""
         ids = [*enqueue(queue_name="reports"), *enqueue(queue_name="reports")]
-        process.run_for_old_message(ids[1])
+        backend, queue = process.find_queue_of_job(ids[1])
+        process.run_waiting(queue, backend=backend)
         until(ids, "succeeded")
         Job.objects.all().delete()
-        process.run_for_old_message(ids[1])
+        assert process.find_queue_of_job(ids[1]) is None
 
     def test_message_while_the_process_stops(self):
         ids = enqueue()
