@@ -46,12 +46,18 @@ class TestDatabaseBackend(EngineContract):
 class TestRQ(EngineContract):
     """Two workers of RQ, which fork a process for each job."""
 
+    broker = "redis"
+
     @classmethod
     def start(cls, site, request):
         site.use_backend("rq", TEST_RQ_URL=request.getfixturevalue("redis").url)
         site.start_web()
         start_rq_worker(site)
         start_rq_worker(site)
+
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            start_rq_worker(site)
 
     @pytest.mark.skip(
         reason="A job that waits for others occupies a worker of RQ, and here are two (check I004)."
