@@ -116,23 +116,27 @@ def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
     for queue, (count, since) in waiting.items():
         last_claim = claimed.get(queue)
         quiet = (now - max(filter(None, (since, last_claim)))).total_seconds()
-        counts[queue] = min(count, _number_of_messages(quiet, elapsed, is_claimed=last_claim is not None))
+        counts[queue] = _number_of_messages(count, quiet, elapsed, is_claimed=last_claim is not None)
     send(+counts)
 
 
-def _number_of_messages(quiet: float, elapsed: float, *, is_claimed: bool) -> int:
+def _number_of_messages(jobs: int, quiet: float, elapsed: float, *, is_claimed: bool) -> int:
     """Return how many messages are sent for a queue from which nothing was claimed for ``quiet`` seconds.
 
     ``elapsed`` seconds ago that was decided last. ``is_claimed``: something was claimed within the last minute.
     """
     before = quiet - elapsed
     if elapsed > MAX_INTERVAL_SECONDS / 2:  # no process was there that could
-        return MAX_MESSAGES
+        return min(jobs, MAX_MESSAGES)
     if is_claimed and quiet < 2 * MIN_WAIT_SECONDS:
-        return MAX_REPEATED_MESSAGES
+        return min(jobs, MAX_REPEATED_MESSAGES)
     if _step_of(before) == _step_of(quiet):
         return 0
-    return MAX_MESSAGES if before < MIN_WAIT_SECONDS and not is_claimed else 1
+    if (
+        is_claimed
+    ):  # its processes are there: where nine of ten messages are lost, one at a time would take an hour
+        return 2 * MAX_REPEATED_MESSAGES
+    return min(jobs, MAX_MESSAGES) if before < MIN_WAIT_SECONDS else 1
 
 
 def _step_of(seconds: float) -> int:

@@ -1,6 +1,7 @@
 """The worker of a process of an engine: what it claims for the slots of messages, and when it gives them back."""
 
 import threading
+import time
 
 import pytest
 from django.db import connection, transaction
@@ -11,6 +12,7 @@ from notifications.contrib.engines.worker import MessageSlot
 from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
 from notifications.models import Worker as WorkerRow
+from tests.data.test_plans_of_claims import insert_queued_jobs
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
@@ -121,6 +123,18 @@ def test_jobs_of_other_queues_and_backends_are_left(started, settings):
     assert set(states(others)) == {"queued"}
     give(started, backend="second").end.result(60)
     assert states(others) == ["queued", "succeeded", "queued"]
+
+
+def test_queue_beside_a_backlog_of_others(started):
+    """One job begins at once, beside 10,000 of a queue, and of a backend, that this process may not take."""
+    insert_queued_jobs(5_000, executor="woken_sync", priority=5)
+    insert_queued_jobs(5_000, executor="woken_sync", priority=5, backend="second", queue_name="reports")
+    mine = enqueue(queue_name="reports")
+    begun = time.monotonic()
+    give(started, "reports").end.result(60)
+    until(mine, "succeeded")
+    assert time.monotonic() - begun < 2
+    assert Job.objects.filter(state="queued").count() >= 10_000
 
 
 def test_backlog_from_before_the_engine(started):
