@@ -68,14 +68,16 @@ if path := os.environ.get("TEST_SPANS"):
     write_spans(path)
 
 if engine := os.environ.get("TEST_ENGINE"):
-    queues = ["default", "slow", "paused"]
     TASKS["default"]["OPTIONS"] = {"engine": engine}
-    TASKS["db"] = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": queues}
-    TASKS["rq"] = {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": queues}
-    apps = ["django_tasks_db", "django_rq"] if engine.startswith("alias:") else [engine.partition(".")[0]]
-    INSTALLED_APPS = [*INSTALLED_APPS, *apps]
-    redis = {"URL": os.environ.get("TEST_RQ_URL", "redis://127.0.0.1:0/0"), "DEFAULT_TIMEOUT": 600}
-    RQ_QUEUES = dict.fromkeys(queues, redis)
+    if engine.startswith("alias:"):
+        queues = ["default", "slow", "paused"]
+        TASKS["db"] = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": queues}
+        TASKS["rq"] = {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": queues}
+        INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db", "django_rq"]
+        redis = {"URL": os.environ.get("TEST_RQ_URL", "redis://127.0.0.1:0/0"), "DEFAULT_TIMEOUT": 600}
+        RQ_QUEUES = dict.fromkeys(queues, redis)
+    else:
+        INSTALLED_APPS = [*INSTALLED_APPS, engine.partition(".")[0]]
 
 if locale_path := os.environ.get("TEST_LOCALE_PATH"):
     LOCALE_PATHS = [locale_path]  # of tests/support/pseudo_locale.py

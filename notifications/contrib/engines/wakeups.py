@@ -39,8 +39,7 @@ from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Messages for one queue that one call of an engine sends at most: the first time, and while jobs of the queue are
-#: claimed. While none is claimed, one message is sent at a time: no process comes for others.
+#: Messages for one queue that are sent at once: the first time, and while its jobs are claimed. Then one at a time.
 MAX_MESSAGES, MAX_REPEATED_MESSAGES = 100, 10
 #: Seconds after which an engine may drop a message. A worker whose clock is ahead by more drops all.
 MESSAGE_SECONDS = 60.0
@@ -132,9 +131,7 @@ def _number_of_messages(jobs: int, quiet: float, elapsed: float, *, is_claimed: 
         return min(jobs, MAX_REPEATED_MESSAGES)
     if _step_of(before) == _step_of(quiet):
         return 0
-    if (
-        is_claimed
-    ):  # its processes are there: where nine of ten messages are lost, one at a time would take an hour
+    if is_claimed:  # its processes are there, and a broker may lose nine of ten messages
         return 2 * MAX_REPEATED_MESSAGES
     return min(jobs, MAX_MESSAGES) if before < MIN_WAIT_SECONDS else 1
 
