@@ -69,7 +69,7 @@ class SendDeliveriesTests(TestCase):
         notify(self.demo, "Password changed", category="security")
         preferences.change_reader(self.demo.pk, paused_until=timezone.now() + timedelta(days=2))
         self.assertEqual(send_deliveries(), 6)
-        subjects = ["2 new notifications", "2 new notifications", "First", "Password changed"]
+        subjects = ["First", "Password changed", "Report 2 and 1 more", "Third and 1 more"]
         self.assertEqual(sorted(email.subject for email in mail.outbox), subjects)
 
     def test_other_jobs_do_not_run(self):

@@ -28,7 +28,7 @@ RULES_OF_PAGES = ("region", "landmark-one-main")
 #: Cells with text that have less than half of the card: a column beside them takes their place.
 FIND_NARROW = """() => {
     const width = document.querySelector(".card").clientWidth;
-    return [...document.querySelectorAll(".card td")]
+    return [...document.querySelectorAll(".card td:not(.button, .choice)")]
         .filter((cell) => cell.innerText.trim().length > 2 && cell.clientWidth < 0.5 * width)
         .map((cell) => cell.outerHTML.slice(0, 120));
 }"""

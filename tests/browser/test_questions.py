@@ -15,7 +15,6 @@ pytestmark = pytest.mark.browser
 ASK = """
 from django.contrib.auth import get_user_model
 from tests.contrib.questions import question_tasks
-from tests.contrib.questions import question_tasks
 question_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
 """
 PRINT_ID = """
@@ -140,6 +139,19 @@ def test_an_answered_question_stays_in_the_open_bell(site_server, page):
     open_bell(page)
     expect(waiting).to_have_count(0)
     expect(panel.locator("li").filter(has_text="Ship?")).to_have_count(1)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(1280, 3), (360, 2)])
+def test_three_questions_do_not_fill_the_bell_of_a_phone(site_server, new_page, width, shown):
+    for _ in range(3):
+        site_server.python(ASK)
+    page = new_page(viewport={"width": width, "height": 740})
+    visit(page, site_server.url, "/check/")
+    waiting = open_bell(page).locator(".notifications-waiting")
+    expect(waiting.get_by_role("link", name="Ship?", exact=True)).to_have_count(shown)
+    link = waiting.get_by_role("link", name="All 3 questions")
+    expect(link).to_have_count(3 - shown)
+    keep_screenshot(page, f"three questions {width}")
 
 
 def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
@@ -374,6 +375,29 @@ def test_a_switch_between_light_and_dark(show, host, new_page):
     page.evaluate("document.documentElement.dataset.bsTheme = 'dark'")
     page.wait_for_function(f"{color} === {link} && {color} !== '{before}'")
     assert measure_contrast(page) >= 3
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("framework", SHEETS)
+def test_the_number_is_seen(show, host, new_page, framework, theme):
+    """In a dark bar of a light page and in a light one, without a property or a class of the project."""
+    page = new_page()
+    sign_in(page, host, "person8")
+    host.manage("notify", "person8", "Hello")
+    bar = read_example(framework)[0]
+    if theme == "light":
+        bar = bar.replace(*LIGHT_BARS[framework]).replace("text-gray-300", "text-gray-600")
+    show(page, framework, without_class(bar), "")
+    wait_until_live(page)
+    number = page.locator(".notifications-count")
+    expect(number).to_be_visible()
+    page.wait_for_timeout(200)  # until the links have faded
+    pixels = read_pixels(page, number)  # Its corners are those of the bar.
+    ((fill, _),) = Counter(map(tuple, pixels)).most_common(1)
+    dark, light = sorted(map(read_luminance, (pixels[-1], fill)))
+    keep_screenshot(page, f"{framework}-number-{theme}")
+    assert (light + 0.05) / (dark + 0.05) >= 3
+    assert not find_violations(page, "notifications-bell", disabled=["region", "target-size"])
 
 
 def test_without_javascript_from_right_to_left_and_in_forced_colors(show, host, new_page):

@@ -33,6 +33,7 @@ from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db.transactions import database
 from notifications.extension import ChannelMessage, Fact, read_facts
+from notifications.inbox.actions import describe_actions
 from notifications.inbox.categories import load_categories
 from notifications.jobs.group_texts import describe_group, name_people, read_jobs
 from notifications.jobs.outcomes import end_key
@@ -87,7 +88,12 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     (row,) = message.notifications
     category = load_categories().get(row.category)
     context = {"notification": row, "category": category.name, **_row(row)}
-    context |= {"url": context.pop("link"), "body": row.body, "preview": row.body}
+    context |= {
+        "url": context.pop("link"),
+        "body": row.body,
+        "preview": row.body,
+        "actions": _list_actions(row),
+    }
     job = _find_ended_job(row)
     # The text of a batch says how many of its jobs have failed.
     has_failed = job is not None and row.level == NotificationLevel.ERROR and not is_batch(job)
@@ -95,6 +101,22 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
         subject = _describe_in_subject(row, has_failed) if job else row.title
     return _make_email("email", message, [category.key], context, subject=subject)
+
+
+def _list_actions(row: Notification) -> list[dict[str, Any]]:
+    """Return links to the pages of what a notification offers, of a question its choices.
+
+    Opening one changes nothing: programs follow the links of e-mails to examine them.
+    """
+    actions = [action for action in describe_actions(row) if not action.is_done]
+    return [
+        {
+            "label": action.label,
+            "link": absolute(action.href),
+            "is_main": bool(row.open_question) and number == 0 and not action.danger,
+        }
+        for number, action in enumerate(actions)
+    ]
 
 
 def _find_ended_job(row: Notification) -> Job | None:
@@ -207,17 +229,24 @@ def _host() -> str:
 def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
     """Return the e-mail of a digest: what waits for the user, what failed, and the others by category.
 
-    The newest are first. Those of a group are one row, as in the inbox.
+    The worst are first, of these the newest, and the first one is its subject. Those of a group are one row, as in the
+    inbox.
     """
     categories = load_categories()
+
+    def level(row: Notification) -> str:
+        group = found.get(row.group_key)
+        return group.level if group else row.level
 
     def place(row: Notification) -> tuple[int, str]:  # those without a category come last
         if row.open_question:
             return 0, ""
-        group = found.get(row.group_key)
-        if (group.level if group else row.level) == NotificationLevel.ERROR:
+        if level(row) == NotificationLevel.ERROR:
             return 1, ""
         return (2, row.category) if row.category else (3, "")
+
+    def weight(row: Notification) -> tuple[int, bool]:
+        return min(2, place(row)[0]), level(row) != NotificationLevel.WARNING
 
     # The id of a digest is that of its job.
     of_job = Delivery.objects.using(database()).filter(job=message.id, state=Delivery.State.QUEUED)
@@ -245,10 +274,17 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
                 headings.get(number) or categories.get(key).name,
                 [_row(row, found.get(row.group_key), jobs) for row in rows],
             )
-            for (number, key), rows in groupby(sorted(shown, key=place), place)
+            for (number, key), rows in groupby(sorted(sorted(shown, key=weight), key=place), place)
         ]
+        titles = [row["title"] for _, rows in groups for row in rows[:3]]
         summary = _summarize(sent)
-    counted = sum(found[row.group_key].total if row.group_key in found else 1 for row in shown)
+        first = min(shown, key=weight)
+        subject = _row(first, found.get(first.group_key), jobs)["title"]
+        counts = {row.pk: found[row.group_key].total if row.group_key in found else 1 for row in shown}
+        if others := message.count - counts[first.pk]:
+            text = ngettext("%(title)s and %(count)d more", "%(title)s and %(count)d more", others)
+            title = validators.shortened(subject, MAX_SUBJECT_LENGTH - len(text))
+            subject = text % {"title": title, "count": others}
     return _make_email(
         "digest",
         message,
@@ -257,10 +293,11 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
             "groups": groups,
             "count": message.count,
             "summary": summary,
-            "preview": " · ".join(row["title"] for _, rows in groups for row in rows[:3]),
-            "hidden": max(0, message.count - counted),
+            "preview": " · ".join([summary] * bool(summary) + titles[1:]),
+            "hidden": max(0, message.count - sum(counts.values())),
             "is_throttled": message.is_joined,
         },
+        subject=subject,
     )
 
 

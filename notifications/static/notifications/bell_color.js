@@ -4,19 +4,25 @@
 const BARS = "nav, header, [role='navigation'], [role='banner']";
 
 /**
- * Give the bell the color of the links around it, and again when the theme of the page or the bar changes.
+ * Give the bell the color of the links around it, and again when the theme of the page or the bar changes. Its number has
+ * the colors of dark pages beside light links: the bar is dark then, whatever the page is.
  * @param {HTMLElement} element
  * @param {AbortSignal} signal aborted when the element is removed
  */
 export function followLinks(element, signal) {
   const bar = element.closest(BARS) ?? element.parentElement ?? element;
+  const { style } = element;
   const update = async () => {
     const link = findLink(element, bar);
     // A theme may fade in.
     const fades = (link?.getAnimations() ?? []).filter((animation) => animation instanceof CSSTransition);
     await Promise.allSettled(fades.map(({ finished }) => finished));
-    element.style.color = "";
-    if (link && !hasOwnColor(element)) element.style.color = getComputedStyle(link).color;
+    style.color = style.colorScheme = "";
+    if (link && !hasOwnColor(element)) style.color = getComputedStyle(link).color;
+    const { color } = getComputedStyle(/** @type {Element} */ (element.querySelector("svg")));
+    const [first, green, blue] = (color.match(/[\d.]+/g) ?? []).map(Number);
+    // Such as rgb(205 205 205) or oklch(0.87 0 0).
+    if (color.startsWith("rgb") ? first + green + blue > 450 : first > 0.6) style.colorScheme = "dark";
   };
   const observer = new MutationObserver(update);
   for (const node of [document.documentElement, document.body, bar])
@@ -48,6 +54,6 @@ function findLink(element, bar) {
  * @param {HTMLElement} element
  */
 function hasOwnColor(element) {
-  const { parentElement } = element;
-  return parentElement && getComputedStyle(element).color !== getComputedStyle(parentElement).color;
+  const parent = /** @type {Element} */ (element.parentElement);
+  return getComputedStyle(element).color !== getComputedStyle(parent).color;
 }

@@ -14,8 +14,7 @@ const MAX_WAITING = 3; // Open questions above the list.
 /** The queries of the tabs, by the names of their texts. */
 const TABS = { inbox: "", unread: "&unread=1", questions: "&questions=1" };
 const EMPTY_TEXTS = { inbox: "empty", unread: "none_unread", questions: "none_asked" };
-/** Changes within this time are followed by one request for the groups. */
-const REFRESH_DELAY_MS = 300;
+const REFRESH_DELAY_MS = 300; // Changes within it are followed by one request for the groups.
 /** @type {import("./notifications.js").LatestPage} */
 const NOTHING = { items: [], groups: {}, seq: 0 };
 
@@ -144,7 +143,8 @@ export function connectPanel(panel, page, signal) {
     const questions = readKnown()
       .filter((item) => rows.isOpenQuestion(item) || dom.findRow(waitingList, item.id))
       .map((item) => ({ key: item.id, item }));
-    const first = shownTab === "questions" ? [] : withKept(waitingList, questions).slice(0, MAX_WAITING);
+    const kept = shownTab === "questions" ? [] : withKept(waitingList, questions);
+    const first = kept.slice(0, matchMedia("(width < 30rem)").matches ? 2 : MAX_WAITING); // Three fill a phone.
     const { items, groups } = listed ?? NOTHING;
     const listable = items
       .map((item) => ({ key: findKey(item), item: findKnown(item), group: groups[item.id] }))
@@ -162,7 +162,7 @@ export function connectPanel(panel, page, signal) {
     waiting.hidden = !first.length;
     latestTitle.hidden = !first.length || !latest.length;
     waitingLink.textContent = localization.text("all_questions", { count: page.questions });
-    waitingLink.hidden = page.questions <= MAX_WAITING;
+    waitingLink.hidden = kept.length <= first.length && page.questions <= MAX_WAITING;
     newerButton.hidden = true;
     markAllButton.hidden = !client.unread;
     for (const [index, name] of Object.keys(TABS).entries())

@@ -68,13 +68,12 @@ export function createRows(page, { row_menu, actions }) {
     const link = parseLink(page.localizeUrl(item.url), location.origin);
     const title = createLink("notifications-title", item.title, link?.href ?? page.inboxUrl);
     title.dir = "auto";
-    title.append(createSeparator());
     if (link?.isExternal) title.rel = "noopener noreferrer";
     // The page leaves for the notification's URL: there is no place for an error.
     const markFollowed = () => isMarked && page.mark("read", [item]).catch(() => undefined);
     title.addEventListener("click", markFollowed);
     title.addEventListener("auxclick", (event) => event.button === 1 && markFollowed());
-    summary.append(createDisc(item), title);
+    summary.append(createDisc(item), title, createSeparator());
     if (item.body) {
       const body = createElement("span", "notifications-body", item.body);
       body.dir = "auto";

@@ -93,7 +93,7 @@ class TestPager(ChannelContract):
         [message], [email] = server.sent, mail.outbox
         assert (message.count, message.is_digest, message.is_joined) == (2, True, False)
         assert [row.title for row in message.notifications] == ["First", "Second"]
-        assert email.subject == "2 new notifications"
+        assert email.subject == "Second and 1 more"
 
     def test_many_within_a_short_time_are_joined(self, user, server, configure, monkeypatch):
         configure([{"pager": 0}, {"email": 0}])

@@ -91,6 +91,7 @@ def test_a_question(user, make_user, mailbox, by_email):
     found = {message["Subject"]: (text, html) for message, text, html in map(parts, mailbox.messages)}
     text, html = found["Send it?"]
     page = f"https://site.example/notifications/jobs/{job.id}/"
+    wait = Wait.objects.get(job=job.id)
     assert (
         f"Job: Order 7 & 8 {page}\nProgress: Page 3 · 3 of 7\n"
         "Without an answer: The job waits, without a time limit.\nAlso asked: Bea\nSteps: a step\n"
@@ -99,7 +100,9 @@ def test_a_question(user, make_user, mailbox, by_email):
     assert (
         f'href="{page}"' in html
         and "Order 7 &amp; 8" in html
-        and ">Answer</a>" in html
+        and re.findall(r'<a href="([^"]*)"[^>]*>(Ship|Keep)</a>', html)
+        == [(f"{page}questions/{wait.id}/", "Ship"), (f"{page}questions/{wait.id}/", "Keep")]
+        and ">Answer</a>" not in html
         and ">?</div>" in html
     )
     assert "Dear customer,\n&lt;b&gt;no&lt;/b&gt;.</pre>" in html and "a secret argument" not in text + html
@@ -131,7 +134,7 @@ def test_times_are_written_as_people_do(language, this_year, last_year):
 
 
 def test_a_digest_begins_with_what_waits_and_what_failed(user, mailbox, configure):
-    """Its subject counts both. What people have caused is called after them, as in the inbox."""
+    """Its subject is the first of what waits. What people have caused is called after them, as in the inbox."""
     configure([{"email": 0}], CATEGORIES={"": {"default": {"email": "hourly"}}})
     preferences.choose(user.pk, {(key, "email"): "hourly" for key in ("job", "comments", "")})
     tasks.fail_for_owner.using(owner=user, title="Import").enqueue("Line 4 has no price.\n\nNor has line 5.")
@@ -145,7 +148,7 @@ def test_a_digest_begins_with_what_waits_and_what_failed(user, mailbox, configur
     send_digests()
     (envelope,) = mailbox.messages
     message, text, html = parts(envelope)
-    assert message["Subject"] == "1 question, 1 failed · 5 new notifications"
+    assert message["Subject"] == "Ship it? and 4 more"
     lines = [line.removeprefix("- ") for line in text.splitlines() if re.match(r"- |\w[\w ]*$", line)]
     assert lines == [
         *(
@@ -160,7 +163,7 @@ def test_a_digest_begins_with_what_waits_and_what_failed(user, mailbox, configur
         ),
     ]
     assert "  Line 4 has no price. Nor has line 5.\n" in text
-    assert ">Ship it? · Import · Linus and 1 other · Welcome</div>" in html and ">L</div>" in html
+    assert ">1 question, 1 failed · Import · Linus and 1 other · Welcome</div>" in html and ">L</div>" in html
 
 
 def test_the_subject_says_what_came_of_a_job(user, mailbox, by_email):
@@ -246,8 +249,9 @@ def test_links_change_nothing(user, mailbox, configure, kind):
         send_digests()
     (envelope,) = mailbox.messages
     links = links_of(envelope)
-    # Of the inbox, the preferences and unsubscribing, and those of the notifications, of a question also of its job.
-    assert len(links) == (4 if kind == "notification" else 5)
+    # Of the inbox, the preferences and unsubscribing; of two notifications, or of one and its action, or of a question,
+    # whose choices lead to its page, and its job.
+    assert len(links) == 5
     assert all(link.startswith("/") for link in links)
     client = Client()
     client.force_login(user)

@@ -319,7 +319,7 @@ class TestDigests:
         Notification.objects.filter(pk=read.pk).update(read_at=timezone.now())
         send_digests()
         (email,) = mail.outbox
-        assert email.subject == "3 new notifications"
+        assert email.subject == "A note and 2 more"
         assert [email.body.count(f"Export {number}") for number in range(3)] == [1, 0, 1]
         assert "https://site.example/exports/2/" in email.body and "A note" in email.body
         assert email.body.index("Exports") < email.body.index("Export 2") < email.body.index("A note")
@@ -444,7 +444,7 @@ class TestDigests:
         send_due()
         send_digests()
         (email,) = mail.outbox
-        assert email.subject == "120 new notifications"
+        assert email.subject == "Export <119> and 119 more"
         assert email.body.count("Export <") == 50 and "Export <119>" in email.body
         assert "70 more are in the inbox." in email.body
         ((html, _),) = email.alternatives

@@ -63,7 +63,7 @@ def test_the_second_within_ten_minutes_joins_a_message(user):
     send_due()
     assert minutes_left() == 10
     pass_time(minutes=11)
-    assert subjects() == ["Number 0", "12 new notifications"]
+    assert subjects() == ["Number 0", "The last one and 11 more"]
     assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
 
 
@@ -81,7 +81,7 @@ def test_a_message_ends_an_hour_after_the_first(user):
         notify(user, "Joins")
         send_due()
         pass_time(minutes=8)
-    assert len(mail.outbox) == 2 and mail.outbox[1].subject == "8 new notifications"
+    assert len(mail.outbox) == 2 and mail.outbox[1].subject == "Joins and 7 more"
 
 
 def test_what_comes_soon_after_a_message_joins_the_next_one(user):
@@ -93,7 +93,7 @@ def test_what_comes_soon_after_a_message_joins_the_next_one(user):
     send_due()
     assert len(mail.outbox) == 2 and minutes_left() == 10
     pass_time(minutes=11)
-    assert subjects()[1:] == ["2 new notifications", "Soon after"]
+    assert subjects()[1:] == ["Number 2 and 1 more", "Soon after"]
 
 
 def test_hundreds_at_once_are_two_emails(user):
@@ -110,7 +110,7 @@ def test_hundreds_at_once_are_two_emails(user):
     enqueue()
     run_jobs()
     pass_time(minutes=11)
-    assert len(mail.outbox) == 2 and mail.outbox[1].subject == "479 new notifications"
+    assert len(mail.outbox) == 2 and mail.outbox[1].subject == "Number 479 and 478 more"
     assert "429 more are in the inbox." in mail.outbox[1].body
     assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
 
@@ -235,7 +235,7 @@ def test_a_message_whose_job_was_cancelled_is_not_joined(user):
         notify(user, "Second")
     send_due()
     pass_time(minutes=11)
-    assert subjects() == ["First", "2 new notifications"]
+    assert subjects() == ["First", "Second and 1 more"]
 
 
 def test_a_group_is_one_row(user):
@@ -247,7 +247,7 @@ def test_a_group_is_one_row(user):
     send_due()
     pass_time(minutes=11)
     body = mail.outbox[1].body
-    assert mail.outbox[1].subject == "30 failed · 61 new notifications"
+    assert mail.outbox[1].subject == "Receipts: 30 failed, 30 succeeded and 1 more"
     assert "Receipt 58" in body and "Receipt 59" not in body
     assert body.count("\n- ") == 2 and "- Receipts: 30 failed, 30 succeeded\n" in body and "- Alone\n" in body
     assert "https://site.example/notifications/?group=n%3AReceipts" in body
