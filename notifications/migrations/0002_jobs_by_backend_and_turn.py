@@ -136,4 +136,12 @@ class Migration(migrations.Migration):
                 name="notifications_job_keyed",
             ),
         ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("queued_at__gt", models.F("created_at"))),
+                fields=["user", "queued_at"],
+                name="notifications_job_retried",
+            ),
+        ),
     ]
