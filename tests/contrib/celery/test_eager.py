@@ -1,5 +1,7 @@
 """Observed tasks that their publisher calls itself: ``task_always_eager`` and ``apply()``."""
 
+import time
+
 import pytest
 from django.db import OperationalError
 
@@ -10,6 +12,8 @@ from notifications.jobs import outcomes
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of
+from tests.extension import faulty
+from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed.")
 
@@ -206,3 +210,18 @@ def test_soft_time_limit_while_a_notify_function_is_waited_for(tasks, user, monk
     result = tasks.export.delay(user.pk, 2026)
     assert Job.objects.get(id=result.id).state == "succeeded"
     assert bell_of(user) == [("Export 2026", "Succeeded.", "success")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_end_at_which_a_hook_fails(tasks, user, monkeypatch):
+    """Its caller goes on at once, and it is recorded when the hook works again."""
+    from notifications.contrib.celery.execution import MAX_LOCKED_SECONDS
+
+    extension = faulty.install(monkeypatch, "on_ends", fault=faulty.raise_error)
+    started = time.monotonic()
+    result = tasks.export.apply((user.pk, 2026))
+    assert time.monotonic() - started < MAX_LOCKED_SECONDS / 2
+    assert (result.state, Job.objects.get().state) == ("SUCCESS", "running")
+    extension.fault = None
+    wait_until(lambda: Job.objects.get().state == "succeeded", what="the end to be recorded")
+    assert [title for title, *_ in bell_of(user)] == ["Export 2026"]
