@@ -45,12 +45,12 @@ def build_context(report, job, query):
 def compute_etag(report, job, query):
     """Return the ETag of the content: it changes with the job, the calls, the query and the language. One query.
 
-    A call is inserted once and never changed, so their number is enough.
+    A call is inserted once and never changed, and deleted only for another job, so their number is enough.
     """
     recorded = Call.objects.filter(report=report).count()
     shown = (report.public_token, report.publication_id)
     values = (
-        report.pk,
+        (report.pk, report.job_id),
         shown,
         job and (job.version, job.state_label),
         recorded,

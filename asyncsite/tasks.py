@@ -115,6 +115,29 @@ def enqueue_report(user, urls, title=""):
     return result
 
 
+class NothingToTryAgain(Exception):
+    """No call of the report has failed, or another request has had these called again."""
+
+
+def enqueue_failed_calls(report, position=None):
+    """Have failed URLs of a report called again, by a job of the caller's transaction.
+
+    Without a position these are all that failed. Their calls are deleted. Returns what ``enqueue`` returned. Raises
+    NothingToTryAgain, after which the transaction must be rolled back.
+    """
+    failed = Call.objects.filter(report=report.pk, outcome=Call.Outcome.FAILED)
+    if position is not None:
+        failed = failed.filter(position=position)
+    deleted, _ = failed.delete()
+    url = report.get_absolute_url()
+    result = check_urls.using(owner=report.owner_id, title=report.title, url=url).enqueue(report.pk)
+    # Of two requests at the same moment one finds the job of the other.
+    unchanged = Report.objects.filter(pk=report.pk, job_id=report.job_id)
+    if not deleted or not unchanged.update(job_id=result.id):
+        raise NothingToTryAgain
+    return result
+
+
 def make_title(count):
     """Return the title of a report without one, in the active language: "Check 40 URLs"."""
     return ngettext("Check {count} URL", "Check {count} URLs", count).format(count=format_number(count))

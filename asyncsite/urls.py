@@ -15,6 +15,7 @@ urlpatterns = [
     path("reports/<int:pk>/", views.report, name="report"),
     path("reports/<int:pk>/content/", views.report_content, name="report-content"),
     path("reports/<int:pk>/delete/", views.delete_report, name="report-delete"),
+    path("reports/<int:pk>/retry/", views.retry_calls, name="report-retry"),
     path("reports/<int:pk>/report.csv", views.report_csv, name="report-csv"),
     path("reports/<int:pk>/report.json", views.report_json, name="report-json"),
     path("reports/<int:pk>/publish/", publishing.publish_report, name="report-publish"),

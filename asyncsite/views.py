@@ -1,6 +1,7 @@
 """Reports: the list with its form, the page of each report, and the downloads."""
 
 import hashlib
+import re
 
 from django.conf import settings
 from django.core.paginator import Paginator
@@ -28,7 +29,7 @@ from asyncsite.problems import problem_response, read_detail, sends_json, wants_
 from asyncsite.report_page import build_context, compute_etag
 from asyncsite.samples import sample_urls
 from asyncsite.summary import compute_totals
-from asyncsite.tasks import enqueue_report
+from asyncsite.tasks import NothingToTryAgain, enqueue_failed_calls, enqueue_report
 from notifications.api import accepted
 
 PAGE_SIZE = 25
@@ -120,6 +121,26 @@ def delete_report(request, pk):
     if wants_json(request):
         return HttpResponse(status=204)
     return HttpResponse(status=303, headers={"Location": reverse("reports")})
+
+
+@never_cache
+@require_sign_in("POST")
+def retry_calls(request, pk):
+    """Have failed URLs of a finished report called again: the one at ``position`` of the form, or all of them."""
+    report = get_own_report(request, pk)
+    position = request.POST.get("position", "")
+
+    def enqueue():
+        count_request(request.user)
+        return enqueue_failed_calls(report, int(position) if position else None)
+
+    try:
+        if (not position or re.fullmatch("[0-9]{1,9}", position)) and not has_active_job(report):
+            return accepted(request, enqueue)
+    except NothingToTryAgain:
+        pass
+    # A press that comes second, or after the end of another one, shows what there is.
+    return HttpResponse(status=303, headers={"Location": report.get_absolute_url()})
 
 
 @require_safe

@@ -119,7 +119,7 @@ def make_observed(**fields):
     return Job(task_path="shop.tasks.add", created_at=now, queued_at=now, **fields)
 
 
-def begin_observed(job, worker, number, seconds_later=0.0):
+def begin_observed(job, worker, number, started_at):
     """Record the start of an attempt by a worker that has a copy of the row."""
     copy = make_observed(id=job.id, state="running", attempt=number)
     attempt = ObservedAttempt(
@@ -128,7 +128,7 @@ def begin_observed(job, worker, number, seconds_later=0.0):
         worker=worker,
         number=number,
         policy=DEFAULT_POLICY,
-        started_at=monotonic() + seconds_later,
+        started_at=started_at,
     )
     recording.record([attempt])
     return attempt.job
@@ -137,13 +137,14 @@ def begin_observed(job, worker, number, seconds_later=0.0):
 def observe(worker):
     job = make_observed()
     recording.insert([job])
-    begin_observed(job, worker, 1)
-    begin_observed(job, worker, 1)  # recorded again by another process
+    now = monotonic()
+    begin_observed(job, worker, 1, now)
+    begin_observed(job, worker, 1, now)  # recorded again by another process
     assert counted() == {}
-    running = begin_observed(job, worker, 1, seconds_later=1)  # delivered again
+    running = begin_observed(job, worker, 1, now + 1)  # delivered again
     assert counted() == {"lost": 1}
     changes.schedule_retry(outcomes.retried(running, ValueError(), 1), timedelta(seconds=60))
-    running = begin_observed(job, worker, 2)
+    running = begin_observed(job, worker, 2, monotonic() + 1)
     changes.requeue_lost(running, timedelta(seconds=60))
     changes.finish(outcomes.failure(Job.objects.get(), DEFAULT_POLICY, "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
