@@ -6,7 +6,7 @@ import pytest
 from django.db import OperationalError
 
 from notifications import times
-from notifications.api import requester
+from notifications.api import accepted, requester
 from notifications.contrib.celery.transitions import recording
 from notifications.jobs import outcomes
 from notifications.jobs.transitions import notify_functions, reaping
@@ -225,3 +225,13 @@ def test_an_end_at_which_a_hook_fails(tasks, user, monkeypatch):
     extension.fault = None
     wait_until(lambda: Job.objects.get().state == "succeeded", what="the end to be recorded")
     assert [title for title, *_ in bell_of(user)] == ["Export 2026"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_accepted_takes_no_celery_result(tasks, user, rf):
+    """As docs/how-to/celery.md says."""
+    request = rf.post("/")
+    request.user = user
+    with pytest.raises(TypeError, match=r"It must return what enqueue\(\) returned"):
+        accepted(request, lambda: tasks.export.apply_async((user.pk, 2026)))
