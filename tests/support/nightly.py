@@ -241,6 +241,8 @@ NIGHTLY = {
         "faults/test_doorbells.py::test_outcome_reaches_another_process[*",
         "faults/test_doorbells.py::test_postgresql_restarts",
         "faults/test_doorbells.py::test_terminated_listening_connection",
+        "faults/test_failing_hooks.py::test_a_worker_that_ends_while_a_hook_raises[on_ends-kill]",
+        "faults/test_failover.py::*",
         "faults/test_fencing.py::*",
         "faults/test_flushed_broker.py::*[twice]",
         "faults/test_flushed_broker.py::test_jobs_run_soon_after_their_messages_were_lost[once]",
