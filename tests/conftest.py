@@ -247,7 +247,7 @@ def unknown_turns():
 
     turns._last_turns.clear()
     turns._begun.clear()
-    turns.note_idle()
+    turns._busy_since.clear()
 
 
 @pytest.fixture

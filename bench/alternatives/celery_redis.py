@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from celery import Celery, group
 
@@ -16,6 +17,11 @@ app = Celery("bench", broker=REDIS, backend=REDIS)
 @app.task
 def nothing(number: int) -> None:
     pass
+
+
+@app.task
+def short(number: int) -> None:
+    time.sleep(0.05)
 
 
 @app.task
@@ -35,6 +41,10 @@ def enqueue(number: int) -> None:
 def enqueue_in_bulk(number: int) -> None:
     for start in range(0, number, 500):
         group(nothing.s(n) for n in range(start, min(start + 500, number))).apply_async()
+
+
+def enqueue_flood(number: int, floods: int) -> None:
+    group(short.s(n) for n in range(number * floods)).apply_async()
 
 
 def enqueue_pickup(port: int) -> None:

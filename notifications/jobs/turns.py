@@ -14,8 +14,8 @@ It may lag: then a new share is preferred, by what has begun meanwhile at most. 
 turns are equal: first in, first out. The highest turn of the running rows would be exact, and need an index of its
 own and 0.2 ms to plan on PostgreSQL in each INSERT.
 
-Delayed jobs have no turn: they are in the order of their times. Nor have those of the app's own senders, which are
-claimed by what runs for each user (``jobs/claiming/senders.py``): a slow receiver takes a place for long.
+Delayed jobs have no turn: they are in the order of their times. The share of what the app's own senders send is its
+user, as the concurrency key names it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, kind_of
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, SENDER_EXECUTORS, kind_of
 from notifications.jobs.claiming.sources import queued_jobs
 from notifications.jobs.declaring.policies import storable_key
 from notifications.models import Job
@@ -68,30 +68,37 @@ _last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}
 #: The highest turns that have begun since they were stored, and when that was (monotonic).
 _begun: dict[Clock, int] = {}
 _stored_at = 0.0
-#: Since when (monotonic) each claim has left jobs; None: the last one left none.
-_busy_since: float | None = None
+#: Since when (monotonic) each claim of a kind of executor has left jobs.
+_busy_since: dict[str, float] = {}
 
 
 def share_of(job: Any) -> str:
-    """Return the share of a job: what its policy names, its owner, or its task."""
+    """Return the share of a job: what its policy names, the concurrency key of a sender, the owner, or the task."""
     if job.share:
         return str(job.share)
+    if job.concurrency_key and kind_of(job.executor) in SENDER_EXECUTORS:
+        return str(job.concurrency_key)
     if job.user_id is not None:
         return f"user:{job.user_id}"
     return storable_key(f"task:{job.task_path}")
 
 
-def computed_turn(job: Job) -> Computed | None:
-    """Return the turn of a new job for its INSERT, None if it has none or it is known. Sets its share."""
+def take_turn(job: Job) -> Computed | None:
+    """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT."""
     if not _has_turn(job):
         return None
     job.share = share_of(job)
-    # The clock was read with the last turn, a moment ago.
-    if (last := _known_last(job)) is not None:
-        job.turn = last + 1
-        return None
-    clock = _clock_of(job)
-    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share])
+    db, clock = connection(), _clock_of(job)
+    key = db.alias, clock, job.share
+    with _lock:
+        last, known_until = _last_turns.get(key, (0, 0.0))
+        # The clock was read with the last turn, a moment ago.
+        if time.monotonic() < known_until:
+            job.turn = last + 1
+            # Not for longer with each job: a transaction that was rolled back has queued none.
+            _last_turns[key] = job.turn, known_until
+            return None
+    return Computed("turn", _next_turn_sql(db.vendor), [*clock, *clock, job.share])
 
 
 @cache
@@ -132,16 +139,12 @@ def _next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
 
 
 def remember(job: Job) -> None:
-    """Take note of the turn that a job was given, for the next ones of its share."""
-    if not job.turn:
-        return
+    """Take note of the turn that the database has computed, for the next jobs of the share."""
     with _lock:
         if len(_last_turns) >= MAX_CACHED_SHARES:
             _last_turns.clear()
-        key = _key(job)
-        # Not for longer with each job: a transaction that was rolled back has queued none.
-        known_until = _last_turns[key][1] if _known(key) else time.monotonic() + LAST_TURN_VALID_SECONDS
-        _last_turns[key] = job.turn, known_until
+        key = connection().alias, _clock_of(job), job.share
+        _last_turns[key] = job.turn, time.monotonic() + LAST_TURN_VALID_SECONDS
 
 
 def count_before(job: Job) -> int | None:
@@ -158,25 +161,26 @@ def count_before(job: Job) -> int | None:
         return int(cursor.fetchone()[0])
 
 
-def note_idle() -> None:
-    """Take note that a claim has left no jobs: the next ones begin at once, whatever their turns are."""
-    global _busy_since
-    _busy_since = None
+def note_idle(kinds: Iterable[str]) -> None:
+    """Take note that a claim has left no jobs of these executors: the next ones begin at once, whatever their turns."""
+    if _busy_since:
+        for kind in kinds:
+            _busy_since.pop(kind, None)
 
 
-def note_begun(jobs: Collection[Job]) -> bool:
-    """Move the clocks to the turns of these jobs, which have been claimed, while others are left.
+def note_begun(jobs: Collection[Job], kinds: Iterable[str]) -> bool:
+    """Move the clocks to the turns of these jobs, which have been claimed, while others of these executors are left.
 
     Returns whether others have been left for ``CLOCK_INTERVAL_SECONDS``, and the clocks were moved.
     """
-    global _busy_since, _stored_at
+    global _stored_at
     with _lock:
         for job in jobs:
-            if job.turn > _begun.get(_clock_of(job), 0):
-                _begun[_clock_of(job)] = job.turn
+            clock = _clock_of(job)
+            _begun[clock] = max(_begun.get(clock, 0), job.turn)
         now = time.monotonic()
-        _busy_since = now if _busy_since is None else _busy_since
-        if not _begun or now - max(_stored_at, _busy_since) < CLOCK_INTERVAL_SECONDS:
+        busy_since = min([_busy_since.setdefault(kind, now) for kind in kinds])
+        if not _begun or now - max(_stored_at, busy_since) < CLOCK_INTERVAL_SECONDS:
             return False
         _stored_at = now
         begun = sorted(_begun.items())
@@ -200,26 +204,11 @@ def note_begun(jobs: Collection[Job]) -> bool:
 
 
 def _has_turn(job: Job) -> bool:
-    is_claimed_in_turn = kind_of(job.executor) in PROJECT_EXECUTORS
-    return job.run_after is None and is_claimed_in_turn and job.state == Job.State.QUEUED
+    return job.run_after is None and job.executor in CLAIMED_EXECUTORS and job.state == Job.State.QUEUED
 
 
 def _clock_of(job: Job) -> Clock:
     return job.backend, job.queue_name, job.executor, job.priority
-
-
-def _key(job: Job) -> tuple[str, Clock, str]:
-    return connection().alias, _clock_of(job), job.share
-
-
-def _known(key: tuple[str, Clock, str]) -> bool:
-    return key in _last_turns and time.monotonic() < _last_turns[key][1]
-
-
-def _known_last(job: Job) -> int | None:
-    key = _key(job)
-    with _lock:
-        return _last_turns[key][0] if _known(key) else None
 
 
 def _read_last(keys: Collection[tuple[Clock, str]]) -> dict[tuple[Clock, str], int]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
@@ -33,6 +33,7 @@ from notifications.worker.capacity import (
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
+T = TypeVar("T")
 
 #: Jobs that one transaction claims at most.
 MAX_CLAIM_BATCH = 100
@@ -70,15 +71,9 @@ class ClaimLoop:
             self._wake.clear()
             # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
             was_idle = not self._state.executions
-            try:
-                jobs, exhausted = await loops.retry_while_unavailable(
-                    lambda: self._state.claim_writer.run(self._claim), lambda: self._state.is_stopping
-                )
-            except Exception as exc:
-                # Running jobs must not lose their worker, nor at a stop their grace period.
-                logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
-                await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
+            if (found := await self._try_claim(self._claim, lambda: self._state.is_stopping)) is None:
                 continue
+            jobs, exhausted = found
             self._state.run_limit.add_started(len(jobs))
             for claimed in jobs:
                 # After a crash of PostgreSQL lost the claim of a job that runs here, it is claimed anew as it was.
@@ -93,6 +88,20 @@ class ClaimLoop:
             # executors of the claim before.
             if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
                 await loops.wait_for(self._wake, self._seconds_to_next_claim())
+
+    async def _try_claim(self, claim: Callable[[], T], is_stopping: Callable[[], bool]) -> T | None:
+        """Return what ``claim()`` returns on the writer's thread, None after an error, which is logged.
+
+        Running jobs must not lose their worker by it, nor at a stop their grace period.
+        """
+        try:
+            return await loops.retry_while_unavailable(
+                lambda: self._state.claim_writer.run(claim), is_stopping
+            )
+        except Exception as exc:
+            logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
+            await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
+            return None
 
     def _seconds_to_next_claim(self) -> float:
         if not self._has_left_out_senders:
@@ -119,8 +128,7 @@ class ClaimLoop:
             self._has_left_out_senders = True
         else:
             self._add_senders(jobs, free)
-        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
-        prepare_claimed_jobs(jobs)
+        self._prepare(jobs)
         return jobs, exhausted | exhausted_executors(free, [claimed.row for claimed in jobs])
 
     def _add_senders(self, jobs: list[ClaimedJob], free: Mapping[str, int]) -> None:
@@ -131,6 +139,11 @@ class ClaimLoop:
             if not jobs:
                 raise
             logger.warning("Could not claim jobs of senders, which is tried again: %s", exc)
+
+    def _prepare(self, jobs: list[ClaimedJob]) -> None:
+        """Prepare claimed jobs for their execution."""
+        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
+        prepare_claimed_jobs(jobs)
 
     def _claim_senders(self, free: Mapping[str, int], started: int) -> list[ClaimedJob]:
         """Claim jobs of the app's own senders, after so many other jobs."""
@@ -148,7 +161,8 @@ class ClaimLoop:
             return []
         self._next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
         limit = min(limit, MAX_CLAIM_BATCH)
-        jobs = self._claim_by(claims.claim_sender_jobs, limit, capacities)
+        # Thorough: each has a concurrency key, with which the short way finds nothing.
+        jobs = self._claim_jobs(limit, capacities, is_thorough=True)
         self._has_left_out_senders = len(jobs) == limit
         return jobs
 
@@ -165,20 +179,18 @@ class ClaimLoop:
         jobs: list[ClaimedJob] = []
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
-            jobs = self._claim_by(claims.claim_jobs, limit, free, among=among)
+            jobs = self._claim_jobs(limit, free, among=among)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             left = self._subtract(free, [claimed.row for claimed in jobs])
-            jobs += self._claim_by(claims.claim_jobs, remaining, left, is_thorough=self._is_thorough())
+            jobs += self._claim_jobs(remaining, left, is_thorough=self._is_thorough())
         return jobs
 
     def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
         return subtract(free, jobs)
 
-    def _claim_by(
-        self, claim: Callable[..., list[ClaimedJob]], limit: int, executors: Mapping[str, int], **options: Any
-    ) -> list[ClaimedJob]:
+    def _claim_jobs(self, limit: int, executors: Mapping[str, int], **options: Any) -> list[ClaimedJob]:
         started = spans.start_time()
-        jobs = claim(
+        jobs = claims.claim_jobs(
             self._state.worker,
             limit,
             source=self._source(),

@@ -11,10 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.ids import uuid7
-from notifications.jobs.claiming import candidates, claim_queries, queues, sender_queries
+from notifications.jobs import turns
+from notifications.jobs.claiming import candidates, claim_queries, queues
 from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS, stored_executor
 from notifications.jobs.claiming.sources import Source, builtin_source
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions import enqueueing
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
 from notifications.states import ACTIVE
@@ -139,12 +140,61 @@ def test_claim_does_not_read_other_executors(
     assert Job.objects.filter(executor=queued_executor, state="running").count() == 2
 
 
+@pytest.mark.parametrize("held_back", ["nothing", "paused", "full", "of a full key"])
+def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, held_back):
+    """Of one share beside 1,000: to enqueue, alone and at once, to say the place of a job, and to claim in turn."""
+    monkeypatch.setattr(turns, "LAST_TURN_VALID_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "MAX_COUNTED", 100)
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
+        monkeypatch.setattr(claim_queries, name, 20)
+    key = "key" if held_back.endswith("key") else ""
+    if held_back == "full":
+        settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
+    if held_back in ("full", "of a full key"):
+        queued_job(concurrency_key=key, priority=5).save()
+        assert len(claim_rows(uuid7(), 1)) == 1
+    insert_queued_jobs(BACKLOG, share="flood", concurrency_key=key)
+    flood = BACKLOG - 1_000
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE notifications_job SET share = CASE WHEN n > {flood} THEN 'share ' || n ELSE 'flood' END, "
+            f"turn = CASE WHEN n > {flood} THEN 1 ELSE n END FROM (SELECT id AS of_id, row_number() OVER (ORDER BY id) "
+            "AS n FROM notifications_job WHERE state = 'queued') AS numbered WHERE id = of_id"
+        )
+    if held_back == "paused":
+        queues.pause("held")
+    for analyzed in (False, True):
+        if analyzed:
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        first, second = [
+            queued_job(share=share, concurrency_key=key) for share in ("flood", f"new {analyzed}")
+        ]
+        many = [queued_job(share=f"share {flood + number}") for number in range(501, 601)]
+        for part, work in (
+            (0.1, lambda first=first: enqueueing.enqueue(first)),
+            (0.1, lambda second=second: enqueueing.enqueue(second)),
+            (1, lambda many=many: turns.assign_turns(many)),
+            (1, lambda first=first: turns.count_before(first)),
+        ):
+            assert rows_read(work) < part * MAX_READ[connection.vendor]
+        assert (first.turn, second.turn, {job.turn for job in many}) == (flood + 1 + analyzed, 1, {2})
+        claimed = []
+
+        def claim(claimed=claimed):
+            claimed += claim_rows(uuid7(), 10, executors=OF_PROJECT)
+
+        assert rows_read(claim) < MAX_READ[connection.vendor]
+        assert [job.turn for job in claimed] == ([1] * 10 if held_back == "nothing" else [])
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
 @pytest.mark.parametrize("keys", ["one", "many"])
 def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, keys, later):
     """Neither that of one user, nor that of thousands."""
-    monkeypatch.setattr(sender_queries, "MAX_DELAYED_SORTED", 20)
-    monkeypatch.setattr(sender_queries, "MAX_KEYS", 100)
+    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
+        monkeypatch.setattr(claim_queries, name, 20)
+    monkeypatch.setattr(claim_queries, "MAX_SENDER_KEYS", 100)
     fields = {"executor": "sender", "queue_name": "deliveries"}
     insert_queued_jobs(BACKLOG, concurrency_key="send:1", later=later, **fields)
     if keys == "many":  # behind those of one
@@ -161,7 +211,7 @@ def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, 
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += claims.claim_sender_jobs(uuid7(), 10, {"sender": 10, "email": 4})
+            claimed += claim_rows(uuid7(), 10, executors={"sender": 10, "email": 4}, is_thorough=True)
 
         for _ in range(2):
             assert rows_read(claim) < MAX_READ[connection.vendor]
@@ -292,7 +342,7 @@ def rows_read(work):
 
     def measure(execute, sql, params, many, context):
         statement = re.sub(r"^(SET [^;]*; )+", "", sql).strip()
-        if re.match("SELECT|UPDATE|WITH", statement) and "notifications_job" in statement:
+        if re.match("SELECT|INSERT|UPDATE|WITH", statement) and "notifications_job" in statement:
             db = connection.connection
             with db.transaction(force_rollback=True), db.cursor() as cursor:
                 cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)

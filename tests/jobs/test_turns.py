@@ -10,9 +10,10 @@ from notifications.jobs import turns
 from notifications.jobs.claiming.backlog import read_large_shares
 from notifications.jobs.transitions import manual
 from notifications.management.diagnosis.jobs import check_shares
-from notifications.models import Job, QueueClock
+from notifications.models import Job, Queue, QueueClock
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +66,21 @@ def test_one_job_beside_a_flood(people, flood):
     assert QueueClock.objects.get().turn >= 4
 
 
+def test_the_clock_moves_though_claims_of_others_leave_nothing(people, monkeypatch):
+    """Those of async jobs, while sync ones wait for threads: newcomers would go before them for ever."""
+    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.05)
+    with batch():
+        for _ in range(500):
+            tasks.noop_sync.using(owner=people[0]).enqueue()
+
+    def claim_each():
+        claim_rows(uuid7(), 1, executors={"sync": 1})
+        assert not claim_rows(uuid7(), 5, executors={"async": 5})
+        return QueueClock.objects.exists()
+
+    wait_until(claim_each, timeout=10, what="the clock to move")
+
+
 def test_a_batch_takes_a_turn_for_each_job(people, flood):
     with batch(owner=people[1]):
         batched = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(10)]
@@ -107,17 +123,22 @@ def test_place(people, flood, client):
 
 
 def test_doctor_names_a_large_share(people, flood):
-    """Of a queue of which over half has waited for over a minute."""
-    assert check_shares().state == "ok"
+    """Of a queue of which it holds over half for over a minute; not that of a paused queue."""
+    assert check_shares().state == "ok" and read_large_shares() == []
     Job.objects.update(queued_at="2020-01-01T00:00Z")
     (share,) = read_large_shares()
     assert (share.share, share.jobs, share.total) == (f"user:{people[0].pk}", 30, 30)
     finding = check_shares()
     assert finding.state == "warning"
     assert f"user:{people[0].pk} has 30 of 30 in default" in finding.message
-    for _ in range(31):
+    for _ in range(30):
         tasks.noop.using(owner=people[1]).enqueue()
-    assert [share.share for share in read_large_shares()] == [f"user:{people[1].pk}"]
+    assert read_large_shares() == []
+    tasks.noop.using(owner=people[1]).enqueue()
+    Job.objects.update(queued_at="2020-01-01T00:00Z")
+    assert [share[:4] for share in read_large_shares()] == [("default", f"user:{people[1].pk}", 31, 61)]
+    Queue.objects.create(name="default", paused_at="2026-01-01T00:00Z")
+    assert read_large_shares() == []
 
 
 def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch):

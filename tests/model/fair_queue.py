@@ -20,12 +20,15 @@ class QueuedJob:
 
 
 class FairQueue:
-    """Jobs without priority in some queues. ``by_age`` claims first in, first out."""
+    """Jobs without priority in some queues. ``by_age`` claims first in, first out.
 
-    def __init__(self, *, by_age=False, seed=1):
+    Of a key ``per_key`` jobs run at once, each but the first only if ``places`` are free for each one that runs.
+    """
+
+    def __init__(self, *, by_age=False, per_key=1, places=0, seed=1):
         self.jobs: list[QueuedJob] = []
         self.clocks: Counter[str] = Counter()
-        self.by_age = by_age
+        self.by_age, self.per_key, self.places = by_age, per_key, places
         self._number = 0
         self._random = random.Random(seed)
 
@@ -38,12 +41,22 @@ class FairQueue:
             turn = 0 if self.by_age else last + place
             self.jobs.append(QueuedJob(turn, self._number, share, queue, **values))
 
-    def claim(self, count, closed=()):
-        """Take the first jobs whose keys are not closed, in rounds over the queues, as one claim does."""
+    def requeue(self, jobs):
+        """Queue jobs again that were claimed, as at a shutdown: with the turns that they had."""
+        self.jobs += jobs
+
+    def claim(self, count, running=()):
+        """Take the first jobs of which not too many of their key run, in rounds over the queues, as one claim does."""
         taken: list[QueuedJob] = []
         while len(taken) < count:
-            keys = {*closed, *(job.key for job in taken)} - {""}
-            open_jobs = [job for job in self.jobs if job.key not in keys]
+            of_keys = Counter(job.key for job in (*running, *taken) if job.key)
+            free = count - len(taken)
+            closed = {
+                key
+                for key, number in of_keys.items()
+                if number >= self.per_key or free <= number * self.places
+            }
+            open_jobs = [job for job in self.jobs if job.key not in closed]
             if not open_jobs:
                 break
             places = Counter(job.queue for job in taken)
@@ -54,9 +67,19 @@ class FairQueue:
             self.jobs.remove(first)
             taken.append(first)
         if len(taken) == count:  # jobs are left, or may be
-            for job in taken:
-                self.clocks[job.queue] = max(self.clocks[job.queue], job.turn)
+            self._move_clocks(taken)
         return taken
+
+    def take(self, jobs, *, is_full):
+        """Take these jobs, as ``claim()`` does. With ``is_full`` others are left, or may be."""
+        for job in jobs:
+            self.jobs.remove(job)
+        if is_full:
+            self._move_clocks(jobs)
+
+    def _move_clocks(self, jobs):
+        for job in jobs:
+            self.clocks[job.queue] = max(self.clocks[job.queue], job.turn)
 
 
 def simulate(script, *, slots, until, **options):
@@ -75,7 +98,7 @@ def simulate(script, *, slots, until, **options):
                 job.since = now
         else:
             del running[number]
-        for job in queue.claim(slots - len(running), [job.key for job in running.values()]):
+        for job in queue.claim(slots - len(running), running.values()):
             waits[job.share].append(now - job.since)
             starts.append((now, job.share))
             running[job.number] = job

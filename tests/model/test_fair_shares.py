@@ -3,11 +3,12 @@
 MODEL_EXAMPLES=500 python -m pytest tests/model    a long run
 """
 
+import copy
 import os
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from itertools import combinations
+from itertools import combinations, groupby
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 from notifications.api import batch
 from notifications.ids import uuid7
 from notifications.jobs import turns
+from notifications.jobs.transitions import queueing
 from notifications.models import Job, QueueClock
 from tests.jobs import tasks
 from tests.model.fair_queue import FairQueue, simulate
 from tests.support.claims import claim_rows
+from tests.support.threads import run_in_threads
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 
@@ -82,6 +85,27 @@ class TestSimulation:
         assert max(waits["person"]) <= 2
 
 
+@pytest.mark.parametrize("places", [0, 12], ids=["turns", "turns and places"])
+def test_slow_receivers(places):
+    """Fifty users whose receivers answer after 9 s, and others: eight of a user run at once, on 200 places.
+
+    Turns say who is next when a place is free. Without places that are left free none is: all answers come together.
+    """
+
+    def enqueue_slow(queue):
+        for name in (f"slow {number}" for number in range(50)):
+            queue.enqueue(name, 40, key=name, seconds=9.0)
+
+    others = [
+        (5 + number / 5, enqueue(f"p{number}", 2, key=f"p{number}", seconds=0.01)) for number in range(50)
+    ]
+    waits, starts = simulate([(0, enqueue_slow), *others], slots=200, until=120, per_key=8, places=places)
+    worst = max(max(waits[f"p{number}"]) for number in range(50))
+    assert (worst < 0.1) is (places > 0)
+    # The slow ones wait for one another only.
+    assert len([share for moment, share in starts if share.startswith("slow") and moment < 100]) >= 1_600
+
+
 shares = st.sampled_from("abcd")
 
 
@@ -106,41 +130,126 @@ class RolledBack(Exception):
     pass
 
 
+STEPS = ["one", "each", "batch", "rolled back", "claim", "requeue", "end"]
+
+
 @pytest.mark.database_law
+@pytest.mark.parametrize("names", [("default",), ("default", "other")], ids=["one queue", "two queues"])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["one", "each", "batch", "rolled back", "claim"]), shares, st.integers(1, 7)
-        ),
-        max_size=20,
+@given(st.data())
+def test_claims_are_those_of_the_simulation(db, names, data):
+    """Jobs begin in the order of turns, enqueued alone or in a batch; a transaction that is rolled back takes none.
+
+    Of one queue they are the same jobs. Of two queues a claim takes the first ones of each, of both alike.
+    """
+    step = st.tuples(
+        st.sampled_from(STEPS),
+        shares,
+        st.integers(1, 7),
+        st.sampled_from(names),
+        st.booleans(),
     )
-)
-def test_claims_are_those_of_the_simulation(db, steps):
-    """Jobs begin in the order of turns, enqueued alone or in a batch; a transaction that is rolled back takes none."""
     with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
         patch.setattr(turns, "LAST_TURN_VALID_SECONDS", 0.0)
         owners = {name: get_user_model().objects.create(username=f"share {name}") for name in "abcd"}
         expected = FairQueue()
-        for step, share, count in steps:
-            task = tasks.noop.using(owner=owners[share])
-            if step == "claim":
-                claimed = [f"share {job.user.username[-1]}" for job in claim_rows(uuid7(), count)]
-                assert claimed == [f"share {job.share}" for job in expected.claim(count)]
-            elif step == "rolled back":
+        running, rows, with_keys = [], [], data.draw(st.booleans())
+        for kind, share, count, queue, is_keyed in data.draw(st.lists(step, max_size=25)):
+            key = f"key of {queue}" if is_keyed and with_keys else ""
+            task = tasks.noop.using(owner=owners[share], queue_name=queue, concurrency_key=key)
+            if kind == "claim":
+                claimed = claim_rows(uuid7(), count, queues=names if len(names) > 1 else ())
+                taken = claim_of_each_queue(expected, claimed, count, running)
+                running, rows = running + taken, rows + claimed
+            elif kind == "requeue":
+                queueing.release(rows)
+                expected.requeue(running)
+                running, rows = [], []
+            elif kind == "end":
+                Job.objects.filter(state="running").update(state="succeeded")
+                running, rows = [], []
+            elif kind == "rolled back":
                 with suppress(RolledBack), transaction.atomic():
                     task.enqueue()
                     raise RolledBack
-            elif step == "batch":
+            elif kind == "batch":
                 with batch():
                     for _ in range(count):
                         task.enqueue()
-                expected.enqueue(share, count)
+                expected.enqueue(share, count, queue=queue, key=key)
             else:
-                for _ in range(count if step == "each" else 1):
+                for _ in range(count if kind == "each" else 1):
                     task.enqueue()
-                    expected.enqueue(share)
+                    expected.enqueue(share, queue=queue, key=key)
         Job.objects.all().delete()
         QueueClock.objects.all().delete()
         transaction.set_rollback(True)
+
+
+def claim_of_each_queue(expected, claimed, count, running):
+    """Claim in the simulation what was claimed, and compare both. Which of several queues is the first is random."""
+    several = copy.deepcopy(expected)
+    assert len(claimed) == len(several.claim(count, running))
+    taken = []
+    for queue, rows in groupby(sorted(claimed, key=lambda row: row.queue_name), lambda row: row.queue_name):
+        of_queue = FairQueue()
+        of_queue.jobs = [job for job in expected.jobs if job.queue == queue]
+        rows = sorted(rows, key=lambda row: (row.turn, row.id))
+        first = of_queue.claim(len(rows), [*running, *taken])
+        assert [(f"share {job.share}", job.key) for job in first] == [
+            (row.user.username, row.concurrency_key) for row in rows
+        ]
+        taken += first
+    counts = Counter(job.queue for job in taken)
+    # A claim that has met a closed key looks a second time, for what is left.
+    if not any(job.key for job in expected.jobs):
+        for queue, left in (Counter(job.queue for job in expected.jobs) - counts).items():
+            assert not left or counts[queue] >= max(counts.values(), default=0) - 1
+    expected.take(taken, is_full=len(taken) == count)
+    return taken
+
+
+@pytest.mark.database_law
+def test_a_batch_of_a_thousand(db, monkeypatch):
+    """Beside single jobs that come while it is claimed, and what is queued again at a shutdown."""
+    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
+    owners = {name: get_user_model().objects.create(username=f"share {name}") for name in "abcd"}
+    expected = FairQueue()
+    with batch():
+        for _ in range(1_000):
+            tasks.noop.using(owner=owners["a"]).enqueue()
+    expected.enqueue("a", 1_000)
+    for number in range(9):
+        claimed = claim_rows(uuid7(), 100)
+        taken = expected.claim(100)
+        assert [row.user.username for row in claimed] == [f"share {job.share}" for job in taken]
+        assert [row.turn for row in claimed] == [job.turn for job in taken]
+        if number % 3 == 0:
+            queueing.release(claimed)
+            expected.requeue(taken)
+        for share in "bcd":
+            tasks.noop.using(owner=owners[share]).enqueue()
+            expected.enqueue(share)
+
+
+@pytest.mark.database_law
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_claim_at_once(django_user_model):
+    """Together they take the first jobs in turn, each of them once: no row stays locked that is not claimed."""
+    expected, claimed = FairQueue(), []
+    for name in "abcd":
+        owner = django_user_model.objects.create(username=f"share {name}")
+        with batch():
+            for _ in range(60 if name == "a" else 20):
+                tasks.noop.using(owner=owner).enqueue()
+        expected.enqueue(name, 60 if name == "a" else 20)
+
+    def claim():
+        for _ in range(3):
+            claimed.extend(claim_rows(uuid7(), 3))
+
+    run_in_threads(*[claim] * 4)
+    assert len({row.id for row in claimed}) == len(claimed) == 36
+    names = Counter(row.user.username for row in claimed)
+    assert names == Counter(f"share {job.share}" for job in expected.claim(36))

@@ -1,10 +1,8 @@
 """Which jobs a worker may claim. ``transitions/claims.py`` claims them.
 
 candidates     the jobs to claim, in order: queued, due, not paused, within all limits
-senders        the jobs of the app's own senders to claim: fairly among users
-sender_queries the SQL for them
 claim_queries  the SQL for that; ``sources`` that of the backends and queues of a worker
 executors      what must be free in the worker: a slot, a thread, or room for a quarantined job
-queues         pause and resume; ``queue_watch`` whether jobs of several wait
+queues         pause and resume
 backlog        how many jobs wait and run in each queue, and which no live worker takes
 """

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, NamedTuple
 
 from django.db.models import Q
 
 from notifications import times
-from notifications.db.clock import database_now, database_now_sql, is_lease_valid
+from notifications.db.clock import database_now, database_now_sql, estimated_database_now, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS, DueQueue
+from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
-from notifications.jobs.claiming.sources import Source, names_of, queued_jobs
+from notifications.jobs.claiming.sources import Query, Source, names_of
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -28,8 +27,8 @@ logger = logging.getLogger("notifications.jobs")
 MAX_QUEUES = 50
 #: The jobs that are counted of a queue, and of all queues together; a count that reaches the limit is a lower bound.
 MAX_COUNTED_PER_QUEUE, MAX_COUNTED = 10_000, 100_000
-#: Waiting jobs from which on a share is large.
-MIN_LARGE_SHARE = 20
+#: Waiting jobs from which on a share is large, and the seconds for which it may hold over half of a queue.
+MIN_LARGE_SHARE, MAX_SHARE_WAIT_SECONDS = 20, 60
 #: The running jobs that are read at most, and the waiting ones that are counted.
 MAX_RUNNING_READ = 10_000
 #: The jobs of the highest and of the lowest priority among which the one that waits longest is searched.
@@ -111,7 +110,10 @@ def queue_depths(
 
 
 class LargeShare(NamedTuple):
-    """A share that holds over half of the jobs without ``run_after`` that wait in a queue."""
+    """A share that holds over half of the jobs without ``run_after`` that wait in a queue.
+
+    Its first job has waited for ``waited_seconds``. Of a longer backlog ``total`` is what was read of it.
+    """
 
     queue: str
     share: str
@@ -121,20 +123,20 @@ class LargeShare(NamedTuple):
 
 
 def read_large_shares() -> list[LargeShare]:
-    """Return the shares that hold over half of a queue with at least ``MIN_LARGE_SHARE`` of their jobs.
+    """Return the shares that hold over half of a queue for over ``MAX_SHARE_WAIT_SECONDS``, in one query.
 
-    At most ``MAX_COUNTED_PER_QUEUE`` jobs of a queue are read, of at most ``MAX_QUEUES`` queues.
+    At least ``MIN_LARGE_SHARE`` jobs. The jobs that begin first are read, as many as ``queue_depths()`` counts.
     """
-    found, now = [], database_now()
-    names = dict.fromkeys(queue.name for queue in candidates.due_queues(Source()))
-    for name in islice(names, MAX_QUEUES):
-        rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, queue_name=name, run_after=None)
-        waiting = list(rows.values_list("share", "queued_at")[:MAX_COUNTED_PER_QUEUE])
-        for share, count in Counter(share for share, _ in waiting).most_common(1):
-            if count >= MIN_LARGE_SHARE and 2 * count > len(waiting):
-                since = min(queued_at for of, queued_at in waiting if of == share)
-                found.append(LargeShare(name, share, count, len(waiting), (now - since).total_seconds()))
-    return found
+    rows = execute_many([*_statements_before(), _shares_query()])[-1]
+    now, totals = estimated_database_now(), Counter[str]()
+    for name, _, jobs, _ in rows:
+        totals[name] += jobs
+    shares = [
+        LargeShare(name, share, jobs, totals[name], (now - moment).total_seconds())
+        for name, share, jobs, since in rows
+        if jobs >= MIN_LARGE_SHARE and 2 * jobs > totals[name] and (moment := read_moment(since))
+    ]
+    return [share for share in shares if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
 
 
 def read_running() -> dict[str, RunningJobs]:
@@ -181,12 +183,9 @@ def _statements_before() -> list[tuple[str, list[Any]]]:
     return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
-def _depths_query(
-    executors: Collection[str], is_paused: bool | None, source: Source
-) -> tuple[str, list[Any]]:
+def _depths_query(executors: Collection[str], is_paused: bool | None, source: Source) -> Query:
     now, now_param = database_now_sql()
-    names, params = names_of(source)
-    jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
+    jobs = f"{jobs_of_name()} AND executor = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
     lowest_first = "ORDER BY run_after DESC, priority, turn DESC, id DESC LIMIT 1"
@@ -195,15 +194,10 @@ def _depths_query(
         f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
         f"ORDER BY run_after, priority DESC, turn, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
-    has_jobs = f"(SELECT true FROM executors WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
     condition = "" if is_paused is None else f"name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES}) AND"
-    # One queue more than are returned shows whether there are more.
+    ctes, params = _queues_to_read(executors, condition, source)
     sql = f"""
-        WITH RECURSIVE {names}, {values_of_executors(executors)},
-            open (alias, name) AS (
-                SELECT alias, name FROM names WHERE {condition} {has_jobs} LIMIT {MAX_QUEUES} + 1),
-            bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
-                THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)
+        WITH RECURSIVE {ctes}
         SELECT name,
             EXISTS (SELECT 1 FROM notifications_queue q WHERE q.name = open.name AND paused_at IS NOT NULL),
             {limit},
@@ -218,29 +212,65 @@ def _depths_query(
     return sql, [*params, *[now_param] * 3]
 
 
-_has_warned = False
+def _shares_query() -> Query:
+    """Return the query for queue, share, number of jobs, and since when the first of them waits."""
+    of_turns = f"{jobs_of_name()} AND executor = open_executor AND run_after IS NULL"
+    limit = "LIMIT (SELECT most FROM bound)"
+    if connection().vendor == "postgresql":
+        job = f"LATERAL (SELECT share, queued_at {of_turns} {limit}) AS job"
+    else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
+        job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
+    ctes, params = _queues_to_read(CLAIMED_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
+    sql = f"""
+        WITH RECURSIVE {ctes}
+        SELECT name, job.share, count(*), min(job.queued_at) FROM open CROSS JOIN executors CROSS JOIN {job}
+        GROUP BY name, job.share
+    """
+    return sql, params
+
+
+def _queues_to_read(executors: Collection[str], condition: str, source: Source) -> Query:
+    """Return CTEs: ``open``, the queues with jobs that meet the condition, and ``bound``, the jobs to read of each."""
+    names, params = names_of(source)
+    jobs = f"{jobs_of_name()} AND executor = open_executor"
+    has_jobs = f"(SELECT true FROM executors WHERE (SELECT true {jobs} LIMIT 1) LIMIT 1)"
+    # One queue more than are returned shows whether there are more.
+    ctes = f"""{names}, {values_of_executors(executors)},
+        open (alias, name) AS (
+            SELECT alias, name FROM names WHERE {condition} {has_jobs} LIMIT {MAX_QUEUES} + 1),
+        bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
+            THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)"""
+    return ctes, params
 
 
 def unserved_jobs() -> Any:
     """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
     now = database_now()
-    jobs = Job.objects.using(database())
     live = claiming_workers().filter(is_lease_valid(now), request="").values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}
-    if "" in served:  # A worker that takes all queues.
-        return jobs.none()
-    # First the names of queues with due jobs, by index lookups: usually all are served and no backlog is read. Queues
-    # at their limits are included, because the jobs that run there may be those of a lost worker.
-    due = candidates.due_queues()
-    if not (names := {queue.name for queue in due} - served):
-        return jobs.none()
+    # A worker that takes all queues has "". Queues at their limits are included, because the jobs that run there may be
+    # those of a lost worker.
+    due = [] if "" in served else [queue for queue in candidates.due_queues() if queue.name not in served]
+    return waiting_jobs(Job.objects.using(database()), due, now)
+
+
+def waiting_jobs(jobs: Any, due: Iterable[DueQueue], now: datetime) -> Any:
+    """Narrow a query of jobs to those of these queues that have been due for over ``MIN_WAIT_SECONDS``.
+
+    The queues are found by index lookups: usually there are none, and no backlog is read.
+    """
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
+    names: dict[str, set[str]] = defaultdict(set)
+    for queue in due:
+        names[queue.backend].add(queue.name)
+    of_queues = Q(pk__in=())
+    for backend, of_backend in names.items():
+        of_queues |= Q(backend=backend, queue_name__in=of_backend)
     return jobs.filter(
+        of_queues,
         Q(run_after=None) | Q(run_after__lt=latest),
         state=Job.State.QUEUED,
         executor__in=CLAIMED_EXECUTORS,
-        backend__in={queue.backend for queue in due},
-        queue_name__in=names,
         queued_at__lt=latest,
     )
 
@@ -250,18 +280,36 @@ def claiming_workers() -> Any:
     return Worker.objects.using(database()).filter(concurrency__gt=0)
 
 
-def warn_of_unserved_jobs() -> None:
-    """Log one warning when there are unserved jobs, and the next one only after there were none."""
-    global _has_warned
-    job = find_first(unserved_jobs().only("queue_name"))
-    if job and not _has_warned:
-        logger.warning(
-            "No live worker takes queue %s: job %s has waited for over %g s. Start a worker: manage.py run_jobs.",
-            job.queue_name,
-            job.pk,
-            MIN_WAIT_SECONDS,
-        )
-    _has_warned = job is not None
+class WaitWarning:
+    """Logs one warning when there are jobs that wait, and the next one only after there were none.
+
+    ``find``
+        Returns a query of these jobs.
+    ``describe``
+        Returns why a job waits, and one sentence on what to do.
+    """
+
+    def __init__(self, find: Callable[[], Any], describe: Callable[[Job], tuple[str, str]]) -> None:
+        self._find = find
+        self._describe = describe
+        self.has_warned = False
+
+    def log(self) -> None:
+        """Look for such jobs."""
+        job = find_first(self._find().only("backend", "queue_name"))
+        if job and not self.has_warned:
+            reason, remedy = self._describe(job)
+            logger.warning(
+                "%s: job %s has waited for over %g s. %s", reason, job.pk, MIN_WAIT_SECONDS, remedy
+            )
+        self.has_warned = job is not None
+
+
+wait_warning = WaitWarning(
+    unserved_jobs,
+    lambda job: (f"No live worker takes queue {job.queue_name}", "Start a worker: manage.py run_jobs."),
+)
+warn_of_unserved_jobs = wait_warning.log
 
 
 def find_first(jobs: Any) -> Job | None:

@@ -55,7 +55,7 @@ from uuid import UUID
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.executors import Capacities
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities, kind_of
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 
 #: How many jobs of a queue with a ``run_after`` in the past are sorted by priority: those that are due longest. With
@@ -63,12 +63,15 @@ from notifications.jobs.claiming.sources import Query, Source, names_of, queued_
 MAX_DELAYED_SORTED = 1_000
 #: How many more ids than needed are read on PostgreSQL, because other workers may hold the first rows locked.
 EXTRA_ROWS_READ = 300
+#: How many concurrency keys of senders one claim enumerates: each user has one. The jobs of further keys are found when
+#: these have fewer, and before that when it is their turn.
+MAX_SENDER_KEYS = 500
 
 _ALL_QUEUED = "FROM notifications_job WHERE state = 'queued'"
-IS_STILL_QUEUED = "state || '' = 'queued'"
+_IS_STILL_QUEUED = "state || '' = 'queued'"
 PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NULL"
 #: The order of claiming within one queue and executor, and over several, by the place that a job has in its own.
-BY_TURN = "ORDER BY priority DESC, turn, id LIMIT"
+_BY_TURN = "ORDER BY priority DESC, turn, id LIMIT"
 _BY_PLACE = "ORDER BY priority DESC, place, random() LIMIT"
 #: The order of the indexes "queued" and "keyed". With run_after IS NULL it is the order of claiming.
 _BY_INDEX = "ORDER BY run_after, priority DESC, turn, id LIMIT"
@@ -117,7 +120,7 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
     place = "row_number() OVER (PARTITION BY open_executor, priority ORDER BY turn, id)"
     firsts = f"""
         SELECT open_executor, priority, {place} AS place
-        FROM executors, LATERAL (SELECT id, priority, turn {jobs} {BY_TURN} most) AS first
+        FROM executors, LATERAL (SELECT id, priority, turn {jobs} {_BY_TURN} most) AS first
     """
     best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, ("open_executor",), condition)
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
@@ -148,18 +151,18 @@ def first_jobs_of_queues(
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
-            ctes += open_keys(executor, closed_keys)
+            ctes += _open_keys(executor, closed_keys)
             params += closed_keys
             jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key"
             free = f"free_{executor}"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
-                first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
-                first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
+                _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
+                _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
         else:
             jobs = f"{jobs_of_name()} AND executor = '{executor}'"
-            parts = [first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
+            parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
         place = (
             "row_number() OVER (PARTITION BY alias, name, is_delayed, priority ORDER BY turn, id) AS place"
         )
@@ -185,7 +188,7 @@ def first_jobs_of_queues(
     of_group = " AND ".join(f"found.{column} = best.{column}" for column in groups)
     jobs_of_group = f"""FROM notifications_job
         WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE {of_group}))
-            AND {IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
+            AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
     params.append(now_param)
     first_of_executors = " UNION ALL ".join(
         f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
@@ -206,7 +209,7 @@ def limited_running_jobs(limited_queues: Collection[str]) -> Query:
     return sql, [*limited_queues]
 
 
-def first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
+def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
     """Return the query for the first ``rows`` ready jobs, and as many delayed ones, of each row of the CTE ``source``.
 
     ``jobs`` is their FROM and WHERE, which refers to columns of ``source``.
@@ -216,7 +219,7 @@ def first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, no
         f"SELECT id, priority, turn, run_after {jobs} AND run_after <= {now} {_BY_INDEX} {delayed_rows}"
     )
     ready = f"{{}} {jobs} AND run_after IS NULL {_BY_INDEX} {rows}"
-    delayed = f"{{}} FROM ({due_longest}) AS due_longest {BY_TURN} {rows}"
+    delayed = f"{{}} FROM ({due_longest}) AS due_longest {_BY_TURN} {rows}"
     of_one = f"""
         SELECT * FROM (SELECT {ready}) AS ready
         UNION ALL
@@ -253,7 +256,7 @@ def _lock_first(
         FROM (SELECT {names} FROM ({firsts}) AS firsts WHERE {condition} {_BY_PLACE} {limit}) AS best
         GROUP BY {names}
     )"""
-    locked = f"SELECT {columns} {jobs} {BY_TURN} best.most{lock_sql()}"
+    locked = f"SELECT {columns} {jobs} {_BY_TURN} best.most{lock_sql()}"
     # The outer LIMIT changes no result. It tells the planner of the UPDATE around this query how few rows there are.
     return best, f"SELECT locked.* FROM best, LATERAL ({locked}) AS locked LIMIT {limit}"
 
@@ -263,22 +266,28 @@ def jobs_of_name(index: str = "queued") -> str:
     return f"{queued_jobs(index)} AND backend = alias AND queue_name = name"
 
 
-def open_keys(each: str, closed_keys: Collection[str], most: int | None = None) -> list[str]:
-    """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and the open ones.
-
-    At most ``most`` keys, all by default.
-    """
-    next_key = f"{jobs_of_name('keyed')} AND executor = '{each}' AND concurrency_key > key"
-    is_open = "key <> ''" + (f" AND key NOT IN ({_placeholders(closed_keys)})" if closed_keys else "")
-    limit = "" if most is None else f" LIMIT {most}"
+def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
+    """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and those not closed."""
+    next_key = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key > key"
+    is_sender = kind_of(executor) in SENDER_EXECUTORS
+    # Not by a LIMIT: SQLite would enumerate all keys before.
+    has_more = (
+        f"key IS NOT NULL AND number < {MAX_SENDER_KEYS + len(closed_keys)}"
+        if is_sender
+        else "key IS NOT NULL"
+    )
     return [
-        f"""keys_{each} (alias, name, key) AS (
-            SELECT alias, name, CAST('' AS text) FROM open
+        f"""keys_{executor} (alias, name, key, number) AS (
+            SELECT alias, name, CAST('' AS text), 0 FROM open
             UNION ALL
-            SELECT alias, name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text)
-            FROM keys_{each} WHERE key IS NOT NULL
+            SELECT alias, name, CAST((SELECT concurrency_key {next_key} ORDER BY concurrency_key LIMIT 1) AS text),
+                number + 1
+            FROM keys_{executor} WHERE {has_more}
         )""",
-        f"free_{each} AS (SELECT * FROM keys_{each} WHERE {is_open}{limit})",
+        f"""free_{executor} AS (
+            SELECT alias, name, key FROM keys_{executor}
+            WHERE key <> '' AND key NOT IN ({_placeholders(closed_keys)})
+        )""",
     ]
 
 

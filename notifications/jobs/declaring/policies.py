@@ -281,9 +281,10 @@ def _job_key(
     owner: Any,
 ) -> str:
     template = getattr(policy_of(function), option)
+    if not template:
+        return ""
     owner = "" if owner is None else str(owner)
-    key = template and format_template(option, template, function, takes_context, args, kwargs, owner=owner)
-    return storable_key(key)
+    return storable_key(format_template(option, template, function, takes_context, args, kwargs, owner=owner))
 
 
 def sender_key(user: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,10 +25,15 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.jobs import turns
-from notifications.jobs.claiming import candidates, claim_queries, senders, sources
-from notifications.jobs.claiming.candidates import DueQueue, RunningLimits
-from notifications.jobs.claiming.executors import PLAIN, WOKEN, WORKER_EXECUTORS, Capacities, kind_of
-from notifications.jobs.claiming.queue_watch import queue_watch
+from notifications.jobs.claiming import candidates, claim_queries, sources
+from notifications.jobs.claiming.candidates import DueQueue, RunningLimits, queue_watch
+from notifications.jobs.claiming.executors import (
+    PLAIN,
+    SENDER_EXECUTORS,
+    WOKEN,
+    WORKER_EXECUTORS,
+    Capacities,
+)
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
@@ -104,7 +109,7 @@ def claim_jobs(
         A condition that the jobs must meet.
     ``executors``
         How many jobs of each kind of executor may be claimed; none of one that is left out. ``limit`` of each by
-        default.
+        default. For those of senders it is how many places are free, also if these are more than ``limit``.
     ``is_thorough``
         Look also for jobs that were queued while their backend had, or had not, an engine. Otherwise they are claimed
         only when there is no other job.
@@ -113,24 +118,32 @@ def claim_jobs(
     source = source or sources.builtin_source()
     if executors is None:
         executors = dict.fromkeys(WORKER_EXECUTORS, limit)
-    kinds = {name: most for name, count in executors.items() if (most := min(count, limit)) > 0}
+    kinds = {
+        name: count if name in SENDER_EXECUTORS else min(count, limit)
+        for name, count in executors.items()
+        if min(count, limit) > 0
+    }
     if not kinds:
         return []
     wait_for_tables()
     claimed = _claim(worker, limit, source, timeouts, among, kinds, is_thorough)
-    counts = Counter(kind_of(job.row.executor) for job in claimed)
-    if len(claimed) == limit or any(counts[kind] == most for kind, most in kinds.items()):
+    counts = Counter([job.row.executor for job in claimed])
+    is_full = len(claimed) == limit
+    busy = [kind for kind, most in kinds.items() if is_full or counts[kind] + counts[WOKEN[kind]] == most]
+    if among is None:
+        turns.note_idle(kinds.keys() - busy)
+    if busy:
         # Jobs are left, so the order in which they begin matters.
         begun = [job.row for job in claimed]
-        call_after_write(lambda: _follow_full_claim(begun, source, kinds))
-    elif among is None:
-        turns.note_idle()
+        call_after_write(lambda: _follow_full_claim(begun, busy, source, kinds))
     return claimed
 
 
-def _follow_full_claim(begun: Sequence[Job], source: Source, kinds: Capacities) -> None:
-    if turns.note_begun(begun) and source == Source():
-        queue_watch.refresh(list(kinds))
+def _follow_full_claim(
+    begun: Sequence[Job], busy: Collection[str], source: Source, kinds: Capacities
+) -> None:
+    if turns.note_begun(begun, busy) and source == Source():
+        queue_watch.refresh(kinds)
 
 
 def _claim(
@@ -203,31 +216,6 @@ def _claim_due(
         return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits)
 
     return retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
-
-
-def claim_sender_jobs(
-    worker: UUID,
-    limit: int,
-    executors: Capacities,
-    *,
-    source: Source | None = None,
-    timeouts: Mapping[str, float] | None = None,
-) -> list[ClaimedJob]:
-    """Claim at most ``limit`` jobs of the app's own senders that are due, as ``claiming/senders.py`` orders them.
-
-    The arguments are those of ``claim_jobs``.
-    """
-    source = source or sources.builtin_source()
-    spellings = [_stored(executors, spelling) for spelling in _spellings(source)]
-    claimable = candidates.claimable_queues(source, [stored for spelling in spellings for stored in spelling])
-    for spelling in spellings:
-        due = {(queue.backend, queue.name) for queue in claimable if queue.executor in spelling}
-        # Without a transaction while all that waits is of keys at their limits.
-        if ids := senders.find(sorted(due), spelling, limit) if due else []:
-            lock = partial(senders.lock_due, ids, spelling, limit)
-            if claimed := retrying_atomic(partial(_lock_and_claim, worker, timeouts or {}, spelling, lock)):
-                return claimed
-    return []
 
 
 def make_claims_durable() -> None:

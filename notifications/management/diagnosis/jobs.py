@@ -18,8 +18,6 @@ from notifications.worker.held_outcomes import read_failing_hooks
 
 #: The tables of django-tasks-db, and of the package from which it was taken.
 OTHER_TASK_TABLES = {"django_tasks_db_dbtaskresult", "django_tasks_database_dbtaskresult"}
-#: Seconds for which a share may hold over half of a queue.
-MAX_SHARE_WAIT_SECONDS = 60
 #: Queues that a message names at most.
 MAX_QUEUES_NAMED = 10
 
@@ -51,8 +49,7 @@ def _named(depth: QueueDepth) -> str:
 
 def check_shares() -> Finding:
     """Check whether one share holds over half of the jobs that wait in a queue, for over a minute."""
-    large = [share for share in read_large_shares() if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
-    if large:
+    if large := read_large_shares():
         named = "; ".join(
             f"{share.share} has {share.jobs} of {share.total} in {share.queue}" for share in large
         )

@@ -1,4 +1,4 @@
-"""The app's own senders: of whose user the fewest run is claimed first, and places stay for those of whom none runs."""
+"""The app's own senders are claimed in turn by user, and places stay free for those of whom none runs."""
 
 from collections import Counter
 from datetime import timedelta
@@ -7,12 +7,13 @@ import pytest
 from django.utils import timezone
 
 from notifications.ids import uuid7
+from notifications.jobs import turns
 from notifications.jobs.claiming import queues
 from notifications.jobs.declaring.own_tasks import MAX_PER_USER
 from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import claims
 from notifications.models import Job
 from notifications.worker.capacity import MAX_SENDERS
+from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -20,14 +21,13 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 @pytest.fixture(autouse=True)
 def limit_per_user(monkeypatch):
     policy = Policy(concurrency=MAX_PER_USER)
-    for module in ("senders", "candidates"):
-        monkeypatch.setattr(f"notifications.jobs.claiming.{module}.policy_at", lambda path: policy)
+    monkeypatch.setattr("notifications.jobs.claiming.candidates.policy_at", lambda path: policy)
 
 
 def queue(user, count=1, *, later=False, executor="sender", queue_name="deliveries"):
     """Insert queued jobs that send something to a user, None for jobs without a key."""
     now = timezone.now()
-    Job.objects.bulk_create(
+    rows = [
         Job(
             task_path="shop.tasks.send",
             backend="default",
@@ -40,14 +40,16 @@ def queue(user, count=1, *, later=False, executor="sender", queue_name="deliveri
             queued_at=now,
         )
         for _ in range(count)
-    )
+    ]
+    turns.assign_turns(rows)
+    Job.objects.bulk_create(rows)
 
 
 def claim(limit=100, **free):
     """Claim jobs as a worker does that has so many places free; return how many of each user."""
     free = free or {"sender": MAX_SENDERS}
-    claimed = claims.claim_sender_jobs(uuid7(), limit, free)
-    return Counter(job.row.concurrency_key.removeprefix("send:") for job in claimed)
+    claimed = claim_rows(uuid7(), limit, executors=free, is_thorough=True)
+    return Counter(job.concurrency_key.removeprefix("send:") for job in claimed)
 
 
 def test_one_user_takes_eight_places():
@@ -66,7 +68,7 @@ def test_those_of_whom_none_runs_go_first(later):
     assert claim(limit=3, sender=15) == {"bob": 2, "eve": 1}
 
 
-def test_of_equal_users_the_oldest_goes_first():
+def test_users_take_turns():
     for user in ("bob", "ada", "eve"):
         queue(user, 2)
     assert claim(limit=2) == {"bob": 1, "ada": 1}
@@ -101,11 +103,10 @@ def test_a_user_has_two_of_four_threads():
     assert claim(email=2) == {"bob": 1}
 
 
-def test_jobs_without_a_key_are_claimed_by_age():
+def test_jobs_without_a_key_are_a_share():
     queue(None, 5)
     queue("ada", 1)
-    assert claim(limit=5, sender=5) == {"": 5}
-    assert claim() == {"ada": 1}
+    assert claim(limit=5, sender=5) == {"": 4, "ada": 1}
 
 
 def test_paused_queues_and_limits_hold_senders_back(settings):
@@ -116,11 +117,3 @@ def test_paused_queues_and_limits_hold_senders_back(settings):
     assert claim() == {"bob": 3}
     queues.resume("paused")
     assert claim() == {"ada": 2}
-
-
-def test_nothing_is_locked_while_all_are_at_their_limits(django_assert_num_queries):
-    """A worker looks ten times a second: no transaction is opened for what may not be claimed."""
-    queue("ada", MAX_PER_USER + 5)
-    claim()
-    with django_assert_num_queries(3):
-        assert claim() == {}

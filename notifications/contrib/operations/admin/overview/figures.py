@@ -20,9 +20,11 @@ from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import (
     MAX_QUEUES,
+    LargeShare,
     QueueDepth,
     count_waiting,
     queue_depths,
+    read_large_shares,
     read_running,
 )
 from notifications.jobs.claiming.queues import paused_queues
@@ -50,6 +52,7 @@ class OverviewFigures:
     since: datetime
     alerts: list[Alert]
     queues: list[QueueRow]
+    large_shares: list[LargeShare]
     waiting: int
     history: History
     failures: Failures
@@ -132,6 +135,7 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
         since=since,
         alerts=open_alerts(),
         queues=_read_queues(now, past),
+        large_shares=read_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
         failures=failures.read_failures(since),
