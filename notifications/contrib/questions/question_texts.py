@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import translation
 
-from notifications.jobs.reader_languages import is_lazy, read_site_languages
+from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.models import Wait
 
 
@@ -23,7 +23,7 @@ def translate(
     ``read``
         Returns the texts in the active language.
     """
-    languages = read_site_languages(users) if is_lazy(given) else {}
+    languages = read_site_languages(users) if has_lazy([given]) else {}
     texts = {}
     for language in sorted(set(languages.values())):
         with translation.override(language):
