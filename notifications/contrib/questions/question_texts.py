@@ -23,7 +23,7 @@ def translate(
     ``read``
         Returns the texts in the active language.
     """
-    languages = read_site_languages(users) if has_lazy(given) else {}
+    languages = read_site_languages(users) if has_lazy([given]) else {}
     texts = {}
     for language in sorted(set(languages.values())):
         with translation.override(language):
