@@ -128,8 +128,7 @@ class SlotClaims(ClaimLoop):
         self._wake.set()
 
     def _free_slot(self, id: UUID) -> None:
-        slot = self._used.pop(id, None)
-        if slot is None:
+        if (slot := self._used.pop(id, None)) is None:
             return
         slot.running.discard(id)
         slot.jobs += 1
@@ -183,8 +182,7 @@ class SlotClaims(ClaimLoop):
             if slot.running or slot.jobs or slot.end.set_running_or_notify_cancel():
                 break
         else:
-            shared = [slot for slot in self._used.values() if slot.source == source]
-            if not shared:
+            if not (shared := [slot for slot in self._used.values() if slot.source == source]):
                 return
             slot = shared[-1]
         slot.running.add(id)
