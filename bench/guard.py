@@ -24,12 +24,13 @@ page
     The bytes of the inbox page with its files.
 
 CPU time is that of the processes of the app, on SQLite and, where it is installed, on PostgreSQL, without the database
-server. A figure is the median of the ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent
-above 1 and the turns agree: on a busy machine, where ratios of equal trees scatter around 1, so many of them are above
-1 by chance in one of 200 runs at most. The turns of two processes have their memory layout in common: four runs with
-the same two trees found 1.01 to 1.09 for notify() on PostgreSQL. So what looks dearer is measured once more, by new
-processes on new databases, and fails if it is dearer again. Latencies, rates and the time of a start scatter too much,
-and are only printed. Both trees run the benchmarks of this one. It takes about 130 s on a machine with two free cores.
+server. Statements, jobs and notify are measured on Django 5.2 too, where ``.venv311`` has it. A figure is the median of
+the ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent above 1 and the turns agree: on a
+busy machine, where ratios of equal trees scatter around 1, so many of them are above 1 by chance in one of 200 runs at
+most. The turns of two processes have their memory layout in common: four runs with the same two trees found 1.01 to
+1.09 for notify() on PostgreSQL. So what looks dearer is measured once more, by new processes on new databases, and
+fails if it is dearer again. Latencies, rates and the time of a start scatter too much, and are only printed. Both trees
+run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
 names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. While a change of
@@ -94,7 +95,10 @@ SCATTERING = {
     "a message": "messages",
     "a reconnect": "reconnect",
 }
-DATABASES = ("SQLite", "PostgreSQL")
+#: The older Django, on SQLite, where its environment is: the measures, and the name of their figures.
+OLD_PYTHON = TREE / ".venv311" / "bin" / "python"
+OLD_MEASURES, OLD_DJANGO = {"statements", "jobs", "notify"}, "SQLite with Django 5.2"
+DATABASES = ("SQLite", "PostgreSQL", OLD_DJANGO)
 #: Pairs of values, of the base and of this tree, by the name of the figure.
 Figures = dict[str, list[tuple[float, float]]]
 #: The start of the name of a figure that is an exact number: one more is dearer.
@@ -206,13 +210,22 @@ def compare(base: Path, only: set[str], databases: set[str]) -> Figures:
         if "PostgreSQL" in databases:
             with contextlib.suppress(TestSkipped):
                 compare_on("PostgreSQL", places.postgres, base, only, figures)
+        if OLD_DJANGO in databases and OLD_PYTHON.exists() and only & OLD_MEASURES:
+            compare_on(OLD_DJANGO, places.sqlite, base, only & OLD_MEASURES, figures, str(OLD_PYTHON))
     return figures
 
 
-def compare_on(name: str, place: Callable[[], str], base: Path, only: set[str], figures: Figures) -> None:
+def compare_on(
+    name: str,
+    place: Callable[[], str],
+    base: Path,
+    only: set[str],
+    figures: Figures,
+    python: str = PYTHON,
+) -> None:
     is_first = name == "SQLite"  # What does not depend on the database is measured once.
     with contextlib.ExitStack() as sides:
-        queues = [this_app(name, place()) for _ in range(2)]
+        queues = [this_app(name, place(), python) for _ in range(2)]
         for queue, folder in zip(queues, (base, TREE), strict=True):
             queue.folder = folder
             sides.callback(queue.end)

@@ -41,6 +41,8 @@ class Queue:
     pickups: int = 200
     #: The folder of the code that is measured; by default that of this process.
     folder: Path | None = None
+    #: The interpreter of the process that enqueues.
+    python: str = PYTHON
 
     def __post_init__(self) -> None:
         self.environment = {**os.environ, **self.environment}
@@ -52,7 +54,7 @@ class Queue:
     def call(self, name: str, *args: Any) -> Result:
         """Call a function of the module in the process that enqueues."""
         if self._enqueue_process is None:
-            command = [PYTHON, "-m", "bench.enqueue_process", self.module]
+            command = [self.python, "-m", "bench.enqueue_process", self.module]
             self._enqueue_process = self._start(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )

@@ -109,14 +109,14 @@ def available(
     yield make(name, url)
 
 
-def this_app(name: str, url: str) -> Queue:
+def this_app(name: str, url: str, python: str = PYTHON) -> Queue:
+    command = [python, "-m", "django", "run_jobs"]
     return Queue(
         name=name,
         module="bench.app_queue",
         environment=site(url, "bench.settings"),
-        workers=lambda processes, concurrency: (
-            [[*MANAGE, "run_jobs", f"--concurrency={concurrency}"]] * processes
-        ),
+        workers=lambda processes, concurrency: [[*command, f"--concurrency={concurrency}"]] * processes,
+        python=python,
         jobs=10_000,
         measures={"rate", "owner", "writers", "enqueueing", "pickup", "waiting"},
     )

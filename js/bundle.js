@@ -1,5 +1,5 @@
 // Builds the scripts and style sheets that pages load outside of development: a script for every page, one for rows of notifications, one
-// for the open bell and toasts, one for inboxes, one for jobs, one for their output, one that checks the bell in development, one for questions, that of preferences, and those of push. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// for the open bell and toasts, one for inboxes, one for jobs, one for their output, one that checks the bell in development, one for questions, that of preferences, and those of push, of which one is loaded when its key has changed. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -70,6 +70,7 @@ const files = {
   "contrast.js": wrapAll(MODULES.contrast),
   "preferences.js": `${minify("preferences").replace(/export\{\};?$/, "")}\n`,
   "push.js": `${minify("push")}\n`,
+  "push_key.js": `${minify("push_key").replace(/export\{\};?$/, "")}\n`,
   "question.js": `${minify("question").replace(/export\{\};?$/, "")}\n`,
   "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,
 };

@@ -91,6 +91,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
             "turn executors of version 0.9.0",
             UPGRADE_INTERVAL_SECONDS,
             run_chunks(upgrading.turn_old_executors),
+            condition=upgrading.old_jobs_condition,
         ),
         *chain.from_iterable(hook(process) for hook in hooks.duties),
     ]

@@ -66,7 +66,7 @@ class Upkeep:
         Raises an error that means that the database is unavailable: see ``is_unavailable()``.
         """
         try:
-            for duty in self._leave_out_idle(elect(self.find_due())):
+            for duty in elect(self._leave_out_idle(self.find_due())):
                 self.run(duty)
         except Exception as exc:
             if not log_if_not_migrated(exc):
@@ -85,7 +85,7 @@ class Upkeep:
         """
         unfinished = []
         stop_at = time.monotonic() + FURTHER_SECONDS
-        duties[:] = self._leave_out_idle(elect(duties))
+        duties[:] = elect(self._leave_out_idle(duties))
         while duties:
             duty = duties.pop(0)
             if self.run(duty):
@@ -113,6 +113,7 @@ class Upkeep:
         idle = {duty for duty in duties if duty.condition and not is_needed[duty.condition]}
         for duty in idle:
             duty.due_at, duty.has_more = time.monotonic() + (duty.interval or 0), False
+            duty.claimed = None
         return [duty for duty in duties if duty not in idle]
 
     def run(self, duty: Duty) -> bool:
@@ -243,8 +244,8 @@ def read_ages() -> list[DutyAge]:
     ages = []
     for duty in Upkeep(LASTING, seconds=0).duties:
         interval = duty.interval
-        if duty.is_for_each_process or interval is None:
-            continue
+        if duty.is_for_each_process or duty.condition or interval is None:
+            continue  # nothing is known of the age of a duty that is run only if there is something to do
         last = runs.get(duty.name)
         seconds = None if last is None else (moment - last).total_seconds()
         is_overdue = seconds is not None and not (

@@ -3,7 +3,7 @@
 TEST_NOTIFICATIONS is a JSON object that is laid over NOTIFICATIONS, TEST_CHANNEL_LAYERS one over CHANNEL_LAYERS,
 TEST_DATABASE_OPTIONS one over the OPTIONS of the database.
 TEST_ENGINE is the option "engine" of the backend: "alias:db" (django-tasks-db) or "alias:rq" (django-tasks-rq, at the
-Redis of TEST_RQ_URL), whose apps are then installed.
+Redis of TEST_RQ_URL), whose apps are then installed, or a module of an app that is.
 TEST_SPANS is a file to which spans of OpenTelemetry are written: tests/support/span_file.py.
 TEST_LOCALE_PATH is the folder of a catalog for the language "he".
 TEST_GATE is a file: tests/support/gate.py.
@@ -68,13 +68,16 @@ if path := os.environ.get("TEST_SPANS"):
     write_spans(path)
 
 if engine := os.environ.get("TEST_ENGINE"):
-    queues = ["default", "slow", "paused"]
     TASKS["default"]["OPTIONS"] = {"engine": engine}
-    TASKS["db"] = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": queues}
-    TASKS["rq"] = {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": queues}
-    INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db", "django_rq"]
-    redis = {"URL": os.environ.get("TEST_RQ_URL", "redis://127.0.0.1:0/0"), "DEFAULT_TIMEOUT": 600}
-    RQ_QUEUES = dict.fromkeys(queues, redis)
+    if engine.startswith("alias:"):
+        queues = ["default", "slow", "paused"]
+        TASKS["db"] = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": queues}
+        TASKS["rq"] = {"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": queues}
+        INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db", "django_rq"]
+        redis = {"URL": os.environ.get("TEST_RQ_URL", "redis://127.0.0.1:0/0"), "DEFAULT_TIMEOUT": 600}
+        RQ_QUEUES = dict.fromkeys(queues, redis)
+    else:
+        INSTALLED_APPS = [*INSTALLED_APPS, engine.partition(".")[0]]
 
 if locale_path := os.environ.get("TEST_LOCALE_PATH"):
     LOCALE_PATHS = [locale_path]  # of tests/support/pseudo_locale.py

@@ -87,7 +87,8 @@ class Processes:
         """A process of db_worker, or of Celery's pools "threads" and "solo", or a child of "prefork", that works."""
         self.request.getfixturevalue("with_engine")
         worker = process._start("recording")
-        worker._slots.give(MessageSlot(Source(backends=("default",), queues=("default",))))
+        slot = MessageSlot(Source(backends=("default",), queues=("default",)))
+        worker.state.call_in_loop(lambda: worker._slots.add(slot))
 
         def stop():
             process.stop(0)

@@ -79,6 +79,18 @@ class TestElection:
         with django_assert_num_queries(0):
             first.run_round()
 
+    def test_without_something_to_do_no_process_is_elected(self, processes):
+        """The condition of the duty is the only query."""
+        (first, *_), runs = processes
+        first.duties[0].condition = lambda: ("EXISTS (SELECT 1 FROM notifications_job)", ())
+        for expected in ([], [first]):
+            if expected:
+                add_job()
+            first.duties[0].due_at = 0.0
+            with CaptureQueriesContext(connection) as captured:
+                first.run_round()
+            assert runs == expected and (len(captured) == 1) is not bool(runs)
+
     def test_several_duties_are_claimed_by_one_transaction(self, processes):
         """On SQLite each commit is one more write of the disk."""
         (first, *_), runs = processes
@@ -193,12 +205,12 @@ def test_doctor_lists_the_duties(transactional_db):
     assert check_duties().state == "ok"  # nothing was started yet
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
-    names = {"evaluate alerts", "roll up statistics", "prune old rows", "turn executors of version 0.9.0"}
+    names = {"evaluate alerts", "roll up statistics", "prune old rows"}
     names |= {"fail abandoned deliveries", "queue jobs that wait for nothing"}
     names |= {"update who is asked open questions", "cancel waits of ended jobs"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
-    # This is done at the start without.
-    assert elected == names - {"cancel waits of ended jobs"}
+    # The first of these is done at the start without, and of the other one it is known when there is something to do.
+    assert elected == names - {"cancel waits of ended jobs"} | {"turn executors of version 0.9.0"}
     finding = check_duties()
     assert finding.state == "ok" and set(finding.figures) == names
     assert "roll up statistics 0 s ago (every 60 s)" in finding.message
@@ -336,9 +348,9 @@ def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
 class TestConditions:
     @pytest.fixture
     def process(self):
-        """Return an upkeep with the duties of a worker that have conditions, and the names of those that were run."""
+        """Return an upkeep with duties of each worker that have conditions, and the names of those that were run."""
         process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05, may_reap=lambda: True)
-        process.duties = [duty for duty in process.duties if duty.condition]
+        process.duties = [duty for duty in process.duties if duty.condition and duty.is_for_each_process]
         names = []
         for duty in process.duties:
             duty.run = lambda name=duty.name: names.append(name)

@@ -5,6 +5,7 @@ Values are converted as the fields of the models do. Signals of models are not s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -80,27 +81,25 @@ def insert(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> None:
         return
     db = connection()
     model = type(rows[0])
-    fields = model._meta.concrete_fields
-    adapting = adapters(model, fields, db)
+    adapting = adapters(model, model._meta.concrete_fields, db)
     columns_of_values = [
-        list(column) for column in zip(*(values_of(row, adapting) for row in rows), strict=True)
+        list(column) for column in zip(*[values_of(row, adapting) for row in rows], strict=True)
     ]
     # Columns that are NULL in all rows are left out.
-    has_values = [column[0] is not None or column.count(None) < len(rows) for column in columns_of_values]
+    has_values = tuple(
+        [column[0] is not None or column.count(None) < len(rows) for column in columns_of_values]
+    )
     columns_of_values = list(compress(columns_of_values, has_values))
-    columns = tuple(field.column for field in compress(fields, has_values))
     conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
-            marks = ", ".join(["%s"] * len(columns))
-            cursor.executemany(
-                f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({marks}){conflicts}",
-                list(zip(*columns_of_values, strict=True)),
-            )
+            sql = _insertion_of_one(model, has_values) + conflicts  # type: ignore[arg-type]
+            cursor.executemany(sql, list(zip(*columns_of_values, strict=True)))
         else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
-            same = _same(columns_of_values, len(columns))
+            same = _same(columns_of_values, len(columns_of_values))
             params = _as_parameters(columns_of_values, same)
-            _write(cursor, _insertion_of_many(model, columns, same) + conflicts, params)  # type: ignore[arg-type]
+            sql = _insertion_of_many(model, has_values, same) + conflicts  # type: ignore[arg-type]
+            _write(cursor, sql, params)
     for row in rows:
         row._state.adding, row._state.db = False, db.alias
 
@@ -125,19 +124,33 @@ def update(
     db = connection()
     table = model._meta.db_table
     if db.vendor != "postgresql":
-        changes = ", ".join([*(f"{name} = %s" for name in columns), *assignments])
-        conditions = " AND ".join([*(f"{name} = %s" for name in where), *filter(None, [condition])])
+        changes = ", ".join([f"{name} = %s" for name in columns] + [*assignments])
+        first, *others = where
+        conditions = "".join(
+            [f" AND {name} = %s" for name in others] + [f" AND {condition}"] * bool(condition)
+        )
+        update, at = f"UPDATE {table} SET {changes} WHERE {first}", len(columns)
+        # A claim gives many rows the same values: one statement takes two thirds of the time for 100.
+        groups: dict[tuple[Any, ...], list[Any]] = {}
+        for row in rows:
+            groups.setdefault((*row[:at], *row[at + 1 :]), []).append(row[at])
         with db.cursor() as cursor:
-            cursor.executemany(f"UPDATE {table} SET {changes} WHERE {conditions}", rows)
+            if len(groups) == len(rows):
+                cursor.executemany(f"{update} = %s{conditions}", rows)
+            else:
+                cursor.executemany(
+                    f"{update} IN (SELECT value FROM json_each(%s)){conditions}",
+                    [(*same[:at], json.dumps(keys), *same[at:]) for same, keys in groups.items()],
+                )
         return
     columns_of_values = list(zip(*rows, strict=True))
     same = _same(columns_of_values, len(columns))
     new, many = _parameters(model, (*columns, *where), same)  # type: ignore[arg-type]
     changes = ", ".join(
-        [*(f"{name} = {value}" for name, value in zip(columns, new, strict=False)), *assignments]
+        [f"{name} = {value}" for name, value in zip(columns, new, strict=False)] + [*assignments]
     )
     old = zip(where, new[len(columns) :], strict=True)
-    conditions = " AND ".join([*(f"{name} = {value}" for name, value in old), *filter(None, [condition])])
+    conditions = " AND ".join([f"{name} = {value}" for name, value in old] + [condition] * bool(condition))
     with db.cursor() as cursor:
         sql = f"UPDATE {table} SET {changes}{many} WHERE {conditions}"
         _write(cursor, sql, _as_parameters(columns_of_values, same))
@@ -214,14 +227,30 @@ def values_of(row: Model, adapting: Iterable[tuple[str, Callable[[Any], Any] | N
 
 
 @cache
-def _insertion_of_many(model: Any, columns: tuple[str, ...], same: tuple[bool, ...]) -> str:
+def _columns_of(model: Any, has_values: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple(field.column for field in compress(model._meta.concrete_fields, has_values))
+
+
+@cache
+def _insertion_of_one(model: Any, has_values: tuple[bool, ...]) -> str:
+    """Return the INSERT for SQLite of a row with values in these of its columns."""
+    columns = _columns_of(model, has_values)
+    marks = ", ".join(["%s"] * len(columns))
+    return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({marks})"
+
+
+@cache
+def _insertion_of_many(model: Any, has_values: tuple[bool, ...], same: tuple[bool, ...]) -> str:
     """Return the INSERT for PostgreSQL. Its parameters are those of ``_as_parameters``."""
+    columns = _columns_of(model, has_values)
     values, many = _parameters(model, columns, same)
     return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(values)}{many}"
 
 
 def _same(columns_of_values: Sequence[Sequence[Any]], number: int) -> tuple[bool, ...]:
     """Return of each column whether it has one value in all rows, and is one of the first ``number``."""
+    if len(columns_of_values[0]) == 1:
+        return (True,) * number + (False,) * (len(columns_of_values) - number)
     return tuple(
         n < number and column.count(column[0]) == len(column) for n, column in enumerate(columns_of_values)
     )

@@ -83,7 +83,8 @@ def database() -> str:
 
 def connection() -> BaseDatabaseWrapper:
     """Return this thread's connection to ``database()``."""
-    return connections[database()]
+    # Without calling database() where there are no routers: a notification needs the connection in a dozen places.
+    return connections[database() if router.routers else DEFAULT_DB_ALIAS]
 
 
 def is_supported() -> bool:
@@ -110,16 +111,18 @@ def _has_autocommit(db: BaseDatabaseWrapper) -> bool:
     return is_on
 
 
-def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
+def retrying_atomic(
+    work: Callable[[], T], *, idle_seconds: int = 10, db: BaseDatabaseWrapper | None = None
+) -> T:
     """Run ``work`` in one short transaction of the app's own, and again from the start if the database was busy.
 
     It is READ COMMITTED on PostgreSQL, whatever the host's default. On SQLite it begins with a write, because a
     deferred transaction (Django's default) that reads first fails at its first write instead of waiting for the lock.
     Inside a caller's transaction, a test case for example, it is a savepoint. PostgreSQL ends it, and frees its locks,
-    when the process sends no statement for ``idle_seconds``.
+    when the process sends no statement for ``idle_seconds``. ``db`` is ``connection()``, if the caller has it already.
     Raises ``django.db.OperationalError`` when the database stays busy.
     """
-    db = connection()
+    db = db or connection()
     nested = in_callers_transaction(db)
 
     def run() -> T:
@@ -132,16 +135,16 @@ def retrying_atomic(work: Callable[[], T], *, idle_seconds: int = 10) -> T:
         lock_time.seconds += lock_time.until - started
         return result
 
-    return retrying(run)
+    return retrying(run, db)
 
 
-def retrying(work: Callable[[], T]) -> T:
+def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
     """Run ``work``, which is one transaction or one statement without one, again if the database was busy.
 
     Inside a caller's transaction it is run once.
     Raises ``django.db.OperationalError`` when the database stays busy, or is not available for another reason.
     """
-    nested = in_callers_transaction()
+    nested = in_callers_transaction(db)
     stop_at = time.monotonic() + BUSY_RETRY_SECONDS
     pause = 0.005
     while True:
@@ -186,7 +189,7 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
                 found.append(cursor.fetchall() if cursor.description else [])
             return found
         cursor.execute(
-            "; ".join(sql for sql, _ in statements), [part for _, params in statements for part in params]
+            "; ".join([sql for sql, _ in statements]), [part for _, params in statements for part in params]
         )
         found = [cursor.fetchall() if cursor.description else []]
         while cursor.nextset():
@@ -204,10 +207,10 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
     """
     db = connection()
     if db.vendor != "sqlite" or in_callers_transaction(db):
-        return retrying_atomic(work)
+        return retrying_atomic(work, db=db)
     _leave_lock_free()
     before = lock_time.seconds
-    result = retrying_atomic(work)
+    result = retrying_atomic(work, db=db)
     if result or more_follows:
         locked_seconds = lock_time.seconds - before
         pause = min(max(MIN_LOCK_PAUSE_SECONDS, locked_seconds), MAX_PAUSE_SECONDS)
@@ -221,12 +224,12 @@ def _leave_lock_free() -> None:
         time.sleep(pause)
 
 
-def on_commit(work: Callable[[], object]) -> None:
+def on_commit(work: Callable[[], object], db: BaseDatabaseWrapper | None = None) -> None:
     """Call ``work`` after the commit of the caller's transaction, immediately where there is none.
 
     Its errors are logged, not raised.
     """
-    db = connection()
+    db = db or connection()
     # A closure: Django 5.2 fails to log the name of a functools.partial, and drops the later hooks.
     call = lambda: work()  # noqa: E731
     if (db.in_atomic_block and db.commit_on_exit) or _has_autocommit(db):
@@ -268,7 +271,7 @@ def on_commit_merged(
     if using:
         transaction.on_commit(take_all, using=using, robust=True)
     else:
-        on_commit(take_all)
+        on_commit(take_all, db)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -284,9 +287,9 @@ def begins_with_lock(db: BaseDatabaseWrapper) -> bool:
     return db.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE")
 
 
-def begin_with_write() -> None:
+def begin_with_write(db: BaseDatabaseWrapper | None = None) -> None:
     """Take SQLite's lock now. A deferred transaction that reads first may fail at its first write."""
-    db = connection()
+    db = db or connection()
     if not begins_with_lock(db):
         with db.cursor() as cursor:
             cursor.execute("DELETE FROM notifications_stream WHERE 0")
@@ -311,7 +314,7 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:
         with db.cursor() as cursor:
             for statement in ["; ".join(statements)] if _accepts_multiple_statements(db) else statements:
                 cursor.execute(statement)
-    begin_with_write()
+    begin_with_write(db)
 
 
 def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:

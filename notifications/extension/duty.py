@@ -46,8 +46,9 @@ class Duty:
     ``at_start``
         Each process also does it once, when it has started.
     ``condition``
-        Of a duty that ``is_for_each_process``: returns SQL, and its parameters, that is true if there is something to
-        do. Those of all duties are one query, which takes a twentieth of the time that they take to find nothing.
+        Returns SQL, and its parameters, that is true if there is something to do. Those of all duties are one query,
+        which takes a twentieth of the time that they take to find nothing. Without something to do no process is
+        elected, which would be a transaction each time.
     ``has_own_loop``
         A worker does it in a loop of its own, on a thread for code of the project, because it may be due within
         milliseconds: ``run`` returns the seconds until it is called again, and ``every`` has no meaning. Only

@@ -43,6 +43,13 @@ class PageHooks:
         """
         return ""
 
+    def page_data(self) -> Mapping[str, Any]:
+        """Return what the script of each page with the bell is given besides, as JSON by names of this extension.
+
+        No query. One user: the key for push.
+        """
+        return {}
+
     def page_links(self, page: str) -> Sequence[tuple[str, str]]:
         """Return the label and address of each link of a page to other pages of the user.
 

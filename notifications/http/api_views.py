@@ -157,7 +157,7 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
         raise Problem(409, "The job is an execution of a Celery task. Publish the task again to repeat it.")
     try:
         was_queued = job.state in RETRYABLE and limits.retry_within_rate(
-            request.user.pk, lambda: manual.retry([id])
+            request.user.pk, id, lambda: manual.retry([id])
         )
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc

@@ -187,7 +187,7 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Queue a failed or cancelled job of the user again and redirect to its page."""
     job = get_job(request, id)
     try:
-        limits.retry_within_rate(request.user.pk, lambda: manual.retry([id]))
+        limits.retry_within_rate(request.user.pk, id, lambda: manual.retry([id]))
     except JobRateExceeded as exc:
         return text_response(
             gettext("You have started too many jobs within a minute. Go back, and try again later."),

@@ -57,6 +57,8 @@ LAZY_MODULES = {
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),
+    # Loaded with the first page that has another key for push.
+    "push_key": ("push_key",),
 }
 #: The bundles with these modules, where that is not the one of the element's name.
 LAZY_BUNDLES = {"panel": ("panel", "rows"), "inbox": ("inbox", "rows")}

@@ -13,7 +13,9 @@ count against what other processes may still insert without a check.
 ``NOTIFICATIONS["JOBS_PER_MINUTE"]``: the jobs of the last minute are counted in the database, by an index, so the limit
 holds over all processes. The INSERT of the first job of a request checks it in the same statement. Jobs that are
 enqueued outside of ``accepted()`` and of the API for test events of webhooks count, but are never refused. Retries by
-hand count too, in the process that has taken the request: no row has the time of each.
+hand count too, by ``queued_at``. A job that is retried again and again has the time of the last one. So the others
+count in the process that has taken the request, as events of webhooks do that are sent again: their jobs have no
+owner.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from notifications import times
 from notifications.conf import settings
@@ -54,10 +57,14 @@ CacheKey = tuple[str, Any, int]
 #: The minute in which jobs count.
 WINDOW = timedelta(minutes=1)
 
-_RECENT_JOBS = "notifications_job WHERE user_id = %s AND created_at > %s AND created_at <= %s"
+_RECENT_JOBS = (
+    "(SELECT created_at AS moment FROM notifications_job WHERE user_id = %s AND created_at > %s AND created_at <= %s "
+    "UNION ALL SELECT queued_at FROM notifications_job WHERE user_id = %s AND queued_at > %s AND queued_at <= %s "
+    "AND queued_at > created_at) AS recent"
+)
 _IS_BELOW_LIMIT = f" AND (SELECT 1 FROM {_RECENT_JOBS} LIMIT 1 OFFSET %s) IS NULL"
 #: The oldest of the jobs that fill the limit: when it leaves the window, another one is allowed.
-_BLOCKING_JOB = f"SELECT created_at FROM {_RECENT_JOBS} ORDER BY created_at DESC LIMIT 1 OFFSET %s"
+_BLOCKING_JOB = f"SELECT moment FROM {_RECENT_JOBS} ORDER BY moment DESC LIMIT 1 OFFSET %s"
 
 #: The condition while the retries alone fill the limit.
 _NEVER: tuple[str, list[Any]] = " AND 1 = 0", []
@@ -68,8 +75,8 @@ _admitted: ContextVar[dict[Any, Job | None] | None] = ContextVar("notifications_
 T = TypeVar("T")
 
 _lock = threading.Lock()
-#: When users (keys) have retried jobs by hand in the last minute (monotonic), the last ``JOBS_PER_MINUTE`` of each.
-_retries: dict[Any, deque[float]] = {}
+#: When users (keys) have retried in the last minute (monotonic), and which job. None: what was retried has no owner.
+_retries: dict[Any, deque[tuple[float, UUID | None]]] = {}
 #: How many more jobs need no check (-1: each one needs it), and until when, on the monotonic clock.
 _unchecked: dict[CacheKey, tuple[int, float]] = {}
 
@@ -172,8 +179,11 @@ def limit_request() -> Iterator[dict[Any, Job | None]]:
         _admitted.reset(token)
 
 
-def retry_within_rate(user: Any, retry: Callable[[], T]) -> T:
-    """Call what queues a job again for a request of a user (key), and count it if it does.
+def retry_within_rate(user: Any, job: UUID | None, retry: Callable[[], T]) -> T:
+    """Call what queues a job again for a request of its user (key), and count it if it does.
+
+    ``job``
+        None if it is no job of the user.
 
     Raises ``JobRateExceeded`` and what ``retry`` raises.
     """
@@ -185,19 +195,21 @@ def retry_within_rate(user: Any, retry: Callable[[], T]) -> T:
         with _lock:
             if len(_retries) >= MAX_CACHED_USERS:
                 _retries.clear()
-            _retries.setdefault(user, deque()).append(time.monotonic())
+            _retries.setdefault(user, deque()).append((time.monotonic(), job))
     return queued
 
 
 def _read_retries(user: Any) -> deque[float]:
-    """Return when the retries of a user (key) were that still count."""
+    """Return when the retries of a user (key) were that still count, but for the last of each job: its row has that."""
     with _lock:
         retries = _retries.get(user, deque())
-        while retries and retries[0] <= time.monotonic() - WINDOW.total_seconds():
+        while retries and retries[0][0] <= time.monotonic() - WINDOW.total_seconds():
             retries.popleft()
         if not retries:
             _retries.pop(user, None)
-        return deque(retries, settings.JOBS_PER_MINUTE)
+        last = {job: moment for moment, job in retries}
+        moments = [moment for moment, job in retries if job is None or moment != last[job]]
+    return deque(moments, settings.JOBS_PER_MINUTE)
 
 
 def insert_condition(user: Any) -> tuple[str, list[Any]]:
@@ -232,17 +244,17 @@ def raise_if_rate_exceeded(user: Any) -> None:
         row = cursor.fetchone()
     if row:
         # SQLite returns text.
-        created_at = datetime.fromisoformat(row[0]) if isinstance(row[0], str) else row[0]
-        left = times.from_db(created_at, connection()) + WINDOW - times.now()
+        moment = datetime.fromisoformat(row[0]) if isinstance(row[0], str) else row[0]
+        left = times.from_db(moment, connection()) + WINDOW - times.now()
         retry_after = min(max(1, math.ceil(left.total_seconds())), int(WINDOW.total_seconds()))
         raise JobRateExceeded(settings.JOBS_PER_MINUTE, retry_after)
 
 
 def _params(user: Any, retries: int = 0) -> list[Any]:
     db, now = connection(), times.now()
-    return [
+    recent = [
         Job._meta.get_field("user").get_db_prep_value(user, db),
         times.to_db(now - WINDOW, db),
         times.to_db(times.latest_possible(now), db),
-        settings.JOBS_PER_MINUTE - 1 - retries,
     ]
+    return [*recent, *recent, settings.JOBS_PER_MINUTE - 1 - retries]

@@ -33,7 +33,7 @@ from notifications.extension import RecordedTransaction, Rows, call_after_commit
 from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.reader_languages import is_lazy, read_site_languages
+from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -82,7 +82,7 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
         if _has_receivers():
             on_commit(lambda: _send_recorded(rows))
     else:
-        size = chunk_size()
+        size = chunk_size() if len(rows) > 1 else 1
         for start in range(0, len(rows), size):
             end = start + size
             create_chunk(rows[start:end], more_follows=end < len(rows), languages=languages)
@@ -95,7 +95,7 @@ def build_notifications(users: Any, title: Any, **fields: Any) -> tuple[list[Not
     Lazy texts are translated into the language of each reader, where it is known, else into that of this thread.
     """
     keys = recipient_keys(users)
-    languages = read_site_languages(keys) if is_lazy([title, *fields.values()]) else {}
+    languages = read_site_languages(keys) if has_lazy([title, *fields.values()]) else {}
 
     def build(key: Any) -> Notification:
         return building.build_notification(key, title, **fields)

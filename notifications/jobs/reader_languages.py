@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -49,13 +49,18 @@ def read_site_languages(keys: Sequence[Any]) -> dict[Any, str]:
     return found
 
 
-def is_lazy(value: Any) -> bool:
-    """Return whether a text is a lazy translation, or one in a mapping or a sequence is."""
-    if isinstance(value, Mapping):
-        return any(isinstance(text, Promise) for text in value.values())
-    if isinstance(value, list | tuple):
-        return any(map(is_lazy, value))
-    return isinstance(value, Promise)
+def has_lazy(values: Iterable[Any]) -> bool:
+    """Return whether one of these values is a lazy translation, or a mapping or a sequence with one."""
+    for value in values:
+        if value is None or type(value) is str:  # as most are
+            continue
+        if isinstance(value, Mapping):
+            is_lazy = any(isinstance(text, Promise) for text in value.values())
+        else:
+            is_lazy = has_lazy(value) if isinstance(value, list | tuple) else isinstance(value, Promise)
+        if is_lazy:
+            return True
+    return False
 
 
 def find_wrong_language() -> list[WrongDeclaration]:

@@ -78,10 +78,12 @@ class Migration(migrations.Migration):
                     [
                         "ALTER TABLE notifications_job ADD COLUMN share varchar(200) DEFAULT '' NOT NULL",
                         "ALTER TABLE notifications_job ADD COLUMN turn bigint DEFAULT 0 NOT NULL",
+                        "ALTER TABLE notifications_job ADD COLUMN unrecorded_outcome text",
                     ],
                     [
                         "ALTER TABLE notifications_job DROP COLUMN share",
                         "ALTER TABLE notifications_job DROP COLUMN turn",
+                        "ALTER TABLE notifications_job DROP COLUMN unrecorded_outcome",
                     ],
                 )
             ],
@@ -93,6 +95,9 @@ class Migration(migrations.Migration):
                 ),
                 migrations.AddField(
                     "job", "turn", models.BigIntegerField(db_default=0, default=0, editable=False)
+                ),
+                migrations.AddField(
+                    "job", "unrecorded_outcome", models.TextField(blank=True, editable=False, null=True)
                 ),
             ],
         ),
@@ -129,6 +134,14 @@ class Migration(migrations.Migration):
                     *("run_after", "-priority", "turn", "id"),
                 ],
                 name="notifications_job_keyed",
+            ),
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("queued_at__gt", models.F("created_at"))),
+                fields=["user", "queued_at"],
+                name="notifications_job_retried",
             ),
         ),
     ]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from notifications import states
@@ -73,6 +73,8 @@ class Job(models.Model):
     # JSON; NULL is not the JSON null.
     result = models.TextField(null=True, blank=True)  # noqa: DJ001
     error = models.TextField(null=True, blank=True)  # noqa: DJ001
+    #: JSON: see ``jobs/transitions/unrecorded_outcomes.py``. Void if the job is at another attempt.
+    unrecorded_outcome = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
     title = models.CharField(_("title"), max_length=200)
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     language = models.CharField(max_length=20, blank=True, default="")
@@ -107,6 +109,7 @@ class Job(models.Model):
         indexes = [
             _job_index("seq", "user", "seq"),
             _job_index("user", "user", "created_at", "id"),
+            _job_index("retried", "user", "queued_at", queued_at__gt=F("created_at")),  # by hand
             _job_index("unnumbered", "user", "id", seq__isnull=True),
             _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
             _job_index(

@@ -139,13 +139,13 @@ def number_new(rows: Iterable[Any]) -> bool:
     if not rows:
         return True
     keys = {user: user_to_db(user) for user in sorted({row.user_id for row in rows})}
-    notifications = [row for row in rows if isinstance(row, Notification)]
     in_database = list(keys.values())
-    # Three statements: one that locked and read would read from a snapshot older than its lock.
-    _, [(replaces_unread,)], found = execute_many(
-        [lock_statement(in_database), _replaces_unread(notifications), read_statement(in_database)]
-    )
-    if replaces_unread:
+    # Several statements: one that locked and read would read from a snapshot older than its lock.
+    statements = [lock_statement(in_database), read_statement(in_database)]
+    if keyed := [row for row in rows if isinstance(row, Notification) and row.key]:
+        statements.append(_find_unread(keyed))
+    _, found, *replaced = execute_many(statements)
+    if any(replaced):
         return False
     streams = {user_from_db(user): StreamState(*columns) for user, *columns in found}
     for row in rows:
@@ -189,10 +189,8 @@ def uncounting_deleted(rows: Sequence[Notification]) -> Iterator[None]:
             stream.update(unread=F("unread") - count, unseen=F("unseen") - count)
 
 
-def _replaces_unread(notifications: Sequence[Notification]) -> tuple[str, list[Any]]:
-    """Return the query, with its parameters, whether one of these unwritten rows has the key of an unread one."""
-    if not notifications:
-        return "SELECT false", []
+def _find_unread(notifications: Sequence[Notification]) -> tuple[str, list[Any]]:
+    """Return the query, with its parameters, for a row if one of these unwritten rows has the key of an unread one."""
     keys = [(user_to_db(notification.user_id), notification.key) for notification in notifications]
     new_keys, params = bulk.values(Notification, ("user_id", "key"), keys)
     # A subquery for each key: for a join PostgreSQL may read the keys of all users. Pending rows count.
@@ -201,8 +199,7 @@ def _replaces_unread(notifications: Sequence[Notification]) -> tuple[str, list[A
         f"AND {HAS_OPEN_KEY} LIMIT 1"
     )
     return (
-        f"WITH new_keys (user_key, text) AS ({new_keys}) "
-        f"SELECT EXISTS (SELECT 1 FROM new_keys WHERE ({unread_row}) = 1)",
+        f"WITH new_keys (user_key, text) AS ({new_keys}) SELECT 1 FROM new_keys WHERE ({unread_row}) = 1 LIMIT 1",
         params,
     )
 

@@ -32,7 +32,7 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
 
     Keys that are None are left out. All rings of one transaction are sent as one.
     """
-    keys = list(dict.fromkeys(user for user in users if user is not None))
+    keys = [user for user in dict.fromkeys(users) if user is not None]
     if not keys and not queue:
         return
     db = connection()
@@ -91,5 +91,5 @@ def prune_rings() -> None:
 
 
 def _send(rings: list[tuple[list[Any], bool]]) -> None:
-    users = list(dict.fromkeys(user for keys, _ in rings for user in keys))
+    users = list(dict.fromkeys([user for keys, _ in rings for user in keys]))
     rung.send_robust(sender=None, users=users, queue=any(queue for _, queue in rings))

@@ -20,6 +20,7 @@ from django.utils.translation import get_language, gettext
 
 from notifications import paths, serializers, times
 from notifications.db.unavailable import QUERY_ERRORS
+from notifications.extension import hooks
 from notifications.http import access
 from notifications.inbox import client_files
 from notifications.inbox.bell import client_strings, find_sign_in_page
@@ -102,6 +103,7 @@ def notifications(
             "action": urls["action"],
             "doneStates": DONE,
             "icons": icons.NOTIFICATION_ICONS,
+            **{name: value for hook in hooks.page_data for name, value in hook().items()},
             **({"sheet": stylesheets[0]} if has_initial_style else {}),
         },
         "position": position,

@@ -31,6 +31,7 @@ from notifications.jobs.declaring import signatures
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import unrecorded_outcomes
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
@@ -128,6 +129,8 @@ class Execution(CurrentExecution):
         job, ``NoThread`` if there is no thread for it, and ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
+        if outcome := unrecorded_outcomes.restore(job):
+            return outcome
         if self.is_cancelling or job.cancel_requested_at is not None:  # before the task was called
             return outcomes.cancelled(job, results.policy_at(job.task_path))
         task = results.find_task(job.task_path)

@@ -149,12 +149,13 @@ class JobRunner:
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
+            outcome = await notify_functions.acall(outcome)
             for label, wait in self._before_outcome:
-                await self._wait_for_part(execution, HookName(label, "before_outcome"), wait)
-            self._on_outcome(await notify_functions.acall(outcome))
+                await self._wait_for_part(execution, outcome, HookName(label, "before_outcome"), wait)
+            self._on_outcome(outcome)
 
     async def _wait_for_part(
-        self, execution: Execution, hook: HookName, wait: Callable[[Any], Awaitable[None]]
+        self, execution: Execution, outcome: Outcome, hook: HookName, wait: Callable[[Any], Awaitable[None]]
     ) -> None:
         """Await what a part of an extension does before an outcome is recorded, until it succeeds."""
         while True:
@@ -164,7 +165,7 @@ class JobRunner:
             except BaseException as exc:  # SystemExit would end the event loop
                 if execution.is_stopping or isinstance(exc, KeyboardInterrupt):
                     raise
-                pause = self._state.held.hold(execution.job, hook, exc)
+                pause = await self._state.hold(outcome, hook, exc)
             await asyncio.sleep(pause)
         self._state.held.release(claim_of(execution.job))
 

@@ -136,7 +136,7 @@ class RecordLoop:
                 except Exception as exc:
                     if hook := hook_of(exc):
                         self._held[claim_of(job)] = outcome
-                        self._state.held.hold(job, hook, exc)
+                        await self._state.hold(outcome, hook, exc)
                         break
                     if isinstance(exc, UNAVAILABLE):
                         break  # it stays in the list

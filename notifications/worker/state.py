@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from uuid import UUID
 from notifications.db.pools import limit_by_pool
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.transactions import connection
+from notifications.extension.calls import HookName
+from notifications.jobs.outcomes import Outcome
+from notifications.jobs.transitions import unrecorded_outcomes
 from notifications.worker import loops
 from notifications.worker.capacity import Executions
 from notifications.worker.held_outcomes import HeldOutcomes
@@ -19,6 +23,8 @@ from notifications.worker.loops import RunLimit
 from notifications.worker.writer import Writer
 
 T = TypeVar("T")
+
+logger = logging.getLogger("notifications.jobs")
 
 #: Threads for sync tasks of a built-in worker.
 MAX_SYNC_THREADS = 32
@@ -86,6 +92,15 @@ class WorkerState:
         return await loops.retry_while_unavailable(
             lambda: self.writer.run(function, *args), lambda: self.is_stopping
         )
+
+    async def hold(self, outcome: Outcome, hook: HookName, exc: BaseException) -> float:
+        """Keep an outcome at which a hook has failed. Returns the seconds until the next try."""
+        pause = self.held.hold(outcome.job, hook, exc)
+        try:
+            await self.writer.run(unrecorded_outcomes.store, outcome)
+        except Exception as error:  # the next try stores it
+            logger.warning("Could not store what came of job %s: %s", outcome.job.id, error)
+        return pause
 
     def end(self) -> None:
         """End the threads when their calls are done."""

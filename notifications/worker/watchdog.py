@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -41,6 +42,9 @@ class Watchdog:
     ``may_end_process``
         Called, on the thread, with the task that has blocked the loop for ``MAX_BLOCKED_SECONDS``, None outside of
         tasks. Returns whether to end the process. It never is by default, nor while the loop stands in a debugger.
+    ``exit_seconds``
+        Seconds after which the process exits if no thread has run in them, as when a task keeps Python's lock for ever.
+        Other processes run its jobs then. Never by default.
     """
 
     interval = HEARTBEAT_INTERVAL_SECONDS
@@ -49,8 +53,10 @@ class Watchdog:
         self,
         loop: asyncio.AbstractEventLoop,
         may_end_process: Callable[[asyncio.Task[object] | None], bool] = lambda task: False,
+        exit_seconds: float | None = None,
     ) -> None:
         self._loop = loop
+        self._exit_seconds = exit_seconds
         self._may_end_process = may_end_process
         self._loop_thread = threading.get_ident()
         self._last_heartbeat = time.monotonic()
@@ -75,6 +81,9 @@ class Watchdog:
         missed_heartbeats = 0
         checked_at = time.monotonic()
         while not self._stopped.wait(self.interval):
+            if self._exit_seconds:
+                # Its thread needs no lock of Python. Celery replaces sys.stderr by what has no descriptor.
+                faulthandler.dump_traceback_later(self._exit_seconds, exit=True, file=2)
             last_check, checked_at = checked_at, time.monotonic()
             last_heartbeat = self._last_heartbeat
             # If this thread slept as well, the whole process was suspended, as on a laptop that was closed.
@@ -92,6 +101,8 @@ class Watchdog:
                 may_end = not self._loop.is_closed() and not self._is_in_debugger()
                 if may_end and self._may_end_process(asyncio.current_task(self._loop)):
                     end_process(checked_at - last_heartbeat)
+        if self._exit_seconds:
+            faulthandler.cancel_dump_traceback_later()
 
     def _is_in_debugger(self) -> bool:
         frame = sys._current_frames().get(self._loop_thread)

@@ -75,6 +75,8 @@ class JobWorker:
 
     #: Whether staff can quiet and stop it in the admin.
     takes_requests = True
+    #: See ``Watchdog.exit_seconds``.
+    exit_seconds: float | None = None
 
     def __init__(
         self,
@@ -148,7 +150,7 @@ class JobWorker:
         except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
-        watchdog = Watchdog(loop, self._may_end_process)
+        watchdog = Watchdog(loop, self._may_end_process, self.exit_seconds)
         unsubscribe = self._listen(self._on_ring) if self._listen else None
         background = [
             asyncio.create_task(loops.run_forever(step))

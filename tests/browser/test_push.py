@@ -336,9 +336,9 @@ def test_subscription_that_changes_after_another_user_has_signed_in(worker_page,
     assert "'other'" in stored and "send/2" in stored and "demo" not in stored
 
 
-#: The worker is activated with a subscription of another key. Its push service cannot be reached, so it is replaced.
-ACTIVATE = """
-async (keys) => {
+#: The worker has a subscription of another key. Its push service cannot be reached, so it is replaced.
+HAVE_OTHER_KEY = """
+(keys) => {
     const make = (endpoint, applicationServerKey) => ({
         endpoint, options: { applicationServerKey }, unsubscribe: async () => true,
         toJSON: () => ({ endpoint, keys }),
@@ -349,6 +349,10 @@ async (keys) => {
         make("https://push.example/send/1", new Uint8Array([4, 1]).buffer);
     PushManager.prototype.subscribe = async ({ applicationServerKey }) =>
         make("https://push.example/send/3", decode(applicationServerKey));
+}
+"""
+ACTIVATE = """
+() => {
     const event = new Event("activate");
     const done = new Promise((resolve) => { event.waitUntil = resolve; });
     dispatchEvent(event);
@@ -360,7 +364,38 @@ async (keys) => {
 def test_worker_that_is_activated_with_a_new_key(worker_page, push_site):
     """It subscribes anew, without a page."""
     (worker,) = worker_page.context.service_workers
-    assert worker.evaluate(ACTIVATE, browser_keys()[1]) == ""
+    worker.evaluate(HAVE_OTHER_KEY, browser_keys()[1])
+    assert worker.evaluate(ACTIVATE) == ""
     stored = push_site.python(READ_KEYS)
     key = vapid.public_key(push_site.notifications["WEB_PUSH"]["private_key"])
     assert "send/1" not in stored and f"'https://push.example/send/3', '{devices.hash_key(key)}'" in stored
+
+
+def test_page_with_a_bell_after_a_new_key_of_the_site(open_devices, push_site):
+    """It has the worker subscribe anew, and looks at the subscription again only with the next key."""
+    page = open_devices(errors=False)  # Chromium logs that the server was away.
+    turn_on(page)
+    (worker,) = page.context.service_workers
+    worker.evaluate(HAVE_OTHER_KEY, browser_keys()[1])
+    old = push_site.notifications["WEB_PUSH"]
+    push_site.notifications["WEB_PUSH"] = {**old, "private_key": vapid.generate_private_key()}
+    push_site.web.kill()
+    push_site.start_web()
+    key = vapid.public_key(push_site.notifications["WEB_PUSH"]["private_key"])
+    visit(page, push_site.url, "/")
+    wait_until(
+        lambda: page.wait_for_timeout(50) or devices.hash_key(key) in push_site.python(READ_KEYS),
+        what="the new key",
+    )
+    assert key not in page.evaluate("localStorage['notifications.push']")
+    # The worker and the page have no subscription in common here.
+    page.evaluate(
+        "(key) => sessionStorage.setItem('push', JSON.stringify({ applicationServerKey: key }))", key
+    )
+    page.reload()
+    page.wait_for_function("(key) => localStorage['notifications.push'] === JSON.stringify(key)", arg=key)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.reload()
+    page.evaluate("notifications.ready.then(() => true)")
+    assert requests and not [url for url in requests if "push_key" in url]

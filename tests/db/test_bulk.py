@@ -5,7 +5,8 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from notifications.db import adapters, bulk, insertion
 from notifications.ids import uuid7
@@ -140,6 +141,22 @@ def test_only_rows_that_meet_all_conditions_are_changed():
     )
     found = {row.pk: (row.result, row.version) for row in Job.objects.all()}
     assert [found[row.pk] for row in made] == [("r0", 2), ("r1", 2), (None, 1), (None, 1)]
+
+
+def test_rows_with_the_same_values_are_one_statement():
+    """As those of a claim are. Those that do not meet the conditions stay."""
+    made = [job(fence=3), job(fence=3), job(fence=5), job(fence=3, state="failed")]
+    bulk.insert(made)
+    prepare = Job._meta.pk.get_db_prep_value
+    changes = [
+        ("running", prepare(row.pk, connection), fence) for row, fence in zip(made, (3, 4, 5, 3), strict=True)
+    ]
+    with CaptureQueriesContext(connection) as queries:
+        bulk.update(Job, ("state",), ("id", "fence"), changes, condition="state = 'queued'")
+    [update] = queries
+    assert connection.vendor == "postgresql" or update["sql"].startswith("3 times: ")
+    found = {row.pk: row.state for row in Job.objects.all()}
+    assert [found[row.pk] for row in made] == ["running", "queued", "running", "failed"]
 
 
 def test_nothing_to_do_is_no_query(django_assert_num_queries):

@@ -53,6 +53,7 @@ READING = (
     *(
         "row_buttons",
         "page_links",
+        "page_data",
         "senders",
         "policy_at",
         "events_of",

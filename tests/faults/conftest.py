@@ -4,12 +4,11 @@ import pytest
 
 
 @pytest.fixture
-def celery_site(postgres_site):
-    """A site whose jobs run on Celery."""
+def celery_site(postgres_site, request):
+    """A site whose jobs run on Celery. A parameter is the share of messages that are lost."""
     pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
     from tests.faults.support.celery_site import CelerySite
 
-    # Lost ids are given again sooner, so that more rounds fit into an hour.
-    celery_site = CelerySite(postgres_site, "celery")
+    celery_site = CelerySite(postgres_site, "celery", lost=getattr(request, "param", 0.0))
     yield celery_site
     celery_site.close()

@@ -28,6 +28,7 @@ SHORT_ROUNDS, JOBS_PER_ROUND, MAX_FAULTS_PER_ROUND = 2, 30, 3
 CONVERGENCE_SECONDS = 60
 
 
+@pytest.mark.parametrize("celery_site", [0.0, 0.9], indirect=True, ids=["all arrive", "nine of ten are lost"])
 @pytest.mark.timeout(240 + 90 * (ROUNDS or SHORT_ROUNDS))
 def test_jobs_end_once_while_processes_die(celery_site):
     """Rounds of jobs of all kinds with random faults, which a WebSocket client of their owner follows."""

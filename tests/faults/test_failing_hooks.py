@@ -4,11 +4,13 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import Engine
+from tests.faults.support.engine import Engine, canonical
 from tests.support.waiting import wait_until
 
 #: Jobs that end meanwhile, and the seconds for which the hook raises.
 JOBS, SECONDS = 5, 8
+#: Counts the jobs whose outcome is stored beside them.
+KEPT = "SELECT count(*) FROM notifications_job WHERE unrecorded_outcome IS NOT NULL"
 #: As that of jobs whose timeout is short: the other worker would take them over while the hook still raises.
 SHORTEN_DEADLINES = {
     "sqlite": "UPDATE notifications_job SET deadline = strftime('%Y-%m-%d %H:%M:%f', 'now', '+6 seconds')",
@@ -17,8 +19,8 @@ SHORTEN_DEADLINES = {
 
 
 @pytest.fixture
-def engine(site, tmp_path):
-    broken = tmp_path / "broken"
+def engine(request, site, tmp_path):
+    broken = tmp_path / getattr(request, "param", "on_ends")
     broken.touch()
     engine = Engine(site, "failing hooks", lease=2, FAULT_HOOK=str(broken))
     engine.broken = broken
@@ -51,3 +53,43 @@ def test_a_hook_that_raises_while_jobs_end(engine):
         "SELECT count(*), count(DISTINCT job) FROM notifications_notification"
     )
     assert (count, distinct) == (JOBS, JOBS)
+
+
+#: What tasks raise at their first attempt, and how their jobs end.
+ENDS = {
+    "": ("succeeded", 'It returned "done".', []),
+    "ValueError": ("failed", "It returned null.", ["ValueError: Refused"]),
+    "ConnectionError": ("succeeded", 'It returned "done".', ["ConnectionError: Refused"]),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("engine", "end"),
+    [("on_ends", "stop"), ("on_ends", "kill"), ("before_outcome", "stop")],
+    indirect=["engine"],
+)
+def test_a_worker_that_ends_while_a_hook_raises(engine, end):
+    """The work is not done again: the next worker records what came of it, as this one would have."""
+    engine.site.notifications["GRACE"] = 1
+    worker = engine.site.start_worker()
+    ids = {error: engine.enqueue("return_or_raise", args=[error])[0] for error in ENDS}
+    wait_until(lambda: engine.site.rows(KEPT)[0][0] == len(ids), what="the outcomes to be stored")
+    getattr(worker, end)()
+    worker = engine.site.start_worker()
+    # It cannot record them either. Nothing of another job comes before it has claimed them.
+    wait_until(lambda: "Hook failed" in worker.output, what="the next worker to log the hook")
+    assert {job.state for job in engine.jobs()} <= {"queued", "running"}
+    engine.broken.unlink()
+    engine.wait_until_done()
+    bodies = dict(engine.site.rows("SELECT job, body FROM notifications_notification WHERE job IS NOT NULL"))
+    bodies = {canonical(id): body for id, body in bodies.items()}
+    for error, (state, body, tracebacks) in ENDS.items():
+        [job] = engine.jobs([ids[error]])
+        attempts = 1 + (error == "ConnectionError")
+        assert (job.state, job.attempt, bodies[job.id]) == (state, attempts, body)
+        assert len(engine.effects("started", jobs=[job.id])) == attempts
+        rows = engine.site.rows("SELECT traceback, job_id FROM notifications_attempt")
+        found = [text.splitlines()[-1] for text, id in rows if canonical(id) == job.id]
+        assert found == tracebacks
+    engine.assert_invariants()

@@ -34,7 +34,8 @@ def post_once(client, path="/plain/", key=None):
 
 def age_jobs(seconds):
     """Make all jobs older by this many seconds."""
-    Job.objects.update(created_at=F("created_at") - timedelta(seconds=seconds))
+    age = timedelta(seconds=seconds)
+    Job.objects.update(created_at=F("created_at") - age, queued_at=F("queued_at") - age)
 
 
 def test_limit(user_client, other_user, client_of):
@@ -66,6 +67,7 @@ def test_jobs_of_code_count(path, user_client, user):
 
 def test_old_jobs_whose_ids_do_not_ascend_do_not_count(user_client, user):
     """Ids of observed Celery tasks are random."""
+    then = timezone.now() - timedelta(hours=1)
     for _ in range(3):
         Job.objects.create(
             id=UUID(int=uuid4().int | 0xF << 124),  # above each id of version 7
@@ -75,8 +77,8 @@ def test_old_jobs_whose_ids_do_not_ascend_do_not_count(user_client, user):
             queue_name="default",
             state="succeeded",
             title="Observed",
-            created_at=timezone.now() - timedelta(hours=1),
-            queued_at=timezone.now(),
+            created_at=then,
+            queued_at=then,
         )
     assert post_once(user_client).status_code == 202
 
@@ -130,6 +132,21 @@ def test_retries_by_hand_count(user_client, user, client_of, other_user):
     assert post_once(user_client).status_code == 202
 
 
+def test_retries_by_hand_count_over_all_processes(user_client, monkeypatch):
+    """Those of different jobs. Each process has a memory of its own."""
+    jobs = [post_once(user_client).json()["id"] for _ in range(3)]
+    age_jobs(61)
+    for job in jobs:
+        user_client.post(f"/notifications/api/jobs/{job}/cancel/")
+        assert user_client.post(f"/notifications/api/jobs/{job}/retry/").status_code == 202
+        monkeypatch.setattr(limits, "_retries", {})
+    response = post_once(user_client)
+    assert_problem(response, 429)
+    assert 1 <= int(response["Retry-After"]) <= 60
+    age_jobs(61)
+    assert post_once(user_client).status_code == 202
+
+
 def test_retries_alone_fill_the_limit(user_client):
     job = post_once(user_client).json()["id"]
     age_jobs(61)
@@ -157,13 +174,15 @@ def test_query_uses_an_index(user):
         if connection.vendor == "sqlite":
             cursor.execute(f"EXPLAIN QUERY PLAN {limits._BLOCKING_JOB}", limits._params(user.pk))
             plan = json.dumps(cursor.fetchall())
-            assert "COVERING INDEX notifications_job_user (user_id=? AND created_at>?" in plan, plan
+            for index, column in (("user", "created_at"), ("retried", "queued_at")):
+                assert f"INDEX notifications_job_{index} (user_id=? AND {column}>?" in plan, plan
         else:
             cursor.execute("ANALYZE notifications_job")
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(f"EXPLAIN {limits._BLOCKING_JOB}", limits._params(user.pk))
             plan = json.dumps(cursor.fetchall())
-            assert "notifications_job_user" in plan and "Index Cond" in plan, plan
+            assert "notifications_job_user" in plan and "notifications_job_retried" in plan, plan
+            assert plan.count("Index Cond") == 2, plan
 
 
 def test_error_can_be_pickled():

@@ -345,7 +345,7 @@ def test_upkeep_of_a_server(project, with_engine):
     """A server process of a project with engines enqueues jobs of schedules, and announces their problems."""
     _, owner = project
     loop = ServerUpkeep()
-    loop.start()
+    loop.wake()
     try:
         wait_until(lambda: "missing has failed" in titles(owner), what="the announcement")
         wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), what="a tick")

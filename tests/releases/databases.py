@@ -62,6 +62,7 @@ def load_sqlite(version, folder):
 def load_postgres(version, folder, postgres):
     """Return a site with a new database that has the dump of a version."""
     name = f"release_{folder.name}"
+    postgres.drop(name)  # of another test
     postgres.create(name)
     command = [postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", postgres.url(name)]
     with (FOLDER / version / POSTGRES).open() as dump:

@@ -8,6 +8,7 @@ import pytest
 import notifications
 from tests.releases import databases
 from tests.support.site import Site, make_sqlite_template
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -58,3 +59,33 @@ def test_the_database_of_a_release(load, vendor, version):
     for table in found["rows"].keys() - saved["rows"].keys():  # that a later version has created
         assert not found["rows"].pop(table)
     assert found == saved
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("engine", ["none any more", "Celery"])
+def test_jobs_of_an_engine_of_0_9_0(load, engine, request):
+    """In every state, dispatched ones too. Those that have not ended do, and the others stay as they are."""
+    site = load("0.9.0")
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.manage("migrate", "--verbosity", "0")
+    of_engine = "SELECT title, state FROM notifications_job WHERE title LIKE ?"
+    ended = {
+        title: state
+        for title, state in site.rows(of_engine, ["%of an engine%"])
+        if state not in ("queued", "running")
+    }
+    assert sorted(ended.values()) == ["cancelled", "failed", "succeeded"]
+    if engine == "Celery":
+        pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+        site.use_celery(request.getfixturevalue("redis").url)
+        site.start_celery("--pool", "threads")
+    else:
+        site.start_worker()
+
+    def are_done():
+        states = dict(site.rows(of_engine, ["%of an engine%"]))
+        return not {"queued", "running"} & set(states.values()) and states
+
+    states = wait_until(are_done, what="the jobs to end", timeout=120)
+    others = {states[title] for title in states.keys() - ended.keys()}
+    assert len(states) == 11 and others == {"succeeded"} and ended.items() <= states.items()

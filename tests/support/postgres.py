@@ -25,7 +25,6 @@ class Postgres:
     """
 
     def __init__(self, *, fsync=True):
-        initdb = self._program("initdb")
         server = self._program("postgres")
         self.psql = self._program("psql", package="postgresql-client")
         self.folder = Path(tempfile.mkdtemp(prefix="asyncsite-postgres-"))
@@ -34,23 +33,8 @@ class Postgres:
         if privileges:
             shutil.chown(self.folder, privileges["user"], privileges["group"])
         data = self.folder / "data"
-        subprocess.run(
-            [
-                initdb,
-                "-D",
-                data,
-                "-U",
-                "tests",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-            ],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **privileges,
-        )
+        initialize = [*self._initialize(), "-D", data, "-U", "tests", "--no-sync"]
+        subprocess.run(initialize, check=True, capture_output=True, cwd="/", **privileges)
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -62,6 +46,10 @@ class Postgres:
         settings = (part for item in options.items() for part in ("-c", "{}={}".format(*item)))
         self.command = [server, "-D", data, *settings]
         self.start()
+
+    def _initialize(self):
+        """Return the command that makes the cluster's files, without its folder and user."""
+        return [self._program("initdb"), "--auth=trust", "--encoding=UTF8", "--no-locale"]
 
     def start(self):
         self.process = Process(self.command, log=self.folder.with_suffix(".log"), cwd="/", **unprivileged())
@@ -81,11 +69,13 @@ class Postgres:
         self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def run(self, sql):
-        subprocess.run(
+        """Execute a statement, and return what it prints."""
+        return subprocess.run(
             [self.psql, "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", self.url("postgres"), "-c", sql],
             check=True,
             capture_output=True,
-        )
+            text=True,
+        ).stdout.strip()
 
     def stop(self):
         self.crash()  # Without a checkpoint: nothing of it is kept.
@@ -101,6 +91,26 @@ class Postgres:
         return find_program(
             name, package=package, patterns=[pattern.format(name) for pattern in PROGRAM_PATTERNS]
         )
+
+
+class Standby(Postgres):
+    """A streaming standby of a cluster, which answers queries and refuses writes until it is promoted."""
+
+    def __init__(self, primary):
+        self.primary = primary
+        super().__init__()
+
+    def _initialize(self):
+        source = ["-h", "127.0.0.1", "-p", str(self.primary.port)]
+        return [self._program("pg_basebackup"), *source, "-R", "-c", "fast"]
+
+    def has_all(self):
+        """Return whether it has replayed all that its primary has written."""
+        written = self.primary.run("SELECT pg_current_wal_insert_lsn()")
+        return self.run(f"SELECT pg_last_wal_replay_lsn() >= '{written}'") == "t"
+
+    def promote(self):
+        self.run("SELECT pg_promote()")
 
 
 def unprivileged():

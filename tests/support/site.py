@@ -187,6 +187,30 @@ class Site:
                 execute(sql, parameters)
 
     @contextmanager
+    def database_away(self):
+        """Refuse connections to the database, and end those that there are. On SQLite its lock is held."""
+        if self.database_url.startswith("sqlite"):
+            with closing(
+                sqlite3.connect(self._sqlite_file(), timeout=60, isolation_level=None)
+            ) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield
+                connection.execute("ROLLBACK")
+            return
+        import psycopg
+
+        base, _, name = self.database_url.rpartition("/")
+        with psycopg.connect(f"{base}/postgres", autocommit=True) as server:
+            server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+            try:
+                yield
+            finally:
+                server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+
+    @contextmanager
     def _connect(self):
         """Connect to the site's database and yield a function that executes a statement; commit at the end."""
         if self.database_url.startswith("sqlite"):

@@ -25,6 +25,7 @@ from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, log_unrecorded, recorder
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
+from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.ids import uuid7
 from notifications.jobs import outcomes
@@ -174,12 +175,21 @@ class ObservedExecution(Execution):
     def _record(self) -> None:
         if self.is_inline:
             try:
-                retry_unlocked(lambda: not recording.record_or_refuse([self.attempt]))
+                retry_unlocked(lambda: not recording.record_or_refuse([self.attempt]) or self._is_left())
             except UNAVAILABLE as exc:
                 if self.is_ended:  # else the start is recorded with the end, if the database is back then
                     log_unrecorded(exc)
         else:
             recorder.record(self.attempt)
+
+    def _is_left(self) -> bool:
+        """Leave an end at which a hook of an extension fails to the recorder. The caller does not wait for the hook."""
+        is_left = (
+            self.is_ended and self.attempt.held_until > time.monotonic() and not in_callers_transaction()
+        )
+        if is_left:
+            recorder.record(self.attempt)
+        return is_left
 
     def _end_by(self, change: Callable[[], Any]) -> None:
         self.is_ended = True

@@ -19,7 +19,7 @@ from notifications.contrib.celery.lost_tasks import LostTasks
 from notifications.contrib.celery.recorder import recorder
 from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import check_connections, start_thread
+from notifications.db.threads import start_thread
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
 from notifications.extension import Where
@@ -94,7 +94,6 @@ class MainProcess:
 
     def _try(self, function: Callable[[], object], what: str) -> bool:
         try:
-            check_connections()
             function()
         except UNAVAILABLE as exc:
             if not log_if_not_migrated(exc):

@@ -40,7 +40,8 @@ def connect(app: Any) -> None:
 
     @app.task(name=OLD_TASK_NAME, **options)
     def run_job(id: str, is_async: bool = False) -> None:
-        process.run_for_old_message(id)
+        if found := process.find_queue_of_job(id):
+            process.run_waiting(found[1], backend=found[0])
 
     if _is_connected:
         return

@@ -94,6 +94,7 @@ class Deliveries(Extension):
     events_of = import_later("timeline.read_deliveries_of")
     delete_of_users = import_later("preferences.delete_of_users")
     time_zone_of = import_later("preferences.read_time_zone")
+    page_data = import_later("push_views.describe_key")
     page_links = import_later("preference_views.list_links")
     row_buttons = import_later("preference_views.list_buttons")
     describe_change = import_later("preference_views.describe_muting")

@@ -74,6 +74,12 @@ def read_public_key() -> str:
         return ""
 
 
+def describe_key() -> dict[str, Any]:
+    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
+    key = read_public_key()
+    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
+
+
 @page_view
 @require_POST
 def remove_device(request: HttpRequest, id: UUID) -> HttpResponse:

@@ -6,7 +6,7 @@ The option ``engine`` is the dotted path of a module with a function ``create_en
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.core.checks import ERROR
 from django.core.exceptions import ImproperlyConfigured
@@ -22,7 +22,6 @@ __all__ = [
     "configured_engines",
     "engine_of",
     "has_backend_engine",
-    "has_engines",
     "label_of",
     "usable_engine",
 ]
@@ -56,20 +55,13 @@ def engine_of(alias: str) -> Engine | None:
         )
     path = "notifications.contrib.engines.backend" if name.startswith(BACKEND_PREFIX) else name
     try:
-        create_engine: Any = import_string(f"{path}.create_engine")
-    except ImproperlyConfigured:
-        raise
-    except Exception as exc:
-        raise ImproperlyConfigured(
-            f"The engine {name!r} of TASKS[{alias!r}] cannot be imported: {exc}"
-        ) from exc
-    try:
+        create_engine = import_string(f"{path}.create_engine")
         engine: Engine = create_engine(alias, name.removeprefix(BACKEND_PREFIX))
     except ImproperlyConfigured:
         raise
     except Exception as exc:
         raise ImproperlyConfigured(
-            f"The engine {name!r} of TASKS[{alias!r}] cannot be set up: {exc!r}"
+            f"The engine {name!r} of TASKS[{alias!r}] cannot be imported or set up: {exc!r}"
         ) from exc
     return engine
 
@@ -88,15 +80,9 @@ def usable_engine(alias: str) -> Engine:
     return engine
 
 
-def has_engines() -> bool:
-    """Return whether a backend of ``TASKS`` has an engine."""
-    return any(backend.get("OPTIONS", {}).get("engine") for backend in task_backends.settings.values())
-
-
 def configured_engines() -> dict[str, Engine]:
     """Return the engines by the aliases of their backends. Raises ``ImproperlyConfigured`` like ``engine_of``."""
-    found = {alias: engine_of(alias) for alias in task_backends.settings}
-    return {alias: engine for alias, engine in found.items() if engine}
+    return {alias: engine for alias in task_backends.settings if (engine := engine_of(alias))}
 
 
 def label_of(alias: str) -> str:

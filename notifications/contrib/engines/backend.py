@@ -68,10 +68,7 @@ class BackendEngine(Engine):
             for message in backend.check()
             if message.level >= ERROR
         ]
-        return errors or [
-            *self._check_queues(backend),
-            *self._check_rq(backend),
-        ]
+        return errors or [*self._check_queues(backend), *self._check_rq(backend)]
 
     def _task(self, backend: Any, queue: str) -> Any:
         return backend.task_class(

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
-import faulthandler
 import logging
 import os
 import threading
-from collections.abc import Iterator
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -37,7 +34,6 @@ _lock = threading.Lock()
 _worker: EngineWorker | None = None
 _thread: threading.Thread | None = None
 _is_stopping = False
-_is_exit_registered = False
 #: Whether this process is a fork of one that had loaded the app.
 _is_fork = False
 #: How many messages the engine takes in this process at once.
@@ -79,14 +75,8 @@ def run_waiting(queue: str, *, backend: str = "default") -> None:
         pass  # it has just ended, because it was idle
 
 
-def run_for_old_message(id: str) -> None:
-    """Call ``run_waiting()`` for the queue of a job, with whose id version 0.9.0 has sent a message."""
-    if found := find_queue_of_job(id):
-        run_waiting(found[1], backend=found[0])
-
-
 def find_queue_of_job(id: str) -> BackendQueue | None:
-    """Return backend and queue of a job, None if it is not there any more."""
+    """Return backend and queue of a job, None if it is not there any more: version 0.9.0 sends messages with its id."""
     rows = Job.objects.using(database()).filter(id=id)
     return rows.values_list("backend", "queue_name").first()
 
@@ -127,13 +117,11 @@ def stop(grace: float) -> None:
 
 def _start(engine: str) -> EngineWorker:
     """Start a worker in this process, unless one works, and return it. Raises ``NoThread``."""
-    global _worker, _thread, _is_exit_registered
+    global _worker, _thread
     with _lock:
-        if not _is_exit_registered:
-            atexit.register(stop, 0)
-            _is_exit_registered = True
         if _worker is None or not (_thread and _thread.is_alive()) or _worker.has_ended:
             worker = EngineWorker(listen=doorbell.listen, concurrency=_concurrency, engine=engine)
+            worker.exit_seconds = settings.LEASE if _exits_when_stuck else None
             is_running = threading.Event()
             _thread = start_thread(_run, "notifications-worker", worker, is_running)
             is_running.wait()
@@ -149,38 +137,12 @@ def _run(worker: EngineWorker, is_running: threading.Event) -> None:
         await task
 
     try:
-        with _exit_when_stuck():
-            asyncio.run(main())
+        asyncio.run(main())
     except BaseException:
         logger.exception("The worker of an engine's process failed; the next message starts a new one")
     finally:
         is_running.set()
         connections.close_all()
-
-
-@contextlib.contextmanager
-def _exit_when_stuck() -> Iterator[None]:
-    """Exit if no thread runs for a lease's time inside the block, as when a task keeps Python's lock for ever.
-
-    Other processes run its jobs then, and it would keep its place in the engine.
-    """
-    if not _exits_when_stuck:
-        yield
-        return
-    has_ended = threading.Event()
-
-    def postpone() -> None:
-        while not has_ended.is_set():
-            # Its thread needs no lock of Python. Celery replaces sys.stderr by what has no descriptor.
-            faulthandler.dump_traceback_later(settings.LEASE, exit=True, file=2)
-            has_ended.wait(settings.LEASE / 4)
-        faulthandler.cancel_dump_traceback_later()
-
-    start_thread(postpone, "notifications-stuck")
-    try:
-        yield
-    finally:
-        has_ended.set()
 
 
 def _after_fork() -> None:
@@ -191,3 +153,4 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(stop, 0)

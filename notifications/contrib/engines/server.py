@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from django.db import connections
 
 from notifications.conf import settings
-from notifications.contrib.engines import has_engines
 from notifications.db import signal_queue
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.supervised import SupervisedThread
 from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
 from notifications.extension import Where
+from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.upkeep import Upkeep
 
 logger = logging.getLogger("notifications.jobs")
@@ -29,27 +29,17 @@ MAX_DUTY_SECONDS = 0.05
 END_TIMEOUT_SECONDS = 2.0
 
 
-class ServerUpkeep:
-    """Does the duties on a thread until ``stop()``."""
+class ServerUpkeep(SupervisedThread):
+    """Does the duties from ``wake()`` to ``stop()``."""
 
     def __init__(self) -> None:
-        self._thread = SupervisedThread(
-            "notifications-upkeep", self._run_round, session=self._session, is_limited=False
-        )
+        super().__init__("notifications-upkeep", self._run_round, session=self._enter, is_limited=False)
         #: Since when (monotonic) each round has come in time and reached the database.
         self._unbroken_since = self._last_round = time.monotonic()
         self._upkeep: Upkeep
 
-    def start(self) -> None:
-        """Do them from now on. Raises ``NoThread``."""
-        self._thread.wake()
-
-    def stop(self, timeout: float = 0.0) -> None:
-        """End, from any thread, and wait for that at most ``timeout`` seconds."""
-        self._thread.stop(timeout)
-
     @contextmanager
-    def _session(self) -> Iterator[None]:
+    def _enter(self) -> Iterator[None]:
         self._upkeep = Upkeep(
             Where.ENGINE_SERVER,
             seconds=MAX_DUTY_SECONDS,
@@ -86,5 +76,5 @@ _upkeep = ServerUpkeep()
 
 def start() -> None:
     """Start the upkeep of this process, once, if a backend has an engine. Raises ``NoThread``."""
-    if has_engines():  # not whether they can be set up: one that cannot must not stop the others
-        _upkeep.start()
+    if aliases_with_engines():  # not whether they can be set up: one that cannot must not stop the others
+        _upkeep.wake()

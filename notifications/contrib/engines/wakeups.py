@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from notifications.compat import is_test_runner
 from notifications.contrib.engines import engine_of
@@ -27,19 +27,19 @@ from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread, check_connections
 from notifications.db.transactions import connection, database, on_commit_merged
 from notifications.extension import Duty
+from notifications.extension.duty import Condition
 from notifications.jobs.claiming.backlog import read_moment
 from notifications.jobs.claiming.candidates import full_queues
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.claiming.sources import BackendQueue, Source, names_of, queued_jobs
+from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Messages for one queue that one call of an engine sends at most: the first time, and while jobs of the queue are
-#: claimed. While none is claimed, one message is sent at a time: no process comes for others.
+#: Messages for one queue that are sent at once: the first time, and while its jobs are claimed. Then one at a time.
 MAX_MESSAGES, MAX_REPEATED_MESSAGES = 100, 10
 #: Seconds after which an engine may drop a message. A worker whose clock is ahead by more drops all.
 MESSAGE_SECONDS = 60.0
@@ -81,14 +81,13 @@ def send(counts: Counter[BackendQueue]) -> None:
 
 def list_duties() -> list[Duty]:
     """Return the one duty of engines: see ``wake_for_waiting_jobs()``."""
-
-    def interval() -> float | None:
-        return SEARCH_INTERVAL_SECONDS if aliases_with_engines() else None
+    if not aliases_with_engines():
+        return []
 
     def run() -> None:
         wake_for_waiting_jobs(duty.previous_run)
 
-    duty = Duty("wake engines for waiting jobs", interval, run)
+    duty = Duty("wake engines for waiting jobs", SEARCH_INTERVAL_SECONDS, run, condition=waiting_condition)
     return [duty]
 
 
@@ -116,23 +115,25 @@ def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
     for queue, (count, since) in waiting.items():
         last_claim = claimed.get(queue)
         quiet = (now - max(filter(None, (since, last_claim)))).total_seconds()
-        counts[queue] = min(count, _number_of_messages(quiet, elapsed, is_claimed=last_claim is not None))
+        counts[queue] = _number_of_messages(count, quiet, elapsed, is_claimed=last_claim is not None)
     send(+counts)
 
 
-def _number_of_messages(quiet: float, elapsed: float, *, is_claimed: bool) -> int:
+def _number_of_messages(jobs: int, quiet: float, elapsed: float, *, is_claimed: bool) -> int:
     """Return how many messages are sent for a queue from which nothing was claimed for ``quiet`` seconds.
 
     ``elapsed`` seconds ago that was decided last. ``is_claimed``: something was claimed within the last minute.
     """
     before = quiet - elapsed
     if elapsed > MAX_INTERVAL_SECONDS / 2:  # no process was there that could
-        return MAX_MESSAGES
+        return min(jobs, MAX_MESSAGES)
     if is_claimed and quiet < 2 * MIN_WAIT_SECONDS:
-        return MAX_REPEATED_MESSAGES
+        return min(jobs, MAX_REPEATED_MESSAGES)
     if _step_of(before) == _step_of(quiet):
         return 0
-    return MAX_MESSAGES if before < MIN_WAIT_SECONDS and not is_claimed else 1
+    if is_claimed:  # its processes are there, and a broker may lose nine of ten messages
+        return 2 * MAX_REPEATED_MESSAGES
+    return min(jobs, MAX_MESSAGES) if before < MIN_WAIT_SECONDS else 1
 
 
 def _step_of(seconds: float) -> int:
@@ -144,47 +145,49 @@ def _step_of(seconds: float) -> int:
     return 100 + int(seconds / MAX_INTERVAL_SECONDS)
 
 
+def waiting_condition() -> Condition:
+    """Return SQL that is true if a queue of an engine has a job that waits, and its parameters."""
+    sql, params = _waiting_queues_query()
+    return f"EXISTS ({sql})", params
+
+
 def find_waiting_queues() -> dict[BackendQueue, WaitingQueue]:
     """Return the queues of engines with jobs that have been due for ``MIN_WAIT_SECONDS``, which are not paused or full.
 
     It reads the first jobs of each. No message was sent for a job with a ``run_after``, so that it does not wait.
     """
+    found: dict[BackendQueue, WaitingQueue] = {}
+    with connection().cursor() as cursor:
+        cursor.execute(*_waiting_queues_query())
+        for alias, name, count, since in cursor.fetchall():
+            moment = cast("datetime", read_moment(since))
+            before = found.get((alias, name), WaitingQueue(0, moment))
+            found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
+    limits = {name: limit for name, limit in queue_limits().items() if any(name == each for _, each in found)}
+    full = full_queues(limits) if limits else set()
+    return {queue: each for queue, each in found.items() if queue[1] not in full}
+
+
+def _waiting_queues_query() -> Query:
+    """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
     now, now_param = database_now_sql()
+    wait = timedelta(seconds=MIN_WAIT_SECONDS)
+    # A time ahead was stored by a clock that is.
+    (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
     names, params = names_of(Source(backends=aliases_with_engines()))
     jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
     order = f"ORDER BY run_after, priority DESC, id LIMIT {MAX_MESSAGES}"
     ready = f"SELECT queued_at AS since {jobs} AND run_after IS NULL {order}"
     delayed = f"SELECT run_after AS since {jobs} AND run_after <= {now} {order}"
-    figures = "SELECT {} FROM (SELECT * FROM ({}) AS ready UNION ALL SELECT * FROM ({}) AS delayed) AS due"
+    due = f"(SELECT * FROM ({ready}) AS ready UNION ALL SELECT * FROM ({delayed}) AS delayed) AS due"
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(CLAIMED_EXECUTORS)}
-        SELECT alias, name,
-            ({figures.format("count(*)", ready, delayed)}), ({figures.format("min(since)", ready, delayed)})
-        FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+        SELECT * FROM (
+            SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
+            FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+        ) AS found WHERE since < {before} OR since > {after}
     """
-    found: dict[BackendQueue, WaitingQueue] = {}
-    with connection().cursor() as cursor:
-        cursor.execute(sql, [*params, now_param, now_param])
-        for alias, name, count, since in cursor.fetchall():
-            moment = read_moment(since)
-            if moment is None:
-                continue
-            before = found.get((alias, name), WaitingQueue(0, moment))
-            found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
-    if not found:
-        return {}
-    latest = database_now()
-    limits = {name: limit for name, limit in queue_limits().items() if any(name == each for _, each in found)}
-    full = full_queues(limits) if limits else set()
-    return {
-        queue: each for queue, each in found.items() if queue[1] not in full and _is_waiting(each, latest)
-    }
-
-
-def _is_waiting(queue: WaitingQueue, now: datetime) -> bool:
-    """Return whether the first job has waited for long. A time ahead was stored by a clock that is."""
-    waited = (now - queue.since).total_seconds()
-    return not -MIN_WAIT_SECONDS < waited < MIN_WAIT_SECONDS
+    return sql, [*params, now_param, now_param, before_param, after_param]
 
 
 def _read_last_claims(now: datetime) -> dict[BackendQueue, datetime]:
@@ -273,8 +276,6 @@ _senders_lock = threading.Lock()
 
 def _sender(alias: str) -> _Sender:
     with _senders_lock:
-        if not _senders:
-            atexit.register(wait_for_senders)
         if alias not in _senders:
             _senders[alias] = _Sender(alias)
         return _senders[alias]
@@ -294,3 +295,4 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(wait_for_senders)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +12,6 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.contrib.engines import wakeups
-from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.candidates import has_limited_jobs
 from notifications.jobs.claiming.executors import (
     ASYNC,
@@ -34,13 +30,9 @@ from notifications.worker import loops
 from notifications.worker.claim_loop import (
     MAX_CLAIM_BATCH,
     ClaimLoop,
-    prepare_claimed_jobs,
-    read_timeouts,
 )
 from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
 from notifications.worker.worker import JobWorker
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
 MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0
@@ -53,8 +45,8 @@ class MessageSlot:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        #: Done when the engine has it back. It may be cancelled until the first job begins.
-        self.end: Future[None] = Future()
+        #: Done when the engine has it back: whether the worker took it. It may be cancelled until the first job begins.
+        self.end: Future[bool] = Future()
         self.jobs, self.since = 0, time.monotonic()
         self.running: set[UUID] = set()
 
@@ -62,9 +54,9 @@ class MessageSlot:
     def is_used_up(self) -> bool:
         return self.jobs >= MAX_JOBS_PER_SLOT or time.monotonic() - self.since >= MAX_SLOT_SECONDS
 
-    def give_back(self) -> None:
+    def give_back(self, *, is_taken: bool = True) -> None:
         with contextlib.suppress(InvalidStateError):  # it was cancelled
-            self.end.set_result(None)
+            self.end.set_result(is_taken)
 
 
 class SlotClaims(ClaimLoop):
@@ -75,9 +67,7 @@ class SlotClaims(ClaimLoop):
 
     def __init__(self, state: WorkerState, *, start: Callable[[ClaimedJob], None]) -> None:
         super().__init__(state, start=start, stop=lambda: None)
-        self._lock = threading.Lock()
-        #: Slots that callers have given and the event loop has not taken in, and whether it takes none any more.
-        self._given: deque[MessageSlot] = deque()
+        #: Whether it takes no slots any more.
         self.has_ended = False
         self._free: dict[Source, deque[MessageSlot]] = {}
         #: The slots of running jobs.
@@ -90,13 +80,13 @@ class SlotClaims(ClaimLoop):
         #: Claims nothing beside slots any more: the process ends with the last job.
         self.is_closing = False
 
-    def give(self, slot: MessageSlot) -> bool:
-        """Have a slot used, from any thread. Returns False if this has ended."""
-        with self._lock:
-            if not self.has_ended:
-                self._given.append(slot)
-        self._state.call_in_loop(self._wake.set)
-        return not self.has_ended
+    def add(self, slot: MessageSlot) -> None:
+        """Have a slot used, on the event loop."""
+        if self.has_ended:
+            return slot.give_back(is_taken=False)
+        self._free.setdefault(slot.source, deque()).append(slot)
+        self._next_sender_claim = 0.0
+        self._wake.set()
 
     async def run(self) -> None:
         idle_since = time.monotonic()
@@ -109,11 +99,13 @@ class SlotClaims(ClaimLoop):
             else:
                 idle_seconds = 0.0 if self.is_closing else IDLE_SECONDS
                 await loops.wait_for(self._wake, idle_since + idle_seconds - time.monotonic())
-                if not self._wake.is_set() and self._end():
-                    return
+                if not self._wake.is_set():
+                    break
                 continue
             idle_since = time.monotonic()
-        self._end(is_stopping=True)
+        self.has_ended = True
+        for source in list(self._free):
+            self._end_slots(source)
 
     def wake(self) -> None:
         """Free the slots of jobs that wait for others, and see whether the worker stops."""
@@ -153,11 +145,6 @@ class SlotClaims(ClaimLoop):
             self._wake.set()
 
     def _next_source(self) -> Source | None:
-        with self._lock:
-            given = [self._given.popleft() for _ in range(len(self._given))]
-        for slot in given:
-            self._free.setdefault(slot.source, deque()).append(slot)
-            self._next_sender_claim = 0.0
         for source in list(self._free):
             slots = deque(slot for slot in self._free.pop(source) if not slot.end.done())
             if slots:
@@ -167,20 +154,16 @@ class SlotClaims(ClaimLoop):
         return None if self.is_closing or not self._ready else self._ready.pop()
 
     async def _claim_from(self, source: Source) -> None:
-        """Claim and start jobs, and give back slots for which there are none."""
+        """Claim and start jobs, and give back slots for which there are none. After an error other messages follow."""
         self._claimed_source = source
         slots = self._free.get(source, deque())
         free = self._find_free(len(slots))
-        try:
-            jobs = await loops.retry_while_unavailable(
-                lambda: self._state.claim_writer.run(self._claim_for, free),
-                lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots),
-            )
-        except Exception as exc:
-            logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
-            self._end_slots(source, only_used_up=True)
-            await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
-            return
+        jobs = await self._try_claim(
+            lambda: self._claim_for(free),
+            lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots),
+        )
+        if jobs is None:
+            return self._end_slots(source)
         claimed = Counter(kind_of(job.row.executor) for job in jobs)
         for job in jobs:
             if kind_of(job.row.executor) in (SYNC, QUARANTINED):
@@ -207,30 +190,13 @@ class SlotClaims(ClaimLoop):
         slot.running.add(id)
         self._used[id] = slot
 
-    def _end_slots(self, source: Source, *, only_used_up: bool = False) -> None:
+    def _end_slots(self, source: Source) -> None:
         """Give back the free slots of a source: there is nothing for them."""
-        slots = self._free.pop(source, deque())
-        kept = deque(slot for slot in slots if only_used_up and not slot.is_used_up)
-        for slot in slots:
-            if slot not in kept:
-                slot.give_back()
-        if kept:
-            self._free[source] = kept
+        for slot in self._free.pop(source, ()):
+            slot.give_back()
 
-    def _end(self, *, is_stopping: bool = False) -> bool:
-        """Take no more slots, unless one was given meanwhile. Returns whether it takes no more."""
-        with self._lock:
-            if self._given and not is_stopping:
-                return False
-            self.has_ended = True
-        for slot in self._given:
-            self._free.setdefault(slot.source, deque()).append(slot)
-        for source in list(self._free):
-            self._end_slots(source)
-        return True
-
-    def end_all(self) -> None:
-        """Give back all slots: no job runs any more."""
+    def end_used(self) -> None:
+        """Give back the other slots: no job runs any more."""
         for slot in self._used.values():
             slot.give_back()
         self._used.clear()
@@ -258,14 +224,8 @@ class SlotClaims(ClaimLoop):
         """Claim jobs for what is free, on the writer's thread."""
         project = {executor: free[executor] for executor in PROJECT_EXECUTORS if executor in free}
         jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
-        try:
-            jobs += self._claim_senders(free, len(jobs))
-        except UNAVAILABLE as exc:
-            if not jobs:
-                raise
-            logger.warning("Could not claim jobs of senders, which is tried again: %s", exc)
-        read_timeouts([claimed.row for claimed in jobs], self._state.timeouts)
-        prepare_claimed_jobs(jobs)
+        self._add_senders(jobs, free)
+        self._prepare(jobs)
         return jobs
 
 
@@ -313,22 +273,18 @@ class EngineWorker(JobWorker):
     def run_slot(self, slot: MessageSlot) -> bool:
         """Use a slot, and return when the engine has it back; from any thread but the loop's.
 
-        Returns False if the worker has ended. The worker must run, or start to run within a short time.
+        Returns False if the worker has ended without using it. It must have begun to run.
         """
-        if not self._slots.give(slot):
-            return False
+        self.state.call_in_loop(lambda: self._slots.add(slot))
         while True:
             try:
-                slot.end.result(timeout=1)
-                return True
+                return slot.end.result(timeout=1)
             except TimeoutError:
                 # While the database is away. Of no effect once a job has begun in it.
                 if slot.is_used_up and slot.end.cancel():
                     return True
-                if (
-                    self.state.loop is None or self.state.loop.is_closed()
-                ):  # it failed, and calls nothing any more
-                    return True
+                if self.state.loop is None or self.state.loop.is_closed():  # it calls nothing any more
+                    return slot.end.running()
 
     def close(self) -> None:
         """End with the last job that runs, from any thread."""
@@ -343,4 +299,4 @@ class EngineWorker(JobWorker):
         try:
             await super()._end()
         finally:
-            self._slots.end_all()
+            self._slots.end_used()

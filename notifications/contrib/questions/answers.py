@@ -158,13 +158,14 @@ def _job_id(job: Any, name: str) -> UUID:
 
 def _info(question: AskedQuestion) -> QuestionInfo:
     from notifications.contrib.questions.question_notifications import question_page
+    from notifications.contrib.questions.question_texts import read_details
 
-    details = json.loads(question.details)
+    details = read_details(question)
     form = details.get("form", "")
     return QuestionInfo(
         job_id=question.job,
         name=question.name,
-        title=question.title,
+        title=details.get("title", question.title),
         body=details["body"],
         choices=None if form else details["choices"],
         danger=details.get("danger", []),

@@ -3,6 +3,7 @@
 asking                  the verbs of tasks, such as ``aquestion()``
 models                  a question: a row of the core's table of waits
 addressees              whom a question asks, and who may answer it now
+question_texts          the texts of a question in the languages of those who are asked
 question_notifications  the notification of each of those who are asked, from the question to its end
 question_facts          what pages, e-mails and push messages say of a question, and who has answered
 reminders               reminders, and who is asked when rights have changed while a job waits

@@ -234,6 +234,7 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
     from notifications.contrib.questions.answer_forms import validate_form, validate_initial
     from notifications.contrib.questions.models import AskedQuestion
     from notifications.contrib.questions.question_notifications import build_notifications
+    from notifications.contrib.questions.question_texts import translate
 
     asked = describe_asked(one.to, execution.job.user_id)
     users = find_addressees(asked)
@@ -243,13 +244,21 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
         )
     wait = AskedQuestion(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
     wait.title, wait.lasts = _title_of(one), one.expires
+
+    def read_texts() -> dict[str, Any]:
+        return {
+            "title": _title_of(one),
+            "choices": {} if one.choices is None else _validated_choices(one.choices),
+            "body": str(one.body),
+            "consequences": {value: str(text) for value, text in _consequences_of(one.danger).items()},
+        }
+
     details: dict[str, Any] = {
-        "choices": {} if one.choices is None else _validated_choices(one.choices),
-        "body": str(one.body),
+        **read_texts(),
+        **translate(users, [one.title, one.choices, one.body, one.danger], read_texts),
         "remind": [after.total_seconds() for after in one.remind],
         "form": validate_form(one.form) if one.form is not None else "",
         "danger": list(one.danger),
-        "consequences": {value: str(text) for value, text in _consequences_of(one.danger).items()},
         "url": validators.link("url", one.url),
         # The label of the choice that is returned without an answer, "" for another value, None if none is.
         "default": None if one.default is _NO_DEFAULT else _label_of(one.default, one.choices or {}),

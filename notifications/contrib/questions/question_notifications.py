@@ -12,10 +12,11 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q
 from django.utils import translation
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 
 from notifications import paths, times, validators
 from notifications.contrib.questions.models import AskedQuestion
+from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
@@ -44,33 +45,38 @@ def answer_path(job: UUID, id: UUID) -> str | None:
 
 
 def build_notifications(
-    wait: AskedQuestion, details: dict[str, Any], users: Sequence[Any], *, job_title: str = "", note: str = ""
+    wait: AskedQuestion, details: dict[str, Any], users: Sequence[Any], *, job_title: str = "", note: Any = ""
 ) -> None:
     """Set the unsaved notifications of a question for these users (keys), and its details.
 
     ``job_title``
         Their body, if the question has none.
     ``note``
-        A first line of their body.
+        A first line of their body, which may be lazy.
 
     Raises ValueError if the choices do not fit into the data of a notification.
     """
-    size = len(json.dumps(_make_data(wait, details), ensure_ascii=False).encode())
-    if size > (limit := validators.MAX_DATA_BYTES - RESERVED_BYTES):
-        raise ValueError(
-            f"The choices have {size} bytes with their links. At most {limit} are allowed. Shorten them."
-        )
-    wait.notifications = [
-        building.build_notification(
-            user,
-            wait.title,
-            body="\n".join(filter(None, (note, details["body"] or job_title)))[: validators.MAX_BODY_LENGTH],
-            url=question_page(wait.job, wait.id) or None,
-            key=KEY.format(wait.id),
-            job=wait.job,
-        )
-        for user in users
-    ]
+    limit = validators.MAX_DATA_BYTES - RESERVED_BYTES
+
+    def build(user: Any) -> Notification:
+        with in_language_of(details, user):
+            texts = localize(details)
+            size = len(json.dumps(_make_data(wait, texts), ensure_ascii=False).encode())
+            if size > limit:
+                raise ValueError(
+                    f"The choices have {size} bytes with their links. At most {limit} are allowed. Shorten them."
+                )
+            lines = (str(note), texts["body"] or job_title)
+            return building.build_notification(
+                user,
+                texts.get("title", wait.title),
+                body="\n".join(filter(None, lines))[: validators.MAX_BODY_LENGTH],
+                url=question_page(wait.job, wait.id) or None,
+                key=KEY.format(wait.id),
+                job=wait.job,
+            )
+
+    wait.notifications = [build(user) for user in users]
     details = {
         **details,
         "to": [str(user) for user in users],
@@ -83,9 +89,10 @@ def open_notifications(waits: Sequence[AskedQuestion], jobs: Mapping[UUID, Job])
     """Return the unsaved notifications of new questions, whose jobs are given by their ids."""
     rows: list[Notification] = []
     for wait in waits:
-        with translation.override(jobs[wait.job].language or None):
-            data = json.dumps(_make_data(wait, json.loads(wait.details)), ensure_ascii=False)
+        details = json.loads(wait.details)
         for row in wait.notifications:
+            with translation.override(jobs[wait.job].language or None), in_language_of(details, row.user_id):
+                data = json.dumps(_make_data(wait, localize(details)), ensure_ascii=False)
             row.data, row.open_question = data, wait.id
             rows.append(row)
     return rows
@@ -122,7 +129,7 @@ def change_addressees(
     with translation.override(job.language or None):
         if withdrawn:
             _withdraw(wait, details, list(withdrawn), now)
-        note = gettext("Reminder: this question is still open.") if is_reminder else ""
+        note = gettext_lazy("Reminder: this question is still open.") if is_reminder else ""
         build_notifications(wait, details, notified, job_title=job.title, note=note)
     changed_users = insert_notifications_of([wait], [job], now)
     changed = json.loads(wait.details)
@@ -166,23 +173,28 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
     for wait in {wait.id: wait for wait in ids.values()}.values():
         details = json.loads(wait.details)
         job = found.get(wait.job)
-        data = json.dumps(_make_data(wait, details), ensure_ascii=False)
         closed = [row for row in locked if ids[str(row.id)] is wait]
         # Those that a reminder has replaced show the end too, but were not what anybody has answered.
         answered = [row for row in closed if row.open_question]
-        for is_own in (False, True):
-            readers = [row for row in closed if (row.user_id == wait.ended_by_id) is is_own]
-            # Who answers reads it in the language of the request; of the others only that of the job is known.
-            with nullcontext() if is_own else translation.override((job and job.language) or None):
+        groups: dict[Any, list[Notification]] = {}
+        for row in closed:
+            # Who answers reads it in the language of the request.
+            is_own = row.user_id == wait.ended_by_id
+            language = None if is_own else details.get("languages", {}).get(str(row.user_id))
+            groups.setdefault((is_own, language), []).append(row)
+        for (is_own, language), readers in groups.items():
+            language = language or (job and job.language) or None
+            with nullcontext() if is_own else translation.override(language):
+                texts = localize(details)
                 end = describe_end_in_words(wait, wait.ended_by_name, is_own=is_own)
+                data = json.dumps(_make_data(wait, texts), ensure_ascii=False)
             values = {
                 "data": data,
-                "body": "\n".join(filter(None, (end, details["body"])))[: validators.MAX_BODY_LENGTH],
+                "body": "\n".join(filter(None, (end, texts["body"])))[: validators.MAX_BODY_LENGTH],
                 "read_at": wait.ended_at,
                 "open_question": None,
             }
-            if readers:
-                rows.filter(id__in=[row.id for row in readers]).update(**values, seq=None)
+            rows.filter(id__in=[row.id for row in readers]).update(**values, seq=None)
             for row in readers:
                 for name, value in values.items():
                     setattr(row, name, value)
@@ -239,7 +251,7 @@ def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:
         "with": wait.ended_with or None,
         # The fields of a form may be many, and not for all who were asked.
         "value": value if isinstance(value, str) else None,
-        "label": json.loads(wait.details)["choices"].get(value) if isinstance(value, str) else None,
+        "label": read_details(wait)["choices"].get(value) if isinstance(value, str) else None,
     }
 
 
@@ -257,7 +269,7 @@ def describe_end_in_words(wait: Wait, name: str, *, is_own: bool, more: Sequence
         return gettext("Nobody answered in time.")
     if wait.how != Wait.How.ANSWERED:
         return gettext("The job was cancelled.")
-    details, value = json.loads(wait.details), json.loads(wait.value)
+    details, value = read_details(wait), json.loads(wait.value)
     answer = "" if details.get("form") else details["choices"].get(value, value)
     if is_own:
         text = gettext("You answered “{answer}”") if answer else gettext("You answered")

@@ -27,6 +27,7 @@ from notifications.contrib.questions.question_notifications import (
     describe_end,
 )
 from notifications.contrib.questions.question_notifications import question_page as question_page_path
+from notifications.contrib.questions.question_texts import read_details
 from notifications.db.transactions import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.extension import hooks
@@ -56,7 +57,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     status = 200
     try:
         question = answering.find_question(request.user, job=id, id=wait)
-        details = json.loads(question.details)
+        details = read_details(question)
         if request.method == "POST":
             page, status = _answer_on_page(request, question, details)
             if not page:
@@ -116,12 +117,12 @@ def job_answer(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
 
 def _serialize_question(question: AskedQuestion) -> dict[str, Any]:
     """Return a question as one who may answer it reads it."""
-    details = json.loads(question.details)
+    details = read_details(question)
     return {
         "id": str(question.id),
         "job": str(question.job),
         "name": question.name,
-        "title": question.title,
+        "title": details.get("title", question.title),
         "body": details["body"],
         "choices": None if details.get("form") else details["choices"],
         "danger": details.get("danger", []),
@@ -195,7 +196,8 @@ def describe_question(question: AskedQuestion, answered: Mapping[str, Any]) -> d
     ``answered``
         What is to be shown instead, as the form with what was sent.
     """
-    details = json.loads(question.details)
+    details = read_details(question)
+    question.title = details.get("title", question.title)
     consequences = describe_consequences(details)
     context = {
         "question": question,

@@ -107,7 +107,7 @@ def webhook_resend(request: HttpRequest, id: UUID) -> HttpResponse:
     _get(user, id)
     [message] = parse_uuids([parse_json_object(request).get("message_id")], "message_id", 1)
     try:
-        was_failed = retry_within_rate(user, lambda: endpoints.resend(id, message))
+        was_failed = retry_within_rate(user, None, lambda: endpoints.resend(id, message))
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
     except ObjectDoesNotExist as exc:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from notifications import times
 from notifications.db.clock import database_now, database_now_sql, estimated_database_now, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS, DueQueue
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
 from notifications.jobs.claiming.sources import Query, Source, names_of
@@ -243,29 +243,34 @@ def _queues_to_read(executors: Collection[str], condition: str, source: Source) 
     return ctes, params
 
 
-_has_warned = False
-
-
 def unserved_jobs() -> Any:
     """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
     now = database_now()
-    jobs = Job.objects.using(database())
     live = claiming_workers().filter(is_lease_valid(now), request="").values_list("queues", flat=True)
     served = {name for queues in live for name in queues.split(",")}
-    if "" in served:  # A worker that takes all queues.
-        return jobs.none()
-    # First the names of queues with due jobs, by index lookups: usually all are served and no backlog is read. Queues
-    # at their limits are included, because the jobs that run there may be those of a lost worker.
-    due = candidates.due_queues()
-    if not (names := {queue.name for queue in due} - served):
-        return jobs.none()
+    # A worker that takes all queues has "". Queues at their limits are included, because the jobs that run there may be
+    # those of a lost worker.
+    due = [] if "" in served else [queue for queue in candidates.due_queues() if queue.name not in served]
+    return waiting_jobs(Job.objects.using(database()), due, now)
+
+
+def waiting_jobs(jobs: Any, due: Iterable[DueQueue], now: datetime) -> Any:
+    """Narrow a query of jobs to those of these queues that have been due for over ``MIN_WAIT_SECONDS``.
+
+    The queues are found by index lookups: usually there are none, and no backlog is read.
+    """
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
+    names: dict[str, set[str]] = defaultdict(set)
+    for queue in due:
+        names[queue.backend].add(queue.name)
+    of_queues = Q(pk__in=())
+    for backend, of_backend in names.items():
+        of_queues |= Q(backend=backend, queue_name__in=of_backend)
     return jobs.filter(
+        of_queues,
         Q(run_after=None) | Q(run_after__lt=latest),
         state=Job.State.QUEUED,
         executor__in=CLAIMED_EXECUTORS,
-        backend__in={queue.backend for queue in due},
-        queue_name__in=names,
         queued_at__lt=latest,
     )
 
@@ -275,18 +280,36 @@ def claiming_workers() -> Any:
     return Worker.objects.using(database()).filter(concurrency__gt=0)
 
 
-def warn_of_unserved_jobs() -> None:
-    """Log one warning when there are unserved jobs, and the next one only after there were none."""
-    global _has_warned
-    job = find_first(unserved_jobs().only("queue_name"))
-    if job and not _has_warned:
-        logger.warning(
-            "No live worker takes queue %s: job %s has waited for over %g s. Start a worker: manage.py run_jobs.",
-            job.queue_name,
-            job.pk,
-            MIN_WAIT_SECONDS,
-        )
-    _has_warned = job is not None
+class WaitWarning:
+    """Logs one warning when there are jobs that wait, and the next one only after there were none.
+
+    ``find``
+        Returns a query of these jobs.
+    ``describe``
+        Returns why a job waits, and one sentence on what to do.
+    """
+
+    def __init__(self, find: Callable[[], Any], describe: Callable[[Job], tuple[str, str]]) -> None:
+        self._find = find
+        self._describe = describe
+        self.has_warned = False
+
+    def log(self) -> None:
+        """Look for such jobs."""
+        job = find_first(self._find().only("backend", "queue_name"))
+        if job and not self.has_warned:
+            reason, remedy = self._describe(job)
+            logger.warning(
+                "%s: job %s has waited for over %g s. %s", reason, job.pk, MIN_WAIT_SECONDS, remedy
+            )
+        self.has_warned = job is not None
+
+
+wait_warning = WaitWarning(
+    unserved_jobs,
+    lambda job: (f"No live worker takes queue {job.queue_name}", "Start a worker: manage.py run_jobs."),
+)
+warn_of_unserved_jobs = wait_warning.log
 
 
 def find_first(jobs: Any) -> Job | None:

@@ -50,8 +50,8 @@ RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TUR
 RETRY_ASSIGNMENTS = (
     *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
     *("worker = NULL", "deadline = NULL", "fail_if_unknown_after = NULL", "result = NULL", "error = NULL"),
-    *("finished_at = NULL", "cancel_requested_at = NULL", "cancelled_by_other = FALSE"),
-    *("progress_current = NULL", "progress_total = NULL", "progress_message = ''"),
+    *("unrecorded_outcome = NULL", "cancel_requested_at = NULL", "cancelled_by_other = FALSE"),
+    *("finished_at = NULL", "progress_current = NULL", "progress_total = NULL", "progress_message = ''"),
 )
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, QUARANTINED, stored_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions import notify_functions, recording
+from notifications.jobs.transitions import notify_functions, recording, unrecorded_outcomes
 from notifications.jobs.transitions.claims import claim_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.recording import record_attempts, run_recording
@@ -54,7 +54,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
 
     A job with attempts left is queued again. Unless its worker lives, and only the job's deadline is over, it becomes
     a quarantined job: it may be what ended the process, but for harmless tasks of extensions (``OwnTask``). A job
-    without attempts left fails.
+    without attempts left fails. One that was done, and of which a hook could not record that, is queued for it.
 
     ``dead_workers``
         Workers whose processes are known to have ended.
@@ -77,17 +77,24 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         jobs = list(lock_query(lost_jobs())[:limit])
         tried[:] = [job.id for job in jobs]
         requeued = [job for job in jobs if _has_attempts_left(job)]
-        record_attempts([outcomes.interrupted(job) for job in requeued], tx)
+        done = {job.id for job in requeued if unrecorded_outcomes.restore(job)}
+        record_attempts([outcomes.interrupted(job) for job in requeued if job.id not in done], tx)
         alive = set(_live_workers(now)) - set(dead_workers)
         executors = [
             job.executor
-            if job.worker in alive or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless
+            if job.id in done
+            or job.worker in alive
+            or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless
             else stored_executor(QUARANTINED, job.backend)
             for job in requeued
         ]
         conditional_update(
-            "state='queued', executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1",
-            [((executor,), job) for executor, job in zip(executors, requeued, strict=True)],
+            "state='queued', executor=%s, attempt=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
+            "version=version+1",
+            [
+                ((executor, job.attempt - (job.id in done)), job)
+                for executor, job in zip(executors, requeued, strict=True)
+            ],
         )
         streams.ring([job.user_id for job in requeued], queue=bool(requeued))
         return jobs
@@ -156,6 +163,8 @@ def _live_workers(now: datetime) -> Any:
 
 
 def _has_attempts_left(job: Job) -> bool:
+    if unrecorded_outcomes.restore(job):
+        return True
     is_startable = job.executor != OBSERVED and job.attempt < job.max_attempts
     return is_startable and job.cancel_requested_at is None
 

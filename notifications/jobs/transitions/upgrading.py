@@ -11,6 +11,7 @@ from uuid import UUID
 
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import connection, database, fair_atomic
+from notifications.extension.duty import Condition
 from notifications.jobs.claiming.claim_queries import read_ids
 from notifications.jobs.claiming.executors import (
     QUARANTINED,
@@ -31,6 +32,12 @@ def turn_old_executors() -> bool:
     # Found outside the transaction.
     ids = read_ids(_old_jobs(MAX_JOBS_PER_TRANSACTION))
     return bool(ids and fair_atomic(partial(_turn, ids)))
+
+
+def old_jobs_condition() -> Condition:
+    """Return SQL that is true if a queued job has such an executor, and its parameters."""
+    sql, params = _old_jobs(1)
+    return f"EXISTS ({sql})", params
 
 
 def _old_jobs(limit: int) -> Query:

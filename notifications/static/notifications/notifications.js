@@ -12,9 +12,9 @@
  * @typedef {{items: Notification[], groups: Record<string, Group>, seq: number}} LatestPage with `grouped=1` the groups by the
  *   ids of the items that stand for them; `seq` is the position up to which it was read
  * @typedef {{strings: Record<string, string>, marks: Record<Verb, string>, action: string, doneStates: string[],
- *   icons: Record<string, string>, sheet?: string}} PageContent
+ *   icons: Record<string, string>, sheet?: string, push?: {key: string}}} PageContent
  *   the JSON that the template tag wrote: texts by key, addresses by verb, the address of an action, the states of done jobs,
- *   the paths of icons by name, and the style sheet if the page has only the first styles of it
+ *   the paths of icons by name, the style sheet if the page has only the first styles of it, and the key of the site for push
  * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
  *   rows: import("./rows.js").Rows, loadModules: (name: string) => Promise<any>,
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
@@ -55,7 +55,7 @@ const MAX_RECEIPTS = 50;
  */
 export function defineElements(modules, connection, data, content, loadModules) {
   const { name, client, jobs, clock } = connection;
-  const { strings, marks, action, doneStates, icons, sheet } = content;
+  const { strings, marks, action, doneStates, icons, sheet, push } = content;
   const { PLACEHOLDER_ID, readStored, store } = /** @type {typeof import("./connect.js")} */ (
     modules.connect
   );
@@ -132,6 +132,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
     });
   modules.forms.watchForms(page);
   if (document.querySelector("[data-post], button[data-danger]")) void load("rows").catch(() => undefined); // On pages of notifications and questions.
+  if (push && push.key !== readStored("notifications.push")) void loadModules("push_key");
   void loadModules("contrast").then(({ bell_contrast }) => bell_contrast?.checkBells()); // With DEBUG.
   const updateTimes = () => {
     page.dom.updateTimes(document, localization);

@@ -7,6 +7,7 @@ const worker = /** @type {any} */ (globalThis);
 
 worker.addEventListener("install", () => worker.skipWaiting());
 handle("activate", keepKey);
+handle("message", keepKey); // Of push_key.js.
 handle("push", show);
 handle("notificationclick", open);
 handle("pushsubscriptionchange", renew);

@@ -1,15 +1,19 @@
 """Observed tasks that their publisher calls itself: ``task_always_eager`` and ``apply()``."""
 
+import time
+
 import pytest
 from django.db import OperationalError
 
 from notifications import times
-from notifications.api import requester
+from notifications.api import accepted, requester
 from notifications.contrib.celery.transitions import recording
 from notifications.jobs import outcomes
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of
+from tests.extension import faulty
+from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed.")
 
@@ -206,3 +210,28 @@ def test_soft_time_limit_while_a_notify_function_is_waited_for(tasks, user, monk
     result = tasks.export.delay(user.pk, 2026)
     assert Job.objects.get(id=result.id).state == "succeeded"
     assert bell_of(user) == [("Export 2026", "Succeeded.", "success")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_end_at_which_a_hook_fails(tasks, user, monkeypatch):
+    """Its caller goes on at once, and it is recorded when the hook works again."""
+    from notifications.contrib.celery.execution import MAX_LOCKED_SECONDS
+
+    extension = faulty.install(monkeypatch, "on_ends", fault=faulty.raise_error)
+    started = time.monotonic()
+    result = tasks.export.apply((user.pk, 2026))
+    assert time.monotonic() - started < MAX_LOCKED_SECONDS / 2
+    assert (result.state, Job.objects.get().state) == ("SUCCESS", "running")
+    extension.fault = None
+    wait_until(lambda: Job.objects.get().state == "succeeded", what="the end to be recorded")
+    assert [title for title, *_ in bell_of(user)] == ["Export 2026"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("eager")
+def test_accepted_takes_no_celery_result(tasks, user, rf):
+    """As docs/how-to/celery.md says."""
+    request = rf.post("/")
+    request.user = user
+    with pytest.raises(TypeError, match=r"It must return what enqueue\(\) returned"):
+        accepted(request, lambda: tasks.export.apply_async((user.pk, 2026)))

@@ -9,14 +9,35 @@ from tests.support.waiting import wait_until
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 
-class TestPrefork(EngineContract):
-    """Two child processes, through Redis."""
+class CeleryContract(EngineContract):
+    """That of Celery's workers, through Redis."""
+
+    broker = "redis"
+    takes_all_queues = False
+    options = ()
+    concurrency = 2
+
+    @classmethod
+    def start(cls, site, request):
+        site.use_celery(request.getfixturevalue("redis").url)
+        cls.start_worker(site)
+
+    @classmethod
+    def start_worker(cls, site):
+        site.start_celery(*cls.options, concurrency=cls.concurrency)
+
+    def restart_ended(self, site):
+        if not site.processes[-1].running:
+            self.start_worker(site)
+
+
+class TestPrefork(CeleryContract):
+    """Two child processes."""
 
     @classmethod
     def start(cls, site, request):
         require_prefork()
-        site.use_celery(request.getfixturevalue("redis").url)
-        site.start_celery()
+        super().start(site, request)
 
     def test_many_async_jobs_run_at_once(self, project):
         """More than there are processes: they share one event loop in each."""
@@ -36,27 +57,13 @@ class TestPrefork(EngineContract):
         ended(project, [*ids, async_id])
 
 
-class TestThreads(EngineContract):
-    """Four threads of one process, through Redis."""
+class TestThreads(CeleryContract):
+    """Four threads of one process."""
 
-    @classmethod
-    def start(cls, site, request):
-        site.use_celery(request.getfixturevalue("redis").url)
-        site.start_celery("--pool", "threads", concurrency=4)
-
-    def restart_ended(self, site):
-        if not site.processes[-1].running:
-            site.start_celery("--pool", "threads", concurrency=4)
+    options, concurrency = ("--pool", "threads"), 4
 
 
-class TestSolo(EngineContract):
+class TestSolo(CeleryContract):
     """One sync job at a time, on the main thread of the main process."""
 
-    @classmethod
-    def start(cls, site, request):
-        site.use_celery(request.getfixturevalue("redis").url)
-        site.start_celery("--pool", "solo", concurrency=1)
-
-    def restart_ended(self, site):
-        if not site.processes[-1].running:
-            site.start_celery("--pool", "solo", concurrency=1)
+    options, concurrency = ("--pool", "solo"), 1

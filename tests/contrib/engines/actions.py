@@ -1,17 +1,18 @@
 """What a project does with jobs, for a driver (tests/support/driver.py) in a process of its own."""
 
+import logging
 from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from notifications.api import batch
 from notifications.contrib import questions
-from notifications.contrib.engines import wakeups
+from notifications.contrib.engines import findings, unserved, wakeups
 from notifications.contrib.output.testing import output as read_output
 from notifications.jobs.claiming import queues
 from notifications.jobs.transitions import manual
@@ -39,6 +40,23 @@ def enqueue_without_messages(task, count, **options):
 def send_messages(count, queue="default"):
     """Send messages that no job needs."""
     wakeups.send(Counter({("default", queue): count}))
+
+
+def reconnect():
+    """Use new connections to the database, which was away."""
+    connections.close_all()
+
+
+def describe_untaken(id):
+    """Have a job wait for a minute. Return what `doctor` says about its engine, and what a server logs."""
+    Job.objects.filter(id=UUID(id)).update(queued_at=timezone.now() - timedelta(seconds=60))
+    logged, handler = [], logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())
+    logger = logging.getLogger("notifications.jobs")
+    logger.addHandler(handler)
+    unserved.warn_of_unserved_jobs()
+    logger.removeHandler(handler)
+    return findings.check_engine("default", findings.ping_engines()["default"]).message, "\n".join(logged)
 
 
 def starts(ids):
@@ -142,5 +160,5 @@ def _user(name):
 ACTIONS = (
     *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
     *(answer, written, rows, attempts, titles, notified_jobs),
-    *(enqueue_without_messages, send_messages, starts),
+    *(enqueue_without_messages, send_messages, starts, reconnect, describe_untaken),
 )

@@ -26,7 +26,7 @@ IDLE_ENGINE = "tests.contrib.engines.idle_engine"
 def idle_engine(settings, monkeypatch, db):
     """Return the engine of the default backend, which wakes nobody."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
-    monkeypatch.setattr(unserved, "_has_warned", False)
+    monkeypatch.setattr(unserved.wait_warning, "has_warned", False)
     return engine_of("default")
 
 

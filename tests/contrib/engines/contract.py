@@ -1,15 +1,27 @@
 """What holds whichever engine runs the jobs. Each engine's test class inherits it."""
 
 import json
+import os
+import time
 
 import pytest
 
 from tests.support.driver import driver
 from tests.support.waiting import wait_until
 
+#: Seconds for which a broker or the database is away.
+AWAY_SECONDS = float(os.environ.get("TEST_AWAY_SECONDS", "3"))
+
 
 class EngineContract:
-    """The tests. A subclass has `start(site, request)`, which starts what runs the site's jobs."""
+    """The tests. A subclass has `start(site, request)`, which starts what runs the site's jobs.
+
+    `broker` is the name of a fixture with kill() and start(), of what carries the messages, "" without one.
+    `takes_all_queues` says whether its processes do.
+    """
+
+    broker = ""
+    takes_all_queues = True
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -204,6 +216,79 @@ class EngineContract:
         assert ends.pop(killer) == ("failed", 3)
         assert {state for state, _ in ends.values()} == {"succeeded"}
         assert {attempt for _, attempt in ends.values()} <= {1, 2}
+
+    def test_process_that_is_killed_in_a_claim(self, project, tmp_path):
+        """Once the claim is committed, before a job begins."""
+        path, ids = tmp_path / "killed", []
+
+        def is_killed():
+            self.restart_ended(project.site)
+            ids.extend(project.call("enqueue", task="contrib.engines.tasks.kill_in_claim", args=[str(path)]))
+            return path.exists()
+
+        wait_until(is_killed, what="a process to be killed", timeout=90, every=1)
+        rows = self.ended_with_restarts(project, ids)
+        assert {row["state"] for row in rows} == {"succeeded"}
+        children = [id for row in rows for id in json.loads(row["result"])]
+        assert {row["result"] for row in self.ended_with_restarts(project, children)} == {"7"}
+
+    def test_process_that_is_killed_in_the_end(self, project, tmp_path):
+        """The task has returned, and its outcome is not stored."""
+        path = tmp_path / "killed"
+        (id,) = project.call("enqueue", task="contrib.engines.tasks.kill_in_end", args=[str(path)])
+        (row,) = self.ended_with_restarts(project, [id])
+        assert (row["state"], row["attempt"]) == ("succeeded", 2) and path.exists()
+
+    def test_process_that_stops_while_jobs_run(self, project):
+        """They end within the grace period. What has not begun is left to others, and costs no attempt."""
+        ids = [
+            id
+            for name in ("wait_beside", "wait_beside_sync")
+            for id in project.call("enqueue", task=f"contrib.engines.tasks.{name}", count=4)
+        ]
+        wait_until(lambda: "running" in states(project, ids), what="a job to run")
+        project.site.processes[-1].stop()
+        rows = self.ended_with_restarts(project, ids)
+        assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+
+    def test_broker_that_is_away(self, project, request):
+        """Enqueueing does not wait. Jobs of before, of meanwhile and of after it run once."""
+        if not self.broker:
+            pytest.skip("It has no broker beside the database.")
+        broker = request.getfixturevalue(self.broker)
+        project.call("pause", queue="slow")
+        ids = project.call("enqueue", task="noop_sync", count=5, queue_name="slow")
+        broker.kill()
+        started = time.monotonic()
+        ids += project.call("enqueue", task="noop_sync", count=5)
+        assert time.monotonic() - started < 5
+        time.sleep(AWAY_SECONDS)
+        broker.start()
+        project.call("resume", queue="slow")
+        ids += project.call("enqueue", task="noop_sync", count=5)
+        rows = self.ended_with_restarts(project, ids)
+        assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+
+    def test_database_that_is_away(self, project):
+        """While jobs run. They go on, and others begin when it is back."""
+        ids = project.call("enqueue", task="contrib.engines.tasks.wait_beside_sync", count=4)
+        wait_until(lambda: "running" in states(project, ids), what="a job to run")
+        with project.site.database_away():
+            time.sleep(AWAY_SECONDS)
+        project.call("reconnect")
+        ids += project.call("enqueue", task="noop", count=3)
+        rows = self.ended_with_restarts(project, ids)
+        assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+
+    def test_queue_that_no_process_takes(self, project):
+        """`doctor` and the log of servers name it."""
+        if self.takes_all_queues:
+            pytest.skip("Its processes take all queues.")
+        (id,) = project.call("enqueue", task="noop", queue_name="nobody")
+        said, logged = project.call("describe_untaken", id=id)
+        assert "no live process takes the jobs of nobody." in said
+        assert "takes queue nobody: job" in logged
+        project.call("cancel", id=id)
 
     def ended_with_restarts(self, project, ids):
         """Wait until these jobs are done, restart what does not restart by itself, and return their rows."""

@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import time
 from datetime import timedelta
 
 from notifications.api import ajoin, apause, join, pause, policy, task
 from notifications.contrib.output import output
 from notifications.contrib.questions import aquestion
 from notifications.contrib.steps import astep, step
+from notifications.worker import record_loop
+from notifications.worker.claim_loop import ClaimLoop
 
 
 @task
@@ -91,10 +94,50 @@ async def wait_beside():
 
 @task
 @policy(max_attempts=3)
+def wait_beside_sync():
+    time.sleep(0.8)
+
+
+@task
+@policy(max_attempts=5)
+def kill_in_claim(path):
+    """Have this process end when it has claimed more jobs, before they begin, and enqueue some."""
+    if not os.path.exists(path):
+        complete = ClaimLoop._complete
+
+        def end_or_complete(self, jobs, free):
+            if jobs:
+                kill_once(path)
+            return complete(self, jobs, free)
+
+        ClaimLoop._complete = end_or_complete
+    return [child.enqueue(7).id for _ in range(3)]
+
+
+@task
+@policy(max_attempts=5)
+def kill_in_end(path):
+    """Have this process end when this job is done and its outcome is to be recorded."""
+    finish = record_loop.finish_jobs
+
+    def end_or_finish(*args, **kwargs):
+        kill_once(path)
+        return finish(*args, **kwargs)
+
+    record_loop.finish_jobs = end_or_finish
+
+
+@task
+@policy(max_attempts=3)
 def kill_process_once(path):
     """End the process that runs the first attempt, as the kernel does without memory."""
+    kill_once(path)
+    return "survived"
+
+
+def kill_once(path):
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        return "survived"
+        return
     os.kill(os.getpid(), signal.SIGKILL)

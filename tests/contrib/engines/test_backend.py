@@ -46,12 +46,20 @@ class TestDatabaseBackend(EngineContract):
 class TestRQ(EngineContract):
     """Two workers of RQ, which fork a process for each job."""
 
+    broker = "redis"
+
     @classmethod
     def start(cls, site, request):
         site.use_backend("rq", TEST_RQ_URL=request.getfixturevalue("redis").url)
         site.start_web()
         start_rq_worker(site)
         start_rq_worker(site)
+
+    def restart_ended(self, site):
+        """They end with their Redis."""
+        running = [each for each in site.processes if each.running and each.log.name.startswith("rqworker")]
+        for _ in range(2 - len(running)):
+            start_rq_worker(site)
 
     @pytest.mark.skip(
         reason="A job that waits for others occupies a worker of RQ, and here are two (check I004)."

@@ -68,7 +68,10 @@ def test_one_warning_is_logged(job, engine_process, caplog):
     """Another one follows only after a process was alive in between."""
     for _ in range(2):
         unserved.warn_of_unserved_jobs()
-        text = f"No process of Idle is alive: job {job.id} has waited for over 10 s. Start a process of Idle."
+        text = (
+            f"No process of Idle takes queue reports: job {job.id} has waited for over 10 s. Start a process of Idle "
+            "that takes the queue reports."
+        )
         assert [record.message for record in caplog.records] == [text]
     engine_process()
     unserved.warn_of_unserved_jobs()
@@ -96,6 +99,7 @@ def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, fo
     engine_process()
     idle_engine.taken = taken
     assert unserved.untaken_queues(idle_engine, timezone.now()) == found
+    assert [job.queue_name for job in unserved_jobs()] == found
 
 
 @pytest.mark.parametrize(

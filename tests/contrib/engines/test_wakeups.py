@@ -1,5 +1,6 @@
 """Which messages are sent to engines, and when."""
 
+import time
 from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
@@ -14,6 +15,7 @@ from notifications.jobs.claiming import queues
 from notifications.models import Job
 from tests.contrib.engines import recording_engine
 from tests.contrib.engines.conftest import wait_long
+from tests.data.test_plans_of_claims import insert_queued_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
@@ -105,6 +107,17 @@ class TestWaitingJobs:
         wake()
         assert sent(messages) == {("default", "default"): 100}
 
+    def test_queue_beside_a_backlog(self, messages):
+        """One job gets a message, also beside 10,000 of a queue that the same processes do not take."""
+        insert_queued_jobs(10_000, executor="woken_sync", priority=5)
+        tasks.noop_sync.using(queue_name="reports").enqueue()
+        wait_long()
+        sent(messages)
+        begun = time.monotonic()
+        wake()
+        assert time.monotonic() - begun < 1
+        assert sent(messages) == {("default", "held"): 100, ("default", "reports"): 1}
+
     def test_job_that_has_become_due(self, messages):
         """No message was sent for it."""
         tasks.noop.using(run_after=timezone.now() - timedelta(seconds=3)).enqueue()
@@ -135,7 +148,7 @@ class TestWaitingJobs:
 
 def test_an_hour_without_consumers():
     """Some dozens of messages, twice as late each time, whichever of several processes looks."""
-    sent = [(at, wakeups._number_of_messages(float(at), 1.0, is_claimed=False)) for at in range(3600)]
+    sent = [(at, wakeups._number_of_messages(100, float(at), 1.0, is_claimed=False)) for at in range(3600)]
     times = [at for at, count in sent if count]
     assert times[:6] == [2, 4, 8, 16, 32, 60]
     assert {later - earlier for earlier, later in pairwise(times[6:])} == {60}
@@ -145,12 +158,19 @@ def test_an_hour_without_consumers():
 
 def test_no_process_was_there_to_send():
     """After a minute without one, jobs that have waited begin at once."""
-    assert wakeups._number_of_messages(3600.0, 300.0, is_claimed=False) == 100
+    assert wakeups._number_of_messages(100, 3600.0, 300.0, is_claimed=False) == 100
 
 
 def test_queue_from_which_jobs_are_claimed():
     """Idle processes may have lost their messages."""
-    assert wakeups._number_of_messages(0.5, 1.0, is_claimed=True) == wakeups.MAX_REPEATED_MESSAGES
+    assert wakeups._number_of_messages(100, 0.5, 1.0, is_claimed=True) == wakeups.MAX_REPEATED_MESSAGES
+    assert wakeups._number_of_messages(3, 0.5, 1.0, is_claimed=True) == 3
+
+
+def test_messages_of_a_queue_that_has_just_become_quiet():
+    """Within the minute so many that one arrives, also of a broker that loses nine of ten."""
+    sent = [wakeups._number_of_messages(1, float(at), 1.0, is_claimed=True) for at in range(60)]
+    assert 0.9 ** sum(sent) < 0.001 and sum(sent) < 100
 
 
 def test_claims_are_found(with_engine):

@@ -1,6 +1,7 @@
 """The worker of a process of an engine: what it claims for the slots of messages, and when it gives them back."""
 
 import threading
+import time
 
 import pytest
 from django.db import connection, transaction
@@ -11,6 +12,7 @@ from notifications.contrib.engines.worker import MessageSlot
 from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
 from notifications.models import Worker as WorkerRow
+from tests.data.test_plans_of_claims import insert_queued_jobs
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
@@ -34,7 +36,7 @@ def started(sent, start_worker):
 def give(started, queue="default", backend="default"):
     """Give the worker a slot, and return it."""
     slot = MessageSlot(Source(backends=(backend,), queues=(queue,)))
-    assert started._slots.give(slot)
+    started.state.call_in_loop(lambda: started._slots.add(slot))
     return slot
 
 
@@ -123,6 +125,18 @@ def test_jobs_of_other_queues_and_backends_are_left(started, settings):
     assert states(others) == ["queued", "succeeded", "queued"]
 
 
+def test_queue_beside_a_backlog_of_others(started):
+    """One job begins at once, beside 10,000 of a queue, and of a backend, that this process may not take."""
+    insert_queued_jobs(5_000, executor="woken_sync", priority=5)
+    insert_queued_jobs(5_000, executor="woken_sync", priority=5, backend="second", queue_name="reports")
+    mine = enqueue(queue_name="reports")
+    begun = time.monotonic()
+    give(started, "reports").end.result(60)
+    until(mine, "succeeded")
+    assert time.monotonic() - begun < 2
+    assert Job.objects.filter(state="queued").count() >= 10_000
+
+
 def test_backlog_from_before_the_engine(started):
     """Its rows have the executors of the built-in worker."""
     ids = enqueue(count=2)
@@ -180,7 +194,7 @@ def test_stop_gives_slots_back(start_worker, sent, gate):
     slot.end.result(60)
     until(ids, "queued")
     assert set(Job.objects.values_list("attempt", flat=True)) == {0}
-    assert not local.worker._slots.give(MessageSlot(Source(backends=("default",), queues=("default",))))
+    assert not local.worker.run_slot(MessageSlot(Source(backends=("default",), queues=("default",))))
 
 
 class TestProcess:
@@ -213,10 +227,11 @@ class TestProcess:
     def test_message_of_version_0_9_0(self):
         """With the id of a job: it wakes the process for its queue. One of a job that was pruned has no effect."""
         ids = [*enqueue(queue_name="reports"), *enqueue(queue_name="reports")]
-        process.run_for_old_message(ids[1])
+        backend, queue = process.find_queue_of_job(ids[1])
+        process.run_waiting(queue, backend=backend)
         until(ids, "succeeded")
         Job.objects.all().delete()
-        process.run_for_old_message(ids[1])
+        assert process.find_queue_of_job(ids[1]) is None
 
     def test_message_while_the_process_stops(self):
         ids = enqueue()

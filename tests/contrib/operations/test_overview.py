@@ -32,6 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PAGE = "/admin/notifications_operations/overview/"
 FIGURES = f"{PAGE}figures/"
 RETRY = f"{PAGE}retry/"
+TELL = f"{PAGE}tell/"
 #: The queries of the figures; and of the page, with the session, user, permissions and bell.
 MAX_QUERIES_OF_PAGE = 17
 
@@ -40,8 +41,8 @@ MAX_QUERIES_OF_PAGE = 17
 def staff_client(make_user, client_of):
     """Return a function that makes a client of a staff user with these permissions: staff_client(*codenames)."""
 
-    def make_client(*codenames):
-        user = make_user("staff", is_staff=True)
+    def make_client(*codenames, name="staff"):
+        user = make_user(name, is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
         return client_of(user)
 
@@ -181,10 +182,56 @@ def test_failures_are_grouped_by_task_exception_and_location(admin_client):
     assert group.task_path == "tests.jobs.tasks.fail"
     assert group.count == 4
     assert re.fullmatch(r"tests\.jobs\.tasks\.fail, line \d+", group.location)
-    assert f"<code>{group.exception}</code>" in admin_client.get(PAGE).text
+    assert f"<code>{group.exception.replace('.', '.<wbr>')}</code>" in admin_client.get(PAGE).text
     Job.objects.filter(id=Job.objects.first().id).update(finished_at=timezone.now() - timedelta(hours=2))
     assert figures.read_figures("hour").failures.groups[0].count == 3
     assert figures.read_figures("day").failures.groups[0].count == 4
+
+
+def test_a_group_says_since_when_whom_and_why(staff_client, make_user):
+    """The message of an exception may be a secret, as its traceback is."""
+    users = [make_user(name) for name in ("bea", "cem")]
+    for owner in (*users, users[0], None):
+        tasks.fail.using(owner=owner).enqueue("Partner: no answer")
+    run_jobs()
+    first = timezone.now() - timedelta(minutes=30)
+    Job.objects.filter(pk=Job.objects.order_by("id")[1].pk).update(finished_at=first)
+    [group] = figures.read_figures("hour").failures.groups
+    assert (group.owners, group.message, group.first_at) == (2, "Partner: no answer", first)
+    text = text_of(staff_client("view_overview", "view_attempt").get(PAGE))
+    assert "Partner: no answer" in text and "30 min" in text
+    assert "Partner: no answer" not in staff_client("view_overview", name="other").get(PAGE).text
+
+
+@pytest.mark.with_all_apps("the composer is of notifications.contrib.broadcasts")
+def test_those_affected_are_told(staff_client, make_user):
+    """The composer has the owners of the jobs of the group, once each, as its recipients."""
+    bea, cem, other = (make_user(name) for name in ("bea", "cem", "other"))
+    for owner in (bea, cem, bea, None):
+        tasks.fail.using(owner=owner).enqueue()
+    tasks.fail_sync.using(owner=other).enqueue()
+    run_jobs()
+    client = staff_client("view_overview", "add_notification")
+    [form] = re.findall(
+        r"<form(?:(?!</form>).)*tests.jobs.tasks.fail\"(?:(?!</form>).)*Tell those affected",
+        client.get(PAGE).text,
+        re.DOTALL,
+    )
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    composer = client.get(TELL, fields, follow=True)
+    assert composer.redirect_chain[-1][0].startswith("/admin/notifications_broadcasts/broadcast/add/?")
+    assert re.search(r'<textarea name="users"[^>]*>\s*bea, cem</textarea>', composer.text)
+    assert re.search(r'value="users"[^>]* checked', composer.text)
+    page = client.get(TELL, {**fields, "since": "x"}, follow=True)
+    assert messages_of(page) == ["This group is unknown. Choose one on this page."]
+    assert client.get(TELL, {**fields, "task_path": "\0"}).status_code == 302
+
+
+def test_who_may_not_write_is_not_offered_to_tell(staff_client):
+    fail_jobs(1)
+    client = staff_client("view_overview", "change_job")
+    assert "Tell those affected" not in client.get(PAGE).text
+    assert client.get(TELL, retry_fields(client)).status_code == 403
 
 
 def retry_fields(client):

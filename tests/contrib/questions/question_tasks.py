@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext_lazy
 
 from notifications.api import policy, progress, task
 from notifications.contrib.output import output
@@ -188,3 +189,16 @@ def ask_wrongly(kind):
         case "no question":
             return questions(["Ship?"])
     return question("Ship?", **options)
+
+
+@task
+@policy(max_attempts=1)
+def ask_translated(to, remind_hours):
+    return question(
+        gettext_lazy("Monday"),
+        name="sure",
+        choices={"yes": gettext_lazy("Delete"), "no": gettext_lazy("No")},
+        body=gettext_lazy("Save"),
+        to=to,
+        remind=[timedelta(hours=hours) for hours in remind_hours],
+    )

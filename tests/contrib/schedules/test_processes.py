@@ -46,7 +46,7 @@ def test_worker(each_second, start_worker):
 def test_server_process_with_an_engine(each_second, with_engine):
     """No worker lives here; the upkeep of the server enqueues them."""
     loop = ServerUpkeep()
-    loop.start()
+    loop.wake()
     try:
         wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), timeout=60, what="a tick")
     finally:
@@ -66,7 +66,7 @@ def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeyp
 
     monkeypatch.setattr(Upkeep, "run_round", fail_once)
     loop = ServerUpkeep()
-    loop.start()
+    loop.wake()
     try:
         wait_until(lambda: failed and Tick.objects.count() > failed[0] + 2, timeout=60, what="later ticks")
     finally:
@@ -199,7 +199,7 @@ def test_owner_who_is_looked_for_for_ever_stops_no_other_schedule(never_found, s
 def test_server_process_goes_on_although_an_owner_is_looked_for(never_found, with_engine):
     """Its rounds are on threads of the same kind."""
     loop = ServerUpkeep()
-    loop.start()
+    loop.wake()
     try:
         wait_until(lambda: Tick.objects.filter(schedule="poll").exists(), timeout=60, what="a tick")
     finally:

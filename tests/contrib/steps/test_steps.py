@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from uuid import UUID
 
@@ -282,11 +283,12 @@ def test_on_pages_and_in_commands(client, user, capsys, transactional_db):
     run_jobs()
     client.force_login(user)
     text = client.get(f"/notifications/jobs/{result.id}/").text
-    assert "account" in text and "0.1 s" in text
+    assert "account" in text and re.search(r"\b\d+\.\d s\b", text)
     assert "Ada" not in text and "DE02" not in text
     call_command("notifications", "jobs", "show", str(result.id))
     out = capsys.readouterr().out
-    assert 'account: attempt 1, 0.00 s, {"iban": "•••", "bank": "Ada\'s"}' in out
+    shown = """, {"iban": "•••", "bank": "Ada's"}"""
+    assert re.search(r"account: attempt 1, \d+\.\d\d s" + re.escape(shown), out)
     assert "s3cret" not in out
     call_command("notifications", "jobs", "show", str(result.id), "--json")
     shown = json.loads(capsys.readouterr().out)["steps"]

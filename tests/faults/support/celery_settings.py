@@ -1,9 +1,14 @@
-"""Settings of a site whose jobs run on Celery. TEST_CELERY is a JSON object of settings without the prefix CELERY_."""
+"""Settings of a site whose jobs run on Celery.
+
+TEST_CELERY is a JSON object of settings without the prefix CELERY_. TEST_LOST_MESSAGES is the share of messages that
+are lost.
+"""
 
 import json
 import os
 
 from tests.faults.support.engine_settings import *  # noqa: F403
+from tests.faults.support.engine_settings import TASKS
 
 ROOT_URLCONF = "tests.faults.support.celery_urls"
 globals().update(
@@ -12,3 +17,5 @@ globals().update(
         for name, value in json.loads(os.environ.get("TEST_CELERY", "{}")).items()
     }
 )
+if os.environ.get("TEST_LOST_MESSAGES"):
+    TASKS["default"]["OPTIONS"]["engine"] = "tests.contrib.engines.lossy_engine"

@@ -24,9 +24,12 @@ IN_BATCHES = "SELECT id FROM notifications_job WHERE batch IS NOT NULL"
 
 
 class CelerySite(Engine):
-    """The processes of one site. `celery` are settings of Celery, without the prefix CELERY_."""
+    """The processes of one site.
 
-    def __init__(self, site, name, *, celery=None, **options):
+    `celery` are settings of Celery, without the prefix CELERY_. `lost` is the share of messages that are lost.
+    """
+
+    def __init__(self, site, name, *, celery=None, lost=0.0, **options):
         super().__init__(site, name, **options)
         self.redis = Redis()
         self.proxy = Proxy(self.redis.port)
@@ -34,6 +37,7 @@ class CelerySite(Engine):
         site.environment |= {
             "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
             "TEST_CELERY": json.dumps(celery or {}),
+            "TEST_LOST_MESSAGES": str(lost or ""),
         }
         self.workers = []
         self.ended_by_themselves = 0

@@ -10,6 +10,7 @@ from django.utils import timezone
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from tests.faults.support import tasks
+from tests.support.site_actions import sign_in
 
 User = get_user_model()
 
@@ -32,6 +33,12 @@ def enqueue_jobs(task, count, args, user, batch_size):
         ids += batch
         time.sleep(0.002)
     return ids
+
+
+def open_session(user):
+    """Return the key of a user, and of a new session of theirs."""
+    found = User.objects.get(username=user)
+    return {"user": found.pk, "session": sign_in(found)}
 
 
 def enqueue_with_neighbors(task, neighbors, seconds):
@@ -72,4 +79,11 @@ def cancel_running(task, by_owner):
     return active.count()
 
 
-ACTIONS = (enqueue_jobs, enqueue_with_neighbors, enqueue_for_later, enqueue_mixed, cancel_running)
+ACTIONS = (
+    enqueue_jobs,
+    open_session,
+    enqueue_with_neighbors,
+    enqueue_for_later,
+    enqueue_mixed,
+    cancel_running,
+)

@@ -1,6 +1,8 @@
 """Tasks that append a line to a file when they start and when they are done."""
 
 import asyncio
+import builtins
+import json
 import os
 import signal
 import time
@@ -169,6 +171,20 @@ def noop_sync(number=None):
 @task
 async def fail(number):
     raise ValueError(number)
+
+
+def say_what_came(done):
+    return {"body": f"It returned {json.dumps(done.result)}."}
+
+
+@task(takes_context=True)
+@policy(notify=say_what_came, retry_on=(ConnectionError,), max_attempts=2)
+async def return_or_raise(context, error):
+    """Raise the error of this name in the first attempt, or return "done"."""
+    write_effect(context, "started")
+    if error and context.attempt == 1:
+        raise getattr(builtins, error)("Refused")
+    return "done"
 
 
 @task

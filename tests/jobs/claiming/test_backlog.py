@@ -20,7 +20,7 @@ LONG_WAIT = timedelta(seconds=60)
 
 @pytest.fixture(autouse=True)
 def no_warning_logged_before(monkeypatch):
-    monkeypatch.setattr(backlog, "_has_warned", False)
+    monkeypatch.setattr(backlog.wait_warning, "has_warned", False)
 
 
 @pytest.fixture

@@ -46,11 +46,14 @@ class ComposerMixin(ModelAdminBase):
         return request.user.has_perm(SEND_PERMISSION)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Show the form; with a POST the preview, or the form again; with a confirmation begin to send."""
+        """Show the form; with a POST the preview, or the form again; with a confirmation begin to send.
+
+        The query of the address fills fields, as in Django's own pages.
+        """
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
-            return self._show_form(request, ComposerForm())
+            return self._show_form(request, ComposerForm(initial=self.get_changeform_initial_data(request)))
         if "_test" in request.POST:
             return self._send_test(request)
         form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from notifications import times
 from notifications.contrib.operations.matching import failed_jobs_sql, failure_of
+from notifications.db.adapters import user_from_db
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.backlog import read_moment
 
@@ -15,6 +17,10 @@ from notifications.jobs.claiming.backlog import read_moment
 MAX_FAILED_READ = 2_000
 #: The groups that are shown: the largest.
 MAX_GROUPS = 20
+#: The owners of failed jobs who are named to whom writes to them, at most. Their names are in an address.
+MAX_OWNERS = 300
+#: Characters of the message of an exception, which is the end of a traceback.
+MAX_MESSAGE_LENGTH = 200
 #: What the jobs of a group have in common, and the columns.
 COLUMNS = {"task_path": "task_path", "exception": "exception_class_path", "location": "location"}
 #: The attempt that ended the job.
@@ -28,15 +34,18 @@ _JOIN_ATTEMPT = """
 class FailureGroup:
     """Failed jobs of one task with the same exception at the same location.
 
-    ``exception`` and ``location`` are "" where the task raised nothing, as when its worker was lost. ``retryable`` is
-    how many of them this app can run again: not executions of Celery tasks.
+    ``exception``, ``location`` and ``message``, that of one of them, are "" where the task raised nothing, as when its
+    worker was lost. ``retryable`` is how many of them this app can run again: not executions of Celery tasks.
+    ``owners`` is how many users they are of.
     """
 
     task_path: str
     exception: str
     location: str
+    message: str
     count: int
     retryable: int
+    owners: int
     first_at: datetime | None
     last_at: datetime | None
 
@@ -62,12 +71,25 @@ class Failures:
 
 def read_failures(since: datetime) -> Failures:
     """Return the jobs that failed since a time and were not retried, grouped, in one query."""
+    if connection().vendor == "postgresql":
+        # It has no least UUID.
+        least, job, end = "min(id::text)", "job::uuid", f"right(traceback, {MAX_MESSAGE_LENGTH})"
+    else:
+        least, job, end = "min(id)", "job", f"substr(traceback, -{MAX_MESSAGE_LENGTH})"
+    message = f"SELECT {end} FROM notifications_attempt WHERE job_id = {job} ORDER BY number DESC LIMIT 1"
     sql = f"""
-        SELECT task_path, coalesce(exception_class_path, ''), coalesce(location, ''),
-            count(*), count(CASE WHEN executor <> 'observed' THEN 1 END), min(finished_at), max(finished_at),
+        SELECT task_path, exception, location, jobs, retryable, owners, first_at, last_at,
+            CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END,
             EXISTS ({failed_jobs_sql("1", 1)} OFFSET {MAX_FAILED_READ})
-        FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
-        GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
+        FROM (
+            SELECT task_path, coalesce(exception_class_path, '') AS exception, coalesce(location, '') AS location,
+                count(*) AS jobs, count(CASE WHEN executor <> 'observed' THEN 1 END) AS retryable,
+                count(DISTINCT user_id) AS owners, {least} AS job, min(finished_at) AS first_at,
+                max(finished_at) AS last_at, row_number() OVER (ORDER BY count(*) DESC, 1, 2, 3) AS place
+            FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
+            GROUP BY 1, 2, 3
+        ) AS failures
+        ORDER BY jobs DESC, task_path, exception, location
     """
     with connection().cursor() as cursor:
         cursor.execute(sql, [times.to_db(since, connection())] * 2)
@@ -77,12 +99,14 @@ def read_failures(since: datetime) -> Failures:
             task_path=task_path,
             exception=exception,
             location=location,
+            message=_read_message(end),
             count=count,
             retryable=retryable,
+            owners=owners,
             first_at=read_moment(first_at),
             last_at=read_moment(last_at),
         )
-        for task_path, exception, location, count, retryable, first_at, last_at, _ in rows
+        for task_path, exception, location, count, retryable, owners, first_at, last_at, end, _ in rows
     ]
     return Failures(
         groups=groups[:MAX_GROUPS],
@@ -98,7 +122,7 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
     ``group``
         The values of ``COLUMNS``; empty for the jobs of all groups.
     """
-    conditions = ["executor <> 'observed'", *(f"coalesce({COLUMNS[name]}, '') = %s" for name in group)]
+    conditions = ["executor <> 'observed'", *_are_of_group(group)]
     sql = f"""
         SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
         FROM ({_failed_jobs(MAX_FAILED_READ + 1)}) AS failed {_JOIN_ATTEMPT}
@@ -109,5 +133,27 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
     return min(count, MAX_FAILED_READ), read > MAX_FAILED_READ
 
 
+def read_owners(since: datetime, group: Mapping[str, str]) -> list[Any]:
+    """Return the keys of the users of whom are the failed jobs of a group, ``MAX_OWNERS`` at most."""
+    conditions = ["user_id IS NOT NULL", *_are_of_group(group)]
+    sql = f"""
+        SELECT DISTINCT user_id FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
+        WHERE {" AND ".join(conditions)} ORDER BY 1 LIMIT {MAX_OWNERS}
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [times.to_db(since, connection()), *group.values()])
+        return [user_from_db(key) for (key,) in cursor.fetchall()]
+
+
+def _read_message(end_of_traceback: str) -> str:
+    """Return what the last line of a traceback says after the class of the exception."""
+    line = end_of_traceback.strip().rpartition("\n")[2]
+    return line.partition(": ")[2]
+
+
+def _are_of_group(group: Mapping[str, str]) -> list[str]:
+    return [f"coalesce({COLUMNS[name]}, '') = %s" for name in group]
+
+
 def _failed_jobs(limit: int) -> str:
-    return failed_jobs_sql("id, task_path, executor, attempt, finished_at", limit)
+    return failed_jobs_sql("id, user_id, task_path, executor, attempt, finished_at", limit)

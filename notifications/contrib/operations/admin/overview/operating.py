@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -162,14 +164,9 @@ def _acknowledge_alert(model_admin: Any, request: HttpRequest) -> Change:
 
 def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: str) -> HttpResponse:
     """Ask whether the jobs of a group, or of all, are to be queued again; with a POST that confirms it, begin that."""
-    fields = request.POST if request.method == "POST" else request.GET
-    group = {} if "all" in fields else {name: fields.get(name, "")[:500] for name in failures.COLUMNS}
-    since = _parse_since(fields.get("since", ""))
-    # PostgreSQL refuses NUL in texts.
-    if since is None or group.get("task_path") == "" or any("\0" in value for value in group.values()):
-        text = _("This group is unknown. Choose one on this page.")
-        model_admin.message_user(request, text, messages.ERROR)
+    if (found := _read_group(model_admin, request)) is None:
         return redirect(overview_url)
+    group, since = found
     response: HttpResponse | None = None
     try:
         count, is_capped = failures.count_jobs(since, group)
@@ -194,6 +191,39 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
         text = _("The database is unavailable. No job was queued again. Try again.")
         model_admin.message_user(request, text, messages.ERROR)
     return response or redirect(overview_url)
+
+
+def respond_to_tell(
+    model_admin: Any, request: HttpRequest, *, overview_url: str, composer_url: str
+) -> HttpResponse:
+    """Open the composer of broadcasts with the owners of the jobs of a group as its recipients."""
+    if (found := _read_group(model_admin, request)) is None:
+        return redirect(overview_url)
+    group, since = found
+    try:
+        users = get_user_model()._default_manager.filter(pk__in=failures.read_owners(since, group))
+        names = [user.get_username() for user in users.order_by("pk")]
+    except UNAVAILABLE as exc:
+        log_database_error(exc)
+        model_admin.message_user(request, _("The database is unavailable. Try again."), messages.ERROR)
+        return redirect(overview_url)
+    if len(names) == failures.MAX_OWNERS:
+        text = _("Only the first %(count)d users are named. Tell the others by a group or a permission.")
+        model_admin.message_user(request, text % {"count": len(names)}, messages.WARNING)
+    return redirect(f"{composer_url}?{urlencode({'audience_kind': 'users', 'users': ', '.join(names)})}")
+
+
+def _read_group(model_admin: Any, request: HttpRequest) -> tuple[dict[str, str], datetime] | None:
+    """Return the columns of a group of failures, none for all, and since when. None: a message says what is wrong."""
+    fields = request.POST if request.method == "POST" else request.GET
+    group = {} if "all" in fields else {name: fields.get(name, "")[:500] for name in failures.COLUMNS}
+    since = _parse_since(fields.get("since", ""))
+    # PostgreSQL refuses NUL in texts.
+    if since is None or group.get("task_path") == "" or any("\0" in value for value in group.values()):
+        text = _("This group is unknown. Choose one on this page.")
+        model_admin.message_user(request, text, messages.ERROR)
+        return None
+    return group, since
 
 
 def _conditions(group: dict[str, str], since: datetime) -> JobFilter:

@@ -17,7 +17,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import NoReverseMatch, path, reverse
 from django.utils.translation import gettext as _
 
 from notifications.admin.mixins import ReadOnlyMixin, list_url, page_context
@@ -38,6 +38,8 @@ from notifications.problems import log_database_error
 from notifications.realtime import doorbell
 
 DEFAULT_PERIOD = "hour"
+#: The page on which staff write a notification. Its address takes the recipients.
+COMPOSER = "admin:notifications_broadcasts_broadcast_add"
 #: Seconds after which figures are read again without a ring: some change without one, such as the load of workers.
 MAX_AGE_SECONDS = 5
 #: Seconds without a request after which the process stops listening.
@@ -64,6 +66,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             ),
             path("tasks/", view(self.tasks_view), name="notifications_operations_overview_tasks"),
             path("retry/", view(self.retry_view), name="notifications_operations_overview_retry"),
+            path("tell/", view(self.tell_view), name="notifications_operations_overview_tell"),
             *(
                 path(
                     f"{kind}/",
@@ -141,6 +144,14 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             raise PermissionDenied
         return operating.respond_to_retry(self, request, overview_url=self._url("changelist"))
 
+    def tell_view(self, request: HttpRequest) -> HttpResponse:
+        """Open the composer of broadcasts with the owners of the failed jobs of a group."""
+        self._require_permission(request)
+        if not (composer_url := self._composer_url(request)):
+            raise PermissionDenied
+        overview_url = self._url("changelist")
+        return operating.respond_to_tell(self, request, overview_url=overview_url, composer_url=composer_url)
+
     def change_view(self, request: HttpRequest, *, kind: str) -> HttpResponse:
         self._require_permission(request)
         return operating.respond(self, request, kind, overview_url=self._url("changelist"))
@@ -167,11 +178,21 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "x_format": PERIODS[period].time_format,
             "can_retry": self.has_retry_permission(request),
             "retry_url": self._url("retry"),
+            "tell_url": self._url("tell") if self._composer_url(request) else "",
             "changes": {kind: self._url(kind) for kind in operating.permitted_changes(request)},
             "jobs_url": list_url(self, request, Job),
             "alerts_url": list_url(self, request, Alert),
             "can_view_attempts": request.user.has_perm("notifications.view_attempt"),
         }
+
+    def _composer_url(self, request: HttpRequest) -> str:
+        """Return the address at which the user writes to others, "" without the permission or the app for it."""
+        if not request.user.has_perm("notifications.add_notification"):
+            return ""
+        try:
+            return reverse(COMPOSER, current_app=self.admin_site.name)
+        except NoReverseMatch:  # notifications.contrib.broadcasts is not installed
+            return ""
 
     def _require_permission(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):
