@@ -47,7 +47,7 @@ MAX_SHARES_PER_QUERY = 100
 #: Jobs that are counted at most.
 MAX_COUNTED = 1_000
 #: What ``next_places`` needs of a job, besides its owner and task.
-TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share")
+TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share", "concurrency_key")
 
 #: Backend, queue, executor and priority: what has a clock.
 Clock = tuple[str, str, str, int]

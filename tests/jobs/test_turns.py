@@ -1,8 +1,11 @@
 """Turns: shares of jobs, their order, and what is said of the place of a job."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.urls import reverse
+from django.utils import timezone
 
 from notifications.api import batch, policy, task
 from notifications.ids import uuid7
@@ -92,20 +95,32 @@ def test_a_batch_takes_a_turn_for_each_job(people, flood):
     ]
 
 
-def test_jobs_that_are_retried_by_hand_take_turns(people, flood):
+def test_jobs_that_are_retried_by_hand_take_turns(people, flood, django_capture_on_commit_callbacks):
     """A thousand retried jobs do not go before those of others, though they are older."""
     failed = ids(flood)
     Job.objects.filter(id__in=failed).update(state="failed", seq=None, turn=0)
     singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
-    manual.retry(failed)
+    with django_capture_on_commit_callbacks(execute=True):
+        manual.retry(failed)
+    assert Job.objects.filter(id__in=failed, turn__gt=0).count() == len(failed)
     assert set(ids(singles)) <= set(claim(7))
 
 
-def test_delayed_jobs_that_are_to_begin_now_take_turns(people, flood, settings):
+def test_delayed_jobs_that_are_to_begin_now_take_turns(people, flood, django_capture_on_commit_callbacks):
     Job.objects.filter(id__in=ids(flood)).update(run_after="2100-01-01T00:00Z", turn=0)
     singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
-    manual.reschedule([job.id for job in Job.objects.filter(run_after__isnull=False)])
+    with django_capture_on_commit_callbacks(execute=True):
+        manual.reschedule([job.id for job in Job.objects.filter(run_after__isnull=False)])
+    assert Job.objects.filter(id__in=ids(flood), turn__gt=0).count() == len(flood)
     assert set(ids(singles)) <= set(claim(7))
+
+
+def test_a_named_share_outlasts_a_delay(people, django_capture_on_commit_callbacks):
+    job = of_tenant.using(owner=people[0]).enqueue("7").id
+    for moment in (timezone.now() + timedelta(hours=1), None):
+        with django_capture_on_commit_callbacks(execute=True):
+            manual.reschedule([job], moment)
+    assert Job.objects.get().share == "tenant 7"
 
 
 def test_place(people, flood, client):

@@ -93,19 +93,20 @@ def test_a_claim_that_the_database_lost(start_worker, user, gate):
 def test_an_idle_worker_starts_a_job_before_it_claims_senders(start_worker, user, gate, monkeypatch):
     """It claims senders right after that, not after the poll interval."""
     monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
-    claim, is_reached, may_continue = claims.claim_sender_jobs, threading.Event(), threading.Event()
+    claim, is_reached, may_continue = claims.claim_jobs, threading.Event(), threading.Event()
     claim_loop = start_worker().worker._claim_loop
     wait_until(lambda: claim_loop._next_sender_claim, what="the first claim")
     wait_until(
         lambda: time.monotonic() > claim_loop._next_sender_claim, what="the next claim of senders to be due"
     )
 
-    def claim_slowly(*args, **options):
-        is_reached.set()
-        assert may_continue.wait(60)
-        return claim(*args, **options)
+    def claim_slowly(*args, executors, **options):
+        if "sender" in executors:
+            is_reached.set()
+            assert may_continue.wait(60)
+        return claim(*args, executors=executors, **options)
 
-    monkeypatch.setattr(claims, "claim_sender_jobs", claim_slowly)
+    monkeypatch.setattr(claims, "claim_jobs", claim_slowly)
     holding = tasks.hold.using(owner=user).enqueue()
     wait_until(lambda: tasks.held, what="the job to begin")
     assert is_reached.wait(60)
@@ -116,13 +117,14 @@ def test_an_idle_worker_starts_a_job_before_it_claims_senders(start_worker, user
 
 def test_a_worker_that_each_claim_finds_idle_claims_senders(start_worker, user, monkeypatch):
     """With one slot and a backlog each claim finds a job and no running one."""
-    claim, found_jobs = claims.claim_sender_jobs, []
+    claim, found_jobs = claims.claim_jobs, []
 
-    def count(*args, **options):
-        found_jobs.append(Job.objects.filter(state="queued").exists())
-        return claim(*args, **options)
+    def count(*args, executors, **options):
+        if "sender" in executors:
+            found_jobs.append(Job.objects.filter(state="queued").exists())
+        return claim(*args, executors=executors, **options)
 
-    monkeypatch.setattr(claims, "claim_sender_jobs", count)
+    monkeypatch.setattr(claims, "claim_jobs", count)
     monkeypatch.setattr("notifications.worker.claim_loop.SENDER_CLAIM_INTERVAL_SECONDS", 0)
     with transaction.atomic():
         results = [tasks.noop.using(owner=user).enqueue() for _ in range(50)]

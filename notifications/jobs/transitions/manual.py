@@ -336,8 +336,8 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         limit_lock_wait()
         locked = lock_query(rows.filter(id__in=chunk), skip_locked=False)
         jobs = list(locked.values_list("id", "user_id", "fence", *TURN_COLUMNS, "task_path", named=True))
-        # Delayed jobs have no turn.
-        places = [("", 0)] * len(jobs) if run_at else next_places(jobs, [job.executor for job in jobs])
+        later = [(job.share, 0) for job in jobs]  # they have no turn
+        places = later if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
             ("run_after", "share", "turn"),
             [((moment, *place), job) for job, place in zip(jobs, places, strict=True)],
