@@ -121,6 +121,7 @@ PAGES = {
     "overview_tasks": ("overview/tasks/?order=slow", [{"view_overview"}]),
     "overview_figures": ("overview/figures/", [{"view_overview"}]),
     "overview_retry": ("overview/retry/?{group}", RETRY_GROUP),
+    "overview_tell": ("overview/tell/?{group}", [{"view_overview", "add_notification"}]),
     "preference_changelist": ("preference/", [{"view_preference"}]),
     "preference_changelist?filters": ("preference/?channel=email", [{"view_preference"}]),
     "preference_change": ("preference/{preference}/change/", [{"view_preference"}]),
@@ -148,6 +149,8 @@ POST_ONLY = {
     "overview_alert": ("overview/alert/", [{"view_overview", "change_alert"}]),
 }
 PAGES |= POST_ONLY
+#: Pages that lead to another one.
+REDIRECTS = {"overview_tell"}
 
 CHANGE_JOBS = [{"change_job"}]
 RUN_AT = {"run_at": "2100-01-01T08:30"}
@@ -388,7 +391,7 @@ def test_page(name, people, rows):
         if person in (ANONYMOUS, PLAIN_USER):
             expected[person] = 302
         else:
-            allowed = 405 if name in POST_ONLY else 200
+            allowed = 405 if name in POST_ONLY else 302 if name in REDIRECTS else 200
             expected[person] = allowed if is_enough(permissions, alternatives) else 403
         response = client.get(path)
         found[person] = response.status_code

@@ -70,19 +70,19 @@ def test_without_javascript_the_page_follows_the_system_and_offers_no_choice(sit
 
 
 def test_the_bell_follows_the_theme_of_the_admin(site_server, new_page):
-    """The admin and the site keep the choice in the same place."""
+    """The admin and the site keep the choice in the same place. The bell itself is in a dark bar, whatever it is."""
     page = new_page(errors=False, color_scheme="dark")  # The admin has no favicon.
     sign_in(page, site_server.url, "admin")
     page.goto(f"{site_server.url}/admin/")
     toggle = page.get_by_role("button", name="Toggle theme").first
     expect(page.locator("html")).to_have_attribute("data-theme", "auto")
-    assert scheme(page, "notifications-bell") == scheme(page)
+    assert scheme(page, "notifications-toasts") == scheme(page)
     toggle.click()
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
-    assert scheme(page, "notifications-bell") == "light"
+    assert scheme(page, "notifications-toasts") == "light"
     page.goto(f"{site_server.url}/reports/")
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
     page.goto(f"{site_server.url}/admin/")
     page.get_by_role("button", name="Toggle theme").first.click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    assert scheme(page, "notifications-bell") == "dark"
+    assert scheme(page, "notifications-toasts") == "dark"

@@ -214,6 +214,10 @@ def insert_rows(streams, users, *names):
 
 def pages_read(sql, params=None):
     """Return how many pages a query reads on PostgreSQL, or how many steps SQLite's virtual machine takes."""
+    if params is None:
+        sql = sql.replace(
+            "%%", "%"
+        )  # Django logs a query without parameters as it was before they were put in.
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)

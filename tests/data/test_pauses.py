@@ -43,13 +43,13 @@ def pauses(monkeypatch):
     def record(count):
         counts, ended = [count()], []
 
-        def retrying_atomic(work):
+        def retrying_atomic(work, **options):
             if not connection.in_atomic_block:
                 now = time.monotonic()
                 assert now >= transactions.lock_time.free_until
                 if ended and now - ended[-1][0] >= transactions.MIN_LOCK_PAUSE_SECONDS:
                     counts.extend((ended[-1][1], count()))
-            result = begin(work)
+            result = begin(work, **options)
             ended.append((transactions.lock_time.until, count()))
             return result
 

@@ -51,7 +51,7 @@ def test_server_process_with_an_engine(each_second, with_engine):
         wait_until(lambda: Tick.objects.filter(outcome="enqueued").exists(), timeout=60, what="a tick")
     finally:
         loop.stop(60)
-    assert not loop._thread.is_running
+    assert not loop.is_running
 
 
 def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeypatch):
