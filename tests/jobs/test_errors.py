@@ -95,6 +95,7 @@ class TestBlockedEventLoop:
         times = iter([0.0, 9.0, 9.2])  # at the start, after the sleep, and when the loop runs again
         instance = watchdog.Watchdog.__new__(watchdog.Watchdog)
         instance._last_heartbeat, instance._log_blocked = 0.0, lambda seconds: logged.append(seconds)
+        instance._exit_seconds = None
 
         class Stopped:
             def wait(self, seconds):
