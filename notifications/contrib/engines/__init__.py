@@ -60,8 +60,9 @@ def engine_of(alias: str) -> Engine | None:
     except ImproperlyConfigured:
         raise
     except Exception as exc:
+        what = "imported" if isinstance(exc, ImportError) else "set up"
         raise ImproperlyConfigured(
-            f"The engine {name!r} of TASKS[{alias!r}] cannot be imported or set up: {exc!r}"
+            f"The engine {name!r} of TASKS[{alias!r}] cannot be {what}: {exc!r}"
         ) from exc
     return engine
 
