@@ -16,7 +16,14 @@ from notifications.states import CHANGES, JobState
 from tests.jobs.transitions.test_state_writes import PACKAGE, SQL_ASSIGNMENT, find_writers
 
 #: They write a row that another module changes, or other columns of jobs than the state.
-HELPERS = {"batch_outcomes", "conditional_updates", "executor_moves", "observed.recording", "running"}
+HELPERS = {
+    "unrecorded_outcomes",
+    "batch_outcomes",
+    "conditional_updates",
+    "executor_moves",
+    "observed.recording",
+    "running",
+}
 #: Adds a state to the source of ``notifications.states``, "active" or "done", then prints what lacks it.
 ADD_A_STATE = """
 import importlib.util, json, sys
