@@ -141,7 +141,8 @@ def test_only_waiting_jobs_give_up_their_slots(start_worker, gate):
     holding = [tasks.hold.enqueue(number) for number in range(5)]
     parent = joining_tasks.parent.enqueue("x")
     wait_until(lambda: len(tasks.held) == 2, what="two to run")
-    assert Job.objects.filter(state="running").count() == 2
+    # Beside them may run the parent, another share, which has given up its slot.
+    assert Job.objects.filter(state="running", task_path__endswith=".hold").count() == 2
     gate.set()
     assert join(parent, timeout=20) == "x"
     until_done(*holding)
