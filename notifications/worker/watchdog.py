@@ -80,10 +80,7 @@ class Watchdog:
         blocked_since = 0.0
         missed_heartbeats = 0
         checked_at = time.monotonic()
-        while not self._stopped.wait(self.interval):
-            if self._exit_seconds:
-                # Its thread needs no lock of Python. Celery replaces sys.stderr by what has no descriptor.
-                faulthandler.dump_traceback_later(self._exit_seconds, exit=True, file=2)
+        while not self._wait():
             last_check, checked_at = checked_at, time.monotonic()
             last_heartbeat = self._last_heartbeat
             # If this thread slept as well, the whole process was suspended, as on a laptop that was closed.
@@ -103,6 +100,13 @@ class Watchdog:
                     end_process(checked_at - last_heartbeat)
         if self._exit_seconds:
             faulthandler.cancel_dump_traceback_later()
+
+    def _wait(self) -> bool:
+        """Wait until the next check, and return whether ``stop()`` was called. A stuck process exits from now on."""
+        if self._exit_seconds:
+            # Its thread needs no lock of Python. Celery replaces sys.stderr by what has no descriptor.
+            faulthandler.dump_traceback_later(self._exit_seconds, exit=True, file=2)
+        return self._stopped.wait(self.interval)
 
     def _is_in_debugger(self) -> bool:
         frame = sys._current_frames().get(self._loop_thread)
