@@ -203,6 +203,20 @@ def test_a_group_says_since_when_whom_and_why(staff_client, make_user):
     assert "Partner: no answer" not in staff_client("view_overview", name="other").get(PAGE).text
 
 
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("Traceback\nshop.PartnerError: No answer: 503\n", "No answer: 503"),
+        ("Traceback\nValueError\n", ""),
+        ("Traceback\nValueError: " + "long " * 60, "long " * 39 + "long…"),
+        ("the end of a message: of 5,000 characters", "the end of a message: of 5,000 characters"),
+        ("", ""),
+    ],
+)
+def test_the_message_at_the_end_of_a_traceback(end, message):
+    assert failures._read_message(end) == message
+
+
 @pytest.mark.with_all_apps("the composer is of notifications.contrib.broadcasts")
 def test_those_affected_are_told(staff_client, make_user):
     """The composer has the owners of the jobs of the group, once each, as its recipients."""

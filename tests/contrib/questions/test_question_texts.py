@@ -1,4 +1,4 @@
-"""Lazy texts of a question are in the language of each of those who are asked, where ``USER_LANGUAGE`` names it."""
+"""Lazy texts of a question are in the language of each of those who are addressees, where ``USER_LANGUAGE`` names it."""
 
 import json
 from datetime import timedelta
@@ -23,7 +23,7 @@ def frozen(jobs_clock):
 
 
 @pytest.fixture
-def asked(settings, user, other_user, django_user_model):
+def addressees(settings, user, other_user, django_user_model):
     """An English job that has asked a German, an English, and one whose language the site does not have."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "USER_LANGUAGE": "last_name"}
     third = django_user_model.objects.create(username="third")
@@ -41,29 +41,29 @@ def read(user):
     return row.title, row.body, [action["label"] for action in json.loads(row.data).get("actions", ())]
 
 
-def test_the_notification(asked):
-    assert [read(user) for user in asked] == [GERMAN, ENGLISH, ENGLISH]
+def test_the_notification(addressees):
+    assert [read(user) for user in addressees] == [GERMAN, ENGLISH, ENGLISH]
 
 
-def test_the_reminder(asked):
+def test_the_reminder(addressees):
     clock.advance(timedelta(hours=1))
     run_jobs()
-    german, english, _ = [read(user) for user in asked]
+    german, english, _ = [read(user) for user in addressees]
     assert german[0] == GERMAN[0] and german[2] == GERMAN[2]
     assert german[1] == "Erinnerung: Diese Frage ist noch offen.\nSpeichern"
     assert english[1] == "Reminder: this question is still open.\nSave"
 
 
-def test_its_end(asked):
-    answer_question("yes", by=asked[1])
-    bodies = [read(user)[1] for user in asked]
+def test_its_end(addressees):
+    answer_question("yes", by=addressees[1])
+    bodies = [read(user)[1] for user in addressees]
     assert "„Löschen“" in bodies[0] and bodies[0].endswith("\nSpeichern")
     assert bodies[1:] == ["You answered “Delete”.\nSave", "bob answered “Delete”.\nSave"]
-    rows = [json.loads(Notification.objects.get(user=user).data) for user in asked]
+    rows = [json.loads(Notification.objects.get(user=user).data) for user in addressees]
     assert [row["question"]["ended"]["label"] for row in rows] == ["Löschen", "Delete", "Delete"]
 
 
-def test_its_page_is_in_the_language_of_the_request(asked, user_client):
+def test_its_page_is_in_the_language_of_the_request(addressees, user_client):
     wait = AskedQuestion.objects.get()
     path = f"/notifications/jobs/{wait.job}/questions/{wait.id}/"
     shown = user_client.get(path, headers={"Accept-Language": "de"}).content.decode()

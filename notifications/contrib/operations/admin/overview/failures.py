@@ -12,6 +12,7 @@ from notifications.contrib.operations.matching import failed_jobs_sql, failure_o
 from notifications.db.adapters import user_from_db
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.backlog import read_moment
+from notifications.validators import shortened
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000
@@ -19,8 +20,8 @@ MAX_FAILED_READ = 2_000
 MAX_GROUPS = 20
 #: The owners of failed jobs who are named to whom writes to them, at most. Their names are in an address.
 MAX_OWNERS = 300
-#: Characters of the message of an exception, which is the end of a traceback.
-MAX_MESSAGE_LENGTH = 200
+#: Characters of the end of a traceback, in which the message of the exception is searched, and of what is shown of it.
+MAX_END_LENGTH, MAX_MESSAGE_LENGTH = 2_000, 200
 #: What the jobs of a group have in common, and the columns.
 COLUMNS = {"task_path": "task_path", "exception": "exception_class_path", "location": "location"}
 #: The attempt that ended the job.
@@ -73,9 +74,9 @@ def read_failures(since: datetime) -> Failures:
     """Return the jobs that failed since a time and were not retried, grouped, in one query."""
     if connection().vendor == "postgresql":
         # It has no least UUID.
-        least, job, end = "min(id::text)", "job::uuid", f"right(traceback, {MAX_MESSAGE_LENGTH})"
+        least, job, end = "min(id::text)", "job::uuid", f"right(traceback, {MAX_END_LENGTH})"
     else:
-        least, job, end = "min(id)", "job", f"substr(traceback, -{MAX_MESSAGE_LENGTH})"
+        least, job, end = "min(id)", "job", f"substr(traceback, -{MAX_END_LENGTH})"
     message = f"SELECT {end} FROM notifications_attempt WHERE job_id = {job} ORDER BY number DESC LIMIT 1"
     sql = f"""
         SELECT task_path, exception, location, jobs, retryable, owners, first_at, last_at,
@@ -146,9 +147,10 @@ def read_owners(since: datetime, group: Mapping[str, str]) -> list[Any]:
 
 
 def _read_message(end_of_traceback: str) -> str:
-    """Return what the last line of a traceback says after the class of the exception."""
+    """Return what the last line of a traceback says after the class of the exception, if that is not cut off."""
     line = end_of_traceback.strip().rpartition("\n")[2]
-    return line.partition(": ")[2]
+    name, _, message = line.partition(": ")
+    return shortened(line if " " in name else message, MAX_MESSAGE_LENGTH)
 
 
 def _are_of_group(group: Mapping[str, str]) -> list[str]:
