@@ -1,4 +1,4 @@
-"""Lazy texts of a question are in the language of each of those who are addressees, where ``USER_LANGUAGE`` names it."""
+"""Lazy texts of a question are in the language of each of those who are asked, where ``USER_LANGUAGE`` names it."""
 
 import json
 from datetime import timedelta
