@@ -11,6 +11,15 @@ from asyncsite import first_page
 from tests.support.browser import sign_in
 
 NAVIGATION = {"Sec-Fetch-Dest": "document"}
+FILES = {"theme.js", "site.css", "notifications.css"}
+
+
+def read_sizes(page):
+    """Return the bytes that were transferred for each file of a page, by the name of the file."""
+    entries = page.evaluate(
+        "performance.getEntriesByType('resource').map(({ name, transferSize }) => [name, transferSize])"
+    )
+    return {name.rpartition("/")[2]: size for name, size in entries}
 
 
 def linked_files(html):
@@ -31,6 +40,7 @@ def test_first_page_contains_its_files_as_the_policy_allows_them(person):
         assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
         assert "@import" not in text
     assert not re.search(r'url\((?!"data:)', "".join(inline))
+    assert not re.search(r"^\s*(?:/\*|//|\s)", "".join(inline), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +66,14 @@ def test_a_new_version_and_a_page_without_the_cache_contain_them(client, db, hea
 
 @pytest.mark.smoke
 @pytest.mark.browser
-def test_the_browser_stores_them_for_later_pages(site_server, new_page):
+def test_the_browser_stores_them_for_later_pages_when_the_user_turns_to_a_link(site_server, new_page):
     page = new_page()
     sign_in(page, site_server.url)
+    page.wait_for_function("async () => (await notifications.ready).client.state === 'live'")
+    assert not FILES & read_sizes(page).keys()
+    page.hover("nav a")
     page.wait_for_function("() => document.cookie.includes('files=')")
     page.goto(f"{site_server.url}/check/")
     expect(page.locator("head > link[rel=stylesheet]")).not_to_have_count(0)
-    entries = page.evaluate(
-        "performance.getEntriesByType('resource').map(({ name, transferSize }) => [name, transferSize])"
-    )
-    sizes = {name.rpartition("/")[2]: size for name, size in entries}
-    assert (sizes["theme.js"], sizes["site.css"], sizes["notifications.css"]) == (0, 0, 0)
+    sizes = read_sizes(page)
+    assert [sizes[name] for name in FILES] == [0, 0, 0]

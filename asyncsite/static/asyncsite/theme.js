@@ -38,16 +38,23 @@
       button.addEventListener("click", () => choose(button.dataset.chooseTheme));
     show(readTheme());
   });
-  /** Store the files in the browser's cache that the first page contains and the next ones link (first_page.py). */
-  async function storeFiles() {
+  /**
+   * Store the files in the browser's cache that the first page contains and the next ones link (first_page.py), once the
+   * user turns to what leads to another page: who only reads this one needs them once.
+   */
+  async function storeFiles({ target }) {
     const links = document.querySelector("template[data-store]");
-    if (!links) return;
+    if (!links || !target.closest?.("a, form")) return;
+    links.remove();
     try {
-      for (const element of links.content.children) {
-        const response = await fetch(element.href || element.src, { priority: "low" });
-        if (!response.ok) return;
+      // A touch is followed by the next page at once: keepalive lets the cache have the files for the page after that.
+      const options = { priority: "low", keepalive: true };
+      const store = async ({ href, src }) => {
+        const response = await fetch(href || src, options);
+        if (!response.ok) throw response;
         await response.arrayBuffer();
-      }
+      };
+      await Promise.all(Array.from(links.content.children, store));
       const expires = Date.now() + 24 * 3600 * 1000; // Later the cache may have dropped them.
       await cookieStore.set({ name: "files", value: links.dataset.store, expires, sameSite: "lax" });
     } catch {
@@ -55,7 +62,7 @@
     }
   }
 
-  addEventListener("load", storeFiles);
+  for (const type of ["pointerover", "focusin"]) addEventListener(type, storeFiles);
   // Another tab, or the admin, has changed it; the back-forward cache may hold a page that has missed that.
   addEventListener("storage", (event) => event.key === KEY && show(event.newValue));
   addEventListener("pageshow", (event) => event.persisted && show(readTheme()));
