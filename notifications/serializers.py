@@ -66,7 +66,7 @@ def _try_encode(row: Any) -> tuple[dict[str, Any], str, str]:
     try:
         item = serialize(row)
         text = encode(item)
-        is_too_large = encoded_size([text]) > validators.MAX_ITEM_BYTES + 1
+        is_too_large = text_size(text) > validators.MAX_ITEM_BYTES
     except Exception as exc:  # damaged data can raise any error
         return {}, "", f"{type(exc).__name__}: {exc}"
     return item, text, f"its item has more than {validators.MAX_ITEM_BYTES} bytes" if is_too_large else ""
@@ -79,7 +79,12 @@ def encode_list(rows: Iterable[Notification | Job], **values: Any) -> str:
 
 def encoded_size(texts: Iterable[str]) -> int:
     """Return the number of UTF-8 bytes of these texts, with a comma for each."""
-    return sum(1 + (len(text) if text.isascii() else len(text.encode())) for text in texts)
+    return sum(1 + text_size(text) for text in texts)
+
+
+def text_size(text: str) -> int:
+    """Return the number of UTF-8 bytes of a text."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def serialize(row: Any) -> dict[str, Any]:

@@ -20,14 +20,14 @@ from notifications.db.unusable import discard_unusable
 
 logger = logging.getLogger("notifications.jobs")
 
-
 #: Threads at most for each slot of an executor, while calls that were detached occupy some.
 MAX_THREADS_PER_SLOT = 4
 #: Seconds after which an idle thread closes its connections.
 IDLE_SECONDS = 5.0
 #: Seconds for which a thread keeps a connection at most, so that a moved server or a replaced file is noticed.
 MAX_CONNECTION_SECONDS = 30.0
-
+#: Seconds for which a kept connection that has answered is used again without a check, which may take a round trip.
+UNCHECKED_SECONDS = 1.0
 
 _thread_local = threading.local()
 
@@ -37,10 +37,9 @@ class NoThread(RuntimeError):
 
 
 def start_thread(target: Callable[..., object], name: str, *args: Any) -> threading.Thread:
-    """Start and return a daemon thread that calls ``target(*args)``.
+    """Start and return a daemon thread that calls ``target(*args)``. Raises ``NoThread`` if the process cannot.
 
-    Raises ``NoThread`` if the process cannot start more. Use the return value as the mark that the thread is running,
-    so that the mark is never set without a thread.
+    Use the return value as the mark that the thread is running, so that the mark is never set without a thread.
     """
     thread = threading.Thread(target=target, args=args, name=name, daemon=True)
     start(thread)
@@ -58,12 +57,11 @@ def start(thread: threading.Thread) -> None:
 class DaemonExecutor(Executor):
     """An executor of at most ``size`` daemon threads, which are started when needed and do not keep the process alive.
 
-    Broken connections are replaced before the next call. A call that leaves a transaction open fails, whatever it
-    returned, because the transaction is rolled back.
+    Broken connections are replaced before the next call. One that leaves a transaction open fails: that is rolled back.
 
     ``keep_connections``
-        Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, and close them after
-        ``idle_seconds``: for threads on which a call is one query, not a job or a request.
+        Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, unchecked for a second, and close them
+        after ``idle_seconds``: for threads on which a call is one query, not a job or a request.
     ``idle_seconds``
         How long a thread is idle before it closes what it keeps: see ``close_when_idle()``.
     """
@@ -88,8 +86,7 @@ class DaemonExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Return a future of the call, which is queued while all threads are busy.
 
-        Raises ``NoThread``, and never runs the call, if no thread would take it: none can be started now, or all are
-        in calls that were detached.
+        Raises ``NoThread``, and never runs it, if no thread can be started now, or all are in calls that were detached.
         """
         with self._lock:
             if self._ended:
@@ -106,10 +103,10 @@ class DaemonExecutor(Executor):
         return future
 
     def detach(self, future: Future[Any]) -> bool:
-        """Replace the thread that is in this call, whose result is no longer needed.
+        """Replace the thread that is in this call, whose result is not needed. Returns False if the call does not run.
 
-        Returns False if the call is not running. A thread that returns from such a call ends if there are more than
-        ``size``. If there is no other thread for the queued calls, they fail with ``NoThread``.
+        A thread that returns from such a call ends if there are more than ``size``. If there is no other thread for the
+        queued calls, they fail with ``NoThread``.
         """
         with self._lock:
             if self._ended or future in self._detached or not future.running():
@@ -188,6 +185,7 @@ class DaemonExecutor(Executor):
     def _run(self) -> None:
         _thread_local.executor = self
         _thread_local.close_kept = close_connections if self._keep_connections else None
+        _thread_local.check_at = 0.0
         try:
             self._take_calls()
         except BaseException as exc:  # no memory, between two calls
@@ -255,22 +253,23 @@ class DaemonExecutor(Executor):
         error: BaseException | None = None
         try:
             set_options_of_this_thread()
-            check_connections()
+            if time.monotonic() > _thread_local.check_at:
+                check_connections()
             result = work()
-            if any(map(in_transaction, connections.all(initialized_only=True))):
-                raise transaction.TransactionManagementError(
-                    "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
-                )
         except StopIteration as exc:  # asyncio's futures refuse it: a waiting coroutine would never resume
             error = RuntimeError(f"The call raised {exc!r}.")
             error.__cause__ = exc
         except BaseException as exc:
             error = exc
         try:
+            if error is not None:
+                discard_unusable(error, connections.all(initialized_only=True))
+            if check_connections(keep=self._keep_connections) and error is None:
+                error = transaction.TransactionManagementError(
+                    "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
+                )
             if self._keep_connections:
-                keep_connections()
-            discard_unusable(error, connections.all(initialized_only=True))
-            check_connections()
+                _thread_local.check_at = time.monotonic() + UNCHECKED_SECONDS
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
@@ -292,44 +291,45 @@ def close_when_idle(close: Callable[[], object]) -> bool:
     return True
 
 
-def check_connections() -> None:
-    """Close connections of this thread that are broken, too old, or inside a transaction."""
+def check_connections(*, keep: bool = False) -> bool:
+    """Close connections of this thread that are broken, too old, or inside a transaction. Returns whether one was that.
+
+    ``keep`` leaves them open after a call whatever ``CONN_MAX_AGE`` says, without a health check before the next query.
+    Not those with an error, and those of a pool of Django's.
+    """
+    had_transaction = False
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
-            connection.in_atomic_block = False
-            connection.savepoint_ids.clear()
-            connection.atomic_blocks.clear()
-            connection.run_on_commit.clear()
-            connection.close()
-        elif in_transaction(connection):
+        settings = connection.settings_dict
+        if keep and not settings["CONN_MAX_AGE"] and not settings["OPTIONS"].get("pool"):
+            connection.close_at = 0 if connection.errors_occurred else None
+        if in_transaction(connection):
+            had_transaction = True
+            if connection.in_atomic_block:
+                # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
+                connection.in_atomic_block = False
+                connection.savepoint_ids.clear()
+                connection.atomic_blocks.clear()
+                connection.run_on_commit.clear()
             connection.close()
         else:
             connection.close_if_unusable_or_obsolete()
+            connection.health_check_done |= keep
+    return had_transaction
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Return whether a transaction is open: by ``atomic()``, with autocommit off, or by BEGIN."""
-    raw = connection.connection
-    if connection.in_atomic_block or raw is None:
+    if (raw := connection.connection) is None or connection.in_atomic_block:
         return connection.in_atomic_block
     try:
         if connection.vendor == "sqlite":
             return raw.in_transaction
         if connection.vendor == "postgresql":
-            # Active, in a transaction, in a failed one (libpq).
-            return raw.info.transaction_status in (1, 2, 3)
+            # Active, in a transaction, in a failed one (libpq). A connection of psycopg 2 has only ``info``.
+            return (getattr(raw, "pgconn", None) or raw.info).transaction_status in (1, 2, 3)
     except connection.Database.Error:
         return False  # it is broken, and with it any transaction
     return not connection.autocommit
-
-
-def keep_connections() -> None:
-    """Keep this thread's connections after the call, but those with an error, and those of a pool of Django's."""
-    for connection in connections.all(initialized_only=True):
-        is_pooled = connection.settings_dict["OPTIONS"].get("pool")
-        if not connection.settings_dict["CONN_MAX_AGE"] and not is_pooled:
-            connection.close_at = 0 if connection.errors_occurred else None
 
 
 def is_in_use(db: BaseDatabaseWrapper) -> bool:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from inspect import iscoroutine, isfunction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -222,7 +222,8 @@ def _leaving_out(
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _savepoints():
+            # Most are called outside of a transaction, and some for each ring.
+            with _savepoints(open_ones) if (open_ones := _find_transactions()) else _NO_SAVEPOINTS:
                 result = hook(*args, **kwargs)
                 if result is None:
                     return empty()
@@ -267,14 +268,18 @@ class _Savepoint:
         self._db.savepoint_rollback(self._id)
 
 
+_NO_SAVEPOINTS = nullcontext()
+
+
+def _find_transactions() -> list[Any]:
+    """Return the connections of PostgreSQL that are in a transaction, which an error would end."""
+    opened = connections.all(initialized_only=True)
+    return [db for db in opened if db.in_atomic_block and db.vendor == "postgresql"]
+
+
 @contextmanager
-def _savepoints() -> Iterator[None]:
-    """Roll back what fails in the block, in a transaction of PostgreSQL, which would refuse all that follows."""
-    open_ones = [
-        db
-        for db in connections.all(initialized_only=True)
-        if db.in_atomic_block and db.vendor == "postgresql"
-    ]
+def _savepoints(open_ones: list[Any]) -> Iterator[None]:
+    """Roll back what fails in the block, in transactions of PostgreSQL, which would refuse all that follows."""
     points = [_Savepoint(db) for db in open_ones]
     is_refused = True
     try:

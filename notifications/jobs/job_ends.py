@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread, check_connections, close_connections, keep_connections
+from notifications.db.threads import NoThread, check_connections, close_connections
 from notifications.db.transactions import chunks, database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
@@ -161,8 +161,7 @@ class JobEndReader:
             try:
                 check_connections()
                 ends = self._read_ends(chunk)
-                keep_connections()
-                check_connections()
+                check_connections(keep=True)
             except UNAVAILABLE as exc:
                 logger.warning("Could not read %d awaited jobs: %s", len(chunk), exc)
             except Exception as exc:  # Raised in the waiting calls, which would otherwise wait forever.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from notifications.realtime.servers.websocket_frames import encode_text_frame
-from notifications.serializers import encode, encoded_size
+from notifications.serializers import encode, text_size
 
 BEAT_INTERVAL_SECONDS = 25
 #: Bytes of all items in a frame. With its other keys, a frame stays below the 128 KiB of the protocol.
@@ -30,7 +30,7 @@ class Frame:
         self.tail = tail
         self.seq = seq
         self._head = f'{{"op":"{op}","n":'
-        self._size = len(self._head) + 1 + (len(tail) if tail.isascii() else len(tail.encode()))
+        self._size = len(self._head) + 1 + text_size(tail)
         self._encodings: dict[int, bytes] = {}
 
     def size(self, n: int) -> int:
@@ -57,7 +57,7 @@ def take_fitting(texts: Iterable[str], max_bytes: int) -> list[str]:
     fitting: list[str] = []
     total_bytes = 0
     for text in texts:
-        total_bytes += encoded_size([text])
+        total_bytes += 1 + text_size(text)
         if fitting and total_bytes > max_bytes:
             break
         fitting.append(text)

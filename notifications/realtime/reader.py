@@ -132,8 +132,9 @@ def _read(request: ReadRequest) -> ReadResult:
             snapshot_heads[user] = missed.position.head
         else:
             result.ranges[user, cursor] = _encode_missed(cursor, missed, encoded)
-    for user, rows in changes.read_snapshots(snapshot_heads).items():
-        result.ranges[user, None] = _encode_snapshot(result.positions[user], rows)
+    if snapshot_heads:
+        for user, rows in changes.read_snapshots(snapshot_heads).items():
+            result.ranges[user, None] = _encode_snapshot(result.positions[user], rows)
     _read_active_jobs(request, result)
     return result
 
@@ -207,7 +208,7 @@ def _read_active_jobs(request: ReadRequest, result: ReadResult) -> None:
             ids.update(id for id, version in user_versions.items() if known.get(id) != version)
         if user in request.syncing_users:
             ids.update(user_versions)
-    rows = changes.read_active_jobs(ids)
+    rows = changes.read_active_jobs(ids) if ids else {}
     for user_versions in result.versions.values():
         user_versions.update((id, rows[id].version) for id in user_versions.keys() & rows.keys())
     for user, known in request.known_versions.items():

@@ -164,11 +164,11 @@ def test_a_connection_that_cannot_be_looked_after(monkeypatch, when):
 
     check, calls = threads.check_connections, []
 
-    def fail():
+    def fail(**options):
         calls.append(1)
         if len(calls) == when:
             raise RuntimeError("cannot close")
-        check()
+        return check(**options)
 
     monkeypatch.setattr(threads, "check_connections", fail)
     first = executor.submit(int)
@@ -222,6 +222,31 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
     assert executor.submit(use).result(60)[0] is second
     wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
     assert executor.submit(use).result(60)[0] is not second
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_kept_connection_is_checked_only_after_a_pause(monkeypatch):
+    """Although the project has CONN_HEALTH_CHECKS: the round trip would double the time of a call with one query."""
+    executor = DaemonExecutor(1, "under-test", keep_connections=True)
+    checks = []
+
+    def use():
+        db = connections["default"]
+        db.ensure_connection()
+        db.health_check_enabled = True
+        db.is_usable = lambda: checks.append(1) or type(db).is_usable(db)
+        with db.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    for _ in range(3):
+        executor.submit(use).result(60)
+    assert not checks
+    monkeypatch.setattr("notifications.db.threads.UNCHECKED_SECONDS", 0.0)
+    for _ in range(3):
+        executor.submit(use).result(60)
+    assert len(checks) == 2
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
 

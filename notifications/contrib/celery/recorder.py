@@ -34,7 +34,6 @@ from notifications.db.threads import (
     NoThread,
     check_connections,
     close_connections,
-    keep_connections,
 )
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
@@ -282,7 +281,7 @@ class Recorder:
             try:
                 check_connections()
                 result = function()
-                keep_connections()  # with CONN_MAX_AGE = 0 each call would open a new one
+                check_connections(keep=True)  # with CONN_MAX_AGE = 0 each call would open a new one
                 reset_queries()
                 self._is_away = False
                 return result
