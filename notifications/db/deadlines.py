@@ -60,12 +60,14 @@ def limit_this_thread(seconds: float | None = None) -> None:
     """Close connections to PostgreSQL that do not answer this thread within ``seconds`` (``ANSWER_SECONDS``).
 
     The call then raises ``django.db.OperationalError``. The thread must be the app's own, because all its connections
-    are limited, whatever their alias. They are not those of a pool of Django's, which jobs and views may use up.
+    are limited, whatever their alias. They are not those of a pool of Django's, which jobs and views may use up, and
+    are not tried by ``SELECT 1`` before each call, although the project has ``CONN_HEALTH_CHECKS``: that is a round
+    trip before each job and each message, and what the app's own threads do is tried again after an error.
     """
     if not _thread.is_own:
         for db in _usable_connections():
             options = {name: value for name, value in db.settings_dict["OPTIONS"].items() if name != "pool"}
-            db.settings_dict = {**db.settings_dict, "OPTIONS": options}
+            db.settings_dict = {**db.settings_dict, "OPTIONS": options, "CONN_HEALTH_CHECKS": False}
             set_options(db)
         _thread.has_options = _thread.is_own = True
     _thread.seconds = ANSWER_SECONDS if seconds is None else seconds

@@ -26,8 +26,6 @@ MAX_THREADS_PER_SLOT = 4
 IDLE_SECONDS = 5.0
 #: Seconds for which a thread keeps a connection at most, so that a moved server or a replaced file is noticed.
 MAX_CONNECTION_SECONDS = 30.0
-#: Seconds for which a kept connection that has answered is used again without a check, which may take a round trip.
-UNCHECKED_SECONDS = 1.0
 
 _thread_local = threading.local()
 
@@ -60,8 +58,8 @@ class DaemonExecutor(Executor):
     Broken connections are replaced before the next call. One that leaves a transaction open fails: that is rolled back.
 
     ``keep_connections``
-        Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, unchecked for a second, and close them
-        after ``idle_seconds``: for threads on which a call is one query, not a job or a request.
+        Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, and close them after
+        ``idle_seconds``: for threads on which a call is one query, not a job or a request.
     ``idle_seconds``
         How long a thread is idle before it closes what it keeps: see ``close_when_idle()``.
     """
@@ -185,7 +183,6 @@ class DaemonExecutor(Executor):
     def _run(self) -> None:
         _thread_local.executor = self
         _thread_local.close_kept = close_connections if self._keep_connections else None
-        _thread_local.check_at = 0.0
         try:
             self._take_calls()
         except BaseException as exc:  # no memory, between two calls
@@ -253,7 +250,7 @@ class DaemonExecutor(Executor):
         error: BaseException | None = None
         try:
             set_options_of_this_thread()
-            if time.monotonic() > _thread_local.check_at:
+            if not self._keep_connections:  # what is kept was checked after the last call, some seconds ago
                 check_connections()
             result = work()
         except StopIteration as exc:  # asyncio's futures refuse it: a waiting coroutine would never resume
@@ -268,8 +265,6 @@ class DaemonExecutor(Executor):
                 error = transaction.TransactionManagementError(
                     "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
                 )
-            if self._keep_connections:
-                _thread_local.check_at = time.monotonic() + UNCHECKED_SECONDS
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
@@ -294,8 +289,8 @@ def close_when_idle(close: Callable[[], object]) -> bool:
 def check_connections(*, keep: bool = False) -> bool:
     """Close connections of this thread that are broken, too old, or inside a transaction. Returns whether one was that.
 
-    ``keep`` leaves them open after a call whatever ``CONN_MAX_AGE`` says, without a health check before the next query.
-    Not those with an error, and those of a pool of Django's.
+    ``keep`` leaves them open after a call whatever ``CONN_MAX_AGE`` says, but those with an error, and those of a pool
+    of Django's.
     """
     had_transaction = False
     for connection in connections.all(initialized_only=True):
@@ -313,7 +308,6 @@ def check_connections(*, keep: bool = False) -> bool:
             connection.close()
         else:
             connection.close_if_unusable_or_obsolete()
-            connection.health_check_done |= keep
     return had_transaction
 
 

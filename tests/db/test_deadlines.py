@@ -13,7 +13,7 @@ from django.db import DatabaseError, OperationalError, connection, connections
 
 from notifications.db import deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
-from notifications.db.threads import DaemonExecutor
+from notifications.db.threads import DaemonExecutor, check_connections
 from tests.support.site import ROOT
 
 
@@ -104,6 +104,24 @@ def test_the_options_of_the_project_win(on_postgresql, monkeypatch):
     assert in_thread(work) == {**OPTIONS, **connections.settings["default"]["OPTIONS"]}
     assert "tcp_user_timeout" not in connections.settings["default"]["OPTIONS"]
     assert "tcp_user_timeout" not in in_thread(lambda: connection.settings_dict["OPTIONS"])
+
+
+def test_the_apps_own_threads_try_no_connection_before_a_call(on_postgresql, monkeypatch):
+    """That would take a round trip before each job and message. Threads of jobs do as the project says."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_HEALTH_CHECKS", True)
+    tried = []
+
+    def work():
+        db = connections["default"]
+        db.is_usable = lambda: tried.append(threading.current_thread().name) or type(db).is_usable(db)
+        sleep(0)
+        check_connections(keep=True)
+        return sleep(0)
+
+    assert in_thread(lambda: limit_this_thread() or work()) == "slept"
+    assert not tried
+    assert in_thread(work) == "slept"
+    assert tried == ["a-thread"]
 
 
 def test_threads_of_jobs_have_the_options_and_no_limit(on_postgresql, monkeypatch):
@@ -201,7 +219,7 @@ apps = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
 settings.configure(DATABASES={{"default": {database!r}}}, INSTALLED_APPS=apps)
 django.setup()
 from django.db import connection
-from notifications.db.threads import DaemonExecutor
+from notifications.db.threads import DaemonExecutor, check_connections
 
 def connect():
     connection.ensure_connection()

@@ -226,31 +226,6 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
     wait_until(lambda: not names(), what="the thread to end")
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_kept_connection_is_checked_only_after_a_pause(monkeypatch):
-    """Although the project has CONN_HEALTH_CHECKS: the round trip would double the time of a call with one query."""
-    executor = DaemonExecutor(1, "under-test", keep_connections=True)
-    checks = []
-
-    def use():
-        db = connections["default"]
-        db.ensure_connection()
-        db.health_check_enabled = True
-        db.is_usable = lambda: checks.append(1) or type(db).is_usable(db)
-        with db.cursor() as cursor:
-            cursor.execute("SELECT 1")
-
-    for _ in range(3):
-        executor.submit(use).result(60)
-    assert not checks
-    monkeypatch.setattr("notifications.db.threads.UNCHECKED_SECONDS", 0.0)
-    for _ in range(3):
-        executor.submit(use).result(60)
-    assert len(checks) == 2
-    executor.shutdown()
-    wait_until(lambda: not names(), what="the thread to end")
-
-
 def test_a_thread_that_fails_between_two_calls_is_replaced(executor, monkeypatch):
     """Otherwise calls would wait for ever, because the executor would still count it."""
     take_next = executor._next
