@@ -8,7 +8,8 @@ statements
     The SQL statements of each way through the app, as numbers: enqueueing, a job, a notification, with e-mail, a
     question, its answer, the inbox page, the list of jobs, ``sync/``. One more than before fails.
 jobs
-    The CPU time of a job (of the worker), and of an enqueued job, one by one and in bulk.
+    The CPU time of a job (of the worker), of an enqueued job, one by one and in bulk, and the time from enqueueing to
+    the start at an idle worker. The projects have all optional apps, so their part in a job is measured too.
 notify, questions, observed
     The CPU time of a notification of one user, of a job until it waits for the answer to its question (of the worker),
     and of an observed task of Celery, from its message to the record of its end.
@@ -29,8 +30,8 @@ the ratios of neighboring turns. It fails if it is more than ``--tolerance`` per
 busy machine, where ratios of equal trees scatter around 1, so many of them are above 1 by chance in one of 200 runs at
 most. The turns of two processes have their memory layout in common: four runs with the same two trees found 1.01 to
 1.09 for notify() on PostgreSQL. So what looks dearer is measured once more, by new processes on new databases, and
-fails if it is dearer again. Latencies, rates and the time of a start scatter too much, and are only printed. Both trees
-run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
+fails if it is dearer again. Other latencies, rates and the time of a start scatter too much, and are only printed. Both
+trees run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
 names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. While a change of
@@ -88,6 +89,7 @@ SCATTERING = {
     "of notify()": "notify",
     "of CPU a job": "jobs",
     "to enqueue": "jobs",
+    "starts a job": "jobs",
     "a question": "questions",
     "an observed task": "observed",
     "a writer waits": "writers",

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -64,7 +65,7 @@ MAX_ROWS_PER_TRANSACTION = 100
 #: Seconds for which a bulk writer leaves SQLite's lock free after a transaction: at least, and at most.
 MIN_LOCK_PAUSE_SECONDS = 0.005
 MAX_PAUSE_SECONDS = 0.25
-#: The first statements of the app's own transactions on PostgreSQL, sent in one round trip. The timeout has the server
+#: The first statements of the app's own transactions on PostgreSQL, sent with the next one. The timeout has the server
 #: end the session of a process that is frozen inside a transaction, a suspended virtual machine for example, which
 #: would keep streams and rows locked.
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -126,9 +127,7 @@ def retrying_atomic(
     nested = in_callers_transaction(db)
 
     def run() -> T:
-        with transaction.atomic(using=db.alias):
-            if not nested:
-                _begin(db, idle_seconds)
+        with transaction.atomic(using=db.alias), nullcontext() if nested else _begun(db, idle_seconds):
             started = time.monotonic()
             result = work()
         lock_time.until = time.monotonic()
@@ -308,13 +307,33 @@ def try_write() -> None:
     retrying_atomic(write)
 
 
-def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> None:
-    if db.vendor == "postgresql":
-        statements = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)]
-        with db.cursor() as cursor:
-            for statement in ["; ".join(statements)] if _accepts_multiple_statements(db) else statements:
-                cursor.execute(statement)
-    begin_with_write(db)
+@contextmanager
+def _begun(db: BaseDatabaseWrapper, idle_seconds: int) -> Iterator[None]:
+    """Have the block begin with ``ISOLATION`` and ``IDLE_TIMEOUT``, or on SQLite with its lock."""
+    if db.vendor != "postgresql":
+        begin_with_write(db)
+        yield
+        return
+    statements = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)]
+
+    def begin(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        db.execute_wrappers.remove(begin)
+        if many or not _accepts_multiple_statements(db):
+            for statement in statements:
+                context["cursor"].cursor.execute(statement)
+            return execute(sql, params, many, context)
+        # With the first statement of the block: a round trip of their own was one of six that a job's end took.
+        result = execute("; ".join([*statements, sql]), params, many, context)
+        for _ in statements:
+            context["cursor"].nextset()
+        return result
+
+    db.execute_wrappers.append(begin)
+    try:
+        yield
+    finally:
+        if begin in db.execute_wrappers:
+            db.execute_wrappers.remove(begin)
 
 
 def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:

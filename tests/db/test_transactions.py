@@ -151,6 +151,44 @@ def test_one_statement_is_a_transaction_of_our_own(transactional_db):
         connection.close()
 
 
+def test_it_begins_with_its_first_statement(transactional_db):
+    """Which alone would take a round trip more; its rows and their number are its own. One without any sends none."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no isolation levels.")
+
+    def work():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('transaction_isolation'), %s", [7])
+            first = cursor.rowcount, cursor.fetchall()
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            return first, cursor.fetchone()
+
+    retrying_atomic(lambda: None)
+    assert not connection.execute_wrappers
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            assert retrying_atomic(work) == ((1, [("read committed", 7)]), ("10s",))
+    finally:
+        connection.close()
+    assert [query["sql"].split()[0] for query in queries] == ["BEGIN", "SET", "SHOW", "COMMIT"]
+    assert not connection.execute_wrappers
+
+
+def test_many_rows_may_be_the_first_statement(user):
+    """They are sent one by one."""
+
+    def work():
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO notifications_ring (user_id, origin) VALUES (%s, %s)", [(1, 7), (2, 7)]
+            )
+
+    retrying_atomic(work)
+    assert scalar("SELECT count(*) FROM notifications_ring WHERE origin = 7") == 2
+
+
 def test_a_deferred_host_waits_for_the_lock(deferred, user):
     """Our transactions begin with a write: beside a writer they wait, also where reading first would fail at once."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:
