@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from notifications.extension import Where, hooks, make_hub_parts
 from notifications.jobs.claiming import backlog
-from notifications.realtime import close_reasons, doorbell
+from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.sessions import find_deactivated, find_deleted
 from notifications.realtime.auth.sign_outs import CredentialChecker, SessionChecker
@@ -72,6 +72,7 @@ class Hub:
         )
         #: What extensions do in it, by their labels.
         self.parts: Mapping[str, Any] = make_hub_parts(self)
+        self._freed_memory = freed_memory.FreedMemory()
         self._clock = HubClock(loop, self._handle_tick)
 
     def join(self, subscriber: Subscriber) -> Bye | None:
@@ -234,6 +235,9 @@ class Hub:
                 error_message="Could not find deactivated users: %s",
                 level=logging.WARNING,
             )
+        if self._freed_memory.is_due(len(subscribers)):
+            message = "Could not give free memory back: %s"
+            run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())
 
