@@ -10,4 +10,5 @@ close_reasons                why a connection is closed, and the limits of clien
 servers/                     Daphne and uvicorn
 probe                        tries whether the project's ASGI application leads to the WebSocket
 pool                         threads for queries, and the clock of periodic work
+freed_memory                 gives the memory of closed connections back to the system
 """
