@@ -117,7 +117,7 @@ async def test_failed_reads_are_repeated(reads, monkeypatch, caplog):
     for break_call in ("check_connections", "in_transaction"):
         with monkeypatch.context() as patch:
             broken = []
-            patch.setattr(threads, break_call, lambda *args: broken.append(args) or 1 / 0)  # noqa: B023
+            patch.setattr(threads, break_call, lambda *args, **_: broken.append(args) or 1 / 0)  # noqa: B023
             reads.fanout.read_users([1])
             await until(lambda: broken)  # noqa: B023
         await until(lambda: reads.events[-2:] == [{1}, "delivered"])
