@@ -8,8 +8,8 @@ statements
     The SQL statements of each way through the app, as numbers: enqueueing, a job, a notification, with e-mail, a
     question, its answer, the inbox page, the list of jobs, ``sync/``. One more than before fails.
 jobs
-    The CPU time of a job (of the worker), of an enqueued job, one by one and in bulk, and the time from enqueueing to
-    the start at an idle worker. The projects have all optional apps, so their part in a job is measured too.
+    The CPU time of a job (of the worker), of an enqueued job, one by one and in bulk, and on PostgreSQL the time from
+    enqueueing to the start at an idle worker. The projects have all ten optional apps, so their part is measured too.
 notify, questions, observed
     The CPU time of a notification of one user, of a job until it waits for the answer to its question (of the worker),
     and of an observed task of Celery, from its message to the record of its end.
