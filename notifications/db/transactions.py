@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -127,9 +126,14 @@ def retrying_atomic(
     nested = in_callers_transaction(db)
 
     def run() -> T:
-        with transaction.atomic(using=db.alias), nullcontext() if nested else _begun(db, idle_seconds):
+        with transaction.atomic(using=db.alias):
+            begin = None if nested else _begin(db, idle_seconds)
             started = time.monotonic()
-            result = work()
+            try:
+                result = work()
+            finally:
+                if begin in db.execute_wrappers:  # it has executed no statement
+                    db.execute_wrappers.remove(begin)
         lock_time.until = time.monotonic()
         lock_time.seconds += lock_time.until - started
         return result
@@ -307,13 +311,14 @@ def try_write() -> None:
     retrying_atomic(write)
 
 
-@contextmanager
-def _begun(db: BaseDatabaseWrapper, idle_seconds: int) -> Iterator[None]:
-    """Have the block begin with ``ISOLATION`` and ``IDLE_TIMEOUT``, or on SQLite with its lock."""
+def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | None:
+    """Take SQLite's lock, or have the next statement sent with ``ISOLATION`` and ``IDLE_TIMEOUT`` before it.
+
+    Returns the wrapper of statements that does so, and removes itself then.
+    """
     if db.vendor != "postgresql":
         begin_with_write(db)
-        yield
-        return
+        return None
     statements = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)]
 
     def begin(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -322,18 +327,14 @@ def _begun(db: BaseDatabaseWrapper, idle_seconds: int) -> Iterator[None]:
             for statement in statements:
                 context["cursor"].cursor.execute(statement)
             return execute(sql, params, many, context)
-        # With the first statement of the block: a round trip of their own was one of six that a job's end took.
+        # A round trip of their own was one of seven that a job's end took.
         result = execute("; ".join([*statements, sql]), params, many, context)
         for _ in statements:
             context["cursor"].nextset()
         return result
 
     db.execute_wrappers.append(begin)
-    try:
-        yield
-    finally:
-        if begin in db.execute_wrappers:
-            db.execute_wrappers.remove(begin)
+    return begin
 
 
 def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
