@@ -133,7 +133,7 @@ class EngineContract:
 
     @pytest.mark.parametrize("task", ["pause_between", "pause_between_sync"])
     def test_job_goes_on_after_a_pause(self, project, task):
-        """Its id is dispatched anew. Its step is executed once, and its attempt is counted once."""
+        """Another message wakes a process. Its step is executed once, and its attempt is counted once."""
         (id,) = project.call("enqueue", task=f"contrib.engines.tasks.{task}")
         (row,) = ended(project, [id])
         assert (row["state"], row["attempt"], row["fence"]) == ("succeeded", 1, 2)
@@ -177,7 +177,7 @@ class EngineContract:
         ended(project, [id])
 
     def test_concurrency_limit_holds(self, project):
-        """One job of a key runs at a time, and the next one is dispatched when it ends."""
+        """One job of a key runs at a time, and the next one begins when it ends."""
         ids = project.call("enqueue", task="contrib.engines.tasks.one_at_a_time", count=4)
         most = 0
 
