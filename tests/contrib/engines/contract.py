@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -108,11 +109,10 @@ class EngineContract:
         wait_until(lambda: ended(project, [id])[0]["attempt"] == 2, what="the second attempt")
 
     def test_job_for_later_waits(self, project):
-        (id,) = project.call("enqueue", task="noop", delay=1.5)
-        first, last = project.call("enqueue", task="noop", count=2)
-        ended(project, [first, last])
-        assert states(project, [id]) == ["queued"]
-        ended(project, [id])
+        due = datetime.now(UTC) + timedelta(seconds=1.5)
+        ids = project.call("enqueue", task="noop", delay=1.5) + project.call("enqueue", task="noop", count=2)
+        ended(project, ids)
+        assert datetime.fromisoformat(project.call("starts", ids=ids)[0]) >= due
 
     def test_queued_job_is_cancelled_and_retried(self, project):
         """A cancellation that reached the engine does not keep a later retry from running."""
