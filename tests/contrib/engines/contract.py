@@ -253,9 +253,7 @@ class EngineContract:
 
     def test_broker_that_is_away(self, project, request):
         """Enqueueing does not wait. Jobs of before, of meanwhile and of after it run once."""
-        if not self.broker:
-            pytest.skip("It has no broker beside the database.")
-        broker = request.getfixturevalue(self.broker)
+        broker = self.find_broker(request)
         project.call("pause", queue="slow")
         ids = project.call("enqueue", task="noop_sync", count=5, queue_name="slow")
         broker.kill()
@@ -268,6 +266,24 @@ class EngineContract:
         ids += project.call("enqueue", task="noop_sync", count=5)
         rows = self.ended_with_restarts(project, ids)
         assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+
+    def test_broker_that_is_away_for_a_minute(self, project, request):
+        """What waits begins soon after it, without another job, although messages for it are a minute apart by then."""
+        broker = self.find_broker(request)
+        ended(project, project.call("enqueue", task="noop_sync"))
+        broker.kill()
+        ids = project.call("enqueue", task="noop_sync", count=5)
+        time.sleep(62)
+        broker.start()
+        started = time.monotonic()
+        rows = self.ended_with_restarts(project, ids)
+        assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+        assert time.monotonic() - started < 40
+
+    def find_broker(self, request):
+        if not self.broker:
+            pytest.skip("It has no broker beside the database.")
+        return request.getfixturevalue(self.broker)
 
     def test_database_that_is_away(self, project):
         """While jobs run. They go on, and others begin when it is back."""
