@@ -226,10 +226,9 @@ class _Sender:
         )
 
     def add(self, queue: str, count: int) -> None:
-        if queue in self._retry_at:
-            return
         with self._lock:
-            self._counts[queue] = min(self._counts[queue] + count, MAX_MESSAGES)
+            if queue not in self._retry_at:
+                self._counts[queue] = min(self._counts[queue] + count, MAX_MESSAGES)
         try:
             self._thread.wake()
         except NoThread as exc:
