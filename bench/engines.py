@@ -7,11 +7,11 @@ the time from enqueueing to the start at an idle worker; and the time from the c
 notification at a WebSocket client of a server in another process. ``--only`` selects by these words: rate, enqueueing,
 pickup, browser.
 
-Those of this app are rows of PostgreSQL with an owner, an outcome and a notification, whose ids go through Redis. The
-tasks of "observed" and "Celery alone" are the same, in the same Django project, with results in Redis; without
-observing they have no rows. ``threads`` has 20 threads in each process. The queues alternate in each round, and each
-round begins with another one; a figure is the median of the rounds, with the worst of them beside it. A round takes
-about two minutes on two cores. Needs ``bench/requirements.txt``, and PostgreSQL and Redis, which it starts.
+Those of this app are rows of PostgreSQL with an owner, an outcome and a notification; messages that wake their workers
+go through Redis. The tasks of "observed" and "Celery alone" are the same, in the same Django project, with results in
+Redis; without observing they have no rows. ``threads`` has 20 threads in each process. The queues alternate in each
+round, and each round begins with another one; a figure is the median of the rounds, with the worst of them beside it. A
+round takes about two minutes on two cores. Needs ``bench/requirements.txt``, and PostgreSQL and Redis, which it starts.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def is_management_script(script: str) -> bool:
 
 
 def begin_serving(*, restarts: bool = False) -> None:
-    """Log which doorbell connects the processes, and start the embedded worker or the dispatch to engines, as set.
+    """Log which doorbell connects the processes, and start the embedded worker or the upkeep for engines, as set.
 
     Call it in a custom management command that is a server. Elsewhere ``get_asgi_application`` calls it. Raises
     ``ImproperlyConfigured`` if the database does not have the tables of this version.

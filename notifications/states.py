@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from django.db.models import TextChoices
@@ -175,7 +175,8 @@ CHANGES = (
 )
 
 
-def sql_list(states: Iterable[str]) -> str:
+@cache
+def sql_list(states: States) -> str:
     """Return states as the list of an SQL condition: ``'queued', 'running'``."""
     return ", ".join(f"'{state}'" for state in states)
 

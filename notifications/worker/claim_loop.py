@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from notifications.compat import should_send, task_backends, task_started
 from notifications.db import project_code, signal_queue
+from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
@@ -189,6 +190,7 @@ class ClaimLoop:
         return subtract(free, jobs)
 
     def _claim_jobs(self, limit: int, executors: Mapping[str, int], **options: Any) -> list[ClaimedJob]:
+        wait_for_tables()
         started = spans.start_time()
         jobs = claims.claim_jobs(
             self._state.worker,

@@ -129,7 +129,7 @@ class Execution(CurrentExecution):
         job, ``NoThread`` if there is no thread for it, and ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
-        if outcome := unrecorded_outcomes.restore(job):
+        if job.unrecorded_outcome and (outcome := unrecorded_outcomes.restore(job)):
             return outcome
         if self.is_cancelling or job.cancel_requested_at is not None:  # before the task was called
             return outcomes.cancelled(job, results.policy_at(job.task_path))

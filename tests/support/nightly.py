@@ -199,6 +199,7 @@ NIGHTLY = {
         "contrib/celery/test_rabbitmq.py::test_a_killed_child_rings_the_bell_once",
         "contrib/celery/test_rabbitmq.py::test_a_killed_worker_whose_task_is_delivered_again",
         "contrib/celery/test_rabbitmq.py::test_ends_ring_the_bell_once",
+        "contrib/celery/test_run.py::TestPrefork::test_broker_that_is_away_for_a_minute",
         "contrib/celery/test_run.py::TestSolo::*",
         "contrib/celery/test_run.py::TestThreads::*",
         "contrib/celery/test_run_rabbitmq.py::*",

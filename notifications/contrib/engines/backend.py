@@ -34,7 +34,7 @@ RQ_DEFAULT_TIMEOUT_SECONDS = 180
 
 
 class BackendEngine(Engine):
-    """Enqueues one task for each job on the backend of ``TASKS`` with the alias ``name``."""
+    """Enqueues one task for each message on the backend of ``TASKS`` with the alias ``name``."""
 
     @property
     def label(self) -> str:

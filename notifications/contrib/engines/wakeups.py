@@ -209,7 +209,7 @@ def _read_last_claims(now: datetime) -> dict[BackendQueue, datetime]:
 class _Sender:
     """Calls one engine on a thread of its own, which ends when it is idle.
 
-    What cannot be sent is dropped: the duty sends others.
+    What cannot be sent is dropped, but for one message for each queue, which is tried again.
     """
 
     IDLE_SECONDS = 10.0
@@ -226,31 +226,31 @@ class _Sender:
         )
 
     def add(self, queue: str, count: int) -> None:
-        if time.monotonic() < self._retry_at.get(queue, 0.0):
-            return
         with self._lock:
-            self._counts[queue] = min(self._counts[queue] + count, MAX_MESSAGES)
+            if queue not in self._retry_at:
+                self._counts[queue] = min(self._counts[queue] + count, MAX_MESSAGES)
         try:
             self._thread.wake()
         except NoThread as exc:
             logger.warning("Could not wake an engine, which is tried again: %s", exc)
 
     def wait_until_idle(self, deadline: float) -> None:
-        """Wait until all messages are sent, or until the deadline (monotonic)."""
+        """Wait until each message is sent, or is to be tried again, or until the deadline (monotonic)."""
         while (self._counts or self._is_sending) and self._thread.is_running and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def _send(self) -> None:
+    def _send(self) -> float | None:
         with self._lock:
             counts, self._counts = self._counts, Counter()
+            counts.update(queue for queue, at in self._retry_at.items() if at <= time.monotonic())
             self._is_sending = bool(counts)
         try:
-            engine = engine_of(self._alias) if counts else None
-            for queue, count in counts.items():
-                if engine:
+            if counts and (engine := engine_of(self._alias)):
+                for queue, count in counts.items():
                     self._wake(engine, queue, count)
         finally:
             self._is_sending = False
+        return RETRY_SECONDS if self._retry_at else None
 
     def _wake(self, engine: Engine, queue: str, count: int) -> None:
         try:

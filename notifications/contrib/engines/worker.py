@@ -27,10 +27,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
 from notifications.worker import loops
-from notifications.worker.claim_loop import (
-    MAX_CLAIM_BATCH,
-    ClaimLoop,
-)
+from notifications.worker.claim_loop import MAX_CLAIM_BATCH, ClaimLoop
 from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
 from notifications.worker.worker import JobWorker
 

@@ -16,7 +16,6 @@ from django.db.models import Q
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import (
     call_after_write,
     connection,
@@ -125,7 +124,6 @@ def claim_jobs(
     }
     if not kinds:
         return []
-    wait_for_tables()
     claimed = _claim(worker, limit, source, timeouts, among, kinds, is_thorough)
     counts = Counter([job.row.executor for job in claimed])
     is_full = len(claimed) == limit

@@ -306,7 +306,7 @@ class Recording:
             streams.ring((), queue=True)
 
     def _call_on_ends(self) -> list[tuple[Any, Rows]]:
-        stopped = [o for o in self.outcomes if o.job.done or o.job.state == Job.State.WAITING]
+        stopped = [o for o in self.outcomes if o.is_end or o.job.state == Job.State.WAITING]
         return call_hooks(hooks.on_ends, stopped, self.tx) if stopped else []
 
 

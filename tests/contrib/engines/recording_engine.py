@@ -7,11 +7,7 @@ messages = []
 
 
 class RecordingEngine(Engine):
-    error = None
-
     def wake(self, queue, count, *, expires):
-        if self.error:
-            raise self.error
         messages.append((self.alias, queue, count))
 
 

@@ -103,14 +103,14 @@ def wait_beside_sync():
 def kill_in_claim(path):
     """Have this process end when it has claimed more jobs, before they begin, and enqueue some."""
     if not os.path.exists(path):
-        complete = ClaimLoop._complete
+        claim = ClaimLoop._claim_jobs
 
-        def end_or_complete(self, jobs, free):
-            if jobs:
+        def claim_and_end(self, *args, **options):
+            if jobs := claim(self, *args, **options):
                 kill_once(path)
-            return complete(self, jobs, free)
+            return jobs
 
-        ClaimLoop._complete = end_or_complete
+        ClaimLoop._claim_jobs = claim_and_end
     return [child.enqueue(7).id for _ in range(3)]
 
 

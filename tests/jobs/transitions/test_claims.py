@@ -8,7 +8,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.db.schema import wait_for_tables
 from notifications.jobs.claiming import candidates, queues
 from notifications.jobs.claiming.sources import builtin_source
 from notifications.jobs.transitions import claims
@@ -91,7 +90,6 @@ def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, conditio
         tasks.noop.enqueue(),
     ]
     worker = live_worker()
-    wait_for_tables()  # which the first claim of a process reads
     with CaptureQueriesContext(connection) as captured:
         jobs = claim_rows(worker, 3, queues=["default"] if condition == "elsewhere" else [])
     assert [str(job.id) for job in jobs] == [result.id for result in expected]
