@@ -295,6 +295,7 @@ NIGHTLY = {
         "packaging/test_other_projects.py::*",
         "packaging/test_wheel.py::*[Django 5.2]",
         "packaging/test_wheel.py::*[Django 6.0]",
+        "realtime/doorbell/test_pgbouncer.py::*",
         "realtime/doorbell/test_transports.py::*[channels_redis.core.RedisChannelLayer]",
         "realtime/doorbell/test_transports.py::test_forked_process_listens_and_rings[channels_redis.pubsub.*",
         "realtime/doorbell/test_transports.py::test_forked_process_listens_and_rings[sqlite]",
