@@ -81,6 +81,9 @@ class Migration(migrations.Migration):
                         "ALTER TABLE notifications_job ADD COLUMN unrecorded_outcome text",
                     ],
                     [
+                        # Version 0.9.0 would never run them: it does not know these executors.
+                        "UPDATE notifications_job SET executor = 'engine' "
+                        "WHERE executor LIKE 'woken%' AND state IN ('queued', 'running', 'waiting')",
                         "ALTER TABLE notifications_job DROP COLUMN share",
                         "ALTER TABLE notifications_job DROP COLUMN turn",
                         "ALTER TABLE notifications_job DROP COLUMN unrecorded_outcome",
