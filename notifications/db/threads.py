@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.deadlines import set_options_of_this_thread
-from notifications.db.unusable import discard_unusable
+from notifications.db.unusable import discard
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -269,7 +269,6 @@ class DaemonExecutor(Executor):
         try:
             if self._keep_connections:
                 keep_connections()
-            discard_unusable(error, connections.all(initialized_only=True))
             check_connections()
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
@@ -293,7 +292,11 @@ def close_when_idle(close: Callable[[], object]) -> bool:
 
 
 def check_connections() -> None:
-    """Close connections of this thread that are broken, too old, or inside a transaction."""
+    """Close connections of this thread that are too old, inside a transaction, or had an error.
+
+    The call may have caught the error, and ``SELECT 1``, by which Django tries a connection, does not tell whether it
+    is usable: see ``unusable.py``.
+    """
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
             # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
@@ -302,6 +305,8 @@ def check_connections() -> None:
             connection.atomic_blocks.clear()
             connection.run_on_commit.clear()
             connection.close()
+        elif connection.errors_occurred:
+            discard(connection)
         elif in_transaction(connection):
             connection.close()
         else:
@@ -325,11 +330,11 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def keep_connections() -> None:
-    """Keep this thread's connections after the call, but those with an error, and those of a pool of Django's."""
+    """Keep this thread's connections after the call, but those of a pool of Django's."""
     for connection in connections.all(initialized_only=True):
         is_pooled = connection.settings_dict["OPTIONS"].get("pool")
         if not connection.settings_dict["CONN_MAX_AGE"] and not is_pooled:
-            connection.close_at = 0 if connection.errors_occurred else None
+            connection.close_at = None
 
 
 def is_in_use(db: BaseDatabaseWrapper) -> bool:
