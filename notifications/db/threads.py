@@ -20,14 +20,12 @@ from notifications.db.unusable import discard
 
 logger = logging.getLogger("notifications.jobs")
 
-
 #: Threads at most for each slot of an executor, while calls that were detached occupy some.
 MAX_THREADS_PER_SLOT = 4
 #: Seconds after which an idle thread closes its connections.
 IDLE_SECONDS = 5.0
 #: Seconds for which a thread keeps a connection at most, so that a moved server or a replaced file is noticed.
 MAX_CONNECTION_SECONDS = 30.0
-
 
 _thread_local = threading.local()
 
@@ -294,8 +292,7 @@ def close_when_idle(close: Callable[[], object]) -> bool:
 def check_connections() -> None:
     """Close connections of this thread that are too old, inside a transaction, or had an error.
 
-    The call may have caught the error, and ``SELECT 1``, by which Django tries a connection, does not tell whether it
-    is usable: see ``unusable.py``.
+    The call may have caught it, and Django tries a connection by a query only: see ``unusable.py``.
     """
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
@@ -305,10 +302,8 @@ def check_connections() -> None:
             connection.atomic_blocks.clear()
             connection.run_on_commit.clear()
             connection.close()
-        elif connection.errors_occurred:
+        elif connection.errors_occurred or in_transaction(connection):
             discard(connection)
-        elif in_transaction(connection):
-            connection.close()
         else:
             connection.close_if_unusable_or_obsolete()
 
@@ -332,8 +327,8 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 def keep_connections() -> None:
     """Keep this thread's connections after the call, but those of a pool of Django's."""
     for connection in connections.all(initialized_only=True):
-        is_pooled = connection.settings_dict["OPTIONS"].get("pool")
-        if not connection.settings_dict["CONN_MAX_AGE"] and not is_pooled:
+        settings = connection.settings_dict
+        if not settings["CONN_MAX_AGE"] and not settings["OPTIONS"].get("pool"):
             connection.close_at = None
 
 
