@@ -61,6 +61,14 @@ def test_the_database_of_a_release(load, vendor, version):
     assert found == saved
 
 
+@pytest.mark.parametrize("version", databases.releases())
+def test_statements_of_a_release(load, version):
+    """Its processes may run beside new ones on the migrated database, which takes all that they execute."""
+    site = load(version)
+    site.manage("migrate", "--verbosity", "0")
+    assert not databases.find_refused_statements(site, version)
+
+
 def test_going_back_to_0_9_0(load):
     """As the page on upgrades says: the tables are those of 0.9.0, which also finds queued jobs of an engine."""
     site = load("0.9.0")
