@@ -158,18 +158,20 @@ def sleep(seconds, times):
     for _ in range(times):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(%s)", [seconds])
-    slept.append(True)
+        is_connected.set()
+    finished.append(True)
 
-slept = []
+is_connected, finished = threading.Event(), []
 thread = threading.Thread(target=sleep, args=[0.8, 5])
 thread.start()
-time.sleep(0.5)
+is_connected.wait()  # The thread imports and connects before: a child of that moment finds its locks held.
+time.sleep(0.3)
 warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
 if not (child := os.fork()):
     sleep(0.5, 6)
     os._exit(0)
 thread.join()
-assert slept and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert finished and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 
 

@@ -7,6 +7,7 @@ hashed static files, a nonce for each page, a database of the app's own and a ba
 import asyncio
 import json
 import re
+import secrets
 
 import aiohttp
 import pytest
@@ -228,10 +229,12 @@ def test_rows_are_in_the_database_of_the_app(asgi):
 async def test_broadcast_from_the_admin(asgi):
     """It is sent to each user, who are in another database, once, and withdrawn."""
     pages = "/app/en/admin/notifications_broadcasts/broadcast"
-    form = {"title": "To all", "level": "info", "audience_kind": "everybody", "_send": "1"}
+    title = f"To all, {secrets.token_hex(4)}"
+    form = {"title": title, "level": "info", "audience_kind": "everybody", "_send": "1"}
 
     def state():
-        [row] = asgi.rows("app", "SELECT state, sent, withdrawn FROM notifications_broadcasts_broadcast")
+        broadcasts = "SELECT state, sent, withdrawn FROM notifications_broadcasts_broadcast"
+        [row] = asgi.rows("app", f"{broadcasts} WHERE title = '{title}'")
         return row
 
     [(users,)] = asgi.rows("default", "SELECT count(*) FROM everything_person WHERE is_active")
@@ -246,7 +249,7 @@ async def test_broadcast_from_the_admin(asgi):
         assert status == 302, html
         await asyncio.to_thread(wait_until, lambda: state() == ("withdrawn", users, users), timeout=60)
     sent = "SELECT count(DISTINCT user_id), count(archived_at) FROM notifications_notification"
-    assert asgi.rows("app", f"{sent} WHERE title = 'To all'") == [(users, users)]
+    assert asgi.rows("app", f"{sent} WHERE title = '{title}'") == [(users, users)]
 
 
 async def until_done(session, path):

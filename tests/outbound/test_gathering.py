@@ -83,10 +83,9 @@ async def test_leaving_the_loop_cancels_the_calls(upstream, how):
     kept = (await asyncio.gather(asyncio.create_task(leave()), return_exceptions=True))[0]
     gc.collect()
     async with asyncio.timeout(5):
-        while slots.state()[0]:  # noqa: ASYNC110  # there is no event for it
+        while slots.state()[0] or len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.01)
     assert isinstance(kept, RuntimeError) is (how == "error")
-    assert len(asyncio.all_tasks()) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_files_that_a_run_does_not_collect():
     """They have no test that it would select."""
     browser, claims, server = (
         TESTS / "browser",
-        TESTS / "faults/test_counts.py",
+        TESTS / "faults/test_lost_claims.py",
         TESTS / "conformance/test_server.py",
     )
     expressions = [
