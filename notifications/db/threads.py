@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.deadlines import set_options_of_this_thread
-from notifications.db.unusable import discard_unusable
+from notifications.db.unusable import discard
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -259,8 +259,6 @@ class DaemonExecutor(Executor):
         except BaseException as exc:
             error = exc
         try:
-            if error is not None:
-                discard_unusable(error, connections.all(initialized_only=True))
             if check_connections(keep=self._keep_connections) and error is None:
                 error = transaction.TransactionManagementError(
                     "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
@@ -287,25 +285,27 @@ def close_when_idle(close: Callable[[], object]) -> bool:
 
 
 def check_connections(*, keep: bool = False) -> bool:
-    """Close connections of this thread that are broken, too old, or inside a transaction. Returns whether one was that.
+    """Close connections of this thread that are too old, had an error, or are inside a transaction.
 
-    ``keep`` leaves them open after a call whatever ``CONN_MAX_AGE`` says, but those with an error, and those of a pool
-    of Django's.
+    Returns whether one was inside a transaction. The call may have caught the error, and Django tries a connection by a
+    query only: see ``unusable.py``. ``keep`` leaves them open whatever ``CONN_MAX_AGE`` says, but those of a pool of
+    Django's.
     """
     had_transaction = False
     for connection in connections.all(initialized_only=True):
         settings = connection.settings_dict
         if keep and not settings["CONN_MAX_AGE"] and not settings["OPTIONS"].get("pool"):
-            connection.close_at = 0 if connection.errors_occurred else None
-        if in_transaction(connection):
-            had_transaction = True
-            if connection.in_atomic_block:
-                # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
-                connection.in_atomic_block = False
-                connection.savepoint_ids.clear()
-                connection.atomic_blocks.clear()
-                connection.run_on_commit.clear()
-            connection.close()
+            connection.close_at = None
+        is_in_transaction = in_transaction(connection)
+        if connection.in_atomic_block:
+            # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
+            connection.in_atomic_block = False
+            connection.savepoint_ids.clear()
+            connection.atomic_blocks.clear()
+            connection.run_on_commit.clear()
+        if is_in_transaction or connection.errors_occurred:
+            had_transaction |= is_in_transaction
+            discard(connection)
         else:
             connection.close_if_unusable_or_obsolete()
     return had_transaction

@@ -85,7 +85,9 @@ def classify(exc: Exception) -> Exception:
         errors_of_missing_tables.add()
     if not isinstance(exc, Error) or isinstance(exc, UNAVAILABLE) == is_unavailable(exc):
         return exc
-    return (OperationalError if is_unavailable(exc) else DataError)(*exc.args)
+    classified = (OperationalError if is_unavailable(exc) else DataError)(*exc.args)
+    vars(classified).update(vars(exc))  # its notes, and the hook that raised it
+    return classified
 
 
 def is_no_thread(exc: BaseException) -> bool:

@@ -17,15 +17,19 @@ from notifications.db.sqlstates import closes_connection
 def discard_unusable(exc: BaseException | None, connections: Iterable[BaseDatabaseWrapper]) -> None:
     """Close these connections of this thread after an error that belongs to the connection, not after another one.
 
-    One that is inside a transaction raises errors until its end, as PostgreSQL has aborted the transaction.
+    If one is inside a transaction, PostgreSQL has aborted that.
     """
-    if not closes_connection(exc):
-        return
-    for db in connections:
-        if db.vendor == "postgresql" and db.connection is not None:
-            with contextlib.suppress(Exception):  # it may be broken
-                db.connection.close()  # a pool of Django's would give it to the next request
-        if db.in_atomic_block:
-            db.close_at = 0
-        else:
-            db.close()
+    if closes_connection(exc):
+        for db in connections:
+            discard(db)
+
+
+def discard(db: BaseDatabaseWrapper) -> None:
+    """Close a connection of this thread. In a transaction it raises errors until the end of that."""
+    if db.vendor == "postgresql" and db.connection is not None:
+        with contextlib.suppress(Exception):  # it may be broken
+            db.connection.close()  # a pool of Django's would give it to the next request
+    if db.in_atomic_block:
+        db.close_at = 0
+    else:
+        db.close()

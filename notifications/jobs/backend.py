@@ -142,7 +142,7 @@ class JobBackend(BaseTaskBackend):
             language=translation.get_language() or "",
             trace=trace_context.serialize(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
-            share=share and validators.text("share", share, validators.MAX_KEY_LENGTH),
+            share_name=share and validators.text("share", share, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
             idempotency_key=key,
             idempotency_hash=key_hash,

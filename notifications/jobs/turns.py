@@ -47,7 +47,7 @@ MAX_SHARES_PER_QUERY = 100
 #: Jobs that are counted at most.
 MAX_COUNTED = 1_000
 #: What ``next_places`` needs of a job, besides its owner and task.
-TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share", "concurrency_key")
+TURN_COLUMNS = ("backend", "queue_name", "executor", "priority", "share_name", "concurrency_key")
 
 #: Backend, queue, executor and priority: what has a clock.
 Clock = tuple[str, str, str, int]
@@ -59,7 +59,7 @@ _CLOCK = (
 _LAST = (
     "coalesce((SELECT turn {} AND backend = {} AND queue_name = {} AND executor = {} "
     "AND run_after IS NULL AND priority = {} "
-    "AND share = {} ORDER BY turn DESC LIMIT 1), 0)"
+    "AND share_name = {} ORDER BY turn DESC LIMIT 1), 0)"
 )
 
 _lock = threading.Lock()
@@ -74,8 +74,8 @@ _busy_since: dict[str, float] = {}
 
 def share_of(job: Any) -> str:
     """Return the share of a job: what its policy names, the concurrency key of a sender, the owner, or the task."""
-    if job.share:
-        return str(job.share)
+    if job.share_name:
+        return str(job.share_name)
     if job.concurrency_key and kind_of(job.executor) in SENDER_EXECUTORS:
         return str(job.concurrency_key)
     if job.user_id is not None:
@@ -87,9 +87,9 @@ def take_turn(job: Job) -> Computed | None:
     """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT."""
     if not _has_turn(job):
         return None
-    job.share = share_of(job)
+    job.share_name = share_of(job)
     db, clock = connection(), _clock_of(job)
-    key = db.alias, clock, job.share
+    key = db.alias, clock, job.share_name
     with _lock:
         last, known_until = _last_turns.get(key, (0, 0.0))
         # The clock was read with the last turn, a moment ago.
@@ -98,7 +98,7 @@ def take_turn(job: Job) -> Computed | None:
             # Not for longer with each job: a transaction that was rolled back has queued none.
             _last_turns[key] = job.turn, known_until
             return None
-    return Computed("turn", _next_turn_sql(db.vendor), [*clock, *clock, job.share])
+    return Computed("turn", _next_turn_sql(db.vendor), [*clock, *clock, job.share_name])
 
 
 @cache
@@ -112,8 +112,8 @@ def assign_turns(jobs: Iterable[Job]) -> None:
     """Set the share and turn of new jobs, in a row for each share. One query reads the turns of 100 shares."""
     new = [job for job in jobs if _has_turn(job)]
     for job in new:
-        job.share = share_of(job)
-    for job, turn in zip(new, _next_turns([(_clock_of(job), job.share) for job in new]), strict=True):
+        job.share_name = share_of(job)
+    for job, turn in zip(new, _next_turns([(_clock_of(job), job.share_name) for job in new]), strict=True):
         job.turn = turn
 
 
@@ -143,7 +143,7 @@ def remember(job: Job) -> None:
     with _lock:
         if len(_last_turns) >= MAX_CACHED_SHARES:
             _last_turns.clear()
-        key = connection().alias, _clock_of(job), job.share
+        key = connection().alias, _clock_of(job), job.share_name
         _last_turns[key] = job.turn, time.monotonic() + LAST_TURN_VALID_SECONDS
 
 
@@ -153,11 +153,11 @@ def count_before(job: Job) -> int | None:
         return None
     of_share = "backend = %s AND queue_name = %s AND executor = %s AND run_after IS NULL AND priority = %s"
     sql = (
-        f"SELECT count(*) FROM (SELECT 1 {queued_jobs('share')} AND {of_share} AND share = %s AND turn < %s "
+        f"SELECT count(*) FROM (SELECT 1 {queued_jobs('share')} AND {of_share} AND share_name = %s AND turn < %s "
         f"LIMIT {MAX_COUNTED}) AS before"
     )
     with connection().cursor() as cursor:
-        cursor.execute(sql, [*_clock_of(job), job.share, job.turn])
+        cursor.execute(sql, [*_clock_of(job), job.share_name, job.turn])
         return int(cursor.fetchone()[0])
 
 

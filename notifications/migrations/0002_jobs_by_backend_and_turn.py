@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
 
     Processes of version 0.9.0 may run meanwhile. Their INSERTs name the columns of messages, so the database keeps
     these for now, and do not name those of turns, which have a default. On SQLite their claims name the indexes, which
-    therefore keep their names.
+    therefore keep their names. On PostgreSQL they use ``share`` as an alias, which a column of that name would hide.
     """
 
     dependencies = [("notifications", "0001_streams")]
@@ -76,12 +76,15 @@ class Migration(migrations.Migration):
             database_operations=[
                 migrations.RunSQL(
                     [
-                        "ALTER TABLE notifications_job ADD COLUMN share varchar(200) DEFAULT '' NOT NULL",
+                        "ALTER TABLE notifications_job ADD COLUMN share_name varchar(200) DEFAULT '' NOT NULL",
                         "ALTER TABLE notifications_job ADD COLUMN turn bigint DEFAULT 0 NOT NULL",
                         "ALTER TABLE notifications_job ADD COLUMN unrecorded_outcome text",
                     ],
                     [
-                        "ALTER TABLE notifications_job DROP COLUMN share",
+                        # Version 0.9.0 would never run them: it does not know these executors.
+                        "UPDATE notifications_job SET executor = 'engine' "
+                        "WHERE executor LIKE 'woken%' AND state IN ('queued', 'running', 'waiting')",
+                        "ALTER TABLE notifications_job DROP COLUMN share_name",
                         "ALTER TABLE notifications_job DROP COLUMN turn",
                         "ALTER TABLE notifications_job DROP COLUMN unrecorded_outcome",
                     ],
@@ -90,7 +93,7 @@ class Migration(migrations.Migration):
             state_operations=[
                 migrations.AddField(
                     "job",
-                    "share",
+                    "share_name",
                     models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
                 ),
                 migrations.AddField(
@@ -113,7 +116,7 @@ class Migration(migrations.Migration):
             "job",
             models.Index(
                 condition=models.Q(("run_after__isnull", True), ("state__contains", "queued")),
-                fields=["backend", "queue_name", "executor", "priority", "share", "-turn"],
+                fields=["backend", "queue_name", "executor", "priority", "share_name", "-turn"],
                 name="notifications_job_share",
             ),
         ),

@@ -42,8 +42,9 @@ class Job(models.Model):
         max_length=20, choices=Executor, default="sync", db_default="sync", editable=False
     )
     priority = models.SmallIntegerField(_("priority"), default=0)
-    #: Who takes turns with others, and the place of the job in that order. See ``jobs/turns.py``.
-    share = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
+    #: Who takes turns with others, and the place of the job in that order. See ``jobs/turns.py``. Claims of 0.9.0 use
+    #: ``share`` as an alias: they would fail beside a column of that name.
+    share_name = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
     turn = models.BigIntegerField(default=0, db_default=0, editable=False)
     run_after = MomentField(_("run after"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
@@ -128,7 +129,7 @@ class Job(models.Model):
                 state__endswith="queued",
             ),
             _job_index(
-                *("share", "backend", "queue_name", "executor", "priority", "share", "-turn"),
+                *("share", "backend", "queue_name", "executor", "priority", "share_name", "-turn"),
                 state__contains="queued",
                 run_after__isnull=True,
             ),

@@ -15,7 +15,7 @@ from notifications.jobs import notifying
 from notifications.jobs.claiming import backlog, queues
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.realtime.doorbell import channel_layer
+from notifications.realtime.doorbell import channel_layer, postgres
 from notifications.streams import rebuilding
 from notifications.streams.marking_seen import mark_seen
 from notifications.worker import lease
@@ -292,6 +292,13 @@ def test_a_channel_layer(settings, redis):
         "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [redis.url]}}
     }
     assert diagnose()["doorbell"]["figures"]["ms"] > 0
+
+
+def test_postgresql_as_the_doorbell():
+    """tests/realtime/doorbell/test_pgbouncer.py has it behind a pooler, where no ring arrives."""
+    if connection.vendor != "postgresql":
+        pytest.skip("It is PostgreSQL's LISTEN.")
+    assert 0 < diagnose()["doorbell"]["figures"]["ms"] < 1000 * postgres.TIMEOUT_SECONDS
 
 
 def test_a_renewal_stores_the_overview_of_outbound_calls():

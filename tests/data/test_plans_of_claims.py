@@ -153,11 +153,11 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, hel
     if held_back in ("full", "of a full key"):
         queued_job(concurrency_key=key, priority=5).save()
         assert len(claim_rows(uuid7(), 1)) == 1
-    insert_queued_jobs(BACKLOG, share="flood", concurrency_key=key)
+    insert_queued_jobs(BACKLOG, share_name="flood", concurrency_key=key)
     flood = BACKLOG - 1_000
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE notifications_job SET share = CASE WHEN n > {flood} THEN 'share ' || n ELSE 'flood' END, "
+            f"UPDATE notifications_job SET share_name = CASE WHEN n > {flood} THEN 'share ' || n ELSE 'flood' END, "
             f"turn = CASE WHEN n > {flood} THEN 1 ELSE n END FROM (SELECT id AS of_id, row_number() OVER (ORDER BY id) "
             "AS n FROM notifications_job WHERE state = 'queued') AS numbered WHERE id = of_id"
         )
@@ -168,9 +168,9 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, hel
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
         first, second = [
-            queued_job(share=share, concurrency_key=key) for share in ("flood", f"new {analyzed}")
+            queued_job(share_name=share, concurrency_key=key) for share in ("flood", f"new {analyzed}")
         ]
-        many = [queued_job(share=f"share {flood + number}") for number in range(501, 601)]
+        many = [queued_job(share_name=f"share {flood + number}") for number in range(501, 601)]
         for part, work in (
             (0.1, lambda first=first: enqueueing.enqueue(first)),
             (0.1, lambda second=second: enqueueing.enqueue(second)),

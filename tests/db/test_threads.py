@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 
 import pytest
-from django.db import connection, connections
+from django.contrib.auth.models import Group
+from django.db import InternalError, connection, connections
 
 from notifications.db.threads import MAX_THREADS_PER_SLOT, DaemonExecutor, NoThread
 from tests.faults.support.scarcity import fail_thread_starts
@@ -222,6 +224,27 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
     assert executor.submit(use).result(60)[0] is second
     wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
     assert executor.submit(use).result(60)[0] is not second
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Sessions of PostgreSQL may be read-only.")
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("age", [0, None])
+def test_a_call_that_catches_an_error_of_its_connection(keeps, age):
+    """The connection answers SELECT 1. The next call gets another one, however long connections are kept."""
+    executor = DaemonExecutor(1, "under-test", keep_connections=keeps)
+
+    def use(statement):
+        connection.settings_dict = {**connection.settings_dict, "CONN_MAX_AGE": age}
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            with suppress(InternalError):
+                return Group.objects.create(name="x").pk
+
+    assert executor.submit(use, "SET default_transaction_read_only = on").result(60) is None
+    assert executor.submit(use, "SELECT 1").result(60)
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
 

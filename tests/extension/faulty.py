@@ -2,7 +2,7 @@
 
 import asyncio
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, InternalError, connection
 
 from notifications import testing
 from notifications.extension import Extension, Hooks, hooks
@@ -44,6 +44,13 @@ def raise_operational_error(*args, **kwargs):
         cursor.execute("SELECT abs(-9223372036854775807 - 1)")
 
 
+def raise_read_only(*args, **kwargs):
+    """Raise what another database raises for a hook while it is read-only, with the code of PostgreSQL."""
+    cause = Exception()
+    cause.sqlstate = "25006"
+    raise InternalError("cannot execute INSERT in a read-only transaction") from cause
+
+
 def raise_os_error(*args, **kwargs):
     raise FileNotFoundError("No such file.")
 
@@ -56,6 +63,7 @@ FAULTS = {
     "is cancelled": cancel,
     "fails in the database": raise_database_error,
     "is refused by the database": raise_operational_error,
+    "writes where nothing is written": raise_read_only,
     "finds no file": raise_os_error,
 }
 

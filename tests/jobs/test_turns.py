@@ -57,7 +57,7 @@ def test_shares(people):
     of_tenant.using(owner=people[0]).enqueue("7")
     tasks.noop.using(owner=people[0]).enqueue()
     tasks.noop.enqueue()
-    shares = Job.objects.order_by("id").values_list("share", flat=True)
+    shares = Job.objects.order_by("id").values_list("share_name", flat=True)
     assert list(shares) == ["tenant 7", f"user:{people[0].pk}", "task:tests.jobs.tasks.noop"]
 
 
@@ -120,7 +120,7 @@ def test_a_named_share_outlasts_a_delay(people, django_capture_on_commit_callbac
     for moment in (timezone.now() + timedelta(hours=1), None):
         with django_capture_on_commit_callbacks(execute=True):
             manual.reschedule([job], moment)
-    assert Job.objects.get().share == "tenant 7"
+    assert Job.objects.get().share_name == "tenant 7"
 
 
 def test_place(people, flood, client):

@@ -1,4 +1,4 @@
-"""The databases of the releases: files of SQLite, and dumps of PostgreSQL."""
+"""The databases of the releases, files of SQLite and dumps of PostgreSQL, and the statements of their workers."""
 
 import json
 import shutil
@@ -6,6 +6,8 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+
+import psycopg
 
 from tests.support.postgres import PROGRAM_PATTERNS
 from tests.support.requirements import find_program
@@ -16,6 +18,13 @@ CALL = "from tests.releases import rows; rows.{}()"
 SQLITE, POSTGRES = "database.sqlite3", "database.sql"
 
 
+STATEMENTS = {vendor: f"statements.{vendor}.json" for vendor in ("sqlite", "postgresql")}
+
+
+def vendor_of(site):
+    return "sqlite" if site.database_url.startswith("sqlite") else "postgresql"
+
+
 def releases():
     """Return the versions of which there is a database."""
     return sorted(path.parent.name for path in FOLDER.glob(f"*/{SQLITE}"))
@@ -24,11 +33,20 @@ def releases():
 def save(site, version):
     """Create the rows in a site that has its tables and users, and save its database and what is read of it."""
     site.notifications |= {"WEBHOOKS": True}
-    site.python(CALL.format("enqueue"))
-    site.manage("run_jobs", "--until-idle")
-    site.python(CALL.format("fill"))
     folder = FOLDER / version
     folder.mkdir(exist_ok=True)
+    recorded = site.folder / "recorded"
+    settings = site.environment["DJANGO_SETTINGS_MODULE"]
+    site.environment |= {
+        "DJANGO_SETTINGS_MODULE": "tests.releases.recording",
+        "RECORDED_STATEMENTS": str(recorded),
+    }
+    site.python(CALL.format("enqueue"))
+    site.manage("run_jobs", "--until-idle")
+    site.environment["DJANGO_SETTINGS_MODULE"] = settings
+    by_form = dict(map(json.loads, recorded.read_text().splitlines()))
+    (folder / STATEMENTS[vendor_of(site)]).write_text(json.dumps(sorted(by_form.values()), indent=0) + "\n")
+    site.python(CALL.format("fill"))
     if site.database_url.startswith("sqlite"):
         name, file = "sqlite.json", folder / SQLITE
         file.unlink(missing_ok=True)
@@ -73,6 +91,28 @@ def load_postgres(version, folder, postgres):
 def read_saved(version, vendor):
     """Return what the release has read of its rows."""
     return json.loads((FOLDER / version / f"{vendor}.json").read_text())
+
+
+def find_refused_statements(site, version):
+    """Return the errors of the database for what processes of a version execute, by statement. All is rolled back."""
+    vendor, refused = vendor_of(site), {}
+    if vendor == "sqlite":
+        connection = sqlite3.connect(site.database_url.removeprefix("sqlite:///"), isolation_level=None)
+        is_there_already = lambda exc: "UNIQUE constraint failed" in str(exc)  # noqa: E731
+    else:
+        connection = psycopg.connect(site.database_url, autocommit=True)
+        is_there_already = lambda exc: isinstance(exc, psycopg.errors.UniqueViolation)  # noqa: E731
+    with closing(connection):
+        for statement in json.loads((FOLDER / version / STATEMENTS[vendor]).read_text()):
+            connection.execute("BEGIN")
+            try:
+                connection.execute(statement)
+            except (sqlite3.Error, psycopg.Error) as exc:
+                if not is_there_already(exc):
+                    refused[statement] = str(exc)
+            finally:
+                connection.execute("ROLLBACK")
+    return refused
 
 
 def read_schema(site):

@@ -61,6 +61,27 @@ def test_the_database_of_a_release(load, vendor, version):
     assert found == saved
 
 
+@pytest.mark.parametrize("version", databases.releases())
+def test_statements_of_a_release(load, version):
+    """Its processes may run beside new ones on the migrated database, which takes all that they execute."""
+    site = load(version)
+    site.manage("migrate", "--verbosity", "0")
+    assert not databases.find_refused_statements(site, version)
+
+
+def test_going_back_to_0_9_0(load):
+    """As the page on upgrades says: the tables are those of 0.9.0, which also finds queued jobs of an engine."""
+    site = load("0.9.0")
+    tables = databases.read_schema(site)
+    site.manage("migrate", "--verbosity", "0")
+    active = "state IN ('queued', 'running', 'waiting')"
+    site.write([(f"UPDATE notifications_job SET executor = 'woken_async' WHERE {active}", ())])
+    site.manage("migrate", "notifications_deliveries", "0001_initial", "--verbosity", "0")
+    site.manage("migrate", "notifications", "0001_streams", "--verbosity", "0")
+    assert databases.read_schema(site) == tables
+    assert site.rows(f"SELECT DISTINCT executor FROM notifications_job WHERE {active}") == [("engine",)]
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("engine", ["none any more", "Celery"])
 def test_jobs_of_an_engine_of_0_9_0(load, engine, request):

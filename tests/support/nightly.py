@@ -362,6 +362,7 @@ NIGHTLY = {
         "packaging/test_wheel.py::*[Django 5.2]",
         "packaging/test_wheel.py::*[Django 6.0]",
         "realtime/auth/test_sessions.py::test_search_for_ended_sessions[cached_db]",
+        "realtime/doorbell/test_pgbouncer.py::*",
         "realtime/doorbell/test_transports.py::*[channels_redis.core.RedisChannelLayer]",
         "realtime/doorbell/test_transports.py::test_forked_process_listens_and_rings[channels_redis.pubsub.*",
         "realtime/doorbell/test_transports.py::test_forked_process_listens_and_rings[sqlite]",

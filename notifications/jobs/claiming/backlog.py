@@ -217,14 +217,14 @@ def _shares_query() -> Query:
     of_turns = f"{jobs_of_name()} AND executor = open_executor AND run_after IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
     if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share, queued_at {of_turns} {limit}) AS job"
+        job = f"LATERAL (SELECT share_name, queued_at {of_turns} {limit}) AS job"
     else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
         job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
     ctes, params = _queues_to_read(CLAIMED_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share, count(*), min(job.queued_at) FROM open CROSS JOIN executors CROSS JOIN {job}
-        GROUP BY name, job.share
+        SELECT name, job.share_name, count(*), min(job.queued_at) FROM open CROSS JOIN executors CROSS JOIN {job}
+        GROUP BY name, job.share_name
     """
     return sql, params
 

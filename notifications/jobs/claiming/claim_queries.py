@@ -14,7 +14,7 @@ Partial indexes, each with the queued jobs only::
                                                                 WHERE state LIKE 'queued%'
     notifications_job_keyed    (backend, queue_name, executor, concurrency_key, run_after, priority DESC, turn, id)
                                                                 WHERE state LIKE '%queued'
-    notifications_job_share    (backend, queue_name, executor, priority, share, turn DESC)
+    notifications_job_share    (backend, queue_name, executor, priority, share_name, turn DESC)
                                                                 WHERE state LIKE '%queued%' AND run_after IS NULL
 
 The backend is the first column, because two backends may have queues of one name, and different workers run their jobs.

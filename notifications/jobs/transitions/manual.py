@@ -267,7 +267,7 @@ def _queue_again(
         changes.append(((job.attempt + attempts, executor, now, *place), job))
     for state in map(str, RETRYABLE):
         update_locked_rows(
-            ("max_attempts", "executor", "queued_at", "share", "turn"),
+            ("max_attempts", "executor", "queued_at", "share_name", "turn"),
             [(values, job) for values, job in changes if job.state == state],
             assignments=RETRY_ASSIGNMENTS,
             states=(state,),
@@ -336,10 +336,10 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         limit_lock_wait()
         locked = lock_query(rows.filter(id__in=chunk), skip_locked=False)
         jobs = list(locked.values_list("id", "user_id", "fence", *TURN_COLUMNS, "task_path", named=True))
-        later = [(job.share, 0) for job in jobs]  # they have no turn
+        later = [(job.share_name, 0) for job in jobs]  # they have no turn
         places = later if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
-            ("run_after", "share", "turn"),
+            ("run_after", "share_name", "turn"),
             [((moment, *place), job) for job, place in zip(jobs, places, strict=True)],
             assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),

@@ -31,19 +31,23 @@ QUEUE_PREFIX = "celery:"
 
 
 def check_doorbell() -> Finding:
-    """Check the transport of the doorbell; a channel layer must deliver a message."""
-    way = doorbell.doorbell.transport.name
-    path = channel_layer.configured_path()
-    if not path:
+    """Check the transport of the doorbell: a channel layer, and PostgreSQL, must deliver a message."""
+    transport = doorbell.doorbell.transport
+    way = transport.name
+    if transport.measure_round_trip is None:
         return Finding("doorbell", OK, f"Rings go by {way}.", figures={"way": way})
     try:
-        seconds = channel_layer.measure_round_trip()
+        seconds = transport.measure_round_trip()
     except Exception as exc:  # whatever a layer raises
+        is_layer = bool(channel_layer.configured_path())
         return Finding(
             "doorbell",
-            ERROR,
+            ERROR if is_layer else WARNING,
             f"The {way} did not deliver a message: {' '.join(str(exc).split())[:300] or type(exc).__name__}.",
-            "Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown.",
+            "Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown."
+            if is_layer
+            else "Behind a pooler in transaction mode, such as PgBouncer, configure a channel layer, or accept that "
+            "changes of other processes take up to 5 s to be shown.",
             {"way": way},
         )
     return Finding(

@@ -37,6 +37,9 @@ COALESCE_SECONDS = 0.005
 RESTART_INTERVAL_SECONDS = 1.0
 
 
+Publisher = channel_layer.LayerPublisher | postgres.PostgresPublisher
+
+
 class Listener(Protocol):
     """Receives rings of other processes from soon after it is made (``is_listening``) until ``stop()``."""
 
@@ -47,11 +50,16 @@ class Listener(Protocol):
 
 
 class Transport(NamedTuple):
-    """How rings reach other processes. Without a publisher, these see them in the database."""
+    """How rings reach other processes. Without a publisher, these see them in the database.
+
+    ``measure_round_trip``
+        Returns the seconds that a message takes, and raises an error if it does not arrive.
+    """
 
     name: str
-    publisher: channel_layer.LayerPublisher | postgres.PostgresPublisher | None = None
+    publisher: Publisher | None = None
     make_listener: Callable[[Callable[..., None]], Listener] | None = None
+    measure_round_trip: Callable[[], float] | None = None
 
 
 class Doorbell:
@@ -191,10 +199,12 @@ class Doorbell:
 def _choose_transport(origin: str) -> Transport:
     if path := channel_layer.configured_path():
         listener: Any = partial(channel_layer.LayerListener, origin)
-        return Transport(f"channel layer {path}", channel_layer.LayerPublisher(origin), listener)
+        publisher: Publisher = channel_layer.LayerPublisher(origin)
+        return Transport(f"channel layer {path}", publisher, listener, channel_layer.measure_round_trip)
     if postgres.can_listen():
         listener = partial(postgres.PostgresListener, origin)
-        return Transport(postgres.NAME, postgres.PostgresPublisher(origin), listener)
+        publisher = postgres.PostgresPublisher(origin)
+        return Transport(postgres.NAME, publisher, listener, postgres.measure_round_trip)
     if sqlite.can_watch():
         return Transport(sqlite.NAME, make_listener=sqlite.SqliteListener)
     vendor = connection().vendor

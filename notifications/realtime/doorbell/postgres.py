@@ -37,6 +37,8 @@ PROBE_SECONDS, PROBE_ANSWER_SECONDS = 10.0, 10.0
 COALESCE_SECONDS = 0.005
 #: Seconds without a ring after which the publishing thread ends.
 IDLE_SECONDS = 0.1
+#: Seconds that ``measure_round_trip()`` waits.
+TIMEOUT_SECONDS = 5.0
 #: Seconds that ``PostgresPublisher.flush()`` waits for rings to be published.
 STOP_TIMEOUT_SECONDS = 1.0
 
@@ -52,6 +54,22 @@ def can_listen() -> bool:
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
     return is_psycopg3
+
+
+def measure_round_trip() -> float:
+    """Notify a listening connection and return the seconds it took. Raises ``ProbeFailed`` if it receives nothing."""
+    db = _new_connection()
+    try:
+        with db.cursor() as cursor:
+            cursor.execute("LISTEN notifications_try")
+        start = time.perf_counter()
+        with connection().cursor() as cursor:
+            cursor.execute("NOTIFY notifications_try")
+        for _ in db.connection.notifies(timeout=TIMEOUT_SECONDS, stop_after=1):
+            return time.perf_counter() - start
+    finally:
+        db.close()
+    raise ProbeFailed("LISTEN receives nothing")
 
 
 class PostgresPublisher:
