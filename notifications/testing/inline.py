@@ -96,17 +96,14 @@ class InlineRun:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.db.transactions import database
         from notifications.jobs.transitions import recording, waiting
-        from notifications.models import Wait
 
         while True:
             while self.run_one_or_raise():
                 pass
-            if Wait.objects.using(database()).filter(ended_at=None).exists():
-                waiting.end_due_waits()
-                for kind in hooks.wait_kinds.values():
-                    kind.remind()
+            waiting.end_due_waits()
+            for kind in hooks.wait_kinds.values():
+                kind.remind()
             recording.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self.run_one_or_raise():
                 break
