@@ -2,7 +2,7 @@
 
 | run | tests | marker |
 |---|---|---|
-| `make test` | quick ones: those that are not slow, and smoke tests | `quick` |
+| `make test` | quick ones: those that are not slow, and smoke tests | `quick`, not `nightly` |
 | `make test-all` | all | |
 | `make test-merge`, which CI runs on SQLite | all but those that repeat another one | not `nightly` |
 | `make test-apps`, which CI runs on SQLite | quick ones of optional apps, no other installed | not `with_all_apps` |
