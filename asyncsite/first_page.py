@@ -21,13 +21,11 @@ STYLE = "asyncsite/site.css"
 APP_STYLE = "notifications/bundle/notifications.css"
 #: Of the app's own pages.
 PAGES_STYLE = "notifications/bundle/pages.css"
-#: Lines of comments, and the indentation of others.
-COMMENTS = re.compile(r"^\s*(?:/\*.*?\*/|//[^\n]*)\n|^\s+", re.MULTILINE | re.DOTALL)
 
 
 @cache
 def read(name):
-    """Return the text of a static file, without comments, as it was when the process started: the header allows it.
+    """Return the text of a static file, as it was when the process started: the header allows exactly this one.
 
     Icons that it names are data URLs, because a relative URL would be one of the page.
     """
@@ -37,7 +35,7 @@ def read(name):
         lambda match: (
             f'url("data:image/svg+xml,{quote((path.parent / match[1]).read_text(encoding="utf-8"))}")'
         ),
-        COMMENTS.sub("", path.read_text(encoding="utf-8")),
+        path.read_text(encoding="utf-8"),
     )
     return mark_safe(text)  # noqa: S308
 

@@ -323,9 +323,11 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | N
 
     def begin(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         db.execute_wrappers.remove(begin)
-        if many or not _accepts_multiple_statements(db):
-            for statement in statements:
-                context["cursor"].cursor.execute(statement)
+        # A cursor with a name is one of the server, as of QuerySet.iterator().
+        if many or getattr(context["cursor"].cursor, "name", None) or not _accepts_multiple_statements(db):
+            with db.connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
             return execute(sql, params, many, context)
         # A round trip of their own was one of seven that a job's end took.
         result = execute("; ".join([*statements, sql]), params, many, context)

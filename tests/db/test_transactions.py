@@ -189,6 +189,11 @@ def test_many_rows_may_be_the_first_statement(user):
     assert scalar("SELECT count(*) FROM notifications_ring WHERE origin = 7") == 2
 
 
+def test_a_cursor_of_the_server_may_be_the_first_statement(user):
+    """It takes one statement: that of a hook that iterates over many rows, for example."""
+    assert retrying_atomic(lambda: list(type(user).objects.iterator())) == [user]
+
+
 def test_a_deferred_host_waits_for_the_lock(deferred, user):
     """Our transactions begin with a write: beside a writer they wait, also where reading first would fail at once."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as writer:

@@ -8,6 +8,7 @@ Before a merge each behavior is tested once, with one real part of each kind. Th
 - in a browser, one more way to what a test of the same element shows, or what the tests of its requests show too
 - by kills of a process that does one more kind of work, beside those of jobs and deliveries
 - in projects of other people, with the newest versions of their packages
+- as one long way, such as a tutorial, an import or an outage of all processes, when its parts are tested one by one
 - with another way to end a session or a process, beside those that are left
 - on SQLite, when faults, plans and locks of rows are tested on PostgreSQL before a merge, where they can differ
 - on PostgreSQL, when no query of the test is more than Django's ORM writes, or it is about processes, pages or requests
