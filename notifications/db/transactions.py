@@ -329,7 +329,6 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | N
                 for statement in statements:
                     cursor.execute(statement)
             return execute(sql, params, many, context)
-        # A round trip of their own was one of seven that a job's end took.
         result = execute("; ".join([*statements, sql]), params, many, context)
         for _ in statements:
             context["cursor"].nextset()
