@@ -95,7 +95,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.jobs.claiming.executors import executor_of, stored_executor
+        from notifications.jobs.claiming.executors import new_executor
         from notifications.jobs.transitions.enqueueing import owner_key, stored_key
         from notifications.models import Job
 
@@ -133,7 +133,6 @@ class JobBackend(BaseTaskBackend):
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True
             ),
-            executor=stored_executor(executor_of(task.func), self.alias),
             priority=int(task.priority),
             run_after=task.run_after and times.as_utc(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
@@ -147,6 +146,7 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=key_hash,
         )
+        job.executor = new_executor(task.func, job)
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)
         return job, args, kwargs
