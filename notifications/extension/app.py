@@ -157,17 +157,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
 
-    def rows_per_notification(self) -> int:
-        """Return how many rows ``on_created()`` returns for one notification, at most or as a guess.
-
-        The core inserts at most 100 rows in one transaction on SQLite, and writes fewer notifications in one by it.
-        """
-        return 0
-
-    def rows_per_end(self) -> int:
-        """Return the same for the end of one job, without those of its notification."""
-        return 0
-
     def before_created(self, rows: Sequence[Notification]) -> None:
         """Change notifications that are about to be inserted, such as ``read_at`` of those in muted categories."""
 

@@ -101,7 +101,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         (list, list),
     ),
     **dict.fromkeys(("headers_of_accepted", "senders", "stored_names", "page_data"), (dict, dict)),
-    **dict.fromkeys(("rows_per_notification", "rows_per_end"), (int, int)),
     **dict.fromkeys(("time_zone_of", "origin_link", "doubt_of"), (str, _as_it_is)),
     **dict.fromkeys(("after_commit", "after_cancel"), (_none, _is_nothing)),
     **dict.fromkeys(

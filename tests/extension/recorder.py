@@ -73,12 +73,6 @@ class Recorder(Extension):
     def prepare(self):
         self._record("prepare", ())
 
-    def rows_per_notification(self):
-        return 1
-
-    def rows_per_end(self):
-        return 1
-
     def before_created(self, rows):
         if rows:
             self._record("before_created", rows)

@@ -135,8 +135,11 @@ def test_names_in_a_job(recorder):
 
 
 def test_notify(make_user, recorder):
-    """In chunks that have room for what is inserted with each; in a caller's transaction without numbers."""
+    """In chunks that have room for the jobs that came with the last; in a caller's transaction without numbers."""
     users = [make_user(f"user{number}") for number in range(51)]
+    recorder.returned = {"on_created": lambda rows: [new_job() for _ in rows]}
+    api.notify(users[0], "Hello")
+    recorder.calls.clear()
     with translation.override("de"):
         api.notify(users, "Hello")
     assert recorder.names() == ["before_created", "on_created"] * 2
