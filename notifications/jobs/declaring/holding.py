@@ -6,8 +6,7 @@ priority and turn. See ``jobs/transitions/releasing.py``.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 #: How the executors of held jobs begin, and after which text, in each collation, all of them come first.
@@ -18,8 +17,8 @@ MAX_NAME_LENGTH = 16
 _ATTRIBUTE = "_notifications_held"
 _has_held_tasks = False
 
-#: Returns the name of what a job with these arguments waits for, at most ``MAX_NAME_LENGTH`` hex digits.
-NameOf = Callable[[Sequence[Any], Mapping[str, Any]], str]
+#: Returns the name of what a job waits for, at most ``MAX_NAME_LENGTH`` hex digits.
+NameOf = Callable[[Any], str]
 
 
 def hold(function: Callable[..., Any], name_of: NameOf) -> None:
@@ -27,6 +26,7 @@ def hold(function: Callable[..., Any], name_of: NameOf) -> None:
 
     ``name_of``
         Called in transactions that queue jobs, on any thread: no query, no code of the project, and it raises nothing.
+        Of the job it reads ``task_path``, ``backend``, ``user_id``, and ``args`` and ``kwargs``, which are JSON.
     """
     global _has_held_tasks
     _has_held_tasks = True
@@ -49,9 +49,6 @@ def is_task_held(function: Callable[..., Any]) -> bool:
 
 
 def held_executor(function: Callable[..., Any], job: Any) -> str:
-    """Return the executor with which a job of a task is queued that is held back, "" for any other task.
-
-    ``job`` has ``args`` and ``kwargs``, as JSON.
-    """
+    """Return the executor with which a job of a task is queued that is held back, "" for any other task."""
     name_of: NameOf | None = getattr(function, _ATTRIBUTE, None)
-    return "" if name_of is None else HELD + name_of(json.loads(job.args), json.loads(job.kwargs))
+    return "" if name_of is None else HELD + name_of(job)

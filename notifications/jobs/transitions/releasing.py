@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import Q
 
 from notifications import streams
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database, on_commit, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import RunningLimits
-from notifications.jobs.claiming.executors import QUARANTINED, executor_at, stored_executor
+from notifications.jobs.claiming.executors import QUARANTINED, executor_at, first_executor, stored_executor
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 from notifications.jobs.declaring import holding
@@ -79,6 +81,35 @@ def release(queues: Sequence[HeldQueue], limit: int) -> list[Job]:
         stored_executor(QUARANTINED if job.id in lost else executor_at(job.task_path), job.backend)
         for job in jobs
     ]
+    _move(jobs, executors)
+    for job, new in zip(jobs, executors, strict=True):
+        job.executor = new
+    streams.ring((), queue=True)
+    on_commit(lambda: hooks.dispatch.wake_after_commit(jobs))
+    return jobs
+
+
+def hold_again(jobs: Iterable[Job]) -> list[UUID]:
+    """Hold released jobs that have not begun, behind the others of their shares. Return the ids of those that had not.
+
+    Inside a transaction of the app's own. ``jobs`` have their fences of when they were released.
+    """
+    fences = {job.id: job.fence for job in jobs}
+    rows = Job.objects.using(database()).filter(id__in=list(fences), state=Job.State.QUEUED)
+    found = [job for job in lock_query(rows) if job.fence == fences[job.id]]
+    executors = [first_executor(job) for job in found]
+    _move(found, executors)
+    return [job.id for job in found]
+
+
+def release_all() -> int:
+    """Release all jobs that are due, whatever they wait for: in tests no process does. Return how many."""
+    if not holding.has_held_tasks():
+        return 0
+    return sum(len(retrying_atomic(partial(release, [queue], MAX_RELEASED))) for queue in held_queues())
+
+
+def _move(jobs: Sequence[Job], executors: Sequence[str]) -> None:
     # Delayed jobs have no turn.
     places = [
         place if job.run_after is None else (job.share_name, 0)
@@ -89,18 +120,6 @@ def release(queues: Sequence[HeldQueue], limit: int) -> list[Job]:
         [((new, *place), job) for job, new, place in zip(jobs, executors, places, strict=True)],
         states=(Job.State.QUEUED,),
     )
-    for job, new in zip(jobs, executors, strict=True):
-        job.executor = new
-    streams.ring((), queue=True)
-    on_commit(lambda: hooks.dispatch.wake_after_commit(jobs))
-    return jobs
-
-
-def release_all() -> int:
-    """Release all jobs that are due, whatever they wait for: in tests no process does. Return how many."""
-    if not holding.has_held_tasks():
-        return 0
-    return sum(len(retrying_atomic(partial(release, [queue], MAX_RELEASED))) for queue in held_queues())
 
 
 def _lost_last(jobs: Iterable[Job]) -> Collection[object]:

@@ -1,0 +1,54 @@
+"""Rates: one limit for all processes of how many jobs start, or calls are sent, in a minute.
+
+api            ``rate()`` below ``@task``, ``charge()``, and the error of a call that would wait too long
+declarations   reads and validates ``NOTIFICATIONS["RATES"]``
+models         the state of each limit, and the jobs that were released and have not begun
+tokens         takes what a limit allows now, by the generic cell rate algorithm
+releasing      a duty that releases jobs when their limit allows it; see ``jobs/declaring/holding.py``
+calls          what outbound calls to the hosts of a rate wait for, and what the responses say of it
+corrections    reads ``Retry-After`` and ``RateLimit``
+pages          what the page of a job and ``jobs show`` say
+admin, findings, metrics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from django.utils.translation import gettext_lazy as _
+
+from notifications.extension import Extension, JobSection, Setting, import_later
+
+
+class RateSection(JobSection):
+    """What a queued job waits for, and about until when."""
+
+    name = "rate"
+    page_template = "notifications/rate.html"
+    admin_template = "notifications/rate.html"
+
+    page_context = import_later("pages.describe_for_page")
+    admin_context = import_later("pages.describe_for_page")
+    lines = import_later("pages.describe_in_lines")
+    item = import_later("pages.describe_as_json")
+
+
+class Rates(Extension):
+    name = "notifications.contrib.rates"
+    label = "notifications_rates"
+    verbose_name = _("Rates")
+    settings: ClassVar[Mapping[str, Setting]] = {"RATES": Setting({})}
+    rows_of_jobs: ClassVar[Mapping[str, str]] = {"notifications_rates.Release": "job"}
+    findings: ClassVar[Mapping[str, str]] = {"rates": "notifications.contrib.rates.findings.find_rates"}
+    job_sections = (RateSection(),)
+
+    duties = import_later("releasing.make_duties")
+    wrong_declarations = import_later("declarations.find_wrong")
+    metrics = import_later("metrics.collect")
+
+    def ready(self) -> None:
+        from notifications import outbound
+        from notifications.contrib.rates import calls
+
+        outbound.add_gate(calls.RateGate())
