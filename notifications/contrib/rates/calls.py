@@ -98,7 +98,7 @@ class _Budget:
         """Return the future of the call that takes tokens now."""
         with self.lock:
             if self.taking is None:
-                slice_size = max(1, min(len(self.waiting), self.rate.count // 100))
+                slice_size = min(len(self.waiting), max(1, self.rate.count // 100), self.rate.burst_at_once)
                 self.taking = taking = _executor().submit(_take, self.rate, slice_size)
             else:
                 return self.taking

@@ -66,7 +66,7 @@ def take(rate: Rate, key: str, count: int) -> float:
     limit = Limit.objects.using(database()).filter(pk=key).first()
     if limit is None:
         _insert(rate, key)
-        return 0.001
+        return take(rate, key, count)
     state = read_state(limit, rate, to_microseconds(database_now()), limit.releases.using(database()).count())
     return max(seconds_until(state, rate, count), 0.001)
 

@@ -31,7 +31,11 @@ def rows(*results):
 
 
 def released():
-    return list(Job.objects.filter(executor__in=["async", "sync", "quarantined"], state="queued").order_by("turn", "id"))
+    return list(
+        Job.objects.filter(executor__in=["async", "sync", "quarantined"], state="queued").order_by(
+            "turn", "id"
+        )
+    )
 
 
 def test_they_are_held_until_their_limit_allows_them(declare, user):

@@ -62,7 +62,8 @@ class Partner:
         starts = sorted(self.starts)
         window = self.rate.seconds * SECOND
         return max(
-            (bisect.bisect_left(starts, start + window) - index for index, start in enumerate(starts)), default=0
+            (bisect.bisect_left(starts, start + window) - index for index, start in enumerate(starts)),
+            default=0,
         )
 
 
