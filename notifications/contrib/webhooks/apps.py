@@ -63,6 +63,6 @@ class Webhooks(Extension):
     prepare = import_later("handlers.load_handlers")
     on_ends = import_later("events.build_jobs_for_outcomes")
     on_created = import_later("events.build_jobs_for_created")
-    on_answered = import_later("events.build_jobs_for_answered")
+    on_change = import_later("events.build_jobs_for_answered")
     events_of = import_later("timeline.read_calls_of")
     delete_of_users = import_later("endpoints.delete_of_users")
