@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -128,26 +128,16 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return {}
 
-    def before_accepted(self, request: HttpRequest) -> Any:
-        """Return what the next two hooks need of a request, None for nothing. One user: the header ``Callback-URL``.
+    def accept(self, request: HttpRequest) -> Callable[[Job, bool], Mapping[str, str]] | None:
+        """Return what is called with the job of a request, None for nothing. One user: the header ``Callback-URL``.
 
         Called by ``accepted()`` on the thread of the request, before its transaction. ``request`` may be one of Django
         REST framework. May raise ``Problem``, which refuses the request.
+
+        What it returns is called inside the transaction that has enqueued the job, with True, and may store rows; or
+        after it with False, if an earlier, equal request has enqueued the job. It returns headers of the response.
         """
         return None
-
-    def on_accepted(self, value: Any, job: Job) -> None:
-        """Store what ``before_accepted()`` has returned with the job of the request. One user, as there.
-
-        Called in the transaction that has enqueued the job; not where an earlier, equal request has.
-        """
-
-    def headers_of_accepted(self, value: Any, job: Job) -> Mapping[str, str]:
-        """Return headers of the response, for what ``before_accepted()`` has returned. One user, as there.
-
-        Called after the transaction, also where an earlier, equal request has enqueued the job.
-        """
-        return {}
 
     def dispatch(self) -> Dispatch:
         """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
