@@ -205,8 +205,8 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
 def close_left_notifications() -> int:
     """Close a chunk of the notifications of questions that have ended, or whose job was deleted. Return how many.
 
-    The app was not installed then, or a user who owned the job of a question to others was deleted. See
-    ``Extension.prune_orphans()``.
+    Inside a transaction. The app was not installed then, or a user who owned the job of a question to others was
+    deleted.
     """
     rows = Notification.objects.using(database()).filter(open_question__isnull=False)
     waits = Wait.objects.using(database())
