@@ -64,7 +64,7 @@ _HOOKS = [
 #: Those whose results go to other hooks of their extension, by its label.
 _BY_LABEL = {
     *("worker_part", "hub_part", "after_commit"),
-    *("before_accepted", "on_accepted", "headers_of_accepted"),
+    "accept",
 }
 
 

@@ -92,12 +92,14 @@ class Recorder(Extension):
         tx.kept[self.label] = len(outcomes)
         return self._record("on_ends", outcomes)
 
-    def on_answered(self, rows, job, at):
-        self.answered = (job.id, at)
-        return self._record("on_answered", rows)
-
-    def on_retried(self, ids, *, from_start):
-        self._record(f"on_retried {from_start}", ids)
+    def on_change(self, change, rows, tx):
+        if change == "answered":
+            [self.answered] = {(tx.jobs[row.id].id, tx.now) for row in rows}
+        if change == "lost":
+            assert tx.now - rows[0].lease_until > timedelta(minutes=59)
+        if kept := self.returned.get("kept"):
+            tx.kept[self.label] = kept
+        return self._record(change, rows)
 
     def last(self, tx):
         self._record("last", ())
@@ -127,10 +129,6 @@ class Recorder(Extension):
     def action_for_all(self, model_admin, request, name):
         self._record(f"action_for_all {name}", ())
         return self.returned.get("action")
-
-    def on_workers_lost(self, workers, now):
-        assert now - workers[0].lease_until > timedelta(minutes=59)
-        self._record("on_workers_lost", workers)
 
     def list_links(self, model_admin, request):
         return [("Write & send", f"/of/{request.user.pk}/")]
