@@ -80,12 +80,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: What is true of its own tasks, by their dotted paths. Tasks of which nothing is true may be left out.
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {}
 
-    #: What ``doctor`` examines besides, by a name: the dotted path of a function that returns findings
-    #: (``management/diagnosis/finding.py``). It is called with the seconds that a round trip of a job may take, on the
-    #: main thread, outside of any transaction, where the settings, the database and the tables are without errors. An
-    #: error of the database is one more finding.
-    findings: ClassVar[Mapping[str, str]] = {}
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A base class of several extensions says that it is none itself.

@@ -46,7 +46,6 @@ logger = logging.getLogger("notifications")
 #: Attributes of extensions that are mappings, of which the core has one of all.
 _MAPPINGS = (
     "subcommands",
-    "findings",
     "channels",
     "policies",
     "own_tasks",
@@ -72,7 +71,6 @@ _NAMES: dict[str, Callable[[Extension], Iterable[str]]] = {
     "kind of wait": lambda each: [kind.kind for kind in each.wait_kinds],
     "channel": lambda each: each.channels,
     "subcommand": lambda each: each.subcommands,
-    "finding": lambda each: each.findings,
     "kind of alert": lambda each: [kind.kind for kind in each.alert_kinds()],
     "section of jobs": lambda each: [section.name for section in each.job_sections],
 }

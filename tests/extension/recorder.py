@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from django.contrib import admin
+from django.core.checks import Info
 from django.db import OperationalError, connection
 from django.template import Template
 from django.utils.html import format_html
@@ -11,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily
 from notifications import testing, times, upkeep
 from notifications.admin import filters
 from notifications.extension import AlertKind, Extension
-from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -22,8 +22,8 @@ class RecordCommand(ManagementCommand):
     help = "record"
 
 
-def find_records(timeout):
-    yield Finding(check="record", state=OK, message=f"{timeout} {connection.in_atomic_block}")
+def check_records(*, timeout, **options):
+    yield Info(f"{timeout} {connection.in_atomic_block}")
     raise OperationalError("no such table: record")
 
 
@@ -47,7 +47,6 @@ class Recorder(Extension):
         "record": "tests.extension.recorder.RecordCommand",
         "jobs cancel": "tests.extension.recorder.RecordCommand",
     }
-    findings = {"record": "tests.extension.recorder.find_records"}
 
     def __init__(self):
         super().__init__(self.name, testing)

@@ -38,9 +38,6 @@ class ObservedTasks(Extension):
         "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}")
     }
     runners: ClassVar[dict[str, Any]] = {"observed": _("Celery (observed)")}
-    findings: ClassVar[dict[str, str]] = {
-        "celery": "notifications.contrib.celery.findings.find_observed_tasks"
-    }
 
     def policy_at(self, task_path: str) -> Policy | None:
         observation = declarations.find(task_path)

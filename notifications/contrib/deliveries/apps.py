@@ -70,10 +70,6 @@ class Deliveries(Extension):
         "email": "notifications.contrib.deliveries.emails.Email",
         "push": "notifications.contrib.deliveries.pushes.Push",
     }
-    findings: ClassVar[Mapping[str, str]] = {
-        "deliveries": "notifications.contrib.deliveries.findings.find_outages",
-        "devices": "notifications.contrib.deliveries.findings.find_refused_devices",
-    }
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {
         "notifications.contrib.deliveries.sending.deliver": OwnTask(is_silent=True),
         "notifications.contrib.deliveries.sending.deliver_digest": OwnTask(is_silent=True),

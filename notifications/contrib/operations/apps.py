@@ -60,7 +60,6 @@ class Operations(Extension):
             is_secret=True,
         ),
     }
-    findings: ClassVar[dict[str, str]] = {"alerts": "notifications.contrib.operations.findings.find_alerts"}
 
     def ready(self) -> None:
         # Not at the first call of its hooks, inside of a transaction.
