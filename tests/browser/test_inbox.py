@@ -156,7 +156,15 @@ def test_keyboard(inbox_page):
     page.keyboard.press("e")
     expect(rows(page)).to_have_count(4)
     expect(page.get_by_role("link", name="Number 3", exact=True)).to_be_focused()
-    page.keyboard.press("j")
+    page.keyboard.press("z")
+    expect(page.get_by_role("link", name="Number 4", exact=True)).to_be_focused()
+    page.keyboard.press("e")
+    expect(rows(page)).to_have_count(4)
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox", name="Search")).to_be_focused()
+    page.get_by_role("link", name="Number 3", exact=True).focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("/check/$"))
     page.go_back()
@@ -169,6 +177,7 @@ def test_changes_that_wait_are_sent_when_the_page_is_left(inbox_page, site_serve
     page, server = inbox_page, site_server.web.popen
     for key in ("j", "j"):
         page.keyboard.press(key)
+    expect(row(page, "Number 4")).to_be_focused()
     page.wait_for_load_state("networkidle")
     server.send_signal(signal.SIGSTOP)
     try:

@@ -39,8 +39,7 @@ class Rates(Extension):
     label = "notifications_rates"
     verbose_name = _("Rates")
     settings: ClassVar[Mapping[str, Setting]] = {"RATES": Setting({})}
-    rows_of_jobs: ClassVar[Mapping[str, str]] = {"notifications_rates.Release": "job"}
-    findings: ClassVar[Mapping[str, str]] = {"rates": "notifications.contrib.rates.findings.find_rates"}
+    tables: ClassVar[Mapping[str, str]] = {"notifications_rates.Release.job": "job"}
     job_sections = (RateSection(),)
 
     duties = import_later("releasing.make_duties")

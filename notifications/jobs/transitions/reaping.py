@@ -31,6 +31,7 @@ from notifications.jobs.claiming.executors import (
     stored_executor,
 )
 from notifications.jobs.declaring.holding import is_held
+from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording, unrecorded_outcomes
@@ -143,8 +144,7 @@ def _delete_workers(lost: list[Worker]) -> None:
     over = is_lease_over(now)
     deleted, _ = rows.filter(over, id__in=[worker.id for worker in lost]).delete()
     if deleted:  # not by another process
-        for hook in hooks.on_workers_lost:
-            hook(lost, now)
+        record_change("lost", lost, now=now)
 
 
 def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
