@@ -60,6 +60,7 @@ PATHS_BY_MARKER = {
         "contrib/operations/test_not_installed.py",
         "contrib/output/test_not_installed.py",
         "contrib/questions/test_not_installed.py",
+        "contrib/rates/test_not_installed.py",
         "contrib/schedules/test_not_installed.py",
         "contrib/slack/test_not_installed.py",
         "contrib/steps/test_not_installed.py",

@@ -133,7 +133,7 @@ def test_what_a_lost_worker_ran_is_held_again(declare, live_worker):
 
 def test_what_no_worker_takes_is_held_again_behind_the_others(declare):
     declare(partner={"rate": "1/m", "burst": 1})
-    first, second = [rated_tasks.fetch.enqueue(name) for name in ("first", "second")]
+    _, second = [rated_tasks.fetch.enqueue(name) for name in ("first", "second")]
     releasing.release_due()
     with moved(seconds=11):
         releasing.release_due()
