@@ -267,14 +267,16 @@ export function createRows(page, { row_menu, actions }) {
    */
   function connectFilter(view, signal) {
     const isListed = (/** @type {Notification} */ item) => {
-      const filters = Object.fromEntries(new URLSearchParams(location.search));
+      const parameters = new URLSearchParams(location.search);
+      const filters = Object.fromEntries(parameters);
+      const categories = parameters.getAll("category");
       if (filters.group || filters.after || filters.before) return false;
       const text = `${item.title} ${item.body}`.toLowerCase();
       return (
         view !== "done" &&
         view !== "snoozed" &&
         (view === "questions" ? isOpenQuestion(item) : view !== "unread" || dom.isUnread(item)) &&
-        (!filters.category || filters.category === item.category) &&
+        (!filters.category || categories.includes(item.category) !== Boolean(filters.except)) &&
         (!filters.level || filters.level === item.level) &&
         (filters.q ?? "")
           .toLowerCase()
