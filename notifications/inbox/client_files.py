@@ -51,12 +51,13 @@ LAZY_MODULES = {
         "inbox_search",
         "inbox_state",
         "reading_pane",
-        "shortcuts",
         *ROW_MODULES,
     ),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),
+    # Loaded with the first key that is pressed while a list is open.
+    "shortcuts": ("shortcuts",),
     # Loaded with the first page that has another key for push.
     "push_key": ("push_key",),
 }

@@ -22,7 +22,6 @@ from notifications.jobs.declaring.own_tasks import first_backend_alias, first_qu
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.states import ACTIVE
-from notifications.streams.purging import clear_users
 
 State = Broadcast.State
 
@@ -51,11 +50,6 @@ def read_senders(rows: Sequence[Notification]) -> dict[UUID, Any]:
     found = Broadcast.objects.using(database()).filter(pk__in=set(broadcasts.values()))
     senders = dict(found.values_list("pk", "sender_id"))
     return {pk: senders.get(broadcast) for pk, broadcast in broadcasts.items()}
-
-
-def forget_senders(keys: Sequence[Any]) -> int:
-    """Keep the broadcasts of deleted users without their sender: the recipients are other users."""
-    return clear_users(Broadcast, "sender_id", keys)
 
 
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Extension, Pruned, Setting, import_later
+from notifications.extension import Extension, Setting, import_later
 
 
 class Schedules(Extension):
@@ -32,12 +32,9 @@ class Schedules(Extension):
     label = "notifications_schedules"
     verbose_name = _("Schedules")
     settings: ClassVar[Mapping[str, Setting]] = {"SCHEDULES": Setting({})}
-    pruned = (Pruned("notifications_schedules.Tick", "recorded_at", "ticks of schedules"),)
+    tables: ClassVar[Mapping[str, str]] = {"notifications_schedules.Tick.recorded_at": "age"}
     subcommands: ClassVar[Mapping[str, str]] = {
         "schedules": "notifications.contrib.schedules.commands.SchedulesCommand"
-    }
-    findings: ClassVar[Mapping[str, str]] = {
-        "schedules": "notifications.contrib.schedules.findings.find_schedules"
     }
 
     wrong_declarations = import_later("tasks.find_wrong_schedules")

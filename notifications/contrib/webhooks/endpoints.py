@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,7 +26,6 @@ from notifications.ids import uuid7
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.streams.purging import delete_rows, select_ids
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
 MAX_ENDPOINTS = 10
@@ -195,16 +194,6 @@ def delete(id: UUID) -> None:
         _rows().filter(id=id).delete()
 
     retrying_atomic(write)
-
-
-def delete_of_users(keys: Sequence[Any]) -> int:
-    """Delete the endpoints of deleted users, and before them the attempts to call these.
-
-    See ``Extension.delete_of_users()``.
-    """
-    if not (endpoints := select_ids(WebhookEndpoint, "user_id", keys)):
-        return 0
-    return delete_rows(WebhookAttempt, "endpoint", endpoints) or delete_rows(WebhookEndpoint, "id", endpoints)
 
 
 def send_test(id: UUID, *, requester: Any = None) -> UUID:
