@@ -45,7 +45,6 @@ logger = logging.getLogger("notifications")
 #: Attributes of extensions that are mappings, of which the core has one of all.
 _MAPPINGS = (
     "subcommands",
-    "findings",
     "channels",
     "policies",
     "own_tasks",
@@ -64,7 +63,7 @@ _HOOKS = [
 #: Those whose results go to other hooks of their extension, by its label.
 _BY_LABEL = {
     *("worker_part", "hub_part", "after_commit"),
-    *("before_accepted", "on_accepted", "headers_of_accepted"),
+    "accept",
 }
 
 
@@ -74,7 +73,6 @@ _NAMES: dict[str, Callable[[Extension], Iterable[str]]] = {
     "kind of wait": lambda each: [kind.kind for kind in each.wait_kinds],
     "channel": lambda each: each.channels,
     "subcommand": lambda each: each.subcommands,
-    "finding": lambda each: each.findings,
     "kind of alert": lambda each: [kind.kind for kind in each.alert_kinds()],
     "section of jobs": lambda each: [section.name for section in each.job_sections],
 }

@@ -55,7 +55,7 @@ def reads_few_rows():
 CHECKS = (
     database.check_unread_counts,
     database.check_numbering,
-    database.check_stored_times,
+    database.check_tables,
     processes.check_workers,
     jobs.check_paused_queues,
     jobs.check_lost_jobs,
@@ -75,7 +75,7 @@ def test_checks_of_doctor(seeded, monkeypatch):
     with collect_offenders() as offenders:
         for check in CHECKS:
             with offenders.row(check.__name__), reads_few_rows():
-                check()
+                list(check())
 
 
 @pytest.mark.with_all_apps

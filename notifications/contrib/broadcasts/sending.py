@@ -19,7 +19,7 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.contrib.broadcasts.audiences import Audience, Texts
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.transactions import chunks, database, retrying_atomic
+from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import RETRIED_ERRORS
 from notifications.exceptions import JobError
 from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
@@ -64,7 +64,9 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         if not keys:
             finish(row, State.SENT, sent_at=times.now())
             break
-        for chunk in chunks(keys, chunk_size()):
+        while keys:
+            size = chunk_size()
+            chunk, keys = keys[:size], keys[size:]
             context.raise_if_cancelled()
             require_permission(row.sender_id, "notifications.add_notification")
             if not _send_chunk(row, chunk):

@@ -37,7 +37,7 @@ from notifications.db.threads import (
 )
 from notifications.db.transactions import connection
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import hooks
+from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import claims, notify_functions
 from notifications.jobs.transitions.claims import claim_of
@@ -234,7 +234,7 @@ class Recorder:
             yield partial(recording.insert, rows)
         group: dict[UUID, ObservedAttempt] = {}
         # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-        size = max(1, 2 * max_group // (2 + sum(count() for count in hooks.rows_per_end)))
+        size = max(1, int(2 * max_group / (2 + jobs_added["ends"])))
         for report in reports:
             work = report.work
             if isinstance(work, list):

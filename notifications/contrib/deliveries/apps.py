@@ -66,10 +66,6 @@ class Deliveries(Extension):
         "email": "notifications.contrib.deliveries.emails.Email",
         "push": "notifications.contrib.deliveries.pushes.Push",
     }
-    findings: ClassVar[Mapping[str, str]] = {
-        "deliveries": "notifications.contrib.deliveries.findings.find_outages",
-        "devices": "notifications.contrib.deliveries.findings.find_refused_devices",
-    }
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {
         "notifications.contrib.deliveries.sending.deliver": OwnTask(is_silent=True),
         "notifications.contrib.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
@@ -88,8 +84,7 @@ class Deliveries(Extension):
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")
     read_deliver = import_later("rules.read_steps")
-    before_raised = import_later("rules.lock_deliveries")
-    on_raised = import_later("rules.reopen_deliveries")
+    before_raised = import_later("rules.reopen_deliveries")
     duties = import_later("sending.list_duties")
     events_of = import_later("timeline.read_deliveries_of")
     delete_of_users = import_later("preferences.delete_of_users")

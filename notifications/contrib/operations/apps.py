@@ -60,7 +60,6 @@ class Operations(Extension):
             is_secret=True,
         ),
     }
-    findings: ClassVar[dict[str, str]] = {"alerts": "notifications.contrib.operations.findings.find_alerts"}
 
     def ready(self) -> None:
         # Not at the first call of its hooks, inside of a transaction.
@@ -69,7 +68,7 @@ class Operations(Extension):
     on_attempts = import_later("statistics.recording.count_attempts")
     on_ends = import_later("statistics.recording.count_ends")
     last = import_later("statistics.recording.write_counts")
-    on_workers_lost = import_later("alerts.evaluation.record_lost_workers")
+    on_change = import_later("alerts.evaluation.record_lost_workers")
     duties = import_later("duties.make_duties")
     topics = import_later("alerts.texts.find_alert_topics")
     list_filters = import_later("admin.job_filters.list_filters")

@@ -20,8 +20,7 @@ from notifications.contrib.questions.question_texts import in_language_of, local
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
-from notifications.extension import hooks
-from notifications.jobs.notifying import call_hooks, insert_returned, number, wake_workers
+from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import building
@@ -199,8 +198,7 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 for name, value in values.items():
                     setattr(row, name, value)
         if wait.how == Wait.How.ANSWERED and job:
-            added = call_hooks(hooks.on_answered, answered, job, wait.ended_at)
-            wake_workers(insert_returned(added))
+            record_change("answered", answered, now=wait.ended_at, jobs={row.id: job for row in answered})
     return {row.user_id for row in locked}
 
 

@@ -36,9 +36,6 @@ class Schedules(Extension):
     subcommands: ClassVar[Mapping[str, str]] = {
         "schedules": "notifications.contrib.schedules.commands.SchedulesCommand"
     }
-    findings: ClassVar[Mapping[str, str]] = {
-        "schedules": "notifications.contrib.schedules.findings.find_schedules"
-    }
 
     wrong_declarations = import_later("tasks.find_wrong_schedules")
     duties = import_later("ticks.make_duties")

@@ -25,4 +25,4 @@ class Steps(Extension):
     worker_part = import_later("storage.make_worker_part")
     stored_names = import_later("storage.read_names")
     steps_of = import_later("storage.list_steps")
-    on_retried = import_later("storage.delete_repeated_steps")
+    on_change = import_later("storage.delete_repeated_steps")

@@ -57,14 +57,10 @@ class Webhooks(Extension):
     }
 
     wrong_declarations = import_later("handlers.find_wrong_handlers")
-    before_accepted = import_later("calling.read_callback_url")
-    on_accepted = import_later("calling.store_url")
-    headers_of_accepted = import_later("calling.confirm_url")
+    accept = import_later("calling.accept_callback_url")
     prepare = import_later("handlers.load_handlers")
-    rows_per_notification = import_later("events.count_jobs_per_notification")
-    rows_per_end = import_later("events.count_jobs_per_end")
     on_ends = import_later("events.build_jobs_for_outcomes")
     on_created = import_later("events.build_jobs_for_created")
-    on_answered = import_later("events.build_jobs_for_answered")
+    on_change = import_later("events.build_jobs_for_answered")
     events_of = import_later("timeline.read_calls_of")
     delete_of_users = import_later("endpoints.delete_of_users")

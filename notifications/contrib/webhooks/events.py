@@ -7,7 +7,6 @@ transaction, also where there is none.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
@@ -22,7 +21,6 @@ from notifications import serializers, times
 from notifications.context import current_execution
 from notifications.contrib.webhooks.calling import read_urls
 from notifications.contrib.webhooks.handlers import (
-    END_EVENTS,
     JOB_WAITING,
     NOTIFICATION_ANSWERED,
     NOTIFICATION_CREATED,
@@ -48,8 +46,6 @@ LABEL = "notifications_webhooks"
 Item = tuple[dict[str, Any], str]
 #: Users of one query.
 MAX_USERS_PER_QUERY = 500
-#: How many endpoints got an event of one user, by the last read of this process. For sizes of transactions only.
-most_per_event: Counter[str] = Counter()
 
 
 def build_jobs_for_outcomes(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Iterable[Job]:
@@ -103,12 +99,14 @@ def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction
     return _build_for_notifications(raising, receivers, jobs=tx.jobs)
 
 
-def build_jobs_for_answered(rows: Sequence[Notification], job: Job, at: datetime) -> Iterable[Job]:
+def build_jobs_for_answered(
+    change: str, rows: Sequence[Notification], tx: RecordedTransaction
+) -> Iterable[Job]:
     """Return the unsaved jobs for notifications of a question that is answered, which a job has asked."""
-    if job.task_path in load_handlers().task_paths:
+    if change != "answered" or tx.jobs[rows[0].id].task_path in load_handlers().task_paths:
         return ()
     receivers = Receivers(row.user_id for row in rows)
-    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, at)
+    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, tx.now)
 
 
 def _may_raise_events() -> bool:
@@ -152,23 +150,6 @@ def _written(job: Job) -> Job:
     written = copy(job)
     written.version += 1
     return written
-
-
-def count_jobs_per_notification() -> int:
-    """Return how many jobs a notification inserts: those of its handlers, and as many webhooks as the last one."""
-    handlers = load_handlers()
-    webhooks = most_per_event[NOTIFICATION_CREATED] if handlers.webhook else 0
-    return len(handlers.by_event.get(NOTIFICATION_CREATED, ())) + webhooks
-
-
-def count_jobs_per_end() -> int:
-    """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
-    handlers = load_handlers()
-    count = handlers.jobs_per_end + (handlers.callback is not None)
-    if not handlers.webhook:
-        return count
-    webhooks = max(most_per_event[type] for type in END_EVENTS)
-    return count + webhooks + most_per_event[NOTIFICATION_CREATED]
 
 
 def _make_event(type: str, job: Job | None, notification: Notification | None, at: datetime | None) -> Item:
@@ -271,7 +252,3 @@ class Receivers:
                 for event in events.split():
                     key = (event, None if user is None else user_from_db(user))
                     self._endpoints.setdefault(key, []).append(str(UUID(str(id))))
-        most_per_event.clear()
-        for event, user in self._endpoints:
-            count = sum(len(self._endpoints.get((event, owner), ())) for owner in {None, user})
-            most_per_event[event] = max(most_per_event[event], count)
