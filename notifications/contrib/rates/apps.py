@@ -8,7 +8,7 @@ releasing      a duty that releases jobs when their limit allows it; see ``jobs/
 calls          what outbound calls to the hosts of a rate wait for, and what the responses say of it
 corrections    reads ``Retry-After`` and ``RateLimit``
 pages          what the page of a job and ``jobs show`` say
-admin, findings, metrics
+admin, checks, findings, metrics
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ class Rates(Extension):
     job_sections = (RateSection(),)
 
     duties = import_later("releasing.make_duties")
-    wrong_declarations = import_later("declarations.find_wrong")
     metrics = import_later("metrics.collect")
 
     def ready(self) -> None:
         from notifications import outbound
-        from notifications.contrib.rates import calls
+        from notifications.contrib.rates import calls, checks  # noqa: F401  (the import registers them)
 
         outbound.add_gate(calls.RateGate())
