@@ -89,7 +89,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             *(
                 "duties",
                 "topics",
-                "wrong_declarations",
                 "events_of",
                 "facts_of",
                 "page_links",

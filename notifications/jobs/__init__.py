@@ -13,6 +13,7 @@ notification_info                     reads and marks notifications for the publ
 announcing                            notifies readers of what is wrong, and of its end
 users, reader_languages               who users are, and in which languages they read
 group_texts                           what lists and e-mails show of a group of notifications
+selection, changing                   the jobs that ids or a filter name, and the verbs that change them
 step_list, listing                    what pages, commands and lists show of jobs
 arguments, redaction                  arguments and results as people are shown them
 probe                                 the task by which ``doctor`` tests workers

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
-from notifications.contrib.operations import bulk_changes as changing
-from notifications.contrib.operations.matching import JobFilter
+from notifications.jobs import changing
 from notifications.jobs.claiming import backlog, queues
+from notifications.jobs.selection import JobFilter
 from notifications.management.diagnosis import database, jobs, processes
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding

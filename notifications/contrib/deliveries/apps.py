@@ -83,7 +83,6 @@ class Deliveries(Extension):
     def ready(self) -> None:
         from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
-    wrong_declarations = import_later("rules.find_wrong_declarations")
     prepare = import_later("rules.prepare")
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")

@@ -1,6 +1,7 @@
 """Schedules: tasks that are enqueued periodically, as declared in ``NOTIFICATIONS["SCHEDULES"]``.
 
 models         a schedule, whose row has the next tick, and ticks: what became of each moment at which it was due
+checks         the system check of the declarations
 timing         when a schedule is due: by a cron expression or at an interval
 declarations   reads and validates the declarations; what is wrong is a system check
 tasks          the tasks that they name
@@ -37,7 +38,9 @@ class Schedules(Extension):
         "schedules": "notifications.contrib.schedules.commands.SchedulesCommand"
     }
 
-    wrong_declarations = import_later("tasks.find_wrong_schedules")
+    def ready(self) -> None:
+        from notifications.contrib.schedules import checks  # noqa: F401  (the import registers it)
+
     duties = import_later("ticks.make_duties")
     topics = import_later("problems.find_schedule_topics")
     alert_kinds = import_later("problems.list_alert_kinds")

@@ -2,6 +2,7 @@
 
 models            endpoints of webhooks, attempts to call them, and the URLs that requests have sent
 handlers          the tasks in ``NOTIFICATIONS["HANDLERS"]``, imported and checked
+checks            the system check of the handlers
 events            events, who gets them, and the jobs that are inserted for them in their transaction
 sending           the task that sends an event to an endpoint
 endpoints         the verbs by which endpoints are created and changed, which the package exports
@@ -59,7 +60,9 @@ class Webhooks(Extension):
         "notifications.contrib.webhooks.calling.call": _OWN,
     }
 
-    wrong_declarations = import_later("handlers.find_wrong_handlers")
+    def ready(self) -> None:
+        from notifications.contrib.webhooks import checks  # noqa: F401  (the import registers it)
+
     accept = import_later("calling.accept_callback_url")
     prepare = import_later("handlers.load_handlers")
     on_ends = import_later("events.build_jobs_for_outcomes")

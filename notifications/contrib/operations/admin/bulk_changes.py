@@ -17,14 +17,14 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.context import requester, running_attempt
-from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.admin.filters import other_parameters, read_filter
-from notifications.contrib.operations.matching import JobFilter
 from notifications.db.transactions import database
 from notifications.exceptions import NotificationsError
+from notifications.jobs import changing
 from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
 from notifications.jobs.declaring.policies import FinishedJob, policy
 from notifications.jobs.job_context import progress
+from notifications.jobs.selection import JobFilter
 from notifications.jobs.users import require_permission
 from notifications.models import Job
 
@@ -152,7 +152,9 @@ def change_matching_jobs(
         check_permission=partial(require_permission, by, "notifications.change_job"),
     ):
         if changed < MAX_JOBS_LOGGED:
-            _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment))
+            _log(
+                by, list(chunk.changed)[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment)
+            )
         changed += len(chunk.changed)
         skipped += len(chunk.found) - len(chunk.changed)
         progress(changed + skipped, None if count is None else max(count, changed + skipped))

@@ -22,7 +22,6 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.admin.confirmation import question
 from notifications.admin.mixins import page_context
-from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.overview import failures
 from notifications.contrib.operations.admin.overview.processes import (
@@ -30,12 +29,13 @@ from notifications.contrib.operations.admin.overview.processes import (
     request_of_worker,
 )
 from notifications.contrib.operations.alerts.evaluation import acknowledge
-from notifications.contrib.operations.matching import JobFilter, failure_of
 from notifications.contrib.operations.models import Alert
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.ids import parse_id
+from notifications.jobs import changing
 from notifications.jobs.claiming import queues
+from notifications.jobs.selection import JobFilter, failure_of
 from notifications.models import Queue, Worker
 from notifications.problems import log_database_error
 

@@ -1,4 +1,4 @@
-"""Which jobs a list shows, and a change of many jobs changes: a filter that a job can carry as JSON."""
+"""Which jobs a list shows, and a verb changes: a filter that a job can carry as JSON."""
 
 from __future__ import annotations
 
