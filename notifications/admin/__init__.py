@@ -9,10 +9,11 @@ mixins, paging, filters    what all lists share: read-only, keyset pages, filter
 timelines                  how pages show times, events and attempts
 """
 
-from notifications.admin.jobs import JobAdmin
-from notifications.admin.notifications import NotificationAdmin
-
-__all__ = [
-    "JobAdmin",
-    "NotificationAdmin",
-]
+from notifications.admin.filters import UserFilter as UserFilter
+from notifications.admin.jobs import JobAdmin as JobAdmin
+from notifications.admin.mixins import OwnedMixin as OwnedMixin
+from notifications.admin.mixins import ReadOnlyMixin as ReadOnlyMixin
+from notifications.admin.mixins import list_url as list_url
+from notifications.admin.mixins import page_context as page_context
+from notifications.admin.mixins import reports_database_errors as reports_database_errors
+from notifications.admin.notifications import NotificationAdmin as NotificationAdmin

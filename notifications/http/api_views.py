@@ -27,13 +27,13 @@ from notifications.http.parsing import (
     check_level,
     check_text,
     describe_browser,
-    header,
     parse_integer,
     parse_json_object,
     parse_limit,
     parse_query_integer,
     parse_receipts,
     parse_uuids,
+    read_header,
 )
 from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
@@ -273,7 +273,7 @@ def notification_seen(request: HttpRequest) -> HttpResponse:
     body = parse_json_object(request)
     up_to = _parse_up_to(user, body)
     receipts = parse_receipts(body.get("receipts"))
-    mark_seen(user, up_to, describe_browser(header(request, "User-Agent")), receipts)
+    mark_seen(user, up_to, describe_browser(read_header(request, "User-Agent")), receipts)
     return _marked_response(user, has_more=False)
 
 

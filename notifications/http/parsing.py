@@ -47,7 +47,7 @@ SYSTEMS = (
 )
 
 
-def header(request: HttpRequest, name: str) -> str:
+def read_header(request: HttpRequest, name: str) -> str:
     """Return a header of the request, ``""`` if it is absent or longer than 2 kB."""
     value: str = request.headers.get(name, "")
     return value if len(value) <= MAX_HEADER_BYTES else ""

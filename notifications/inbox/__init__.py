@@ -9,3 +9,29 @@ categories     what notifications are about, as the project declares it
 bell           what ``{% notifications %}`` renders
 client_files   where pages find the scripts and style sheets of the browser client
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.inbox.categories import ALERTS as ALERTS
+    from notifications.jobs.users import filter_active as filter_active
+    from notifications.jobs.users import has_holders as has_holders
+    from notifications.jobs.users import has_user_field as has_user_field
+    from notifications.jobs.users import holders as holders
+    from notifications.jobs.users import is_member as is_member
+    from notifications.jobs.users import name_of as name_of
+    from notifications.jobs.users import read_recipient as read_recipient
+    from notifications.jobs.users import require_permission as require_permission
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.inbox.categories": "ALERTS",
+            "notifications.jobs.users": (
+                "filter_active has_holders has_user_field holders is_member name_of "
+                "read_recipient require_permission"
+            ),
+        },
+    )

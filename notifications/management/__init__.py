@@ -7,3 +7,29 @@ management_command  the base class of all: errors, exit codes, subcommands of ex
 worker_processes    ``run_jobs --processes``
 output              what commands print
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.management.diagnosis.finding import ERROR as ERROR
+    from notifications.management.diagnosis.finding import OK as OK
+    from notifications.management.diagnosis.finding import WARNING as WARNING
+    from notifications.management.diagnosis.finding import Finding as Finding
+    from notifications.management.management_command import ManagementCommand as ManagementCommand
+    from notifications.management.output import ProgressLine as ProgressLine
+    from notifications.management.subcommands.job_verbs import job_id as job_id
+    from notifications.management.subcommands.job_verbs import user_key_of as user_key_of
+    from notifications.management.subcommands.prune import PruneCommand as PruneCommand
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.management.diagnosis.finding": "ERROR Finding OK WARNING",
+            "notifications.management.management_command": "ManagementCommand",
+            "notifications.management.output": "ProgressLine",
+            "notifications.management.subcommands.job_verbs": "job_id user_key_of",
+            "notifications.management.subcommands.prune": "PruneCommand",
+        },
+    )

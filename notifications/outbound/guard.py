@@ -76,7 +76,7 @@ class Target:
 
 
 @lru_cache(maxsize=512)
-def parse(text: str) -> Target:
+def parse_target(text: str) -> Target:
     """Parse an absolute http or https URL; raise Forbidden for any other text.
 
     yarl's parser decides: the URL object that it returns is the one that aiohttp connects to, so that two parsers
@@ -106,16 +106,16 @@ def parse(text: str) -> Target:
 def join_location(base: Target, location: str) -> Target:
     """Parse a ``Location`` relative to ``base`` (RFC 3986, section 5); raise Forbidden as ``parse`` does."""
     if len(location) > MAX_URL_CHARACTERS or _UNSAFE_CHARACTER.search(location):
-        return parse(location)
+        return parse_target(location)
     if location.startswith("//"):
-        return parse(f"{base.url.scheme}:{location}")
+        return parse_target(f"{base.url.scheme}:{location}")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", location):
-        return parse(location)
+        return parse_target(location)
     try:
         joined = str(base.url.join(URL(location)))
     except ValueError as exc:
         raise Forbidden(gettext("it is invalid")) from exc
-    return parse(joined)
+    return parse_target(joined)
 
 
 def check_target(target: Target) -> bool:
@@ -180,7 +180,7 @@ def _parse_entries(entries: Iterable[str]) -> Iterable[tuple[str, int]]:
         try:
             if not _HOST_AND_PORT.fullmatch(entry):
                 raise Forbidden("not host:port")
-            target = parse(f"http://{entry}/")
+            target = parse_target(f"http://{entry}/")
         except (Forbidden, TypeError) as exc:
             raise ImproperlyConfigured(
                 f"NOTIFICATIONS['OUTBOUND_ALLOW'] contains {entry!r}. "

@@ -12,3 +12,18 @@ probe                        tries whether the project's ASGI application leads 
 pool                         threads for queries, and the clock of periodic work
 freed_memory                 gives the memory of closed connections back to the system
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.realtime.doorbell import flush as flush
+    from notifications.realtime.doorbell import listen as listen
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.realtime.doorbell": "flush listen",
+        },
+    )

@@ -17,14 +17,8 @@ from django.utils.translation import gettext as _
 
 from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.users import (
-    filter_active,
-    group_model,
-    has_holders,
-    has_user_field,
-    holders,
-    is_member,
-)
+from notifications.inbox import filter_active, has_holders, has_user_field, holders, is_member
+from notifications.jobs.users import group_model
 
 Kind = Broadcast.AudienceKind
 

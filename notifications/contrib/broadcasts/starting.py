@@ -12,16 +12,14 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 
 from notifications import times
+from notifications.api import requester
 from notifications.compat import Task
-from notifications.context import requester
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
-from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name
-from notifications.jobs.transitions import manual
+from notifications.db import database, retrying_atomic
+from notifications.jobs import ACTIVE, cancel, first_backend_alias, first_queue_name
 from notifications.models import Job, Notification
-from notifications.states import ACTIVE
 from notifications.streams.purging import clear_users
 
 State = Broadcast.State
@@ -104,7 +102,7 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
             return False
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
         if is_scheduled(broadcast) and broadcast.job:
-            manual.cancel([broadcast.job], by=by.pk)
+            cancel([broadcast.job], by=by.pk)
         job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), user=str(by.pk), url=url)
         return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
-from notifications.extension.calls import HookName, hook_of, left_to_later
+from notifications.extension import left_to_later
+from notifications.extension.calls import HookName, hook_of
 from notifications.worker.held_outcomes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 
 #: Seconds after which a process says again how many of its reports wait, and after which what it said is over.

@@ -17,10 +17,11 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
+from notifications.api import DATABASE_UNAVAILABLE
 from notifications.compat import mail_backend
 from notifications.contrib.deliveries.email_texts import build_email
+from notifications.db import is_unavailable
 from notifications.db.threads import close_when_idle
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, is_unavailable
 from notifications.extension import Channel, ChannelMessage, Verdict
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.

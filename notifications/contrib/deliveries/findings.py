@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from notifications.conf import settings
 from notifications.contrib.deliveries import devices, outages, push_views
 from notifications.contrib.deliveries.models import PushSubscription
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import find_channel, hooks
-from notifications.management.diagnosis.finding import OK, WARNING, Finding
+from notifications.management import OK, WARNING, Finding
 
 
 def find_outages(timeout: float) -> Iterator[Finding]:

@@ -10,9 +10,9 @@ from django.utils.translation import pgettext_lazy
 
 from notifications.extension import find_channel, require
 from notifications.extension.channels import MAX_NAME_LENGTH
-from notifications.ids import uuid7
 from notifications.inbox import categories
-from notifications.models.users import UserPrimaryKey, user_key
+from notifications.models import user_key, uuid7
+from notifications.models.users import UserPrimaryKey
 from notifications.times import MomentField
 
 require("notifications.contrib.deliveries")

@@ -20,11 +20,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.db.unavailable import is_unavailable
-from notifications.http.access import View, database_unavailable_page, exempt_from_project, leave_out_of_log
+from notifications.db import is_unavailable
+from notifications.http import exempt_from_project, leave_out_of_log, log_database_error
+from notifications.http.access import View, database_unavailable_page
 from notifications.inbox.categories import Category, load_categories
 from notifications.models import Notification
-from notifications.problems import log_database_error
 
 
 class _ShortJSON:

@@ -19,9 +19,8 @@ from notifications.compat import TaskResultDoesNotExist, task_backends
 from notifications.contrib.engines.backend_task import wake
 from notifications.contrib.engines.checks import shortest_time_limit
 from notifications.contrib.engines.interface import Engine
-from notifications.db.threads import check_connections
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs import Policy, has_job_tasks
+from notifications.worker import check_connections
 
 #: Backends of Django that run a task in the process that enqueues it, or never.
 BACKENDS_WITHOUT_WORKERS = {

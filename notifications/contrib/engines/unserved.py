@@ -10,12 +10,11 @@ from django.db.models import QuerySet, Sum
 
 from notifications.contrib.engines import configured_engines, engine_of, label_of
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import database
+from notifications.db import database, database_now, is_lease_valid
+from notifications.jobs import aliases_with_engines
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.backlog import WaitWarning, waiting_jobs
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.models import Job, Worker
 
 

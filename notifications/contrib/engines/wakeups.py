@@ -22,20 +22,17 @@ from typing import NamedTuple, cast
 from notifications.compat import is_test_runner
 from notifications.contrib.engines import engine_of
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread, check_connections
-from notifications.db.transactions import connection, database, on_commit_merged
+from notifications.db import connection, database, database_now, database_now_sql
+from notifications.db.transactions import on_commit_merged
 from notifications.extension import Duty
 from notifications.extension.duty import Condition
-from notifications.jobs.claiming.backlog import read_moment
+from notifications.jobs import aliases_with_engines
 from notifications.jobs.claiming.candidates import full_queues
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
-from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.models import Job
+from notifications.worker import CLAIMED_EXECUTORS, NoThread, SupervisedThread, check_connections, read_moment
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -12,23 +12,15 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.contrib.engines import wakeups
+from notifications.jobs import Outcome
 from notifications.jobs.claiming.candidates import has_limited_jobs
-from notifications.jobs.claiming.executors import (
-    ASYNC,
-    EMAIL,
-    PROJECT_EXECUTORS,
-    QUARANTINED,
-    SENDER,
-    SYNC,
-    kind_of,
-)
+from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, QUARANTINED, SYNC, kind_of
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
-from notifications.worker import loops
+from notifications.worker import EMAIL, SENDER, WorkerState, wait_for_event
 from notifications.worker.claim_loop import MAX_CLAIM_BATCH, ClaimLoop
-from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
+from notifications.worker.state import MAX_SYNC_THREADS
 from notifications.worker.worker import JobWorker
 
 #: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
@@ -92,10 +84,10 @@ class SlotClaims(ClaimLoop):
             if source := self._next_source():
                 await self._claim_from(source)
             elif self._state.executions:
-                await loops.wait_for(self._wake, IDLE_SECONDS)
+                await wait_for_event(self._wake, IDLE_SECONDS)
             else:
                 idle_seconds = 0.0 if self.is_closing else IDLE_SECONDS
-                await loops.wait_for(self._wake, idle_since + idle_seconds - time.monotonic())
+                await wait_for_event(self._wake, idle_since + idle_seconds - time.monotonic())
                 if not self._wake.is_set():
                     break
                 continue

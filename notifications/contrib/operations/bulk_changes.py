@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from notifications.contrib.operations.matching import JobFilter
-from notifications.db import keyset
+from notifications.db import database, keyset
 from notifications.db.keyset import NEWEST_FIRST
-from notifications.db.transactions import database
+from notifications.jobs import ACTIVE, cancel, retry
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
+from notifications.states import CLAIMABLE, RETRYABLE
 
 #: Jobs that are changed between two reports of progress.
 JOBS_PER_CHUNK = 1_000
@@ -138,7 +138,7 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
 
 
 _APPLY: dict[str, Callable[[Any, list[UUID]], list[UUID]]] = {
-    "retry": lambda by, ids: manual.retry(ids, passes_over_full=True),
-    "cancel": lambda by, ids: list(manual.cancel(ids, by=by)),
+    "retry": lambda by, ids: retry(ids, passes_over_full=True),
+    "cancel": lambda by, ids: list(cancel(ids, by=by)),
     "run_now": lambda by, ids: manual.reschedule(ids),
 }

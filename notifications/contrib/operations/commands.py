@@ -14,17 +14,14 @@ from notifications import times
 from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.matching import JobFilter
 from notifications.contrib.operations.statistics import Figures, Histogram, read_figures
-from notifications.management.management_command import ManagementCommand
-from notifications.management.output import ProgressLine
+from notifications.management import ManagementCommand, ProgressLine, job_id, user_key_of
 from notifications.management.subcommands.job_verbs import (
     CancelCommand,
     ChangeCommand,
     RescheduleCommand,
     RetryCommand,
     became,
-    job_id,
     read_time,
-    user_key_of,
 )
 from notifications.models import Job
 

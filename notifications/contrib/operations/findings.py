@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from notifications.contrib.operations.alerts.conditions import read_limits
 from notifications.contrib.operations.alerts.texts import open_alerts
-from notifications.management.diagnosis.finding import ERROR, OK, Finding
+from notifications.management import ERROR, OK, Finding
 
 
 def find_alerts(timeout: float) -> Iterator[Finding]:

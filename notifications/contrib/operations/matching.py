@@ -14,14 +14,14 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
+from notifications.db import connection, database
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
-from notifications.db.transactions import connection, database
-from notifications.ids import parse_id
-from notifications.jobs.claiming.executors import OBSERVED
-from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.http import parse_id
+from notifications.jobs import ACTIVE, aliases_with_engines
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
-from notifications.states import ACTIVE, LISTED_BY_INDEX
+from notifications.states import LISTED_BY_INDEX
+from notifications.worker import OBSERVED
 
 ENGINE_PREFIX = "engine:"
 

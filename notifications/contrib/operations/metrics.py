@@ -26,12 +26,12 @@ from notifications.contrib.operations.models import Alert, alert_kinds
 from notifications.contrib.operations.statistics import Histogram, Sums, read_totals
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import connection, database
+from notifications.db import connection, database, database_now, is_lease_valid
 from notifications.extension import hooks
-from notifications.jobs.claiming.backlog import count_waiting, queue_depths
+from notifications.jobs.claiming.backlog import count_waiting
 from notifications.models import ServerProcess, Worker
 from notifications.realtime.connections import LEASE_SECONDS
+from notifications.worker import queue_depths
 
 __all__ = ["JobCollector"]
 

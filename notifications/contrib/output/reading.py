@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import MARK
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.models import Job
 from notifications.states import DONE

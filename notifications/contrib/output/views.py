@@ -17,19 +17,19 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
+from notifications.api import release_connections
 from notifications.contrib.output.readers import OutputEvents, OutputPoll, format_offset, next_cursor
 from notifications.contrib.output.reading import OutputPart, read_part
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
+from notifications.http import Problem, is_not_modified, prevent_caching, read_header
 from notifications.http.access import async_api_view, check_request
 from notifications.http.authentication import make_check
-from notifications.http.negotiation import is_not_modified
-from notifications.http.parsing import header
 from notifications.http.stream_views import set_event_headers
-from notifications.http.waiting_requests import WaitSlot, release_connections, require_wait_slot
+from notifications.http.waiting_requests import WaitSlot, require_wait_slot
 from notifications.models import Job
-from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
+from notifications.problems import DATABASE_RETRY_SECONDS
 from notifications.realtime import close_reasons, hub
 from notifications.realtime.auth.sessions import authenticating_session_key
 
@@ -85,7 +85,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
         raise Problem(400, f"live must be {LONG_POLL} or {SSE}.", field="live")
     if live and not isinstance(request, ASGIRequest):
         raise Problem(501, "This is a WSGI server, which cannot wait. Read without live, again and again.")
-    text = (header(request, "Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
+    text = (read_header(request, "Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
     if live and text is None:
         raise Problem(400, "offset is missing. It must be -1, now, or the one that the last response gave.")
     user, at_end = request.user.pk, text == "now" or request.method == "HEAD"

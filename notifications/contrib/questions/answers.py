@@ -13,7 +13,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from notifications.db.adapters import user_keys_of
+from notifications.db import user_keys_of
 from notifications.exceptions import QuestionDoesNotExist
 
 if TYPE_CHECKING:

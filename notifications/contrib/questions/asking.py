@@ -11,12 +11,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from notifications import validators
-from notifications.context import CurrentExecution
 from notifications.contrib.questions.answers import Answer, describe_answer
 from notifications.contrib.questions.apps import QuestionKind
 from notifications.exceptions import QuestionExpired
 from notifications.extension import require
-from notifications.jobs.durable_calls import steps_of, validate_duration
+from notifications.jobs import CurrentExecution, steps_of, validate_duration
 from notifications.jobs.waits import Finish, Make, await_for_all, wait_for_all
 
 if TYPE_CHECKING:

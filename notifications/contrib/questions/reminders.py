@@ -27,16 +27,13 @@ from notifications.contrib.questions.addressees import (
 )
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import change_addressees
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import database, fair_atomic
-from notifications.extension import Duty
-from notifications.extension.calls import left_to_later
+from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
+from notifications.extension import Duty, Upkeep, left_to_later, run_all
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.jobs.users import read_active, read_user
 from notifications.models import Job
-from notifications.upkeep import Search, Upkeep, run_all
+from notifications.upkeep import Search
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -12,9 +12,8 @@ from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.problems import find_overdue
 from notifications.contrib.schedules.tasks import find_wrong_schedules
 from notifications.contrib.schedules.users import find_problem
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import database
-from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.db import database, database_now, is_lease_valid
+from notifications.management import ERROR, OK, WARNING, Finding
 from notifications.models import Worker
 
 #: Schedules, and workers, that a message names at most.

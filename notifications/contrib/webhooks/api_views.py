@@ -22,16 +22,21 @@ from notifications.contrib.webhooks.endpoints import (
 )
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP
-from notifications.db import keyset
-from notifications.db.transactions import database
+from notifications.db import database, keyset
 from notifications.exceptions import TooManyJobs
-from notifications.http.access import api_view, json_response
+from notifications.http import (
+    Problem,
+    api_view,
+    json_response,
+    parse_integer,
+    parse_json_object,
+    prevent_caching,
+)
 from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from notifications.http.job_responses import job_response
-from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
+from notifications.http.parsing import parse_limit, parse_uuids
 from notifications.jobs.limits import limit_request, retry_within_rate
 from notifications.models import Job
-from notifications.problems import Problem, prevent_caching
 
 T = TypeVar("T")
 

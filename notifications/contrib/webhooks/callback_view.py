@@ -15,9 +15,14 @@ from notifications import validators
 from notifications.contrib.webhooks.callback_storage import end_callback, find_callback, is_open
 from notifications.contrib.webhooks.signing import verify_webhook
 from notifications.exceptions import InvalidWebhook
-from notifications.http.access import exempt_from_project, leave_out_of_log
+from notifications.http import (
+    Problem,
+    exceptions_as_problems,
+    exempt_from_project,
+    leave_out_of_log,
+    prevent_caching,
+)
 from notifications.http.parsing import body_errors_as_problems, body_too_large, check_content_length
-from notifications.problems import Problem, exceptions_as_problems, prevent_caching
 
 MAX_BODY_BYTES = 65_536
 #: Unknown URLs that one address may call in a minute, in each process, and addresses that are counted.

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
-from notifications import paths
 from notifications.conf import settings
-from notifications.context import CurrentExecution, current_execution
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
 from notifications.extension import require
-from notifications.jobs.durable_calls import (
+from notifications.http import absolute, job_path
+from notifications.jobs import (
+    CurrentExecution,
     acall_when_available,
-    begin_wait,
     call_when_available,
+    current_execution,
     is_stored,
     refuse_in_transaction,
     refuse_on_event_loop,
-    suspend,
     validate_duration,
 )
+from notifications.jobs.durable_calls import begin_wait, suspend
 
 if TYPE_CHECKING:
     from notifications.models import Wait
@@ -136,7 +136,7 @@ def _store(execution: CurrentExecution, name: str, secret: str | None, expires: 
 
     is_stored(execution, name, "callback")
     wait, token = store_callback(execution.job, name, secret or "", expires)
-    path = paths.job_path("callback", wait.id)
+    path = job_path("callback", wait.id)
     if not path:
         raise ImproperlyConfigured("The URLs of notifications are not included, so a callback has no URL.")
-    return Callback(execution, name, wait, paths.absolute(f"{path}{token}/"))
+    return Callback(execution, name, wait, absolute(f"{path}{token}/"))

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.admin.filters import IndexedFilter
 from notifications.contrib.broadcasts.admin.composing import SEND_PERMISSION
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.models import Notification
 
 #: Broadcasts that the filter offers.

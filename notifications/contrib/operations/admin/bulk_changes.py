@@ -16,16 +16,15 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
-from notifications.context import requester, running_attempt
+from notifications.api import FinishedJob, policy, progress, requester
+from notifications.context import running_attempt
 from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.admin.filters import other_parameters, read_filter
 from notifications.contrib.operations.matching import JobFilter
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import NotificationsError
-from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
-from notifications.jobs.declaring.policies import FinishedJob, policy
-from notifications.jobs.job_context import progress
-from notifications.jobs.users import require_permission
+from notifications.inbox import require_permission
+from notifications.jobs import first_backend_alias, first_queue_name, own_task
 from notifications.models import Job
 
 #: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications import times
 from notifications.admin.filters import FormFilter, NotificationUserFilter
 from notifications.contrib.operations.matching import JobFilter
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.models import Notification
 
 PERIODS = {

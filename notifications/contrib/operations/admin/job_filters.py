@@ -12,7 +12,8 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter, UserFilter
+from notifications.admin import UserFilter
+from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter
 from notifications.contrib.operations.admin.filters import (
     NOTIFICATION_FILTERS,
     CreatedFilter,
@@ -21,8 +22,8 @@ from notifications.contrib.operations.admin.filters import (
     other_parameters,
     read_filter,
 )
-from notifications.db.transactions import database
-from notifications.ids import parse_id
+from notifications.db import database
+from notifications.http import parse_id
 from notifications.jobs.arguments import find_jobs
 from notifications.models import Attempt, Job, Notification, Worker
 

@@ -17,10 +17,9 @@ from django.utils.translation import ngettext
 
 from notifications import paths, times, validators
 from notifications.contrib.operations.models import Alert, Overview
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import Topic, hooks
-from notifications.inbox.categories import ALERTS
-from notifications.jobs.users import filter_active, has_holders, holders
+from notifications.inbox import ALERTS, filter_active, has_holders, holders
 from notifications.models import Job
 
 Kind = Alert.Kind

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from notifications import ids
 from notifications.contrib.operations.models import BUCKET_COLUMNS, BUCKET_COUNT, JobStatistics
-from notifications.db.transactions import connection
+from notifications.db import connection
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
-    from notifications.jobs.outcomes import Outcome
+    from notifications.jobs import Outcome
 
 #: The label of the app, by which it keeps the counts in a transaction.
 LABEL = "notifications_operations"

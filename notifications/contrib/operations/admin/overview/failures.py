@@ -9,10 +9,9 @@ from typing import Any
 
 from notifications import times
 from notifications.contrib.operations.matching import failed_jobs_sql, failure_of
-from notifications.db.adapters import user_from_db
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
+from notifications.db import connection, user_from_db
 from notifications.validators import shortened
+from notifications.worker import read_moment
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000

@@ -18,19 +18,18 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.statistics import Figures
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
+from notifications.jobs import has_engine, has_job_tasks
 from notifications.jobs.claiming.backlog import (
     MAX_QUEUES,
     LargeShare,
     QueueDepth,
     count_waiting,
-    queue_depths,
     read_large_shares,
     read_running,
 )
-from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
+from notifications.worker import paused_queues, queue_depths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,10 +14,11 @@ from notifications.contrib.operations.statistics import reading
 from notifications.contrib.operations.statistics.points import read_points, read_queues
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
+from notifications.db import connection
 from notifications.db.clock import estimated_database_now
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
-from notifications.states import ACTIVE, sql_list
+from notifications.jobs import ACTIVE
+from notifications.states import sql_list
+from notifications.worker import read_moment
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000

@@ -20,8 +20,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import page_context
 from notifications.admin.confirmation import question
-from notifications.admin.mixins import page_context
 from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.overview import failures
@@ -32,12 +32,10 @@ from notifications.contrib.operations.admin.overview.processes import (
 from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.matching import JobFilter, failure_of
 from notifications.contrib.operations.models import Alert
-from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.ids import parse_id
+from notifications.db import UNAVAILABLE, database
+from notifications.http import log_database_error, parse_id
 from notifications.jobs.claiming import queues
 from notifications.models import Queue, Worker
-from notifications.problems import log_database_error
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {

@@ -20,7 +20,7 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, path, reverse
 from django.utils.translation import gettext as _
 
-from notifications.admin.mixins import ReadOnlyMixin, list_url, page_context
+from notifications.admin import ReadOnlyMixin, list_url, page_context
 from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
@@ -28,14 +28,13 @@ from notifications.contrib.operations.admin.overview.operating import FOLDER
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.statistics import reading
+from notifications.db import UNAVAILABLE
 from notifications.db.clock import estimated_database_now
-from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import hooks
-from notifications.http.access import BACKGROUND_MARK, background_view
+from notifications.http import BACKGROUND_MARK, background_view, log_database_error
 from notifications.ids import process_number
 from notifications.models import Job
-from notifications.problems import log_database_error
-from notifications.realtime import doorbell
+from notifications.realtime import listen
 
 DEFAULT_PERIOD = "hour"
 #: The page on which staff write a notification. Its address takes the recipients.
@@ -220,7 +219,7 @@ class RingCounter:
         with self._lock:
             self._requested_at = time.monotonic()
             if self._stop is None:
-                self._stop = doorbell.listen(self._handle_ring)
+                self._stop = listen(self._handle_ring)
                 self._count += 1  # what rang in between was not counted
             step = int(time.time() // MAX_AGE_SECONDS)
             return f'W/"{process_number():x}-{self._count}-{step}-{"-".join(variants)}"'

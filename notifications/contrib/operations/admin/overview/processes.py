@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from notifications.db.clock import database_now, is_lease_valid, longest_lease
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, database_now, is_lease_valid, retrying_atomic
+from notifications.db.clock import longest_lease
 from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.models import ServerProcess, Worker
 from notifications.realtime.connections import LEASE_SECONDS
