@@ -7,8 +7,8 @@ from django.utils.translation import gettext, ngettext
 
 from asyncsite.numbers import format_number
 
-#: Characters of the URL that a summary names.
-MAX_NAMED_URL_LENGTH = 80
+#: Characters of the URL that a summary names. A row of the bell shows the counts before it and the status behind it.
+MAX_NAMED_URL_LENGTH = 28
 
 
 @dataclass(frozen=True, kw_only=True)

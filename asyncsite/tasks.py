@@ -49,7 +49,7 @@ def build_notification(job):
     passed = describe_passed(ok, ok + failed + refused)
     return {
         "title": finished.format(title=job.title[:room]),
-        "body": f"{passed}. {problems}" if problems else passed,
+        "body": f"{problems}. {passed}" if problems else passed,
         "level": "warning" if problems else "success",
         "group": group,
     }

@@ -4,7 +4,7 @@ var Scorer = {
   score: ([page, _title, _anchor, _description, score]) =>
     score +
     (/^how-to\/(?!from-)|^tutorial\//.test(page) ? 2 : 0) -
-    (/^explanation\/(architecture|comparison|measured|site)$/.test(page) ? 2 : 0),
+    (/^explanation\/(architecture|comparison|measured)$/.test(page) ? 2 : 0),
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },

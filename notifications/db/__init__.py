@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from notifications.db.adapters import user_from_db as user_from_db
     from notifications.db.adapters import user_keys_of as user_keys_of
     from notifications.db.adapters import user_to_db as user_to_db
-    from notifications.db.bulk import column_values as column_values
     from notifications.db.bulk import insert_rows as insert_rows
     from notifications.db.bulk import lock_name as lock_name
     from notifications.db.bulk import lock_query as lock_query
@@ -48,7 +47,7 @@ else:
         __name__,
         {
             "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
-            "notifications.db.bulk": "column_values insert_rows lock_name lock_query new_row select_rows where_in",
+            "notifications.db.bulk": "insert_rows lock_name lock_query new_row select_rows where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.transactions": (
                 "MAX_ROWS_PER_TRANSACTION chunks connection database fair_atomic on_commit retrying_atomic"

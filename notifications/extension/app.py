@@ -157,17 +157,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
 
-    def rows_per_notification(self) -> int:
-        """Return how many rows ``on_created()`` returns for one notification, at most or as a guess.
-
-        The core inserts at most 100 rows in one transaction on SQLite, and writes fewer notifications in one by it.
-        """
-        return 0
-
-    def rows_per_end(self) -> int:
-        """Return the same for the end of one job, without those of its notification."""
-        return 0
-
     def before_created(self, rows: Sequence[Notification]) -> None:
         """Change notifications that are about to be inserted, such as ``read_at`` of those in muted categories."""
 
@@ -242,14 +231,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
             Jobs whose cancellation is requested: their attempts go on until they notice it.
         """
 
-    def may_raise(self, rows: Sequence[Notification]) -> Sequence[Notification]:
-        """Return those of these snoozed notifications that may return to the inbox at their time, in their order.
-
-        Called by a duty with notifications that are due, before the transaction that raises them. Only ``id``,
-        ``user_id``, ``key``, ``raised`` and ``broadcast`` are read. One user: a withdrawn broadcast does not return.
-        """
-        return rows
-
     def may_follow(self, job: UUID, user: Any) -> bool:
         """Return whether a user who does not own a job may see its title, progress and output now.
 
@@ -258,20 +239,15 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return False
 
-    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> None:
-        """Lock what ``on_raised()`` changes, of snoozed notifications that may return to the inbox.
+    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Collection[UUID]:
+        """Change rows of the extension for snoozed notifications; return the ids of those that may not return.
 
-        Called in the transaction that raises them: it has locked their rows, and no stream yet, so it may wait for a
-        transaction that holds rows of the extension. Only ``id``, ``user_id``, ``key`` and ``archived_at`` are read.
-        What the extension puts into ``tx.kept[self.label]`` is there in ``on_raised()``. One user: deliveries.
+        Called in the transaction in which the others return to the inbox: it has locked their rows, and no stream yet,
+        so it may wait for a transaction that holds rows of the extension. Only ``id``, ``user_id``, ``key``,
+        ``broadcast`` and ``archived_at`` are read, and ``tx.now`` is the database's time. One may stay archived for
+        another extension too, or for a newer notification with its key.
         """
-
-    def on_raised(self, ids: Collection[UUID], tx: RecordedTransaction) -> None:
-        """Change rows of the extension that belong to notifications which return, of those of ``before_raised()``.
-
-        Called in the same transaction after it has locked the streams, so it changes only what is locked already.
-        ``tx.now`` is the database's time.
-        """
+        return ()
 
     def read_deliver(self, value: Any) -> Any:
         """Return what ``deliver=`` of ``notify()`` means, which ``on_created()`` finds in ``Notification.steps``.

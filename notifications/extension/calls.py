@@ -67,8 +67,8 @@ def _read_steps(value: Any) -> tuple[list[Any], int]:
 #: Of each hook whose errors are raised: what reads its result. None is nothing, for all of them.
 RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("prepare", "before_created", "on_retried", "on_workers_lost", "last"), _is_nothing),
-    **dict.fromkeys(("before_raised", "on_raised", "on_accepted"), _is_nothing),
-    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_answered", "may_raise"), list),
+    "on_accepted": _is_nothing,
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_answered", "before_raised"), list),
     **dict.fromkeys(("before_accepted", "read_deliver", "worker_part"), _as_it_is),
     # Called when the apps are ready.
     **dict.fromkeys(("dispatch", "alert_kinds"), _as_it_is),
@@ -80,7 +80,7 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
 }
 #: What None stands for, where the core needs a value of them.
 _EMPTY: Mapping[str, Callable[[], Any]] = {
-    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_answered", "may_raise", "opened"), list),
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_answered", "before_raised", "opened"), list),
     **dict.fromkeys(("delete_of_users", "prune_orphans", "count_notifications"), int),
     "ended": set,
 }
@@ -101,7 +101,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         (list, list),
     ),
     **dict.fromkeys(("headers_of_accepted", "senders", "stored_names", "page_data"), (dict, dict)),
-    **dict.fromkeys(("rows_per_notification", "rows_per_end"), (int, int)),
     **dict.fromkeys(("time_zone_of", "origin_link", "doubt_of"), (str, _as_it_is)),
     **dict.fromkeys(("after_commit", "after_cancel"), (_none, _is_nothing)),
     **dict.fromkeys(

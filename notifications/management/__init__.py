@@ -13,23 +13,33 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
+    from notifications.jobs.claiming.backlog import queue_depths as queue_depths
+    from notifications.jobs.claiming.backlog import read_moment as read_moment
+    from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS as MIN_WAIT_SECONDS
+    from notifications.jobs.claiming.queues import paused_queues as paused_queues
     from notifications.management.diagnosis.finding import ERROR as ERROR
     from notifications.management.diagnosis.finding import OK as OK
     from notifications.management.diagnosis.finding import WARNING as WARNING
     from notifications.management.diagnosis.finding import Finding as Finding
     from notifications.management.management_command import ManagementCommand as ManagementCommand
+    from notifications.management.management_command import common_options as common_options
     from notifications.management.output import ProgressLine as ProgressLine
+    from notifications.management.subcommands.job_verbs import JobVerb as JobVerb
     from notifications.management.subcommands.job_verbs import job_id as job_id
+    from notifications.management.subcommands.job_verbs import no_such_job as no_such_job
     from notifications.management.subcommands.job_verbs import user_key_of as user_key_of
     from notifications.management.subcommands.prune import PruneCommand as PruneCommand
 else:
     __getattr__ = export_lazily(
         __name__,
         {
+            "notifications.jobs.claiming.backlog": "queue_depths read_moment",
+            "notifications.jobs.claiming.candidates": "MIN_WAIT_SECONDS",
+            "notifications.jobs.claiming.queues": "paused_queues",
             "notifications.management.diagnosis.finding": "ERROR Finding OK WARNING",
-            "notifications.management.management_command": "ManagementCommand",
+            "notifications.management.management_command": "ManagementCommand common_options",
             "notifications.management.output": "ProgressLine",
-            "notifications.management.subcommands.job_verbs": "job_id user_key_of",
+            "notifications.management.subcommands.job_verbs": "JobVerb job_id no_such_job user_key_of",
             "notifications.management.subcommands.prune": "PruneCommand",
         },
     )

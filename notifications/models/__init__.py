@@ -39,6 +39,8 @@ from notifications.models.workers import Queue as Queue
 from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
+from notifications.states import ACTIVE as ACTIVE
+from notifications.states import DONE as DONE
 from notifications.times import MomentField
 
 

@@ -35,7 +35,6 @@ from .errors import (
 )
 from .gathering import gather
 from .guard import Forbidden as Forbidden
-from .guard import check_target as check_target
 from .guard import parse_target as parse_target
 from .overview import state
 from .response import Response

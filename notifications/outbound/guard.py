@@ -74,6 +74,20 @@ class Target:
     origin: str
     is_ip_address: bool
 
+    def check(self) -> bool:
+        """Return whether OUTBOUND_ALLOW permits this; raise Forbidden if neither it nor the other rules do."""
+        # The host and port that are written in the URL: a name that resolves to an address in the list is not
+        # permitted.
+        if (self.host, self.port) in _allowed_endpoints(tuple(settings.OUTBOUND_ALLOW)):
+            return True
+        if self.port not in settings.OUTBOUND_PORTS:
+            raise Forbidden(gettext('its port is not in NOTIFICATIONS["OUTBOUND_PORTS"]'))
+        if self.is_ip_address and describe_reserved(self.host):
+            raise Forbidden(NOT_PUBLIC)
+        if self.host == "localhost" or self.host.endswith(".localhost"):  # RFC 6761, section 6.3
+            raise Forbidden(NOT_PUBLIC)
+        return False
+
 
 @lru_cache(maxsize=512)
 def parse_target(text: str) -> Target:
@@ -116,20 +130,6 @@ def join_location(base: Target, location: str) -> Target:
     except ValueError as exc:
         raise Forbidden(gettext("it is invalid")) from exc
     return parse_target(joined)
-
-
-def check_target(target: Target) -> bool:
-    """Return whether the allow list permits a target; raise Forbidden if neither it nor the other rules do."""
-    # The host and port that are written in the URL: a name that resolves to an address in the list is not permitted.
-    if (target.host, target.port) in _allowed_endpoints(tuple(settings.OUTBOUND_ALLOW)):
-        return True
-    if target.port not in settings.OUTBOUND_PORTS:
-        raise Forbidden(gettext('its port is not in NOTIFICATIONS["OUTBOUND_PORTS"]'))
-    if target.is_ip_address and describe_reserved(target.host):
-        raise Forbidden(NOT_PUBLIC)
-    if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761, section 6.3
-        raise Forbidden(NOT_PUBLIC)
-    return False
 
 
 @lru_cache(maxsize=4096)

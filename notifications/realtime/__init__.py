@@ -18,12 +18,29 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
+    from notifications.http.waiting_requests import WaitSlot as WaitSlot
+    from notifications.http.waiting_requests import require_wait_slot as require_wait_slot
+    from notifications.realtime.auth.sessions import authenticating_session_key as authenticating_session_key
+    from notifications.realtime.close_reasons import SIGNED_OUT as SIGNED_OUT
+    from notifications.realtime.close_reasons import Bye as Bye
     from notifications.realtime.doorbell import flush as flush
     from notifications.realtime.doorbell import listen as listen
+    from notifications.realtime.frames import Frame as Frame
+    from notifications.realtime.hub import Hub as Hub
+    from notifications.realtime.hub import current_hub as current_hub
+    from notifications.realtime.transports.poll import WaitingRequest as WaitingRequest
+    from notifications.realtime.transports.sse import EventStream as EventStream
 else:
     __getattr__ = export_lazily(
         __name__,
         {
+            "notifications.http.waiting_requests": "WaitSlot require_wait_slot",
+            "notifications.realtime.auth.sessions": "authenticating_session_key",
+            "notifications.realtime.close_reasons": "Bye SIGNED_OUT",
             "notifications.realtime.doorbell": "flush listen",
+            "notifications.realtime.frames": "Frame",
+            "notifications.realtime.hub": "Hub current_hub",
+            "notifications.realtime.transports.poll": "WaitingRequest",
+            "notifications.realtime.transports.sse": "EventStream",
         },
     )

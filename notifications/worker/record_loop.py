@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import hooks
 from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
+from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.jobs.transitions.recording import finish_jobs
@@ -61,7 +61,7 @@ class RecordLoop:
             if not self._outcomes:
                 await self._wait_for_outcomes()
             # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-            size = max(1, 2 * MAX_RECORD_BATCH // (2 + sum(count() for count in hooks.rows_per_end)))
+            size = max(1, int(2 * MAX_RECORD_BATCH / (2 + jobs_added["ends"])))
             if self._held and (due := self._due_again()[:size]):
                 for outcome in due:
                     self._state.held.begin_try(claim_of(outcome.job))

@@ -50,7 +50,7 @@ def test_all(person, finished):
     assert finished.calls.get(position=1).pk == before
     assert Job.objects.get(pk=finished.job_id).attempt == 1 and Job.objects.count() == 2
     bodies = list(Notification.objects.order_by("raised").values_list("body", flat=True))
-    assert [body.partition(".")[0] for body in bodies] == ["1 of 4 passed", "3 of 4 passed"]
+    assert [body.rpartition(". ")[2] for body in bodies] == ["1 of 4 passed", "3 of 4 passed"]
     assert "Try the failed one again" in html(person, finished)
 
 

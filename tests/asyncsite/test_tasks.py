@@ -107,7 +107,7 @@ def test_the_owner_is_notified_once_with_the_counts(run, user, upstream):
         "Check 2 URLs finished",
     )
     first = f"{upstream.address}/status/500: 500"
-    assert (notification.body, notification.level) == (f"1 of 2 passed. 1 failed: {first}", "warning")
+    assert (notification.body, notification.level) == (f"1 failed: {first}. 1 of 2 passed", "warning")
     assert (notification.job, notification.group_key) == (report.job_id, "n:Check 2 URLs")
     job = Job.objects.get()
     assert (job.state, json.loads(job.result)) == (
@@ -149,7 +149,8 @@ def test_a_second_attempt_calls_only_unrecorded_urls(user, upstream):
     }
     assert list(report.calls.order_by("position").values_list("position", flat=True)) == [1, 2, 3, 4, 5]
     assert report.calls.get(position=2).error == "first attempt"
-    assert Notification.objects.get().body.startswith("4 of 5 passed. 1 failed: ")
+    body = Notification.objects.get().body
+    assert body.startswith("1 failed: ") and body.endswith(". 4 of 5 passed")
 
 
 def test_a_second_insert_of_a_position_is_ignored(user):

@@ -46,7 +46,7 @@ def test_report_question_and_failure(site_server, new_page):
     site, page = site_server, new_page(**PHONE)
     first, second = site.held_urls(2)
     passing = [f"{site.url}/upstream/ok?n={n}" for n in range(30)]
-    failing = f"{site.url}/upstream/status/404"
+    failing, limited = (f"{site.url}/upstream/status/{status}" for status in (404, 429))
     report_page = re.compile(r"/reports/\d+/$")
     panel = page.get_by_role("dialog", name="Notifications")
 
@@ -77,7 +77,7 @@ def test_report_question_and_failure(site_server, new_page):
     expect(panel).to_contain_text("You answered “Ship”")
     assert presses.count <= 3
 
-    create_report(page, site.url, [*passing, failing, second], "Clients")
+    create_report(page, site.url, [*passing, failing, limited, second], "Clients")
     page.goto(f"{site.url}/check/")
     wait_until_live(page)
     site.release(2)
@@ -89,6 +89,11 @@ def test_report_question_and_failure(site_server, new_page):
     page.reload()  # It has not been watched.
     assert failed.bounding_box()["y"] < 450
     assert presses.count == 1
+    long = page.get_by_role("row").filter(has_text="429 Too Many Requests")
+    outcome, button = long.locator(".outcome"), long.get_by_role("button", name="Try again")
+    middle = outcome.bounding_box()["y"] + outcome.bounding_box()["height"] / 2
+    box = button.bounding_box()
+    assert box["y"] < middle < box["y"] + box["height"], "the button has a line of its own"
     page.get_by_role("button", name="More", exact=True).tap()
     menu = page.locator("#more").bounding_box()
     assert (menu["x"], menu["width"]) == (8, 364), "the menu is not at the lower edge of the window"

@@ -19,9 +19,10 @@ def code(page, heading):
     return re.search(r"^```\w+$\n(.*?)^```$", section(page, heading), re.M | re.S)[1]
 
 
-def blocks(page, language):
-    """Return the blocks of code of a page in a language."""
-    return re.findall(rf"^```{language}$\n(.*?)^```$", page.read_text(), re.M | re.S)
+def blocks(page, language, heading=None):
+    """Return the blocks of code in a language: of a page, or below one of its headings of the second level."""
+    text = section(page, heading) if heading else page.read_text()
+    return re.findall(rf"^```{language}$\n(.*?)^```$", text, re.M | re.S)
 
 
 def tables(page):

@@ -1,4 +1,4 @@
-"""The pages on plain pages, htmx, Alpine, React and Turbo: their code in Chromium, with the policy of the site."""
+"""The examples of plain pages, htmx, Alpine, React and Turbo: their code in Chromium, with the policy of the site."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import expect_unread, wait_until_live
-from tests.docs.pages import DOCS, blocks
+from tests.docs.pages import DOCS, blocks, section
 from tests.support.browser import sign_in
 from tests.support.example_page import ExamplePage
 from tests.support.npm import NODE_MODULES, Package, require_node_modules, run
@@ -27,16 +27,16 @@ globalThis.document = { addEventListener: ignore, querySelector: () => null, coo
 
 
 @pytest.mark.parametrize(
-    ("page", "tested"),
+    "tested",
     [
-        ("alpine", {"Alpine": ["@alpinejs/csp"]}),
-        ("css-frameworks", {"Bootstrap": ["bootstrap"], "Tailwind CSS": ["tailwindcss"], "Bulma": ["bulma"]}),
-        ("htmx", {"htmx": ["htmx4", "htmx.org"]}),
-        ("react", {"React": ["react"]}),
-        ("turbo", {"Turbo": ["@hotwired/turbo"]}),
+        {"Alpine": ["@alpinejs/csp"]},
+        {"Bootstrap": ["bootstrap"], "Tailwind CSS": ["tailwindcss"], "Bulma": ["bulma"]},
+        {"htmx": ["htmx4", "htmx.org"]},
+        {"React": ["react"]},
+        {"Turbo": ["@hotwired/turbo"]},
     ],
 )
-def test_a_page_names_the_versions_that_are_tested(page, tested):
+def test_a_page_names_the_versions_that_are_tested(tested):
     """The major ones of package.json."""
     installed = json.loads((ROOT / "package.json").read_text())["devDependencies"]
     majors = [
@@ -44,14 +44,19 @@ def test_a_page_names_the_versions_that_are_tested(page, tested):
         for name, packages in tested.items()
         for package in packages
     ]
-    sentence = re.search(r"^The page is tested with (.+)\.$", (DOCS / f"how-to/{page}.md").read_text(), re.M)
-    assert sentence and re.split(", | and ", sentence[1]) == majors
+    text = "".join(
+        (DOCS / f"how-to/{name}.md").read_text() for name in ("front-ends", "react", "css-frameworks")
+    )
+    sentences = re.findall(r"^(?:It|The page) is tested with (.+)\.$", text, re.M)
+    assert majors in [re.split(", | and ", sentence) for sentence in sentences]
 
 
-def read_page(name):
-    """Return the HTML blocks and the JavaScript blocks of a page."""
-    page = DOCS / f"how-to/{name}.md"
-    return blocks(page, "html"), blocks(page, "js")
+FRONT_ENDS = DOCS / "how-to/front-ends.md"
+
+
+def read_section(heading):
+    """Return the HTML blocks and the JavaScript blocks below a heading."""
+    return blocks(FRONT_ENDS, "html", heading), blocks(FRONT_ENDS, "js", heading)
 
 
 def library(path):
@@ -79,7 +84,7 @@ def check_urls(page, site, button="Check"):
 @pytest.mark.smoke
 def test_plain_pages(site_server, page):
     """The job and its result; then a job that is cancelled."""
-    [html], [script] = read_page("plain-pages")
+    [html], [script] = read_section("Plain pages")
     sign_in(page, site_server.url)
     ExamplePage(page, site_server.url, html, {"/example/report.js": script}).open()
     wait_until_live(page)
@@ -91,7 +96,7 @@ def test_plain_pages(site_server, page):
 
 
 def test_plain_page_shows_the_error_of_a_field(site_server, new_page):
-    [html], [script] = read_page("plain-pages")
+    [html], [script] = read_section("Plain pages")
     page = new_page(errors=False)  # Chromium logs the 422.
     sign_in(page, site_server.url)
     ExamplePage(page, site_server.url, html, {"/example/report.js": script}).open()
@@ -105,8 +110,8 @@ def test_plain_page_shows_the_error_of_a_field(site_server, new_page):
 )
 def test_htmx(site_server, page, package_name, headers):
     """The part is read again when its job is done, and when a notification arrives; a form is posted."""
-    [html], [script] = read_page("htmx")
-    assert headers in (DOCS / "how-to/htmx.md").read_text()
+    [html], [script] = read_section("htmx")
+    assert headers in section(FRONT_ENDS, "htmx")
     html += (
         f"""<div {headers}='{{"X-CSRFToken": "the-token"}}'><button hx-post="/posted/">Post</button></div>"""
     )
@@ -147,7 +152,7 @@ def test_htmx(site_server, page, package_name, headers):
 
 
 def test_alpine(site_server, page, package):
-    [html], [script] = read_page("alpine")
+    [html], [script] = read_section("Alpine")
     bundle = package.bundle({"main.js": script})
     sign_in(page, site_server.url)
     ExamplePage(page, site_server.url, html + script_tags(bundle), bundle).open()
@@ -185,7 +190,7 @@ def test_front_end_with_a_fake_server(package, tmp_path):
 def test_turbo(site_server, new_page):
     """The frame is reloaded when its job is done. Bell and connection stay over a visit, and a later form works."""
     page = new_page(errors=False)  # The policy of the site has no nonce, which allows Turbo's progress bar.
-    [html], [on_done, on_submit] = read_page("turbo")
+    [html], [on_done, on_submit] = read_section("Turbo")
     scripts = {
         "/example/turbo.js": library("@hotwired/turbo/dist/turbo.es2017-esm.js"),
         "/example/done.js": on_done,

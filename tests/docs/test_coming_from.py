@@ -54,9 +54,9 @@ def test_a_view_enqueues_and_the_old_function_runs(page, user, rf, monkeypatch):
     assert (job.title, job.state, job.result) == ("Export 2026", "succeeded", {"year": 2026})
 
 
-@pytest.mark.parametrize("page", ["from-group-send.md", "from-django-eventstream.md"])
-def test_an_event_becomes_a_notification(page, user):
-    *_, block = blocks(DOCS / "how-to" / page, "python")
+@pytest.mark.parametrize("heading", ["From group_send of Channels", "From django-eventstream"])
+def test_an_event_becomes_a_notification(heading, user):
+    *_, block = blocks(DOCS / "how-to/from-group-send.md", "python", heading)
     with capture_notifications(user) as captured:
         exec(block, {"user": user})
     [notification] = captured

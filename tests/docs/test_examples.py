@@ -92,7 +92,7 @@ def test_job_is_enqueued_without_a_view(user, execute):
 @pytest.mark.django_db
 def test_tasks_report_progress(user, execute, run_jobs):
     """Both of the page: by ``progress()`` and by ``track()``."""
-    [block] = blocks(DOCS / "how-to/progress.md", "python")
+    [block] = blocks(DOCS / "how-to/progress.md", "python", "Progress")
     names = execute(block, collect=lambda year, month: None)
     names.export.using(owner=user).enqueue(2026)
     names.import_rows.using(owner=user).enqueue([1, 2, 3])
@@ -205,7 +205,7 @@ async def test_channels_routing_reaches_both_consumers(monkeypatch, number):
     monkeypatch.setitem(sys.modules, "mysite", ModuleType("mysite"))
     monkeypatch.setitem(sys.modules, "mysite.routing", routing)
     monkeypatch.setitem(sys.modules, "mysite.websocket", websocket)
-    example = blocks(DOCS / "how-to/channels.md", "python")[number]
+    example = blocks(DOCS / "how-to/servers.md", "python", "Your own Channels routing")[number]
     exec(example, names := {})
     own = WebsocketCommunicator(names["application"], "/ws/own/")
     assert await own.connect() == (True, None)

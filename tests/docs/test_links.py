@@ -56,7 +56,9 @@ def test_paths_in_the_text_exist(page):
     """Folders and files of the repository, of the package, or of a folder that the same line names."""
     found, missing = 0, []
     for line in without_code(page).splitlines():
-        quoted = " ".join(re.findall(r"`([^`]+)`", line)).replace("application/problem+json", "")
+        quoted = re.sub(
+            r"application/problem\+json|\S+://\S*|\bvar/\S*", "", " ".join(re.findall(r"`([^`]+)`", line))
+        )
         paths = re.findall(r"(?<![\w/])[\w.-]+(?:/[\w.-]*)+|\b\w+\.(?:py|md|js|css|html)\b", quoted)
         bases = [ROOT, ROOT / "notifications"]
         bases += [base / path for base in bases for path in paths if path.endswith("/")]

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from tests.docs.pages import DOCS, blocks
+from tests.docs.pages import DOCS, blocks, section
 from tests.docs.project import Project
 from tests.support.processes import read_command_output
 
 pytestmark = pytest.mark.timeout(300)
 
-MOVE = DOCS / "how-to/outgrow-one-machine.md"
-BACKUPS = DOCS / "how-to/backups.md"
+MOVE = blocks(DOCS / "how-to/production-several-machines.md", "sh", "From SQLite to PostgreSQL")
+BACKUPS = section("how-to/upgrade.md", "Back up and restore")
 
 TASKS = """
 # mysite/tasks.py
@@ -148,7 +148,7 @@ def test_from_sqlite_to_postgresql(project, postgres):
     """All that users see is the same afterwards, with a new epoch, and the jobs that were queued run."""
     before, epoch = read(project)
     assert len(before["ada"]["inbox"]) == 8 and before["ada"]["counts"] != [[0, 0, 0]]
-    [block] = blocks(MOVE, "sh")
+    [block] = MOVE
     dump, change, load = block.partition("# set DATABASES to PostgreSQL, then:\n")
     assert change
     run_block(project, dump)
@@ -187,7 +187,7 @@ def test_restored_backup(project, tmp_path):
     for file in project.folder.glob("db.sqlite3*"):
         file.unlink()
     shutil.copy(backup, project.folder / "db.sqlite3")
-    commands = [line for line in BACKUPS.read_text().split("`") if line.startswith("python manage.py")]
+    commands = [line for line in BACKUPS.split("`") if line.startswith("python manage.py")]
     assert [command.split()[3] for command in commands] == ["new_epoch", "doctor"]
     new_epoch, doctor = commands
     run_block(project, new_epoch)

@@ -73,12 +73,6 @@ class Recorder(Extension):
     def prepare(self):
         self._record("prepare", ())
 
-    def rows_per_notification(self):
-        return 1
-
-    def rows_per_end(self):
-        return 1
-
     def before_created(self, rows):
         if rows:
             self._record("before_created", rows)
@@ -111,17 +105,10 @@ class Recorder(Extension):
     def after_commit(self, kept):
         self.kept.append((kept, connection.in_atomic_block))
 
-    def may_raise(self, rows):
-        self._record("may_raise", rows)
-        return [row for row in rows if row.key != "stays"]
-
     def before_raised(self, rows, tx):
-        tx.kept[self.label] = [row.key for row in rows]
+        self.raised = tx.kept[self.label] = tx.now
         self._record("before_raised", rows)
-
-    def on_raised(self, ids, tx):
-        self.raised = (tx.kept[self.label], tx.now)
-        self._record("on_raised", ids)
+        return [row.id for row in rows if row.key == "stays"]
 
     def senders(self, rows):
         self._record("senders", rows)

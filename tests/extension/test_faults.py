@@ -71,7 +71,7 @@ READING = (
         "describe_change",
     ),
     *("overview_sections", "metrics", "topics", "wrong_declarations", "duties"),
-    *("rows_per_end", "rows_per_notification", "after_commit", "after_cancel", "stored_names"),
+    *("after_commit", "after_cancel", "stored_names"),
 )
 
 

@@ -207,7 +207,7 @@ def test_from_django_eventstream(tmp_path, wheel, postgres):
     """Both run side by side."""
     project = EventStream(tmp_path, wheel, postgres)
     project.make()
-    [now] = blocks(DOCS / "how-to/from-django-eventstream.md", "python")
+    [now] = blocks(DOCS / "how-to/from-group-send.md", "python", "From django-eventstream")
     assert project.shell(SEND_BOTH.format(now=now)).split()[-2:] == ["1", "1"]
 
 

@@ -24,7 +24,7 @@ class Broadcasts(Extension):
     verbose_name = _("Broadcasts")
     rows_of_users: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast": "sender_id"}
 
-    may_raise = import_later("withdrawal.leave_out_withdrawn")
+    before_raised = import_later("withdrawal.find_withdrawn")
     senders = import_later("starting.read_senders")
     delete_of_users = import_later("starting.forget_senders")
     list_filters = import_later("admin.links.list_filters")

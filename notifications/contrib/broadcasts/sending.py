@@ -20,7 +20,7 @@ from notifications import times
 from notifications.api import FinishedJob, policy
 from notifications.contrib.broadcasts.audiences import Audience, Texts
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db import RETRIED_ERRORS, chunks, database, retrying_atomic
+from notifications.db import RETRIED_ERRORS, database, retrying_atomic
 from notifications.exceptions import JobError
 from notifications.inbox import require_permission
 from notifications.jobs import first_queue_name, own_task
@@ -63,7 +63,9 @@ def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dic
         if not keys:
             finish(row, State.SENT, sent_at=times.now())
             break
-        for chunk in chunks(keys, chunk_size()):
+        while keys:
+            size = chunk_size()
+            chunk, keys = keys[:size], keys[size:]
             context.raise_if_cancelled()
             require_permission(row.sender_id, "notifications.add_notification")
             if not _send_chunk(row, chunk):

@@ -18,8 +18,8 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db import database, retrying_atomic
-from notifications.jobs import ACTIVE, cancel, first_backend_alias, first_queue_name
-from notifications.models import Job, Notification
+from notifications.jobs import cancel, first_backend_alias, first_queue_name
+from notifications.models import ACTIVE, Job, Notification
 from notifications.streams.purging import clear_users
 
 State = Broadcast.State

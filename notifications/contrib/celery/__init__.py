@@ -46,7 +46,7 @@ check_installed()
 
 from notifications.contrib.celery import checks, declarations  # noqa: E402, F401  (they import Celery)
 from notifications.contrib.celery.observations import Observation  # noqa: E402
-from notifications.jobs import NotifyOption  # noqa: E402
+from notifications.jobs.declaring.policies import NotifyOption  # noqa: E402
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise

@@ -27,10 +27,10 @@ from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import UNAVAILABLE
 from notifications.db.transactions import in_callers_transaction
-from notifications.jobs import Outcome, Policy, current_execution, outcomes
+from notifications.jobs import Outcome, Policy, outcomes
 from notifications.jobs.transitions import claims, notify_functions
 from notifications.models import Job, uuid7
-from notifications.worker import Execution
+from notifications.worker import Execution, current_execution
 
 logger = logging.getLogger("notifications.jobs")
 

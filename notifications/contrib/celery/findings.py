@@ -12,11 +12,10 @@ from notifications import times
 from notifications.contrib.celery import silence
 from notifications.db import QUERY_ERRORS, database, database_now
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.management import ERROR, OK, WARNING, Finding
+from notifications.management import ERROR, MIN_WAIT_SECONDS, OK, WARNING, Finding
 from notifications.management.diagnosis.jobs import MAX_QUEUES_NAMED
 from notifications.management.diagnosis.processes import QUEUE_PREFIX, live_observers
 from notifications.models import Job
-from notifications.worker import MIN_WAIT_SECONDS
 
 #: Seconds for which an observed task may wait although its queue is consumed.
 OLD_TASK_SECONDS = 3600.0

@@ -28,8 +28,8 @@ from notifications.contrib.celery.transitions import recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import UNAVAILABLE, connection
 from notifications.db.threads import MAX_CONNECTION_SECONDS
-from notifications.extension import hooks
 from notifications.jobs import Outcome
+from notifications.jobs.notifying import jobs_added
 from notifications.jobs.transitions import claims, notify_functions
 from notifications.models import Job
 from notifications.worker import (
@@ -233,7 +233,7 @@ class Recorder:
             yield partial(recording.insert, rows)
         group: dict[UUID, ObservedAttempt] = {}
         # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-        size = max(1, 2 * max_group // (2 + sum(count() for count in hooks.rows_per_end)))
+        size = max(1, int(2 * max_group / (2 + jobs_added["ends"])))
         for report in reports:
             work = report.work
             if isinstance(work, list):

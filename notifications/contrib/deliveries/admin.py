@@ -22,7 +22,7 @@ from notifications.contrib.deliveries.timeline import describe_addresses
 from notifications.db import UNAVAILABLE, database
 from notifications.exceptions import NotificationsError
 from notifications.http import log_database_error
-from notifications.inbox.categories import label_of, list_channels
+from notifications.inbox import label_of, list_channels
 from notifications.models import Notification
 from notifications.times import format_exact
 

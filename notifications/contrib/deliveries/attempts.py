@@ -47,8 +47,7 @@ from notifications.db import (
     retry_while_unavailable,
 )
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
-from notifications.inbox import read_recipient
-from notifications.jobs.users import Recipient
+from notifications.inbox import Recipient, read_recipient
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason

@@ -18,8 +18,8 @@ from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db import database, database_now
 from notifications.extension import Channel, find_channel, hooks
-from notifications.inbox import ALERTS
-from notifications.inbox.categories import Category, Choice, load_categories
+from notifications.inbox import ALERTS, Choice, load_categories
+from notifications.inbox.categories import Category
 from notifications.models import Notification, Wait
 from notifications.streams.marking_seen import seen_positions
 

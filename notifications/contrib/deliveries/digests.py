@@ -23,7 +23,6 @@ from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Th
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import (
     bulk,
-    column_values,
     connection,
     database,
     database_now,
@@ -32,9 +31,8 @@ from notifications.db import (
     retrying_atomic,
 )
 from notifications.db.adapters import adapter
-from notifications.inbox.categories import Choice
-from notifications.jobs import ACTIVE
-from notifications.models import Job
+from notifications.inbox import Choice
+from notifications.models import ACTIVE, Job
 
 #: How far ahead a window ends at most: a week, another one of quiet hours, and a day in case a time zone changes its
 #: offset meanwhile.
@@ -192,7 +190,7 @@ def throttle(
             ends[row.job] = row.ends_at
     _run_later(ends)
     columns = ("ends_at", "opened_by", "joined_since", "job")
-    bulk.update_rows(Throttle, columns, ("id",), column_values(Throttle, (*columns, "id"), throttles))
+    bulk.update_rows(Throttle, columns, ("id",), bulk.column_values(Throttle, (*columns, "id"), throttles))
     queue_deliveries(job_of)
     return jobs
 
@@ -214,7 +212,7 @@ def _run_later(moments: Mapping[UUID, datetime]) -> None:
     found = list(lock_query(jobs.only("id").order_by("id")))
     for job in found:
         job.run_after = moments[job.id]
-    rows = column_values(Job, ("run_after", "id"), found)
+    rows = bulk.column_values(Job, ("run_after", "id"), found)
     bulk.update_rows(Job, ("run_after",), ("id",), rows, assignments=("version = version + 1",))
 
 

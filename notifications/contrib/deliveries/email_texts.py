@@ -33,9 +33,9 @@ from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database
 from notifications.extension import ChannelMessage, Fact, read_facts
-from notifications.http import absolute, read_data
+from notifications.http import read_data
+from notifications.inbox import absolute, load_categories
 from notifications.inbox.actions import describe_actions
-from notifications.inbox.categories import load_categories
 from notifications.jobs.group_texts import describe_group, name_people, read_jobs
 from notifications.jobs.outcomes import end_key
 from notifications.jobs.transitions.batch_completion import is_batch

@@ -10,7 +10,7 @@ from django.utils.translation import pgettext_lazy
 
 from notifications.extension import find_channel, require
 from notifications.extension.channels import MAX_NAME_LENGTH
-from notifications.inbox import categories
+from notifications.inbox import Choice as CategoryChoice
 from notifications.models import user_key, uuid7
 from notifications.models.users import UserPrimaryKey
 from notifications.times import MomentField
@@ -158,7 +158,7 @@ class PushSubscription(models.Model):
 class Preference(models.Model):
     """What a user has chosen for a category and a channel. Where it is the default, there is no row."""
 
-    Choice = categories.Choice
+    Choice = CategoryChoice
 
     user = user_key()
     category = models.CharField(_("category"), max_length=100, blank=True)

@@ -15,7 +15,7 @@ from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.db import database, is_query_error
 from notifications.extension import find_channel, hooks
-from notifications.inbox.categories import (
+from notifications.inbox import (
     BELL,
     Choice,
     choices_of,

@@ -27,9 +27,8 @@ from notifications.contrib.deliveries.preference_rows import (
 )
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
-from notifications.http import page_view
-from notifications.http.access import text_response
-from notifications.inbox.categories import label_of, load_categories
+from notifications.http import page_view, text_response
+from notifications.inbox import label_of, load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
 from notifications.models import Notification

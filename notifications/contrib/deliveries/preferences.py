@@ -38,13 +38,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
-from notifications.inbox.categories import (
-    BELL,
-    Choice,
-    choices_of,
-    list_channels,
-    load_categories,
-)
+from notifications.inbox import BELL, Choice, choices_of, list_channels, load_categories
 from notifications.models import Notification
 from notifications.streams import delete_rows
 

@@ -23,7 +23,8 @@ from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database, retrying_atomic
 from notifications.extension import AddressGone, Channel, ChannelMessage, read_facts
-from notifications.http import absolute, encode_json
+from notifications.http import encode_json
+from notifications.inbox import absolute
 from notifications.models import Notification, NotificationLevel
 
 logger = logging.getLogger("notifications")

@@ -47,10 +47,10 @@ from notifications.db import (
 )
 from notifications.extension import Channel, Duty, Upkeep, find_channel, hooks, run_all
 from notifications.inbox import read_recipient
-from notifications.jobs import ACTIVE, MAX_PER_USER, own_task, sender_queue_name, stores_jobs
+from notifications.jobs import MAX_PER_USER, own_task, sender_queue_name, stores_jobs
 from notifications.jobs.notifying import insert_jobs
 from notifications.jobs.users import read_users
-from notifications.models import Job
+from notifications.models import ACTIVE, Job
 from notifications.worker import EMAIL, SENDER
 
 logger = logging.getLogger("notifications")

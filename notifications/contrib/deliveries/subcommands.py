@@ -18,7 +18,7 @@ from notifications.conf import settings
 from notifications.contrib.deliveries import vapid
 from notifications.db import database
 from notifications.http import parse_id
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import read_timeline
 from notifications.management import ManagementCommand, user_key_of
 from notifications.models import Notification
 

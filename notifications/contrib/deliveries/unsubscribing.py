@@ -23,7 +23,8 @@ from notifications.contrib.deliveries.preferences import restore, switch_off
 from notifications.db import is_unavailable
 from notifications.http import exempt_from_project, leave_out_of_log, log_database_error
 from notifications.http.access import View, database_unavailable_page
-from notifications.inbox.categories import Category, load_categories
+from notifications.inbox import load_categories
+from notifications.inbox.categories import Category
 from notifications.models import Notification
 
 

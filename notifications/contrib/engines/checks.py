@@ -8,9 +8,8 @@ from typing import Any
 from django.core.checks import WARNING, CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
-from notifications.jobs import Policy, has_engine
+from notifications.jobs import Policy, has_engine, task_backends
 from notifications.jobs.backend import find_job_backends
 
 

@@ -11,18 +11,25 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Count, Sum
 
 from notifications import times
-from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
 from notifications.contrib.engines.interface import Engine
 from notifications.contrib.engines.unserved import has_processes, live_processes, untaken_queues
 from notifications.db import database_now
-from notifications.jobs import aliases_with_engines
+from notifications.jobs import aliases_with_engines, task_backends
 from notifications.jobs.claiming.executors import QUARANTINED, WOKEN
 from notifications.jobs.claiming.sources import Source
-from notifications.management import ERROR, OK, WARNING, Finding
+from notifications.management import (
+    ERROR,
+    MIN_WAIT_SECONDS,
+    OK,
+    WARNING,
+    Finding,
+    paused_queues,
+    queue_depths,
+)
 from notifications.management.diagnosis.finding import run_check
 from notifications.management.diagnosis.processes import measure_round_trip
-from notifications.worker import MIN_WAIT_SECONDS, DaemonExecutor, paused_queues, queue_depths
+from notifications.worker import DaemonExecutor
 
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0

@@ -31,8 +31,9 @@ from notifications.jobs.claiming.candidates import full_queues
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
+from notifications.management import read_moment
 from notifications.models import Job
-from notifications.worker import CLAIMED_EXECUTORS, NoThread, SupervisedThread, check_connections, read_moment
+from notifications.worker import CLAIMED_EXECUTORS, NoThread, SupervisedThread, check_connections
 
 logger = logging.getLogger("notifications.jobs")
 

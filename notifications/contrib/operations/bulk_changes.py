@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from notifications.admin import NEWEST_FIRST, count_rows, read_page
 from notifications.contrib.operations.matching import JobFilter
-from notifications.db import database, keyset
-from notifications.db.keyset import NEWEST_FIRST
-from notifications.jobs import ACTIVE, cancel, retry
+from notifications.db import database
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import manual
-from notifications.models import Job
+from notifications.models import ACTIVE, Job
 from notifications.states import CLAIMABLE, RETRYABLE
 
 #: Jobs that are changed between two reports of progress.
@@ -48,13 +48,13 @@ def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
     for part in _parts(change, conditions):
         matching = _filter(change, part, Job.objects.using(database()))
         if (ids := part.few_ids()) is not None:
-            total += keyset.count_rows(matching.filter(pk__in=ids), len(ids))
+            total += count_rows(matching.filter(pk__in=ids), len(ids))
             continue
         for rows in part.selections():
-            read = keyset.count_rows(rows, left + 1)
+            read = count_rows(rows, left + 1)
             is_partial = is_partial or read > left
             if left and read:
-                total += keyset.count_rows(matching, left, among=rows[:left])
+                total += count_rows(matching, left, among=rows[:left])
             left = max(left - read, 0)
     return total, is_partial
 
@@ -127,7 +127,7 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
     position = None
     while True:
         rows, slices_of = _select(change, conditions)
-        page = keyset.read_page(
+        page = read_page(
             rows, NEWEST_FIRST, limit=JOBS_PER_CHUNK, after=position, slices_of=slices_of, is_complete=True
         )
         if page.positions:

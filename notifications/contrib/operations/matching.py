@@ -14,12 +14,13 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
+from notifications.admin import NEWEST_FIRST
 from notifications.db import connection, database
-from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
+from notifications.db.keyset import MAX_IDS_READ
 from notifications.http import parse_id
-from notifications.jobs import ACTIVE, aliases_with_engines
+from notifications.jobs import aliases_with_engines
 from notifications.jobs.listing import search_condition
-from notifications.models import Attempt, Job
+from notifications.models import ACTIVE, Attempt, Job
 from notifications.states import LISTED_BY_INDEX
 from notifications.worker import OBSERVED
 

@@ -29,9 +29,9 @@ from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection, database, database_now, is_lease_valid
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import count_waiting
+from notifications.management import queue_depths
 from notifications.models import ServerProcess, Worker
 from notifications.realtime.connections import LEASE_SECONDS
-from notifications.worker import queue_depths
 
 __all__ = ["JobCollector"]
 

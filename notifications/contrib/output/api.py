@@ -12,7 +12,7 @@ from inspect import isawaitable
 
 from notifications import validators
 from notifications.extension import require
-from notifications.jobs import current_execution
+from notifications.worker import current_execution
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -15,9 +15,15 @@ from notifications.contrib.output.api import LABEL
 from notifications.contrib.output.models import OutputChunk
 from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.extension import WorkerPart
-from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job
-from notifications.worker import RETRY_INTERVAL_SECONDS, claim_of, is_claim_valid, read_fences, wait_for_event
+from notifications.worker import (
+    RETRY_INTERVAL_SECONDS,
+    Claim,
+    claim_of,
+    is_claim_valid,
+    read_fences,
+    wait_for_event,
+)
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction

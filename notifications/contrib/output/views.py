@@ -23,15 +23,19 @@ from notifications.contrib.output.reading import OutputPart, read_part
 from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
-from notifications.http import Problem, is_not_modified, prevent_caching, read_header
-from notifications.http.access import async_api_view, check_request
+from notifications.http import Problem, async_api_view, is_not_modified, prevent_caching, read_header
+from notifications.http.access import check_request
 from notifications.http.authentication import make_check
 from notifications.http.stream_views import set_event_headers
-from notifications.http.waiting_requests import WaitSlot, require_wait_slot
 from notifications.models import Job
 from notifications.problems import DATABASE_RETRY_SECONDS
-from notifications.realtime import close_reasons, hub
-from notifications.realtime.auth.sessions import authenticating_session_key
+from notifications.realtime import (
+    SIGNED_OUT,
+    WaitSlot,
+    authenticating_session_key,
+    current_hub,
+    require_wait_slot,
+)
 
 LONG_POLL, SSE = "long-poll", "sse"
 #: Seconds that a long poll waits.
@@ -135,11 +139,11 @@ async def _poll(asked: OutputRequest) -> OutputPart:
     slot = require_wait_slot(("output", asked.user), MAX_READERS)
     try:
         await release_connections()
-        poll = OutputPoll(hub.current_hub(), asked.user, asked.session, asked.job, asked.part.start)
+        poll = OutputPoll(current_hub(), asked.user, asked.session, asked.job, asked.part.start)
         part = await poll.wait_for_output(LONG_POLL_SECONDS)
     finally:
         slot.release()
-    if poll.bye is close_reasons.SIGNED_OUT:
+    if poll.bye is SIGNED_OUT:
         raise Problem(401, gettext("You have been signed out. Sign in and try again."))
     if poll.bye is not None:
         headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
@@ -153,7 +157,7 @@ async def _stream(asked: OutputRequest, slot: WaitSlot) -> AsyncGenerator[bytes]
     try:
         await release_connections()
         events = OutputEvents(
-            hub.current_hub(),
+            current_hub(),
             asked.user,
             asked.session,
             asked.is_accepted,

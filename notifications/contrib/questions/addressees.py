@@ -13,8 +13,16 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
 
 from notifications.db import user_keys_of
-from notifications.inbox import filter_active, has_holders, has_user_field, holders, is_member
-from notifications.jobs.users import finds_holders, is_group, read_user
+from notifications.inbox import (
+    filter_active,
+    has_holders,
+    has_user_field,
+    holders,
+    is_group,
+    is_member,
+    read_user,
+)
+from notifications.jobs.users import finds_holders
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100

@@ -18,9 +18,8 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.inbox import name_of
+from notifications.inbox import name_of, read_user
 from notifications.jobs import end_stored
-from notifications.jobs.users import read_user
 from notifications.models import Notification, Wait
 
 

@@ -14,8 +14,7 @@ from notifications.contrib.questions import answer_forms, answering
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.management import job_id
-from notifications.management.subcommands.job_verbs import JobVerb
+from notifications.management import JobVerb, job_id
 
 
 class AnswerCommand(JobVerb):

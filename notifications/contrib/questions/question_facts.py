@@ -20,8 +20,8 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db import database
 from notifications.extension import Event, Fact, hooks
-from notifications.http import job_page, read_data
-from notifications.inbox import name_of
+from notifications.http import read_data
+from notifications.inbox import job_page, name_of
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Wait
 

@@ -19,7 +19,7 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
 from notifications.db import MAX_ROWS_PER_TRANSACTION, database, database_now, lock_query
 from notifications.extension import hooks
-from notifications.http import job_page, job_path
+from notifications.inbox import job_page, job_path
 from notifications.jobs.notifying import call_hooks, insert_returned, number, wake_workers
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait

@@ -14,8 +14,7 @@ from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import database
-from notifications.management import ManagementCommand
-from notifications.management.management_command import common_options
+from notifications.management import ManagementCommand, common_options
 
 
 class SchedulesCommand(ManagementCommand):

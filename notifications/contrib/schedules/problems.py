@@ -21,7 +21,7 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.users import find_notified_users
 from notifications.db import database
 from notifications.extension import AlertKind, Topic
-from notifications.http import job_page
+from notifications.inbox import job_page
 
 Problem = Schedule.Problem
 PREFIX = "schedule:"

@@ -25,8 +25,7 @@ from notifications.db import (
     select_rows,
     where_in,
 )
-from notifications.jobs import ACTIVE
-from notifications.models import Job
+from notifications.models import ACTIVE, Job
 
 logger = logging.getLogger("notifications.jobs")
 

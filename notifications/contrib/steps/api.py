@@ -18,16 +18,9 @@ from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
 from notifications.db import database
 from notifications.extension import require
-from notifications.jobs import (
-    CurrentExecution,
-    acall_when_available,
-    call_when_available,
-    is_stored,
-    refuse_in_transaction,
-    refuse_on_event_loop,
-    steps_of,
-)
+from notifications.jobs import is_stored, refuse_in_transaction, refuse_on_event_loop, steps_of
 from notifications.jobs.durable_calls import begin, may_have_stored
+from notifications.worker import CurrentExecution, acall_when_available, call_when_available
 
 #: The label of the app, by which its part of the worker is found.
 LABEL = "notifications_steps"

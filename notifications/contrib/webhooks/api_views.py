@@ -30,11 +30,12 @@ from notifications.http import (
     json_response,
     parse_integer,
     parse_json_object,
+    parse_limit,
     prevent_caching,
 )
 from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from notifications.http.job_responses import job_response
-from notifications.http.parsing import parse_limit, parse_uuids
+from notifications.http.parsing import parse_uuids
 from notifications.jobs.limits import limit_request, retry_within_rate
 from notifications.models import Job
 

@@ -61,8 +61,6 @@ class Webhooks(Extension):
     on_accepted = import_later("calling.store_url")
     headers_of_accepted = import_later("calling.confirm_url")
     prepare = import_later("handlers.load_handlers")
-    rows_per_notification = import_later("events.count_jobs_per_notification")
-    rows_per_end = import_later("events.count_jobs_per_end")
     on_ends = import_later("events.build_jobs_for_outcomes")
     on_created = import_later("events.build_jobs_for_created")
     on_answered = import_later("events.build_jobs_for_answered")

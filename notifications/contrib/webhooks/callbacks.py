@@ -16,18 +16,21 @@ from notifications.conf import settings
 from notifications.db import database
 from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
 from notifications.extension import require
-from notifications.http import absolute, job_path
+from notifications.inbox import absolute, job_path
 from notifications.jobs import (
+    begin_wait,
+    is_stored,
+    refuse_in_transaction,
+    refuse_on_event_loop,
+    suspend,
+    validate_duration,
+)
+from notifications.worker import (
     CurrentExecution,
     acall_when_available,
     call_when_available,
     current_execution,
-    is_stored,
-    refuse_in_transaction,
-    refuse_on_event_loop,
-    validate_duration,
 )
-from notifications.jobs.durable_calls import begin_wait, suspend
 
 if TYPE_CHECKING:
     from notifications.models import Wait

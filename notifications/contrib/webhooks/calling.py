@@ -31,11 +31,12 @@ from notifications.contrib.webhooks.sending import (
 )
 from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
 from notifications.db import database, lock_query, retrying_atomic
-from notifications.http import Problem, absolute, encode_json, job_path
-from notifications.jobs import ACTIVE, current_execution, own_task, sender_queue_name
-from notifications.models import Job
+from notifications.http import Problem, encode_json
+from notifications.inbox import absolute, job_path
+from notifications.jobs import own_task, sender_queue_name
+from notifications.models import ACTIVE, Job
 from notifications.validators import MAX_URL_LENGTH
-from notifications.worker import SENDER
+from notifications.worker import SENDER, current_execution
 
 HEADER = "Callback-URL"
 #: Visible ASCII without a comma, by which servers join repeated headers.
@@ -117,12 +118,12 @@ def _refused(reason: str) -> Problem:
 
 def check_callback_url(url: str) -> None:
     """Raise ``Forbidden`` for a URL that is not of one of ``CALLBACK_ORIGINS``, or that may not be called."""
-    from notifications.outbound import Forbidden, check_target, parse_target
+    from notifications.outbound import Forbidden, parse_target
 
     target = parse_target(url)
     if target.origin not in {parse_target(origin).origin for origin in settings.CALLBACK_ORIGINS}:
         raise Forbidden(gettext("its scheme, host and port are not among those that this site allows"))
-    check_target(target)
+    target.check()
 
 
 def store_url(url: str, job: Job) -> None:

@@ -251,13 +251,13 @@ def resend(id: UUID, message: UUID) -> bool:
 def check_url(url: Any) -> str:
     """Return a URL to which events may be sent. Raises ValueError or TypeError."""
     # With aiohttp, which processes without outbound calls do not load.
-    from notifications.outbound import Forbidden, check_target, parse_target
+    from notifications.outbound import Forbidden, parse_target
 
     url = validators.text("url", url, validators.MAX_URL_LENGTH, required=True)
     remedy = "Use a URL on the public internet that begins with https://."
     try:
         target = parse_target(url)
-        if check_target(target):
+        if target.check():
             return str(url)
     except Forbidden as exc:
         raise ValueError(f"url is refused: {exc}. {remedy}") from exc

@@ -7,7 +7,6 @@ transaction, also where there is none.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
@@ -21,7 +20,6 @@ from django.utils import translation
 from notifications import times
 from notifications.contrib.webhooks.calling import read_urls
 from notifications.contrib.webhooks.handlers import (
-    END_EVENTS,
     JOB_WAITING,
     NOTIFICATION_ANSWERED,
     NOTIFICATION_CREATED,
@@ -31,11 +29,11 @@ from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.db import connection, user_from_db, user_to_db, where_in
 from notifications.extension import RecordedTransaction, serialize_trace
 from notifications.http import encode_json
-from notifications.jobs import current_execution
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.notifying import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
+from notifications.worker import current_execution
 
 if TYPE_CHECKING:
     from notifications.jobs import Outcome
@@ -46,8 +44,6 @@ LABEL = "notifications_webhooks"
 Item = tuple[dict[str, Any], str]
 #: Users of one query.
 MAX_USERS_PER_QUERY = 500
-#: How many endpoints got an event of one user, by the last read of this process. For sizes of transactions only.
-most_per_event: Counter[str] = Counter()
 
 
 def build_jobs_for_outcomes(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Iterable[Job]:
@@ -152,23 +148,6 @@ def _written(job: Job) -> Job:
     return written
 
 
-def count_jobs_per_notification() -> int:
-    """Return how many jobs a notification inserts: those of its handlers, and as many webhooks as the last one."""
-    handlers = load_handlers()
-    webhooks = most_per_event[NOTIFICATION_CREATED] if handlers.webhook else 0
-    return len(handlers.by_event.get(NOTIFICATION_CREATED, ())) + webhooks
-
-
-def count_jobs_per_end() -> int:
-    """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
-    handlers = load_handlers()
-    count = handlers.jobs_per_end + (handlers.callback is not None)
-    if not handlers.webhook:
-        return count
-    webhooks = max(most_per_event[type] for type in END_EVENTS)
-    return count + webhooks + most_per_event[NOTIFICATION_CREATED]
-
-
 def _make_event(type: str, job: Job | None, notification: Notification | None, at: datetime | None) -> Item:
     """Return an event with its JSON. All handlers get the same ``id``, however often their jobs are executed."""
     if type in (NOTIFICATION_CREATED, NOTIFICATION_ANSWERED):
@@ -269,7 +248,3 @@ class Receivers:
                 for event in events.split():
                     key = (event, None if user is None else user_from_db(user))
                     self._endpoints.setdefault(key, []).append(str(UUID(str(id))))
-        most_per_event.clear()
-        for event, user in self._endpoints:
-            count = sum(len(self._endpoints.get((event, owner), ())) for owner in {None, user})
-            most_per_event[event] = max(most_per_event[event], count)

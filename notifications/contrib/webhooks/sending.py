@@ -30,9 +30,9 @@ from notifications.db import RETRIED_ERRORS, database, retry_while_unavailable, 
 from notifications.exceptions import JobError
 from notifications.http import encode_json
 from notifications.inbox import read_recipient
-from notifications.jobs import MAX_PER_USER, current_execution, own_task, sender_queue_name
+from notifications.jobs import MAX_PER_USER, own_task, sender_queue_name
 from notifications.models import Job
-from notifications.worker import SENDER
+from notifications.worker import SENDER, current_execution
 
 logger = logging.getLogger("notifications")
 

@@ -17,8 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin import page_context
-from notifications.admin.mixins import ModelAdminBase
+from notifications.admin import ModelAdminBase, page_context
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
 from notifications.contrib.broadcasts.audiences import (

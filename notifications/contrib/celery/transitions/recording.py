@@ -25,11 +25,11 @@ from notifications.db import (
 from notifications.db.bulk import lock_sql
 from notifications.extension import RecordedTransaction
 from notifications.extension.calls import hook_of
-from notifications.jobs import ACTIVE, Outcome, outcomes
+from notifications.jobs import Outcome, outcomes
 from notifications.jobs.transitions import notify_functions
 from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.jobs.transitions.recording import end_jobs
-from notifications.models import Job
+from notifications.models import ACTIVE, Job
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from notifications import streams
-from notifications.db import column_values
+from notifications.db.bulk import column_values
 from notifications.extension import RecordedTransaction
 from notifications.extension.calls import HookName
-from notifications.jobs import ACTIVE, Outcome, Policy, outcomes
+from notifications.jobs import Outcome, Policy, outcomes
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.recording import record_attempts
-from notifications.models import Job
+from notifications.models import ACTIVE, Job
 
 #: What a start changes of a row, besides its state and version, and the progress, which an end writes too.
 START_COLUMNS = (

@@ -12,8 +12,8 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import UserFilter
-from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter
+from notifications.admin import FormFilter, KeysetFilter, UserFilter
+from notifications.admin.filters import RunnerFilter, StateFilter
 from notifications.contrib.operations.admin.filters import (
     NOTIFICATION_FILTERS,
     CreatedFilter,

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
-from notifications.jobs import has_engine, has_job_tasks
+from notifications.jobs import has_engine, has_job_tasks, task_backends
 from notifications.jobs.claiming.backlog import QueueDepth, RunningJobs, claiming_workers, read_running
+from notifications.management import queue_depths, read_moment
 from notifications.models import Job
-from notifications.worker import (
-    CLAIMED_EXECUTORS,
-    DEADLINE_MARGIN_SECONDS,
-    OBSERVED,
-    queue_depths,
-    read_moment,
-)
+from notifications.worker import CLAIMED_EXECUTORS, DEADLINE_MARGIN_SECONDS, OBSERVED
 from notifications.worker.held_outcomes import read_failing_hooks
 
 Kind = Alert.Kind

@@ -10,8 +10,8 @@ from typing import Any
 from notifications import times
 from notifications.contrib.operations.matching import failed_jobs_sql, failure_of
 from notifications.db import connection, user_from_db
+from notifications.management import read_moment
 from notifications.validators import shortened
-from notifications.worker import read_moment
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
 MAX_FAILED_READ = 2_000

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.compat import task_backends
 from notifications.contrib.operations.admin.overview import charts, failures, history, processes
 from notifications.contrib.operations.admin.overview.charts import Chart, Series
 from notifications.contrib.operations.admin.overview.failures import Failures
@@ -18,7 +17,7 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.statistics import Figures
 from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
-from notifications.jobs import has_engine, has_job_tasks
+from notifications.jobs import has_engine, has_job_tasks, task_backends
 from notifications.jobs.claiming.backlog import (
     MAX_QUEUES,
     LargeShare,
@@ -27,9 +26,9 @@ from notifications.jobs.claiming.backlog import (
     read_large_shares,
     read_running,
 )
+from notifications.management import paused_queues, queue_depths
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
-from notifications.worker import paused_queues, queue_depths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,9 +16,9 @@ from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection
 from notifications.db.clock import estimated_database_now
-from notifications.jobs import ACTIVE
+from notifications.management import read_moment
+from notifications.models import ACTIVE
 from notifications.states import sql_list
-from notifications.worker import read_moment
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000
