@@ -12,6 +12,8 @@ timelines                  how pages show times, events and attempts
 from notifications.admin.filters import FormFilter as FormFilter
 from notifications.admin.filters import KeysetFilter as KeysetFilter
 from notifications.admin.filters import LevelFilter as LevelFilter
+from notifications.admin.filters import NotificationUserFilter as NotificationUserFilter
+from notifications.admin.filters import StateFilter as StateFilter
 from notifications.admin.filters import UserFilter as UserFilter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase
@@ -25,4 +27,7 @@ from notifications.admin.paging import KeysetMixin as KeysetMixin
 from notifications.db.keyset import NEWEST_FIRST as NEWEST_FIRST
 from notifications.db.keyset import count_rows as count_rows
 from notifications.db.keyset import read_page as read_page
+from notifications.paths import admin_list as admin_list
 from notifications.templatetags.notifications import csp_nonce as csp_nonce
+from notifications.templatetags.notifications_formats import duration as duration
+from notifications.templatetags.notifications_formats import rate as rate

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from notifications.http.access import async_api_view as async_api_view
     from notifications.http.access import background_view as background_view
     from notifications.http.access import exempt_from_project as exempt_from_project
+    from notifications.http.access import is_signed_in as is_signed_in
     from notifications.http.access import json_response as json_response
     from notifications.http.access import leave_out_of_log as leave_out_of_log
     from notifications.http.access import page_view as page_view
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from notifications.http.parsing import parse_integer as parse_integer
     from notifications.http.parsing import parse_json_object as parse_json_object
     from notifications.http.parsing import parse_limit as parse_limit
+    from notifications.http.parsing import read_body as read_body
     from notifications.http.parsing import read_header as read_header
     from notifications.ids import parse_id as parse_id
     from notifications.problems import Problem as Problem
@@ -42,10 +44,12 @@ else:
         {
             "notifications.http.access": (
                 "BACKGROUND_MARK api_view async_api_view background_view exempt_from_project "
-                "json_response leave_out_of_log page_view text_response"
+                "is_signed_in json_response leave_out_of_log page_view text_response"
             ),
             "notifications.http.negotiation": "is_not_modified",
-            "notifications.http.parsing": "describe_browser parse_integer parse_json_object parse_limit read_header",
+            "notifications.http.parsing": (
+                "describe_browser parse_integer parse_json_object parse_limit read_body read_header"
+            ),
             "notifications.ids": "parse_id",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
             "notifications.serializers": "encode_json read_data",

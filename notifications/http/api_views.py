@@ -49,7 +49,6 @@ from notifications.streams.marking_all import UNDOING_VERBS
 from notifications.streams.marking_seen import mark_seen
 
 #: Items on a page of a list.
-DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
 #: Notifications that one request can name.
 MAX_IDS = 200
 
@@ -58,7 +57,7 @@ MAX_IDS = 200
 def job_list(request: HttpRequest) -> HttpResponse:
     """Return a page of the user's jobs, newest first, optionally of one ``state`` only."""
     user = request.user.pk
-    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    limit = parse_limit(request)
     streams.number_if_needed([user])
     # Arguments and results may be large, and items do not show them.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
@@ -174,7 +173,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     archived = parse_query_integer(request, "archived", maximum=1)
     questions = parse_query_integer(request, "questions", maximum=1)
     grouped = parse_query_integer(request, "grouped", maximum=1)
-    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    limit = parse_limit(request)
     after = parse_query_integer(request, "after")
     level = request.GET.get("level")
     streams.number_if_needed([user])

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from notifications.jobs.users import name_of as name_of
     from notifications.jobs.users import read_recipient as read_recipient
     from notifications.jobs.users import read_user as read_user
+    from notifications.jobs.users import read_users as read_users
     from notifications.jobs.users import require_permission as require_permission
     from notifications.paths import absolute as absolute
     from notifications.paths import job_page as job_page
     from notifications.paths import job_path as job_path
+    from notifications.templatetags.notifications import exact_time as exact_time
 else:
     __getattr__ = export_lazily(
         __name__,
@@ -48,8 +50,9 @@ else:
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
                 "Recipient filter_active has_holders has_user_field holders is_group "
-                "is_member name_of read_recipient read_user require_permission"
+                "is_member name_of read_recipient read_user read_users require_permission"
             ),
             "notifications.paths": "absolute job_page job_path",
+            "notifications.templatetags.notifications": "exact_time",
         },
     )

@@ -24,7 +24,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.declaring.own_tasks import MAX_PER_USER as MAX_PER_USER
     from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
     from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.transitions.manual import cancel as cancel
+    from notifications.jobs.transitions.manual import reschedule as reschedule
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.waits import await_for_all as await_for_all
     from notifications.jobs.waits import end_stored as end_stored
@@ -53,9 +53,7 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.declaring.own_tasks": (
-                "MAX_PER_USER first_backend_alias first_queue_name own_task sender_queue_name"
-            ),
+            "notifications.jobs.declaring.own_tasks": "first_backend_alias first_queue_name own_task sender_queue_name",
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines has_engine has_job_tasks stores_jobs",
             "notifications.jobs.durable_calls": (
@@ -64,7 +62,7 @@ else:
             ),
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
-            "notifications.jobs.transitions.manual": "cancel retry",
+            "notifications.jobs.transitions.manual": "cancel reschedule retry",
             "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
         },
     )

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
+    from notifications.db.clock import estimated_database_now as estimated_database_now
+    from notifications.jobs.claiming.backlog import LargeShare as LargeShare
+    from notifications.jobs.claiming.backlog import QueueDepth as QueueDepth
+    from notifications.jobs.claiming.backlog import claiming_workers as claiming_workers
     from notifications.jobs.claiming.backlog import queue_depths as queue_depths
+    from notifications.jobs.claiming.backlog import read_large_shares as read_large_shares
     from notifications.jobs.claiming.backlog import read_moment as read_moment
     from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS as MIN_WAIT_SECONDS
+    from notifications.jobs.claiming.queues import pause_queue as pause_queue
     from notifications.jobs.claiming.queues import paused_queues as paused_queues
+    from notifications.jobs.claiming.queues import resume_queue as resume_queue
     from notifications.management.diagnosis.finding import ERROR as ERROR
     from notifications.management.diagnosis.finding import OK as OK
     from notifications.management.diagnosis.finding import WARNING as WARNING
@@ -29,17 +36,22 @@ if TYPE_CHECKING:
     from notifications.management.subcommands.job_verbs import no_such_job as no_such_job
     from notifications.management.subcommands.job_verbs import user_key_of as user_key_of
     from notifications.management.subcommands.prune import PruneCommand as PruneCommand
+    from notifications.worker.held_outcomes import read_failing_hooks as read_failing_hooks
 else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.jobs.claiming.backlog": "queue_depths read_moment",
+            "notifications.db.clock": "estimated_database_now",
+            "notifications.jobs.claiming.backlog": (
+                "LargeShare QueueDepth claiming_workers queue_depths read_large_shares read_moment"
+            ),
             "notifications.jobs.claiming.candidates": "MIN_WAIT_SECONDS",
-            "notifications.jobs.claiming.queues": "paused_queues",
+            "notifications.jobs.claiming.queues": "pause_queue paused_queues resume_queue",
             "notifications.management.diagnosis.finding": "ERROR Finding OK WARNING",
             "notifications.management.management_command": "ManagementCommand common_options",
             "notifications.management.output": "ProgressLine",
             "notifications.management.subcommands.job_verbs": "JobVerb job_id no_such_job user_key_of",
             "notifications.management.subcommands.prune": "PruneCommand",
+            "notifications.worker.held_outcomes": "read_failing_hooks",
         },
     )

@@ -33,6 +33,7 @@ from notifications.models.streams import PendingMark as PendingMark
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
+from notifications.models.users import UserPrimaryKey as UserPrimaryKey
 from notifications.models.users import user_key as user_key
 from notifications.models.workers import DutyRun as DutyRun
 from notifications.models.workers import Queue as Queue
@@ -40,7 +41,9 @@ from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
 from notifications.states import ACTIVE as ACTIVE
+from notifications.states import CLAIMABLE as CLAIMABLE
 from notifications.states import DONE as DONE
+from notifications.states import RETRYABLE as RETRYABLE
 from notifications.times import MomentField
 
 

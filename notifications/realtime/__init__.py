@@ -20,9 +20,14 @@ from notifications.lazy_names import export_lazily
 if TYPE_CHECKING:
     from notifications.http.waiting_requests import WaitSlot as WaitSlot
     from notifications.http.waiting_requests import require_wait_slot as require_wait_slot
+    from notifications.jobs.claiming.backlog import WaitWarning as WaitWarning
+    from notifications.jobs.claiming.backlog import waiting_jobs as waiting_jobs
+    from notifications.jobs.claiming.waiting_queues import find_waiting_queues as find_waiting_queues
+    from notifications.jobs.claiming.waiting_queues import waiting_condition as waiting_condition
     from notifications.realtime.auth.sessions import authenticating_session_key as authenticating_session_key
     from notifications.realtime.close_reasons import SIGNED_OUT as SIGNED_OUT
     from notifications.realtime.close_reasons import Bye as Bye
+    from notifications.realtime.connections import live_servers as live_servers
     from notifications.realtime.doorbell import flush as flush
     from notifications.realtime.doorbell import listen as listen
     from notifications.realtime.frames import Frame as Frame
@@ -35,8 +40,11 @@ else:
         __name__,
         {
             "notifications.http.waiting_requests": "WaitSlot require_wait_slot",
+            "notifications.jobs.claiming.backlog": "WaitWarning waiting_jobs",
+            "notifications.jobs.claiming.waiting_queues": "find_waiting_queues waiting_condition",
             "notifications.realtime.auth.sessions": "authenticating_session_key",
             "notifications.realtime.close_reasons": "Bye SIGNED_OUT",
+            "notifications.realtime.connections": "live_servers",
             "notifications.realtime.doorbell": "flush listen",
             "notifications.realtime.frames": "Frame",
             "notifications.realtime.hub": "Hub current_hub",

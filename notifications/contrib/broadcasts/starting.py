@@ -13,14 +13,13 @@ from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.api import requester
-from notifications.compat import Task
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db import database, retrying_atomic
 from notifications.jobs import cancel, first_backend_alias, first_queue_name
 from notifications.models import ACTIVE, Job, Notification
-from notifications.streams.purging import clear_users
+from notifications.streams import clear_users
 
 State = Broadcast.State
 
@@ -112,7 +111,7 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
 def _enqueue(
     task: Any, owner: Any, title: str, *, run_after: datetime | None = None, **arguments: str
 ) -> UUID:
-    if not isinstance(task, Task):
+    if not hasattr(task, "using"):
         raise ImproperlyConfigured(_("TASKS is wrong, so that no job can be enqueued. Run manage.py check."))
     alias = first_backend_alias()
     # Where the backend "default" is not one of this app, .using() takes no title and no owner.

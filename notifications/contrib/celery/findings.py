@@ -13,12 +13,13 @@ from notifications.contrib.celery import silence
 from notifications.db import QUERY_ERRORS, database, database_now
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.management import ERROR, MIN_WAIT_SECONDS, OK, WARNING, Finding
-from notifications.management.diagnosis.jobs import MAX_QUEUES_NAMED
 from notifications.management.diagnosis.processes import QUEUE_PREFIX, live_observers
 from notifications.models import Job
 
 #: Seconds for which an observed task may wait although its queue is consumed.
 OLD_TASK_SECONDS = 3600.0
+#: Queues that a finding names at most.
+MAX_QUEUES_NAMED = 10
 
 
 def find_observed_tasks(timeout: float) -> Iterator[Finding]:

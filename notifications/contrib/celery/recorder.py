@@ -27,7 +27,6 @@ from notifications.contrib.celery import held_reports
 from notifications.contrib.celery.transitions import recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import UNAVAILABLE, connection
-from notifications.db.threads import MAX_CONNECTION_SECONDS
 from notifications.jobs import Outcome
 from notifications.jobs.notifying import jobs_added
 from notifications.jobs.transitions import claims, notify_functions
@@ -65,6 +64,8 @@ LOCKED_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 2.0
 LOG_INTERVAL_SECONDS = 60.0
 #: Seconds after which an idle thread ends, and closes its connection.
 IDLE_SECONDS = 5.0
+#: Seconds for which the thread keeps a connection at most, so that a moved server or a replaced file is noticed.
+MAX_CONNECTION_SECONDS = 30.0
 #: Seconds that the exit of a process waits for what is not recorded yet.
 EXIT_SECONDS = 5.0
 

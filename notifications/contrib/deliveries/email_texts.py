@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
+import django
 from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
 from django.db.models import Count, Max, Min
@@ -25,7 +26,6 @@ from django.utils.encoding import punycode
 from django.utils.translation import gettext, ngettext
 
 from notifications import validators
-from notifications.compat import HAS_EMAIL_POLICIES
 from notifications.conf import settings
 from notifications.contrib.deliveries import unsubscribing
 from notifications.contrib.deliveries.models import Delivery
@@ -71,7 +71,7 @@ class UnfoldedEmail(EmailMultiAlternatives):
     """An e-mail whose ``List-Unsubscribe`` is one line. Django 5.2 does not encode it."""
 
     def message(self, **options: Any) -> Any:
-        if HAS_EMAIL_POLICIES:
+        if django.VERSION >= (6, 0):
             policy = options.get("policy", default_policy)
             options["policy"] = policy.clone(header_factory=_HEADERS)
         return super().message(**options)

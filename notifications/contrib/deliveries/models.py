@@ -11,8 +11,7 @@ from django.utils.translation import pgettext_lazy
 from notifications.extension import find_channel, require
 from notifications.extension.channels import MAX_NAME_LENGTH
 from notifications.inbox import Choice as CategoryChoice
-from notifications.models import user_key, uuid7
-from notifications.models.users import UserPrimaryKey
+from notifications.models import UserPrimaryKey, user_key, uuid7
 from notifications.times import MomentField
 
 require("notifications.contrib.deliveries")

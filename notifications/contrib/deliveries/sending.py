@@ -46,10 +46,9 @@ from notifications.db import (
     retrying_atomic,
 )
 from notifications.extension import Channel, Duty, Upkeep, find_channel, hooks, run_all
-from notifications.inbox import read_recipient
-from notifications.jobs import MAX_PER_USER, own_task, sender_queue_name, stores_jobs
+from notifications.inbox import read_recipient, read_users
+from notifications.jobs import own_task, sender_queue_name, stores_jobs
 from notifications.jobs.notifying import insert_jobs
-from notifications.jobs.users import read_users
 from notifications.models import ACTIVE, Job
 from notifications.worker import EMAIL, SENDER
 
@@ -64,6 +63,8 @@ ENDED = (State.SENT, State.SKIPPED, State.FAILED)
 INTERVAL_SECONDS = 5.0
 #: Seconds between two looks for deliveries whose job has ended without them.
 ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
+#: Messages of one user that are sent at once, over all workers.
+MAX_PER_USER = 8
 #: Deliveries that get their jobs in one transaction.
 MAX_PER_CHUNK = 50
 

@@ -16,7 +16,6 @@ from notifications.contrib.engines.interface import Engine
 from notifications.contrib.engines.unserved import has_processes, live_processes, untaken_queues
 from notifications.db import database_now
 from notifications.jobs import aliases_with_engines, task_backends
-from notifications.jobs.claiming.executors import QUARANTINED, WOKEN
 from notifications.jobs.claiming.sources import Source
 from notifications.management import (
     ERROR,
@@ -29,8 +28,10 @@ from notifications.management import (
 )
 from notifications.management.diagnosis.finding import run_check
 from notifications.management.diagnosis.processes import measure_round_trip
+from notifications.models import Job
 from notifications.worker import DaemonExecutor
 
+QUARANTINED = (str(Job.Executor.QUARANTINED), str(Job.Executor.WOKEN_QUARANTINED))
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0
 
@@ -133,7 +134,7 @@ def count_waiting(alias: str) -> dict[str, Any]:
     """
     source = Source(backends=(alias,))
     depths = queue_depths(source=source).queues
-    quarantined = queue_depths((QUARANTINED, WOKEN[QUARANTINED]), is_paused=False, source=source).queues
+    quarantined = queue_depths(QUARANTINED, is_paused=False, source=source).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {

@@ -20,7 +20,7 @@ from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
 from notifications.contrib.engines.worker import EngineWorker, MessageSlot
 from notifications.db import database
-from notifications.jobs.claiming.sources import BackendQueue, Source
+from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
 from notifications.realtime import flush, listen
 from notifications.worker import start_thread
@@ -75,7 +75,7 @@ def run_waiting(queue: str, *, backend: str = "default") -> None:
         pass  # it has just ended, because it was idle
 
 
-def find_queue_of_job(id: str) -> BackendQueue | None:
+def find_queue_of_job(id: str) -> tuple[str, str] | None:
     """Return backend and queue of a job, None if it is not there any more: version 0.9.0 sends messages with its id."""
     rows = Job.objects.using(database()).filter(id=id)
     return rows.values_list("backend", "queue_name").first()

@@ -14,7 +14,7 @@ from notifications.conf import settings
 from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
 from notifications.jobs.claiming.candidates import has_limited_jobs
-from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, QUARANTINED, SYNC, kind_of
+from notifications.jobs.claiming.executors import kind_of
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
@@ -23,6 +23,8 @@ from notifications.worker.claim_loop import MAX_CLAIM_BATCH, ClaimLoop
 from notifications.worker.state import MAX_SYNC_THREADS
 from notifications.worker.worker import JobWorker
 
+ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
+QUARANTINED = str(Job.Executor.QUARANTINED)
 #: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
 MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0
 #: Seconds without a job or a slot after which a worker ends: idle processes make no query, and have no row.
@@ -209,7 +211,7 @@ class SlotClaims(ClaimLoop):
 
     def _claim_for(self, free: dict[str, int]) -> list[ClaimedJob]:
         """Claim jobs for what is free, on the writer's thread."""
-        project = {executor: free[executor] for executor in PROJECT_EXECUTORS if executor in free}
+        project = {executor: free[executor] for executor in (ASYNC, SYNC, QUARANTINED) if executor in free}
         jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
         self._add_senders(jobs, free)
         self._prepare(jobs)

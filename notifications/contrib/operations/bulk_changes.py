@@ -12,10 +12,8 @@ from uuid import UUID
 from notifications.admin import NEWEST_FIRST, count_rows, read_page
 from notifications.contrib.operations.matching import JobFilter
 from notifications.db import database
-from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import manual
-from notifications.models import ACTIVE, Job
-from notifications.states import CLAIMABLE, RETRYABLE
+from notifications.jobs import cancel, reschedule, retry
+from notifications.models import ACTIVE, CLAIMABLE, RETRYABLE, Job
 
 #: Jobs that are changed between two reports of progress.
 JOBS_PER_CHUNK = 1_000
@@ -96,9 +94,7 @@ def change_jobs(
     A job whose owner has too many active jobs is not retried. Done again from the start it changes no job otherwise,
     because a changed job has left the states that it applies to, or gets the same time.
     """
-    apply = (
-        partial(manual.reschedule, run_at=run_at) if change == "reschedule" else partial(_APPLY[change], by)
-    )
+    apply = partial(reschedule, run_at=run_at) if change == "reschedule" else partial(_APPLY[change], by)
     for part in _parts(change, conditions):
         for ids in _read_ids(change, part):
             check_permission()
@@ -140,5 +136,5 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
 _APPLY: dict[str, Callable[[Any, list[UUID]], list[UUID]]] = {
     "retry": lambda by, ids: retry(ids, passes_over_full=True),
     "cancel": lambda by, ids: list(cancel(ids, by=by)),
-    "run_now": lambda by, ids: manual.reschedule(ids),
+    "run_now": lambda by, ids: reschedule(ids),
 }

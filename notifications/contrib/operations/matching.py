@@ -16,15 +16,15 @@ from django.db.models.lookups import Exact
 from notifications import times
 from notifications.admin import NEWEST_FIRST
 from notifications.db import connection, database
-from notifications.db.keyset import MAX_IDS_READ
 from notifications.http import parse_id
 from notifications.jobs import aliases_with_engines
 from notifications.jobs.listing import search_condition
-from notifications.models import ACTIVE, Attempt, Job
-from notifications.states import LISTED_BY_INDEX
+from notifications.models import ACTIVE, RETRYABLE, Attempt, Job
 from notifications.worker import OBSERVED
 
 ENGINE_PREFIX = "engine:"
+#: Few jobs are looked up by their ids, at most so many.
+MAX_IDS_READ = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +124,7 @@ class JobFilter:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self._finds_failed() else self.state
         remaining = replace(self, created_from=None, created_until=None)
-        if state in LISTED_BY_INDEX:
+        if state in RETRYABLE:
             jobs, remaining = jobs.filter(state=state), replace(remaining, state="")
         return rows, None if is_exact and not remaining else jobs.filter(self._created())
 
@@ -160,7 +160,7 @@ class JobFilter:
                 for executor in Job.Executor.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
-        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
+        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in RETRYABLE else [jobs]
 
     def _finds_failed(self) -> bool:
         return bool(self.state == Job.State.FAILED or self.error or self.failure)

@@ -21,8 +21,8 @@ from notifications.http import (
     exempt_from_project,
     leave_out_of_log,
     prevent_caching,
+    read_body,
 )
-from notifications.http.parsing import body_errors_as_problems, body_too_large, check_content_length
 
 MAX_BODY_BYTES = 65_536
 #: Unknown URLs that one address may call in a minute, in each process, and addresses that are counted.
@@ -83,11 +83,7 @@ def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:
 @sensitive_variables()
 def _read_value(request: HttpRequest, secret: str) -> str:
     """Return the JSON of a body, of its text if it is not sent as JSON. Raises Problem 400 and 413."""
-    check_content_length(request, MAX_BODY_BYTES)
-    with body_errors_as_problems():
-        body = request.body
-    if len(body) > MAX_BODY_BYTES:  # it had no Content-Length
-        raise body_too_large(MAX_BODY_BYTES)
+    body = read_body(request, MAX_BODY_BYTES)
     try:
         if secret:
             value = verify_webhook(request, secret, max_bytes=MAX_BODY_BYTES)

@@ -18,13 +18,20 @@ from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK, load_h
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.sending import Reason
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP, new_secret
-from notifications.db import database, lock_name, lock_query, retrying_atomic, user_keys_of
+from notifications.db import (
+    connection,
+    database,
+    lock_name,
+    lock_query,
+    retrying_atomic,
+    user_keys_of,
+    where_in,
+)
 from notifications.exceptions import NotificationsError
 from notifications.jobs import retry
 from notifications.jobs.declaring.policies import sender_key
 from notifications.models import Job, uuid7
 from notifications.streams import delete_rows
-from notifications.streams.purging import select_ids
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
 MAX_ENDPOINTS = 10
@@ -200,7 +207,11 @@ def delete_of_users(keys: Sequence[Any]) -> int:
 
     See ``Extension.delete_of_users()``.
     """
-    if not (endpoints := select_ids(WebhookEndpoint, "user_id", keys)):
+    condition, params = where_in(WebhookEndpoint, "user_id", keys)
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT id FROM {WebhookEndpoint._meta.db_table} WHERE {condition} LIMIT 100", params)
+        endpoints = [id for (id,) in cursor.fetchall()]
+    if not endpoints:
         return 0
     return delete_rows(WebhookAttempt, "endpoint", endpoints) or delete_rows(WebhookEndpoint, "id", endpoints)
 

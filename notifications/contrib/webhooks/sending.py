@@ -30,7 +30,7 @@ from notifications.db import RETRIED_ERRORS, database, retry_while_unavailable, 
 from notifications.exceptions import JobError
 from notifications.http import encode_json
 from notifications.inbox import read_recipient
-from notifications.jobs import MAX_PER_USER, own_task, sender_queue_name
+from notifications.jobs import own_task, sender_queue_name
 from notifications.models import Job
 from notifications.worker import SENDER, current_execution
 
@@ -46,7 +46,7 @@ JITTER = 0.2
 DEADLINE_SECONDS = 10.0
 #: Attempts at a time, over all workers, for one user, to one endpoint of the site, or for jobs without an owner to one
 #: host that requests name, so that one that does not answer leaves room for the others.
-MAX_CONCURRENT_ATTEMPTS = MAX_PER_USER
+MAX_CONCURRENT_ATTEMPTS = 8
 #: An endpoint is turned off when an event has failed in its last attempt and none has reached it for so long. Its
 #: events are tried for a day: then at least one day of them was lost, and a longer holiday than a weekend is over.
 MAX_FAILING = timedelta(days=5)

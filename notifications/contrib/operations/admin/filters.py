@@ -17,8 +17,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin import FormFilter
-from notifications.admin.filters import NotificationUserFilter
+from notifications.admin import FormFilter, NotificationUserFilter
 from notifications.contrib.operations.matching import JobFilter
 from notifications.db import database
 from notifications.models import Notification

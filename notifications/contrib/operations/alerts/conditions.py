@@ -9,15 +9,20 @@ from typing import Any
 
 from notifications.conf import settings
 from notifications.contrib.operations.models import Alert, AlertState
+from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
 from notifications.jobs import has_engine, has_job_tasks, task_backends
-from notifications.jobs.claiming.backlog import QueueDepth, RunningJobs, claiming_workers, read_running
-from notifications.management import queue_depths, read_moment
+from notifications.management import (
+    QueueDepth,
+    claiming_workers,
+    queue_depths,
+    read_failing_hooks,
+    read_moment,
+)
 from notifications.models import Job
 from notifications.worker import CLAIMED_EXECUTORS, DEADLINE_MARGIN_SECONDS, OBSERVED
-from notifications.worker.held_outcomes import read_failing_hooks
 
 Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.

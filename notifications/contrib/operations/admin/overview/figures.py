@@ -14,21 +14,23 @@ from notifications.contrib.operations.admin.overview.history import PERIODS, His
 from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.contrib.operations.alerts.texts import open_alerts
 from notifications.contrib.operations.models import Alert
+from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
-from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
 from notifications.jobs import has_engine, has_job_tasks, task_backends
-from notifications.jobs.claiming.backlog import (
-    MAX_QUEUES,
+from notifications.management import (
     LargeShare,
     QueueDepth,
-    count_waiting,
+    estimated_database_now,
+    paused_queues,
+    queue_depths,
     read_large_shares,
-    read_running,
 )
-from notifications.management import paused_queues, queue_depths
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
+
+#: Paused queues that are read at most.
+MAX_PAUSED_READ = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +183,7 @@ def _read_queues(now: datetime, past: History) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
     depths = {depth.name: depth for depth in queue_depths().queues}
     running = read_running()
-    paused = set(paused_queues().order_by("name")[:MAX_QUEUES])
+    paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
     for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):
         depth = depths.get(name) or QueueDepth(name=name, is_paused=name in paused)

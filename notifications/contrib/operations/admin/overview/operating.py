@@ -34,7 +34,7 @@ from notifications.contrib.operations.matching import JobFilter, failure_of
 from notifications.contrib.operations.models import Alert
 from notifications.db import UNAVAILABLE, database
 from notifications.http import log_database_error, parse_id
-from notifications.jobs.claiming import queues
+from notifications.management import pause_queue, resume_queue
 from notifications.models import Queue, Worker
 
 #: What each change needs besides the permission to view the overview.
@@ -87,7 +87,7 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
     try:
         if "\0" in name or action not in ("pause", "resume"):
             raise ValueError(_("This change is unknown. Choose one on this page."))
-        (queues.pause if action == "pause" else queues.resume)(name)
+        (pause_queue if action == "pause" else resume_queue)(name)
     except ValueError as exc:
         return messages.ERROR, str(exc), None
     log, text = {
