@@ -17,9 +17,9 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin.filters import FormFilter, NotificationUserFilter
+from notifications.admin import FormFilter, NotificationUserFilter
 from notifications.contrib.operations.periods import read_span
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.jobs.selection import JobFilter
 from notifications.models import Notification
 
