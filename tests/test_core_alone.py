@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
+from tests.support.sources import list_nodes
+
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,15 +26,15 @@ def strings_of_core():
         name = str(path.relative_to(PACKAGE))
         if name.startswith(("contrib/", "migrations/")):
             continue
-        tree = ast.parse(path.read_text())
+        nodes = list_nodes(path)
         docstrings = {
-            id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)
+            id(node.value) for node in nodes if isinstance(node, ast.Expr)
         }  # also comments in the form of strings
         yield (
             name,
             [
                 node.value
-                for node in ast.walk(tree)
+                for node in nodes
                 if isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
                 and id(node) not in docstrings

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.nightly import NIGHTLY
 from tests.support.selection import PATHS_BY_MARKER
+from tests.support.sources import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,7 +87,7 @@ def test_no_two_public_classes_have_one_name(package):
     """One name has one meaning, in a traceback, in an import and in a conversation."""
     homes = defaultdict(list)
     for path in files(package):
-        for node in ast.parse(path.read_text()).body:
+        for node in parse(path).body:
             if isinstance(node, ast.ClassDef) and node.name[0] != "_" and node.name not in DJANGO_CLASSES:
                 homes[node.name].append(named(path))
     assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
@@ -235,8 +236,7 @@ def test_imports_inside_functions_have_a_reason():
     """Where an arrow points up, such an import would only hide it until the function is called."""
     package = ROOT / "notifications"
     counts = {
-        str(path.relative_to(package)): count_late_imports(ast.parse(path.read_text()))
-        for path in files("notifications")
+        str(path.relative_to(package)): count_late_imports(parse(path)) for path in files("notifications")
     }
     assert {path: count for path, count in counts.items() if count} == {
         path: count for path, (count, reason) in LATE_IMPORTS.items()

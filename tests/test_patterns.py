@@ -13,6 +13,8 @@ from re import _parser
 
 import pytest
 
+from tests.support.sources import list_nodes
+
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("fullmatch", "match", "search", "findall", "finditer", "sub", "split")
 LENGTH = 4000
@@ -27,7 +29,7 @@ def uses():
             if "migrations" in path.parts:
                 continue
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in list_nodes(path):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                     yield from use(name, node)
 

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from notifications import states
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.states import CHANGES, JobState
 from tests.jobs.transitions.test_state_writes import PACKAGE, SQL_ASSIGNMENT, find_writers
+from tests.support.sources import list_nodes
 
 #: They write a row that another module changes, or other columns of jobs than the state.
 HELPERS = {
@@ -110,7 +110,7 @@ def _is_state(node):
 
 
 def _has_set_of_states(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in list_nodes(path):
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
             elements = node.keys if isinstance(node, ast.Dict) else node.elts
             if len(elements) > 1 and all(map(_is_state, elements)):
@@ -181,10 +181,9 @@ def test_the_modules_make_the_changes_that_are_listed():
 
 
 def _texts(path):
-    tree = ast.parse(Path(path).read_text())
     return [
         node.value
-        for node in ast.walk(tree)
+        for node in list_nodes(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
 

@@ -46,7 +46,6 @@ from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
 from notifications.extension.dimensions import PageButton as PageButton
-from notifications.extension.dimensions import Pruned as Pruned
 from notifications.extension.dimensions import RecordedTransaction as RecordedTransaction
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind

@@ -176,6 +176,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     limit = parse_limit(request)
     after = parse_query_integer(request, "after")
     level = request.GET.get("level")
+    category = check_text(request.GET.get("category"), "category")
     streams.number_if_needed([user])
     position = positions.read_stream_position(user)
     below = position.seq + 1 if after is None else min(after, position.seq + 1)
@@ -184,7 +185,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
         read=None if unread is None else not unread,
         questions=bool(questions),
         group=check_text(request.GET.get("group"), "group"),
-        category=check_text(request.GET.get("category"), "category"),
+        categories=() if category is None else (category,),
         level="" if level is None else check_level(level),
     )
     page: listing.ListPage | grouping.GroupedRows

@@ -13,6 +13,7 @@ notification_info                     reads and marks notifications for the publ
 announcing                            notifies readers of what is wrong, and of its end
 users, reader_languages               who users are, and in which languages they read
 group_texts                           what lists and e-mails show of a group of notifications
+selection, changing                   the jobs that ids or a filter name, and the verbs that change them
 step_list, listing                    what pages, commands and lists show of jobs
 arguments, redaction                  arguments and results as people are shown them
 probe                                 the task by which ``doctor`` tests workers
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
+    from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
-    from notifications.jobs.transitions.manual import reschedule as reschedule
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.waits import await_for_all as await_for_all
     from notifications.jobs.waits import end_stored as end_stored
@@ -62,7 +63,8 @@ else:
             ),
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
-            "notifications.jobs.transitions.manual": "cancel reschedule retry",
+            "notifications.jobs.selection": "JobFilter",
+            "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
         },
     )

@@ -199,6 +199,22 @@ def call_hooks(of_hooks: Iterable[Any], *args: Any) -> list[tuple[Any, Rows]]:
     return [(hook, hook(*args)) for hook in of_hooks]
 
 
+def record_change(
+    change: str, rows: Sequence[Any], tx: RecordedTransaction | None = None, **known: Any
+) -> None:
+    """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``.
+
+    ``tx``
+        That of the caller, who calls ``call_after_commit()``. By default a new one with what is ``known``.
+    """
+    if not (rows and hooks.on_change):
+        return
+    own = tx or RecordedTransaction(**known)
+    wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, own)))
+    if tx is None and own.kept:
+        on_commit(lambda: call_after_commit(own))
+
+
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
     """Insert the rows that hooks have returned, as ``insert_rows()``. An error is marked as that of the hook."""
     jobs: list[Job] = []

@@ -10,6 +10,7 @@ from django.db import DataError, InterfaceError, OperationalError, ProgrammingEr
 import notifications
 from notifications.db import unavailable
 from notifications.db.threads import NoThread
+from tests.support.sources import list_nodes
 
 PACKAGE = Path(notifications.__file__).parent
 #: What is imported to define it, to raise it, to tell apart what the database refuses, or for the text of a command.
@@ -24,7 +25,7 @@ ALLOWED = {
         [
             f"management/{name}.py"
             for name in (
-                *("commands/notify", "diagnosis/finding", "management_command"),
+                *("commands/notify", "diagnosis/checking", "management_command"),
                 *(f"subcommands/{name}" for name in ("doctor", "new_epoch", "prune")),
             )
         ],
@@ -39,7 +40,7 @@ def test_other_modules_use_the_definition():
     found = []
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in list_nodes(path):
             if isinstance(node, ast.ImportFrom) and node.module in ("django.db", "django.db.utils"):
                 imported = {alias.name for alias in node.names} & NAMES
                 if ALLOWED.get(name) != "any" and imported - {ALLOWED.get(name)}:

@@ -8,6 +8,7 @@ from pathlib import Path
 import notifications
 from tests.docs.pages import PAGES, ROOT, tables
 from tests.support.offenders import collect_offenders
+from tests.support.sources import parse
 
 #: A dotted path, with an attribute behind a colon as servers take it, and no part of a file's path or a longer name.
 DOTTED_PATH = re.compile(r"(?<![\w./@-])notifications(?:\.\w+)+(?::\w+)?")
@@ -37,7 +38,7 @@ def find_own_tasks():
     return {
         f"{'.'.join(file.relative_to(ROOT).with_suffix('').parts)}.{node.name}"
         for file in package.rglob("*.py")
-        for node in ast.parse(file.read_text()).body
+        for node in parse(file).body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and any(ast.unparse(decorator).startswith("own_task(") for decorator in node.decorator_list)
     }

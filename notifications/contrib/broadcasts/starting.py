@@ -19,7 +19,6 @@ from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db import database, retrying_atomic
 from notifications.jobs import cancel, first_backend_alias, first_queue_name
 from notifications.models import ACTIVE, Job, Notification
-from notifications.streams import clear_users
 
 State = Broadcast.State
 
@@ -48,11 +47,6 @@ def read_senders(rows: Sequence[Notification]) -> dict[UUID, Any]:
     found = Broadcast.objects.using(database()).filter(pk__in=set(broadcasts.values()))
     senders = dict(found.values_list("pk", "sender_id"))
     return {pk: senders.get(broadcast) for pk, broadcast in broadcasts.items()}
-
-
-def forget_senders(keys: Sequence[Any]) -> int:
-    """Keep the broadcasts of deleted users without their sender: the recipients are other users."""
-    return clear_users(Broadcast, "sender_id", keys)
 
 
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:

@@ -18,11 +18,8 @@ from django.db.models import Case, Q, When
 from notifications import times
 from notifications.contrib.deliveries.models import (
     Delivery,
-    Digest,
     Preference,
-    PushSubscription,
     Reader,
-    Throttle,
 )
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
 from notifications.db import (
@@ -40,7 +37,6 @@ from notifications.db import (
 )
 from notifications.inbox import BELL, Choice, choices_of, list_channels, load_categories
 from notifications.models import Notification
-from notifications.streams import delete_rows
 
 #: Categories, besides declared ones, for which one user can have preferences.
 MAX_CATEGORIES = 100
@@ -265,12 +261,6 @@ def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
 def read_time_zone(user: Any) -> str:
     """Return the name of the time zone that a user (key) has chosen, "" for none."""
     return str(read_reader(user).time_zone)
-
-
-def delete_of_users(keys: Sequence[Any]) -> int:
-    """Delete a chunk of what users have chosen and are sent. See ``Extension.delete_of_users()``."""
-    owned = (Delivery, Digest, Throttle, PushSubscription, Preference, Reader)
-    return next(filter(None, (delete_rows(model, "user_id", keys) for model in owned)), 0)
 
 
 def paused_until(reader: Reader, now: datetime) -> datetime | None:

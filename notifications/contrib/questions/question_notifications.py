@@ -18,9 +18,8 @@ from notifications import times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
 from notifications.db import MAX_ROWS_PER_TRANSACTION, database, database_now, lock_query
-from notifications.extension import hooks
 from notifications.inbox import job_page, job_path
-from notifications.jobs.notifying import call_hooks, insert_returned, number, wake_workers
+from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
 from notifications.streams import build_notification
@@ -198,16 +197,15 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
                 for name, value in values.items():
                     setattr(row, name, value)
         if wait.how == Wait.How.ANSWERED and job:
-            added = call_hooks(hooks.on_answered, answered, job, wait.ended_at)
-            wake_workers(insert_returned(added))
+            record_change("answered", answered, now=wait.ended_at, jobs={row.id: job for row in answered})
     return {row.user_id for row in locked}
 
 
 def close_left_notifications() -> int:
     """Close a chunk of the notifications of questions that have ended, or whose job was deleted. Return how many.
 
-    The app was not installed then, or a user who owned the job of a question to others was deleted. See
-    ``Extension.prune_orphans()``.
+    Inside a transaction. The app was not installed then, or a user who owned the job of a question to others was
+    deleted.
     """
     rows = Notification.objects.using(database()).filter(open_question__isnull=False)
     waits = Wait.objects.using(database())

@@ -27,7 +27,7 @@ from notifications.contrib.questions.addressees import (
     may_answer,
 )
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.contrib.questions.question_notifications import change_addressees
+from notifications.contrib.questions.question_notifications import change_addressees, close_left_notifications
 from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
 from notifications.extension import Duty, Upkeep, left_to_later, run_all
 from notifications.inbox import filter_active, read_user
@@ -40,6 +40,8 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two searches for users who may answer open questions by now, or may not any more.
 CHECK_INTERVAL_SECONDS = 300.0
+#: Seconds between two searches for notifications of questions that have ended otherwise.
+PRUNE_INTERVAL_SECONDS = 3600.0
 #: Questions of which one call reminds, each in a transaction of its own, and those that it looks at.
 MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
 #: Open questions whose addressees one chunk of ``update_addressees`` searches for, and where it goes on.
@@ -64,6 +66,13 @@ def make_duties(process: Upkeep) -> list[Duty]:
             "update who is asked open questions",
             CHECK_INTERVAL_SECONDS,
             lambda: start(update, "Could not update who is asked open questions"),
+        ),
+        # At the start too, because the app may be installed again.
+        Duty(
+            "close questions without a wait",
+            PRUNE_INTERVAL_SECONDS,
+            lambda: process.run_chunks(partial(fair_atomic, close_left_notifications)),
+            at_start=True,
         ),
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +28,7 @@ from notifications.models import Job
 from notifications.worker import RETRY_INTERVAL_SECONDS, is_claim_valid, read_fences, wait_for_event
 
 if TYPE_CHECKING:
+    from notifications.extension import RecordedTransaction
     from notifications.worker import Execution, WorkerState
 
 logger = logging.getLogger("notifications.jobs")
@@ -71,10 +72,11 @@ def read_names(job: UUID) -> dict[str, str]:
     return dict.fromkeys(names, "step")
 
 
-def delete_repeated_steps(jobs: Collection[UUID], *, from_start: bool) -> None:
-    """Delete the steps of jobs that are retried from their start. See ``Extension.on_retried()``."""
-    if from_start and jobs:
+def delete_repeated_steps(change: str, jobs: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
+    """Delete the steps of jobs that are retried from their start. See ``Extension.on_change()``."""
+    if change == "restarted":
         Step.objects.using(database()).filter(job__in=jobs).delete()
+    return ()
 
 
 def read_results(job: UUID) -> dict[str, Any]:

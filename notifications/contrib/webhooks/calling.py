@@ -8,7 +8,8 @@ sent at least once, with the same ``webhook-id`` in each attempt, and tried agai
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -83,11 +84,23 @@ def make_body(event: dict[str, Any]) -> dict[str, Any]:
     return {"type": event["type"], "id": event["id"], "at": event["at"], "job": job}
 
 
-def read_callback_url(request: Any) -> str | None:
-    """Return the URL that a request has sent, None if there is none. See ``Extension.before_accepted()``.
+def accept_callback_url(request: Any) -> Callable[[Job, bool], dict[str, str]] | None:
+    """Return what stores the URL that a request has sent, None if there is none. See ``Extension.accept()``.
 
     Raises Problem 400 for what is not one URL, and 422 for one that is not allowed.
     """
+    url = _read_callback_url(request)
+    return None if url is None else partial(_take_url, url)
+
+
+def _take_url(url: str, job: Job, is_new: bool) -> dict[str, str]:
+    """Return the header of the response; none if the job had ended before, or is one of a request with another URL."""
+    if is_new:
+        store_url(url, job)
+    return {HEADER: url} if url_of(job.id) == url else {}
+
+
+def _read_callback_url(request: Any) -> str | None:
     value = request.headers.get(HEADER)
     if value is None:
         return None
@@ -140,11 +153,6 @@ def url_of(job: UUID) -> str:
     """Return the URL that is called when a job ends, empty if there is none."""
     rows = JobCallback.objects.using(database()).filter(job=job)
     return rows.values_list("url", flat=True).first() or ""
-
-
-def confirm_url(url: str, job: Job) -> dict[str, str]:
-    """Return the header of the response; none if the job had ended before, or is one of a request with another URL."""
-    return {HEADER: url} if url_of(job.id) == url else {}
 
 
 def read_urls(jobs: Iterable[UUID]) -> dict[UUID, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,19 +19,16 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.contrib.webhooks.sending import Reason
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP, new_secret
 from notifications.db import (
-    connection,
     database,
     lock_name,
     lock_query,
     retrying_atomic,
     user_keys_of,
-    where_in,
 )
 from notifications.exceptions import NotificationsError
 from notifications.jobs import retry
 from notifications.jobs.declaring.policies import sender_key
 from notifications.models import Job, uuid7
-from notifications.streams import delete_rows
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
 MAX_ENDPOINTS = 10
@@ -200,20 +197,6 @@ def delete(id: UUID) -> None:
         _rows().filter(id=id).delete()
 
     retrying_atomic(write)
-
-
-def delete_of_users(keys: Sequence[Any]) -> int:
-    """Delete the endpoints of deleted users, and before them the attempts to call these.
-
-    See ``Extension.delete_of_users()``.
-    """
-    condition, params = where_in(WebhookEndpoint, "user_id", keys)
-    with connection().cursor() as cursor:
-        cursor.execute(f"SELECT id FROM {WebhookEndpoint._meta.db_table} WHERE {condition} LIMIT 100", params)
-        endpoints = [id for (id,) in cursor.fetchall()]
-    if not endpoints:
-        return 0
-    return delete_rows(WebhookAttempt, "endpoint", endpoints) or delete_rows(WebhookEndpoint, "id", endpoints)
 
 
 def send_test(id: UUID, *, requester: Any = None) -> UUID:

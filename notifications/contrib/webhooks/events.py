@@ -97,12 +97,14 @@ def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction
     return _build_for_notifications(raising, receivers, jobs=tx.jobs)
 
 
-def build_jobs_for_answered(rows: Sequence[Notification], job: Job, at: datetime) -> Iterable[Job]:
+def build_jobs_for_answered(
+    change: str, rows: Sequence[Notification], tx: RecordedTransaction
+) -> Iterable[Job]:
     """Return the unsaved jobs for notifications of a question that is answered, which a job has asked."""
-    if job.task_path in load_handlers().task_paths:
+    if change != "answered" or tx.jobs[rows[0].id].task_path in load_handlers().task_paths:
         return ()
     receivers = Receivers(row.user_id for row in rows)
-    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, at)
+    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, tx.now)
 
 
 def _may_raise_events() -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import notifications
+from tests.support.sources import list_nodes
 
 PACKAGE = Path(notifications.__file__).parent
 TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "contrib/celery/transitions"
@@ -38,12 +39,11 @@ ROW_WRITES = {
 SQL_ASSIGNMENT = re.compile(r"(?:\bSET\s+(?:[^;]*,\s*)?|^\s*|,\s*)state\s*=(?!=)", re.IGNORECASE)
 
 
-def find_state_writes(source, *, with_conditional_updates=True):
+def find_state_writes(nodes, *, with_conditional_updates=True):
     """Return the lines of a module that write the state of a job, or may do so by a conditional update."""
-    tree = ast.parse(source)
     docstrings = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
@@ -51,18 +51,25 @@ def find_state_writes(source, *, with_conditional_updates=True):
     }
     states_of_workers = {
         id(target)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("WorkerState(")
+        for node in nodes
+        if isinstance(node, ast.Assign) and _is_call_of(node.value, "WorkerState")
         for target in node.targets
     }
     return sorted(
         {
             node.lineno
-            for node in ast.walk(tree)
-            if id(node) not in docstrings | states_of_workers
-            and (_writes_state(node) or (with_conditional_updates and _is_conditional_update(node)))
+            for node in nodes
+            if (_writes_state(node) or (with_conditional_updates and _is_conditional_update(node)))
+            and id(node) not in docstrings | states_of_workers
         }
     )
+
+
+def _is_call_of(node, name):
+    match node:
+        case ast.Call(func=ast.Name(id=called)):
+            return called == name
+    return False
 
 
 def _writes_state(node):
@@ -95,7 +102,7 @@ def find_writers():
     """Return the paths of the modules that write the state of a job, by their names in ``notifications.states``."""
     modules = {path.stem: path for path in TRANSITIONS.glob("*.py")}
     modules |= {f"observed.{path.stem}": path for path in OBSERVED.glob("*.py")}
-    return {name: path for name, path in modules.items() if find_state_writes(path.read_text())}
+    return {name: path for name, path in modules.items() if find_state_writes(list_nodes(path))}
 
 
 def test_no_other_module_writes_the_state_of_a_job():
@@ -103,7 +110,7 @@ def test_no_other_module_writes_the_state_of_a_job():
     modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {path, *path.parents}]
     writes = {
         str(path.relative_to(PACKAGE)): find_state_writes(
-            path.read_text(), with_conditional_updates=path not in DISPATCH_MODULES
+            list_nodes(path), with_conditional_updates=path not in DISPATCH_MODULES
         )
         for path in modules
     }
@@ -138,7 +145,7 @@ def test_the_transitions_are_found():
     ],
 )
 def test_each_way_to_write_is_found(line):
-    assert find_state_writes(line) == [1]
+    assert find_state_writes([*ast.walk(ast.parse(line))]) == [1]
 
 
 @pytest.mark.parametrize(
@@ -151,4 +158,4 @@ def test_each_way_to_write_is_found(line):
     ],
 )
 def test_reading_is_not_a_write(line):
-    assert find_state_writes(line) == []
+    assert find_state_writes([*ast.walk(ast.parse(line))]) == []

@@ -18,8 +18,8 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import times
 from notifications.admin import FormFilter, NotificationUserFilter
-from notifications.contrib.operations.matching import JobFilter
 from notifications.db import database
+from notifications.jobs import JobFilter
 from notifications.models import Notification
 
 PERIODS = {

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from notifications import times
-from notifications.contrib.operations.matching import failed_jobs_sql, failure_of
 from notifications.db import connection, user_from_db
+from notifications.jobs.selection import failed_jobs_sql, failure_of
 from notifications.management import read_moment
 from notifications.validators import shortened
 

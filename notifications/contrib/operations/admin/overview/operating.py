@@ -22,7 +22,6 @@ from django.utils.translation import ngettext
 from notifications import times
 from notifications.admin import page_context
 from notifications.admin.confirmation import question
-from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.overview import failures
 from notifications.contrib.operations.admin.overview.processes import (
@@ -30,11 +29,12 @@ from notifications.contrib.operations.admin.overview.processes import (
     request_of_worker,
 )
 from notifications.contrib.operations.alerts.evaluation import acknowledge
-from notifications.contrib.operations.matching import JobFilter, failure_of
 from notifications.contrib.operations.models import Alert
 from notifications.db import UNAVAILABLE, database
 from notifications.http import log_database_error, parse_id
-from notifications.management import pause_queue, resume_queue
+from notifications.jobs import JobFilter
+from notifications.jobs.selection import failure_of
+from notifications.management import conditions_until, pause_queue, resume_queue
 from notifications.models import Queue, Worker
 
 #: What each change needs besides the permission to view the overview.
@@ -169,7 +169,7 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
     try:
         count, is_capped = failures.count_jobs(since, group)
         if count and request.method == "POST" and "confirm" in request.POST:
-            conditions = changing.conditions_until("retry", _conditions(group, since), times.now())
+            conditions = conditions_until("retry", _conditions(group, since), times.now())
             number = None if is_capped else count
             response = bulk_changes.begin(model_admin, request, "retry", conditions, number)
         elif count:
