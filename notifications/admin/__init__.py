@@ -24,9 +24,7 @@ from notifications.admin.mixins import page_context as page_context
 from notifications.admin.mixins import reports_database_errors as reports_database_errors
 from notifications.admin.notifications import NotificationAdmin as NotificationAdmin
 from notifications.admin.paging import KeysetMixin as KeysetMixin
-from notifications.db.keyset import NEWEST_FIRST as NEWEST_FIRST
 from notifications.db.keyset import count_rows as count_rows
-from notifications.db.keyset import read_page as read_page
 from notifications.paths import admin_list as admin_list
 from notifications.templatetags.notifications import csp_nonce as csp_nonce
 from notifications.templatetags.notifications_formats import duration as duration

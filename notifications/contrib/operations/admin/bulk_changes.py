@@ -21,8 +21,8 @@ from notifications.contrib.operations.admin.filters import other_parameters, rea
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
-from notifications.jobs import changing, first_backend_alias, first_queue_name, own_task
-from notifications.jobs.selection import JobFilter
+from notifications.jobs import JobFilter, changing, first_backend_alias, first_queue_name, own_task
+from notifications.management import change_jobs, conditions_until, count_jobs
 from notifications.models import Job
 from notifications.worker import current_execution
 
@@ -65,8 +65,8 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
         )
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    conditions = changing.conditions_until(change, read_filter(changelist), times.now())
-    count, is_partial = changing.count_jobs(change, conditions)
+    conditions = conditions_until(change, read_filter(changelist), times.now())
+    count, is_partial = count_jobs(change, conditions)
     if not count and not is_partial:
         model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
         return None
@@ -142,7 +142,7 @@ def change_matching_jobs(
     by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
     changed = skipped = 0
     moment = datetime.fromisoformat(run_at) if run_at else None
-    for chunk in changing.change_jobs(
+    for chunk in change_jobs(
         change,
         JobFilter.from_json(conditions),
         by=by,

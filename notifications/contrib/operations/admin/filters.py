@@ -20,7 +20,7 @@ from notifications import times
 from notifications.admin import FormFilter, NotificationUserFilter
 from notifications.contrib.operations.periods import read_span
 from notifications.db import database
-from notifications.jobs.selection import JobFilter
+from notifications.jobs import JobFilter
 from notifications.models import Notification
 
 PERIODS = {"hour": _("Past hour"), "day": _("Past 24 hours"), "week": _("Past 7 days")}
