@@ -1,5 +1,5 @@
 // Builds the scripts and style sheets that pages load outside of development: a script for every page, one for rows of notifications, one
-// for the open bell and toasts, one for inboxes, one for jobs, one for their output, one that checks the bell in development, one for questions, that of preferences, and those of push, of which one is loaded when its key has changed. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// for the open bell and toasts, one for inboxes, one for jobs, one for their output, one for keys, one that checks the bell in development, one for questions, that of preferences, and those of push, of which one is loaded when its key has changed. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -13,11 +13,12 @@ const folder = new URL("../notifications/static/notifications/", import.meta.url
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
-  rows: "actions row_menu rows",
+  rows: "actions row_menu row_keys rows",
   panel: "toast_list bell_panel bell_place",
-  inbox: "shortcuts inbox_search inbox_state reading_pane inbox inbox_list",
+  inbox: "inbox_search inbox_state reading_pane inbox inbox_list",
   job: "job_element job_texts",
   output: "output_element output_reader job_events",
+  shortcuts: "shortcuts",
   contrast: "bell_contrast",
 };
 
@@ -68,6 +69,7 @@ const files = {
   "job.js": wrapAll(MODULES.job),
   "output.js": wrapAll(MODULES.output),
   "contrast.js": wrapAll(MODULES.contrast),
+  "shortcuts.js": wrapAll(MODULES.shortcuts),
   "preferences.js": `${minify("preferences").replace(/export\{\};?$/, "")}\n`,
   "push.js": `${minify("push")}\n`,
   "push_key.js": `${minify("push_key").replace(/export\{\};?$/, "")}\n`,

@@ -14,10 +14,9 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 from django.db import DEFAULT_DB_ALIAS, router
-from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 
-from notifications import conf
+from notifications import conf, readiness
 from notifications.db import pools, schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
 from notifications.extension import Dispatch, hooks, list_apps, moved
@@ -28,11 +27,14 @@ from notifications.jobs.declaring import package_tasks, policy_settings  # noqa:
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import POLICY_OPTIONS, has_engine
 from notifications.jobs.reader_languages import find_wrong_language
-from notifications.readiness import database_problems
 from notifications.realtime import probe
 from notifications.tracing import spans
 from notifications.worker.lease import RENEWALS
 
+#: Seconds by which the clocks of the database and of this machine may differ.
+MAX_CLOCK_SKEW_SECONDS = 2.0
+#: Rows with the time of a wrong clock that a message names.
+MAX_TIMES_NAMED = 5
 #: The recommended options of a SQLite database, as in the quick start.
 SQLITE_OPTIONS = (
     '{"transaction_mode": "IMMEDIATE", "timeout": 20, '
@@ -99,26 +101,37 @@ def check_opentelemetry(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def check_label(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """E001: the database has the tables of another app with the same label."""
-    if database() not in (databases or ()) or not is_supported():
-        return []
-    if not schema.is_of_other_app(MigrationRecorder(connection()).applied_migrations()):
-        return []
-    problem, remedy, _ = schema.TABLES_OF_OTHER_APP
-    return [Error(problem, hint=remedy, id="notifications.E001")]
-
-
-@register(Tags.database)
 def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """E012: the tables differ. W012: no indexes. W013: clocks differ. W014: times of a wrong clock."""
+    """E001: the tables are another app's. E012: they differ. W012: no indexes. W013, W014: clocks, and their times."""
     if database() not in (databases or ()) or not is_supported():
         return []
     if mismatch := schema.find_mismatch():  # the other checks would read columns that do not exist
-        # Before it applies migrations, migrate runs this check.
-        is_reported = mismatch.is_unmigrated or mismatch is schema.TABLES_OF_OTHER_APP
-        return [] if is_reported else [Error(mismatch.text, id="notifications.E012")]
-    return [Warning(problem, hint=hint, id=id) for id, problem, hint in database_problems()]
+        if mismatch.is_unmigrated:  # before it applies migrations, migrate runs this check
+            return []
+        id = "notifications.E001" if mismatch is schema.TABLES_OF_OTHER_APP else "notifications.E012"
+        return [Error(mismatch.problem, hint=mismatch.remedy, id=id)]
+    return [] if readiness.pending_migrations() else list(_check_rows())
+
+
+def _check_rows() -> Iterator[CheckMessage]:
+    if missing := sorted(readiness.missing_indexes()):
+        problem = (
+            f"Indexes are missing: {', '.join(missing)}. Queries are slow; on SQLite jobs cannot be claimed."
+        )
+        hint = "Run their CREATE INDEX statements, which manage.py sqlmigrate prints for the app."
+        yield Warning(problem, hint=hint, id="notifications.W012")
+    if abs(skew := readiness.clock_skew_seconds()) > MAX_CLOCK_SKEW_SECONDS:
+        problem = f"The clock of the database differs by {skew:+.1f} s from the clock of this machine."
+        hint = "Synchronize both by NTP. Until then times in the inbox and of delayed jobs are wrong."
+        yield Warning(problem, hint=hint, id="notifications.W013")
+    if wrong := list(readiness.find_wrong_times()):
+        others = f", and {len(wrong) - MAX_TIMES_NAMED} more" if len(wrong) > MAX_TIMES_NAMED else ""
+        yield Warning(
+            f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}.",
+            hint="Run jobs now with manage.py notifications jobs reschedule ID --at now, or cancel them. What else "
+            "waits goes on at its time.",
+            id="notifications.W014",
+        )
 
 
 @register("notifications")
@@ -258,11 +271,8 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 
 @register("notifications")
 def check_declarations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W020 to W037: wrong entries of settings, such as W031 of categories, each of which disables itself only."""
-    wrong = chain(
-        read_categories().wrong, find_wrong_language(), *(hook() for hook in hooks.wrong_declarations)
-    )
-    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
+    """W031 and W035: wrong entries of settings, each of which disables itself only."""
+    return [each.warning() for each in chain(read_categories().wrong, find_wrong_language())]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

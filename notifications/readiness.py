@@ -21,14 +21,8 @@ from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.streams.snoozing import MAX_SNOOZE
 
-#: Seconds by which the clocks of the database and of this machine may differ.
-MAX_CLOCK_SKEW_SECONDS = 2.0
-#: Rows of a kind that wait for a wrong time and are read, and those that a message names.
-MAX_WRONG_TIMES, MAX_TIMES_NAMED = 100, 5
-WRONG_TIMES_ADVICE = (
-    "Run jobs now with manage.py notifications jobs reschedule ID --at now, or cancel them. What else waits goes on at "
-    "its time."
-)
+#: Rows of a kind that wait for a wrong time and are read.
+MAX_WRONG_TIMES = 100
 
 
 class Missing(StrEnum):
@@ -117,20 +111,6 @@ def clock_skew_seconds() -> float:
     return (database_now() - datetime.now(UTC)).total_seconds()
 
 
-def database_problems() -> Iterator[tuple[str, str, str]]:
-    """Yield what is wrong with the database, once it is migrated: the id of a system check, the problem, the remedy."""
-    if pending_migrations():
-        return
-    if missing := sorted(missing_indexes()):
-        remedy = "Run their CREATE INDEX statements, which manage.py sqlmigrate prints for the app."
-        yield "notifications.W012", f"Indexes are missing: {', '.join(missing)}.", remedy
-    if abs(skew := clock_skew_seconds()) > MAX_CLOCK_SKEW_SECONDS:
-        problem = f"The clock of the database differs by {skew:+.1f} s from the clock of this machine."
-        yield "notifications.W013", problem, "Synchronize both by NTP."
-    if wrong := list(find_wrong_times()):
-        yield "notifications.W014", describe_wrong_times(wrong), WRONG_TIMES_ADVICE
-
-
 def find_wrong_times() -> Iterator[str]:
     """Yield the rows that wait because a clock was fast when they were stored, at most ``MAX_WRONG_TIMES`` of a kind.
 
@@ -149,12 +129,6 @@ def find_wrong_times() -> Iterator[str]:
         # In any order: for that of the keys SQLite would read all jobs.
         for row in model.objects.using(database()).filter(condition).order_by()[:MAX_WRONG_TIMES]:
             yield f"{model._meta.verbose_name} {row.pk}: {field} is {getattr(row, field):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def describe_wrong_times(wrong: list[str]) -> str:
-    """Return one sentence that names the first of what ``find_wrong_times()`` has found."""
-    others = f", and {len(wrong) - MAX_TIMES_NAMED} more" if len(wrong) > MAX_TIMES_NAMED else ""
-    return f"Stored while a clock was wrong: {'; '.join(wrong[:MAX_TIMES_NAMED])}{others}."
 
 
 def needs_worker() -> bool:

@@ -68,7 +68,7 @@ def test_the_database_clock_is_aware(either):
 
 def test_doctor_and_a_job_without_time_zones(naive, user):
     """The clocks are compared, a delayed job with a local time becomes due in time, and times are shown in UTC."""
-    assert database.check_clock().state == "ok"
+    assert database.check_tables() == []
     later = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
     due = tasks.noop.using(owner=user, run_after=timezone.now() - timedelta(seconds=1)).enqueue()
     notify(user, "Hello")

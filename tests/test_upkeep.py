@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.checks import ERROR, INFO
 from django.db import DataError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -203,7 +204,7 @@ class TestElection:
 
 def test_doctor_lists_the_duties(transactional_db):
     """With their ages; one that no process does is an error, and so is a time that lies ahead."""
-    assert check_duties().state == "ok"  # nothing was started yet
+    assert [each.level for each in check_duties()] == [INFO]  # nothing was started yet
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
     names = {"evaluate alerts", "roll up statistics", "prune old rows"}
@@ -212,15 +213,15 @@ def test_doctor_lists_the_duties(transactional_db):
     elected = set(DutyRun.objects.values_list("name", flat=True))
     # The first of these is done at the start without, and of the other one it is known when there is something to do.
     assert elected == names - {"cancel waits of ended jobs"} | {"turn executors of version 0.9.0"}
-    finding = check_duties()
-    assert finding.state == "ok" and set(finding.figures) == names
-    assert "roll up statistics 0 s ago (every 60 s)" in finding.message
+    (found,) = check_duties()
+    assert found.level == INFO and set(found.obj) == names
+    assert "roll up statistics 0 s ago (every 60 s)" in found.msg
     for seconds, text in ((4 * 3600, "14400 s ago"), (-60, "lies ahead")):
         moment = timezone.now() - timedelta(seconds=seconds)
         DutyRun.objects.filter(name="prune old rows").update(last_run_at=moment)
-        finding = check_duties()
-        assert finding.state == "error" and text in finding.message
-        assert "prune old rows" in finding.message and "roll up" not in finding.message
+        (found,) = check_duties()
+        assert found.level == ERROR and text in found.msg
+        assert "prune old rows" in found.msg and "roll up" not in found.msg
 
 
 def make_upkeep(**runs):
@@ -420,7 +421,7 @@ def in_seconds(seconds):
 
 
 def add_notification(user, **fields):
-    insert_one(bulk.new(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
+    insert_one(bulk.new_row(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
 
 
 def add_job(**fields):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.apps import AppConfig
 
-from notifications.conf import Setting, WrongDeclaration
+from notifications.conf import Setting
 from notifications.extension.dimensions import (
     AlertKind,
     Event,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import Model
     from django.http import HttpRequest
 
-    from notifications.models import Job, Notification, Worker
+    from notifications.models import Job, Notification
     from notifications.upkeep import Upkeep
 
 #: Unsaved rows of any models.
@@ -81,12 +80,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: What is true of its own tasks, by their dotted paths. Tasks of which nothing is true may be left out.
     own_tasks: ClassVar[Mapping[str, OwnTask]] = {}
 
-    #: What ``doctor`` examines besides, by a name: the dotted path of a function that returns findings
-    #: (``management/diagnosis/finding.py``). It is called with the seconds that a round trip of a job may take, on the
-    #: main thread, outside of any transaction, where the settings, the database and the tables are without errors. An
-    #: error of the database is one more finding.
-    findings: ClassVar[Mapping[str, str]] = {}
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A base class of several extensions says that it is none itself.
@@ -129,26 +122,16 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return {}
 
-    def before_accepted(self, request: HttpRequest) -> Any:
-        """Return what the next two hooks need of a request, None for nothing. One user: the header ``Callback-URL``.
+    def accept(self, request: HttpRequest) -> Callable[[Job, bool], Mapping[str, str]] | None:
+        """Return what is called with the job of a request, None for nothing. One user: the header ``Callback-URL``.
 
         Called by ``accepted()`` on the thread of the request, before its transaction. ``request`` may be one of Django
         REST framework. May raise ``Problem``, which refuses the request.
+
+        What it returns is called inside the transaction that has enqueued the job, with True, and may store rows; or
+        after it with False, if an earlier, equal request has enqueued the job. It returns headers of the response.
         """
         return None
-
-    def on_accepted(self, value: Any, job: Job) -> None:
-        """Store what ``before_accepted()`` has returned with the job of the request. One user, as there.
-
-        Called in the transaction that has enqueued the job; not where an earlier, equal request has.
-        """
-
-    def headers_of_accepted(self, value: Any, job: Job) -> Mapping[str, str]:
-        """Return headers of the response, for what ``before_accepted()`` has returned. One user, as there.
-
-        Called after the transaction, also where an earlier, equal request has enqueued the job.
-        """
-        return {}
 
     def dispatch(self) -> Dispatch:
         """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
@@ -156,17 +139,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
-
-    def rows_per_notification(self) -> int:
-        """Return how many rows ``on_created()`` returns for one notification, at most or as a guess.
-
-        The core inserts at most 100 rows in one transaction on SQLite, and writes fewer notifications in one by it.
-        """
-        return 0
-
-    def rows_per_end(self) -> int:
-        """Return the same for the end of one job, without those of its notification."""
-        return 0
 
     def before_created(self, rows: Sequence[Notification]) -> None:
         """Change notifications that are about to be inserted, such as ``read_at`` of those in muted categories."""
@@ -189,30 +161,19 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return ()
 
-    def on_answered(self, rows: Sequence[Notification], job: Job, at: datetime) -> Rows:
-        """Return rows that are inserted with the first answer to a question of a job.
+    def on_change(self, change: str, rows: Sequence[Any], tx: RecordedTransaction) -> Rows:
+        """Return rows that are inserted with something else that happens than that a job starts or ends.
 
-        Called by the extension of questions, inside the transaction of the answer, with the notifications of the
-        question that it closes, but those that a reminder has replaced. One user: the events of handlers.
-
-        ``job``
-            With ``id``, ``language`` and ``task_path`` only.
+        ``change``, ``rows``
+            ``"retried"``: the ids of jobs that are queued again by hand, which keep what they have stored.
+            ``"restarted"``: the same, and nothing that they have done before is kept.
+            ``"cancelled"``: jobs that are cancelled, and running ones whose cancellation is requested.
+            ``"answered"``: notifications of a question that its first answer closes, but those that a reminder has
+            replaced. ``tx.jobs`` has the job, with ``id``, ``language`` and ``task_path`` only.
+            ``"lost"``: workers whose leases are over, at most 100, in the transaction that deletes them. A process
+            beside this one may have deleted some of them.
         """
         return ()
-
-    def on_retried(self, ids: Sequence[UUID], *, from_start: bool) -> None:
-        """Change rows of the extension that belong to jobs which are queued again by hand.
-
-        ``from_start``
-            Nothing that the jobs have done before is kept.
-        """
-
-    def on_workers_lost(self, workers: Sequence[Worker], now: datetime) -> None:
-        """Store that workers were lost, whose leases are over.
-
-        Called inside the transaction that deletes their rows, of a bounded number of workers; a process beside this one
-        may have deleted some of them. One user: alerts.
-        """
 
     def last(self, tx: RecordedTransaction) -> None:
         """Execute the last statements of a transaction that records outcomes: others wait for what they lock."""
@@ -231,25 +192,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return None
 
-    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
-        """Stop what executes jobs elsewhere. Called after the commit of a cancellation; it waits for nothing.
-
-        An error is logged.
-
-        ``ended``
-            Jobs that are cancelled.
-        ``running``
-            Jobs whose cancellation is requested: their attempts go on until they notice it.
-        """
-
-    def may_raise(self, rows: Sequence[Notification]) -> Sequence[Notification]:
-        """Return those of these snoozed notifications that may return to the inbox at their time, in their order.
-
-        Called by a duty with notifications that are due, before the transaction that raises them. Only ``id``,
-        ``user_id``, ``key``, ``raised`` and ``broadcast`` are read. One user: a withdrawn broadcast does not return.
-        """
-        return rows
-
     def may_follow(self, job: UUID, user: Any) -> bool:
         """Return whether a user who does not own a job may see its title, progress and output now.
 
@@ -258,20 +200,15 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return False
 
-    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> None:
-        """Lock what ``on_raised()`` changes, of snoozed notifications that may return to the inbox.
+    def before_raised(self, rows: Sequence[Notification], tx: RecordedTransaction) -> Collection[UUID]:
+        """Change rows of the extension for snoozed notifications; return the ids of those that may not return.
 
-        Called in the transaction that raises them: it has locked their rows, and no stream yet, so it may wait for a
-        transaction that holds rows of the extension. Only ``id``, ``user_id``, ``key`` and ``archived_at`` are read.
-        What the extension puts into ``tx.kept[self.label]`` is there in ``on_raised()``. One user: deliveries.
+        Called in the transaction in which the others return to the inbox: it has locked their rows, and no stream yet,
+        so it may wait for a transaction that holds rows of the extension. Only ``id``, ``user_id``, ``key``,
+        ``broadcast`` and ``archived_at`` are read, and ``tx.now`` is the database's time. One may stay archived for
+        another extension too, or for a newer notification with its key.
         """
-
-    def on_raised(self, ids: Collection[UUID], tx: RecordedTransaction) -> None:
-        """Change rows of the extension that belong to notifications which return, of those of ``before_raised()``.
-
-        Called in the same transaction after it has locked the streams, so it changes only what is locked already.
-        ``tx.now`` is the database's time.
-        """
+        return ()
 
     def read_deliver(self, value: Any) -> Any:
         """Return what ``deliver=`` of ``notify()`` means, which ``on_created()`` finds in ``Notification.steps``.
@@ -295,10 +232,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
             The user (key) to whom it is shown: without ids of jobs, errors of servers, and what concerns other users.
             None: staff.
         """
-        return ()
-
-    def wrong_declarations(self) -> Iterable[WrongDeclaration]:
-        """Return what is wrong with entries of its settings, each of which disables itself only, for a system check."""
         return ()
 
     def topics(self, announced: Collection[str]) -> Iterable[Topic]:

@@ -20,6 +20,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.extension import hooks
+from notifications.extension.calls import call_of
 from notifications.http.idempotency import enqueue_once
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response, wait_for_job
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
@@ -97,13 +98,17 @@ def _enqueue_or_refuse(
         )
     may_wait = not in_transaction()
     try:
-        found = {label: hook(request) for label, hook in hooks.before_accepted.items()}
-        values = {label: value for label, value in found.items() if value is not None}
-        job, is_replay = enqueue_once(request, enqueue, values)
+        made = {label: hook(request) for label, hook in hooks.accept.items()}
+        takes = [call_of(function, label, "accept") for label, function in made.items() if function]
         headers: dict[str, str] = {}
-        for label, value in values.items():
-            if headers_of_accepted := hooks.headers_of_accepted.get(label):
-                headers |= headers_of_accepted(value, job)
+
+        def take(job: Job, *, is_new: bool = True) -> None:
+            for function in takes:
+                headers.update(function(job, is_new) or {})
+
+        job, is_replay = enqueue_once(request, enqueue, take)
+        if is_replay:
+            take(job, is_new=False)
     except Problem as problem:
         return problem.response()
     except TooManyJobs as exc:

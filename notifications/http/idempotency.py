@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from notifications.compat import TaskResult
 from notifications.context import owner_from_request
 from notifications.db.transactions import begin_with_write, connection, database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
-from notifications.extension import hooks
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.parsing import body_errors_as_problems
 from notifications.jobs.limits import limit_request
@@ -155,12 +154,9 @@ def _add_json(hash: Any, value: Any) -> None:
 
 
 def enqueue_once(
-    request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]], values: Mapping[str, Any]
+    request: HttpRequest, enqueue: Callable[[], HasReturnValue[object]], take: Callable[[Job], None]
 ) -> tuple[Job, bool]:
-    """Call ``enqueue`` in a transaction; store the key of the request on its job, and what extensions store with it.
-
-    ``values``
-        What ``before_accepted()`` of extensions has returned, by their labels.
+    """Call ``enqueue`` in a transaction, store the key of the request on its job, and call ``take`` with the job.
 
     Returns the job, and whether it is a replay: the job of an earlier, equal request with the same key. Then
     ``enqueue`` was not called, or was rolled back.
@@ -169,10 +165,10 @@ def enqueue_once(
         owner = owner_key()  # may read the session, so not while SQLite's lock is held
         key = read_idempotency_key(request, owner)
         if key is None:
-            return _enqueue(enqueue, first_jobs, owner, None, values)
+            return _enqueue(enqueue, first_jobs, owner, None, take)
         for _ in range(MAX_TRIES):
             try:
-                return _enqueue(enqueue, first_jobs, owner, key, values)
+                return _enqueue(enqueue, first_jobs, owner, key, take)
             except IdempotencyKeyTaken as exc:
                 # None if the other request was rolled back, or if the snapshot of a caller's transaction is older.
                 job = key.find_job(exc.owner)
@@ -191,7 +187,7 @@ def _enqueue(
     first_jobs: dict[Any, Job | None],
     owner: Any,
     key: IdempotencyKey | None,
-    values: Mapping[str, Any],
+    take: Callable[[Job], None],
 ) -> tuple[Job, bool]:
     with transaction.atomic(using=database()), _atomic_on_default_database():
         begin_with_write()
@@ -207,9 +203,7 @@ def _enqueue(
             job = Job.objects.using(database()).get(pk=result.id)
         if key:
             key.store_on(job)
-        for label, value in values.items():
-            if on_accepted := hooks.on_accepted.get(label):
-                on_accepted(value, job)
+        take(job)
         return job, False
 
 

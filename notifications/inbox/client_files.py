@@ -38,7 +38,7 @@ MODULES = (
     "forms",
 )
 #: What draws rows of notifications, and does what is pressed in them.
-ROW_MODULES = ("rows", "row_menu", "actions")
+ROW_MODULES = ("rows", "row_menu", "row_keys", "actions")
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
 #: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {
@@ -51,12 +51,13 @@ LAZY_MODULES = {
         "inbox_search",
         "inbox_state",
         "reading_pane",
-        "shortcuts",
         *ROW_MODULES,
     ),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "job_events"),
     "contrast": ("bell_contrast",),
+    # Loaded with the first key that is pressed while a list is open.
+    "shortcuts": ("shortcuts",),
     # Loaded with the first page that has another key for push.
     "push_key": ("push_key",),
 }

@@ -47,6 +47,10 @@ logger = logging.getLogger("notifications.jobs")
 SILENT_HOST_CODE = "receiver of notification_recorded"
 #: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
 MAX_STREAMS_LOCKED = 100
+#: How many jobs extensions have added to a notification, and to the end of a job with its notification, in the last
+#: transactions of this process, and how much of that the next one remembers if it had fewer: those of silent tasks have
+#: none. Transactions take fewer rows by it, so that others wait no longer for SQLite's lock.
+jobs_added, SHARE_REMEMBERED = {"notifications": 0.0, "ends": 0.0}, 0.9
 #: The paths of the tasks whose signals are being sent in this context, the outermost first.
 _signaled_tasks: ContextVar[tuple[str, ...]] = ContextVar("notifications_signaled_tasks", default=())
 
@@ -82,9 +86,9 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
         if _has_receivers():
             on_commit(lambda: _send_recorded(rows))
     else:
-        size = chunk_size() if len(rows) > 1 else 1
-        for start in range(0, len(rows), size):
-            end = start + size
+        end = 0
+        while (start := end) < len(rows):
+            end += chunk_size() if len(rows) > 1 else 1
             create_chunk(rows[start:end], more_follows=end < len(rows), languages=languages)
     return [row.id for row in notifications]
 
@@ -111,8 +115,8 @@ def build_notifications(users: Any, title: Any, **fields: Any) -> tuple[list[Not
 
 
 def chunk_size() -> int:
-    """Return how many notifications one transaction inserts at most, with what extensions add to them."""
-    return max(1, MAX_ROWS_PER_TRANSACTION // (1 + sum(count() for count in hooks.rows_per_notification)))
+    """Return how many notifications one transaction inserts at most, with the jobs that extensions add to them."""
+    return max(1, int(MAX_ROWS_PER_TRANSACTION / (1 + jobs_added["notifications"])))
 
 
 def create_chunk(
@@ -181,17 +185,34 @@ def insert_notifications(rows: Sequence[Notification], tx: RecordedTransaction) 
     """
     if not rows:
         return []
-    bulk.insert(rows)
+    bulk.insert_rows(rows)
     if not hooks.on_created:
         return []
     with streams.uncounting_deleted(rows):
-        returned = call_hooks(hooks.on_created, rows, tx)
-        return insert_returned(returned)
+        jobs = insert_returned(call_hooks(hooks.on_created, rows, tx))
+    jobs_added["notifications"] = max(len(jobs) / len(rows), SHARE_REMEMBERED * jobs_added["notifications"])
+    return jobs
 
 
 def call_hooks(of_hooks: Iterable[Any], *args: Any) -> list[tuple[Any, Rows]]:
     """Call hooks that return rows. Returns each with its rows, for ``insert_returned()``."""
     return [(hook, hook(*args)) for hook in of_hooks]
+
+
+def record_change(
+    change: str, rows: Sequence[Any], tx: RecordedTransaction | None = None, **known: Any
+) -> None:
+    """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``.
+
+    ``tx``
+        That of the caller, who calls ``call_after_commit()``. By default a new one with what is ``known``.
+    """
+    if not (rows and hooks.on_change):
+        return
+    own = tx or RecordedTransaction(**known)
+    wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, own)))
+    if tx is None and own.kept:
+        on_commit(lambda: call_after_commit(own))
 
 
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
@@ -214,7 +235,7 @@ def insert_rows(rows: Rows) -> list[Job]:
         if issubclass(model, Job):
             turns.assign_turns(same)  # type: ignore[arg-type]
         for chunk in chunks(same, MAX_ROWS_PER_TRANSACTION):
-            bulk.insert(chunk)
+            bulk.insert_rows(chunk)
         if issubclass(model, Job):
             jobs += same  # type: ignore[arg-type]
     return jobs

@@ -60,16 +60,13 @@ def raise_due() -> bool:
 
     Those that other transactions hold locked are left to a later call, and hold up no others.
     """
-    rows = _due().order_by("snoozed_until").only("id", "user_id", "key", "raised", "broadcast")
+    rows = _due().order_by("snoozed_until").only("id", "user_id", "key", "raised")
     due = sorted(rows[:MAX_ROWS_PER_TRANSACTION], key=lambda row: str(row.user_id))
     if not due:
         return False
     # Before the transaction, because it reads all that is newer. It is checked there again by the index of open keys.
     current: set[UUID] = set()
-    returning: Sequence[Notification] = due
-    for hook in hooks.may_raise:
-        returning = hook(returning)
-    for user, of_user in groupby(returning, lambda row: row.user_id):
+    for user, of_user in groupby(due, lambda row: row.user_id):
         current |= {row.id for row in without_replaced(user, list(of_user))}
     # One at which a hook of an extension fails holds up no other.
     return any(
@@ -93,16 +90,16 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     rows = Notification.objects.using(database())
     locked = list(
         lock_query(_due().filter(id__in=ids).order_by("id"), skip_locked=True).only(
-            "id", "user_id", "key", "archived_at"
+            "id", "user_id", "key", "archived_at", "broadcast"
         )
     )
     rows.filter(id__in=[row.id for row in locked]).update(snoozed_until=None)
     found = [row for row in locked if row.id in current and row.archived_at is not None]
+    tx = RecordedTransaction(now=database_now())
+    staying = {id for hook in hooks.before_raised for id in hook(found, tx)} if found else set()
+    found = [row for row in found if row.id not in staying]
     if not found:
         return False
-    tx = RecordedTransaction()
-    for hook in hooks.before_raised:
-        hook(found, tx)
     users = sorted({row.user_id for row in found})
     db = connection()
     with db.cursor() as cursor:
@@ -112,12 +109,9 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     open_keys = _read_open_keys(users, {row.key for row in found if row.key})
     # Without its position a row gets a new one, like one that was just inserted.
     raised = {row.id for row in found if (row.user_id, row.key) not in open_keys}
-    tx.now = database_now()
     rows.filter(id__in=raised).update(
         archived_at=None, read_at=None, returned_at=tx.now, raised=None, seq=None
     )
-    for hook in hooks.on_raised:
-        hook(raised, tx)
     streams.number_in_transaction(users)
     if tx.kept:
         on_commit(lambda: call_after_commit(tx))

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import hooks
 from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
+from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.jobs.transitions.recording import finish_jobs
@@ -61,7 +61,7 @@ class RecordLoop:
             if not self._outcomes:
                 await self._wait_for_outcomes()
             # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-            size = max(1, 2 * MAX_RECORD_BATCH // (2 + sum(count() for count in hooks.rows_per_end)))
+            size = max(1, int(2 * MAX_RECORD_BATCH / (2 + jobs_added["ends"])))
             if self._held and (due := self._due_again()[:size]):
                 for outcome in due:
                     self._state.held.begin_try(claim_of(outcome.job))
@@ -82,14 +82,14 @@ class RecordLoop:
             unsettled_in_a_row = 0 if len(unsettled) < len(group) else unsettled_in_a_row + len(group)
             if self._outcomes and unsettled_in_a_row >= len(self._outcomes):
                 unsettled_in_a_row = 0
-                await loops.wait_for(self._has_new, loops.RETRY_INTERVAL_SECONDS)
+                await loops.wait_for_event(self._has_new, loops.RETRY_INTERVAL_SECONDS)
 
     async def _wait_for_outcomes(self) -> None:
         if not self._held:
             await self._has_new.wait()
             return
         left = [self._seconds_to_next_try(claim) for claim in self._held]
-        await loops.wait_for(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
+        await loops.wait_for_event(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
 
     def _seconds_to_next_try(self, claim: Claim) -> float:
         return self._state.held.seconds_to_next_try(claim, is_stopping=self._state.is_stopping)

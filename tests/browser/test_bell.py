@@ -72,6 +72,9 @@ def test_keyboard(site_server, page):
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Notifications")
     expect(dialog.get_by_role("link", name="Hello")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    expect(dialog.get_by_role("link", name="Hello")).to_be_focused()
+    find_bell(page).focus()
     expect(find_bell(page)).to_have_attribute("popovertarget", "")
     for name in ("Inbox", "Unread", "Questions", "Mark all as read"):
         page.keyboard.press("Tab")

@@ -48,22 +48,22 @@ def configure(fixture, **options):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, **options}
 
 
-@case("settings", "error", "Write NOTIFICATIONS = {...}")
+@case("E002", "error", "Write NOTIFICATIONS = {...}")
 def notifications_is_no_dict(fixture):
     fixture("settings").NOTIFICATIONS = ["CONCURRENCY"]
 
 
-@case("settings", "error", "CONCURRENCY")
+@case("E002", "error", "CONCURRENCY")
 def a_misspelled_setting(fixture):
     configure(fixture, CONCURENCY=5)
 
 
-@case("schedules", "error", "Write either")
+@case("W022", "error", "Write either")
 def a_schedule_without_a_time(fixture):
     configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.noop"}})
 
 
-@case("schedules", "error", "dotted path")
+@case("W021", "error", "dotted path")
 def a_schedule_of_a_missing_task(fixture):
     configure(fixture, SCHEDULES={"nightly": {"task": "tests.jobs.tasks.missing", "cron": "0 3 * * *"}})
 
@@ -80,50 +80,50 @@ def a_schedule_of_an_empty_group(fixture):
     configure(fixture, SCHEDULES={"nightly": {**schedule, "group": "Operators"}})
 
 
-@case("settings", "error", "notifications.E003")
+@case("E003", "error", "notifications.E003")
 def a_setting_of_the_wrong_type(fixture):
     configure(fixture, CONCURRENCY="many")
 
 
-@case("settings", "error", "")
+@case("E004", "error", "")
 def a_lease_that_is_too_short(fixture):
     configure(fixture, LEASE=1)
 
 
-@case("options", "error", "limits")
+@case("W009", "error", "limits")
 def limits_that_are_no_numbers(fixture):
     settings = fixture("settings")
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"mail": "few"}}}}
 
 
-@case("options", "error", "policies")
+@case("W011", "error", "policies")
 def a_policy_with_an_unknown_option(fixture):
     settings = fixture("settings")
     options = {"policies": {"shop.tasks.*": {"retries": 5}}}
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
 
 
-@case("options", "error", "shop.tasks.export")
+@case("W010", "error", "shop.tasks.export")
 def an_observed_task_with_an_unknown_option(fixture):
     configure(fixture, CELERY={"tasks": {"shop.tasks.export": {"tittle": "Export"}}})
 
 
-@case("options", "error", "dotted path")
+@case("W027", "error", "dotted path")
 def a_handler_without_its_task(fixture):
     configure(fixture, HANDLERS={"job.failed": ["tests.jobs.tasks.missing"]})
 
 
-@case("options", "error", "job.succeeded")
+@case("W026", "error", "job.succeeded")
 def a_handler_of_an_unknown_event(fixture):
     configure(fixture, HANDLERS={"job.done": ["tests.jobs.tasks.noop"]})
 
 
-@case("options", "error", "def tell_crm(event)")
+@case("W028", "error", "def tell_crm(event)")
 def a_handler_without_a_parameter(fixture):
     configure(fixture, HANDLERS={"job.failed": ["tests.jobs.tasks.fail_with_what_is_no_json"]})
 
 
-@case("settings", "warning", "notifications.jobs.backend.JobBackend")
+@case("W003", "warning", "notifications.jobs.backend.JobBackend")
 def no_backend_of_the_app(fixture):
     settings = fixture("settings")
     package = "django.tasks" if hasattr(settings, "TASKS") and has_django_tasks() else "django_tasks"
@@ -135,7 +135,7 @@ def urls_that_cannot_be_imported(fixture):
     fixture("settings").ROOT_URLCONF = "no.such.urls"
 
 
-@case("settings", "warning", "include(")
+@case("W002", "warning", "include(")
 def urls_that_are_not_mounted(fixture):
     fixture("settings").ROOT_URLCONF = __name__
 
@@ -153,12 +153,12 @@ def migrations_that_are_not_applied(fixture):
     fixture("monkeypatch").setattr(database, "pending_migrations", lambda: ["notifications.0099_more"])
 
 
-@case("tables", "error", "CREATE INDEX")
+@case("W012", "error", "CREATE INDEX")
 def an_index_that_is_missing(fixture):
-    fixture("monkeypatch").setattr(database, "missing_indexes", lambda: {"notifications_job_queued"})
+    fixture("monkeypatch").setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
 
 
-@case("clock", "warning", "NTP")
+@case("W013", "warning", "NTP")
 def clocks_that_differ(fixture):
     fixture("monkeypatch").setattr(readiness, "database_now", lambda: timezone.now() + timedelta(seconds=90))
 
@@ -236,7 +236,7 @@ def a_worker_that_was_lost(fixture):
 @case("queues", "warning", "manage.py notifications jobs resume default")
 def a_queue_that_was_left_paused(fixture):
     tasks.noop.enqueue()
-    queues.pause("default")
+    queues.pause_queue("default")
 
 
 @case("e-mail", "warning", "Check the address and the port")

@@ -32,7 +32,7 @@ def test_daphne_that_is_forgotten(project):
     assert "notifications.W042" in server.output and LINE in server.output
     assert "W042" not in "".join(project.try_command("check")[1:])
     _, findings, _ = project.try_command("notifications", "doctor", "--timeout", "0.1")
-    (line,) = (number for number, text in enumerate(findings.splitlines()) if text[9:15] == "socket")
+    (line,) = (number for number, text in enumerate(findings.splitlines()) if text[9:13] == "W042")
     assert findings.splitlines()[line].startswith("warning") and LINE in findings.splitlines()[line + 1]
 
 

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
-from notifications.contrib.operations import bulk_changes as changing
-from notifications.contrib.operations.matching import JobFilter
+from notifications.jobs import changing
 from notifications.jobs.claiming import backlog, queues
+from notifications.jobs.selection import JobFilter
 from notifications.management.diagnosis import database, jobs, processes
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
@@ -55,7 +55,7 @@ def reads_few_rows():
 CHECKS = (
     database.check_unread_counts,
     database.check_numbering,
-    database.check_stored_times,
+    database.check_tables,
     processes.check_workers,
     jobs.check_paused_queues,
     jobs.check_lost_jobs,
@@ -70,12 +70,12 @@ def test_checks_of_doctor(seeded, monkeypatch):
         monkeypatch.setattr(backlog, name, 500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
-    queues.pause("mail")
+    queues.pause_queue("mail")
     connection.cursor().execute("ANALYZE")
     with collect_offenders() as offenders:
         for check in CHECKS:
             with offenders.row(check.__name__), reads_few_rows():
-                check()
+                list(check())
 
 
 @pytest.mark.with_all_apps

@@ -25,7 +25,7 @@ ALLOWED = {
         [
             f"management/{name}.py"
             for name in (
-                *("commands/notify", "diagnosis/finding", "management_command"),
+                *("commands/notify", "diagnosis/checking", "management_command"),
                 *(f"subcommands/{name}" for name in ("doctor", "new_epoch", "prune")),
             )
         ],

@@ -37,16 +37,23 @@ def test_links_lead_to_files_and_headings():
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_page_is_in_a_table_of_contents():
-    """So that it has a place in the navigation. Sphinx only warns."""
-    listed = {
-        (index.parent / f"{entry}.md").resolve()
-        for index in DOCS.rglob("index.md")
-        for tree in blocks(index, r"\{toctree\}")
-        for entry in tree.split()
-        if not entry.startswith(":")
-    }
-    assert {page for page in DOCS.rglob("*.md") if page != DOCS / "index.md"} <= listed
+def listed_pages(index):
+    """Return the pages of the tables of contents of an index, in their order."""
+    trees = [re.sub(r"^:.*$", "", tree, flags=re.M) for tree in blocks(index, r"\{toctree\}")]
+    return [[(index.parent / f"{entry}.md").resolve() for entry in tree.split()] for tree in trees]
+
+
+def test_every_page_is_in_one_table_of_contents():
+    """So that it has one place in the navigation. Sphinx only warns."""
+    listed = [page for index in DOCS.rglob("index.md") for tree in listed_pages(index) for page in tree]
+    assert sorted(listed) == sorted(page for page in DOCS.rglob("*.md") if page != DOCS / "index.md")
+
+
+def test_the_sidebar_begins_with_the_pages_of_a_first_project():
+    """Twelve, from the tutorial to the comparison; all others are in the sections below them."""
+    first, sections = listed_pages(DOCS / "index.md")
+    assert (len(first), first[0].stem, first[-1].stem) == (12, "first-job", "comparison")
+    assert [page.parent.name for page in sections] == ["how-to", "reference", "explanation"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,9 @@ def test_paths_in_the_text_exist(page):
     """Folders and files of the repository, of the package, or of a folder that the same line names."""
     found, missing = 0, []
     for line in without_code(page).splitlines():
-        quoted = " ".join(re.findall(r"`([^`]+)`", line)).replace("application/problem+json", "")
+        quoted = re.sub(
+            r"application/problem\+json|\S+://\S*|\bvar/\S*", "", " ".join(re.findall(r"`([^`]+)`", line))
+        )
         paths = re.findall(r"(?<![\w/])[\w.-]+(?:/[\w.-]*)+|\b\w+\.(?:py|md|js|css|html)\b", quoted)
         bases = [ROOT, ROOT / "notifications"]
         bases += [base / path for base in bases for path in paths if path.endswith("/")]

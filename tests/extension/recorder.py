@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from django.contrib import admin
+from django.core.checks import Info
 from django.db import OperationalError, connection
 from django.template import Template
 from django.utils.html import format_html
@@ -11,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily
 from notifications import testing, times, upkeep
 from notifications.admin import filters
 from notifications.extension import AlertKind, Extension
-from notifications.management.diagnosis.finding import OK, Finding
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -22,8 +22,8 @@ class RecordCommand(ManagementCommand):
     help = "record"
 
 
-def find_records(timeout):
-    yield Finding(check="record", state=OK, message=f"{timeout} {connection.in_atomic_block}")
+def check_records(*, timeout, **options):
+    yield Info(f"{timeout} {connection.in_atomic_block}")
     raise OperationalError("no such table: record")
 
 
@@ -47,11 +47,10 @@ class Recorder(Extension):
         "record": "tests.extension.recorder.RecordCommand",
         "jobs cancel": "tests.extension.recorder.RecordCommand",
     }
-    findings = {"record": "tests.extension.recorder.find_records"}
 
     def __init__(self):
         super().__init__(self.name, testing)
-        self.calls, self.rows_left = [], []
+        self.calls = []
         self.returned = {}
         self.kept = []
 
@@ -73,12 +72,6 @@ class Recorder(Extension):
     def prepare(self):
         self._record("prepare", ())
 
-    def rows_per_notification(self):
-        return 1
-
-    def rows_per_end(self):
-        return 1
-
     def before_created(self, rows):
         if rows:
             self._record("before_created", rows)
@@ -98,12 +91,14 @@ class Recorder(Extension):
         tx.kept[self.label] = len(outcomes)
         return self._record("on_ends", outcomes)
 
-    def on_answered(self, rows, job, at):
-        self.answered = (job.id, at)
-        return self._record("on_answered", rows)
-
-    def on_retried(self, ids, *, from_start):
-        self._record(f"on_retried {from_start}", ids)
+    def on_change(self, change, rows, tx):
+        if change == "answered":
+            [self.answered] = {(tx.jobs[row.id].id, tx.now) for row in rows}
+        if change == "lost":
+            assert tx.now - rows[0].lease_until > timedelta(minutes=59)
+        if kept := self.returned.get("kept"):
+            tx.kept[self.label] = kept
+        return self._record(change, rows)
 
     def last(self, tx):
         self._record("last", ())
@@ -111,17 +106,10 @@ class Recorder(Extension):
     def after_commit(self, kept):
         self.kept.append((kept, connection.in_atomic_block))
 
-    def may_raise(self, rows):
-        self._record("may_raise", rows)
-        return [row for row in rows if row.key != "stays"]
-
     def before_raised(self, rows, tx):
-        tx.kept[self.label] = [row.key for row in rows]
+        self.raised = tx.kept[self.label] = tx.now
         self._record("before_raised", rows)
-
-    def on_raised(self, ids, tx):
-        self.raised = (tx.kept[self.label], tx.now)
-        self._record("on_raised", ids)
+        return [row.id for row in rows if row.key == "stays"]
 
     def senders(self, rows):
         self._record("senders", rows)
@@ -130,20 +118,12 @@ class Recorder(Extension):
     def topics(self, announced):
         return self._record("topics", announced)
 
-    def delete_of_users(self, keys):
-        self._record("delete_of_users", keys)
-        return self.rows_left.pop() if self.rows_left else 0
-
     def list_filters(self, model_admin, request):
         return [OfAda, Loudness] if model_admin.model is Notification else []
 
     def action_for_all(self, model_admin, request, name):
         self._record(f"action_for_all {name}", ())
         return self.returned.get("action")
-
-    def on_workers_lost(self, workers, now):
-        assert now - workers[0].lease_until > timedelta(minutes=59)
-        self._record("on_workers_lost", workers)
 
     def list_links(self, model_admin, request):
         return [("Write & send", f"/of/{request.user.pk}/")]

@@ -7,11 +7,12 @@ from notifications import extension, testing, upkeep
 from notifications.extension import Extension, Hooks, Topic, WorkerPart
 from notifications.jobs import announcing
 from notifications.management.diagnosis import diagnose
+from notifications.management.diagnosis.checking import CHECKS, register
 from notifications.management.management_command import with_extensions
 from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.extension.recorder import RecordCommand, finish
+from tests.extension.recorder import RecordCommand, check_records, finish
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
 
@@ -48,14 +49,19 @@ def test_subcommands(recorder):
     assert (found["list"], found["cancel"], "record" in found) == (PruneCommand, RecordCommand, False)
 
 
-def test_findings(recorder):
+def test_findings(transactional_db):
     """After those of the core. An error of the database is one more."""
-    findings = [*diagnose(timeout=0.1)]
+    assert not [*diagnose("none")]  # those of extensions are registered
+    register("processes", "record")(check_records)
+    try:
+        findings = [*diagnose(timeout=0.1)]
+    finally:
+        CHECKS.pop()
     checks = [finding.check for finding in findings]
     assert checks.index("socket") < checks.index("round trip") < checks.index("record")
     record, error = findings[-2:]
     assert (record.check, record.message) == ("record", "0.1 False")
-    assert (error.check, error.state) == ("database", "error") and "no such table" in error.message
+    assert (error.check, error.state) == ("record", "error") and "no such table" in error.message
 
 
 def test_topics(user, recorder):

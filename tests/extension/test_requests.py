@@ -1,12 +1,15 @@
 """Extensions: what they do with a request that ``accepted()`` takes, with answers, and what they say of their tasks."""
 
+from functools import partial
+
 import pytest
 from django.db import connection
 
 from notifications import api, extension, testing
-from notifications.extension import Extension, OwnTask
+from notifications.extension import Extension, OwnTask, calls
 from notifications.models import Job
 from notifications.problems import Problem
+from tests.extension import faulty
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,18 +28,15 @@ class Shop(Extension):
     def record(self, *call):
         self.calls.append((*call, connection.in_atomic_block))
 
-    def before_accepted(self, request):
+    def accept(self, request):
         value = request.headers.get("Shop")
         if value == "closed":
             raise Problem(422, "The shop is closed.")
-        self.record("before_accepted", value)
-        return value
+        self.record("accept", value)
+        return None if value is None else partial(self.take, value)
 
-    def on_accepted(self, value, job):
-        self.record("on_accepted", value, job.pk)
-
-    def headers_of_accepted(self, value, job):
-        self.record("headers_of_accepted", value, job.pk)
+    def take(self, value, job, is_new):
+        self.record("take", value, job.pk, is_new)
         return {"Shop": f"{value} it is"}
 
 
@@ -47,20 +47,6 @@ def shop(monkeypatch):
     loaded = extension.Hooks([*installed.extensions, shop])
     monkeypatch.setattr(installed, "__dict__", loaded.__dict__)
     return shop
-
-
-def test_an_extension_that_only_refuses(rf, user, monkeypatch):
-    """What it returns goes to no one, as the defaults of the other hooks do nothing."""
-
-    class Gate(Extension):
-        name, label = "notifications.testing", "gate"
-
-        def before_accepted(self, request):
-            return "open"
-
-    monkeypatch.setattr(extension.hooks, "__dict__", extension.Hooks([Gate(Gate.name, testing)]).__dict__)
-    assert accept(rf, user).status_code == 202
-    assert Job.objects.count() == 1
 
 
 def accept(rf, user, **headers):
@@ -74,15 +60,14 @@ def test_a_request(shop, rf, user):
     job = Job.objects.get()
     assert (response.status_code, response["Shop"]) == (202, "open it is")
     assert shop.calls == [
-        ("before_accepted", "open", False),
-        ("on_accepted", "open", job.pk, True),
-        ("headers_of_accepted", "open", job.pk, False),
+        ("accept", "open", False),
+        ("take", "open", job.pk, True, True),
     ]
 
 
 def test_a_request_without_anything_for_it(shop, rf, user):
     assert "Shop" not in accept(rf, user)
-    assert shop.calls == [("before_accepted", None, False)]
+    assert shop.calls == [("accept", None, False)]
 
 
 def test_a_refused_request(shop, rf, user):
@@ -95,7 +80,25 @@ def test_a_repeated_request(shop, rf, user):
     for _ in range(2):
         response = accept(rf, user, Shop="open", **{"Idempotency-Key": "a"})
     assert response["Shop"] == "open it is" and response["Idempotency-Replayed"] == "true"
-    assert [call[0] for call in shop.calls].count("on_accepted") == 1
+    job = Job.objects.get()
+    takes = [call for call in shop.calls if call[0] == "take"]
+    assert takes == [("take", "open", job.pk, True, True), ("take", "open", job.pk, False, False)]
+
+
+#: What means elsewhere that the database is away, which a request is refused for.
+REFUSED = ("is refused by the database", "writes where nothing is written")
+
+
+@pytest.mark.parametrize("fault", [fault for fault in faulty.FAULTS if fault not in REFUSED])
+def test_a_hook_that_fails(rf, user, monkeypatch, fault):
+    """Before the transaction or inside: no job is enqueued, and the error names it."""
+    made = faulty.install(monkeypatch, "accept", fault=lambda request: faulty.FAULTS[fault])
+    for _ in range(2):
+        with pytest.raises(Exception) as caught:
+            accept(rf, user)
+        assert str(calls.hook_of(caught.value)) == "faulty.accept"
+        assert not Job.objects.exists()
+        made.fault = faulty.FAULTS[fault]
 
 
 def test_what_is_true_of_tasks(shop):

@@ -11,7 +11,7 @@ from notifications import api, extension, times
 from notifications.extension import RecordedTransaction
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping
-from notifications.models import Attempt, Job, Notification, SeenMark, Stream, Worker
+from notifications.models import Attempt, Job, Notification, SeenMark, Worker
 from notifications.streams import purging, snoozing
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
@@ -102,12 +102,12 @@ def test_an_attempt_whose_worker_was_lost(recorder):
         state="running", worker=worker.id, attempt=1, max_attempts=2, fence=1, started_at=times.now()
     )
     assert reaping.reap_jobs() == 1
-    assert recorder.names() == ["on_attempts", "last", "on_workers_lost"]
+    assert recorder.names() == ["on_attempts", "last", "lost"]
     assert recorder.calls[0] == ("prepare", 0, False)
-    assert recorder.calls[-1] == ("on_workers_lost", 1, True)
+    assert recorder.calls[-1] == ("lost", 1, True)
     assert recorder.kept == [(0, False)]
     reaping.reap_jobs()
-    assert recorder.names().count("on_workers_lost") == 1
+    assert recorder.names().count("lost") == 1
 
 
 def test_a_job_that_is_retried_by_hand(recorder):
@@ -115,10 +115,24 @@ def test_a_job_that_is_retried_by_hand(recorder):
     run_jobs()
     recorder.calls.clear()
     manual.retry([Job.objects.get(id=job.id).id])
+    recorder.returned = {"cancelled": lambda jobs: [new_job()], "kept": "the hook of a change"}
     manual.cancel([Job.objects.get(id=job.id).id])
-    assert recorder.names() == ["on_retried False", "on_ends", "last"]
+    assert recorder.names() == ["retried", "cancelled", "on_ends", "last"]
+    assert Job.objects.filter(state="queued").count() == 1
     manual.retry([Job.objects.get(id=job.id).id], from_start=True)
-    assert recorder.names()[-1] == "on_retried True"
+    assert recorder.names()[-1] == "restarted"
+    # on_ends has put another value there.
+    assert recorder.kept[-2:] == [(1, False), ("the hook of a change", False)]
+
+
+def test_a_running_job_that_is_cancelled(recorder):
+    """Its hook is called at once, before its worker notices it."""
+    job = tasks.noop.enqueue()
+    Job.objects.filter(id=job.id).update(
+        state="running", worker=uuid7(), attempt=1, fence=1, started_at=times.now()
+    )
+    manual.cancel([Job.objects.get(id=job.id).id])
+    assert recorder.calls == [("prepare", 0, False), ("cancelled", 1, True), ("last", 0, True)]
 
 
 def test_names_in_a_job(recorder):
@@ -135,8 +149,11 @@ def test_names_in_a_job(recorder):
 
 
 def test_notify(make_user, recorder):
-    """In chunks that have room for what is inserted with each; in a caller's transaction without numbers."""
+    """In chunks that have room for the jobs that came with the last; in a caller's transaction without numbers."""
     users = [make_user(f"user{number}") for number in range(51)]
+    recorder.returned = {"on_created": lambda rows: [new_job() for _ in rows]}
+    api.notify(users[0], "Hello")
+    recorder.calls.clear()
     with translation.override("de"):
         api.notify(users, "Hello")
     assert recorder.names() == ["before_created", "on_created"] * 2
@@ -149,37 +166,24 @@ def test_notify(make_user, recorder):
 
 
 def test_snoozed_notifications_that_may_not_return(user, recorder):
-    """Those of all users at once, before the transaction. They stay archived, and are not asked about again."""
+    """Those of all users in one call, in the transaction. They stay archived, and are not asked about again."""
     api.notify(user, "Stays", key="stays")
     api.notify(user, "Returns", key="returns")
     past = times.now() - timedelta(seconds=1)
     Notification.objects.update(snoozed_until=past, archived_at=past)
     while snoozing.raise_due():
         pass
-    assert [call for call in recorder.calls if call[0] == "may_raise"] == [("may_raise", 2, False)]
     assert Notification.objects.get(archived_at=None).key == "returns"
     assert not Notification.objects.filter(snoozed_until__isnull=False).exists()
-    raising = [call for call in recorder.calls if call[0].endswith("_raised")]
-    assert raising == [("before_raised", 1, True), ("on_raised", 1, True)]
-    kept, now = recorder.raised
-    assert kept == ["returns"] and now == Notification.objects.get(key="returns").returned_at
-
-
-def test_rows_of_deleted_users(make_user, recorder):
-    """In the transactions that delete them, until none is left; their streams are deleted after that."""
-    users = [make_user("ada"), make_user("eve")]
-    api.notify(users, "Hello")
-    recorder.calls.clear()
-    recorder.rows_left = [3, 100]
-    deleted = purging.purge([user.pk for user in users])
-    assert recorder.calls == [("delete_of_users", 2, True)] * 3
-    assert deleted == 2 + 100 + 3
-    assert not Stream.objects.exists()
+    raising = [call for call in recorder.calls if call[0] == "before_raised"]
+    assert raising == [("before_raised", 2, True)]
+    assert recorder.raised == Notification.objects.get(key="returns").returned_at
+    assert recorder.kept[-1] == (recorder.raised, False)
 
 
 def test_rows_that_belong_to_jobs(user, make_user, recorder):
     """They are deleted with them, and others are not."""
-    extension.hooks.rows_of_jobs["notifications.Notification"] = "broadcast"
+    extension.hooks.tables["job"].append(("notifications.Notification", "broadcast"))
     other = make_user("eve")
     (kept,) = api.notify(other, "Of no job")
     for delete in (lambda: purging.purge([user.pk]), lambda: prune(times.now() + timedelta(days=1))):

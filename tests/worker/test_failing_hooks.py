@@ -59,7 +59,7 @@ def test_a_hook_that_fails(user, worker, monkeypatch, fault):
 
 def test_a_hook_that_returns_nothing(user, worker, monkeypatch):
     """It has no rows."""
-    faulty.install(monkeypatch, *RECORDING, "rows_per_end", fault=faulty.return_none)
+    faulty.install(monkeypatch, *RECORDING, fault=faulty.return_none)
     recorded_once(user, tasks.noop.using(owner=user).enqueue())
 
 

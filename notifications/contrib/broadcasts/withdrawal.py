@@ -12,13 +12,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import streams, times
+from notifications.api import policy
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import POLICY, finish, read_broadcast
-from notifications.db.transactions import connection, database, fair_atomic
+from notifications.db import connection, database, fair_atomic
 from notifications.exceptions import JobError
-from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
-from notifications.jobs.declaring.policies import policy
-from notifications.jobs.users import require_permission
+from notifications.extension import RecordedTransaction
+from notifications.inbox import require_permission
+from notifications.jobs import first_queue_name, own_task
 from notifications.models import Notification
 
 State = Broadcast.State
@@ -46,16 +47,16 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, u
     return {"withdrawn": row.withdrawn, "text": text % {"count": row.withdrawn}, "url": url}
 
 
-def leave_out_withdrawn(rows: Sequence[Notification]) -> Sequence[Notification]:
-    """Return those of snoozed notifications whose broadcasts are not withdrawn. See ``Extension.may_raise()``."""
+def find_withdrawn(rows: Sequence[Notification], tx: RecordedTransaction) -> list[UUID]:
+    """Return the ids of snoozed notifications whose broadcasts are withdrawn. See ``Extension.before_raised()``."""
     ids = {row.broadcast for row in rows if row.broadcast}
     if not ids:
-        return rows
+        return []
     found = Broadcast.objects.using(database()).filter(
         pk__in=ids, state__in=(State.WITHDRAWING, State.WITHDRAWN)
     )
     withdrawn = set(found.values_list("pk", flat=True))
-    return [row for row in rows if row.broadcast not in withdrawn]
+    return [row.id for row in rows if row.broadcast in withdrawn]
 
 
 def _archive_all(context: Any, row: Broadcast, user: Any) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.utils.translation import gettext_lazy as _
 
 from notifications.contrib.celery import declarations
-from notifications.extension import Extension, Setting
+from notifications.extension import Extension, RecordedTransaction, Setting
 
 if TYPE_CHECKING:
-    from notifications.jobs.declaring.policies import Policy
+    from notifications.jobs import Policy
     from notifications.models import Job
 
 
@@ -38,9 +38,6 @@ class ObservedTasks(Extension):
         "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}")
     }
     runners: ClassVar[dict[str, Any]] = {"observed": _("Celery (observed)")}
-    findings: ClassVar[dict[str, str]] = {
-        "celery": "notifications.contrib.celery.findings.find_observed_tasks"
-    }
 
     def policy_at(self, task_path: str) -> Policy | None:
         observation = declarations.find(task_path)
@@ -53,9 +50,14 @@ class ObservedTasks(Extension):
 
         return describe_silence(job)
 
-    def after_cancel(self, ended: Sequence[Job], running: Sequence[Job]) -> None:
-        """Revoke the tasks, also those that run: they do not notice a cancellation otherwise."""
-        if tasks := [job for job in (*ended, *running) if job.executor == job.Executor.OBSERVED]:
+    def on_change(self, change: str, rows: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
+        """Have the tasks of cancelled jobs revoked, also those that run: they do not notice it otherwise."""
+        if change == "cancelled":
+            tx.kept[self.label] = [job for job in rows if job.executor == job.Executor.OBSERVED]
+        return ()
+
+    def after_commit(self, kept: Sequence[Job]) -> None:
+        if kept:
             from notifications.contrib.celery.results import revoke_tasks
 
-            revoke_tasks(tasks)
+            revoke_tasks(kept)

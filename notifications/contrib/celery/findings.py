@@ -5,38 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db.models import Count, Min, Q
 from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.contrib.celery import silence
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
-from notifications.db.unavailable import QUERY_ERRORS
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
+from notifications.db import database, database_now
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
-from notifications.management.diagnosis.jobs import MAX_QUEUES_NAMED
+from notifications.management import MIN_WAIT_SECONDS, register
 from notifications.management.diagnosis.processes import QUEUE_PREFIX, live_observers
 from notifications.models import Job
 
 #: Seconds for which an observed task may wait although its queue is consumed.
 OLD_TASK_SECONDS = 3600.0
+#: Queues that a finding names at most.
+MAX_QUEUES_NAMED = 10
 
 
-def find_observed_tasks(timeout: float) -> Iterator[Finding]:
-    """Yield whether live workers of Celery consume the queues of observed tasks that wait."""
-    try:
-        live = list(live_observers().values_list("queues", flat=True))
-        queued = _due_tasks()
-        silent = [found for queue in queued if (found := _find_silent(queue))]
-    except QUERY_ERRORS:  # which the other checks report
+@register("processes", "celery")
+def check_observed_tasks(**options: Any) -> Iterator[CheckMessage]:
+    """Check whether live workers of Celery consume the queues of observed tasks that wait."""
+    live = list(live_observers().values_list("queues", flat=True))
+    queued = _due_tasks()
+    if not live and not queued:
         return
-    if live or queued:
-        yield _check(live, queued, silent)
-
-
-def _check(live: list[str], queued: list[dict[str, Any]], silent: list[dict[str, Any]]) -> Finding:
+    silent = [found for queue in queued if (found := _find_silent(queue))]
     count = sum(queue["count"] for queue in queued)
     oldest = max((_seconds_since(queue["since"]) for queue in queued), default=0.0)
     consumed = {name.removeprefix(QUEUE_PREFIX) for queues in live for name in queues.split(",")}
@@ -53,44 +47,36 @@ def _check(live: list[str], queued: list[dict[str, Any]], silent: list[dict[str,
         "silent": sum(queue["count"] for queue in silent),
     }
     waiting = f"observed tasks that wait: {count}" + (f", the oldest for {oldest:.0f} s." if count else ".")
+    working = f"Workers that observe tasks: {len(live)}; {waiting}"
     if not live:
-        return Finding(
-            "celery",
-            ERROR if oldest > MIN_WAIT_SECONDS else WARNING,
-            f"No worker of Celery that observes tasks is alive; {waiting}",
-            "Start one: celery -A PROJECT worker.",
-            figures,
-        )
-    if absent:
-        return Finding(
-            "celery",
-            WARNING,
+        kind = Error if oldest > MIN_WAIT_SECONDS else Warning
+        message = f"No worker of Celery that observes tasks is alive; {waiting}"
+        yield kind(message, hint="Start one: celery -A PROJECT worker.", obj=figures)
+    elif absent:
+        yield Warning(
             f"No live worker consumes a queue named {', '.join(absent[:MAX_QUEUES_NAMED])}; {waiting}",
-            f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
+            hint=f"Start one: celery -A PROJECT worker -Q {absent[0]}. With routing keys that are not the names of "
             "queues, tasks may only wait behind others.",
-            figures,
+            obj=figures,
         )
-    if silent:
-        return Finding(
-            "celery",
-            WARNING,
+    elif silent:
+        yield Warning(
             f"No word from Celery of observed tasks in the queue {silent[0]['queue_name']}: "
             f"{silent[0]['count']}, the oldest for {_seconds_since(silent[0]['since']):.0f} s, and no other task of it "
-            f"has started since. Workers that observe tasks: {len(live)}; {waiting}",
-            "Look whether the broker has their messages. If it has lost them, publish the tasks again, and declare "
-            "start_within for such tasks.",
-            figures,
+            f"has started since. {working}",
+            hint="Look whether the broker has their messages. If it has lost them, publish the tasks again, and "
+            "declare start_within for such tasks.",
+            obj=figures,
         )
-    if oldest > OLD_TASK_SECONDS:
-        return Finding(
-            "celery",
-            WARNING,
-            f"Workers that observe tasks: {len(live)}; {waiting}",
-            "Start more workers. If the broker has lost the message, publish the task again, and declare "
+    elif oldest > OLD_TASK_SECONDS:
+        yield Warning(
+            working,
+            hint="Start more workers. If the broker has lost the message, publish the task again, and declare "
             "start_within for such tasks.",
-            figures,
+            obj=figures,
         )
-    return Finding("celery", OK, f"Workers that observe tasks: {len(live)}; {waiting}", figures=figures)
+    else:
+        yield Info(working, obj=figures)
 
 
 def _due_tasks(**conditions: Any) -> list[dict[str, Any]]:

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, Info, Warning
 
 from notifications.conf import settings
 from notifications.contrib.deliveries import devices, outages, push_views
 from notifications.contrib.deliveries.models import PushSubscription
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import find_channel, hooks
-from notifications.management.diagnosis.finding import OK, WARNING, Finding
+from notifications.management import register
 
 
-def find_outages(timeout: float) -> Iterator[Finding]:
-    """Yield whether the server of each channel that has only one has answered."""
+@register("processes", "channels")
+def check_outages(**options: Any) -> Iterator[CheckMessage]:
+    """Check whether the server of each channel that has only one has answered."""
     known = outages.read_all()
     for name in hooks.channels:
         channel = find_channel(name)
         outage = known.get(name)
         if not channel.server:
             continue
+        label = str(channel.label)
         if outage is None or outage.suspended_until is None:
-            message = f"The {channel.server} answers, or no message was sent."
-            yield Finding(str(channel.label), OK, message)
+            yield Info(f"The {channel.server} answers, or no message was sent.", id=label)
             continue
-        yield Finding(
-            str(channel.label),
-            WARNING,
+        yield Warning(
             f"The {channel.server} has not answered {outage.timeouts} messages in a row. The others wait, and "
             "one a minute is tried.",
-            "Check the address and the port of the server, and whether this machine reaches it. When it "
+            hint="Check the address and the port of the server, and whether this machine reaches it. When it "
             "answers, all are sent.",
-            {"timeouts": outage.timeouts},
+            obj={"timeouts": outage.timeouts},
+            id=label,
         )
 
 
-def find_refused_devices(timeout: float) -> Iterator[Finding]:
-    """Yield how many devices get no push messages because their push services refuse them, or will."""
+@register("processes", "devices")
+def check_refused_devices(**options: Any) -> Iterator[CheckMessage]:
+    """Check whether devices get no push messages because their push services refuse them, or will."""
     if not settings.WEB_PUSH:
         return
     rows = PushSubscription.objects.using(database())
@@ -44,13 +48,11 @@ def find_refused_devices(timeout: float) -> Iterator[Finding]:
     outdated = rows.exclude(key_hash__in=["", key_hash]).count()
     refused = rows.exclude(refused_status=0).count()
     if not outdated and not refused:
-        yield Finding("devices", OK, "No push service refuses messages.")
+        yield Info("No push service refuses messages.")
         return
-    yield Finding(
-        "devices",
-        WARNING,
+    yield Warning(
         f"Push services have refused messages to {refused} devices, and {outdated} have subscribed with another key.",
-        "Set the earlier private_key of NOTIFICATIONS['WEB_PUSH'] again if it is known. Otherwise each browser "
+        hint="Set the earlier private_key of NOTIFICATIONS['WEB_PUSH'] again if it is known. Otherwise each browser "
         "subscribes anew when its user opens the page of devices.",
-        {"refused": refused, "outdated": outdated},
+        obj={"refused": refused, "outdated": outdated},
     )

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
-from notifications.db import bulk
-from notifications.db.bulk import lock_query
-from notifications.db.transactions import database
+from notifications.db import database, lock_query, new_row
 from notifications.extension import RecordedTransaction, find_channel, hooks
-from notifications.inbox.categories import Choice, load_categories
+from notifications.inbox import Choice, load_categories
 from notifications.models import Notification
 
 logger = logging.getLogger("notifications")
@@ -32,8 +29,6 @@ State: Any = Delivery.State
 #: Why a delivery is not sent while its notification is as it is, which changes when this is raised again.
 REASONS_OF_NOTIFICATION = {Delivery.Reason.SEEN, Delivery.Reason.READ, Delivery.Reason.ARCHIVED}
 
-#: Of the app, by which a transaction keeps what it has locked.
-LABEL = "notifications_deliveries"
 #: The key of the steps of categories that have none of their own.
 ALL_OTHERS = "*"
 MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
@@ -169,7 +164,7 @@ def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> l
         return not row.is_muted or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
 
     return [
-        bulk.new(
+        new_row(
             Delivery,
             notification=row.id,
             user_id=row.user_id,
@@ -185,26 +180,22 @@ def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> l
     ]
 
 
-def lock_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> None:
-    """Lock the deliveries of notifications, and keep those that were not sent because of the state of these.
+def reopen_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> tuple[()]:
+    """Have those deliveries decided anew that were not sent because of the state of these notifications.
 
-    A process that decides one of them at this moment is waited for, so no stream may be locked yet.
+    Their delays begin now. A process that decides one of them at this moment is waited for. One that stays archived is
+    not sent.
     """
+    assert tx.now is not None
     found = (
         Delivery.objects.using(database()).filter(notification__in=[row.id for row in rows]).order_by("id")
     )
     # What another process has just skipped was not skipped in the snapshot of this statement.
     locked = lock_query(found, skip_locked=False)
     skipped = [row for row in locked if row.state == State.SKIPPED and not row.may_have_arrived]
-    tx.kept[LABEL] = [row for row in skipped if row.reason in REASONS_OF_NOTIFICATION]
-
-
-def reopen_deliveries(ids: Collection[UUID], tx: RecordedTransaction) -> None:
-    """Have those that ``lock_deliveries()`` has kept of these notifications decided anew: their delays begin now."""
-    assert tx.now is not None
     by_delay = defaultdict(list)
-    for row in tx.kept.pop(LABEL, ()):
-        if row.notification in ids:
+    for row in skipped:
+        if row.reason in REASONS_OF_NOTIFICATION:
             by_delay[row.delay_seconds].append(row.id)
     for seconds, delayed in by_delay.items():
         Delivery.objects.using(database()).filter(id__in=delayed).update(
@@ -215,3 +206,4 @@ def reopen_deliveries(ids: Collection[UUID], tx: RecordedTransaction) -> None:
             ended_at=None,
             due_at=tx.now + timedelta(seconds=seconds),
         )
+    return ()

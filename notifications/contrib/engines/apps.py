@@ -18,8 +18,7 @@ Celery is in ``contrib/celery/``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext_lazy as _
 
@@ -27,7 +26,7 @@ from notifications.contrib.engines import configured_engines, has_backend_engine
 from notifications.extension import Dispatch, Duty, Extension, import_later
 
 if TYPE_CHECKING:
-    from notifications.upkeep import Upkeep
+    from notifications.extension import Upkeep
 
 
 class EngineDispatch(Dispatch):
@@ -53,7 +52,6 @@ class Engines(Extension):
     name = "notifications.contrib.engines"
     label = "notifications_engines"
     verbose_name = _("Engines")
-    findings: ClassVar[Mapping[str, str]] = {"engine": "notifications.contrib.engines.findings.find_engines"}
 
     def ready(self) -> None:
         from notifications.contrib.engines import checks  # noqa: F401  (the import registers them)

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent import futures
-from functools import partial
 from typing import Any, NamedTuple
 
+from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Count, Sum
 
 from notifications import times
-from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
 from notifications.contrib.engines.interface import Engine
 from notifications.contrib.engines.unserved import has_processes, live_processes, untaken_queues
-from notifications.db.clock import database_now
-from notifications.db.threads import DaemonExecutor
-from notifications.jobs.claiming.backlog import queue_depths
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import QUARANTINED, WOKEN
-from notifications.jobs.claiming.queues import paused_queues
+from notifications.db import database_now
+from notifications.jobs import aliases_with_engines, task_backends
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, run_check
+from notifications.management import (
+    MIN_WAIT_SECONDS,
+    explain,
+    paused_queues,
+    queue_depths,
+    register,
+)
 from notifications.management.diagnosis.processes import measure_round_trip
+from notifications.models import Job
+from notifications.worker import DaemonExecutor
 
+QUARANTINED = (str(Job.Executor.QUARANTINED), str(Job.Executor.WOKEN_QUARANTINED))
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0
 
@@ -43,17 +46,18 @@ class Ping(NamedTuple):
         if not self.answer.done():
             return f"no answer within {PING_SECONDS:g} s"
         error = self.answer.exception()
-        return "" if error is None else " ".join(str(error).split())[:300] or type(error).__name__
+        return "" if error is None else explain(error)
 
 
-def find_engines(timeout: float) -> Iterator[Finding]:
-    """Yield a finding for each engine, and one for a round trip of a job by each that could be set up."""
+@register("processes", "engine")
+def check_engines(*, timeout: float, **options: Any) -> Iterator[CheckMessage]:
+    """Check each engine, and have each that could be set up run a job that does nothing."""
     pings = ping_engines()
     for alias, ping in pings.items():
-        yield run_check(partial(check_engine, alias, ping))
+        yield check_engine(alias, ping)
     for alias, ping in pings.items():
         if isinstance(ping, Ping):
-            yield run_check(partial(check_round_trip, alias, ping, timeout))
+            yield check_round_trip(alias, ping, timeout)
 
 
 def ping_engines() -> dict[str, Ping | ImproperlyConfigured]:
@@ -73,7 +77,7 @@ def ping_engines() -> dict[str, Ping | ImproperlyConfigured]:
     return pings
 
 
-def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
+def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> CheckMessage:
     """Check that an engine answers, and that live processes of it take the jobs that are due."""
     figures: dict[str, Any] = {
         "backend": alias,
@@ -82,13 +86,8 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     }
     waiting, has_waited = _describe_waiting(figures), figures["oldest_waits_seconds"] > MIN_WAIT_SECONDS
     if isinstance(ping, ImproperlyConfigured):
-        return Finding(
-            "engine",
-            ERROR,
-            f"The engine of backend {alias} cannot be set up: {ping}",
-            f"Correct OPTIONS['engine'] of TASKS[{alias!r}]. {waiting}",
-            figures,
-        )
+        hint = f"Correct OPTIONS['engine'] of TASKS[{alias!r}]. {waiting}"
+        return Error(f"The engine of backend {alias} cannot be set up: {ping}", hint=hint, obj=figures)
     engine = ping.engine
     now = database_now()
     counts = live_processes(engine.process_name, now).aggregate(processes=Count("id"), load=Sum("load"))
@@ -100,12 +99,13 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
         "answers": not ping.problem,
         "untaken_queues": untaken,
     }
-    state, remedy = OK, ""
+    kind: type[CheckMessage] = Info
+    remedy = None
     if ping.problem:
-        state, message = ERROR, f"it does not answer: {ping.problem}."
+        kind, message = Error, f"it does not answer: {ping.problem}."
         remedy = "Start its broker, or correct the address. Queued jobs are kept, and run when it answers."
     elif untaken:
-        state, message = ERROR, f"no live process takes the jobs of {', '.join(untaken)}."
+        kind, message = Error, f"no live process takes the jobs of {', '.join(untaken)}."
         remedy = engine.start_advice(untaken[0])
     elif processes:
         message = f"{processes} processes work, {running} jobs running."
@@ -114,11 +114,11 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> Finding:
     elif has_idle is None and not has_waited:
         message = "no job runs; whether its workers are alive is known only while they run jobs."
     else:
-        state, message = ERROR if has_waited else WARNING, "none of its processes is alive."
+        kind, message = Error if has_waited else Warning, "none of its processes is alive."
         remedy = engine.start_advice()
-    answer = ping.answer.result() if state == OK else ""
+    answer = ping.answer.result() if kind is Info else ""
     message = f"{engine.label} (backend {alias}): {message} {waiting} {answer}".strip()
-    return Finding("engine", state, message, remedy, figures)
+    return kind(message, hint=remedy, obj=figures)
 
 
 def count_waiting(alias: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def count_waiting(alias: str) -> dict[str, Any]:
     """
     source = Source(backends=(alias,))
     depths = queue_depths(source=source).queues
-    quarantined = queue_depths((QUARANTINED, WOKEN[QUARANTINED]), is_paused=False, source=source).queues
+    quarantined = queue_depths(QUARANTINED, is_paused=False, source=source).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {
@@ -148,7 +148,7 @@ def _describe_waiting(figures: dict[str, Any]) -> str:
     return f"{text}."
 
 
-def check_round_trip(alias: str, ping: Ping, timeout: float) -> Finding:
+def check_round_trip(alias: str, ping: Ping, timeout: float) -> CheckMessage:
     """Have an engine run a job that does nothing, and wait for its end."""
     now = database_now()
     queue = _probed_queue(alias, ping.engine)
@@ -160,7 +160,7 @@ def check_round_trip(alias: str, ping: Ping, timeout: float) -> Finding:
     elif queue in paused_queues():
         reason = f"the queue {queue} is paused"
     if reason:
-        return Finding("round trip", WARNING, f"Skipped: {reason}.", "See engine above.")
+        return Warning(f"Skipped: {reason}.", hint="See engine above.", id="round trip")
     return measure_round_trip(alias, queue, timeout, by=f" by {ping.engine.label}")
 
 

@@ -4,11 +4,9 @@ models        statistics of jobs, alerts, and the permission to view the overvie
 statistics/   counts jobs and their times in the transaction that ends them, and reads the sums
 alerts/       what needs an operator, from when it begins until it is over
 admin/        the overview and alerts; filters and bulk changes of jobs, filters of notifications
-matching      the jobs that a filter selects
-bulk_changes  retries, cancels and reschedules them
 duties        evaluates alerts, and rolls up statistics
 metrics       the metrics of jobs for Prometheus; views and urls serve them
-commands      ``jobs cancel``, ``retry`` and ``reschedule`` with filters, ``jobs stats``
+commands      ``jobs stats``
 findings      what ``doctor`` says of alerts
 """
 
@@ -40,9 +38,6 @@ class Operations(Extension):
     label = "notifications_operations"
     verbose_name = _("Operations")
     subcommands: ClassVar[dict[str, str]] = {
-        "jobs cancel": "notifications.contrib.operations.commands.BulkCancelCommand",
-        "jobs retry": "notifications.contrib.operations.commands.BulkRetryCommand",
-        "jobs reschedule": "notifications.contrib.operations.commands.BulkRescheduleCommand",
         "jobs stats": "notifications.contrib.operations.commands.StatsCommand",
     }
     settings: ClassVar[dict[str, Setting]] = {
@@ -60,7 +55,6 @@ class Operations(Extension):
             is_secret=True,
         ),
     }
-    findings: ClassVar[dict[str, str]] = {"alerts": "notifications.contrib.operations.findings.find_alerts"}
 
     def ready(self) -> None:
         # Not at the first call of its hooks, inside of a transaction.
@@ -69,7 +63,7 @@ class Operations(Extension):
     on_attempts = import_later("statistics.recording.count_attempts")
     on_ends = import_later("statistics.recording.count_ends")
     last = import_later("statistics.recording.write_counts")
-    on_workers_lost = import_later("alerts.evaluation.record_lost_workers")
+    on_change = import_later("alerts.evaluation.record_lost_workers")
     duties = import_later("duties.make_duties")
     topics = import_later("alerts.texts.find_alert_topics")
     list_filters = import_later("admin.job_filters.list_filters")

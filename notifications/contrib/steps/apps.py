@@ -20,9 +20,9 @@ class Steps(Extension):
     name = "notifications.contrib.steps"
     label = "notifications_steps"
     verbose_name = _("Steps")
-    rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_steps.Step": "job"}
+    tables: ClassVar[dict[str, str]] = {"notifications_steps.Step.job": "job"}
 
     worker_part = import_later("storage.make_worker_part")
     stored_names = import_later("storage.read_names")
     steps_of = import_later("storage.list_steps")
-    on_retried = import_later("storage.delete_repeated_steps")
+    on_change = import_later("storage.delete_repeated_steps")

@@ -7,7 +7,6 @@ transaction, also where there is none.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
@@ -18,29 +17,26 @@ from uuid import UUID
 
 from django.utils import translation
 
-from notifications import serializers, times
-from notifications.context import current_execution
+from notifications import times
 from notifications.contrib.webhooks.calling import read_urls
 from notifications.contrib.webhooks.handlers import (
-    END_EVENTS,
     JOB_WAITING,
     NOTIFICATION_ANSWERED,
     NOTIFICATION_CREATED,
     load_handlers,
 )
 from notifications.contrib.webhooks.models import WebhookEndpoint
-from notifications.db import bulk
-from notifications.db.adapters import user_from_db, user_to_db
-from notifications.db.transactions import connection
-from notifications.extension import RecordedTransaction
+from notifications.db import connection, user_from_db, user_to_db, where_in
+from notifications.extension import RecordedTransaction, serialize_trace
+from notifications.http import encode_json
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.notifying import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
-from notifications.tracing import trace_context
+from notifications.worker import current_execution
 
 if TYPE_CHECKING:
-    from notifications.jobs.outcomes import Outcome
+    from notifications.jobs import Outcome
 
 #: The label of the app, by which it keeps the receivers in a transaction.
 LABEL = "notifications_webhooks"
@@ -48,8 +44,6 @@ LABEL = "notifications_webhooks"
 Item = tuple[dict[str, Any], str]
 #: Users of one query.
 MAX_USERS_PER_QUERY = 500
-#: How many endpoints got an event of one user, by the last read of this process. For sizes of transactions only.
-most_per_event: Counter[str] = Counter()
 
 
 def build_jobs_for_outcomes(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> Iterable[Job]:
@@ -103,12 +97,14 @@ def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction
     return _build_for_notifications(raising, receivers, jobs=tx.jobs)
 
 
-def build_jobs_for_answered(rows: Sequence[Notification], job: Job, at: datetime) -> Iterable[Job]:
+def build_jobs_for_answered(
+    change: str, rows: Sequence[Notification], tx: RecordedTransaction
+) -> Iterable[Job]:
     """Return the unsaved jobs for notifications of a question that is answered, which a job has asked."""
-    if job.task_path in load_handlers().task_paths:
+    if change != "answered" or tx.jobs[rows[0].id].task_path in load_handlers().task_paths:
         return ()
     receivers = Receivers(row.user_id for row in rows)
-    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, at)
+    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, tx.now)
 
 
 def _may_raise_events() -> bool:
@@ -137,7 +133,7 @@ def _build_for_notifications(
     ``jobs``
         The jobs that make notifications, by the ids of these. Those that end are in the events.
     """
-    of_thread = {"language": translation.get_language() or "", "trace": trace_context.serialize()}
+    of_thread = {"language": translation.get_language() or "", "trace": serialize_trace()}
     for row in rows if receivers else ():
         if receivers.exist(type, row.user_id):
             job = jobs.get(row.id) if jobs else None
@@ -152,23 +148,6 @@ def _written(job: Job) -> Job:
     written = copy(job)
     written.version += 1
     return written
-
-
-def count_jobs_per_notification() -> int:
-    """Return how many jobs a notification inserts: those of its handlers, and as many webhooks as the last one."""
-    handlers = load_handlers()
-    webhooks = most_per_event[NOTIFICATION_CREATED] if handlers.webhook else 0
-    return len(handlers.by_event.get(NOTIFICATION_CREATED, ())) + webhooks
-
-
-def count_jobs_per_end() -> int:
-    """Return how many jobs the end of a job inserts at most, with those for its notification, by the same measure."""
-    handlers = load_handlers()
-    count = handlers.jobs_per_end + (handlers.callback is not None)
-    if not handlers.webhook:
-        return count
-    webhooks = max(most_per_event[type] for type in END_EVENTS)
-    return count + webhooks + most_per_event[NOTIFICATION_CREATED]
 
 
 def _make_event(type: str, job: Job | None, notification: Notification | None, at: datetime | None) -> Item:
@@ -191,7 +170,7 @@ def _make_event(type: str, job: Job | None, notification: Notification | None, a
     job_value, job_text = make_item(job) if job else (None, "null")
     value, text = make_item(notification) if notification else (None, "null")
     event = {**about, "job": job_value, "notification": value}
-    return event, f'{serializers.encode(about)[:-1]},"job":{job_text},"notification":{text}}}'
+    return event, f'{encode_json(about)[:-1]},"job":{job_text},"notification":{text}}}'
 
 
 def _build_callback(job: Job, url: str) -> Job:
@@ -206,7 +185,7 @@ def _build_callback(job: Job, url: str) -> Job:
         "host": urlsplit(url).hostname or "",
     }
     columns = {"language": job.language, "trace": job.trace, "event_source": job.id}
-    callback = handler.build_job(event, serializers.encode(event), **columns)
+    callback = handler.build_job(event, encode_json(event), **columns)
     if job.user_id is not None:
         callback.concurrency_key = sender_key(job.user_id)
     return callback
@@ -258,7 +237,7 @@ class Receivers:
             conditions = ["user_id IS NULL"] if start == 0 else []
             params: list[Any] = []
             if some := keys[start : start + MAX_USERS_PER_QUERY]:
-                of_users, params = bulk.where_in(WebhookEndpoint, "user_id", some)
+                of_users, params = where_in(WebhookEndpoint, "user_id", some)
                 conditions.append(of_users)
             with connection().cursor() as cursor:
                 cursor.execute(
@@ -271,7 +250,3 @@ class Receivers:
                 for event in events.split():
                     key = (event, None if user is None else user_from_db(user))
                     self._endpoints.setdefault(key, []).append(str(UUID(str(id))))
-        most_per_event.clear()
-        for event, user in self._endpoints:
-            count = sum(len(self._endpoints.get((event, owner), ())) for owner in {None, user})
-            most_per_event[event] = max(most_per_event[event], count)

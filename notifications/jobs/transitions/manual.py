@@ -25,10 +25,11 @@ from notifications.db.transactions import (
     on_commit,
     retrying_atomic,
 )
-from notifications.extension import RecordedTransaction, hooks
+from notifications.extension import RecordedTransaction
 from notifications.jobs import limits, outcomes
 from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
@@ -139,7 +140,7 @@ def _cancel_chunk(
     prepare = prepare_id()
     of_ids, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
     active = f"WHERE {of_ids} AND state IN ({sql_list(ACTIVE)}) ORDER BY id"
-    jobs = bulk.select(Job, active, params)
+    jobs = bulk.select_rows(Job, active, params)
     # Outcomes call translations and the task's policy, so they are made before the transaction. A running job is only
     # asked to end: its notify function is called when it has.
     idle = [job for job in jobs if job.state in CANCELLED_AT_ONCE]
@@ -183,18 +184,14 @@ def _cancel_chunk(
         )
         # Workers read requested cancellations when the queue rings.
         streams.ring([job.user_id for job, _ in requested], queue=bool(requested or ended))
+        record_change("cancelled", [*(outcome.job for outcome in ended), *running], tx)
         return ended, now
-
-    def revoke(ended: Sequence[Outcome]) -> None:
-        for hook in hooks.after_cancel:
-            hook([outcome.job for outcome in ended], running)
 
     ended = end_jobs(
         lock_rows,
         states=CANCELLED_AT_ONCE,
         columns=("cancel_requested_at", "cancelled_by_other", "language"),
         run=partial(fair_atomic, more_follows=more_follows),
-        after_commit=revoke,
     )
     results.update((outcome.job.id, "cancelled") for outcome in ended)
     results.update((job.id, "asked") for job in running)
@@ -273,8 +270,7 @@ def _queue_again(
             states=(state,),
         )
     delete_waits(ids := [job.id for job in jobs], from_start=from_start)
-    for hook in hooks.on_retried:
-        hook(ids, from_start=from_start)
+    record_change("restarted" if from_start else "retried", ids)
     streams.ring([job.user_id for job in jobs], queue=bool(jobs))
     return ids
 

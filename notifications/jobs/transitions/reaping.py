@@ -24,6 +24,7 @@ from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, QUARANTINED, stored_executor
+from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording, unrecorded_outcomes
@@ -142,8 +143,7 @@ def _delete_workers(lost: list[Worker]) -> None:
     over = is_lease_over(now)
     deleted, _ = rows.filter(over, id__in=[worker.id for worker in lost]).delete()
     if deleted:  # not by another process
-        for hook in hooks.on_workers_lost:
-            hook(lost, now)
+        record_change("lost", lost, now=now)
 
 
 def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:

@@ -21,9 +21,11 @@ from notifications.extension.calls import do_apart, mark_if_of_hook
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.notifying import (
+    SHARE_REMEMBERED,
     call_hooks,
     insert_notifications,
     insert_returned,
+    jobs_added,
     number,
     prepare_hooks,
     send_signals_of_ends,
@@ -297,6 +299,8 @@ class Recording:
                 fence=self.fence,
             )
             inserted_jobs = [*insert_returned(returned), *insert_notifications(notifications, self.tx)]
+        if ended:
+            jobs_added["ends"] = max(len(inserted_jobs) / len(ended), SHARE_REMEMBERED * jobs_added["ends"])
         if waiting:
             self.asked |= cancel_waits(waiting, now)
         wake_workers(inserted_jobs)

@@ -1,88 +1,29 @@
-"""Checks of what is installed and configured: versions, settings, declarations, the WebSocket and origins."""
+"""Checks of what is installed and configured: versions, settings, the WebSocket and origins."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import Any
 
 import django
 from django.conf import settings as django_settings
-from django.core import checks
+from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, run_checks
 from django.http import HttpRequest
 
-from notifications.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, serves_wsgi
+from notifications.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, check_websocket, serves_wsgi
 from notifications.compat import task_backends
 from notifications.conf import settings
-from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding
+from notifications.management.diagnosis.checking import register
 from notifications.realtime import probe
 from notifications.realtime.auth import handshakes
 from notifications.realtime.doorbell import channel_layer
 
-#: Checks of single declarations that are ignored: limits of queues, observed tasks, policies and handlers.
-IGNORED_DECLARATIONS = {f"notifications.{id}" for id in ("W009", "W010", "W011", "W026", "W027", "W028")}
-#: Checks whose finding another check of doctor has, with what waits because of it.
-FOUND_ELSEWHERE = {
-    "notifications.E007",
-    *IGNORED_DECLARATIONS,
-    *(f"notifications.W02{digit}" for digit in range(6)),
-}
 
-
-def check_settings() -> Finding:
-    """Run the app's system checks. The first error, or else the first warning, is the finding."""
-    try:
-        for alias in task_backends.settings:
-            task_backends[alias]  # imports it
-        messages = checks.run_checks(tags=["notifications"])
-    except Exception as exc:  # importing the URLs or a backend of the project may raise anything
-        reason = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
-        return Finding(
-            "settings",
-            ERROR,
-            f"The settings cannot be checked: {reason}",
-            "Correct that, then run manage.py check.",
-        )
-    found = sorted(
-        (
-            message
-            for message in messages
-            if message.level >= checks.WARNING
-            and not message.is_silenced()
-            and message.id not in FOUND_ELSEWHERE
-        ),
-        key=lambda message: -message.level,
-    )
-    if not found:
-        return Finding("settings", OK, "The settings pass all checks of notifications.")
-    return _finding("settings", found, ERROR if found[0].level >= checks.ERROR else WARNING)
-
-
-def check_declarations() -> Finding:
-    """Check that no limit, observed task, policy or handler in the settings is ignored, because it is wrong."""
-    messages = checks.run_checks(tags=["notifications"])
-    found = [
-        message for message in messages if message.id in IGNORED_DECLARATIONS and not message.is_silenced()
-    ]
-    if not found:
-        message = "Limits, observed tasks, policies and handlers are declared correctly."
-        return Finding("options", OK, message)
-    return _finding("options", found, ERROR)
-
-
-def _finding(check: str, messages: list[checks.CheckMessage], state: str) -> Finding:
-    first = messages[0]
-    others = f" manage.py check has {len(messages) - 1} more." if len(messages) > 1 else ""
-    return Finding(
-        check,
-        state,
-        f"{first.msg} ({first.id}){others}",
-        first.hint or f"See {first.id} in the reference of system checks.",
-        {"ids": [message.id for message in messages]},
-    )
-
-
-def check_versions() -> Finding:
+@register(Tags.database, "versions")
+def check_versions(**options: Any) -> Iterator[CheckMessage]:
     """Check for installed versions that are known not to work."""
     found = {"python": platform.python_version(), "django": django.get_version()}
     for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp", "celery"):
@@ -90,53 +31,67 @@ def check_versions() -> Finding:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    message = ", ".join(f"{name} {number}" for name, number in found.items())
     if int(found.get("redis", "0").split(".")[0]) >= 8 and channel_layer.reads_time_out():
-        return Finding(
-            "versions",
-            WARNING,
+        yield Warning(
             f"redis {found['redis']} disconnects consumers of the project that wait for the channel layer every 5 s. "
             "Those of this app set their own timeout.",
-            'Give each of its hosts one: {"address": "redis://…", "socket_timeout": None}.',
-            found,
+            hint='Give each of its hosts one: {"address": "redis://…", "socket_timeout": None}.',
+            obj=found,
         )
-    return Finding("versions", OK, message, figures=found)
+    else:
+        yield Info(", ".join(f"{name} {number}" for name, number in found.items()), obj=found)
 
 
-def check_socket() -> Finding:
+@register(Tags.database, "settings", "The settings pass all checks of notifications.")
+def check_settings(**options: Any) -> Iterable[CheckMessage]:
+    """Run the system checks of the app and its extensions; those that need a database are run by ``tables``."""
+    try:
+        for alias in task_backends.settings:
+            task_backends[alias]  # imports it
+        found = run_checks(tags=["notifications"])
+    except Exception as exc:  # importing the URLs or a backend of the project may raise anything
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+        return [
+            Error(f"The settings cannot be checked: {reason}", hint="Correct that, then run manage.py check.")
+        ]
+    # The engines have a check of their own, which says what waits because of it.
+    return [each for each in found if each.level >= WARNING and each.id != "notifications.E007"]
+
+
+@register("processes", "socket")
+def check_socket(**options: Any) -> Iterator[CheckMessage]:
     """Open a WebSocket through the project's ASGI application, in this process."""
-    path = probe.application_path()
-    if not path:
+    if not (path := probe.application_path()):
         message = "There is no ASGI_APPLICATION in the settings to open a WebSocket with."
-        return Finding("socket", WARNING, message, "Name the application that the server loads.")
-    if problem := probe.find_problem(path):
-        return Finding("socket", WARNING, probe.describe(path, problem), probe.REMEDY)
+        yield Warning(message, hint="Name the application that the server loads.")
+    elif found := check_websocket(None):
+        yield from found
     # A project in development that has uvicorn alone is served by that.
-    if django_settings.DEBUG and serves_wsgi() and (find_spec("daphne") or not find_spec("uvicorn")):
-        return Finding("socket", WARNING, RUNSERVER_PROBLEM, RUNSERVER_REMEDY)
-    return Finding("socket", OK, f"WebSockets reach the app in {path}.")
+    elif django_settings.DEBUG and serves_wsgi() and (find_spec("daphne") or not find_spec("uvicorn")):
+        yield Warning(RUNSERVER_PROBLEM, hint=RUNSERVER_REMEDY, id="notifications.W042")
+    else:
+        yield Info(f"WebSockets reach the app in {path}.")
 
 
-def check_origin(page: str) -> Finding:
+@register("processes", "origin")
+def check_origin(*, page: str | None = None, **options: Any) -> Iterator[CheckMessage]:
     """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
-    found = handshakes.parse_origin(page)
-    if found is None:
-        return Finding(
-            "origin",
-            ERROR,
-            f"{page!r} is not an origin.",
-            "An origin is the scheme, host and port of a page: https://example.com",
-        )
+    if page is None:
+        return
+    if (found := handshakes.parse_origin(page)) is None:
+        hint = "An origin is the scheme, host and port of a page: https://example.com"
+        yield Error(f"{page!r} is not an origin.", hint=hint)
+        return
     request = HttpRequest()
     host = page.split("://")[1]
     request.META.update({"HTTP_HOST": host, "SERVER_NAME": found[1], "SERVER_PORT": found[2]})
     request._get_scheme = lambda: found[0]  # type: ignore[method-assign]
     listed = found in map(handshakes.parse_origin, settings.ORIGINS)
     if listed or handshakes.is_origin_allowed([page.encode()], request):
-        return Finding("origin", OK, f"Pages of {page} may connect.")
-    return Finding(
-        "origin",
-        ERROR,
-        f"Pages of {page} may not connect: the server does not answer for that host.",
-        "Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to NOTIFICATIONS['ORIGINS'].",
-    )
+        yield Info(f"Pages of {page} may connect.")
+    else:
+        yield Error(
+            f"Pages of {page} may not connect: the server does not answer for that host.",
+            hint="Add the host to ALLOWED_HOSTS or, for pages of another host, the origin to "
+            "NOTIFICATIONS['ORIGINS'].",
+        )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
+
+from django.core.checks import CheckMessage, Error, Info, Warning
 
 from notifications import times
 from notifications.compat import task_backends
@@ -15,9 +18,9 @@ from notifications.jobs.claiming.backlog import claiming_workers, queue_depths, 
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.sources import builtin_source
-from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.probe import probe
-from notifications.management.diagnosis.finding import ERROR, OK, WARNING, Finding, ms
+from notifications.management.diagnosis.checking import explain, register
 from notifications.models import Worker
 from notifications.readiness import builtin_aliases, worker_advice
 from notifications.realtime import doorbell
@@ -30,35 +33,34 @@ SLOW_ROUND_TRIP_SECONDS = 3.0
 QUEUE_PREFIX = "celery:"
 
 
-def check_doorbell() -> Finding:
+@register("processes", "doorbell")
+def check_doorbell(**options: Any) -> Iterator[CheckMessage]:
     """Check the transport of the doorbell: a channel layer, and PostgreSQL, must deliver a message."""
     transport = doorbell.doorbell.transport
-    way = transport.name
+    figures: dict[str, Any] = {"way": transport.name}
     if transport.measure_round_trip is None:
-        return Finding("doorbell", OK, f"Rings go by {way}.", figures={"way": way})
+        yield Info(f"Rings go by {transport.name}.", obj=figures)
+        return
     try:
         seconds = transport.measure_round_trip()
     except Exception as exc:  # whatever a layer raises
-        is_layer = bool(channel_layer.configured_path())
-        return Finding(
-            "doorbell",
-            ERROR if is_layer else WARNING,
-            f"The {way} did not deliver a message: {' '.join(str(exc).split())[:300] or type(exc).__name__}.",
-            "Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown."
-            if is_layer
-            else "Behind a pooler in transaction mode, such as PgBouncer, configure a channel layer, or accept that "
-            "changes of other processes take up to 5 s to be shown.",
-            {"way": way},
-        )
-    return Finding(
-        "doorbell",
-        OK,
-        f"The {way} delivers a message in {ms(seconds)} ms.",
-        figures={"way": way, "ms": ms(seconds)},
-    )
+        message = f"The {transport.name} did not deliver a message: {explain(exc)}."
+        if channel_layer.configured_path():
+            hint = "Start it, or correct CHANNEL_LAYERS. Until then changes take up to 5 s to be shown."
+            yield Error(message, hint=hint, obj=figures)
+        else:
+            hint = (
+                "Behind a pooler in transaction mode, such as PgBouncer, configure a channel layer, or accept that "
+                "changes of other processes take up to 5 s to be shown."
+            )
+            yield Warning(message, hint=hint, obj=figures)
+    else:
+        figures["ms"] = ms = round(seconds * 1000, 1)
+        yield Info(f"The {transport.name} delivers a message in {ms} ms.", obj=figures)
 
 
-def check_workers() -> Finding:
+@register("processes", "workers")
+def check_workers(**options: Any) -> Iterator[CheckMessage]:
     """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
     live = list(builtin_workers().filter(is_lease_valid(now)).order_by("id"))
@@ -75,85 +77,72 @@ def check_workers() -> Finding:
         "oldest_waits_seconds": round(waits, 1),
         "paused": list(paused_queues()),
     }
-    message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; "
     waiting = f"{at_least}{figures['due']} jobs waiting"
     waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
-    message += waiting
+    message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; {waiting}"
     unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
     if live and (names := list(unserved_queues[:10])):
-        return Finding(
-            "workers",
-            ERROR,
+        yield Error(
             f"No live worker takes the jobs of {', '.join(names)}; {message}",
-            "Start a worker for them: manage.py run_jobs, with --queue for each, or without --queue for all.",
-            figures,
+            hint="Start a worker for them: manage.py run_jobs, with --queue for each, or without --queue for all.",
+            obj=figures,
         )
-    if live:
-        return Finding("workers", OK, message, figures=figures)
-    if not figures["due"] and not builtin_aliases():
-        return Finding("workers", OK, "None is needed: engines run all jobs.", figures=figures)
-    if live_observers().exists() and not figures["due"]:
-        message = "None runs jobs, and none waits: workers of Celery observe its tasks."
-        return Finding("workers", OK, message, figures=figures)
-    return Finding(
-        "workers",
+    elif live:
+        yield Info(message, obj=figures)
+    elif not figures["due"] and not builtin_aliases():
+        yield Info("None is needed: engines run all jobs.", obj=figures)
+    elif not figures["due"] and live_observers().exists():
+        yield Info("None runs jobs, and none waits: workers of Celery observe its tasks.", obj=figures)
+    else:
         # As readiness says, by which a load balancer decides: workers of an engine may take jobs, if there is one.
-        WARNING if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else ERROR,
-        f"No worker is alive; {waiting}",
-        worker_advice(),
-        figures,
-    )
+        kind = Warning if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else Error
+        yield kind(f"No worker is alive; {waiting}", hint=worker_advice(), obj=figures)
 
 
-def check_outbound() -> Finding:
+@register("processes", "outbound")
+def check_outbound(**options: Any) -> Iterator[CheckMessage]:
     """Check the circuits of outbound calls of live workers, as of the last renewal of their leases."""
     live = Worker.objects.using(database()).filter(is_lease_valid(database_now())).order_by("id")
     overviews = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
     open_ = sorted(
         {at["origin"] for state in overviews.values() for at in state["origins"] if at["circuit"] != "closed"}
     )
+    figures = {"workers": overviews}
     if open_:
-        return Finding(
-            "outbound",
-            WARNING,
+        yield Warning(
             f"The circuit is open, because calls failed, for {', '.join(open_)}.",
-            "If those servers are at fault, wait: they are called again automatically.",
-            {"workers": overviews},
+            hint="If those servers are at fault, wait: they are called again automatically.",
+            obj=figures,
         )
-    busy, waiting = (sum(state[name] for state in overviews.values()) for name in ("busy", "waiting"))
-    message = (
-        f"{busy} calls in progress, {waiting} waiting; every circuit is closed."
-        if overviews
-        else "No calls yet."
-    )
-    return Finding("outbound", OK, message, figures={"workers": overviews})
+    elif overviews:
+        busy, waiting = (sum(state[name] for state in overviews.values()) for name in ("busy", "waiting"))
+        yield Info(f"{busy} calls in progress, {waiting} waiting; every circuit is closed.", obj=figures)
+    else:
+        yield Info("No calls yet.", obj=figures)
 
 
-def check_round_trip(timeout: float) -> Finding:
+@register("processes", "round trip")
+def check_round_trip(*, timeout: float, **options: Any) -> Iterator[CheckMessage]:
     """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
-    if not any(has_job_tasks(task_backends[alias]) for alias in task_backends):
-        return Finding(
-            "round trip",
-            WARNING,
-            "Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend.",
-            "Run manage.py check.",
-        )
+    if not builtin_aliases():
+        if not any(map(has_engine, task_backends.settings)):
+            message = "Skipped: no backend in TASKS is notifications.jobs.backend.JobBackend."
+            yield Warning(message, hint="Run manage.py check.")
+        return
     live = builtin_workers().filter(is_lease_valid(database_now()))
     served = [set(filter(None, queues.split(","))) for queues in live.values_list("queues", flat=True)]
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:
         queue = min(served[0])
-    if queue is None or queue in paused_queues():
-        if queue is None and live_observers().exists():
-            return Finding(
-                "round trip",
-                WARNING,
-                "Skipped: no worker runs jobs.",
-                "None is needed if all tasks are Celery's. Else start one: manage.py run_jobs.",
-            )
-        reason = f"the queue {queue} is paused" if queue else "there is no worker"
-        return Finding("round trip", WARNING, f"Skipped: {reason}.", "See workers above.")
-    return measure_round_trip(builtin_aliases()[0], queue, timeout)
+    if queue is None and live_observers().exists():
+        hint = "None is needed if all tasks are Celery's. Else start one: manage.py run_jobs."
+        yield Warning("Skipped: no worker runs jobs.", hint=hint)
+    elif queue is None:
+        yield Warning("Skipped: there is no worker.", hint="See workers above.")
+    elif queue in paused_queues():
+        yield Warning(f"Skipped: the queue {queue} is paused.", hint="See workers above.")
+    else:
+        yield measure_round_trip(builtin_aliases()[0], queue, timeout)
 
 
 def live_observers() -> Any:
@@ -173,31 +162,28 @@ def builtin_workers() -> Any:
     return claiming_workers().exclude(queues__startswith="engine:")
 
 
-def measure_round_trip(alias: str, queue: str, timeout: float, by: str = "") -> Finding:
+def measure_round_trip(alias: str, queue: str, timeout: float, by: str = "") -> CheckMessage:
     """Enqueue a job that does nothing on a backend and wait for its end. ``by`` names the engine in the message."""
     start = time.perf_counter()
     try:
         join(probe.using(backend=alias, queue_name=queue).enqueue(), timeout, listen=doorbell.listen)
     except TimeoutError:
-        return Finding(
-            "round trip",
-            ERROR,
+        return Error(
             f"A job that does nothing did not finish{by} within {timeout:g} s.",
-            "Check the log of the workers. If all their slots are in use, start another worker.",
+            hint="Check the log of the workers. If all their slots are in use, start another worker.",
+            id="round trip",
         )
     except (JobFailed, JobCancelled, JobDoesNotExist) as exc:
-        return Finding(
-            "round trip", ERROR, f"The job failed{by}: {exc}", "Run manage.py notifications jobs list."
-        )
+        hint = "Run manage.py notifications jobs list."
+        return Error(f"The job failed{by}: {exc}", hint=hint, id="round trip")
     seconds = time.perf_counter() - start
-    figures = {"ms": ms(seconds)}
+    figures = {"ms": round(seconds * 1000, 1)}
     message = f"A job was enqueued, executed{by} and reported in {figures['ms']} ms."
-    if seconds > SLOW_ROUND_TRIP_SECONDS:
-        return Finding(
-            "round trip",
-            WARNING,
-            f"{message} Rings are lost, or the workers are busy.",
-            "Compare the doorbell above with the one that the other processes log at their start.",
-            figures,
-        )
-    return Finding("round trip", OK, message, figures=figures)
+    if seconds <= SLOW_ROUND_TRIP_SECONDS:
+        return Info(message, obj=figures, id="round trip")
+    return Warning(
+        f"{message} Rings are lost, or the workers are busy.",
+        hint="Compare the doorbell above with the one that the other processes log at their start.",
+        obj=figures,
+        id="round trip",
+    )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
+from django.core.checks import ERROR
 from django.core.management.base import CommandError
 from django.db import Error
 
-from notifications.management.diagnosis import database, diagnose, diagnose_readiness
-from notifications.management.diagnosis.finding import ERROR, Finding
+from notifications.management.diagnosis import diagnose
+from notifications.management.diagnosis.checking import Finding
+from notifications.management.diagnosis.database import check_tables
 from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.streams import begin_epoch
 from notifications.streams.rebuilding import find_wrong_counts, find_wrong_streams, rebuild, recount
@@ -61,10 +62,10 @@ class DoctorCommand(ManagementCommand):
         failed = []
         for finding in self.find(options):
             if options["json"]:
-                self.stdout.write(json.dumps(asdict(finding)))
+                self.stdout.write(json.dumps(finding._asdict()))
             else:
                 self.print_finding(finding)
-            if finding.state == ERROR:
+            if finding.state == "error":
                 failed.append(finding.check)
         if failed:
             raise CommandError(f"Checks failed: {', '.join(failed)}.")
@@ -74,7 +75,7 @@ class DoctorCommand(ManagementCommand):
         if options["live"]:
             if options["origin"] or options["recount"]:
                 raise CommandError("--live checks nothing else. Run doctor again for --origin and --recount.")
-            return diagnose_readiness()
+            return diagnose("live")
         if options["recount"]:
             self.correct_counts()
         return diagnose(timeout=options["timeout"], page=options["origin"])
@@ -82,17 +83,15 @@ class DoctorCommand(ManagementCommand):
     def print_finding(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}
         self.stdout.write(f"{finding.state:<7}", style[finding.state], ending="")
-        self.stdout.write_line(f"  {finding.check:<10}  {finding.message}")
+        self.stdout.write_line(f"  {finding.check:<10}  {finding.ms:>7.1f} ms  {finding.message}")
         if finding.remedy:
-            self.stdout.write_line(f"{'':21}{finding.remedy}")
-
-    def require_tables(self) -> None:
-        if (tables := database.check_tables()).state == ERROR:
-            raise CommandError(f"Nothing was corrected. {tables.message} {tables.remedy}")
+            self.stdout.write_line(f"{'':33}{finding.remedy}")
 
     def correct_counts(self) -> None:
         try:
-            self.require_tables()
+            for problem in check_tables():
+                if problem.level >= ERROR:
+                    raise CommandError(f"Nothing was corrected. {problem.msg} {problem.hint}")
             if users := find_wrong_streams():
                 self.stderr.write_plain(
                     f"Began a new epoch, so that all clients start from a snapshot: {begin_epoch()}."

@@ -16,10 +16,10 @@ const invert = (verb) => /** @type {Verb} */ (verb.startsWith("un") ? verb.slice
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
  * @param {{inbox_list: typeof import("./inbox_list.js"), inbox_search: typeof import("./inbox_search.js"),
- *   inbox_state: typeof import("./inbox_state.js"), reading_pane: typeof import("./reading_pane.js"), shortcuts: typeof import("./shortcuts.js")}} modules
+ *   inbox_state: typeof import("./inbox_state.js"), reading_pane: typeof import("./reading_pane.js")}} modules
  */
 export function connectElement(inbox, page, signal, modules) {
-  const { shortcuts, inbox_list, inbox_search, inbox_state, reading_pane } = modules;
+  const { inbox_list, inbox_search, inbox_state, reading_pane } = modules;
   const { client, localization, dom, rows } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
@@ -55,7 +55,13 @@ export function connectElement(inbox, page, signal, modules) {
     handleSubmit,
     showMessage,
   });
-  shortcuts.connectShortcuts(inbox, page, signal, { getSelectedRows, change });
+  page.inbox = { getSelectedRows, change };
+  // In the heading of the page, which stays when another list takes the place of the inbox.
+  const keys = /** @type {HTMLElement|null|undefined} */ (
+    inbox.parentElement?.querySelector("[data-shortcuts]")
+  );
+  if (keys) keys.hidden = false;
+  keys?.addEventListener("click", rows.handleKey, { signal });
   const hasRow = rows.connectFilter(view, signal);
   markShownSeen();
 
@@ -186,7 +192,11 @@ export function connectElement(inbox, page, signal, modules) {
    */
   function handleSubmit(event) {
     const button = /** @type {HTMLButtonElement|null} */ (event.submitter);
-    const { name = "", value = "" } = button ?? {};
+    const { value = "" } = button ?? {};
+    // What the bar of a selection does is done with all of the list, by the address of these.
+    const all =
+      button?.name === "verb" && /** @type {HTMLElement|null} */ (inbox.querySelector("[data-all]"));
+    const name = all ? "all" : (button?.name ?? "");
     if (!/^(one|verb|until|group|category|all)$/.test(name)) return;
     event.preventDefault();
     const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("#notifications-snoozing"));
@@ -194,7 +204,8 @@ export function connectElement(inbox, page, signal, modules) {
     const form = /** @type {HTMLFormElement} */ (event.target);
     const body = new FormData(form, button);
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
-    const url = button?.getAttribute("formaction") ?? form.action;
+    const url = all ? `${all.dataset.url}` : (button?.getAttribute("formaction") ?? form.action);
+    if (all) body.set(name, value);
     const [verb, id] = /** @type {[Verb, string]} */ (value.split("."));
     const group = /** @type {HTMLElement|null|undefined} */ (button?.closest("[data-group]"));
     const row = dom.findRow(inbox, id);

@@ -1,66 +1,137 @@
-// Keyboard shortcuts of the inbox page: j and k move between rows, the other keys act on the selected rows or on the row
-// that has the focus. They act only while the focus is not in a field, and a dialog lists them and turns them off.
+// Keys of lists of notifications, loaded with the first one that is pressed. Arrows move between the rows of the open bell and of
+// the inbox. In the inbox j and k do so too, and others act on the selected rows or on the row that has the focus. They act only
+// while the focus is not in a field, and a dialog lists those of letters and turns them off.
 
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {import("./notifications.js").Verb} Verb
- * @typedef {{getSelectedRows: () => HTMLElement[],
- *   change: (verb: Verb, rows: HTMLElement[]) => Promise<void>}} Rows
  */
 
 const IS_OFF = "notifications.v1:shortcuts-off";
 const FIELDS = "input:not([type=checkbox]), select, textarea, [contenteditable], dialog, [popover]";
 
 /**
- * Listen to keys for an inbox, and show the parts of its page that need a script.
- * @param {HTMLElement} inbox
+ * Act on the press of a key, or of the button that shows the dialog.
+ * @param {Event} event
  * @param {Page} page
- * @param {AbortSignal} signal aborted when the inbox is removed
- * @param {Rows} rows
  */
-export function connectShortcuts(inbox, page, signal, { getSelectedRows, change }) {
-  // They are in the heading of the page, which stays when another list takes the place of the inbox.
-  const root = inbox.parentElement;
-  const dialog = /** @type {HTMLDialogElement|null} */ (root?.querySelector("dialog"));
-  const button = /** @type {HTMLElement|null} */ (root?.querySelector("[data-shortcuts]"));
-  const isOn = /** @type {HTMLInputElement|null|undefined} */ (dialog?.querySelector("[type=checkbox]"));
-  if (!dialog || !button || !isOn) return;
-  button.hidden = false;
-  button.addEventListener("click", () => dialog.showModal(), { signal });
-  isOn.checked = !page.readStored(IS_OFF);
-  isOn.addEventListener("change", () => page.store(IS_OFF, isOn.checked ? 0 : 1), { signal });
-  document.addEventListener("keydown", handleKey, { signal });
+export function handleEvent(event, page) {
+  if (event.type === "click") showKeys();
+  else handleKey(/** @type {KeyboardEvent} */ (event));
 
-  /** @type {Record<string, (row: HTMLElement|null, rows: HTMLElement[]) => void>} */
-  const actions = {
-    j: (row) => move(row, 1),
-    k: (row) => move(row, -1),
-    x: (row) => /** @type {HTMLElement|null|undefined} */ (row?.querySelector("[name=id]"))?.click(),
-    Enter: (row) =>
-      /** @type {HTMLElement|null|undefined} */ (
-        row?.querySelector("a.notifications-title, [rel=next]")
-      )?.click(),
-    e: (row, rows) => act("archive", row, rows),
-    u: (row, rows) => act("unread", row, rows),
-    h: (row, rows) =>
-      /** @type {HTMLElement|null|undefined} */ (
-        rows[0] === row ? row?.querySelector("[name=until]") : inbox.querySelector("[data-snooze]")
-      )?.click(),
-    I: (row, rows) => act("read", row, rows),
-    "?": () => dialog.showModal(),
-  };
+  function showKeys() {
+    const isOn = /** @type {HTMLInputElement|null} */ (document.querySelector("[data-shortcuts-on]"));
+    if (!isOn) return;
+    isOn.checked = !page.readStored(IS_OFF);
+    isOn.onchange = () => page.store(IS_OFF, isOn.checked ? 0 : 1);
+    isOn.closest("dialog")?.showModal();
+  }
+
+  /** @param {KeyboardEvent} event */
+  function handleKey(event) {
+    // Where the focus is now: those before it may have waited for this module.
+    const target = /** @type {HTMLElement} */ (document.activeElement ?? document.body);
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const panel = /** @type {HTMLElement|null} */ (
+      document.querySelector(".notifications-panel:popover-open")
+    );
+    if (panel ? handlePanelKey(panel, target, event.key) : handleInboxKey(target, event.key))
+      event.preventDefault();
+  }
 
   /**
-   * Move between the rows that are shown, and the links to older rows of groups.
-   * @param {HTMLElement|null} row
-   * @param {number} step
+   * Act on a key while the bell is open. Return whether there was something to do.
+   * @param {HTMLElement} panel
+   * @param {HTMLElement} target
+   * @param {string} key
    */
-  function move(row, step) {
-    const rows = [.../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li:not([hidden])"))];
-    const next = row ? rows[rows.indexOf(row) + step] : rows[0];
-    if (!next) return;
-    next.tabIndex = -1;
-    next.focus();
+  function handlePanelKey(panel, target, key) {
+    if (target.closest("input, textarea, select, dialog")) return false;
+    if (key === "z" && !page.readStored(IS_OFF)) return press(panel, ".notifications-done button");
+    const row = panel.contains(target) ? target.closest("li") : null;
+    const next = findNext(panel, row, key);
+    /** @type {HTMLElement|null|undefined} */ (next?.querySelector(".notifications-done button, a"))?.focus();
+    return Boolean(next);
+  }
+
+  /**
+   * @param {HTMLElement} target
+   * @param {string} key
+   */
+  function handleInboxKey(target, key) {
+    const inbox = /** @type {HTMLElement|null} */ (document.querySelector("notifications-inbox"));
+    if (!inbox || !page.inbox || target.closest(FIELDS)) return false;
+    const own = /** @type {HTMLElement|null} */ (target.closest("notifications-inbox li"));
+    const next = own && findNext(inbox, own, key);
+    if (next) return focusRow(next);
+    if (page.readStored(IS_OFF)) return false;
+    const isInPane = target.closest(".notifications-pane");
+    const row = isInPane ? /** @type {HTMLElement|null} */ (inbox.querySelector("[aria-current]")) : own;
+    const selected = page.inbox.getSelectedRows();
+    const rows = selected.length ? selected : row ? [row] : [];
+    switch (key) {
+      case "j":
+      case "k":
+        return focusRow(findNext(inbox, row, key === "j" ? "ArrowDown" : "ArrowUp"));
+      case "x":
+        return press(row, "[name=id]");
+      case "Enter": // A link, a button or a checkbox that has the focus is activated by it itself.
+        return target === row && press(row, "a.notifications-title, [rel=next]");
+      case "e":
+        return act("archive", row, rows);
+      case "u":
+        return act("unread", row, rows);
+      case "I":
+        return act("read", row, rows);
+      case "h":
+        return rows[0] === row && row
+          ? press(row, "[name=until]")
+          : press(inbox, "[data-snooze]:not([hidden])");
+      case "z":
+        return press(inbox.parentElement, ".notifications-message button");
+      case "/": {
+        const field = /** @type {HTMLInputElement|null} */ (document.querySelector(".notifications-search"));
+        field?.select();
+        return Boolean(field);
+      }
+      case "?":
+        showKeys();
+        return true;
+    }
+    return false;
+  }
+
+  /**
+   * Return the row below or above one, or the first one of the list, if the key is that of an arrow.
+   * @param {HTMLElement} list
+   * @param {HTMLElement|null} row
+   * @param {string} key
+   * @returns {HTMLElement|null|undefined}
+   */
+  function findNext(list, row, key) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[key];
+    if (!step) return null;
+    const rows = [.../** @type {NodeListOf<HTMLElement>} */ (list.querySelectorAll("li:not([hidden])"))];
+    return row ? rows[rows.indexOf(row) + step] : rows[0];
+  }
+
+  /** @param {HTMLElement|null|undefined} row */
+  function focusRow(row) {
+    if (!row) return false;
+    row.tabIndex = -1;
+    row.focus();
+    return true;
+  }
+
+  /**
+   * Press what is in a part of the page.
+   * @param {Element|null} part
+   * @param {string} selector
+   */
+  function press(part, selector) {
+    const control = /** @type {HTMLElement|null|undefined} */ (part?.querySelector(selector));
+    control?.click();
+    return Boolean(control);
   }
 
   /**
@@ -70,29 +141,10 @@ export function connectShortcuts(inbox, page, signal, { getSelectedRows, change 
    * @param {HTMLElement[]} rows
    */
   function act(verb, row, rows) {
-    const button = row && rows[0] === row && row.querySelector(`[name=group][value^="${verb}."]`);
-    if (button) /** @type {HTMLElement} */ (button).click();
-    else
-      void change(
-        verb,
-        rows.filter((row) => row.dataset.id),
-      );
-  }
-
-  /** @param {KeyboardEvent} event */
-  function handleKey(event) {
-    const target = /** @type {Element} */ (event.target);
-    const action = actions[event.key];
-    if (!action || !isOn?.checked || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.defaultPrevented || target.closest(FIELDS)) return;
-    const isInPane = target.closest(".notifications-pane");
-    const row = /** @type {HTMLElement|null} */ (
-      isInPane ? inbox.querySelector("[aria-current]") : target.closest("notifications-inbox li")
-    );
-    // A link, a button or a checkbox that has the focus is activated by Enter itself.
-    if (event.key === "Enter" && target !== row) return;
-    const selected = getSelectedRows();
-    event.preventDefault();
-    action(row, selected.length ? selected : row ? [row] : []);
+    if (document.querySelector("[data-all]")) return press(document.body, `[name=verb][value=${verb}]`);
+    if (rows[0] === row && press(row, `[name=group][value^="${verb}."]`)) return true;
+    const changed = rows.filter(({ dataset }) => dataset.id);
+    void page.inbox?.change(verb, changed);
+    return changed.length > 0;
   }
 }

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from django.core.checks import INFO, WARNING
 from django.db import OperationalError, transaction
 from django.utils import timezone, translation
 
@@ -13,7 +14,7 @@ from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
 from notifications.contrib.deliveries.decisions import Reach
-from notifications.contrib.deliveries.findings import find_refused_devices
+from notifications.contrib.deliveries.findings import check_refused_devices
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.db import unavailable
 from notifications.extension import find_channel
@@ -460,15 +461,15 @@ def test_refusal_for_good(user, user_client, service, caplog):
     logged = [each for each in caplog.records if "refuses messages" in each.message]
     assert len(logged) == 1 and f"{device.id}, status 403" in logged[0].message
     assert "127.0.0.1 refuses messages" in user_client.get("/notifications/devices/").content.decode()
-    (finding,) = find_refused_devices(1)
-    assert finding.state == "warning" and finding.figures == {"refused": 1, "outdated": 0}
+    (finding,) = check_refused_devices()
+    assert finding.level == WARNING and finding.obj == {"refused": 1, "outdated": 0}
     service.answer = lambda device, number: 201
     push(user, "three")
     send_all()
     device.refresh_from_db()
     assert device.refused_status == 0 and device.used_at
-    (finding,) = find_refused_devices(1)
-    assert finding.state == "ok"
+    (finding,) = check_refused_devices()
+    assert finding.level == INFO
 
 
 def test_answer_that_may_pass_is_no_refusal(user, service):
@@ -482,7 +483,5 @@ def test_answer_that_may_pass_is_no_refusal(user, service):
 
 def test_devices_of_another_key(user, service):
     PushSubscription.objects.filter(pk=service.add_device(user).pk).update(key_hash="0" * 64)
-    (finding,) = find_refused_devices(1)
-    assert (
-        finding.figures == {"refused": 0, "outdated": 1} and "Set the earlier private_key" in finding.remedy
-    )
+    (finding,) = check_refused_devices()
+    assert finding.obj == {"refused": 0, "outdated": 1} and "Set the earlier private_key" in finding.hint

@@ -56,7 +56,7 @@ def describe_untaken(id):
     logger.addHandler(handler)
     unserved.warn_of_unserved_jobs()
     logger.removeHandler(handler)
-    return findings.check_engine("default", findings.ping_engines()["default"]).message, "\n".join(logged)
+    return findings.check_engine("default", findings.ping_engines()["default"]).msg, "\n".join(logged)
 
 
 def starts(ids):
@@ -98,11 +98,11 @@ def retry(id):
 
 
 def pause(queue):
-    queues.pause(queue)
+    queues.pause_queue(queue)
 
 
 def resume(queue):
-    queues.resume(queue)
+    queues.resume_queue(queue)
 
 
 def rows(ids):

@@ -15,14 +15,14 @@ MODULES = {
         "jobs/backend.py",
         "jobs/claiming/sources.py",
     ),
-    *("jobs/claiming/executors.py", "jobs/transitions/claims.py"),
+    *("jobs/__init__.py", "jobs/claiming/executors.py", "jobs/transitions/claims.py"),
     # What version 0.9.0 has stored.
     "jobs/transitions/upgrading.py",
     # The hooks by which their processes are woken, and described.
     *("extension/__init__.py", "extension/app.py", "extension/dispatch.py", "extension/duty.py"),
     *("asgi.py", "checks.py", "readiness.py", "testing/inline.py"),
     # What staff read.
-    *("admin/filters.py", "admin/jobs.py", "management/diagnosis/__init__.py"),
+    *("admin/filters.py", "admin/jobs.py", "management/diagnosis/configuration.py"),
     *(
         "management/diagnosis/processes.py",
         "management/subcommands/job_lines.py",

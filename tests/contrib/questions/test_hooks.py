@@ -35,10 +35,10 @@ def test_a_reminder_and_an_answer(user, recorder):
     assert recorder.calls[0] == ("prepare", 0, False)
     assert recorder.names() == ["before_created", "on_created"]
     recorder.calls.clear()
-    recorder.returned = {"on_answered": lambda rows: [new_job()]}
+    recorder.returned = {"answered": lambda rows: [new_job()]}
     answer_question("yes", by=user)
     # The notification that the reminder has replaced is not answered.
-    assert recorder.calls == [("prepare", 0, False), ("on_answered", 1, True)]
+    assert recorder.calls == [("prepare", 0, False), ("answered", 1, True)]
     wait = Wait.objects.get()
     assert recorder.answered == (wait.job, wait.ended_at)
     assert Job.objects.filter(state="queued").count() == 2

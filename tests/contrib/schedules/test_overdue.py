@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.core.checks import ERROR, INFO
 
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
@@ -38,10 +39,10 @@ def test_one_schedule_that_stands_is_named(
     wait_for_ticks(schedule="poll", job_state="succeeded")
     about_first = Alert.objects.filter(kind="overdue", subject="first")
     wait_until(lambda: about_first.filter(closed_at=None).exists(), what="the alert")
-    (finding,) = findings.find_schedules(0.1)
-    assert finding.state == "error" and finding.figures == {"overdue": ["first"]}
-    assert "first (" in finding.message and "does not return in" in finding.message
-    assert "has not returned" in finding.remedy
+    (error,) = findings.check_schedules()
+    assert error.level == ERROR and error.obj == {"overdue": ["first"]}
+    assert "first (" in error.msg and "does not return in" in error.msg
+    assert "has not returned" in error.hint
     last = Tick.objects.filter(schedule="poll").latest("id").id
     wait_until(lambda: Tick.objects.filter(schedule="poll", id__gt=last).exists(), what="a later tick")
     titles = Notification.objects.filter(user=operator, category="alert").values_list("title", flat=True)
@@ -49,7 +50,7 @@ def test_one_schedule_that_stands_is_named(
     assert set(Alert.objects.filter(kind="overdue").values_list("subject", flat=True)) == {"first"}
     never_found.set()
     wait_until(lambda: not about_first.filter(closed_at=None).exists(), what="the end of the alert")
-    assert [each.state for each in findings.find_schedules(0.1)] == ["ok"]
+    assert [each.level for each in findings.check_schedules()] == [INFO]
 
 
 def test_a_schedule_is_overdue_a_minute_after_it_was_due(schedules, alerts, operator):  # noqa: F811

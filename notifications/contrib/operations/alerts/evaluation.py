@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 from django.db import IntegrityError
@@ -17,9 +18,10 @@ from notifications.contrib.operations.alerts import conditions
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, describe
 from notifications.contrib.operations.models import Alert, AlertState
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
-from notifications.models import Worker
+from notifications.db import database, database_now, retrying_atomic
+
+if TYPE_CHECKING:
+    from notifications.extension import RecordedTransaction
 
 logger = logging.getLogger("notifications.alerts")
 
@@ -43,10 +45,12 @@ def evaluate(previous: datetime | None = None) -> None:
     delete_old_alerts(times.now() - settings.RETENTION)
 
 
-def record_lost_workers(workers: Iterable[Worker], now: datetime) -> None:
-    """Store that the leases of workers were lost. Inside the transaction that deletes their rows."""
-    name = ", ".join(sorted({str(worker) for worker in workers}))
-    AlertState.objects.using(database()).update(lease_lost_at=now, lost_worker=name[:511])
+def record_lost_workers(change: str, workers: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
+    """Store that the leases of workers were lost. See ``Extension.on_change()``."""
+    if change == "lost":
+        name = ", ".join(sorted({str(worker) for worker in workers}))
+        AlertState.objects.using(database()).update(lease_lost_at=tx.now, lost_worker=name[:511])
+    return ()
 
 
 def _update_state(now: datetime, previous: datetime | None) -> AlertState:

@@ -5,13 +5,14 @@ import logging
 from datetime import timedelta
 
 from django.contrib.auth.models import Group, Permission
+from django.core.checks import ERROR
 from django.utils import timezone
 
 from notifications import upkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.texts import read_recipients
-from notifications.contrib.operations.findings import find_alerts
+from notifications.contrib.operations.findings import check_alerts
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
@@ -125,13 +126,12 @@ def test_old_alerts_are_deleted(alerts):
 
 def test_doctor(alerts):
     """An open alert is an error with its text; without one the check is ok."""
-    assert next(find_alerts(0)).state == "ok"
+    assert not [*check_alerts()]
     alerts.limit(wait=0.000001)
     tasks.noop.enqueue()
     alerts.evaluate()
-    finding = next(find_alerts(0))
-    assert finding.state == "error"
-    assert "Jobs wait too long: default." in finding.message
+    (found,) = check_alerts()
+    assert found.level == ERROR and "Jobs wait too long: default." in found.msg
 
 
 def test_all_alerts_off(alerts, operator):
@@ -142,4 +142,4 @@ def test_all_alerts_off(alerts, operator):
     process.run_round()
     process.project_threads.end(5)
     assert not AlertState.objects.exists() and alerts.notified(operator) == []
-    assert "Off" in next(find_alerts(0)).message
+    assert "Off" in next(check_alerts()).msg

@@ -11,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import batch, notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
-from notifications.contrib.webhooks.events import most_per_event
 from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.jobs import notifying
@@ -28,7 +27,7 @@ URL = "https://hooks.example/jobs"
 
 @pytest.fixture(autouse=True)
 def none_before():
-    most_per_event.clear()
+    notifying.jobs_added.update(notifications=0, ends=0)
 
 
 def events():

@@ -1,0 +1,54 @@
+"""How much the core asks of extensions: limits that only shrink."""
+
+from dataclasses import fields, is_dataclass
+
+from notifications.extension import (
+    AlertKind,
+    Channel,
+    Dispatch,
+    Duty,
+    Event,
+    Extension,
+    Fact,
+    HubPart,
+    JobSection,
+    OwnTask,
+    PageButton,
+    RecordedTransaction,
+    Topic,
+    WaitKind,
+    WorkerPart,
+)
+from notifications.extension.pages import PageHooks
+from notifications.extension.tables import TableHooks
+
+#: Attributes and hooks of the class, and of objects that hooks were moved to.
+MAX_HOOKS = 47
+HOOKS = (Extension, PageHooks, TableHooks)
+#: Attributes and methods of what extensions make, or are given.
+MAX_NAMES_OF_OBJECTS = 99
+OBJECTS = (
+    *(AlertKind, Channel, Dispatch, Duty, Event, Fact, HubPart, JobSection, OwnTask, PageButton),
+    *(RecordedTransaction, Topic, WaitKind, WorkerPart),
+)
+#: Those of Django's ``AppConfig``.
+OF_DJANGO = {"default", "default_auto_field"}
+
+
+def names_of(owner):
+    """Return the public names that a class adds to its bases."""
+    names = (
+        set(vars(owner)) | {each.name for each in fields(owner)} if is_dataclass(owner) else set(vars(owner))
+    )
+    names |= set(getattr(owner, "_fields", ()))
+    return {name for name in names if not name.startswith("_")} - OF_DJANGO
+
+
+def test_hooks():
+    found = [f"{owner.__name__}.{name}" for owner in HOOKS for name in sorted(names_of(owner))]
+    assert len(found) <= MAX_HOOKS, found
+
+
+def test_objects():
+    found = [f"{owner.__name__}.{name}" for owner in OBJECTS for name in sorted(names_of(owner))]
+    assert len(found) <= MAX_NAMES_OF_OBJECTS, found
