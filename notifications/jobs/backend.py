@@ -129,7 +129,7 @@ class JobBackend(BaseTaskBackend):
             kwargs_json = validators.json_text(
                 "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
             )
-        job = bulk.new(
+        job = bulk.new_row(
             Job,
             user_id=owner,
             task_path=task.module_path,
@@ -146,7 +146,7 @@ class JobBackend(BaseTaskBackend):
             title=validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True),
             url=validators.link("url", options.url),
             language=translation.get_language() or "",
-            trace=trace_context.serialize(),
+            trace=trace_context.serialize_trace(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
             share_name=share and validators.text("share", share, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
