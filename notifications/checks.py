@@ -271,11 +271,8 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 
 @register("notifications")
 def check_declarations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W020 to W037: wrong entries of settings, such as W031 of categories, each of which disables itself only."""
-    wrong = chain(
-        read_categories().wrong, find_wrong_language(), *(hook() for hook in hooks.wrong_declarations)
-    )
-    return [Warning(each.message, hint=each.hint, id=each.id) for each in wrong]
+    """W031 and W035: wrong entries of settings, each of which disables itself only."""
+    return [each.warning() for each in chain(read_categories().wrong, find_wrong_language())]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from django.conf import settings as django_settings
+from django.core.checks import Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
@@ -45,6 +46,10 @@ class WrongDeclaration(NamedTuple):
     id: str
     message: str
     hint: str
+
+    def warning(self) -> Warning:
+        """Return it as a message of Django's system checks."""
+        return Warning(self.message, hint=self.hint, id=self.id)
 
 
 def cached_until_changed(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.apps import AppConfig
 
-from notifications.conf import Setting, WrongDeclaration
+from notifications.conf import Setting
 from notifications.extension.dimensions import (
     AlertKind,
     Event,
@@ -232,10 +232,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
             The user (key) to whom it is shown: without ids of jobs, errors of servers, and what concerns other users.
             None: staff.
         """
-        return ()
-
-    def wrong_declarations(self) -> Iterable[WrongDeclaration]:
-        """Return what is wrong with entries of its settings, each of which disables itself only, for a system check."""
         return ()
 
     def topics(self, announced: Collection[str]) -> Iterable[Topic]:

@@ -71,7 +71,6 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("accept", "read_deliver", "worker_part"), _as_it_is),
     # Called when the apps are ready.
     **dict.fromkeys(("dispatch", "alert_kinds"), _as_it_is),
-    **dict.fromkeys(("delete_of_users", "prune_orphans"), int),
     # Methods of WaitKind.
     "opened": list,
     "ended": set,
@@ -80,7 +79,7 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
 #: What None stands for, where the core needs a value of them.
 _EMPTY: Mapping[str, Callable[[], Any]] = {
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised", "opened"), list),
-    **dict.fromkeys(("delete_of_users", "prune_orphans", "count_notifications"), int),
+    **dict.fromkeys(("count_notifications",), int),
     "ended": set,
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
@@ -90,7 +89,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             *(
                 "duties",
                 "topics",
-                "wrong_declarations",
                 "events_of",
                 "facts_of",
                 "page_links",

@@ -247,22 +247,6 @@ class PageButton(NamedTuple):
     value: str
 
 
-class Pruned(NamedTuple):
-    """Rows that are deleted once they are as old as ``RETENTION`` says.
-
-    ``model``
-        The label of their model: ``"sms.Message"``.
-    ``column``
-        The indexed column of the time from which their age is counted.
-    ``words``
-        What they are, for the message of ``prune --dry-run``: ``"ticks of schedules"``.
-    """
-
-    model: str
-    column: str
-    words: str
-
-
 class Fact(NamedTuple):
     """Something that is said of a notification besides its title and body. See ``Extension.facts_of()``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
@@ -34,7 +35,7 @@ from notifications.extension.dimensions import (
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.pages import PageHooks
-from notifications.extension.tables import TableHooks
+from notifications.extension.tables import KINDS, TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.models import Job, Notification
@@ -49,9 +50,6 @@ _MAPPINGS = (
     "policies",
     "own_tasks",
     "runners",
-    "rows_of_jobs",
-    "rows_of_notifications",
-    "rows_of_users",
 )
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
 _HOOKS = [
@@ -87,7 +85,11 @@ class Hooks:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
             )
-        self.pruned = [value for each in self.extensions for value in each.pruned]
+        #: The label of the model and the name of each column that has something of a kind.
+        self.tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for path, kind in ((path, kind) for e in self.extensions for path, kind in e.tables.items()):
+            model, _, column = path.rpartition(".")
+            self.tables[kind].append((model, column))
         for name in _HOOKS:
             default = getattr(Extension, name)
             defined = {
@@ -211,6 +213,9 @@ def load() -> None:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."
             raise ImproperlyConfigured(text)
+    if wrong := {kind for kind in hooks.tables if kind not in KINDS and "." not in kind}:
+        text = f"{wrong.pop()!r} cannot be what a column of tables has. It is one of {', '.join(KINDS)}, or a model."
+        raise ImproperlyConfigured(text)
     conf.SETTINGS = conf.CORE_SETTINGS | {
         key: setting for each in hooks.extensions for key, setting in each.settings.items()
     }

@@ -30,7 +30,7 @@ from notifications.models import (
     Stream,
     Wait,
 )
-from notifications.streams import ring
+from notifications.streams.rings import ring
 
 #: Keys of users, jobs or notifications that one query looks up at most.
 MAX_KEYS_PER_CHUNK = 500
@@ -68,8 +68,11 @@ def purge_chunk(users: Sequence[Any]) -> int:
         count = delete_rows(AnnouncedState, "user_id", keys) or clear_users(Wait, "ended_by_id", keys)
         if count:
             return count
-        for hook in hooks.delete_of_users:
-            if count := hook(keys):
+        for label, column in hooks.tables["user"]:
+            if count := _delete_of_users(apps.get_model(label), column, keys):
+                return count
+        for label, column in hooks.tables["named user"]:
+            if count := clear_users(apps.get_model(label), column, keys):
                 return count
         for model in (PendingMark, Stream):
             _delete(cursor, model, "user_id", keys)
@@ -103,6 +106,17 @@ def delete_rows(model: Any, column: str, keys: Sequence[Any], limit: int = MAX_R
     with db.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table} WHERE {key} {chosen}", params)
         return int(cursor.rowcount)
+
+
+def _delete_of_users(model: Any, column: str, keys: Sequence[Any]) -> int:
+    """Delete rows of an extension, or those that belong to them while there are some; return how many."""
+    if not (belongings := hooks.tables.get(model._meta.label)):
+        return delete_rows(model, column, keys)
+    owners = select_ids(model, column, keys)
+    for label, owner in belongings if owners else ():
+        if count := delete_rows(apps.get_model(label), owner, owners):
+            return count
+    return delete_rows(model, "id", owners) if owners else 0
 
 
 def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:
@@ -166,8 +180,8 @@ def delete_belongings(model: Any, ids: Sequence[Any]) -> Sequence[Any]:
     ``ids``
         As the database stores them.
     """
-    of_extensions = hooks.rows_of_jobs if model is Job else hooks.rows_of_notifications
-    tables = [(apps.get_model(label), column) for label, column in of_extensions.items()]
+    of_extensions = hooks.tables["job" if model is Job else "notification"]
+    tables = [(apps.get_model(label), column) for label, column in of_extensions]
     for table, column in tables:
         while _has_too_many_rows(table, column, ids):
             if len(ids) == 1:
@@ -205,7 +219,8 @@ def find_deleted_users(*, in_extensions: bool = True) -> Iterator[list[Any]]:
         return
     columns = [(Stream, "user_id")]
     if in_extensions:
-        columns += [(apps.get_model(label), column) for label, column in hooks.rows_of_users.items()]
+        of_extensions = [*hooks.tables["user"], *hooks.tables["named user"]]
+        columns += [(apps.get_model(label), column) for label, column in of_extensions]
     for table, column in columns:
         for keys in _read_keys(table, column):
             # Read after the rows, because a user exists before them.
@@ -218,9 +233,9 @@ def find_orphans() -> Iterator[tuple[Any, str, list[Any]]]:
     These were deleted while the extension was not installed. With each the column, and the keys as the database stores
     them.
     """
-    for owner, tables in ((Job, hooks.rows_of_jobs), (Notification, hooks.rows_of_notifications)):
+    for owner, tables in ((Job, hooks.tables["job"]), (Notification, hooks.tables["notification"])):
         prepare = partial(owner._meta.pk.get_db_prep_value, connection=connection())
-        for label, column in tables.items():
+        for label, column in tables:
             table = apps.get_model(label)
             for keys in _read_keys(table, column):
                 yield table, column, list(map(prepare, _find_missing(owner, keys)))

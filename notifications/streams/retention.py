@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db.models import Exists, OuterRef, Q
+from django.utils import translation
 
 from notifications import times
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, fair_atomic
-from notifications.extension import Pruned, hooks
+from notifications.extension import hooks
 from notifications.models import Job, Notification
 from notifications.streams import purging, raise_floors
 from notifications.streams.purging import (
@@ -27,6 +28,27 @@ from notifications.streams.purging import (
     find_orphans,
     purge_chunk,
 )
+
+
+class Pruned(NamedTuple):
+    """Rows that are deleted once they are as old as ``RETENTION`` says.
+
+    ``model``
+        The label of their model.
+    ``column``
+        The indexed column of the time from which their age is counted.
+    ``words``
+        What they are, for the message of ``prune --dry-run``; by default as the model calls them.
+    """
+
+    model: str
+    column: str
+    words: str = ""
+
+    def __str__(self) -> str:
+        with translation.override("en"):
+            return self.words or str(apps.get_model(self.model)._meta.verbose_name_plural)
+
 
 #: What is pruned of the core.
 JOBS = Pruned("notifications.Job", "finished_at", "finished jobs")
@@ -77,7 +99,7 @@ class Pruning:
         return next(self._chunks, None)
 
     def _prune_chunks(self) -> Iterator[int]:
-        for pruned in (JOBS, NOTIFICATIONS, *hooks.pruned, SEEN_MARKS):
+        for pruned in (JOBS, NOTIFICATIONS, *_pruned_of_extensions(), SEEN_MARKS):
             yield from self._repeat(partial(_prune_chunk, pruned, self._before))
         for users in find_deleted_users(in_extensions=self._finds_orphans):
             yield 0  # reading streams counts as a chunk
@@ -88,8 +110,6 @@ class Pruning:
                 yield 0
                 if keys:
                     yield from self._repeat(partial(delete_rows, model, column, keys))
-        for hook in hooks.prune_orphans:
-            yield from self._repeat(hook)
 
     def _repeat(self, work: Callable[[], int]) -> Iterator[int]:
         while count := self._run(work):
@@ -101,16 +121,20 @@ def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:
 
     Reads each old row, and streams in chunks. Raises ``django.db.Error``.
     """
-    yield NOTIFICATIONS.words, _old_rows(NOTIFICATIONS, before).count()
+    yield str(NOTIFICATIONS), _old_rows(NOTIFICATIONS, before).count()
     jobs = _old_rows(JOBS, before).filter(~Exists(_kept_batches(before, MAX_BATCH_DEPTH)))
-    yield JOBS.words, jobs.count()
-    for pruned in (*hooks.pruned, SEEN_MARKS):
-        yield pruned.words, _old_rows(pruned, before).count()
+    yield str(JOBS), jobs.count()
+    for pruned in (*_pruned_of_extensions(), SEEN_MARKS):
+        yield str(pruned), _old_rows(pruned, before).count()
     count = 0
     for users in find_deleted_users(in_extensions=False):
         for model in (Job, Notification):
             count += model.objects.using(database()).filter(user__in=users).count()
     yield "jobs and notifications of deleted users", count
+
+
+def _pruned_of_extensions() -> list[Pruned]:
+    return [Pruned(model, column) for model, column in hooks.tables["age"]]
 
 
 def _old_rows(pruned: Pruned, before: datetime) -> Any:

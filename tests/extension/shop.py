@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from notifications.extension import Event, Extension, JobSection, PageButton, Pruned, Setting
+from notifications.extension import Event, Extension, JobSection, PageButton, Setting
 from notifications.jobs.step_list import StoredStep
 
 PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
@@ -32,7 +32,7 @@ class Shop(Extension):
         "SHOP_KEY": Setting("", is_secret=True),
     }
     job_sections = (Part(),)
-    pruned = (Pruned("notifications.SeenMark", "at", "receipts"),)
+    tables = {"notifications.SeenMark.at": "age"}
 
     def events_of(self, subject, reader):
         return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]

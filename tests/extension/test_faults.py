@@ -70,7 +70,7 @@ READING = (
         "may_follow",
         "describe_change",
     ),
-    *("overview_sections", "metrics", "topics", "wrong_declarations", "duties"),
+    *("overview_sections", "metrics", "topics", "duties"),
     *("after_commit", "stored_names"),
 )
 

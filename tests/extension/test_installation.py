@@ -110,3 +110,11 @@ def test_a_base_class_of_extensions():
         name = "mine"
 
     assert (Base.default, Mine.default, Shop.default) == (False, True, True)
+
+
+def test_a_column_of_something_that_is_unknown(monkeypatch):
+    made = type("Mistaken", (Shop,), {"tables": {"notifications.SeenMark.at": "ages"}})
+    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
+    monkeypatch.setattr(extension.installed, "extensions", lambda: [made(Shop.name, testing)])
+    with pytest.raises(ImproperlyConfigured, match="'ages' cannot be what a column of tables has"):
+        extension.load()

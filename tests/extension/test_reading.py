@@ -88,7 +88,7 @@ def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys
 
 
 def test_rows_that_are_pruned(transactional_db, shop):
-    assert ("receipts", 0) in count_prunable(times.now() - timedelta(days=1))
+    assert ("seen marks", 0) in count_prunable(times.now() - timedelta(days=1))
 
 
 @pytest.fixture

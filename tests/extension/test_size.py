@@ -14,7 +14,6 @@ from notifications.extension import (
     JobSection,
     OwnTask,
     PageButton,
-    Pruned,
     RecordedTransaction,
     Topic,
     WaitKind,
@@ -24,12 +23,12 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import TableHooks
 
 #: Attributes and hooks of the class, and of objects that hooks were moved to.
-MAX_HOOKS = 54
+MAX_HOOKS = 47
 HOOKS = (Extension, PageHooks, TableHooks)
 #: Attributes and methods of what extensions make, or are given.
-MAX_NAMES_OF_OBJECTS = 102
+MAX_NAMES_OF_OBJECTS = 99
 OBJECTS = (
-    *(AlertKind, Channel, Dispatch, Duty, Event, Fact, HubPart, JobSection, OwnTask, PageButton, Pruned),
+    *(AlertKind, Channel, Dispatch, Duty, Event, Fact, HubPart, JobSection, OwnTask, PageButton),
     *(RecordedTransaction, Topic, WaitKind, WorkerPart),
 )
 #: Those of Django's ``AppConfig``.

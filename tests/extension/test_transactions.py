@@ -11,7 +11,7 @@ from notifications import api, extension, times
 from notifications.extension import RecordedTransaction
 from notifications.ids import uuid7
 from notifications.jobs.transitions import manual, reaping
-from notifications.models import Attempt, Job, Notification, SeenMark, Stream, Worker
+from notifications.models import Attempt, Job, Notification, SeenMark, Worker
 from notifications.streams import purging, snoozing
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
@@ -181,21 +181,9 @@ def test_snoozed_notifications_that_may_not_return(user, recorder):
     assert recorder.kept[-1] == (recorder.raised, False)
 
 
-def test_rows_of_deleted_users(make_user, recorder):
-    """In the transactions that delete them, until none is left; their streams are deleted after that."""
-    users = [make_user("ada"), make_user("eve")]
-    api.notify(users, "Hello")
-    recorder.calls.clear()
-    recorder.rows_left = [3, 100]
-    deleted = purging.purge([user.pk for user in users])
-    assert recorder.calls == [("delete_of_users", 2, True)] * 3
-    assert deleted == 2 + 100 + 3
-    assert not Stream.objects.exists()
-
-
 def test_rows_that_belong_to_jobs(user, make_user, recorder):
     """They are deleted with them, and others are not."""
-    extension.hooks.rows_of_jobs["notifications.Notification"] = "broadcast"
+    extension.hooks.tables["job"].append(("notifications.Notification", "broadcast"))
     other = make_user("eve")
     (kept,) = api.notify(other, "Of no job")
     for delete in (lambda: purging.purge([user.pk]), lambda: prune(times.now() + timedelta(days=1))):

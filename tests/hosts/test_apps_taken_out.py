@@ -99,12 +99,16 @@ AFTER_RETURN = """
 import json
 from django.contrib.auth.models import User
 from notifications.contrib.broadcasts.models import Broadcast
+from notifications import upkeep
 from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from django.apps import apps
 
 waiting.end_due_waits()
 waiting.cancel_left_waits()
+duties = upkeep.Upkeep(upkeep.Where.WORKER, seconds=5).duties
+[close] = [duty for duty in duties if duty.name == "close questions without a wait"]
+close.run()
 bob = User.objects.get()
 print(json.dumps({
     "rows": {label: apps.get_model(label).objects.count() for label in %r},

@@ -22,11 +22,11 @@ class Broadcasts(Extension):
     name = "notifications.contrib.broadcasts"
     label = "notifications_broadcasts"
     verbose_name = _("Broadcasts")
-    rows_of_users: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast": "sender_id"}
+    # A broadcast stays without its sender: its recipients are other users.
+    tables: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast.sender_id": "named user"}
 
     before_raised = import_later("withdrawal.find_withdrawn")
     senders = import_later("starting.read_senders")
-    delete_of_users = import_later("starting.forget_senders")
     list_filters = import_later("admin.links.list_filters")
     list_links = import_later("admin.links.links_to_composer")
     origin_link = import_later("admin.links.link_to_broadcast")

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Extension, OwnTask, Pruned, Setting, import_later
+from notifications.extension import Extension, OwnTask, Setting, import_later
 
 
 def _is_web_push(value: dict[str, Any]) -> bool:
@@ -41,12 +41,16 @@ class Deliveries(Extension):
     label = "notifications_deliveries"
     verbose_name = _("Deliveries")
     default_auto_field = "django.db.models.BigAutoField"
-    rows_of_notifications: ClassVar[Mapping[str, str]] = {"notifications_deliveries.Delivery": "notification"}
-    rows_of_users: ClassVar[Mapping[str, str]] = {
-        f"notifications_deliveries.{model}": "user_id"
-        for model in ("Delivery", "Digest", "Throttle", "PushSubscription", "Preference", "Reader")
+    tables: ClassVar[Mapping[str, str]] = {
+        "notifications_deliveries.Delivery.notification": "notification",
+        "notifications_deliveries.Delivery.user_id": "user",
+        "notifications_deliveries.Digest.user_id": "user",
+        "notifications_deliveries.Digest.due_at": "age",
+        "notifications_deliveries.Throttle.user_id": "user",
+        "notifications_deliveries.PushSubscription.user_id": "user",
+        "notifications_deliveries.Preference.user_id": "user",
+        "notifications_deliveries.Reader.user_id": "user",
     }
-    pruned = (Pruned("notifications_deliveries.Digest", "due_at", "digests"),)
 
     settings: ClassVar[Mapping[str, Setting]] = {
         "DELIVERY": Setting({}),
@@ -79,7 +83,6 @@ class Deliveries(Extension):
     def ready(self) -> None:
         from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
-    wrong_declarations = import_later("rules.find_wrong_declarations")
     prepare = import_later("rules.prepare")
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")
@@ -87,7 +90,6 @@ class Deliveries(Extension):
     before_raised = import_later("rules.reopen_deliveries")
     duties = import_later("sending.list_duties")
     events_of = import_later("timeline.read_deliveries_of")
-    delete_of_users = import_later("preferences.delete_of_users")
     time_zone_of = import_later("preferences.read_time_zone")
     page_data = import_later("push_views.describe_key")
     page_links = import_later("preference_views.list_links")

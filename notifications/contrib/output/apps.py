@@ -38,7 +38,7 @@ class Output(Extension):
     name = "notifications.contrib.output"
     label = "notifications_output"
     verbose_name = _("Output")
-    rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_output.OutputChunk": "job"}
+    tables: ClassVar[dict[str, str]] = {"notifications_output.OutputChunk.job": "job"}
 
     job_sections = (OutputSection(),)
     subcommands: ClassVar[dict[str, str]] = {

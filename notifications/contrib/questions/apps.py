@@ -70,5 +70,4 @@ class Questions(Extension):
     duties = import_later("reminders.make_duties")
     may_follow = import_later("answering.may_follow")
     facts_of = import_later("question_facts.facts_of")
-    prune_orphans = import_later("question_notifications.close_left_notifications")
     events_of = import_later("question_facts.describe_events")

@@ -1,6 +1,7 @@
 """Schedules: tasks that are enqueued periodically, as declared in ``NOTIFICATIONS["SCHEDULES"]``.
 
 models         a schedule, whose row has the next tick, and ticks: what became of each moment at which it was due
+checks         the system check of the declarations
 timing         when a schedule is due: by a cron expression or at an interval
 declarations   reads and validates the declarations; what is wrong is a system check
 tasks          the tasks that they name
@@ -24,7 +25,7 @@ from typing import ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import Extension, Pruned, Setting, import_later
+from notifications.extension import Extension, Setting, import_later
 
 
 class Schedules(Extension):
@@ -32,12 +33,14 @@ class Schedules(Extension):
     label = "notifications_schedules"
     verbose_name = _("Schedules")
     settings: ClassVar[Mapping[str, Setting]] = {"SCHEDULES": Setting({})}
-    pruned = (Pruned("notifications_schedules.Tick", "recorded_at", "ticks of schedules"),)
+    tables: ClassVar[Mapping[str, str]] = {"notifications_schedules.Tick.recorded_at": "age"}
     subcommands: ClassVar[Mapping[str, str]] = {
         "schedules": "notifications.contrib.schedules.commands.SchedulesCommand"
     }
 
-    wrong_declarations = import_later("tasks.find_wrong_schedules")
+    def ready(self) -> None:
+        from notifications.contrib.schedules import checks  # noqa: F401  (the import registers it)
+
     duties = import_later("ticks.make_duties")
     topics = import_later("problems.find_schedule_topics")
     alert_kinds = import_later("problems.list_alert_kinds")

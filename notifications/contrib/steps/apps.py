@@ -20,7 +20,7 @@ class Steps(Extension):
     name = "notifications.contrib.steps"
     label = "notifications_steps"
     verbose_name = _("Steps")
-    rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_steps.Step": "job"}
+    tables: ClassVar[dict[str, str]] = {"notifications_steps.Step.job": "job"}
 
     worker_part = import_later("storage.make_worker_part")
     stored_names = import_later("storage.read_names")

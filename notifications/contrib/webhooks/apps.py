@@ -2,6 +2,7 @@
 
 models            endpoints of webhooks, attempts to call them, and the URLs that requests have sent
 handlers          the tasks in ``NOTIFICATIONS["HANDLERS"]``, imported and checked
+checks            the system check of the handlers
 events            events, who gets them, and the jobs that are inserted for them in their transaction
 sending           the task that sends an event to an endpoint
 endpoints         the verbs by which endpoints are created and changed, which the package exports
@@ -23,7 +24,7 @@ from typing import ClassVar
 from django.utils.translation import gettext_lazy as _
 
 from notifications.conf import are_origins
-from notifications.extension import Extension, OwnTask, Pruned, Setting, WaitKind, import_later
+from notifications.extension import Extension, OwnTask, Setting, WaitKind, import_later
 
 #: Of each of its tasks.
 _OWN = OwnTask(is_silent=True, is_harmless=True, fails_with_receivers=True)
@@ -39,9 +40,12 @@ class Webhooks(Extension):
     name = "notifications.contrib.webhooks"
     label = "notifications_webhooks"
     verbose_name = _("Webhooks")
-    rows_of_jobs: ClassVar[dict[str, str]] = {"notifications_webhooks.JobCallback": "job"}
-    rows_of_users: ClassVar[Mapping[str, str]] = {"notifications_webhooks.WebhookEndpoint": "user_id"}
-    pruned = (Pruned("notifications_webhooks.WebhookAttempt", "started_at", "attempts of webhooks"),)
+    tables: ClassVar[Mapping[str, str]] = {
+        "notifications_webhooks.JobCallback.job": "job",
+        "notifications_webhooks.WebhookEndpoint.user_id": "user",
+        "notifications_webhooks.WebhookAttempt.endpoint": "notifications_webhooks.WebhookEndpoint",
+        "notifications_webhooks.WebhookAttempt.started_at": "age",
+    }
 
     settings: ClassVar[Mapping[str, Setting]] = {
         "CALLBACK_ORIGINS": Setting(
@@ -56,11 +60,12 @@ class Webhooks(Extension):
         "notifications.contrib.webhooks.calling.call": _OWN,
     }
 
-    wrong_declarations = import_later("handlers.find_wrong_handlers")
+    def ready(self) -> None:
+        from notifications.contrib.webhooks import checks  # noqa: F401  (the import registers it)
+
     accept = import_later("calling.accept_callback_url")
     prepare = import_later("handlers.load_handlers")
     on_ends = import_later("events.build_jobs_for_outcomes")
     on_created = import_later("events.build_jobs_for_created")
     on_change = import_later("events.build_jobs_for_answered")
     events_of = import_later("timeline.read_calls_of")
-    delete_of_users = import_later("endpoints.delete_of_users")

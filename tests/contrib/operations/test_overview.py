@@ -126,7 +126,7 @@ def test_depth_and_wait_of_queues(admin_client):
     Job.objects.filter(id=old).update(queued_at=timezone.now() - timedelta(minutes=10))
     Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
     claim_rows(uuid7(), 1, queues=["default"])
-    queues.pause("other")
+    queues.pause_queue("other")
     by_name = {row.now.name: row for row in figures.read_figures("hour").queues}
     default, other = by_name["default"], by_name["other"]
     assert (default.now.due, default.now.delayed, default.running) == (3, 1, 1)

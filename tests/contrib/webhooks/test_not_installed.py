@@ -21,7 +21,7 @@ names = re.compile("webhook|jobcallback")
 assert not [table for table in connection.introspection.table_names() if names.search(table)]
 assert not Permission.objects.filter(codename__regex="webhook|jobcallback").exists()
 assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
-assert "attempts of webhooks" not in dict(count_prunable(now()))
+assert "webhook attempts" not in dict(count_prunable(now()))
 assert "callback" not in hooks.wait_kinds
 
 ada = User.objects.create_superuser("ada")

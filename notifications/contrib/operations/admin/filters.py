@@ -17,10 +17,10 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin.filters import FormFilter, NotificationUserFilter
-from notifications.contrib.operations.matching import JobFilter
+from notifications.admin import FormFilter, NotificationUserFilter
 from notifications.contrib.operations.periods import read_span
-from notifications.db.transactions import database
+from notifications.db import database
+from notifications.jobs.selection import JobFilter
 from notifications.models import Notification
 
 PERIODS = {"hour": _("Past hour"), "day": _("Past 24 hours"), "week": _("Past 7 days")}

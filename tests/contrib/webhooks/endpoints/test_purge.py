@@ -3,10 +3,12 @@
 import pytest
 from django.core import serializers
 
+from notifications import times
 from notifications.api import notify
 from notifications.contrib import webhooks
-from notifications.contrib.webhooks.models import JobCallback
+from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
 from notifications.extension import list_apps
+from notifications.ids import uuid7
 from notifications.models import Job
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs
@@ -110,3 +112,15 @@ def test_many_of_one_user(user, monkeypatch):
         else:
             purging.purge([user.pk])
         assert not Job.objects.exists()
+
+
+def test_attempts_to_call_an_endpoint(user, other_user):
+    """They are deleted with the endpoint of a deleted user, and those of others are not."""
+    for owner in (user, other_user):
+        endpoint = webhooks.create("https://hooks.example/jobs", owner=owner)
+        WebhookAttempt.objects.create(
+            endpoint=endpoint.id, job=uuid7(), started_at=times.now(), milliseconds=1
+        )
+    user.delete()
+    assert [each.endpoint for each in WebhookAttempt.objects.all()] == [endpoint.id]
+    assert WebhookEndpoint.objects.get().user_id == other_user.pk

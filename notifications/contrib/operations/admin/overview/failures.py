@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from notifications import times
-from notifications.contrib.operations.matching import failed_jobs_sql, failure_of
-from notifications.db.adapters import user_from_db
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
+from notifications.db import connection, user_from_db
+from notifications.jobs.selection import failed_jobs_sql, failure_of
+from notifications.management import read_moment
 from notifications.validators import shortened
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.

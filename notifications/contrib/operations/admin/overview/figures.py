@@ -7,7 +7,6 @@ from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.compat import task_backends
 from notifications.contrib.operations.admin.overview import charts, failures, history, processes
 from notifications.contrib.operations.admin.overview.charts import Chart, Series
 from notifications.contrib.operations.admin.overview.failures import Failures
@@ -16,22 +15,23 @@ from notifications.contrib.operations.admin.overview.processes import CircuitSta
 from notifications.contrib.operations.alerts.texts import open_alerts
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import read_span
+from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
-from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
-from notifications.jobs.claiming.backlog import (
-    MAX_QUEUES,
+from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.management import (
     LargeShare,
     QueueDepth,
-    count_waiting,
+    estimated_database_now,
+    paused_queues,
     queue_depths,
     read_large_shares,
-    read_running,
 )
-from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
+
+#: Paused queues that are read at most.
+MAX_PAUSED_READ = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +192,7 @@ def _read_queues(now: datetime, past: History) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
     depths = {depth.name: depth for depth in queue_depths().queues}
     running = read_running()
-    paused = set(paused_queues().order_by("name")[:MAX_QUEUES])
+    paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
     for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):
         depth = depths.get(name) or QueueDepth(name=name, is_paused=name in paused)

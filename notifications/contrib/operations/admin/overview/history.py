@@ -15,10 +15,9 @@ from notifications.contrib.operations.statistics import reading
 from notifications.contrib.operations.statistics.points import read_points, read_queues
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db.clock import estimated_database_now
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
-from notifications.states import ACTIVE, sql_list
+from notifications.db import connection
+from notifications.management import estimated_database_now, read_moment
+from notifications.models import ACTIVE
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000
@@ -137,11 +136,12 @@ def _read_active(since: datetime, task: str = "") -> dict[str, list[tuple[dateti
     db = connection()
     # Jobs that were created before the time and queued again are not found here.
     minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
+    active = ", ".join(f"'{state}'" for state in ACTIVE)
     sql = f"""
         SELECT queue_name, {minute}, count(*) FROM (
             SELECT queue_name, queued_at, state, task_path FROM notifications_job WHERE created_at >= %s
             ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
-        ) AS newest WHERE state IN ({sql_list(ACTIVE)}) AND queued_at >= %s
+        ) AS newest WHERE state IN ({active}) AND queued_at >= %s
         {"AND task_path = %s" if task else ""} GROUP BY 1, 2
     """
     found: dict[str, list[tuple[datetime, int]]] = {}

@@ -20,9 +20,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import page_context
 from notifications.admin.confirmation import question
-from notifications.admin.mixins import page_context
-from notifications.contrib.operations import bulk_changes as changing
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.overview import failures
 from notifications.contrib.operations.admin.overview.processes import (
@@ -30,15 +29,14 @@ from notifications.contrib.operations.admin.overview.processes import (
     request_of_worker,
 )
 from notifications.contrib.operations.alerts.evaluation import acknowledge
-from notifications.contrib.operations.matching import JobFilter, failure_of
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
-from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.ids import parse_id
-from notifications.jobs.claiming import queues
+from notifications.db import UNAVAILABLE, database
+from notifications.http import log_database_error, parse_id
+from notifications.jobs import changing
+from notifications.jobs.selection import JobFilter, failure_of
+from notifications.management import pause_queue, resume_queue
 from notifications.models import Queue, Worker
-from notifications.problems import log_database_error
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {
@@ -90,7 +88,7 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
     try:
         if "\0" in name or action not in ("pause", "resume"):
             raise ValueError(_("This change is unknown. Choose one on this page."))
-        (queues.pause if action == "pause" else queues.resume)(name)
+        (pause_queue if action == "pause" else resume_queue)(name)
     except ValueError as exc:
         return messages.ERROR, str(exc), None
     log, text = {

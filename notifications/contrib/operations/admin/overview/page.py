@@ -6,6 +6,8 @@ has that count and the time, in steps of ``MAX_AGE_SECONDS``: with the same ETag
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.admin.mixins import ReadOnlyMixin, list_url, page_context
+from notifications.admin import ReadOnlyMixin, list_url, page_context
 from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
@@ -33,14 +35,12 @@ from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
-from notifications.db.clock import estimated_database_now
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db import UNAVAILABLE
 from notifications.extension import hooks
-from notifications.http.access import BACKGROUND_MARK, background_view
-from notifications.ids import process_number
+from notifications.http import BACKGROUND_MARK, background_view, log_database_error
+from notifications.management import estimated_database_now
 from notifications.models import Job
-from notifications.problems import log_database_error
-from notifications.realtime import doorbell
+from notifications.realtime import listen
 
 DEFAULT_PERIOD = "hour"
 #: The page on which staff write a notification. Its address takes the recipients.
@@ -51,6 +51,8 @@ MAX_AGE_SECONDS = 5
 IDLE_SECONDS = 60.0
 #: Queues with their tasks that can be chosen from. Others can be named in the address.
 MAX_NAMES = 500
+#: Tells this process, in ETags, from those of other machines with the same number.
+_PROCESS = secrets.token_hex(8)
 #: The parameters of the address, with the fields that they are values of.
 FIELDS = {"queue": "queue_name", "task": "task_path"}
 
@@ -224,10 +226,10 @@ class RingCounter:
         with self._lock:
             self._requested_at = time.monotonic()
             if self._stop is None:
-                self._stop = doorbell.listen(self._handle_ring)
+                self._stop = listen(self._handle_ring)
                 self._count += 1  # what rang in between was not counted
             step = int(time.time() // MAX_AGE_SECONDS)
-            return f'W/"{process_number():x}-{self._count}-{step}-{"-".join(variants)}"'
+            return f'W/"{_PROCESS}-{os.getpid()}-{self._count}-{step}-{"-".join(variants)}"'
 
     def close(self) -> None:
         with self._lock:
