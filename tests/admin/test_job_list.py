@@ -95,7 +95,7 @@ def test_header_of_the_only_sortable_column_is_linked(get):
     make_job("one")
     headers = re.findall(r'<th scope="col" class="([^"]*)"', get())
     assert [header for header in headers if "sortable" in header] == [
-        "sortable column-created_at sorted descending"
+        "sortable column-created sorted descending"
     ]
 
 
