@@ -16,8 +16,8 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
+from notifications.admin.filters import other_parameters, read_filter
 from notifications.context import requester, running_attempt
-from notifications.contrib.operations.admin.filters import other_parameters, read_filter
 from notifications.db.transactions import database
 from notifications.exceptions import NotificationsError
 from notifications.jobs import changing
