@@ -45,17 +45,6 @@ class KeysetFilter(admin.SimpleListFilter):
         return None
 
 
-class IndexedFilter(KeysetFilter):
-    """A filter by a column with an index that goes on with the order of the list: other rows are not read."""
-
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value():
-            return rows, slices_of
-        if set(changelist.get_filters_params()) == {self.parameter_name} and not changelist.query:
-            return rows, None
-        return rows, self.queryset(request, slices_of)
-
-
 class FormFilter(KeysetFilter):
     """A filter with a form beside its choices, or in place of them."""
 

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from notifications import times
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
-from notifications.http.parsing import describe_browser, header
+from notifications.http.parsing import describe_browser, read_header
 from notifications.inbox.lists import find_other_categories
 from notifications.inbox.pages import SNOOZE_TIMES
 from notifications.inbox.query import (
@@ -89,7 +89,7 @@ def mark(request: HttpRequest) -> HttpResponse:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
         change = RowsChanged(verb=verb, ids=tuple(marked.changed))
-    mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
+    mark_seen(user, seen, describe_browser(read_header(request, "User-Agent")))
     return redirect(request, query, NOTHING_SELECTED if change is None else change.encode())
 
 

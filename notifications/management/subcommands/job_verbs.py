@@ -179,7 +179,7 @@ class PauseCommand(JobVerb):
         parser.add_argument("queue")
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.pause, queue, options, "paused")
+        self.set_queue(queues.pause_queue, queue, options, "paused")
 
     def set_queue(self, change: Callable[[str], Any], queue: str, options: Any, became: str) -> None:
         """Pause or resume a queue, and print what it has become."""
@@ -199,7 +199,7 @@ class ResumeCommand(PauseCommand):
     examples = ("resume mail",)
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.resume, queue, options, "resumed")
+        self.set_queue(queues.resume_queue, queue, options, "resumed")
 
 
 def job_id(text: str) -> UUID:

@@ -15,18 +15,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import other_parameters, read_filter
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
-from notifications.admin.filters import other_parameters, read_filter
-from notifications.context import requester, running_attempt
-from notifications.db.transactions import database
+from notifications.api import FinishedJob, policy, progress, requester
+from notifications.db import database
 from notifications.exceptions import NotificationsError
-from notifications.jobs import changing
-from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
-from notifications.jobs.declaring.policies import FinishedJob, policy
-from notifications.jobs.job_context import progress
+from notifications.inbox import require_permission
+from notifications.jobs import changing, first_backend_alias, first_queue_name, own_task
 from notifications.jobs.selection import JobFilter
-from notifications.jobs.users import require_permission
 from notifications.models import Job
+from notifications.worker import current_execution
 
 #: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.
 MAX_JOBS_LOGGED = 1_000
@@ -159,8 +157,8 @@ def change_matching_jobs(
         skipped += len(chunk.found) - len(chunk.changed)
         progress(changed + skipped, None if count is None else max(count, changed + skipped))
     text = _describe(change, changed, skipped)
-    if attempt := running_attempt():
-        _log(by, [attempt.job_id], text)
+    if execution := current_execution():
+        _log(by, [execution.job.id], text)
     return {"changed": changed, "skipped": skipped, "text": text}
 
 

@@ -14,15 +14,12 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin.filters import JobListFilter, NotificationUserFilter
-from notifications.db.transactions import database
+from notifications.admin import JobListFilter, NotificationUserFilter
+from notifications.contrib.operations.periods import read_span
+from notifications.db import database
 from notifications.models import Notification
 
-PERIODS = {
-    "hour": (_("Past hour"), timedelta(hours=1)),
-    "day": (_("Past 24 hours"), timedelta(days=1)),
-    "week": (_("Past 7 days"), timedelta(days=7)),
-}
+PERIODS = {"hour": _("Past hour"), "day": _("Past 24 hours"), "week": _("Past 7 days")}
 #: The newest rows that the choices of a filter come from.
 MAX_ROWS_READ = 300
 #: How far the time in an id may be from the time of creation.
@@ -48,7 +45,7 @@ class CreatedFilter(JobListFilter):
         return [(label, name, _in_form(self.range.get(name, ""))) for label, name in labels]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return [(period, title) for period, (title, length) in PERIODS.items()]
+        return list(PERIODS.items())
 
     def expected_parameters(self) -> list[str]:
         return [self.parameter_name, f"{self.parameter_name}_from", f"{self.parameter_name}_until"]
@@ -65,9 +62,10 @@ class CreatedFilter(JobListFilter):
     def condition(self) -> dict[str, Any]:
         conditions = {name: _parse_time(text) for name, text in self.range.items() if text}
         if period := self.value():
-            if period not in PERIODS:
-                raise ValueError(f"{period!r} is no period.")
-            conditions[f"{self.parameter_name}_from"] = times.now() - PERIODS[period][1]
+            since, until = read_span(period, times.now())
+            conditions[f"{self.parameter_name}_from"] = since
+            if until:
+                conditions[f"{self.parameter_name}_until"] = until
         return conditions
 
 

@@ -12,14 +12,14 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.filters import JOB_FILTERS, FormFilter, JobListFilter
+from notifications.admin import JOB_FILTERS, FormFilter, JobListFilter
 from notifications.contrib.operations.admin.filters import (
     MAX_ROWS_READ,
     NOTIFICATION_FILTERS,
     CreatedFilter,
     FinishedFilter,
 )
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.jobs.arguments import find_jobs
 from notifications.models import Attempt, Job, Notification
 
