@@ -9,12 +9,15 @@ mixins, paging, filters    what all lists share: read-only, keyset pages, filter
 timelines                  how pages show times, events and attempts
 """
 
+from notifications.admin.filters import JOB_FILTERS as JOB_FILTERS
 from notifications.admin.filters import FormFilter as FormFilter
+from notifications.admin.filters import JobListFilter as JobListFilter
 from notifications.admin.filters import KeysetFilter as KeysetFilter
 from notifications.admin.filters import LevelFilter as LevelFilter
 from notifications.admin.filters import NotificationUserFilter as NotificationUserFilter
-from notifications.admin.filters import StateFilter as StateFilter
 from notifications.admin.filters import UserFilter as UserFilter
+from notifications.admin.filters import other_parameters as other_parameters
+from notifications.admin.filters import read_filter as read_filter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase
 from notifications.admin.mixins import OwnedMixin as OwnedMixin

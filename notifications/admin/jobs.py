@@ -64,14 +64,7 @@ class JobAdmin(
         "created",
     )
     list_display_links = None
-    list_filter = (
-        filters.StateFilter,
-        filters.JobOwnerFilter,
-        filters.LinkedTaskFilter,
-        filters.LinkedQueueFilter,
-        filters.LinkedWorkerFilter,
-        filters.LinkedBatchFilter,
-    )
+    list_filter = filters.JOB_FILTERS
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
     search_help_text = _("Words of the title or task, or the id.")

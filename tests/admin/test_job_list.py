@@ -243,7 +243,7 @@ def test_where_a_failed_job_stopped(get):
 def test_few_jobs_are_looked_up_by_their_ids(get, short_pages, user, monkeypatch, query, ids_read):
     """With the core alone too. More than the limit are searched for in the slices of all jobs."""
     monkeypatch.setattr(extension.hooks, "list_filters", [])
-    monkeypatch.setattr("notifications.admin.filters.MAX_IDS_READ", ids_read)
+    monkeypatch.setattr("notifications.jobs.selection.MAX_IDS_READ", ids_read)
     batch = uuid7()
     for number in range(3):
         make_job(f"part {number}", minutes=number, batch=batch, user=user)

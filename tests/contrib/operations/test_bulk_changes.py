@@ -11,7 +11,6 @@ from django.contrib.admin.models import LogEntry
 from django.test.utils import isolate_apps
 from django.utils import timezone
 
-from notifications.admin.filters import StateFilter
 from notifications.admin.jobs import JobAdmin
 from notifications.db import keyset
 from notifications.jobs import changing, selection
@@ -44,8 +43,16 @@ def test_the_admin_of_a_proxy_of_jobs(rf, admin_user, name, is_changed):
     assert operations.list_filters(JobAdmin(MailJob, admin.site), request)
 
 
-class ProjectStateFilter(StateFilter):
+class ProjectStateFilter(admin.SimpleListFilter):
     """A filter of a project with the parameter of one of the list."""
+
+    title, parameter_name = "state", "state__exact"
+
+    def lookups(self, request, model_admin):
+        return Job.State.choices
+
+    def queryset(self, request, queryset):
+        return queryset
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import other_parameters, read_filter
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.api import FinishedJob, policy, progress, requester
-from notifications.contrib.operations.admin.filters import other_parameters, read_filter
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
