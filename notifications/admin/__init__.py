@@ -1,4 +1,4 @@
-"""The app's pages in Django's admin. Optional apps register theirs in their folders, and add to these by hooks.
+"""The app's pages in Django's admin. Optional apps register theirs in their folders, and extend these (`extend()`).
 
 jobs                       the list and the page of jobs
 job_details                what the page of a job shows
@@ -10,9 +10,13 @@ timelines                  how pages show times, events and attempts
 """
 
 from notifications.admin.jobs import JobAdmin
+from notifications.admin.mixins import ModelAdminBase, add_filters, extend
 from notifications.admin.notifications import NotificationAdmin
 
 __all__ = [
     "JobAdmin",
+    "ModelAdminBase",
     "NotificationAdmin",
+    "add_filters",
+    "extend",
 ]

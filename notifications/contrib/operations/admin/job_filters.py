@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
+from notifications.admin import JobAdmin, ModelAdminBase, NotificationAdmin, add_filters, extend
 from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter, UserFilter
+from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.filters import (
     NOTIFICATION_FILTERS,
     CreatedFilter,
@@ -24,7 +26,7 @@ from notifications.contrib.operations.admin.filters import (
 from notifications.db.transactions import database
 from notifications.ids import parse_id
 from notifications.jobs.arguments import find_jobs
-from notifications.models import Attempt, Job, Notification, Worker
+from notifications.models import Attempt, Job, Worker
 
 #: The newest rows that choices come from, and the choices that are shown at most.
 MAX_ROWS_READ, MAX_CHOICES = 300, 15
@@ -222,8 +224,23 @@ FILTERS: dict[type[KeysetFilter], str] = {
 }
 
 
-def list_filters(model_admin: Any, request: HttpRequest) -> Sequence[Any]:
-    """Return the filters of a list that the user may view. See ``Extension.list_filters()``."""
-    if model_admin.opts.concrete_model is Job:
-        return [spec for spec, needed in FILTERS.items() if not needed or request.user.has_perm(needed)]
-    return NOTIFICATION_FILTERS if model_admin.opts.concrete_model is Notification else ()
+@extend(JobAdmin)
+class WithFilters(ModelAdminBase):
+    """Adds filters that the user may view to the list of jobs, and what changes all jobs that they find."""
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        permitted = [spec for spec, needed in FILTERS.items() if not needed or request.user.has_perm(needed)]
+        return add_filters(super().get_list_filter(request), permitted)
+
+    def change_all(self, request: HttpRequest, action: str) -> HttpResponse | None:
+        if action not in bulk_changes.CHANGES:
+            return super().change_all(request, action)
+        return bulk_changes.respond(self, request, bulk_changes.CHANGES[action])
+
+
+@extend(NotificationAdmin)
+class WithNotificationFilters(ModelAdminBase):
+    """Adds filters to the list of notifications."""
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return add_filters(super().get_list_filter(request), NOTIFICATION_FILTERS)
