@@ -13,7 +13,7 @@ const folder = new URL("../notifications/static/notifications/", import.meta.url
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
-  rows: "actions row_menu rows",
+  rows: "actions row_menu row_keys rows",
   panel: "toast_list bell_panel bell_place",
   inbox: "inbox_search inbox_state reading_pane inbox inbox_list",
   job: "job_element job_texts",

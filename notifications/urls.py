@@ -18,6 +18,7 @@ app_name = "notifications"
 urlpatterns = [
     path("", pages.inbox, name="inbox"),
     path("mark/", forms.mark, name="inbox-mark"),
+    path("mark/filter/", forms.mark, name="inbox-mark-filter"),
     path("undo/", forms.undo, name="inbox-undo"),
     path("snooze/", forms.snooze, name="snooze"),
     path("<uuid:id>/", pages.detail, name="notification"),

@@ -319,7 +319,7 @@ class RunUntilIdleTests(TestCase):
 
     def test_jobs_of_a_paused_queue_are_not_run(self):
         with self.captureOnCommitCallbacks(execute=True):
-            queues.pause("default")
+            queues.pause_queue("default")
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
         tasks.noop.enqueue()
         self.assertEqual(run_until_idle(), 0)

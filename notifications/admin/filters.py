@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -35,17 +34,6 @@ class KeysetFilter(admin.SimpleListFilter):
     def row_check(self) -> Callable[[list[Any]], Collection[Any]] | None:
         """Return what decides which of some rows (keys) are listed, None if a query does."""
         return None
-
-
-class IndexedFilter(KeysetFilter):
-    """A filter by a column with an index that goes on with the order of the list: other rows are not read."""
-
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value():
-            return rows, slices_of
-        if set(changelist.get_filters_params()) == {self.parameter_name} and not changelist.query:
-            return rows, None
-        return rows, self.queryset(request, slices_of)
 
 
 class FormFilter(KeysetFilter):
@@ -212,36 +200,6 @@ def _narrow_by_ids(rows: Any, slices_of: Any, found: Any) -> tuple[Any, Any]:
     """
     ids = list(found.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
     return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
-
-
-class RunnerFilter(admin.SimpleListFilter):
-    """Filters jobs by the engine that runs them."""
-
-    title = _("engine")
-    parameter_name = "runs_on"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        if not has_runners():
-            return []
-        aliases = aliases_with_engines()
-        labels = [hooks.dispatch.label_of(alias) for alias in aliases]
-        engines = [
-            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
-            for alias, label in zip(aliases, labels, strict=True)
-        ]
-        return [("builtin", _("Built-in worker")), *engines, *hooks.runners.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-        value = self.value() or ""
-        if value == "builtin":
-            queryset = queryset.exclude(backend__in=aliases_with_engines())
-            return queryset.exclude(executor__in=hooks.runners)
-        if value in hooks.runners:
-            return queryset.filter(executor=value)
-        if value.startswith("engine:"):
-            queryset = queryset.filter(backend=value.removeprefix("engine:"))
-            return queryset.exclude(executor__in=hooks.runners)
-        return queryset
 
 
 def has_runners() -> bool:

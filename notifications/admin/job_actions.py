@@ -19,6 +19,7 @@ from notifications.admin.mixins import ModelAdminBase, can_be_for_all, reports_d
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.extension.moved import describe_remedy
+from notifications.jobs.changing import applicable
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.transitions import manual
 from notifications.models import Job
@@ -55,8 +56,7 @@ class JobActionsMixin(ModelAdminBase):
     @reports_database_errors
     @can_be_for_all
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        active = queryset.filter(state__in=ACTIVE)
-        became = manual.cancel(active.values_list("pk", flat=True), by=request.user.pk)
+        became = manual.cancel(_ids("cancel", queryset), by=request.user.pk)
         self._log(request, became, "Cancelled.")
         cancelled = sum(what == "cancelled" for what in became.values())
         asked = len(became) - cancelled
@@ -79,9 +79,8 @@ class JobActionsMixin(ModelAdminBase):
     @reports_database_errors
     @can_be_for_all
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        retryable = queryset.filter(state__in=RETRYABLE)
-        before = list(retryable.exclude(executor=OBSERVED).values_list("pk", "fence"))
-        has_observed = retryable.filter(executor=OBSERVED).exists()
+        before = list(applicable("retry", queryset).values_list("pk", "fence"))
+        has_observed = queryset.filter(state__in=RETRYABLE, executor=OBSERVED).exists()
         try:
             queued = manual.retry([id for id, fence in before])
         except TooManyJobs as exc:
@@ -105,8 +104,7 @@ class JobActionsMixin(ModelAdminBase):
     @reports_database_errors
     @can_be_for_all
     def run_jobs_now(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        waiting = queryset.filter(state=Job.State.QUEUED, run_after__isnull=False)
-        started = manual.reschedule(waiting.values_list("pk", flat=True))
+        started = manual.reschedule(_ids("run_now", queryset))
         self._log(request, started, "Run now.")
         if started:
             text = ngettext("%(count)d job waits no longer.", "%(count)d jobs wait no longer.", len(started))
@@ -120,8 +118,7 @@ class JobActionsMixin(ModelAdminBase):
     @reports_database_errors
     @can_be_for_all
     def reschedule_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        queued = queryset.filter(state__in=CLAIMABLE).exclude(executor=OBSERVED)
-        if not (ids := list(queued.values_list("pk", flat=True))):
+        if not (ids := _ids("reschedule", queryset)):
             text = _("No job was changed, because none of them is queued.")
             self.message_user(request, text, messages.WARNING)
             return None
@@ -151,6 +148,10 @@ class JobActionsMixin(ModelAdminBase):
         if job is not None and self.has_operate_permission(request):
             context["offered_actions"] = _offered_actions(job)
         return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _ids(change: str, queryset: QuerySet[Job]) -> list[UUID]:
+    return list(applicable(change, queryset).values_list("pk", flat=True))
 
 
 def _offered_actions(job: Job) -> list[tuple[str, Any]]:

@@ -28,10 +28,13 @@ duty, dispatch          duties, and how engines learn of jobs
 moved                   which optional app has a setting, a command or a public name
 """
 
+from typing import TYPE_CHECKING
+
 from notifications.conf import Setting as Setting
 from notifications.conf import WrongDeclaration as WrongDeclaration
 from notifications.extension.app import Extension as Extension
 from notifications.extension.app import Rows as Rows
+from notifications.extension.calls import left_to_later as left_to_later
 from notifications.extension.channels import AddressGone as AddressGone
 from notifications.extension.channels import Channel as Channel
 from notifications.extension.channels import ChannelMessage as ChannelMessage
@@ -68,3 +71,17 @@ from notifications.extension.installed import make_worker_parts as make_worker_p
 from notifications.extension.installed import read_events as read_events
 from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.tracing.trace_context import serialize_trace as serialize_trace
+    from notifications.upkeep import Upkeep as Upkeep
+    from notifications.upkeep import run_all as run_all
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.tracing.trace_context": "serialize_trace",
+            "notifications.upkeep": "Upkeep run_all",
+        },
+    )

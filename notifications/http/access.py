@@ -190,7 +190,7 @@ def database_unavailable_page() -> HttpResponse:
 
 def json_response(document: Any, *, status: int = 200) -> HttpResponse:
     """Return a document, or JSON text, as JSON that is not cached."""
-    text = document if isinstance(document, str) else serializers.encode(document)
+    text = document if isinstance(document, str) else serializers.encode_json(document)
     return prevent_caching(HttpResponse(text, content_type="application/json", status=status))
 
 

@@ -38,7 +38,7 @@ MODULES = (
     "forms",
 )
 #: What draws rows of notifications, and does what is pressed in them.
-ROW_MODULES = ("rows", "row_menu", "actions")
+ROW_MODULES = ("rows", "row_menu", "row_keys", "actions")
 #: By element: loaded where the page has one, and later if one is inserted. That of output also has the listeners of
 #: a job that few pages need. "contrast" is loaded with DEBUG, and checks that the bell can be seen.
 LAZY_MODULES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -16,7 +17,8 @@ from django.views.decorators.http import require_POST
 from notifications import times
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
-from notifications.http.parsing import describe_browser, header
+from notifications.http.parsing import describe_browser, read_header
+from notifications.inbox.lists import find_other_categories
 from notifications.inbox.pages import SNOOZE_TIMES
 from notifications.inbox.query import (
     CHANGED,
@@ -25,6 +27,7 @@ from notifications.inbox.query import (
     PART,
     SNOOZE,
     UNDONE,
+    VIEWS,
     WRONG_TIME,
     AllChanged,
     Change,
@@ -57,7 +60,8 @@ def mark(request: HttpRequest) -> HttpResponse:
     ``one`` is a verb and an id; ``group`` a verb and a group; ``all`` a verb for all that the page's filters select;
     ``verb`` is for the ``id`` that are checked. ``seen`` is the newest one on the page with the form. Without
     JavaScript it is marked as seen here and not when the page is read, because a GET must not write: a prefetched or
-    restored page may not have been seen.
+    restored page may not have been seen. What a list with filters has is marked by a URL of its own: a server of an
+    older version, which may not know all filters, refuses it.
     """
     user = request.user.pk
     query = parse_query(QueryDict(request.POST.get("query", "")))
@@ -85,7 +89,7 @@ def mark(request: HttpRequest) -> HttpResponse:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
         change = RowsChanged(verb=verb, ids=tuple(marked.changed))
-    mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
+    mark_seen(user, seen, describe_browser(read_header(request, "User-Agent")))
     return redirect(request, query, NOTHING_SELECTED if change is None else change.encode())
 
 
@@ -183,14 +187,12 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
         raise BadRequest(
             "all must be read, or archive in the inbox, and without a search. Select notifications instead."
         )
-    marked = mark_all(
-        user,
-        verb,
-        up_to,
-        group=query.group or None,
-        category=query.category or None,
-        level=query.level,
-    )
+    categories: Sequence[str] = query.categories
+    if query.is_except:
+        categories = find_other_categories(user, categories, up_to=up_to, filters=VIEWS[query.view])
+        if not categories:
+            return AllChanged(verb=verb, count=0, moment=times.now(), after=0, up_to=up_to, is_pending=False)
+    marked = mark_all(user, verb, up_to, group=query.group or None, categories=categories, level=query.level)
     return AllChanged(
         verb=verb,
         count=len(marked.changed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,8 @@ from notifications.streams.listing import INBOX, Filters
 PAGE_SIZE = 25
 #: Notifications of each partition in which categories are looked for, and categories that are found at most.
 MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
+#: Notifications that a list says it has, at most.
+MAX_TOTAL = 1_000
 #: Open questions.
 QUESTIONS = Filters(read=False, questions=True)
 
@@ -109,6 +111,39 @@ def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
             [user_to_db(user), head + 1] * len(selects),
         )
         return min(limit, cursor.fetchone()[0])
+
+
+def describe_total(user: Any, *, head: int, filters: Filters) -> str:
+    """Return how many notifications of a user (key) narrow filters select: "158", or "1000+" if there are more.
+
+    Those that are searched for a page are counted, so "12+" says that more are not searched.
+    """
+    below, window = head + 1, None
+    if filters.is_narrow:
+        window = listing.find_window(user, listing.MAX_ROWS_SEARCHED, above=0, below=below, filters=filters)
+    sql, params = listing.select(
+        ["raised"],
+        user,
+        MAX_TOTAL + 1,
+        above=None if window is None else window - 1,
+        below=below,
+        filters=filters,
+    )
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM ({sql}) AS counted", params)
+        total = cursor.fetchone()[0]
+    return f"{MAX_TOTAL}+" if total > MAX_TOTAL else f"{total}{'' if window is None else '+'}"
+
+
+def find_other_categories(user: Any, categories: Sequence[str], *, up_to: int, filters: Filters) -> list[str]:
+    """Return all categories of a list up to a position but these, with ``""`` where notifications have none."""
+    selects = filters.select_each("category", "raised <= %s", "")
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS listed",
+            [user_to_db(user), up_to] * len(selects),
+        )
+        return sorted({category for (category,) in cursor.fetchall()} - set(categories))
 
 
 def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:

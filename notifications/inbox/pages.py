@@ -87,6 +87,10 @@ def inbox(request: HttpRequest) -> HttpResponse:
             failed = lists.read_failed(user, position.seq, query.filters)
         titles = [row.group.title for row in _read_group(user, position.seq, query) if row.group]
         query = replace(query, group_title="".join(titles))
+    total = ""
+    is_whole = page.after is None and page.before is None
+    if query.view == "inbox" and query.is_filtered and not query.search and not is_whole:
+        total = lists.describe_total(user, head=position.seq, filters=query.filters)
     pending = [mark for _, mark in pending_marks(user)]
     categories = lists.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
     context = {
@@ -97,9 +101,16 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
         "views": views,
-        "categories": sort_by_name({*categories, query.category} - {""}),
+        "categories": sort_by_name({*categories, *query.categories} - {""}),
         "is_page_selected": SELECTED in request.GET,
+        "is_all_selected": request.GET.get(SELECTED) == "all" and bool(total),
         "selected_url": add_parameter(query.url(), SELECTED, "page"),
+        "all_selected_url": add_parameter(query.url(), SELECTED, "all"),
+        "total": total,
+        "mark_all_url": reverse(
+            "notifications:inbox-mark-filter" if query.has_fields else "notifications:inbox-mark"
+        ),
+        "total_label": _describe_all(total, query),
         "unselected_url": query.url(),
         "levels": NotificationLevel.choices,
         "ungrouped_url": query.url(group="", after=None, before=None),
@@ -269,6 +280,16 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
             shown = f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
             views.append((name, label, InboxQuery(view=name).url(), shown))
     return views
+
+
+def _describe_all(total: str, query: InboxQuery) -> str:
+    """Return the text of the button that selects all that a list has, on all of its pages."""
+    names = [query.group_label] if query.group else []
+    if query.categories:
+        names.append(query.category_label)
+    if not names or query.is_except:
+        return gettext("Select all %(count)s") % {"count": total}
+    return gettext("Select all %(count)s in %(name)s") % {"count": total, "name": ", ".join(names)}
 
 
 def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:

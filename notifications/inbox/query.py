@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 
 from notifications import times
+from notifications.inbox.categories import load_categories
 from notifications.inbox.lists import PAGE_SIZE, QUESTIONS
 from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
@@ -38,6 +39,8 @@ CHANGED, SELECTED = "changed", "selected"
 PART = "part"
 #: Characters of a search, and words that it can have.
 MAX_SEARCH_LENGTH, MAX_WORDS = 100, 8
+#: Categories that one list can name.
+MAX_CHOSEN_CATEGORIES = 20
 #: Notifications that one form can name: those of a page.
 MAX_IDS = PAGE_SIZE
 #: The parameter after a form that named no notification or a wrong time, and after an undo.
@@ -52,6 +55,8 @@ _ALL = re.compile(r"(read|archive)-all-(\d{1,9})-(\d{1,17})-(\d{1,16})-(\d{1,16}
 class InboxQuery:
     """What the inbox page shows. ``""`` and None: not filtered.
 
+    ``categories``, ``is_except``
+        Those of these categories, or of all but these.
     ``group_title``
         What the row of the group says, which its filter says too.
     """
@@ -59,7 +64,8 @@ class InboxQuery:
     view: str = "inbox"
     group: str = ""
     group_title: str = ""
-    category: str = ""
+    categories: tuple[str, ...] = ()
+    is_except: bool = False
     level: str = ""
     search: str = ""
     after: int | None = None
@@ -75,7 +81,8 @@ class InboxQuery:
         return replace(
             VIEWS[self.view],
             group=self.group or None,
-            category=self.category or None,
+            categories=self.categories,
+            is_except=self.is_except,
             level=self.level,
             words=words,
         )
@@ -83,7 +90,13 @@ class InboxQuery:
     @property
     def has_fields(self) -> bool:
         """Return whether it has filters that the fields of the page show: all but the group."""
-        return bool(self.category or self.level or self.search)
+        return bool(self.categories or self.level or self.search)
+
+    @property
+    def category_label(self) -> str:
+        """Return what the field of categories says: the names of those that are chosen."""
+        names = ", ".join(str(load_categories().get(key).name) for key in self.categories)
+        return gettext("Not %(names)s") % {"names": names} if self.is_except else names
 
     @property
     def group_label(self) -> str:
@@ -101,7 +114,8 @@ INBOX = InboxQuery()
 PARAMETERS = {
     "view": "view",
     "group": "group",
-    "category": "category",
+    "categories": "category",
+    "is_except": "except",
     "level": "level",
     "search": "q",
     "after": "after",
@@ -114,11 +128,13 @@ def encode(query: InboxQuery) -> str:
     values = {
         name: value
         for field, name in PARAMETERS.items()
-        if (value := getattr(query, field)) not in (None, "")
+        if (value := getattr(query, field)) not in (None, "", (), False)
     }
+    if query.is_except:
+        values[PARAMETERS["is_except"]] = 1
     if query.view == "inbox":
         del values["view"]
-    return urlencode(values)
+    return urlencode(values, doseq=True)
 
 
 def parse_query(parameters: QueryDict) -> InboxQuery:
@@ -129,12 +145,14 @@ def parse_query(parameters: QueryDict) -> InboxQuery:
     level = parameters.get("level", "")
     if level not in ("", *NotificationLevel.values):
         raise BadRequest(f"level must be one of {', '.join(NotificationLevel.values)}.")
-    category, search = parameters.get("category", ""), parameters.get("q", "").strip()
+    categories, search = tuple(filter(None, parameters.getlist("category"))), parameters.get("q", "").strip()
+    if len(categories) > MAX_CHOSEN_CATEGORIES:
+        raise BadRequest(f"There can be at most {MAX_CHOSEN_CATEGORIES} categories.")
     # Only the inbox has groups.
     group = "" if VIEWS[view].archived or VIEWS[view].questions else parameters.get("group", "")
     for name, text, limit in (
         ("group", group, len(NAMED) + MAX_GROUP_LENGTH),
-        ("category", category, MAX_CATEGORY_LENGTH),
+        *(("category", category, MAX_CATEGORY_LENGTH) for category in categories),
         ("q", search, MAX_SEARCH_LENGTH),
     ):
         if len(text) > limit or "\0" in text or not encodable(text):
@@ -143,7 +161,14 @@ def parse_query(parameters: QueryDict) -> InboxQuery:
         parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")
     )
     return InboxQuery(
-        view=view, group=group, category=category, level=level, search=search, after=after, before=before
+        view=view,
+        group=group,
+        categories=categories,
+        is_except=bool(categories) and "except" in parameters,
+        level=level,
+        search=search,
+        after=after,
+        before=before,
     )
 
 

@@ -121,7 +121,7 @@ class JobBackend(BaseTaskBackend):
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
-        job = bulk.new(
+        job = bulk.new_row(
             Job,
             user_id=owner,
             task_path=task.module_path,
@@ -140,7 +140,7 @@ class JobBackend(BaseTaskBackend):
             title=validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True),
             url=validators.link("url", options.url),
             language=translation.get_language() or "",
-            trace=trace_context.serialize(),
+            trace=trace_context.serialize_trace(),
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
             share_name=share and validators.text("share", share, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,

@@ -82,7 +82,9 @@ def notifications_of(
         raise ValueError(f"limit is {limit!r}. It must be an integer of 1 or more.")
     [key] = user_keys_of([user])
     number_if_needed([key])
-    filters = listing.Filters(archived=archived, read=False if unread else None, category=category)
+    filters = listing.Filters(
+        archived=archived, read=False if unread else None, categories=() if category is None else (category,)
+    )
     page = listing.read_page(key, limit, below=positions.position(key).head + 1, filters=filters)
     return [_info(row) for row in page.rows]
 

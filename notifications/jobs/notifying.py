@@ -185,7 +185,7 @@ def insert_notifications(rows: Sequence[Notification], tx: RecordedTransaction) 
     """
     if not rows:
         return []
-    bulk.insert(rows)
+    bulk.insert_rows(rows)
     if not hooks.on_created:
         return []
     with streams.uncounting_deleted(rows):
@@ -235,7 +235,7 @@ def insert_rows(rows: Rows) -> list[Job]:
         if issubclass(model, Job):
             turns.assign_turns(same)  # type: ignore[arg-type]
         for chunk in chunks(same, MAX_ROWS_PER_TRANSACTION):
-            bulk.insert(chunk)
+            bulk.insert_rows(chunk)
         if issubclass(model, Job):
             jobs += same  # type: ignore[arg-type]
     return jobs

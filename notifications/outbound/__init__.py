@@ -34,6 +34,8 @@ from .errors import (
     Unreachable,
 )
 from .gathering import gather
+from .guard import Forbidden as Forbidden
+from .guard import parse_target as parse_target
 from .overview import state
 from .response import Response
 

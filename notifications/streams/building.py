@@ -76,7 +76,7 @@ def build_notification(
         url = url or own.get("target", {}).get("url")
     category = validators.text("category", category, validators.MAX_CATEGORY_LENGTH)
     created_at = times.now()
-    return bulk.new(
+    return bulk.new_row(
         Notification,
         id=uuid7(),
         user_id=user,
@@ -101,7 +101,7 @@ def build_end_notification(job: Job, body: str, level: str, key: str) -> Notific
     Nothing is checked: the texts of the job were when it was stored, and ``body`` is checked by the caller.
     """
     created_at = times.now()
-    return bulk.new(
+    return bulk.new_row(
         Notification,
         id=uuid7(),
         user_id=job.user_id,

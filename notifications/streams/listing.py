@@ -39,8 +39,8 @@ class Filters:
         Only questions of jobs that are open. They are unread and not archived.
     ``group``
         Those of this group; None: one row for each group.
-    ``category``, ``level``
-        Those of this category or level; None and ``""``: of all.
+    ``categories``, ``is_except``, ``level``
+        Those of these categories, or of all but these, and of this level; ``()`` and ``""``: of all.
     ``words``
         Those whose title or body contains each of these words, in upper or lower case.
     """
@@ -50,14 +50,15 @@ class Filters:
     read: bool | None = None
     questions: bool = False
     group: str | None = None
-    category: str | None = None
+    categories: tuple[str, ...] = ()
+    is_except: bool = False
     level: str = ""
     words: tuple[str, ...] = ()
 
     @property
     def is_narrow(self) -> bool:
         """Whether rows must be read that the list does not show, because no index finds those that it shows."""
-        return self.category is not None or bool(self.level or self.words)
+        return bool(self.categories or self.level or self.words)
 
     @property
     def has_groups(self) -> bool:
@@ -92,8 +93,10 @@ class Filters:
         sql, params = "", []
         if self.group is not None:
             sql, params = " AND group_key = %s", [self.group]
-        if self.category is not None:
-            sql, params = f"{sql} AND category = %s", [*params, self.category]
+        if self.categories:
+            names = ", ".join(["%s"] * len(self.categories))
+            sql = f"{sql} AND category {'NOT IN' if self.is_except else 'IN'} ({names})"
+            params = [*params, *self.categories]
         if self.level:
             sql, params = f"{sql} AND level = %s", [*params, self.level]
         like = LIKE[connection().vendor]

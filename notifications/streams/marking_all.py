@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.models import PendingMark
@@ -36,23 +37,38 @@ def mark_all(
     up_to: int,
     *,
     group: str | None = None,
-    category: str | None = None,
+    categories: Sequence[str] = (),
     level: str = "",
 ) -> Marked:
     """Change by ``"read"`` or ``"archive"`` what was raised up to ``up_to`` for a user (key).
 
+    ``categories``
+        Of these only, one mark each; ``()``: of all.
+
     What is left, above the ``next`` of the result, is changed in the background.
     Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
     """
-    mark = Mark(user=user, verb=verb, up_to=up_to, group=group, category=category, level=level)
     pending = pending_marks(user)
     if len(pending) >= MAX_PENDING_MARKS_PER_USER:
         raise TooManyPendingMarks
+    whole = Mark(user=user, verb=verb, up_to=up_to, group=group, level=level)
+    marks = [replace(whole, category=category) for category in categories or (None,)]
     # Of two equal changes, of which the first is pending, both are undone together.
     for _, earlier in pending:
-        if (earlier.verb, earlier.group, earlier.category, earlier.level) == (verb, group, category, level):
-            mark = replace(mark, moment=earlier.moment)
-    return change_rows(mark, save_pending)
+        for mark in marks:
+            if all(getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment"):
+                whole = replace(whole, moment=earlier.moment)
+    changed: dict[UUID, int] = {}
+    next: int | None = None
+    for mark in marks:
+        same = replace(mark, moment=whole.moment)
+        if next is None:
+            marked = change_rows(same, save_pending)
+            changed, next = changed | marked.changed, marked.next
+        else:  # The second of the request is over.
+            save_pending(same)
+            next = 0
+    return Marked(moment=whole.moment, changed=changed, next=next)
 
 
 def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) -> Marked:

@@ -88,7 +88,7 @@ class ClaimLoop:
             # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
             # executors of the claim before.
             if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
-                await loops.wait_for(self._wake, self._seconds_to_next_claim())
+                await loops.wait_for_event(self._wake, self._seconds_to_next_claim())
 
     async def _try_claim(self, claim: Callable[[], T], is_stopping: Callable[[], bool]) -> T | None:
         """Return what ``claim()`` returns on the writer's thread, None after an error, which is logged.

@@ -373,7 +373,8 @@ def test_the_list_follows_the_search(inbox_page):
     expect(message(page)).to_contain_text("1 moved to Done.")
     search.fill("")
     expect(rows(page)).to_have_count(4)
-    page.get_by_label("Category").select_option("reports")
+    page.get_by_role("button", name="Category").click()
+    page.get_by_role("checkbox", name="Reports").check()
     expect(rows(page)).to_have_count(2)
     expect(page).to_have_url(re.compile(r"\?category=reports$"))
     assert page.evaluate("window.isSamePage")
@@ -503,6 +504,35 @@ def test_long_category_does_not_widen_the_page(site_server, page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_all_of_several_categories_is_selected(site_server, page):
+    """What is chosen shows below the list of categories; all that it has, on all pages, is done and undone."""
+    site_server.python(CREATE.format(count=60))
+    visit(page, site_server.url, "/notifications/")
+    page.get_by_role("button", name="Category").click()
+    page.get_by_role("checkbox", name="Reports").check()
+    page.get_by_role("checkbox", name="Everything but these").check()
+    expect(page.get_by_role("button", name="Not Reports")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"\?category=reports&except=1$"))
+    expect(row(page, "Number 60")).to_be_visible()
+    expect(row(page, "Number 59")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.get_by_role("checkbox", name="Select: Number 60").check()
+    page.get_by_role("link", name="Select all 30").click()
+    expect(page.get_by_text("30 selected")).to_be_visible()
+    toolbar = page.locator(".notifications-toolbar")
+    expect(toolbar.get_by_role("button", name="Snooze")).to_be_hidden()
+    page.keyboard.press("e")
+    expect(message(page)).to_contain_text("30 moved to Done.")
+    expect(rows(page)).to_have_count(0)
+    page.keyboard.press("z")
+    expect(message(page)).to_contain_text("Undone.")
+    expect(page.locator("notifications-inbox li[data-id]:visible").first).to_be_visible()
+    page.get_by_role("checkbox", name="Select: Number 60").check()
+    page.get_by_role("link", name="Select all 30").click()
+    page.get_by_role("checkbox", name="Select: Number 58").uncheck()
+    expect(toolbar.get_by_role("button", name="Snooze")).to_be_visible()
+
+
 def test_everything_without_javascript(site_server, new_page):
     """Views, filters, selection, all, undo and muting are links and forms."""
     site_server.python(CREATE.format(count=5))
@@ -511,7 +541,9 @@ def test_everything_without_javascript(site_server, new_page):
     page.locator("input[name=username]").fill("demo")
     page.locator("input[name=password]").fill("demo")
     page.locator("input[name=password]").press("Enter")
-    page.get_by_label("Category").select_option("reports")
+    page.get_by_role("button", name="Category").click()
+    page.get_by_role("checkbox", name="Reports").check()
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="Apply").click()
     expect(rows(page)).to_have_count(3)
     page.get_by_role("button", name="Move these to Done").click()

@@ -220,7 +220,7 @@ def test_filtered_change_examines_a_bounded_number_of_rows_at_once(monkeypatch, 
     Notification.objects.filter(raised__in=[3, 100, 248]).update(category="reports")
     for seconds in (60, 0):
         monkeypatch.setattr(marking, "REQUEST_SECONDS", seconds)
-        marking_all.mark_all(user.pk, "read", MANY, category="reports")
+        marking_all.mark_all(user.pk, "read", MANY, categories=["reports"])
         marking_all.continue_marking(60)
         rows = Notification.objects.exclude(read_at=None)
         assert sorted(rows.values_list("raised", flat=True)) == [3, 100, 248]
@@ -231,9 +231,9 @@ def test_number_of_pending_marks_of_a_user_is_limited(monkeypatch, user):
     """Each request of another category would store one more."""
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     for n in range(marking_all.MAX_PENDING_MARKS_PER_USER):
-        marking_all.mark_all(user.pk, "read", MANY, category=str(n))
+        marking_all.mark_all(user.pk, "read", MANY, categories=[str(n)])
     with pytest.raises(marking_all.TooManyPendingMarks):
-        marking_all.mark_all(user.pk, "read", MANY, category="one more")
+        marking_all.mark_all(user.pk, "read", MANY, categories=["one more"])
 
 
 def test_undo_beside_too_many_pending_changes(monkeypatch, user):
@@ -241,7 +241,7 @@ def test_undo_beside_too_many_pending_changes(monkeypatch, user):
     monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     notifying.create_notifications(user, "One")
     categories = [f"c{number}" for number in range(marking_all.MAX_PENDING_MARKS_PER_USER)]
-    marked = [marking_all.mark_all(user.pk, "read", 1, category=category) for category in categories]
+    marked = [marking_all.mark_all(user.pk, "read", 1, categories=[category]) for category in categories]
     assert all(change.next is not None for change in marked)
     with pytest.raises(marking_all.TooManyPendingMarks):
         marking_all.undo_mark(user.pk, "read", timezone.now(), 0, 1)

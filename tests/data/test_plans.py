@@ -16,6 +16,7 @@ from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.engines import unserved, wakeups
+from notifications.contrib.operations.running import count_waiting
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
@@ -24,7 +25,6 @@ from notifications.inbox import lists
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import backlog, candidates
-from notifications.jobs.claiming.backlog import count_waiting
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome
@@ -240,7 +240,7 @@ def unarchive(user):
 
 
 #: What a search of the inbox page selects.
-SEARCH = listing.Filters(category="", level="info", words=("note", "other"))
+SEARCH = listing.Filters(categories=("",), level="info", words=("note", "other"))
 
 
 def undo(user):
@@ -270,7 +270,7 @@ OPERATIONS = {
         user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(archived=True)
     ),
     "a page of the unread": lambda user: listing.read_page(
-        user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(read=False, category="")
+        user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(read=False, categories=("",))
     ),
     "a page of newer ones": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
     "a search": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),
@@ -282,7 +282,7 @@ OPERATIONS = {
     ),
     "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
     "marking those of a level as unread": lambda user: marking.mark(user, "unread", 90, level="info"),
-    "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, category=""),
+    "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, categories=("",)),
     "undoing": undo,
     "marking none as unread": lambda user: marking.mark(user, "unread", 90),
     "marking as seen": lambda user: mark_seen(user, 90),

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
-from notifications.contrib.operations import bulk_changes as changing
-from notifications.contrib.operations.matching import JobFilter
+from notifications.jobs import changing
 from notifications.jobs.claiming import backlog, queues
+from notifications.jobs.selection import JobFilter
 from notifications.management.diagnosis import database, jobs, processes
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
@@ -70,7 +70,7 @@ def test_checks_of_doctor(seeded, monkeypatch):
         monkeypatch.setattr(backlog, name, 500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
-    queues.pause("mail")
+    queues.pause_queue("mail")
     connection.cursor().execute("ANALYZE")
     with collect_offenders() as offenders:
         for check in CHECKS:

@@ -46,7 +46,7 @@ def test_jobs_run_on_celery_and_back(project, redis):
     refused.wait_for_line("Start the worker with --pool threads")
     assert refused.popen.wait(60) == 1
     for number, command in enumerate(commands):
-        worker = project.start("-m", *command)
+        worker = project.start("-m", *command, "--loglevel", "INFO")
         ids = [backlog, project.enqueue(number)]
         project.wait_for(*ids, results=["11", str(number + 1)])
         worker.stop()

@@ -142,7 +142,7 @@ def test_authentication_is_described(transactional_db):
 )  # fmt: skip
 def test_items_match_their_schemas(name, row):
     """Schemas have exactly the keys of the items, all of them required, also in nested objects."""
-    item = json.loads(serializers.encode(serializers.serialize(row)))
+    item = json.loads(serializers.encode_json(serializers.serialize(row)))
     validator(name).validate(item)
     schema = SCHEMAS[name]
     assert list(schema["properties"]) == schema["required"] == list(item)

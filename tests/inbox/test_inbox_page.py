@@ -191,9 +191,38 @@ class TestFilters:
         notify(user, "a", category="reports")
         notify(other_user, "b", category="of another user")
         page = read_page(user_client)
-        assert re.findall(r'<option value="reports">(.*?)</option>', page) == ["Reports"]
+        assert re.findall(r'value="reports"><span>(.*?)</span>', page) == ["Reports"]
         assert "of another user" not in page
-        assert '<option value="gone" selected>Gone</option>' in read_page(user_client, category="gone")
+        assert 'value="gone" checked><span>Gone</span>' in read_page(user_client, category="gone")
+
+    def test_several_categories_and_all_but_some(self, user_client, user):
+        for title, category in (("a", "reports"), ("b", "talk"), ("c", ""), ("d", "talk")):
+            notify(user, title, category=category)
+        assert titles(read_page(user_client, category=["reports", "talk"])) == ["d", "b", "a"]
+        page = read_page(user_client, category=["talk"], **{"except": 1})
+        assert titles(page) == ["c", "a"] and "Not Talk" in page
+        assert titles(read_page(user_client, **{"except": 1})) == ["d", "c", "b", "a"]  # of none
+        assert user_client.get(INBOX, {"category": [str(n) for n in range(21)]}).status_code == 400
+
+    def test_all_of_a_filter_is_marked_by_an_address_of_its_own(self, user_client, user):
+        """On all pages of the list, and undone together; notifications of other categories stay as they are."""
+        for n in range(30):
+            notify(user, f"{n}", category=("reports", "talk", "")[n % 3])
+        page = read_page(user_client, category="reports")
+        assert "Select all" not in page  # It has one page.
+        for n in range(60):
+            notify(user, f"more {n}", category=("reports", "talk")[n % 2])
+        page = read_page(user_client, category="reports")
+        assert "Select all 40 in Reports" in page and 'data-url="/notifications/mark/filter/"' in page
+        selected = read_page(user_client, category="reports", selected="all")
+        assert 'name="all" value="archive" formaction="/notifications/mark/filter/"' in selected
+        form = {"query": "category=talk&except=1", "up_to": 90, "all": "archive"}
+        answer = user_client.post(f"{INBOX}mark/filter/", form, follow=True)
+        assert "50 moved to Done." in answer.content.decode()
+        assert titles(read_page(user_client)) == titles(read_page(user_client, category="talk"))
+        undo = re.search(r'name="changed" value="([^"]+)"', answer.content.decode())[1]
+        user_client.post(f"{INBOX}undo/", {"query": "", "changed": undo})
+        assert "Select all 40 in Reports" in read_page(user_client, category="reports")
 
     def test_search(self, user_client, user):
         """Each word must be in the title or the body, in upper or lower case; signs of patterns have no meaning."""
@@ -336,10 +365,10 @@ class TestChanges:
         selected = f"{url}{'&' if query else '?'}selected=page"
         page = user_client.get(url).content.decode()
         assert f'data-check="all" href="{html.escape(selected)}"' in page
-        assert " checked" not in page
+        assert not re.search(r'name="id"[^>]* checked', page)
         assert f'data-check="none" href="{html.escape(url)}"' in page
         page = user_client.get(selected).content.decode()
-        assert page.count(" checked") == page.count('name="id"') > 0
+        assert page.count('name="id"') == len(re.findall(r'name="id"[^>]* checked', page)) > 0
         assert set(re.findall(r'name="query" value="(.*?)"', page)) == {html.escape(query)}
 
     def test_one(self, user_client, three):
@@ -399,9 +428,9 @@ class TestChanges:
     def test_buttons_for_all_say_whether_there_is_a_filter(self, query, read, archive, user_client, user):
         notify(user, "note", category="c", level="error", group="g")
         page = read_page(user_client, **query)
-        buttons = re.findall(r'name="all" value="(\w+)">.*?<span>(.*?)</span>', page)
+        buttons = re.findall(r'name="all" value="(\w+)" formaction=.*?<span>(.*?)</span>', page)
         assert dict(buttons) == {"read": read, "archive": archive}
-        above = page.partition('<div class="notifications-toolbar">')[0]
+        above = page.partition('<div class="notifications-toolbar"')[0]
         assert ("Clear filters" in above) == (len(query) > 1), "the only chip does the same"
 
     def test_undo_is_bound_to_its_user(self, user_client, client_of, three, other_user):

@@ -10,9 +10,8 @@ from django.utils.translation import pgettext_lazy
 
 from notifications.extension import find_channel, require
 from notifications.extension.channels import MAX_NAME_LENGTH
-from notifications.ids import uuid7
-from notifications.inbox import categories
-from notifications.models.users import UserPrimaryKey, user_key
+from notifications.inbox import Choice as CategoryChoice
+from notifications.models import UserPrimaryKey, user_key, uuid7
 from notifications.times import MomentField
 
 require("notifications.contrib.deliveries")
@@ -158,7 +157,7 @@ class PushSubscription(models.Model):
 class Preference(models.Model):
     """What a user has chosen for a category and a channel. Where it is the default, there is no row."""
 
-    Choice = categories.Choice
+    Choice = CategoryChoice
 
     user = user_key()
     category = models.CharField(_("category"), max_length=100, blank=True)

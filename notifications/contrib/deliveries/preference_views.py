@@ -27,12 +27,12 @@ from notifications.contrib.deliveries.preference_rows import (
 )
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
-from notifications.http.access import page_view, text_response
-from notifications.inbox.categories import label_of, load_categories
+from notifications.http import page_view, text_response
+from notifications.inbox import label_of, load_categories
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import UNDONE, parse_query
 from notifications.models import Notification
-from notifications.streams import positions
+from notifications.streams import read_stream_position
 
 #: Rows of the form that are read, more than the page has.
 MAX_ROWS = 1000
@@ -59,7 +59,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
     reader = preferences.read_reader(user)
     is_paused = preferences.is_paused(reader, times.now())
     context = {
-        "notifications_position": positions.read_stream_position(user),
+        "notifications_position": read_stream_position(user),
         "rows": read_rows(user),
         "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),

@@ -18,11 +18,9 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
-from notifications.db import bulk
-from notifications.db.bulk import lock_query
-from notifications.db.transactions import database
+from notifications.db import database, lock_query, new_row
 from notifications.extension import RecordedTransaction, find_channel, hooks
-from notifications.inbox.categories import Choice, load_categories
+from notifications.inbox import Choice, load_categories
 from notifications.models import Notification
 
 logger = logging.getLogger("notifications")
@@ -166,7 +164,7 @@ def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> l
         return not row.is_muted or choice_in_force(choices, row.user_id, row.category, channel) != Choice.OFF
 
     return [
-        bulk.new(
+        new_row(
             Delivery,
             notification=row.id,
             user_id=row.user_id,

@@ -4,11 +4,9 @@ models        statistics of jobs, alerts, and the permission to view the overvie
 statistics/   counts jobs and their times in the transaction that ends them, and reads the sums
 alerts/       what needs an operator, from when it begins until it is over
 admin/        the overview and alerts; filters and bulk changes of jobs, filters of notifications
-matching      the jobs that a filter selects
-bulk_changes  retries, cancels and reschedules them
 duties        evaluates alerts, and rolls up statistics
 metrics       the metrics of jobs for Prometheus; views and urls serve them
-commands      ``jobs cancel``, ``retry`` and ``reschedule`` with filters, ``jobs stats``
+commands      ``jobs stats``
 findings      what ``doctor`` says of alerts
 """
 
@@ -40,9 +38,6 @@ class Operations(Extension):
     label = "notifications_operations"
     verbose_name = _("Operations")
     subcommands: ClassVar[dict[str, str]] = {
-        "jobs cancel": "notifications.contrib.operations.commands.BulkCancelCommand",
-        "jobs retry": "notifications.contrib.operations.commands.BulkRetryCommand",
-        "jobs reschedule": "notifications.contrib.operations.commands.BulkRescheduleCommand",
         "jobs stats": "notifications.contrib.operations.commands.StatsCommand",
     }
     settings: ClassVar[dict[str, Setting]] = {

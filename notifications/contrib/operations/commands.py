@@ -1,35 +1,16 @@
-"""``jobs retry``, ``cancel`` and ``reschedule`` with filters in place of ids, and ``jobs stats``."""
+"""``jobs stats``."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import CommandError
-
-from notifications import times
-from notifications.contrib.operations import bulk_changes as changing
-from notifications.contrib.operations.matching import JobFilter
 from notifications.contrib.operations.statistics import Figures, Histogram, read_figures
-from notifications.management.management_command import ManagementCommand
-from notifications.management.output import ProgressLine
-from notifications.management.subcommands.job_verbs import (
-    CancelCommand,
-    ChangeCommand,
-    RescheduleCommand,
-    RetryCommand,
-    became,
-    job_id,
-    read_time,
-    user_key_of,
-)
-from notifications.models import Job
+from notifications.management import ManagementCommand
 
-#: The last one is an option of ``retry`` only: other jobs have not ended.
-FILTERS = ("state", "queue", "task", "user", "finished_since")
 #: The windows of ``--last``.
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 HEADINGS = (
@@ -38,106 +19,6 @@ HEADINGS = (
 )
 #: How many of the columns are text; the others are numbers.
 TEXT_COLUMNS = 2
-
-
-class BulkChangeCommand(ChangeCommand):
-    """A verb that changes jobs by their ids or by filters: the base of those of the core, which know ids only."""
-
-    verb: str
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
-        parser.set_defaults(usage_error=parser.error)
-        parser.add_argument(
-            "--state", choices=Job.State.values, help="in place of ids: all jobs in this state"
-        )
-        parser.add_argument("--queue", help="in place of ids: all jobs of this queue")
-        parser.add_argument("--task", metavar="PATH", help="in place of ids: all jobs of this task")
-        parser.add_argument("--user", metavar="USERNAME", help="in place of ids: all jobs of this user")
-        parser.set_defaults(finished_since=None)
-        if self.verb == "retry":
-            help_text = (
-                "in place of ids: all that ended at this time or later, as 2026-12-01T02:00 in TIME_ZONE"
-            )
-            parser.add_argument("--finished-since", type=read_time, metavar="TIME", help=help_text)
-
-    def is_filtered(self, ids: Sequence[Any], options: dict[str, Any]) -> bool:
-        """Return whether filters are given, and not ids. Raises CommandError for both or neither."""
-        given = any(options[name] is not None for name in FILTERS)
-        if given == bool(ids):
-            names = FILTERS if self.verb == "retry" else FILTERS[:-1]
-            filters = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-            options["usage_error"](f"name jobs by their ids, or use {filters}")
-        state = options["state"]
-        if given and state and state not in changing.STATES[self.verb]:
-            states = " or ".join(changing.STATES[self.verb])
-            raise CommandError(f"--state is {state}. Only {states} jobs can be changed by {self.verb}.")
-        return given
-
-    def change(self, change: str, became: str, options: Any, run_at: datetime | None = None) -> None:
-        """Change the jobs that the options select, and print how many."""
-        changed, found = change_jobs(change, options, run_at)
-        skipped = f" {found - changed:,} were skipped." if found > changed else ""
-        text = f"{changed:,} {'job' if changed == 1 else 'jobs'} {became}.{skipped}"
-        self.report(options, text, changed=changed, skipped=found - changed)
-
-
-class BulkCancelCommand(CancelCommand, BulkChangeCommand):
-    verb = "cancel"
-    examples = ("cancel --queue mail --user ada",)
-
-    def handle(self, *args: Any, ids: Any, **options: Any) -> None:
-        if self.is_filtered(ids, options):
-            self.change("cancel", "cancelled, or requested to end", options)
-        else:
-            super().handle(ids=ids, **options)
-
-
-class BulkRetryCommand(RetryCommand, BulkChangeCommand):
-    verb = "retry"
-    examples = (
-        *RetryCommand.examples,
-        "retry --state failed --queue mail",
-        "retry --state failed --finished-since 2026-12-01T02:00",
-    )
-
-    def handle(self, *args: Any, ids: Any, **options: Any) -> None:
-        if not self.is_filtered(ids, options):
-            super().handle(ids=ids, **options)
-        elif options["from_start"]:
-            raise CommandError("--from-start needs the IDs of jobs.")
-        else:
-            self.change("retry", "queued again", options)
-
-
-class BulkRescheduleCommand(RescheduleCommand, BulkChangeCommand):
-    verb = "reschedule"
-    examples = ("reschedule --queue mail --at 2026-12-01T08:00", *RescheduleCommand.examples)
-
-    def handle(self, *args: Any, ids: Any, at: datetime | None, **options: Any) -> None:
-        if self.is_filtered(ids, options):
-            self.change("reschedule" if at else "run_now", became(at), options, run_at=at)
-        else:
-            super().handle(ids=ids, at=at, **options)
-
-
-def change_jobs(verb: str, options: dict[str, Any], run_at: datetime | None) -> tuple[int, int]:
-    """Change the jobs that the filters select. Return how many were changed, and how many were found."""
-    conditions = JobFilter(
-        state=options["state"] or "",
-        queue_name=options["queue"] or "",
-        task_path=options["task"] or "",
-        user="" if options["user"] is None else str(user_key_of(options["user"])),
-        finished_from=options["finished_since"],
-    )
-    conditions = changing.conditions_until(verb, conditions, times.now())
-    total, is_partial = changing.count_jobs(verb, conditions)
-    changed = found = 0
-    with ProgressLine("jobs", None if is_partial else total) as progress:
-        for chunk in changing.change_jobs(verb, conditions, by=None, run_at=run_at):
-            changed, found = changed + len(chunk.changed), found + len(chunk.found)
-            progress.add(len(chunk.found))
-    return changed, found
 
 
 class StatsCommand(ManagementCommand):

@@ -12,10 +12,9 @@ from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
 
-from notifications.db.adapters import user_keys_of
-from notifications.jobs.users import (
+from notifications.db import user_keys_of
+from notifications.inbox import (
     filter_active,
-    finds_holders,
     has_holders,
     has_user_field,
     holders,
@@ -23,6 +22,7 @@ from notifications.jobs.users import (
     is_member,
     read_user,
 )
+from notifications.jobs.users import finds_holders
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100

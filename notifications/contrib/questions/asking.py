@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from notifications import validators
-from notifications.context import CurrentExecution
 from notifications.contrib.questions.answers import Answer, describe_answer
 from notifications.contrib.questions.apps import QuestionKind
 from notifications.exceptions import QuestionExpired
 from notifications.extension import require
-from notifications.jobs.durable_calls import steps_of, validate_duration
-from notifications.jobs.waits import Finish, Make, await_for_all, wait_for_all
+from notifications.jobs import await_for_all, steps_of, validate_duration, wait_for_all
+from notifications.jobs.waits import Finish, Make
+from notifications.worker import CurrentExecution
 
 if TYPE_CHECKING:
     from django.forms import BaseForm

@@ -1,10 +1,10 @@
-"""The verbs of ``manage.py notifications jobs`` that change jobs by their ids, or a queue."""
+"""The verbs of ``manage.py notifications jobs`` that change jobs, by their ids or by filters, or a queue."""
 
 from __future__ import annotations
 
 import json
-from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -15,21 +15,12 @@ from django.core.management.base import CommandError
 from notifications import times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.extension import moved
+from notifications.jobs.changing import STATES, ChangedJobs, change_jobs, conditions_until, count_jobs
 from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import manual
+from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import ManagementCommand
+from notifications.management.output import ProgressLine
 from notifications.models import Job, Worker
-
-#: Options in place of ids that the app of operations adds.
-FILTERS = ("--state", "--queue", "--task", "--user", "--finished-since")
-
-
-class RefusedFilter(Action):
-    """An option that needs the app of operations, which is not installed."""
-
-    def __call__(self, parser: ArgumentParser, *args: Any) -> None:
-        parser.error(f"{args[-1]} is an option of an optional app. {moved.describe_remedy('operations')}")
 
 
 class JobVerb(ManagementCommand):
@@ -40,68 +31,144 @@ class JobVerb(ManagementCommand):
 
 
 class ChangeCommand(JobVerb):
-    """A verb that changes jobs."""
+    """A verb that changes jobs, by their ids or all that filters find."""
+
+    verb: ClassVar[str]
+    #: Which jobs it changes.
+    rule: str
+    #: Options that are filters. Of jobs that have not ended none ended at a time.
+    filters: ClassVar[tuple[str, ...]] = ("state", "queue", "task", "user")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("ids", nargs="+", type=job_id, metavar="ID")
-        parser.add_argument(*FILTERS, action=RefusedFilter, dest="filters", help=SUPPRESS)
+        parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
+        parser.set_defaults(usage_error=parser.error, finished_since=None)
+        parser.add_argument(
+            "--state", choices=Job.State.values, help="in place of ids: all jobs in this state"
+        )
+        parser.add_argument("--queue", help="in place of ids: all jobs of this queue")
+        parser.add_argument("--task", metavar="PATH", help="in place of ids: all jobs of this task")
+        parser.add_argument("--user", metavar="USERNAME", help="in place of ids: all jobs of this user")
 
-    def fail_for(self, ids: set[UUID], rule: str) -> None:
-        """Raise CommandError with the states of these jobs, if there are any."""
-        states = dict(Job.objects.using(database()).filter(pk__in=ids).values_list("pk", "state"))
+    def handle(self, *args: Any, ids: list[UUID], **options: Any) -> None:
+        given = any(options[name] is not None for name in self.filters)
+        if given == bool(ids):
+            filters = ", ".join(f"--{name.replace('_', '-')}" for name in self.filters)
+            options["usage_error"](f"name jobs by their ids, or use {filters}")
         if ids:
-            listed = ", ".join(f"{id} is {states.get(id, 'unknown')}" for id in sorted(ids))
-            raise CommandError(f"{listed}. {rule}")
+            self.change_each(ids, options)
+        else:
+            self.change_all(options)
+
+    def change(self, options: dict[str, Any], jobs: JobFilter | list[UUID]) -> Iterator[ChangedJobs]:
+        return change_jobs(self.verb, jobs)
+
+    def became(self, what: str, options: dict[str, Any]) -> str:
+        """Return what a job has become, which is ``what`` for ``change_jobs()``; many jobs for ``""``."""
+        raise NotImplementedError
+
+    def change_each(self, ids: list[UUID], options: dict[str, Any]) -> None:
+        """Change jobs by their ids, and print each. Raises CommandError with the states of those that are left."""
+        [chunk] = self.change(options, ids)
+        for id, what in chunk.changed.items():
+            fields = self.fields(what, options)
+            self.report(options, f"{id} {self.became(what, options)}", id=str(id), **fields)
+        left = set(ids) - chunk.changed.keys()
+        states = dict(Job.objects.using(database()).filter(pk__in=left).values_list("pk", "state"))
+        if left:
+            listed = ", ".join(f"{id} is {states.get(id, 'unknown')}" for id in sorted(left))
+            raise CommandError(f"{listed}. {self.rule}")
+
+    def fields(self, what: str, options: dict[str, Any]) -> dict[str, Any]:
+        return {"became": what}
+
+    def change_all(self, options: dict[str, Any]) -> None:
+        """Change the jobs that the filters select, and print how many."""
+        state = options["state"]
+        if state and state not in STATES[self.verb]:
+            states = " or ".join(STATES[self.verb])
+            raise CommandError(f"--state is {state}. Only {states} jobs can be changed by {self.verb}.")
+        conditions = JobFilter(
+            state=state or "",
+            queue_name=options["queue"] or "",
+            task_path=options["task"] or "",
+            user="" if options["user"] is None else str(user_key_of(options["user"])),
+            finished_from=options["finished_since"],
+        )
+        conditions = conditions_until(self.verb, conditions, times.now())
+        total, is_partial = count_jobs(self.verb, conditions)
+        changed = found = 0
+        with ProgressLine("jobs", None if is_partial else total) as progress:
+            for chunk in self.change(options, conditions):
+                changed, found = changed + len(chunk.changed), found + len(chunk.found)
+                progress.add(len(chunk.found))
+        skipped = f" {found - changed:,} were skipped." if found > changed else ""
+        text = f"{changed:,} {'job' if changed == 1 else 'jobs'} {self.became('', options)}.{skipped}"
+        self.report(options, text, changed=changed, skipped=found - changed)
 
 
 class CancelCommand(ChangeCommand):
     help = "cancel queued jobs, and request that running ones end"
-    examples = ("cancel 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
+    examples = ("cancel --queue mail --user ada",)
+    verb, rule = "cancel", "Only a queued or running job can be cancelled."
 
-    def handle(self, *args: Any, ids: Any, **options: Any) -> None:
-        became = manual.cancel(ids)
-        for id, what in became.items():
-            text = "cancellation requested" if what == "asked" else what
-            self.report(options, f"{id} {text}", id=str(id), became=what)
-        self.fail_for(set(ids) - became.keys(), "Only a queued or running job can be cancelled.")
+    def became(self, what: str, options: dict[str, Any]) -> str:
+        texts = {"": "cancelled, or requested to end", "asked": "cancellation requested"}
+        return texts.get(what, what)
 
 
 class RetryCommand(ChangeCommand):
     help = "queue failed or cancelled jobs again"
-    examples: ClassVar[tuple[str, ...]] = ("retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "retry 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",
+        "retry --state failed --queue mail",
+        "retry --state failed --finished-since 2026-12-01T02:00",
+    )
+    verb, rule = "retry", "Only a failed or cancelled job can be retried."
+    filters = (*ChangeCommand.filters, "finished_since")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
+        help_text = "in place of ids: all that ended at this time or later, as 2026-12-01T02:00 in TIME_ZONE"
+        parser.add_argument("--finished-since", type=read_time, metavar="TIME", help=help_text)
         help_text = "delete the results of their steps (only with IDs)"
         parser.add_argument("--from-start", action="store_true", help=help_text)
 
-    def handle(self, *args: Any, ids: Any, **options: Any) -> None:
+    def change(self, options: dict[str, Any], jobs: JobFilter | list[UUID]) -> Iterator[ChangedJobs]:
+        if options["from_start"] and isinstance(jobs, JobFilter):
+            raise CommandError("--from-start needs the IDs of jobs.")
         try:
-            queued = manual.retry(ids, from_start=options["from_start"])
+            yield from change_jobs("retry", jobs, from_start=options["from_start"])
         except TooManyJobs as exc:
             raise CommandError(f"Not all jobs were queued again: the owner has too many. {exc}") from exc
-        for id in queued:
-            self.report(options, f"{id} queued again", id=str(id), became="queued")
-        self.fail_for(set(ids) - set(queued), "Only a failed or cancelled job can be retried.")
+
+    def became(self, what: str, options: dict[str, Any]) -> str:
+        return "queued again"
 
 
 class RescheduleCommand(ChangeCommand):
     help = "have queued jobs run at another time, or now"
-    examples: ClassVar[tuple[str, ...]] = ("reschedule 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 --at now",)
+    examples: ClassVar[tuple[str, ...]] = (
+        "reschedule --queue mail --at 2026-12-01T08:00",
+        "reschedule 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 --at now",
+    )
+    verb, rule = "reschedule", "Only a queued job can be rescheduled."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         help_text = 'when: as 2026-12-01T08:00 in TIME_ZONE, with an offset, or "now"'
         parser.add_argument("--at", type=run_time, required=True, metavar="TIME", help=help_text)
 
-    def handle(self, *args: Any, ids: Any, at: datetime | None, **options: Any) -> None:
-        changed = manual.reschedule(ids, at)
-        for id in changed:
-            self.report(options, f"{id} {became(at)}", id=str(id), run_after=times.format_time(at))
-        rule = "Only a queued job can be rescheduled" + (
-            "." if at else ", and run now if it waits for a time."
-        )
-        self.fail_for(set(ids) - set(changed), rule)
+    def change(self, options: dict[str, Any], jobs: JobFilter | list[UUID]) -> Iterator[ChangedJobs]:
+        if options["at"]:
+            return change_jobs("reschedule", jobs, run_at=options["at"])
+        self.rule = "Only a queued job can be rescheduled, and run now if it waits for a time."
+        return change_jobs("run_now", jobs)
+
+    def became(self, what: str, options: dict[str, Any]) -> str:
+        return f"to run at {times.format_time(options['at'])}" if options["at"] else "to run now"
+
+    def fields(self, what: str, options: dict[str, Any]) -> dict[str, Any]:
+        return {"run_after": times.format_time(options["at"])}
 
 
 class PauseCommand(JobVerb):
@@ -112,7 +179,7 @@ class PauseCommand(JobVerb):
         parser.add_argument("queue")
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.pause, queue, options, "paused")
+        self.set_queue(queues.pause_queue, queue, options, "paused")
 
     def set_queue(self, change: Callable[[str], Any], queue: str, options: Any, became: str) -> None:
         """Pause or resume a queue, and print what it has become."""
@@ -132,12 +199,7 @@ class ResumeCommand(PauseCommand):
     examples = ("resume mail",)
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.resume, queue, options, "resumed")
-
-
-def became(at: datetime | None) -> str:
-    """Return what a job has become that was rescheduled."""
-    return f"to run at {times.format_time(at)}" if at else "to run now"
+        self.set_queue(queues.resume_queue, queue, options, "resumed")
 
 
 def job_id(text: str) -> UUID:

@@ -192,7 +192,11 @@ export function connectElement(inbox, page, signal, modules) {
    */
   function handleSubmit(event) {
     const button = /** @type {HTMLButtonElement|null} */ (event.submitter);
-    const { name = "", value = "" } = button ?? {};
+    const { value = "" } = button ?? {};
+    // What the bar of a selection does is done with all of the list, by the address of these.
+    const all =
+      button?.name === "verb" && /** @type {HTMLElement|null} */ (inbox.querySelector("[data-all]"));
+    const name = all ? "all" : (button?.name ?? "");
     if (!/^(one|verb|until|group|category|all)$/.test(name)) return;
     event.preventDefault();
     const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("#notifications-snoozing"));
@@ -200,7 +204,8 @@ export function connectElement(inbox, page, signal, modules) {
     const form = /** @type {HTMLFormElement} */ (event.target);
     const body = new FormData(form, button);
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
-    const url = button?.getAttribute("formaction") ?? form.action;
+    const url = all ? `${all.dataset.url}` : (button?.getAttribute("formaction") ?? form.action);
+    if (all) body.set(name, value);
     const [verb, id] = /** @type {[Verb, string]} */ (value.split("."));
     const group = /** @type {HTMLElement|null|undefined} */ (button?.closest("[data-group]"));
     const row = dom.findRow(inbox, id);

@@ -17,9 +17,7 @@ let searchTimer = /** @type {any} */ (null);
  * @param {(url: URL) => Promise<HTMLElement>} loadPage
  */
 export function connectSearch(inbox, { clock }, signal, loadPage) {
-  const form = /** @type {HTMLFormElement|null|undefined} */ (
-    inbox.parentElement?.querySelector("[role=search]")
-  );
+  const form = /** @type {HTMLFormElement} */ (inbox.parentElement?.querySelector("[role=search]"));
   if (!form) return;
   form.addEventListener("input", search, { signal });
   form.addEventListener("submit", search, { signal });
@@ -27,14 +25,28 @@ export function connectSearch(inbox, { clock }, signal, loadPage) {
   /** @param {Event} event */
   function search(event) {
     event.preventDefault();
+    const names = findTexts("[name=category]:checked");
+    const isExcept = findTexts("[name=except]:checked").length && names.length;
+    /** @type {NodeListOf<HTMLElement>} */
+    const buttons = form.querySelectorAll("[data-except]");
+    for (const button of buttons) {
+      const shown = names.join(", ") || button.dataset.none;
+      button.textContent = `${isExcept ? button.dataset.except?.replace("{names}", `${shown}`) : shown}`;
+    }
     clock.clearTimeout(searchTimer);
     searchTimer = clock.setTimeout(load, event.type === "input" ? SEARCH_DELAY_MS : 0);
   }
 
+  /** @param {string} selector of checkboxes */
+  function findTexts(selector) {
+    /** @type {NodeListOf<HTMLInputElement>} */
+    const boxes = form.querySelectorAll(selector);
+    return [...boxes].map((box) => box.nextElementSibling?.textContent);
+  }
+
   async function load() {
-    const url = new URL(form?.action ?? "");
-    for (const [name, value] of new FormData(form ?? undefined))
-      if (value) url.searchParams.set(name, String(value));
+    const url = new URL(form.action);
+    for (const [name, value] of new FormData(form)) if (value) url.searchParams.append(name, String(value));
     lastSearch += 1;
     const number = lastSearch;
     inbox.ariaBusy = "true";

@@ -8,6 +8,8 @@
 export function connectState(inbox, signal) {
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
+  /** Whether all that the list has on all of its pages is selected. */
+  let isAll = Boolean(inbox.querySelector("[data-all]"));
   const observer = new MutationObserver(update);
   observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden", "data-unread"] });
   inbox.addEventListener("click", handleClick, { signal });
@@ -48,9 +50,11 @@ export function connectState(inbox, signal) {
     const link = /** @type {HTMLElement|null} */ (clicked.closest("[data-check]"));
     if (link) {
       event.preventDefault();
-      select(getBoxes(), link.dataset.check === "all");
+      isAll = link.dataset.check === "filter";
+      select(getBoxes(), link.dataset.check !== "none");
     }
     if (clicked.name !== "id") return; // Only checkboxes have this name.
+    isAll = false;
     const boxes = getBoxes();
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
     select(event.shiftKey ? boxes.slice(from, to + 1) : [], clicked.checked);
@@ -70,13 +74,20 @@ export function connectState(inbox, signal) {
       part.hidden = hasRows || Boolean(inbox.querySelector("[data-end]:not([hidden])"));
     inbox.parentElement?.toggleAttribute("data-empty", !hasRows);
     const selected = getSelectedRows();
-    const isUnread = selected.some((row) => row.hasAttribute("data-unread"));
+    isAll &&= selected.length > 0;
+    const isUnread = isAll || selected.some((row) => row.hasAttribute("data-unread"));
     for (const toolbar of findParts(".notifications-toolbar")) {
       toolbar.toggleAttribute("data-selecting", selected.length > 0);
       toolbar.toggleAttribute("data-selecting-unread", isUnread);
+      toolbar.toggleAttribute("data-all", isAll);
     }
-    for (const count of findParts("[data-selected]"))
-      count.textContent = `${count.dataset.selected?.replace("{count}", `${selected.length}`)}`;
+    let count = `${selected.length}`;
+    for (const part of findParts("[data-total], [data-snooze]")) {
+      part.hidden = isAll;
+      if (isAll) count = part.dataset.total ?? count;
+    }
+    for (const part of findParts("[data-selected]"))
+      part.textContent = `${part.dataset.selected?.replace("{count}", count)}`;
     liftToasts(selected.length > 0 || Boolean(inbox.querySelector(".notifications-floating:not(:empty)")));
     observer.takeRecords(); // Of these changes.
   }

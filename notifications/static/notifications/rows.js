@@ -12,9 +12,9 @@
 /**
  * Return the functions that draw the rows of a page, and let its rows be pressed. Called once.
  * @param {Page} page
- * @param {{row_menu: typeof import("./row_menu.js"), actions: typeof import("./actions.js")}} modules
+ * @param {{row_menu: typeof import("./row_menu.js"), row_keys: typeof import("./row_keys.js"), actions: typeof import("./actions.js")}} modules
  */
-export function createRows(page, { row_menu, actions }) {
+export function createRows(page, { row_menu, row_keys, actions }) {
   const { dom, icons, localization } = page;
   const { createElement, createLink } = dom;
   document.addEventListener("click", ({ target }) => {
@@ -24,12 +24,9 @@ export function createRows(page, { row_menu, actions }) {
     if (opener) row_menu.openMenu(opener, page);
   });
   actions.watchActions(page);
-  document.addEventListener("keydown", handleKey);
-  /** What keys do: loaded with the first of them that is pressed while a list is open, or with the button that shows them. */
-  let shortcuts = /** @type {typeof import("./shortcuts.js")|undefined} */ (undefined);
 
   return {
-    handleKey,
+    handleKey: row_keys.listenToKeys(page),
     createIcon,
     createSummary,
     createMain,
@@ -45,13 +42,6 @@ export function createRows(page, { row_menu, actions }) {
     connectFilter,
     findFirstPage,
   };
-
-  /** @param {Event} event */
-  async function handleKey(event) {
-    if (!document.querySelector("notifications-inbox, .notifications-panel:popover-open")) return;
-    shortcuts ??= (await page.loadModules("shortcuts").catch(() => ({}))).shortcuts;
-    shortcuts?.handleEvent(event, page);
-  }
 
   /**
    * Return an icon that is drawn with a line.
@@ -267,14 +257,15 @@ export function createRows(page, { row_menu, actions }) {
    */
   function connectFilter(view, signal) {
     const isListed = (/** @type {Notification} */ item) => {
-      const filters = Object.fromEntries(new URLSearchParams(location.search));
+      const parameters = new URLSearchParams(location.search);
+      const [filters, categories] = [Object.fromEntries(parameters), parameters.getAll("category")];
       if (filters.group || filters.after || filters.before) return false;
       const text = `${item.title} ${item.body}`.toLowerCase();
       return (
         view !== "done" &&
         view !== "snoozed" &&
         (view === "questions" ? isOpenQuestion(item) : view !== "unread" || dom.isUnread(item)) &&
-        (!filters.category || filters.category === item.category) &&
+        (!filters.category || categories.includes(item.category) !== Boolean(filters.except)) &&
         (!filters.level || filters.level === item.level) &&
         (filters.q ?? "")
           .toLowerCase()

@@ -84,7 +84,9 @@ export function handleEvent(event, page) {
       case "I":
         return act("read", row, rows);
       case "h":
-        return rows[0] === row && row ? press(row, "[name=until]") : press(inbox, "[data-snooze]");
+        return rows[0] === row && row
+          ? press(row, "[name=until]")
+          : press(inbox, "[data-snooze]:not([hidden])");
       case "z":
         return press(inbox.parentElement, ".notifications-message button");
       case "/": {
@@ -139,6 +141,7 @@ export function handleEvent(event, page) {
    * @param {HTMLElement[]} rows
    */
   function act(verb, row, rows) {
+    if (document.querySelector("[data-all]")) return press(document.body, `[name=verb][value=${verb}]`);
     if (rows[0] === row && press(row, `[name=group][value^="${verb}."]`)) return true;
     const changed = rows.filter(({ dataset }) => dataset.id);
     void page.inbox?.change(verb, changed);

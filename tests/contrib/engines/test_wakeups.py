@@ -112,7 +112,7 @@ class TestWaitingJobs:
             tasks.noop.using(queue_name="paused").enqueue()
             tasks.noop.using(queue_name="later", run_after=timezone.now() + timedelta(hours=1)).enqueue()
             tasks.noop.using(backend="builtin").enqueue()
-        queues.pause("paused")
+        queues.pause_queue("paused")
         wait_long()
         sent(messages)
         wake()

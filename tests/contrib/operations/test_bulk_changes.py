@@ -13,10 +13,9 @@ from django.utils import timezone
 
 from notifications.admin.filters import StateFilter
 from notifications.admin.jobs import JobAdmin
-from notifications.contrib.operations import bulk_changes as changing
-from notifications.contrib.operations import matching
 from notifications.contrib.operations.admin.job_filters import FILTERS, WithFilters
 from notifications.db import keyset
+from notifications.jobs import changing, selection
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -175,7 +174,7 @@ def test_owner_with_too_many_jobs_is_skipped(staff, user, other_user, change_all
 def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
     monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 2)
     monkeypatch.setattr(changing, "JOBS_PER_CHUNK", 1)
-    monkeypatch.setattr(matching, "MAX_IDS_READ", 1)
+    monkeypatch.setattr(selection, "MAX_IDS_READ", 1)
     for _ in range(3):
         tasks.noop.using(owner=user).enqueue()
     assert "<h1>Cancel at least 2 jobs?</h1>" in change_all("cancel_jobs").text

@@ -148,7 +148,7 @@ class TestClaims:
                     tasks.noop.using(queue_name=queue, **options).enqueue()
                     options.pop("concurrency_key", None)
         if restriction == "queue":
-            queues.pause("reports")
+            queues.pause_queue("reports")
         jobs = claim(20, **{"async": 20, "sync": 3, "quarantined": 1})
         assert Counter(job.executor for job in jobs) == {"sync": 3, "async": 17}
         assert (

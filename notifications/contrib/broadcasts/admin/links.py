@@ -12,19 +12,18 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import ModelAdminBase, NotificationAdmin, add_filters, extend
-from notifications.admin.filters import IndexedFilter
+from notifications.admin import KeysetFilter, ModelAdminBase, NotificationAdmin, add_filters, extend
 from notifications.contrib.broadcasts.admin.composing import SEND_PERMISSION
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.models import Notification
 
 #: Broadcasts that the filter offers.
 MAX_CHOICES = 10
 
 
-class BroadcastFilter(IndexedFilter):
-    """Filters notifications by the broadcast that they were sent with.
+class BroadcastFilter(KeysetFilter):
+    """Filters notifications by the broadcast that they were sent with, by an index that has the order of the list.
 
     The choices are the newest broadcasts, for staff who may view them.
     """
@@ -40,6 +39,13 @@ class BroadcastFilter(IndexedFilter):
             choices = [(str(id), title) for id, title in newest[:MAX_CHOICES]]
         value = self.value()
         return choices if not value or value in dict(choices) else [*choices, (value, value)]
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value():
+            return rows, slices_of
+        if set(changelist.get_filters_params()) == {self.parameter_name} and not changelist.query:
+            return rows, None
+        return rows, self.queryset(request, slices_of)
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         try:

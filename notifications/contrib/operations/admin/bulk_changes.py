@@ -15,17 +15,15 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
-from notifications.context import requester, running_attempt
-from notifications.contrib.operations import bulk_changes as changing
+from notifications.api import FinishedJob, policy, progress, requester
 from notifications.contrib.operations.admin.filters import other_parameters, read_filter
-from notifications.contrib.operations.matching import JobFilter
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import NotificationsError
-from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
-from notifications.jobs.declaring.policies import FinishedJob, policy
-from notifications.jobs.job_context import progress
-from notifications.jobs.users import require_permission
+from notifications.inbox import require_permission
+from notifications.jobs import changing, first_backend_alias, first_queue_name, own_task
+from notifications.jobs.selection import JobFilter
 from notifications.models import Job
+from notifications.worker import current_execution
 
 #: Jobs that get an entry of their own in Django's log of changes. All are counted in the entry of the whole change.
 MAX_JOBS_LOGGED = 1_000
@@ -142,13 +140,15 @@ def change_matching_jobs(
         check_permission=partial(require_permission, by, "notifications.change_job"),
     ):
         if changed < MAX_JOBS_LOGGED:
-            _log(by, chunk.changed[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment))
+            _log(
+                by, list(chunk.changed)[: MAX_JOBS_LOGGED - changed], LOG_TEXTS[change].format(run_at=moment)
+            )
         changed += len(chunk.changed)
         skipped += len(chunk.found) - len(chunk.changed)
         progress(changed + skipped, None if count is None else max(count, changed + skipped))
     text = _describe(change, changed, skipped)
-    if attempt := running_attempt():
-        _log(by, [attempt.job_id], text)
+    if execution := current_execution():
+        _log(by, [execution.job.id], text)
     return {"changed": changed, "skipped": skipped, "text": text}
 
 

@@ -17,16 +17,13 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin.filters import FormFilter, NotificationUserFilter
-from notifications.contrib.operations.matching import JobFilter
-from notifications.db.transactions import database
+from notifications.admin import FormFilter, NotificationUserFilter
+from notifications.contrib.operations.periods import read_span
+from notifications.db import database
+from notifications.jobs.selection import JobFilter
 from notifications.models import Notification
 
-PERIODS = {
-    "hour": (_("Past hour"), timedelta(hours=1)),
-    "day": (_("Past 24 hours"), timedelta(days=1)),
-    "week": (_("Past 7 days"), timedelta(days=7)),
-}
+PERIODS = {"hour": _("Past hour"), "day": _("Past 24 hours"), "week": _("Past 7 days")}
 #: The newest notifications that the choices of a filter come from.
 MAX_ROWS_READ = 300
 #: How far the time in an id may be from the time of creation.
@@ -92,7 +89,7 @@ class CreatedFilter(JobListFilter):
         return [(label, name, _in_form(self.range.get(name, ""))) for label, name in labels]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return [(period, title) for period, (title, length) in PERIODS.items()]
+        return list(PERIODS.items())
 
     def expected_parameters(self) -> list[str]:
         return [self.parameter_name, f"{self.parameter_name}_from", f"{self.parameter_name}_until"]
@@ -109,9 +106,10 @@ class CreatedFilter(JobListFilter):
     def condition(self) -> dict[str, Any]:
         conditions = {name: _parse_time(text) for name, text in self.range.items() if text}
         if period := self.value():
-            if period not in PERIODS:
-                raise ValueError(f"{period!r} is no period.")
-            conditions[f"{self.parameter_name}_from"] = times.now() - PERIODS[period][1]
+            since, until = read_span(period, times.now())
+            conditions[f"{self.parameter_name}_from"] = since
+            if until:
+                conditions[f"{self.parameter_name}_until"] = until
         return conditions
 
 

@@ -12,8 +12,17 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import JobAdmin, ModelAdminBase, NotificationAdmin, add_filters, extend
-from notifications.admin.filters import FormFilter, KeysetFilter, RunnerFilter, StateFilter, UserFilter
+from notifications.admin import (
+    FormFilter,
+    JobAdmin,
+    KeysetFilter,
+    ModelAdminBase,
+    NotificationAdmin,
+    StateFilter,
+    UserFilter,
+    add_filters,
+    extend,
+)
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.filters import (
     NOTIFICATION_FILTERS,
@@ -23,8 +32,10 @@ from notifications.contrib.operations.admin.filters import (
     other_parameters,
     read_filter,
 )
-from notifications.db.transactions import database
-from notifications.ids import parse_id
+from notifications.db import database
+from notifications.extension import hooks
+from notifications.http import parse_id
+from notifications.jobs import aliases_with_engines
 from notifications.jobs.arguments import find_jobs
 from notifications.models import Attempt, Job, Worker
 
@@ -82,10 +93,21 @@ class JobUserFilter(JobListFilter, UserFilter):
         return {"user": str(key)} if (key := self.user_key()) is not None else {"search": NOBODY}
 
 
-class JobRunnerFilter(JobListFilter, RunnerFilter):
-    title = RunnerFilter.title
-    parameter_name = RunnerFilter.parameter_name
-    lookups = RunnerFilter.lookups
+class JobRunnerFilter(JobListFilter):
+    """Filters jobs by the engine that runs them."""
+
+    title = _("engine")
+    parameter_name = "runs_on"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        if not (aliases := aliases_with_engines()) and not hooks.runners:
+            return []
+        labels = [hooks.dispatch.label_of(alias) for alias in aliases]
+        engines = [
+            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
+            for alias, label in zip(aliases, labels, strict=True)
+        ]
+        return [("builtin", _("Built-in worker")), *engines, *hooks.runners.items()]
 
     def condition(self) -> dict[str, Any]:
         return {"runner": self.value() or ""}

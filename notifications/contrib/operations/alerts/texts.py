@@ -15,12 +15,12 @@ from django.db.models import Model
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from notifications import paths, times, validators
+from notifications import times, validators
+from notifications.admin import admin_list
 from notifications.contrib.operations.models import Alert, Overview
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import Topic, hooks
-from notifications.inbox.categories import ALERTS
-from notifications.jobs.users import filter_active, has_holders, holders
+from notifications.inbox import ALERTS, filter_active, has_holders, holders
 from notifications.models import Job
 
 Kind = Alert.Kind
@@ -188,13 +188,13 @@ def _key(alert: Alert) -> str:
 
 
 def _describe(alert: Alert, before: str) -> dict[str, Any]:
-    subject = subject_url(alert, paths.admin_list)
+    subject = subject_url(alert, admin_list)
     kind = hooks.alert_kinds.get(alert.kind)
     label = str(kind.model_label) if kind else _("Jobs")
     return {
         "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
-        "url": paths.admin_list(Overview),
+        "url": admin_list(Overview),
         "level": "error",
         "category": ALERTS,
         "actions": [{"label": label, "url": subject}]
@@ -217,7 +217,7 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
     return {
         "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
         "body": text,
-        "url": paths.admin_list(Overview),
+        "url": admin_list(Overview),
         "level": "success",
         "category": ALERTS,
     }

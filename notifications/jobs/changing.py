@@ -1,18 +1,17 @@
-"""Retry, cancel or reschedule all jobs that a filter finds, in chunks."""
+"""Retry, cancel or reschedule jobs, by their ids or all that a filter finds, in chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from notifications.contrib.operations.matching import JobFilter
 from notifications.db import keyset
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
+from notifications.jobs.selection import JobFilter
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
@@ -33,10 +32,10 @@ STATES: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedJobs:
-    """The jobs of one chunk: all that were found, and those of them that were changed."""
+    """The jobs of one chunk: all that were found, and what those of them have become that were changed."""
 
-    found: list[UUID]
-    changed: list[UUID]
+    found: Sequence[UUID]
+    changed: Mapping[UUID, str]
 
 
 def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
@@ -76,33 +75,46 @@ def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> Jo
 
 def change_jobs(
     change: str,
-    conditions: JobFilter,
+    jobs: JobFilter | Sequence[UUID],
     *,
-    by: Any,
+    by: Any = None,
     run_at: datetime | None = None,
+    from_start: bool = False,
     check_permission: Callable[[], None] = lambda: None,
 ) -> Iterator[ChangedJobs]:
-    """Change all jobs that meet the conditions, newest first, ``JOBS_PER_CHUNK`` at a time. Yields each chunk.
+    """Change jobs, ``JOBS_PER_CHUNK`` at a time, and yield each chunk.
 
     ``change``
         ``"retry"``, ``"cancel"``, ``"run_now"`` or ``"reschedule"``.
+    ``jobs``
+        Ids, in one chunk; or the conditions of all that are changed, newest first. Of these a job whose owner has too
+        many active jobs is not retried, where ids raise ``TooManyJobs``. Done again from the start it changes no job
+        otherwise, because a changed job has left the states that it applies to, or gets the same time.
     ``by``
         The key of the user who changes them.
     ``run_at``
         When rescheduled jobs run.
+    ``from_start``
+        Deletes the results of the steps of retried jobs.
     ``check_permission``
         Called before each chunk. What it raises ends the change.
-
-    A job whose owner has too many active jobs is not retried. Done again from the start it changes no job otherwise,
-    because a changed job has left the states that it applies to, or gets the same time.
     """
-    apply = (
-        partial(manual.reschedule, run_at=run_at) if change == "reschedule" else partial(_APPLY[change], by)
-    )
+    is_filter = isinstance(jobs, JobFilter)
+    for ids in _read_chunks(change, jobs) if isinstance(jobs, JobFilter) else [jobs]:
+        check_permission()
+        if change == "cancel":
+            changed = manual.cancel(ids, by=by)
+        elif change == "retry":
+            queued = manual.retry(ids, passes_over_full=is_filter, from_start=from_start)
+            changed = dict.fromkeys(queued, "queued")
+        else:
+            changed = dict.fromkeys(manual.reschedule(ids, run_at), change)
+        yield ChangedJobs(found=ids, changed=changed)
+
+
+def _read_chunks(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
     for part in _parts(change, conditions):
-        for ids in _read_ids(change, part):
-            check_permission()
-            yield ChangedJobs(found=ids, changed=apply(ids))
+        yield from _read_ids(change, part)
 
 
 def _parts(change: str, conditions: JobFilter) -> list[JobFilter]:
@@ -110,12 +122,20 @@ def _parts(change: str, conditions: JobFilter) -> list[JobFilter]:
     return [replace(conditions, state=state) for state in STATES[change] if conditions.state in ("", state)]
 
 
+def applicable(change: str, rows: Any) -> Any:
+    """Return those of some jobs to which a change applies."""
+    return _of_change(change, rows.filter(state__in=STATES[change]))
+
+
 def _filter(change: str, conditions: JobFilter, rows: Any) -> Any:
-    rows = conditions.apply(rows)
+    return _of_change(change, conditions.apply(rows))
+
+
+def _of_change(change: str, rows: Any) -> Any:
     if change == "run_now":
-        return rows.filter(run_after__isnull=False)
+        rows = rows.filter(run_after__isnull=False)
     # Only Celery can run its tasks, at its time.
-    return rows.exclude(executor=Job.Executor.OBSERVED) if change in ("retry", "reschedule") else rows
+    return rows if change == "cancel" else rows.exclude(executor=Job.Executor.OBSERVED)
 
 
 def _select(change: str, conditions: JobFilter) -> tuple[Any, Any]:
@@ -135,10 +155,3 @@ def _read_ids(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
         if not page.has_more and page.stopped_at is None:
             return
         position = page.positions[-1] if page.has_more else page.stopped_at
-
-
-_APPLY: dict[str, Callable[[Any, list[UUID]], list[UUID]]] = {
-    "retry": lambda by, ids: manual.retry(ids, passes_over_full=True),
-    "cancel": lambda by, ids: list(manual.cancel(ids, by=by)),
-    "run_now": lambda by, ids: manual.reschedule(ids),
-}

@@ -1,4 +1,4 @@
-"""Which jobs a list shows, and a change of many jobs changes: a filter that a job can carry as JSON."""
+"""Which jobs a list shows, and a verb changes: a filter that a job can carry as JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
-from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
+from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
-from notifications.states import ACTIVE, LISTED_BY_INDEX
+from notifications.states import ACTIVE, RETRYABLE
 
 ENGINE_PREFIX = "engine:"
+#: Few jobs are looked up by their ids, at most so many.
+MAX_IDS_READ = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +125,7 @@ class JobFilter:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self._finds_failed() else self.state
         remaining = replace(self, created_from=None, created_until=None)
-        if state in LISTED_BY_INDEX:
+        if state in RETRYABLE:
             jobs, remaining = jobs.filter(state=state), replace(remaining, state="")
         return rows, None if is_exact and not remaining else jobs.filter(self._created())
 
@@ -159,7 +161,7 @@ class JobFilter:
                 for executor in Job.Executor.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
-        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
+        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in RETRYABLE else [jobs]
 
     def _finds_failed(self) -> bool:
         return bool(self.state == Job.State.FAILED or self.error or self.failure)
@@ -196,13 +198,18 @@ def _read_failed_ids(since: datetime) -> list[UUID] | None:
     return None if len(ids) > MAX_IDS_READ else ids
 
 
-def failed_jobs_sql(columns: str, limit: int) -> str:
-    """Return the query of the jobs that failed since a time, its parameter, and of those the latest."""
+def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False) -> str:
+    """Return the query of the jobs that failed since a time, its parameter, and of those the latest.
+
+    ``has_end``
+        They failed by another time, the second parameter.
+    """
     # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
     by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    end = " AND finished_at <= %s" if has_end else ""
     return (
         f"SELECT {columns} FROM notifications_job{by_index} "
-        f"WHERE state = 'failed' AND finished_at >= %s ORDER BY finished_at DESC LIMIT {limit}"
+        f"WHERE state = 'failed' AND finished_at >= %s{end} ORDER BY finished_at DESC LIMIT {limit}"
     )
 
 
