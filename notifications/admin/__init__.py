@@ -1,4 +1,4 @@
-"""The app's pages in Django's admin. Optional apps register theirs in their folders, and add to these by hooks.
+"""The app's pages in Django's admin. Optional apps register theirs in their folders, and extend these (`extend()`).
 
 jobs                       the list and the page of jobs
 job_details                what the page of a job shows
@@ -22,6 +22,8 @@ from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase
 from notifications.admin.mixins import OwnedMixin as OwnedMixin
 from notifications.admin.mixins import ReadOnlyMixin as ReadOnlyMixin
+from notifications.admin.mixins import add_filters as add_filters
+from notifications.admin.mixins import extend as extend
 from notifications.admin.mixins import list_url as list_url
 from notifications.admin.mixins import page_context as page_context
 from notifications.admin.mixins import reports_database_errors as reports_database_errors

@@ -1,4 +1,4 @@
-"""Filters beside lists of the admin. Extensions add others: see ``Extension.list_filters``."""
+"""Filters beside lists of the admin. Apps add others: see ``mixins.add_filters()``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
-from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
+from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
@@ -49,7 +49,6 @@ class JobAdmin(
     JobActionsMixin,
     JobDetailsMixin,
     LiveJobsMixin,
-    ExtensibleListMixin,
     KeysetMixin,
     OwnedMixin,
     admin.ModelAdmin,

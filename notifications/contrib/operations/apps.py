@@ -68,5 +68,3 @@ class Operations(Extension):
     on_change = import_later("alerts.evaluation.record_lost_workers")
     duties = import_later("duties.make_duties")
     topics = import_later("alerts.texts.find_alert_topics")
-    list_filters = import_later("admin.job_filters.list_filters")
-    action_for_all = import_later("admin.bulk_changes.find_action")

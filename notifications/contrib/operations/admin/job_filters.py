@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import JOB_FILTERS, FormFilter, JobListFilter
+from notifications.admin import (
+    JOB_FILTERS,
+    FormFilter,
+    JobAdmin,
+    JobListFilter,
+    ModelAdminBase,
+    NotificationAdmin,
+    add_filters,
+    extend,
+)
+from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.filters import (
     MAX_ROWS_READ,
     NOTIFICATION_FILTERS,
@@ -21,7 +30,7 @@ from notifications.contrib.operations.admin.filters import (
 )
 from notifications.db import database
 from notifications.jobs.arguments import find_jobs
-from notifications.models import Attempt, Job, Notification
+from notifications.models import Attempt, Job
 
 #: Choices of a filter that are shown at most.
 MAX_CHOICES = 15
@@ -106,12 +115,35 @@ PERMISSIONS = {
 }
 
 
-def list_filters(model_admin: Any, request: HttpRequest) -> Sequence[Any]:
-    """Return the filters of a list that the user may view, those of the core among them, in their order."""
-    if model_admin.opts.concrete_model is Notification:
-        return NOTIFICATION_FILTERS
-    if model_admin.opts.concrete_model is not Job:
-        return ()
-    state, *others = JOB_FILTERS
-    specs = [state, CreatedFilter, FinishedFilter, ErrorGroupFilter, *others, FailureFilter, ArgumentsFilter]
-    return [spec for spec in specs if spec not in PERMISSIONS or request.user.has_perm(PERMISSIONS[spec])]
+@extend(JobAdmin)
+class WithFilters(ModelAdminBase):
+    """Adds filters that the user may view to the list of jobs, and what changes all jobs that they find."""
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        state, *others = JOB_FILTERS
+        specs = [
+            state,
+            CreatedFilter,
+            FinishedFilter,
+            ErrorGroupFilter,
+            *others,
+            FailureFilter,
+            ArgumentsFilter,
+        ]
+        permitted = [
+            spec for spec in specs if spec not in PERMISSIONS or request.user.has_perm(PERMISSIONS[spec])
+        ]
+        return add_filters(super().get_list_filter(request), permitted)
+
+    def change_all(self, request: HttpRequest, action: str) -> HttpResponse | None:
+        if action not in bulk_changes.CHANGES:
+            return super().change_all(request, action)
+        return bulk_changes.respond(self, request, bulk_changes.CHANGES[action])
+
+
+@extend(NotificationAdmin)
+class WithNotificationFilters(ModelAdminBase):
+    """Adds filters to the list of notifications."""
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return add_filters(super().get_list_filter(request), NOTIFICATION_FILTERS)
