@@ -233,10 +233,9 @@ def insert_rows(rows: Rows) -> list[Job]:
         same = list(of_model)
         if issubclass(model, Job):
             turns.assign_turns(same)  # type: ignore[arg-type]
+            jobs += same  # type: ignore[arg-type]
         for chunk in chunks(same, MAX_ROWS_PER_TRANSACTION):
             bulk.insert_rows(chunk)
-        if issubclass(model, Job):
-            jobs += same  # type: ignore[arg-type]
     return jobs
 
 
