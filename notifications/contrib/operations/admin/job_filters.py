@@ -23,10 +23,9 @@ from notifications.contrib.operations.admin.filters import (
 )
 from notifications.db import database
 from notifications.extension import hooks
-from notifications.http import parse_id
 from notifications.jobs import aliases_with_engines
 from notifications.jobs.arguments import find_jobs
-from notifications.models import Attempt, Job, Notification, Worker
+from notifications.models import Attempt, Job, Notification, Worker, parse_id
 
 #: The newest rows that choices come from, and the choices that are shown at most.
 MAX_ROWS_READ, MAX_CHOICES = 300, 15
