@@ -75,6 +75,7 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.tracing.trace_context import serialize_trace as serialize_trace
+    from notifications.upkeep import Search as Search
     from notifications.upkeep import Upkeep as Upkeep
     from notifications.upkeep import run_all as run_all
 else:
@@ -82,6 +83,6 @@ else:
         __name__,
         {
             "notifications.tracing.trace_context": "serialize_trace",
-            "notifications.upkeep": "Upkeep run_all",
+            "notifications.upkeep": "Search Upkeep run_all",
         },
     )
