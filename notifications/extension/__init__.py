@@ -34,6 +34,8 @@ from notifications.conf import Setting as Setting
 from notifications.conf import WrongDeclaration as WrongDeclaration
 from notifications.extension.app import Extension as Extension
 from notifications.extension.app import Rows as Rows
+from notifications.extension.calls import Calls as Calls
+from notifications.extension.calls import call_of as call_of
 from notifications.extension.calls import left_to_later as left_to_later
 from notifications.extension.channels import AddressGone as AddressGone
 from notifications.extension.channels import Channel as Channel
@@ -60,7 +62,6 @@ from notifications.extension.installed import Hooks as Hooks
 from notifications.extension.installed import call_after_commit as call_after_commit
 from notifications.extension.installed import extensions as extensions
 from notifications.extension.installed import find_channel as find_channel
-from notifications.extension.installed import find_urlpatterns as find_urlpatterns
 from notifications.extension.installed import find_wait_kind as find_wait_kind
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later

@@ -10,7 +10,6 @@ from django.apps import AppConfig
 
 from notifications.conf import Setting
 from notifications.extension.dimensions import (
-    AlertKind,
     Event,
     HubPart,
     JobSection,
@@ -243,8 +242,4 @@ class Extension(TableHooks, PageHooks, AppConfig):
         ``announced``
             The keys of the topics of which readers were last notified that something is wrong.
         """
-        return ()
-
-    def alert_kinds(self) -> Sequence[AlertKind]:
-        """Return the kinds of alerts that it adds. Called once, when the apps are ready."""
         return ()

@@ -70,7 +70,7 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
     **dict.fromkeys(("accept", "read_deliver", "worker_part"), _as_it_is),
     # Called when the apps are ready.
-    **dict.fromkeys(("dispatch", "alert_kinds"), _as_it_is),
+    "dispatch": _as_it_is,
     # Methods of WaitKind.
     "opened": list,
     "ended": set,
@@ -93,7 +93,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 "facts_of",
                 "page_links",
             ),
-            *("row_buttons", "overview_sections", "metrics"),
+            *("row_buttons", "alert_kinds", "overview_sections", "metrics"),
         ),
         (list, list),
     ),

@@ -18,11 +18,10 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension
-from notifications.extension.calls import Calls, call_of, leave_out_of_pages, name_of
+from notifications.extension.calls import Calls, call_of, leave_out_of_pages
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
-    AlertKind,
     Event,
     Fact,
     HubPart,
@@ -71,7 +70,6 @@ _NAMES: dict[str, Callable[[Extension], Iterable[str]]] = {
     "kind of wait": lambda each: [kind.kind for kind in each.wait_kinds],
     "channel": lambda each: each.channels,
     "subcommand": lambda each: each.subcommands,
-    "kind of alert": lambda each: [kind.kind for kind in each.alert_kinds()],
     "section of jobs": lambda each: [section.name for section in each.job_sections],
 }
 
@@ -108,8 +106,6 @@ class Hooks:
             Pause.kind: Pause(),
             **{kind.kind: Calls(kind, WaitKind, label) for kind, label in kinds},
         }
-        alerts = [(kind, name_of(hook).extension) for hook in found["alert_kinds"] for kind in hook()]
-        self.alert_kinds = {kind.kind: Calls(kind, AlertKind, label) for kind, label in alerts}
         self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
 
     if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from datetime import timedelta
 from django.contrib import admin
 from django.core.checks import Info
 from django.db import OperationalError, connection
-from django.template import Template
-from prometheus_client.core import GaugeMetricFamily
 
 from notifications import testing, times, upkeep
 from notifications.admin import filters
@@ -116,16 +114,6 @@ class Recorder(Extension):
 
     def topics(self, announced):
         return self._record("topics", announced)
-
-    def alert_kinds(self):
-        return [TooManyRecords()]
-
-    def overview_sections(self, model_admin, request):
-        return [{"template": Template("<h2>Of {{ section.reader }}</h2>"), "reader": request.user}]
-
-    def metrics(self):
-        self._record("metrics", ())
-        return [GaugeMetricFamily("records", "Rows.", 3)]
 
 
 class OfAda(admin.SimpleListFilter):

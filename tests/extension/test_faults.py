@@ -66,7 +66,7 @@ READING = (
         "may_follow",
         "describe_change",
     ),
-    *("overview_sections", "metrics", "topics", "duties"),
+    *("topics", "duties"),
     *("after_commit", "stored_names"),
 )
 

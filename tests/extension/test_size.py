@@ -2,6 +2,7 @@
 
 from dataclasses import fields, is_dataclass
 
+from notifications.contrib.operations import additions
 from notifications.extension import (
     AlertKind,
     Channel,
@@ -46,6 +47,7 @@ def names_of(owner):
 
 def test_hooks():
     found = [f"{owner.__name__}.{name}" for owner in HOOKS for name in sorted(names_of(owner))]
+    found += [f"operations.{name}" for name in additions.NAMES]
     assert len(found) <= MAX_HOOKS, found
 
 
