@@ -40,7 +40,9 @@ from notifications.extension.calls import left_to_later as left_to_later
 from notifications.extension.channels import AddressGone as AddressGone
 from notifications.extension.channels import Channel as Channel
 from notifications.extension.channels import ChannelMessage as ChannelMessage
+from notifications.extension.channels import DeliveryStep as DeliveryStep
 from notifications.extension.channels import Verdict as Verdict
+from notifications.extension.channels import read_steps as read_steps
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import Event as Event
 from notifications.extension.dimensions import Fact as Fact
@@ -67,8 +69,6 @@ from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import list_apps as list_apps
 from notifications.extension.installed import load as load
-from notifications.extension.installed import make_hub_parts as make_hub_parts
-from notifications.extension.installed import make_worker_parts as make_worker_parts
 from notifications.extension.installed import read_events as read_events
 from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require

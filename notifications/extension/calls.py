@@ -68,7 +68,7 @@ def _read_steps(value: Any) -> tuple[list[Any], int]:
 RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("prepare", "before_created", "last"), _is_nothing),
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
-    **dict.fromkeys(("accept", "read_deliver", "worker_part"), _as_it_is),
+    **dict.fromkeys(("accept", "worker_part"), _as_it_is),
     # Called when the apps are ready.
     "dispatch": _as_it_is,
     # Methods of WaitKind.
@@ -97,7 +97,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         ),
         (list, list),
     ),
-    **dict.fromkeys(("senders", "stored_names", "page_data"), (dict, dict)),
+    **dict.fromkeys(("senders", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of", "doubt_of"), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),
     **dict.fromkeys(("policy_at", "describe_change", "hub_part"), (_none, _as_it_is)),

@@ -26,6 +26,7 @@ from notifications.extension.dimensions import (
     Fact,
     HubPart,
     JobSection,
+    OwnTask,
     Pause,
     RecordedTransaction,
     WaitKind,
@@ -46,8 +47,7 @@ logger = logging.getLogger("notifications")
 _MAPPINGS = (
     "subcommands",
     "channels",
-    "policies",
-    "own_tasks",
+    "tasks",
     "runners",
 )
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
@@ -83,6 +83,8 @@ class Hooks:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
             )
+        self.own_tasks = {path: task for path, task in self.tasks.items() if isinstance(task, OwnTask)}
+        self.policies = {path: task for path, task in self.tasks.items() if not isinstance(task, OwnTask)}
         #: The label of the model and the name of each column that has something of a kind.
         self.tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for path, kind in ((path, kind) for e in self.extensions for path, kind in e.tables.items()):

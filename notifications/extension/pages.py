@@ -18,8 +18,9 @@ class PageHooks:
     def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``jobs.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
-        them, without results for the owner of the job. One user: steps.
+        They are ``jobs.step_list.StoredStep``, with names that are unique in the job. Called where the page of a job,
+        the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
+        job that has run before. One user: steps.
         """
         return (), 0
 

@@ -13,7 +13,8 @@ from django.db import DatabaseError, connections
 
 from notifications.db import clock as db_clock
 from notifications.db.unavailable import is_unavailable
-from notifications.extension import hooks, make_worker_parts
+from notifications.extension import hooks
+from notifications.extension.installed import make_worker_parts
 from notifications.ids import uuid7
 
 

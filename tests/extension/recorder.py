@@ -9,6 +9,7 @@ from django.db import OperationalError, connection
 from notifications import testing, times, upkeep
 from notifications.admin import filters
 from notifications.extension import AlertKind, Extension
+from notifications.jobs.step_list import StoredStep
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -62,9 +63,13 @@ class Recorder(Extension):
         self._record("duties", ())
         return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
 
-    def stored_names(self, job):
-        self.calls.append(("stored_names", job, connection.in_atomic_block))
-        return self.returned.get("names", {})
+    def steps_of(self, job, limit, *, with_results):
+        self.calls.append(("steps_of", job.id, connection.in_atomic_block))
+        now = times.now()
+        names = self.returned.get("steps", ())
+        return [
+            StoredStep(name=name, attempt=1, started_at=now, took=timedelta(), result=None) for name in names
+        ], len(names)
 
     def prepare(self):
         self._record("prepare", ())

@@ -67,7 +67,7 @@ READING = (
         "describe_change",
     ),
     *("topics", "duties"),
-    *("after_commit", "stored_names"),
+    "after_commit",
 )
 
 
