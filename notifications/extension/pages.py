@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from notifications.extension.dimensions import Fact, PageButton
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ModelAdmin, SimpleListFilter
-    from django.http import HttpRequest, HttpResponse
+    from django.contrib.admin import ModelAdmin
+    from django.http import HttpRequest
 
     from notifications.models import Job, Notification
 
@@ -85,39 +85,6 @@ class PageHooks:
         """
         return None
 
-    def list_filters(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Sequence[type[SimpleListFilter]]:
-        """Return filters that an admin's list of the core shows after its own.
-
-        A filter takes the place of one of the core with the same ``parameter_name``, and is left out if a project's
-        subclass of the admin has a filter of its own with it. One that is a ``KeysetFilter``
-        (``admin/filters.py``) may say which rows are read: of a long table the list does not count or sort all.
-        """
-        return ()
-
-    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
-        """Return the label and address of each link above an admin's list that the user may follow."""
-        return ()
-
-    def action_for_all(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
-    ) -> Callable[[], HttpResponse | None] | None:
-        """Return what is called in place of an action of an admin's list, None to leave it to other extensions.
-
-        Called for actions of the core that a user has chosen for all rows that the filters find, not only for those of
-        the page. An action that all extensions leave is refused. One user: actions of jobs, which operations do in a
-        job.
-        """
-        return None
-
-    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
-        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
-
-        Called for the admin's page of one notification.
-        """
-        return ""
-
     def overview_sections(
         self, model_admin: ModelAdmin[Any], request: HttpRequest
     ) -> Iterable[Mapping[str, Any]]:
@@ -134,12 +101,3 @@ class PageHooks:
         Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
         """
         return ()
-
-    def admin_section(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, row: Notification
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Return the template of a section of the admin's page of one notification, and its context as ``section``.
-
-        None for nothing. ``request.user`` may view notifications.
-        """
-        return None

@@ -250,6 +250,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     """Have inserted jobs claimed after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
+    streams.expect_own_jobs(jobs)
     streams.ring_new_jobs(jobs)
     hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):

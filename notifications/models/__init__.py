@@ -41,9 +41,7 @@ from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
 from notifications.states import ACTIVE as ACTIVE
-from notifications.states import CLAIMABLE as CLAIMABLE
 from notifications.states import DONE as DONE
-from notifications.states import RETRYABLE as RETRYABLE
 from notifications.times import MomentField
 
 

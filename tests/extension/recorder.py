@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.core.checks import Info
 from django.db import OperationalError, connection
 from django.template import Template
-from django.utils.html import format_html
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications import testing, times, upkeep
@@ -118,16 +117,6 @@ class Recorder(Extension):
     def topics(self, announced):
         return self._record("topics", announced)
 
-    def list_filters(self, model_admin, request):
-        return [OfAda, Loudness] if model_admin.model is Notification else []
-
-    def action_for_all(self, model_admin, request, name):
-        self._record(f"action_for_all {name}", ())
-        return self.returned.get("action")
-
-    def list_links(self, model_admin, request):
-        return [("Write & send", f"/of/{request.user.pk}/")]
-
     def alert_kinds(self):
         return [TooManyRecords()]
 
@@ -137,9 +126,6 @@ class Recorder(Extension):
     def metrics(self):
         self._record("metrics", ())
         return [GaugeMetricFamily("records", "Rows.", 3)]
-
-    def origin_link(self, model_admin, row):
-        return format_html('<a href="/of/{}/">Its origin</a>', row.pk)
 
 
 class OfAda(admin.SimpleListFilter):

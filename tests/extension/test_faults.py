@@ -62,11 +62,7 @@ READING = (
         "time_zone_of",
     ),
     *(
-        "list_filters",
-        "list_links",
-        "origin_link",
         "doubt_of",
-        "admin_section",
         "may_follow",
         "describe_change",
     ),

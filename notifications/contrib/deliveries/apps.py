@@ -95,4 +95,3 @@ class Deliveries(Extension):
     page_links = import_later("preference_views.list_links")
     row_buttons = import_later("preference_views.list_buttons")
     describe_change = import_later("preference_views.describe_muting")
-    admin_section = import_later("admin.describe_deliveries")

@@ -55,7 +55,7 @@ def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice):
 
 def test_choices_come_from_the_newest_rows(get, filtered_jobs, monkeypatch):
     """A value that the newest rows do not have can be typed, and is shown while it is chosen."""
-    monkeypatch.setattr("notifications.contrib.operations.admin.job_filters.MAX_ROWS_READ", 3)
+    monkeypatch.setattr("notifications.admin.filters.MAX_ROWS_READ", 3)
     page = get()
     assert "?task_path=shop.tasks.send" in page and "?queue_name=mail" not in page
     assert "?error=shop.tasks.render+builtins.ValueError" in page
