@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from importlib import import_module
+from inspect import isclass, isfunction
 from pathlib import Path
 
 import pytest
@@ -224,14 +225,26 @@ def test_there_are_few_names():
     )
 
 
-def test_each_export_exists():
+def test_each_export_exists_and_is_described():
     """Type checkers read the imports of an `__init__.py`, Python its table of names."""
+    wrong = []
     for module in PUBLIC:
         exporter = import_module(f"notifications.{module}")
-        missing = {name for name in list_exports(module) if not hasattr(exporter, name)}
-        assert not missing, module
+        for name in list_exports(module):
+            value = getattr(exporter, name, None)
+            if value is None:
+                wrong.append(f"{module}.{name} does not exist")
+            is_own = getattr(value, "__module__", "").startswith("notifications")
+            if is_own and (isfunction(value) or isclass(value)) and not is_described(value):
+                wrong.append(f"{module}.{name} has no docstring")
         with pytest.raises(AttributeError, match="not_a_name"):
             exporter.not_a_name  # noqa: B018
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def is_described(value):
+    """Return whether a function or class has a docstring of its own, not one that is made by dataclass or Django."""
+    return bool(value.__doc__) and not value.__doc__.startswith(f"{value.__name__}(")
 
 
 def test_folders_are_imported_before_django_is_set_up():

@@ -44,7 +44,7 @@ class Shop(Extension):
 def shop(monkeypatch):
     """An extension that is installed beside those of the app."""
     shop, installed = Shop(), extension.hooks
-    loaded = extension.Hooks([*installed.extensions, shop])
+    loaded = Hooks([*installed.extensions, shop])
     monkeypatch.setattr(installed, "__dict__", loaded.__dict__)
     return shop
 
