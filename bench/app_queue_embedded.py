@@ -7,8 +7,8 @@ from bench.app_queue import counts, enqueue, enqueue_in_bulk, enqueue_pickup  # 
 
 
 def prepare() -> None:
-    from notifications.realtime import doorbell
+    from notifications.realtime import listen
     from notifications.worker import embedded
 
     app_queue.prepare()
-    embedded.start(doorbell.listen)
+    embedded.start(listen)

@@ -78,7 +78,6 @@ __all__ = [
     "TaskResult",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
-    "mail_backend",
     "normalize_json",
     "should_send",
     "signature_of",
@@ -175,17 +174,6 @@ def signature_of(function: Callable[..., Any], *, follow_wrapped: bool = True) -
 
         return inspect.signature(function, follow_wrapped=follow_wrapped, annotation_format=Format.STRING)
     return inspect.signature(function, follow_wrapped=follow_wrapped)
-
-
-#: Whether ``EmailMessage.message()`` takes a policy of Python's ``email``.
-HAS_EMAIL_POLICIES = django.VERSION >= (6, 0)
-
-
-def mail_backend() -> Any:
-    """Return a backend of e-mail: ``MAILERS["default"]`` of Django 6.1, or that of ``EMAIL_BACKEND``."""
-    from django.core import mail
-
-    return mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
 
 
 def is_test_runner() -> bool:

@@ -26,7 +26,7 @@ DAMAGED_ERROR = {
     "detail": "What is stored as the error of this job is damaged. Its attempts may say more.",
 }
 
-encode = json.JSONEncoder(
+encode_json = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
 
@@ -59,13 +59,13 @@ def make_item(row: Any) -> tuple[dict[str, Any], str]:
         row = Notification(**row._asdict())
     log_damage(f"{row._meta.verbose_name} {row.pk}", defect)
     item = serialize(without_damage(row))
-    return item, encode(item)
+    return item, encode_json(item)
 
 
 def _try_encode(row: Any) -> tuple[dict[str, Any], str, str]:
     try:
         item = serialize(row)
-        text = encode(item)
+        text = encode_json(item)
         is_too_large = text_size(text) > validators.MAX_ITEM_BYTES
     except Exception as exc:  # damaged data can raise any error
         return {}, "", f"{type(exc).__name__}: {exc}"
@@ -74,7 +74,7 @@ def _try_encode(row: Any) -> tuple[dict[str, Any], str, str]:
 
 def encode_list(rows: Iterable[Notification | Job], **values: Any) -> str:
     """Return ``{"items": [...], **values}`` as JSON text."""
-    return f'{{"items":[{",".join(map(encode_item, rows))}],{encode(values)[1:]}'
+    return f'{{"items":[{",".join(map(encode_item, rows))}],{encode_json(values)[1:]}'
 
 
 def encoded_size(texts: Iterable[str]) -> int:
@@ -199,5 +199,5 @@ def without_damage(row: Notification | Job) -> Notification | Job:
         return row
     row.waiting = None
     if row.error:
-        row.error = encode(DAMAGED_ERROR)
+        row.error = encode_json(DAMAGED_ERROR)
     return row

@@ -108,7 +108,7 @@ def test_a_key_that_is_misspelled(settings):
 
 def test_a_port_names_the_setting():
     with pytest.raises(guard.Forbidden, match=r'its port is not in NOTIFICATIONS\["OUTBOUND_PORTS"\]'):
-        guard.check_target(guard.parse("http://example.com:25/"))
+        guard.parse_target("http://example.com:25/").check()
 
 
 @pytest.mark.parametrize(

@@ -421,7 +421,7 @@ def in_seconds(seconds):
 
 
 def add_notification(user, **fields):
-    insert_one(bulk.new(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
+    insert_one(bulk.new_row(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
 
 
 def add_job(**fields):

@@ -11,3 +11,50 @@ sqlstates, unavailable     what errors mean, and those that pass
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
 schema, former_migrations  whether the tables are those of the installed models
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.db.adapters import user_from_db as user_from_db
+    from notifications.db.adapters import user_keys_of as user_keys_of
+    from notifications.db.adapters import user_to_db as user_to_db
+    from notifications.db.bulk import insert_rows as insert_rows
+    from notifications.db.bulk import lock_name as lock_name
+    from notifications.db.bulk import lock_query as lock_query
+    from notifications.db.bulk import new_row as new_row
+    from notifications.db.bulk import select_rows as select_rows
+    from notifications.db.bulk import where_in as where_in
+    from notifications.db.clock import database_now as database_now
+    from notifications.db.clock import database_now_sql as database_now_sql
+    from notifications.db.clock import is_lease_valid as is_lease_valid
+    from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION as MAX_ROWS_PER_TRANSACTION
+    from notifications.db.transactions import chunks as chunks
+    from notifications.db.transactions import connection as connection
+    from notifications.db.transactions import database as database
+    from notifications.db.transactions import fair_atomic as fair_atomic
+    from notifications.db.transactions import on_commit as on_commit
+    from notifications.db.transactions import retrying_atomic as retrying_atomic
+    from notifications.db.unavailable import QUERY_ERRORS as QUERY_ERRORS
+    from notifications.db.unavailable import RETRIED_ERRORS as RETRIED_ERRORS
+    from notifications.db.unavailable import UNAVAILABLE as UNAVAILABLE
+    from notifications.db.unavailable import is_query_error as is_query_error
+    from notifications.db.unavailable import is_unavailable as is_unavailable
+    from notifications.db.unavailable import retry_while_unavailable as retry_while_unavailable
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
+            "notifications.db.bulk": "insert_rows lock_name lock_query new_row select_rows where_in",
+            "notifications.db.clock": "database_now database_now_sql is_lease_valid",
+            "notifications.db.transactions": (
+                "MAX_ROWS_PER_TRANSACTION chunks connection database fair_atomic on_commit retrying_atomic"
+            ),
+            "notifications.db.unavailable": (
+                "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "
+                "retry_while_unavailable"
+            ),
+        },
+    )

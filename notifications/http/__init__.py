@@ -7,3 +7,51 @@ access, authentication                           who may call a view
 negotiation, parsing                             what a request asks for
 waiting_requests                                 limits and resources of requests that wait
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.http.access import BACKGROUND_MARK as BACKGROUND_MARK
+    from notifications.http.access import api_view as api_view
+    from notifications.http.access import async_api_view as async_api_view
+    from notifications.http.access import background_view as background_view
+    from notifications.http.access import exempt_from_project as exempt_from_project
+    from notifications.http.access import is_signed_in as is_signed_in
+    from notifications.http.access import json_response as json_response
+    from notifications.http.access import leave_out_of_log as leave_out_of_log
+    from notifications.http.access import page_view as page_view
+    from notifications.http.access import text_response as text_response
+    from notifications.http.negotiation import is_not_modified as is_not_modified
+    from notifications.http.parsing import describe_browser as describe_browser
+    from notifications.http.parsing import parse_integer as parse_integer
+    from notifications.http.parsing import parse_json_object as parse_json_object
+    from notifications.http.parsing import parse_limit as parse_limit
+    from notifications.http.parsing import read_body as read_body
+    from notifications.http.parsing import read_header as read_header
+    from notifications.problems import Problem as Problem
+    from notifications.problems import exceptions_as_problems as exceptions_as_problems
+    from notifications.problems import log_database_error as log_database_error
+    from notifications.problems import prevent_caching as prevent_caching
+    from notifications.serializers import encode_json as encode_json
+    from notifications.serializers import read_data as read_data
+    from notifications.templatetags.notifications import exact_time as exact_time
+    from notifications.templatetags.notifications import script_element as script_element
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.http.access": (
+                "BACKGROUND_MARK api_view async_api_view background_view exempt_from_project "
+                "is_signed_in json_response leave_out_of_log page_view text_response"
+            ),
+            "notifications.http.negotiation": "is_not_modified",
+            "notifications.http.parsing": (
+                "describe_browser parse_integer parse_json_object parse_limit read_body read_header"
+            ),
+            "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
+            "notifications.serializers": "encode_json read_data",
+            "notifications.templatetags.notifications": "exact_time script_element",
+        },
+    )

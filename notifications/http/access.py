@@ -69,6 +69,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
 
 
 def is_signed_in(request: HttpRequest) -> bool:
+    """Return whether the request has a user. Reads the session, on a thread for the database."""
     user = getattr(request, "user", None)
     try:
         return user is not None and user.is_authenticated
@@ -190,7 +191,7 @@ def database_unavailable_page() -> HttpResponse:
 
 def json_response(document: Any, *, status: int = 200) -> HttpResponse:
     """Return a document, or JSON text, as JSON that is not cached."""
-    text = document if isinstance(document, str) else serializers.encode(document)
+    text = document if isinstance(document, str) else serializers.encode_json(document)
     return prevent_caching(HttpResponse(text, content_type="application/json", status=status))
 
 

@@ -27,13 +27,13 @@ from notifications.http.parsing import (
     check_level,
     check_text,
     describe_browser,
-    header,
     parse_integer,
     parse_json_object,
     parse_limit,
     parse_query_integer,
     parse_receipts,
     parse_uuids,
+    read_header,
 )
 from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
@@ -49,7 +49,6 @@ from notifications.streams.marking_all import UNDOING_VERBS
 from notifications.streams.marking_seen import mark_seen
 
 #: Items on a page of a list.
-DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
 #: Notifications that one request can name.
 MAX_IDS = 200
 
@@ -58,7 +57,7 @@ MAX_IDS = 200
 def job_list(request: HttpRequest) -> HttpResponse:
     """Return a page of the user's jobs, newest first, optionally of one ``state`` only."""
     user = request.user.pk
-    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    limit = parse_limit(request)
     streams.number_if_needed([user])
     # Arguments and results may be large, and items do not show them.
     rows = Job.objects.using(database()).filter(user=user).defer("args", "kwargs", "result")
@@ -174,7 +173,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     archived = parse_query_integer(request, "archived", maximum=1)
     questions = parse_query_integer(request, "questions", maximum=1)
     grouped = parse_query_integer(request, "grouped", maximum=1)
-    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    limit = parse_limit(request)
     after = parse_query_integer(request, "after")
     level = request.GET.get("level")
     category = check_text(request.GET.get("category"), "category")
@@ -274,7 +273,7 @@ def notification_seen(request: HttpRequest) -> HttpResponse:
     body = parse_json_object(request)
     up_to = _parse_up_to(user, body)
     receipts = parse_receipts(body.get("receipts"))
-    mark_seen(user, up_to, describe_browser(header(request, "User-Agent")), receipts)
+    mark_seen(user, up_to, describe_browser(read_header(request, "User-Agent")), receipts)
     return _marked_response(user, has_more=False)
 
 

@@ -8,7 +8,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.http import parse_etags
 
-from notifications.http.parsing import header
+from notifications.http.parsing import read_header
 from notifications.validators import MAX_HEADER_BYTES
 
 #: Longest time that ``Prefer: wait=N`` can delay a response.
@@ -44,7 +44,7 @@ def prefers_html(request: HttpRequest) -> bool:
 
 def if_none_match(request: HttpRequest) -> list[str] | None:
     """Return the entity tags of ``If-None-Match`` without their weak prefix, ``["*"]``, or None if there are none."""
-    etags = parse_etags(header(request, "If-None-Match"))
+    etags = parse_etags(read_header(request, "If-None-Match"))
     return [etag.removeprefix("W/") for etag in etags] or None
 
 
@@ -61,12 +61,12 @@ def wait_seconds(request: HttpRequest) -> int:
     one of few threads.
     """
     django_request = getattr(request, "_request", request)  # Django REST framework wraps it
-    return parse_wait(header(request, "Prefer")) if isinstance(django_request, ASGIRequest) else 0
+    return parse_wait(read_header(request, "Prefer")) if isinstance(django_request, ASGIRequest) else 0
 
 
 def prefers_async(request: HttpRequest) -> bool:
     """Return whether the client does not want to wait for the result: ``Prefer: respond-async``."""
-    return "respond-async" in _parse_preferences(header(request, "Prefer"))
+    return "respond-async" in _parse_preferences(read_header(request, "Prefer"))
 
 
 def parse_wait(prefer: str) -> int:

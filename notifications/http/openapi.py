@@ -38,7 +38,7 @@ def openapi(request: HttpRequest) -> HttpResponse:
     """Return the OpenAPI document, or 304 if ``If-None-Match`` names its entity tag."""
     if request.method not in ("GET", "HEAD"):
         raise Problem(405, f"{request.method} is not allowed. Use GET.", headers={"Allow": "GET, HEAD"})
-    text = serializers.encode(make_document(reverse("notifications:api-openapi").rpartition("/")[0]))
+    text = serializers.encode_json(make_document(reverse("notifications:api-openapi").rpartition("/")[0]))
     etag = f'"{sha256(text.encode()).hexdigest()[:32]}"'
     if is_not_modified(etag, request):
         response = HttpResponse(status=304)

@@ -22,6 +22,8 @@ from notifications.validators import MAX_HEADER_BYTES, MAX_INTEGER, encodable
 
 #: Size of a body of the API.
 MAX_BODY_BYTES = 1024 * 1024
+#: Items of a page of a list: by default, and at most.
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
 #: Length of an integer in JSON.
 MAX_INTEGER_DIGITS = 400
 #: What is older is not stored: the clock of the browser was set forward.
@@ -47,7 +49,7 @@ SYSTEMS = (
 )
 
 
-def header(request: HttpRequest, name: str) -> str:
+def read_header(request: HttpRequest, name: str) -> str:
     """Return a header of the request, ``""`` if it is absent or longer than 2 kB."""
     value: str = request.headers.get(name, "")
     return value if len(value) <= MAX_HEADER_BYTES else ""
@@ -115,7 +117,7 @@ def parse_query_integer(request: HttpRequest, field: str, *, maximum: int = MAX_
     return parse_integer(value, field, maximum=maximum)
 
 
-def parse_limit(request: HttpRequest, default: int, maximum: int) -> int:
+def parse_limit(request: HttpRequest, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE) -> int:
     """Return ``limit`` of the query string, reduced to ``maximum``. Raises Problem 422."""
     value = request.GET.get("limit")
     if value is None:
@@ -189,6 +191,16 @@ def body_errors_as_problems() -> Iterator[None]:
         raise Problem(
             400, "The body cannot be read. Send a complete body that matches its Content-Type."
         ) from exc
+
+
+def read_body(request: HttpRequest, limit: int) -> bytes:
+    """Return the body of a request, of at most ``limit`` bytes. Raises Problem 400 or 413."""
+    check_content_length(request, limit)
+    with body_errors_as_problems():
+        body = request.body
+    if len(body) > limit:  # it had no Content-Length
+        raise body_too_large(limit)
+    return body
 
 
 def body_too_large(limit: int = MAX_BODY_BYTES) -> Problem:

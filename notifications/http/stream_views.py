@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from notifications.http.access import async_api_view, check_request, is_signed_in
 from notifications.http.authentication import authenticate, make_check
 from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
-from notifications.http.parsing import header, parse_query_integer
+from notifications.http.parsing import parse_query_integer, read_header
 from notifications.http.waiting_requests import WaitSlot, release_connections, require_wait_slot
 from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
 from notifications.realtime import close_reasons, frames, hub, reader
@@ -98,7 +98,7 @@ def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
     if request.method in ("GET", "HEAD") and not is_signed_in(request):
         return None
     check_request(request, "GET", "text/event-stream")
-    epoch, _, seq = header(request, "Last-Event-ID").rpartition(":")
+    epoch, _, seq = read_header(request, "Last-Event-ID").rpartition(":")
     if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= MAX_INTEGER:
         return _stream_request(request, epoch, int(seq))
     return _stream_request(request, request.GET.get("epoch"), parse_query_integer(request, "seq"))

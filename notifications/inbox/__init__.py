@@ -9,3 +9,50 @@ categories     what notifications are about, as the project declares it
 bell           what ``{% notifications %}`` renders
 client_files   where pages find the scripts and style sheets of the browser client
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.inbox.categories import ALERTS as ALERTS
+    from notifications.inbox.categories import BELL as BELL
+    from notifications.inbox.categories import Choice as Choice
+    from notifications.inbox.categories import choices_of as choices_of
+    from notifications.inbox.categories import label_of as label_of
+    from notifications.inbox.categories import list_channels as list_channels
+    from notifications.inbox.categories import load_categories as load_categories
+    from notifications.inbox.categories import sort_by_name as sort_by_name
+    from notifications.inbox.forms import return_to_inbox as return_to_inbox
+    from notifications.inbox.timeline import read_timeline as read_timeline
+    from notifications.jobs.users import Recipient as Recipient
+    from notifications.jobs.users import filter_active as filter_active
+    from notifications.jobs.users import has_holders as has_holders
+    from notifications.jobs.users import has_user_field as has_user_field
+    from notifications.jobs.users import holders as holders
+    from notifications.jobs.users import is_group as is_group
+    from notifications.jobs.users import is_member as is_member
+    from notifications.jobs.users import name_of as name_of
+    from notifications.jobs.users import read_recipient as read_recipient
+    from notifications.jobs.users import read_user as read_user
+    from notifications.jobs.users import read_users as read_users
+    from notifications.jobs.users import require_permission as require_permission
+    from notifications.paths import absolute as absolute
+    from notifications.paths import job_page as job_page
+    from notifications.paths import job_path as job_path
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.inbox.categories": (
+                "ALERTS BELL Choice choices_of label_of list_channels load_categories sort_by_name"
+            ),
+            "notifications.inbox.forms": "return_to_inbox",
+            "notifications.inbox.timeline": "read_timeline",
+            "notifications.jobs.users": (
+                "Recipient filter_active has_holders has_user_field holders is_group "
+                "is_member name_of read_recipient read_user read_users require_permission"
+            ),
+            "notifications.paths": "absolute job_page job_path",
+        },
+    )

@@ -85,7 +85,7 @@ def record_done(user: Any, id: UUID, number: int) -> bool:
             now = times.now()
             data = serializers.decode_object(row.data)
             data["actions"][number][DONE] = times.format_time(now)
-            rows.update(data=serializers.encode(data), read_at=row.read_at or now, seq=None)
+            rows.update(data=serializers.encode_json(data), read_at=row.read_at or now, seq=None)
             streams.number_in_transaction([user])
             return True
         return False

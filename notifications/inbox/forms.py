@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from notifications import times
 from notifications.extension import hooks
 from notifications.http.access import page_view, text_response
-from notifications.http.parsing import describe_browser, header
+from notifications.http.parsing import describe_browser, read_header
 from notifications.inbox.lists import find_other_categories
 from notifications.inbox.pages import SNOOZE_TIMES
 from notifications.inbox.query import (
@@ -89,7 +89,7 @@ def mark(request: HttpRequest) -> HttpResponse:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
         change = RowsChanged(verb=verb, ids=tuple(marked.changed))
-    mark_seen(user, seen, describe_browser(header(request, "User-Agent")))
+    mark_seen(user, seen, describe_browser(read_header(request, "User-Agent")))
     return redirect(request, query, NOTHING_SELECTED if change is None else change.encode())
 
 
@@ -209,6 +209,17 @@ def redirect(request: HttpRequest, query: InboxQuery, changed: str) -> HttpRespo
     if request.POST.get(PART) == "message":
         url = add_parameter(url, PART, "message")
     return HttpResponseRedirect(url, status=303)
+
+
+def return_to_inbox(request: HttpRequest, changed: str) -> HttpResponse | None:
+    """Return to the inbox whose form has sent this request, with a message; None if another page has sent it.
+
+    ``changed``
+        What was done, such as ``undone``, which a hook of the app describes.
+    """
+    if (query := request.POST.get("query")) is None:
+        return None
+    return redirect(request, parse_query(QueryDict(query)), changed)
 
 
 def _parse_uuid(text: str) -> UUID:

@@ -18,3 +18,53 @@ step_list, listing                    what pages, commands and lists show of job
 arguments, redaction                  arguments and results as people are shown them
 probe                                 the task by which ``doctor`` tests workers
 """
+
+from typing import TYPE_CHECKING
+
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.compat import task_backends as task_backends
+    from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
+    from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
+    from notifications.jobs.declaring.own_tasks import own_task as own_task
+    from notifications.jobs.declaring.own_tasks import sender_queue_name as sender_queue_name
+    from notifications.jobs.declaring.policies import Policy as Policy
+    from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
+    from notifications.jobs.declaring.tasks import has_engine as has_engine
+    from notifications.jobs.declaring.tasks import has_job_tasks as has_job_tasks
+    from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
+    from notifications.jobs.durable_calls import begin_wait as begin_wait
+    from notifications.jobs.durable_calls import is_stored as is_stored
+    from notifications.jobs.durable_calls import refuse_in_transaction as refuse_in_transaction
+    from notifications.jobs.durable_calls import refuse_on_event_loop as refuse_on_event_loop
+    from notifications.jobs.durable_calls import steps_of as steps_of
+    from notifications.jobs.durable_calls import suspend as suspend
+    from notifications.jobs.durable_calls import validate_duration as validate_duration
+    from notifications.jobs.outcomes import Outcome as Outcome
+    from notifications.jobs.results import find_task as find_task
+    from notifications.jobs.selection import JobFilter as JobFilter
+    from notifications.jobs.transitions.manual import cancel as cancel
+    from notifications.jobs.transitions.manual import retry as retry
+    from notifications.jobs.waits import await_for_all as await_for_all
+    from notifications.jobs.waits import end_stored as end_stored
+    from notifications.jobs.waits import wait_for_all as wait_for_all
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.compat": "task_backends",
+            "notifications.jobs.declaring.own_tasks": "first_backend_alias first_queue_name own_task sender_queue_name",
+            "notifications.jobs.declaring.policies": "Policy",
+            "notifications.jobs.declaring.tasks": "aliases_with_engines has_engine has_job_tasks stores_jobs",
+            "notifications.jobs.durable_calls": (
+                "begin_wait is_stored refuse_in_transaction refuse_on_event_loop steps_of "
+                "suspend validate_duration"
+            ),
+            "notifications.jobs.outcomes": "Outcome",
+            "notifications.jobs.results": "find_task",
+            "notifications.jobs.selection": "JobFilter",
+            "notifications.jobs.transitions.manual": "cancel retry",
+            "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
+        },
+    )

@@ -146,7 +146,8 @@ class Batch:
                 limits.raise_if_exceeded(owner, owners.count(owner))
             turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
-                bulk.insert(chunk)
+                bulk.insert_rows(chunk)
+            streams.expect_own_jobs(rows)
             streams.ring_new_jobs(rows)
 
         if connection().in_atomic_block:

@@ -196,13 +196,18 @@ def _read_failed_ids(since: datetime) -> list[UUID] | None:
     return None if len(ids) > MAX_IDS_READ else ids
 
 
-def failed_jobs_sql(columns: str, limit: int) -> str:
-    """Return the query of the jobs that failed since a time, its parameter, and of those the latest."""
+def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False) -> str:
+    """Return the query of the jobs that failed since a time, its parameter, and of those the latest.
+
+    ``has_end``
+        They failed by another time, the second parameter.
+    """
     # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
     by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    end = " AND finished_at <= %s" if has_end else ""
     return (
         f"SELECT {columns} FROM notifications_job{by_index} "
-        f"WHERE state = 'failed' AND finished_at >= %s ORDER BY finished_at DESC LIMIT {limit}"
+        f"WHERE state = 'failed' AND finished_at >= %s{end} ORDER BY finished_at DESC LIMIT {limit}"
     )
 
 

@@ -37,12 +37,6 @@ def read_user(key: Any) -> Any:
     return filter_active(get_user_model()._base_manager.filter(pk=key)).first()
 
 
-def read_active(keys: Collection[str]) -> set[str]:
-    """Return those of these keys of users, as strings, whose users exist and are active."""
-    users = filter_active(get_user_model()._default_manager.filter(pk__in=keys))
-    return {str(key) for key in users.values_list("pk", flat=True)}
-
-
 def filter_active(users: Any) -> Any:
     """Return those of a queryset of users who are active."""
     return users.filter(is_active=True) if has_user_field("is_active") else users
@@ -62,13 +56,13 @@ def has_holders() -> bool:
     return issubclass(get_user_model(), PermissionsMixin) and any(map(finds_holders, get_backends()))
 
 
-def group_model() -> Any:
-    return get_user_model()._meta.get_field("groups").related_model
-
-
 def is_group(value: Any) -> bool:
     """Return whether a value is a group of users, as ``Group`` of ``django.contrib.auth``."""
-    return isinstance(value, Model) and has_user_field("groups") and isinstance(value, group_model())
+    return (
+        isinstance(value, Model)
+        and has_user_field("groups")
+        and isinstance(value, get_user_model()._meta.get_field("groups").related_model)
+    )
 
 
 def recipient_keys(users: Any) -> list[Any]:

@@ -22,23 +22,27 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from notifications import compat as compat  # first: it names a package that replaces modules of this one
-from notifications.ids import uuid7
+from notifications.ids import parse_id as parse_id
+from notifications.ids import uuid7 as uuid7
 from notifications.models.jobs import Attempt as Attempt
 from notifications.models.jobs import Job as Job
 from notifications.models.jobs import Wait as Wait
 from notifications.models.streams import AnnouncedState as AnnouncedState
 from notifications.models.streams import Epoch as Epoch
-from notifications.models.streams import NotificationLevel
+from notifications.models.streams import NotificationLevel as NotificationLevel
 from notifications.models.streams import PendingMark as PendingMark
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
-from notifications.models.users import user_key
+from notifications.models.users import UserPrimaryKey as UserPrimaryKey
+from notifications.models.users import user_key as user_key
 from notifications.models.workers import DutyRun as DutyRun
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
+from notifications.states import ACTIVE as ACTIVE
+from notifications.states import DONE as DONE
 from notifications.times import MomentField
 
 

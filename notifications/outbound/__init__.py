@@ -35,6 +35,8 @@ from .errors import (
 )
 from .gates import Gate, add_gate
 from .gathering import gather
+from .guard import Forbidden as Forbidden
+from .guard import parse_target as parse_target
 from .overview import state
 from .response import Response
 

@@ -20,7 +20,7 @@ from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
 from .errors import BadResponse, OutboundError
 from .gates import gates
-from .guard import Forbidden, ForbiddenAddress, check_target
+from .guard import Forbidden, ForbiddenAddress
 from .pools import get_pool
 from .request import REDIRECT_STATUSES, Request
 from .response import Response
@@ -180,7 +180,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
     if is_sender:
         caller = sender_key
     try:
-        is_guarded = call.guard and not check_target(request.target)
+        is_guarded = call.guard and not request.target.check()
         origin_circuits = circuits.get(origin)
         origin_circuits.check(caller)
         call.stage = "slot"

@@ -74,9 +74,23 @@ class Target:
     origin: str
     is_ip_address: bool
 
+    def check(self) -> bool:
+        """Return whether OUTBOUND_ALLOW permits this; raise Forbidden if neither it nor the other rules do."""
+        # The host and port that are written in the URL: a name that resolves to an address in the list is not
+        # permitted.
+        if (self.host, self.port) in _allowed_endpoints(tuple(settings.OUTBOUND_ALLOW)):
+            return True
+        if self.port not in settings.OUTBOUND_PORTS:
+            raise Forbidden(gettext('its port is not in NOTIFICATIONS["OUTBOUND_PORTS"]'))
+        if self.is_ip_address and describe_reserved(self.host):
+            raise Forbidden(NOT_PUBLIC)
+        if self.host == "localhost" or self.host.endswith(".localhost"):  # RFC 6761, section 6.3
+            raise Forbidden(NOT_PUBLIC)
+        return False
+
 
 @lru_cache(maxsize=512)
-def parse(text: str) -> Target:
+def parse_target(text: str) -> Target:
     """Parse an absolute http or https URL; raise Forbidden for any other text.
 
     yarl's parser decides: the URL object that it returns is the one that aiohttp connects to, so that two parsers
@@ -106,30 +120,16 @@ def parse(text: str) -> Target:
 def join_location(base: Target, location: str) -> Target:
     """Parse a ``Location`` relative to ``base`` (RFC 3986, section 5); raise Forbidden as ``parse`` does."""
     if len(location) > MAX_URL_CHARACTERS or _UNSAFE_CHARACTER.search(location):
-        return parse(location)
+        return parse_target(location)
     if location.startswith("//"):
-        return parse(f"{base.url.scheme}:{location}")
+        return parse_target(f"{base.url.scheme}:{location}")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", location):
-        return parse(location)
+        return parse_target(location)
     try:
         joined = str(base.url.join(URL(location)))
     except ValueError as exc:
         raise Forbidden(gettext("it is invalid")) from exc
-    return parse(joined)
-
-
-def check_target(target: Target) -> bool:
-    """Return whether the allow list permits a target; raise Forbidden if neither it nor the other rules do."""
-    # The host and port that are written in the URL: a name that resolves to an address in the list is not permitted.
-    if (target.host, target.port) in _allowed_endpoints(tuple(settings.OUTBOUND_ALLOW)):
-        return True
-    if target.port not in settings.OUTBOUND_PORTS:
-        raise Forbidden(gettext('its port is not in NOTIFICATIONS["OUTBOUND_PORTS"]'))
-    if target.is_ip_address and describe_reserved(target.host):
-        raise Forbidden(NOT_PUBLIC)
-    if target.host == "localhost" or target.host.endswith(".localhost"):  # RFC 6761, section 6.3
-        raise Forbidden(NOT_PUBLIC)
-    return False
+    return parse_target(joined)
 
 
 @lru_cache(maxsize=4096)
@@ -180,7 +180,7 @@ def _parse_entries(entries: Iterable[str]) -> Iterable[tuple[str, int]]:
         try:
             if not _HOST_AND_PORT.fullmatch(entry):
                 raise Forbidden("not host:port")
-            target = parse(f"http://{entry}/")
+            target = parse_target(f"http://{entry}/")
         except (Forbidden, TypeError) as exc:
             raise ImproperlyConfigured(
                 f"NOTIFICATIONS['OUTBOUND_ALLOW'] contains {entry!r}. "

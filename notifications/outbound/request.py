@@ -19,7 +19,7 @@ from notifications.tracing.trace_context import outbound_headers
 from .body import Form, encode
 from .call import Call
 from .decompression import ACCEPT_ENCODING
-from .guard import Forbidden, Target, join_location, parse
+from .guard import Forbidden, Target, join_location, parse_target
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -136,8 +136,8 @@ def build_request(
 
 def _parse_url(call: Call, url: str, params: Form | None) -> Target:
     try:
-        target = parse(url)
-        return target if params is None else parse(str(target.url.extend_query(params)))
+        target = parse_target(url)
+        return target if params is None else parse_target(str(target.url.extend_query(params)))
     except Forbidden as exc:
         raise call.refused_error(exc) from exc
 

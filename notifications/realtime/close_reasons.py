@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from notifications.serializers import encode
+from notifications.serializers import encode_json
 
 #: Limits of what a client of the WebSocket may do. The protocol states them too.
 HELLO_TIMEOUT_SECONDS = 10.0
@@ -37,7 +37,7 @@ class Bye:
     def encode(self) -> str:
         """Return the bye frame, which is sent before the server closes."""
         delay_ms = random.randint(*self.reconnect_after_ms) if self.reconnect_after_ms else 0
-        return encode(
+        return encode_json(
             {
                 "op": "bye",
                 "code": self.code,

@@ -9,12 +9,12 @@ import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from notifications import times
 from notifications.conf import settings
-from notifications.db.clock import database_now, is_lease_over
+from notifications.db.clock import database_now, is_lease_over, is_lease_valid
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
 from notifications.models import ServerProcess
@@ -28,6 +28,11 @@ from notifications.streams.positions import Position
 LEASE_SECONDS = 30.0
 #: Rows of ended processes that one call deletes at most.
 MAX_ROWS_DELETED = 100
+
+
+def live_servers(now: datetime) -> Any:
+    """Return a queryset of the rows of the processes that serve requests and live at this time of the database."""
+    return ServerProcess.objects.using(database()).filter(is_lease_valid(now, LEASE_SECONDS))
 
 
 class WatchedUser:

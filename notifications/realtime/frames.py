@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from notifications.realtime.servers.websocket_frames import encode_text_frame
-from notifications.serializers import encode, text_size
+from notifications.serializers import encode_json, text_size
 
 BEAT_INTERVAL_SECONDS = 25
 #: Bytes of all items in a frame. With its other keys, a frame stays below the 128 KiB of the protocol.
@@ -66,7 +66,7 @@ def take_fitting(texts: Iterable[str], max_bytes: int) -> list[str]:
 
 def welcome(subscriber_id: str) -> Frame:
     return Frame(
-        "welcome", f'"subscriber":{encode(subscriber_id)},"protocol":1,"beat":{BEAT_INTERVAL_SECONDS}}}'
+        "welcome", f'"subscriber":{encode_json(subscriber_id)},"protocol":1,"beat":{BEAT_INTERVAL_SECONDS}}}'
     )
 
 
@@ -95,7 +95,7 @@ def sync(
     end = "" if jobs is None else f',"jobs":[{",".join(jobs)}]'
     return Frame(
         "sync",
-        f'"epoch":{encode(epoch)},"prev":{start},"seq":{seq},"reset":{reset},"more":{more},"unread":{unread},'
+        f'"epoch":{encode_json(epoch)},"prev":{start},"seq":{seq},"reset":{reset},"more":{more},"unread":{unread},'
         f'"unseen":{unseen},"items":[{",".join(items)}]{end}}}',
         seq,
     )

@@ -25,7 +25,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import F
 
@@ -41,6 +41,7 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.lazy_names import export_lazily
 from notifications.models import Notification, Stream
 from notifications.streams.numbering import (
     HAS_OPEN_KEY,
@@ -54,6 +55,18 @@ from notifications.streams.numbering import (
 )
 from notifications.streams.positions import begin_epoch, epoch, find_unnumbered_users
 from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring_new_jobs, too_many_rings
+
+if TYPE_CHECKING:
+    from notifications.streams.building import build_notification as build_notification
+    from notifications.streams.positions import read_stream_position as read_stream_position
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.streams.building": "build_notification",
+            "notifications.streams.positions": "read_stream_position",
+        },
+    )
 
 __all__ = [
     "begin_epoch",

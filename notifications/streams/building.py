@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 
 from notifications import paths, times, validators
 from notifications.db import bulk
-from notifications.extension import hooks, moved
+from notifications.extension import hooks, moved, read_steps
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
 from notifications.streams import icons
@@ -76,7 +76,7 @@ def build_notification(
         url = url or own.get("target", {}).get("url")
     category = validators.text("category", category, validators.MAX_CATEGORY_LENGTH)
     created_at = times.now()
-    return bulk.new(
+    return bulk.new_row(
         Notification,
         id=uuid7(),
         user_id=user,
@@ -101,7 +101,7 @@ def build_end_notification(job: Job, body: str, level: str, key: str) -> Notific
     Nothing is checked: the texts of the job were when it was stored, and ``body`` is checked by the caller.
     """
     created_at = times.now()
-    return bulk.new(
+    return bulk.new_row(
         Notification,
         id=uuid7(),
         user_id=job.user_id,
@@ -140,9 +140,9 @@ def _make_unnamed_key(subject: str, day: date) -> str:
 
 
 def _read_deliver(value: Any) -> Any:
-    """Return what the extension that delivers notifications makes of ``deliver``. Raises ``ValueError``."""
-    for hook in hooks.read_deliver:
-        return hook(value)
+    """Return the steps of ``deliver``. Raises ``ValueError``."""
+    if hooks.channels:
+        return read_steps(value, hooks.channels)
     if value:
         remedy = moved.describe_remedy("deliveries")
         raise ValueError(f"deliver is {value!r}, but only the page shows notifications. {remedy}")

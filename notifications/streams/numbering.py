@@ -204,7 +204,7 @@ class Pass:
             for row in rows
             if row.table == "notifications_notification"
         ]
-        bulk.update(Notification, ("seq", "raised", "counted"), ("id",), notifications)
+        bulk.update_rows(Notification, ("seq", "raised", "counted"), ("id",), notifications)
         if archived := [row.id for row in rows if row.archived]:
             marks = ", ".join(["%s"] * len(archived))
             self.cursor.execute(
@@ -212,7 +212,7 @@ class Pass:
                 [times.to_db(times.now(), self.db), *archived],
             )
         jobs = [(row.seq, row.id) for row in rows if row.table == "notifications_job"]
-        bulk.update(Job, ("seq",), ("id",), jobs)
+        bulk.update_rows(Job, ("seq",), ("id",), jobs)
         moved = list(dict.fromkeys(row.user for row in rows))
         write_streams({user: streams[user] for user in moved})
         return moved
@@ -245,7 +245,7 @@ def read_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
 def write_streams(streams: Mapping[Any, StreamState]) -> None:
     """Write streams, by user as the database has their keys."""
     values = [(stream.head, stream.unread, stream.unseen, user) for user, stream in streams.items()]
-    bulk.update(Stream, ("head", "unread", "unseen"), ("user_id",), values)
+    bulk.update_rows(Stream, ("head", "unread", "unseen"), ("user_id",), values)
 
 
 def unnumbered_index(table: str) -> str:

@@ -30,7 +30,7 @@ from notifications.models import (
     Stream,
     Wait,
 )
-from notifications.streams import ring
+from notifications.streams.rings import ring
 
 #: Keys of users, jobs or notifications that one query looks up at most.
 MAX_KEYS_PER_CHUNK = 500

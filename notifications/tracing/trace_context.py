@@ -57,7 +57,7 @@ def outbound_headers() -> TraceHeaders:
     return _current.get()[:1]
 
 
-def serialize() -> str:
+def serialize_trace() -> str:
     """Return the trace as a job stores it: ``traceparent``, and in a second line ``tracestate``; or ``""``.
 
     With OpenTelemetry it is that of the current span.

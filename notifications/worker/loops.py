@@ -45,7 +45,7 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
-async def wait_for(event: asyncio.Event, seconds: float) -> None:
+async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
     """Wait until an event is set, at most this long."""
     try:
         async with asyncio.timeout(seconds):

@@ -82,14 +82,14 @@ class RecordLoop:
             unsettled_in_a_row = 0 if len(unsettled) < len(group) else unsettled_in_a_row + len(group)
             if self._outcomes and unsettled_in_a_row >= len(self._outcomes):
                 unsettled_in_a_row = 0
-                await loops.wait_for(self._has_new, loops.RETRY_INTERVAL_SECONDS)
+                await loops.wait_for_event(self._has_new, loops.RETRY_INTERVAL_SECONDS)
 
     async def _wait_for_outcomes(self) -> None:
         if not self._held:
             await self._has_new.wait()
             return
         left = [self._seconds_to_next_try(claim) for claim in self._held]
-        await loops.wait_for(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
+        await loops.wait_for_event(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
 
     def _seconds_to_next_try(self, claim: Claim) -> float:
         return self._state.held.seconds_to_next_try(claim, is_stopping=self._state.is_stopping)

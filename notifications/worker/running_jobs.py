@@ -73,7 +73,7 @@ class CancelLoop:
 
     async def run(self) -> None:
         while True:
-            await loops.wait_for(self._wake, CANCEL_POLL_INTERVAL_SECONDS)
+            await loops.wait_for_event(self._wake, CANCEL_POLL_INTERVAL_SECONDS)
             self._wake.clear()
             if not self._state.executions:
                 continue

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.extension import make_worker_parts
 from notifications.extension.calls import HookName, log_left_out
+from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, upgrading
 from notifications.jobs.transitions.claims import Claim
@@ -234,11 +234,11 @@ class JobWorker:
         self._stop_deadline = time.monotonic() + self._grace
         while self.state.executions and (remaining := self._stop_deadline - time.monotonic()) > 0:
             self._slot_freed.clear()
-            await loops.wait_for(self._slot_freed, remaining)
+            await loops.wait_for_event(self._slot_freed, remaining)
         await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
         while not self._record_loop.is_empty and time.monotonic() < self._stop_deadline + STOP_MARGIN_SECONDS:
             self._slot_freed.clear()
-            await loops.wait_for(self._slot_freed, 0.1)
+            await loops.wait_for_event(self._slot_freed, 0.1)
 
     async def _release_jobs(self, unfinished: list[Job]) -> None:
         """Queue jobs again that this worker has claimed and not finished."""

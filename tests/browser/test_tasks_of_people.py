@@ -24,6 +24,13 @@ from tests.contrib.questions import question_tasks
 question_tasks.ask_sync.using(owner=get_user_model().objects.get(username="demo")).enqueue()
 """
 
+FAIL = """
+from django.contrib.auth import get_user_model
+from tests.jobs import tasks
+for name in ("demo", "other", "demo"):
+    tasks.fail.using(owner=get_user_model().objects.get(username=name)).enqueue("Partner: no answer")
+"""
+
 
 class Presses:
     """Acts on a page as a finger does, and counts."""
@@ -97,3 +104,24 @@ def test_report_question_and_failure(site_server, new_page):
     page.get_by_role("button", name="More", exact=True).tap()
     menu = page.locator("#more").bounding_box()
     assert (menu["x"], menu["width"]) == (8, 364), "the menu is not at the lower edge of the window"
+
+
+def test_what_failed_whom_tell_them(site_server, new_page):
+    """An operator marks the time on a chart, sees what failed in it and whom it affects, and writes to them."""
+    site, page = site_server, new_page(viewport={"width": 1280, "height": 900}, errors=False)
+    site.python(FAIL)
+    sql = "SELECT count(*) FROM notifications_job WHERE state = 'failed'"
+    wait_until(lambda: site.rows(sql) == [(3,)], what="the jobs to fail")
+    visit(page, site.url, "/admin/notifications_operations/overview/", username="admin")
+    box = page.locator(".lines").first.bounding_box()
+    y, right = box["y"] + box["height"] / 2, box["x"] + box["width"]
+    page.mouse.move(right - 40, y)
+    page.mouse.down()
+    page.mouse.move(right + 5, y, steps=4)
+    expect(page.locator("rect.mark")).to_be_visible()
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"period=2\d{3}-"))
+    failure = page.get_by_role("row").filter(has_text="Partner: no answer")
+    expect(failure.get_by_role("cell")).to_contain_text(["ValueError", "3", "2"])
+    failure.get_by_role("button", name="Tell those affected").click()
+    expect(page.locator("[name=users]")).to_have_value("demo, other")

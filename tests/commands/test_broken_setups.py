@@ -236,7 +236,7 @@ def a_worker_that_was_lost(fixture):
 @case("queues", "warning", "manage.py notifications jobs resume default")
 def a_queue_that_was_left_paused(fixture):
     tasks.noop.enqueue()
-    queues.pause("default")
+    queues.pause_queue("default")
 
 
 @case("e-mail", "warning", "Check the address and the port")

@@ -84,7 +84,7 @@ def test_without_a_worker(live_worker):  # noqa: F811
     Job.objects.filter(id=id).update(run_after=timezone.now() + timedelta(hours=1))
     assert diagnose()["workers"]["figures"]["due"] == 0
     Job.objects.filter(id=id).update(run_after=None)
-    queues.pause("default")
+    queues.pause_queue("default")
     assert diagnose()["workers"]["figures"]["paused"] == ["default"]
 
 
@@ -179,7 +179,7 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
     """The counts of long queues are lower bounds."""
     enqueue_in_queues(3)
     monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
-    queues.pause("mail")
+    queues.pause_queue("mail")
     assert diagnose()["queues"]["message"] == "Paused, without jobs: mail."
     for _ in range(3):
         tasks.noop.using(queue_name="mail").enqueue()
@@ -188,7 +188,7 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
     found = diagnose()["queues"]
     assert found["message"] == "Jobs wait in paused queues: mail (at least 2 jobs)."
     for number in range(3):
-        queues.pause(f"a{number:02}")
+        queues.pause_queue(f"a{number:02}")
     assert diagnose()["queues"]["message"].endswith("a00 (1 jobs), a01 (1 jobs) and others.")
 
 
@@ -196,7 +196,7 @@ def test_jobs_that_wait_behind_many_queues(monkeypatch):
     """Queues of engines and paused ones do not count. Those beyond the limit are not passed over in silence."""
     monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
     enqueue_in_queues(3, executor="engine")
-    queues.pause("b")
+    queues.pause_queue("b")
     for name in ("b", "c", "d"):
         tasks.noop.using(queue_name=name).enqueue()
     assert "; 2 jobs waiting" in diagnose()["workers"]["message"]

@@ -103,7 +103,7 @@ class TestList:
         raised = tasks.fail.using(title="Export").enqueue()
         run_jobs()
         queued = tasks.noop.using(queue_name="mail").enqueue()
-        queues.pause("mail")
+        queues.pause_queue("mail")
         [attempt] = Job.objects.get(id=raised.id).attempts.all()
         assert run("list").splitlines() == [
             f"{queued.id}  queued     0/3  Noop | its queue is paused",

@@ -16,6 +16,7 @@ from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.engines import unserved, wakeups
+from notifications.contrib.operations.running import count_waiting
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
@@ -24,7 +25,6 @@ from notifications.inbox import lists
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import backlog, candidates
-from notifications.jobs.claiming.backlog import count_waiting
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.outcomes import Outcome

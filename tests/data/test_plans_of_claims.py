@@ -71,7 +71,7 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
         assert len(claim_rows(uuid7(), 1)) == 1
     insert_queued_jobs(BACKLOG, concurrency_key=key, priority=5, later=later)
     if held_back == "paused":
-        queues.pause("held")
+        queues.pause_queue("held")
     served = ["default", "other"] if held_back == "of another worker" else []
     for analyzed in (False, True):
         if analyzed:
@@ -109,7 +109,7 @@ def test_claim_does_not_read_other_executors(
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(claim_queries, name, 20)
     if held_back == "paused":
-        queues.pause("other")
+        queues.pause_queue("other")
     if held_back == "of a full key":
         queued_job(concurrency_key="full", executor=claimed_executor).save()
         assert len(claim_rows(uuid7(), 1)) == 1
@@ -162,7 +162,7 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, hel
             "AS n FROM notifications_job WHERE state = 'queued') AS numbered WHERE id = of_id"
         )
     if held_back == "paused":
-        queues.pause("held")
+        queues.pause_queue("held")
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:
@@ -257,7 +257,7 @@ def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, setti
 def test_awaited_jobs_are_looked_up(filled_tables):
     """Jobs that others wait for are claimed by their ids and batches, without reading the backlog."""
     insert_queued_jobs(BACKLOG, priority=5)
-    queues.pause("held")
+    queues.pause_queue("held")
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:

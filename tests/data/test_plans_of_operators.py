@@ -70,7 +70,7 @@ def test_checks_of_doctor(seeded, monkeypatch):
         monkeypatch.setattr(backlog, name, 500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
-    queues.pause("mail")
+    queues.pause_queue("mail")
     connection.cursor().execute("ANALYZE")
     with collect_offenders() as offenders:
         for check in CHECKS:

@@ -33,7 +33,7 @@ def custom_user_key(monkeypatch):
     """Users have keys of type OffsetKeyField."""
 
     def clear_caches():
-        adapters._are_plain_integers.cache_clear()
+        adapters._max_plain_integer.cache_clear()
         for name in ("_notifications_adapters", "_notifications_converters"):
             connections["default"].__dict__.pop(name, None)
 
@@ -48,7 +48,7 @@ def test_rows_are_numbered_with_custom_user_keys(custom_user_key, user):
     """Jobs and notifications of users with custom keys are claimed, recorded and numbered."""
     assert user.pk > 1000
     tasks.noop.using(owner=user).enqueue()
-    (job,) = claim_rows(bulk.new(Job).id, 1)
+    (job,) = claim_rows(bulk.new_row(Job).id, 1)
     assert job.user_id == user.pk
     recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     notify(user, "note")

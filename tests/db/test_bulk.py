@@ -42,7 +42,7 @@ def rows():
 
 def test_inserted_rows_are_those_that_the_orm_reads():
     made = rows()
-    bulk.insert(made)
+    bulk.insert_rows(made)
     stored = {row.pk: row for row in Job.objects.all()}
     assert [values(stored[row.pk]) for row in made] == [values(row) for row in made]
     assert not any(row._state.adding for row in made)
@@ -64,7 +64,7 @@ class Key(uuid.UUID):
 )
 def test_a_value_is_stored_as_it_is_and_not_as_it_shows_itself(fields):
     made = [job(**fields), job(title="other", worker=uuid7())]
-    bulk.insert(made)
+    bulk.insert_rows(made)
     assert Job.objects.filter(**fields).get() == made[0]
 
 
@@ -74,17 +74,17 @@ def test_a_value_is_stored_as_it_is_and_not_as_it_shows_itself(fields):
 )
 def test_any_text_is_stored_as_it_is(text):
     made = [job(result=text), job(result=text * 2 or None)]
-    bulk.insert(made)
+    bulk.insert_rows(made)
     stored = dict(Job.objects.values_list("pk", "result"))
     assert [stored[row.pk] for row in made] == [row.result for row in made]
 
 
 def test_new_ones_have_what_the_orm_gives_them():
-    made, told = bulk.new(Job, task_path="a.b", user_id=7), Job(task_path="a.b", user_id=7)
+    made, told = bulk.new_row(Job, task_path="a.b", user_id=7), Job(task_path="a.b", user_id=7)
     assert values(made) | {"id": None} == values(told) | {"id": None}
     assert made.pk.version == 7
     assert made._state.adding
-    assert bulk.new(Job, id=told.pk).pk == told.pk
+    assert bulk.new_row(Job, id=told.pk).pk == told.pk
 
 
 @pytest.mark.parametrize("condition", ["", "1 = %s"])
@@ -108,12 +108,12 @@ def test_rows_are_read_as_the_orm_reads_them():
     Job.objects.bulk_create(rows())
     expected = [values(row) for row in Job.objects.order_by("id")]
     assert [values(row) for row in bulk.read(Job.objects.order_by("id"))] == expected
-    assert [values(row) for row in bulk.select(Job, "WHERE fence >= %s ORDER BY id", [0])] == expected
+    assert [values(row) for row in bulk.select_rows(Job, "WHERE fence >= %s ORDER BY id", [0])] == expected
 
 
 def test_what_is_read_can_be_saved():
-    bulk.insert(rows())
-    row = bulk.select(Job, "ORDER BY id")[0]
+    bulk.insert_rows(rows())
+    row = bulk.select_rows(Job, "ORDER BY id")[0]
     row.title = "other"
     row.save()
     assert Job.objects.count() == 2
@@ -126,12 +126,12 @@ def test_only_rows_that_meet_all_conditions_are_changed():
         job(fence=fence, state=state)
         for fence, state in ((1, "running"), (1, "running"), (2, "running"), (1, "failed"))
     ]
-    bulk.insert(made)
+    bulk.insert_rows(made)
     prepare = Job._meta.pk.get_db_prep_value
     changes = [
         (f"r{n}", None, prepare(row.pk, transaction.get_connection()), 1) for n, row in enumerate(made)
     ]
-    bulk.update(
+    bulk.update_rows(
         Job,
         ("result", "error"),
         ("id", "fence"),
@@ -146,13 +146,13 @@ def test_only_rows_that_meet_all_conditions_are_changed():
 def test_rows_with_the_same_values_are_one_statement():
     """As those of a claim are. Those that do not meet the conditions stay."""
     made = [job(fence=3), job(fence=3), job(fence=5), job(fence=3, state="failed")]
-    bulk.insert(made)
+    bulk.insert_rows(made)
     prepare = Job._meta.pk.get_db_prep_value
     changes = [
         ("running", prepare(row.pk, connection), fence) for row, fence in zip(made, (3, 4, 5, 3), strict=True)
     ]
     with CaptureQueriesContext(connection) as queries:
-        bulk.update(Job, ("state",), ("id", "fence"), changes, condition="state = 'queued'")
+        bulk.update_rows(Job, ("state",), ("id", "fence"), changes, condition="state = 'queued'")
     [update] = queries
     assert connection.vendor == "postgresql" or update["sql"].startswith("3 times: ")
     found = {row.pk: row.state for row in Job.objects.all()}
@@ -161,8 +161,8 @@ def test_rows_with_the_same_values_are_one_statement():
 
 def test_nothing_to_do_is_no_query(django_assert_num_queries):
     with django_assert_num_queries(0):
-        bulk.insert([])
-        bulk.update(Notification, ("seq",), ("id",), [])
+        bulk.insert_rows([])
+        bulk.update_rows(Notification, ("seq",), ("id",), [])
 
 
 @pytest.fixture
@@ -180,6 +180,6 @@ def test_a_column_of_a_fixed_length(forget, monkeypatch):
     """As a host's keys may have. Without its length PostgreSQL's "char" is one character."""
     monkeypatch.setattr(Job._meta.get_field("title"), "db_type", lambda connection: "char(9)")
     made = [job(title="abc"), job(title="abd")]
-    bulk.insert(made)
+    bulk.insert_rows(made)
     condition, params = bulk.where_in(Job, "title", ["abc"])
-    assert bulk.select(Job, f"WHERE {condition}", params) == made[:1]
+    assert bulk.select_rows(Job, f"WHERE {condition}", params) == made[:1]

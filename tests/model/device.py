@@ -91,7 +91,7 @@ class Device:
             id = path.rstrip("/").rpartition("/")[2]
             row = Job.objects.filter(pk=id, user=self.user).first()
             if row:
-                self.follower.apply_item(json.loads(serializers.encode(serializers.serialize(row))))
+                self.follower.apply_item(json.loads(serializers.encode_json(serializers.serialize(row))))
             else:
                 del self.follower.jobs[id]
 

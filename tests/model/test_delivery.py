@@ -290,7 +290,7 @@ def differences(follower, user):
         if row is None:  # Clients are not notified of pruned rows.
             if not (item["archived_at"] if item["kind"] == "notification" else item["done"]):
                 yield f"{item} exists only in the client, and was not prunable"
-        elif item != json.loads(serializers.encode(serializers.serialize(row))):
+        elif item != json.loads(serializers.encode_json(serializers.serialize(row))):
             yield f"{item} is {serializers.serialize(row)}"
 
 

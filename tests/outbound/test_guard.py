@@ -10,9 +10,8 @@ from yarl import URL
 
 from notifications.outbound.guard import (
     Forbidden,
-    check_target,
     join_location,
-    parse,
+    parse_target,
 )
 from tests.support.offenders import collect_offenders
 
@@ -27,7 +26,7 @@ def test_refused():
     with collect_offenders() as offenders:
         for url in REFUSED:
             with offenders.row(url), pytest.raises(Forbidden):
-                check_target(parse(url))
+                parse_target(url).check()
 
 
 def test_names_of_this_machine(allow):
@@ -35,11 +34,11 @@ def test_names_of_this_machine(allow):
     with collect_offenders() as offenders:
         for host in (*VECTORS["names_of_loopback"], "api.localhost", "a.b.LOCALHOST."):
             with offenders.row(ascii(host)), pytest.raises(Forbidden):
-                check_target(parse(f"https://{host}/"))
+                parse_target(f"https://{host}/").check()
     for host in ("localhost.example", "mylocalhost", "localhost-1.example"):
-        assert check_target(parse(f"https://{host}/")) is False
+        assert parse_target(f"https://{host}/").check() is False
     allow("localhost:8000")
-    assert check_target(parse("http://localhost:8000/")) is True
+    assert parse_target("http://localhost:8000/").check() is True
 
 
 def test_parse():
@@ -47,30 +46,30 @@ def test_parse():
     with collect_offenders() as offenders:
         for row in VECTORS["parsed_urls"]:
             with offenders.row(row["url"]):
-                target = parse(row["url"])
+                target = parse_target(row["url"])
                 if ":" in row["host"]:
                     assert ip_address(target.host) == ip_address(row["host"])
                 else:
                     assert target.host == row["host"]
                 assert target.port == row["port"]
                 assert str(target.url) == row.get("called", str(target.url))
-                assert check_target(target) is False
+                assert target.check() is False
 
 
 def test_length():
     """A URL has at most 8,000 characters."""
     url = "http://example.com/".ljust(8000, "a")
-    assert str(parse(url).url) == url
+    assert str(parse_target(url).url) == url
     with pytest.raises(Forbidden, match="longer than 8,000 characters"):
-        parse(url + "a")
+        parse_target(url + "a")
 
 
 @pytest.mark.parametrize("host", ["a" * 63 + ".example", "a." * 126 + "a"])
 def test_long_names(host):
     """Labels of 63 and names of 253 characters (RFC 1035) are valid, longer ones are refused."""
-    assert parse(f"http://{host}/").host == host
+    assert parse_target(f"http://{host}/").host == host
     with pytest.raises(Forbidden):
-        parse(f"http://a{host}/")
+        parse_target(f"http://a{host}/")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ def test_long_names(host):
 def test_messages(url, message):
     """Each refusal has its message."""
     with pytest.raises(Forbidden, match=f"^{message}$"):
-        check_target(parse(url))
+        parse_target(url).check()
 
 
 @given(
@@ -98,7 +97,7 @@ def test_messages(url, message):
 def test_checked_url_is_called_url(text, shape):
     """For any text, the URL that is called has the checked host and port, and only Forbidden is raised."""
     try:
-        target = parse(shape.format(text))
+        target = parse_target(shape.format(text))
     except Forbidden:
         return
     assert target.url.raw_host == target.host
@@ -125,7 +124,7 @@ def test_checked_url_is_called_url(text, shape):
 def test_allow_list(allow, entry, url):
     """An entry permits its host and port, in any case and notation."""
     allow(entry)
-    assert check_target(parse(url)) is True
+    assert parse_target(url).check() is True
 
 
 def test_allow_list_permits_nothing_else(allow):
@@ -148,7 +147,7 @@ def test_allow_list_permits_nothing_else(allow):
     with collect_offenders() as offenders:
         for url in urls:
             with offenders.row(url), pytest.raises(Forbidden):
-                check_target(parse(url))
+                parse_target(url).check()
 
 
 @pytest.mark.parametrize(
@@ -159,15 +158,15 @@ def test_invalid_entry(allow, entry):
     """An entry that is not host:port is an error with the correct format."""
     allow(entry)
     with pytest.raises(ImproperlyConfigured, match="Write each entry as host:port, for example "):
-        check_target(parse("http://example.com/"))
+        parse_target("http://example.com/").check()
 
 
 def test_ports(allow):
     """The setting permits another port, for public addresses only."""
     allow(ports=[8080])
-    assert check_target(parse("http://example.com:8080/")) is False
+    assert parse_target("http://example.com:8080/").check() is False
     with pytest.raises(Forbidden):
-        check_target(parse("http://127.0.0.1:8080/"))
+        parse_target("http://127.0.0.1:8080/").check()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ def test_ports(allow):
 )
 def test_join_location(location, url):
     """A Location is relative to the URL of its response."""
-    assert str(join_location(parse("https://example.com/a/x?y"), location).url) == url
+    assert str(join_location(parse_target("https://example.com/a/x?y"), location).url) == url
 
 
 def test_ambiguous_location():
@@ -209,4 +208,4 @@ def test_ambiguous_location():
     with collect_offenders() as offenders:
         for location in locations:
             with offenders.row(ascii(location)[:100]), pytest.raises(Forbidden):
-                check_target(join_location(parse("http://example.com/a"), location))
+                join_location(parse_target("http://example.com/a"), location).check()

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import outbound
-from notifications.outbound.guard import Forbidden, parse
+from notifications.outbound.guard import Forbidden, parse_target
 from notifications.outbound.request import Request, follow
 
 from .upstream import Upstream
@@ -144,7 +144,7 @@ async def test_cookies_are_ignored(upstream, resolve_names, allow):
 
 def make_request(url):
     headers = CIMultiDictProxy(CIMultiDict({"Authorization": "s"}))
-    return Request(method="GET", target=parse(url), headers=headers, body=None)
+    return Request(method="GET", target=parse_target(url), headers=headers, body=None)
 
 
 def test_from_http_to_https():

@@ -67,7 +67,7 @@ def test_only_the_package_streams_writes_streams():
         "cursor.execute('DELETE FROM \"notifications_stream\" WHERE user_id = 1')",
         "Stream.objects.filter(user=1).update(unread=0)",
         "Stream(user_id=1).save()",
-        'bulk.update(Stream, ("head",), ("user_id",), rows)',
+        'bulk.update_rows(Stream, ("head",), ("user_id",), rows)',
         "models.Stream.objects.create(user_id=1)",
     ],
 )

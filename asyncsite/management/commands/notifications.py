@@ -1,8 +1,8 @@
 """``manage.py notifications``: the command of the app, whose ``prune`` deletes old reports too."""
 
 from asyncsite.pruning import find_old_reports, prune_reports
+from notifications.management import PruneCommand
 from notifications.management.commands import notifications
-from notifications.management.subcommands.prune import PruneCommand
 
 
 class SitePruneCommand(PruneCommand):

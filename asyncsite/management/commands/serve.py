@@ -17,7 +17,7 @@ from asyncsite.environment import write_record
 from asyncsite.migrating import migration_lock
 from asyncsite.private_files import make_private_folder
 from notifications.asgi import begin_serving
-from notifications.management.management_command import ManagementCommand
+from notifications.management import ManagementCommand
 
 #: Connections that the kernel queues until the server accepts them. With Twisted's 50, clients that all reconnect after
 #: a restart are refused and retry a second later.

@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from notifications.api import DATABASE_UNAVAILABLE
-from notifications.management.management_command import ManagementCommand
+from notifications.management import ManagementCommand
 
 POLL_INTERVAL_SECONDS = 0.5
 

@@ -17,14 +17,7 @@ from django.utils.translation import gettext as _
 
 from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.users import (
-    filter_active,
-    group_model,
-    has_holders,
-    has_user_field,
-    holders,
-    is_member,
-)
+from notifications.inbox import filter_active, has_holders, has_user_field, holders, is_member
 
 Kind = Broadcast.AudienceKind
 
@@ -134,3 +127,8 @@ def _name_of(code: str) -> str:
         return str(translation.get_language_info(code)["name_translated"]).capitalize()
     except KeyError:
         return code
+
+
+def group_model() -> Any:
+    """Return the model of the groups of users."""
+    return get_user_model()._meta.get_field("groups").related_model

@@ -6,9 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from notifications.extension import require
-from notifications.ids import uuid7
-from notifications.models.streams import NotificationLevel
-from notifications.models.users import user_key
+from notifications.models import NotificationLevel, user_key, uuid7
 from notifications.times import MomentField
 
 require("notifications.contrib.broadcasts")

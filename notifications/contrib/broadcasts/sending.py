@@ -17,17 +17,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.api import FinishedJob, policy
 from notifications.contrib.broadcasts.audiences import Audience, Texts
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import RETRIED_ERRORS
+from notifications.db import RETRIED_ERRORS, database, retrying_atomic
 from notifications.exceptions import JobError
-from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
-from notifications.jobs.declaring.policies import FinishedJob, policy
+from notifications.inbox import require_permission
+from notifications.jobs import first_queue_name, own_task
 from notifications.jobs.notifying import chunk_size, create_chunk
 from notifications.jobs.reader_languages import read_languages
-from notifications.jobs.users import require_permission
-from notifications.streams import building
+from notifications.streams import build_notification
 
 State = Broadcast.State
 
@@ -91,7 +90,7 @@ def _send_chunk(row: Broadcast, keys: list[Any]) -> bool:
     """Notify these users; return False if the broadcast is withdrawn, or another attempt sends it."""
     languages, texts = read_languages(keys), Texts(row)
     notifications = [
-        building.build_notification(
+        build_notification(
             key,
             texts.choose(languages.get(key, ""))[0],
             body=texts.choose(languages.get(key, ""))[1],

@@ -12,16 +12,13 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.compat import Task
-from notifications.context import requester
+from notifications.api import requester
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
-from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name
-from notifications.jobs.transitions import manual
-from notifications.models import Job, Notification
-from notifications.states import ACTIVE
+from notifications.db import database, retrying_atomic
+from notifications.jobs import cancel, first_backend_alias, first_queue_name
+from notifications.models import ACTIVE, Job, Notification
 
 State = Broadcast.State
 
@@ -98,7 +95,7 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
             return False
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
         if is_scheduled(broadcast) and broadcast.job:
-            manual.cancel([broadcast.job], by=by.pk)
+            cancel([broadcast.job], by=by.pk)
         job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), user=str(by.pk), url=url)
         return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 
@@ -108,7 +105,7 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
 def _enqueue(
     task: Any, owner: Any, title: str, *, run_after: datetime | None = None, **arguments: str
 ) -> UUID:
-    if not isinstance(task, Task):
+    if not hasattr(task, "using"):
         raise ImproperlyConfigured(_("TASKS is wrong, so that no job can be enqueued. Run manage.py check."))
     alias = first_backend_alias()
     # Where the backend "default" is not one of this app, .using() takes no title and no owner.

@@ -12,14 +12,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import streams, times
+from notifications.api import policy
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import POLICY, finish, read_broadcast
-from notifications.db.transactions import connection, database, fair_atomic
+from notifications.db import connection, database, fair_atomic
 from notifications.exceptions import JobError
 from notifications.extension import RecordedTransaction
-from notifications.jobs.declaring.own_tasks import first_queue_name, own_task
-from notifications.jobs.declaring.policies import policy
-from notifications.jobs.users import require_permission
+from notifications.inbox import require_permission
+from notifications.jobs import first_queue_name, own_task
 from notifications.models import Notification
 
 State = Broadcast.State

@@ -15,7 +15,7 @@ from notifications.contrib.celery import declarations
 from notifications.extension import Extension, RecordedTransaction, Setting
 
 if TYPE_CHECKING:
-    from notifications.jobs.declaring.policies import Policy
+    from notifications.jobs import Policy
     from notifications.models import Job
 
 

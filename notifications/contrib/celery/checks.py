@@ -14,7 +14,6 @@ from django.core.checks import CheckMessage, Warning, register
 
 from notifications.contrib.celery import observations
 from notifications.contrib.celery.declarations import find_wrong_argument, find_wrong_declarations
-from notifications.extension import moved
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -59,7 +58,7 @@ def check_installed(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         Warning(
             "notifications.contrib.celery is imported, but it is not installed: a cancelled job does not stop its "
             "task, and options of observed tasks are not known everywhere.",
-            hint=moved.describe_remedy("celery"),
+            hint='Add "notifications.contrib.celery" to INSTALLED_APPS, and run manage.py migrate.',
             id="notifications.W004",
         )
     ]

@@ -11,7 +11,7 @@ import threading
 from uuid import UUID
 
 from notifications.db.transactions import in_callers_transaction
-from notifications.ids import uuid7
+from notifications.models import uuid7
 from notifications.worker.lease import Lease
 
 #: How the row of such a process is marked. It takes no jobs.

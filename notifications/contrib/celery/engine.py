@@ -17,9 +17,8 @@ from notifications.contrib.celery.connections import (
 )
 from notifications.contrib.engines.checks import shortest_time_limit
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import database
-from notifications.jobs.declaring.policies import Policy
+from notifications.db import database, database_now, is_lease_valid
+from notifications.jobs import Policy
 from notifications.models import Worker
 
 #: Seconds that giving up a connection may take.

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications import times
-from notifications.context import current_execution, enter_attempt, save_attempt, set_current_execution
+from notifications.context import enter_attempt, save_attempt, set_current_execution
 from notifications.contrib.celery import task_ends
 from notifications.contrib.celery.eager import eager_process
 from notifications.contrib.celery.messages import (
@@ -25,15 +25,12 @@ from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, log_unrecorded, recorder
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
+from notifications.db import UNAVAILABLE
 from notifications.db.transactions import in_callers_transaction
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.ids import uuid7
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.outcomes import Outcome
+from notifications.jobs import Outcome, Policy, outcomes
 from notifications.jobs.transitions import claims, notify_functions
-from notifications.models import Job
-from notifications.worker.execution import Execution
+from notifications.models import Job, uuid7
+from notifications.worker import Execution, current_execution
 
 logger = logging.getLogger("notifications.jobs")
 

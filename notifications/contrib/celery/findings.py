@@ -11,17 +11,16 @@ from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.contrib.celery import silence
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
+from notifications.db import database, database_now
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.management.diagnosis.checking import register
-from notifications.management.diagnosis.jobs import MAX_QUEUES_NAMED
+from notifications.management import MIN_WAIT_SECONDS, register
 from notifications.management.diagnosis.processes import QUEUE_PREFIX, live_observers
 from notifications.models import Job
 
 #: Seconds for which an observed task may wait although its queue is consumed.
 OLD_TASK_SECONDS = 3600.0
+#: Queues that a finding names at most.
+MAX_QUEUES_NAMED = 10
 
 
 @register("processes", "celery")

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
-from notifications.extension.calls import HookName, hook_of, left_to_later
-from notifications.worker.held_outcomes import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
+from notifications.extension import left_to_later
+from notifications.extension.calls import HookName, hook_of
 
+#: Seconds until a report at which a hook has failed is tried again, doubled each time.
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0
 #: Seconds after which a process says again how many of its reports wait, and after which what it said is over.
 SEND_INTERVAL_SECONDS, SENT_VALID_SECONDS = 5.0, 30.0
 #: Bytes that are written into a pipe at once, without another process's between them.

@@ -24,12 +24,9 @@ from notifications.contrib.celery import results, task_ends
 from notifications.contrib.celery.execution import policy_of, record_outcome
 from notifications.contrib.celery.messages import job_id, observation_of, task_id
 from notifications.contrib.celery.transitions import changes
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import database
-from notifications.db.unavailable import is_unavailable
-from notifications.jobs import outcomes
+from notifications.db import database, database_now, is_lease_valid, is_unavailable
+from notifications.jobs import Outcome, outcomes
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions
 from notifications.models import Job, Worker
 from notifications.worker.lease import Lease, find_dead_neighbors

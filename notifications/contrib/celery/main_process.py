@@ -17,14 +17,12 @@ from django.db import connections
 from notifications.contrib.celery import checks, held_reports
 from notifications.contrib.celery.lost_tasks import LostTasks
 from notifications.contrib.celery.recorder import recorder
-from notifications.db import signal_queue
+from notifications.db import UNAVAILABLE, connection
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import start_thread
-from notifications.db.transactions import connection
-from notifications.db.unavailable import UNAVAILABLE, log_if_not_migrated
-from notifications.extension import Where
-from notifications.ids import uuid7
-from notifications.upkeep import Upkeep
+from notifications.db.unavailable import log_if_not_migrated
+from notifications.extension import Upkeep, Where
+from notifications.models import uuid7
+from notifications.worker import start_thread, use_on_this_thread
 from notifications.worker.lease import Lease
 
 logger = logging.getLogger("notifications.jobs")
@@ -87,7 +85,7 @@ class MainProcess:
         self, what: str, function: Callable[[], object], pause: float, jitter: float = 0.0
     ) -> None:
         limit_this_thread()
-        signal_queue.use_on_this_thread(recorder.signals)
+        use_on_this_thread(recorder.signals)
         while not self._stopped.wait(pause + random.random() * jitter):
             self._try(function, what)
         connections.close_all()

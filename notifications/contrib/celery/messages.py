@@ -18,8 +18,7 @@ from notifications.contrib.celery import declarations
 from notifications.contrib.celery import headers as job_headers
 from notifications.contrib.celery.headers import JobHeader
 from notifications.contrib.celery.observations import Observation, TaskCall
-from notifications.db import bulk
-from notifications.db.adapters import user_keys_of
+from notifications.db import new_row, user_keys_of
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
@@ -108,7 +107,7 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
         latest = max(now, message.eta or now) + observation.start_within
         expires_at = min(expires_at or latest, latest)
     id = job_id(message.id)
-    return bulk.new(
+    return new_row(
         Job,
         id=id,
         user_id=_user_key(message.id, header.user if header else declared),

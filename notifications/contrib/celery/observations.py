@@ -18,7 +18,8 @@ from django.conf import settings as django_settings
 from django.utils.functional import Promise
 
 from notifications import validators
-from notifications.jobs.declaring.policies import NotifyOption, Policy, title_from_name
+from notifications.jobs import Policy
+from notifications.jobs.declaring.policies import NotifyOption, title_from_name
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -26,22 +26,20 @@ from django.db import connections, reset_queries
 from notifications.contrib.celery import held_reports
 from notifications.contrib.celery.transitions import recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
-from notifications.db import signal_queue
-from notifications.db.signal_queue import SignalQueue
-from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import (
-    MAX_CONNECTION_SECONDS,
-    NoThread,
-    check_connections,
-    close_connections,
-)
-from notifications.db.transactions import connection
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db import UNAVAILABLE, connection
+from notifications.jobs import Outcome
 from notifications.jobs.notifying import jobs_added
-from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import claims, notify_functions
-from notifications.jobs.transitions.claims import claim_of
 from notifications.models import Job
+from notifications.worker import (
+    NoThread,
+    SignalQueue,
+    SupervisedThread,
+    check_connections,
+    claim_of,
+    close_connections,
+    use_on_this_thread,
+)
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -66,6 +64,8 @@ LOCKED_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 2.0
 LOG_INTERVAL_SECONDS = 60.0
 #: Seconds after which an idle thread ends, and closes its connection.
 IDLE_SECONDS = 5.0
+#: Seconds for which the thread keeps a connection at most, so that a moved server or a replaced file is noticed.
+MAX_CONNECTION_SECONDS = 30.0
 #: Seconds that the exit of a process waits for what is not recorded yet.
 EXIT_SECONDS = 5.0
 
@@ -191,7 +191,7 @@ class Recorder:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        signal_queue.use_on_this_thread(self.signals)
+        use_on_this_thread(self.signals)
         self._opened = time.monotonic()
         yield
 

@@ -12,8 +12,8 @@ from celery.app.control import TERM_SIGNAME
 
 from notifications.contrib.celery.connections import broadcast
 from notifications.contrib.celery.messages import task_id
-from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.models import Job
+from notifications.worker import DaemonExecutor, NoThread
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -10,10 +10,10 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.db.transactions import database
-from notifications.jobs.claiming.executors import OBSERVED
+from notifications.db import database
+from notifications.http import exact_time
 from notifications.models import Job
-from notifications.templatetags.notifications import exact_time
+from notifications.worker import OBSERVED
 
 #: How long a job is queued before anything is concluded from that.
 SILENT_AFTER = timedelta(minutes=5)

@@ -9,9 +9,7 @@ from celery import states
 from celery.exceptions import TaskRevokedError
 from django.utils.translation import gettext_lazy as _
 
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.outcomes import Outcome
+from notifications.jobs import Outcome, Policy, outcomes
 from notifications.models import Job
 
 

@@ -12,8 +12,8 @@ from django.db import connections
 from notifications.conf import settings
 from notifications.contrib.celery.app import OLD_TASK_NAME, TASK_NAME
 from notifications.contrib.engines import process, wakeups
-from notifications.db.threads import start_thread
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db import QUERY_ERRORS
+from notifications.worker import start_thread
 
 logger = logging.getLogger("notifications.jobs")
 

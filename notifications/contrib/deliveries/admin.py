@@ -15,17 +15,23 @@ from django.urls import path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.filters import UserFilter
-from notifications.admin.mixins import OwnedMixin, ReadOnlyMixin, page_context
+from notifications.admin import (
+    ModelAdminBase,
+    NotificationAdmin,
+    OwnedMixin,
+    ReadOnlyMixin,
+    UserFilter,
+    extend,
+    page_context,
+)
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import describe_addresses
-from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db import UNAVAILABLE, database
 from notifications.exceptions import NotificationsError
-from notifications.inbox.categories import label_of, list_channels
+from notifications.http import log_database_error
+from notifications.inbox import label_of, list_channels
 from notifications.models import Notification
-from notifications.problems import log_database_error
 from notifications.times import format_exact
 
 
@@ -85,6 +91,18 @@ class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
             return
         self.log_change(request, row, f"Sent again: {delivery.channel}.")
         self.message_user(request, _("It is being sent again."), messages.SUCCESS)
+
+
+@extend(NotificationAdmin)
+class WithDeliveries(ModelAdminBase):
+    """Adds the deliveries to the page of a notification."""
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if (row := kwargs.get("obj")) and (section := describe_deliveries(self, request, row)):
+            context.setdefault("sections", []).append(section)
+        return super().render_change_form(request, context, *args, **kwargs)
 
 
 def describe_deliveries(

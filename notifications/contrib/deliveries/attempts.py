@@ -21,8 +21,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db.models import QuerySet
 
 from notifications import times
+from notifications.api import DATABASE_UNAVAILABLE, apause, pause, requester
 from notifications.conf import settings
-from notifications.context import requester
 from notifications.contrib.deliveries import outages
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
 from notifications.contrib.deliveries.errors import (
@@ -36,13 +36,18 @@ from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.outages import ChannelSuspended
 from notifications.contrib.deliveries.preferences import remember_dead_address
 from notifications.contrib.deliveries.storing import end, fail, postpone, reopen, storable, store, update
-from notifications.db import bulk
-from notifications.db.bulk import lock_query
-from notifications.db.transactions import chunks, database, fair_atomic
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, RETRIED_ERRORS, retry_while_unavailable
+from notifications.db import (
+    RETRIED_ERRORS,
+    chunks,
+    database,
+    fair_atomic,
+    insert_rows,
+    lock_query,
+    new_row,
+    retry_while_unavailable,
+)
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
-from notifications.jobs.durable_calls import apause, pause
-from notifications.jobs.users import Recipient, read_recipient
+from notifications.inbox import Recipient, read_recipient
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -281,14 +286,14 @@ def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is
         rows.filter(id__in=ids).update(
             state=State.QUEUED, address=address, attempted_at=times.now(), ended_at=None
         )
-    bulk.insert(copies)
+    insert_rows(copies)
     return opened
 
 
 def _copy_to(address: str, row: Delivery) -> Delivery:
     """Return a delivery to a further address, which is due at once and gets a job of its own."""
     names = ("notification", "user_id", "channel", "language", "due_at", "delay_seconds")
-    return bulk.new(Delivery, address=address, **{name: getattr(row, name) for name in names})
+    return new_row(Delivery, address=address, **{name: getattr(row, name) for name in names})
 
 
 def record_answer(opened: Opened, error: Exception | None = None) -> str:

@@ -16,10 +16,10 @@ from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
 from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
+from notifications.db import database, database_now
 from notifications.extension import Channel, find_channel, hooks
-from notifications.inbox.categories import ALERTS, Category, Choice, load_categories
+from notifications.inbox import ALERTS, Choice, load_categories
+from notifications.inbox.categories import Category
 from notifications.models import Notification, Wait
 from notifications.streams.marking_seen import seen_positions
 

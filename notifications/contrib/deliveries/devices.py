@@ -11,8 +11,7 @@ from uuid import UUID
 
 from notifications import times
 from notifications.contrib.deliveries.models import PushSubscription
-from notifications.db.bulk import lock_name
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, lock_name, retrying_atomic
 
 #: Devices that one user can have.
 MAX_DEVICES = 20
@@ -99,15 +98,15 @@ def register(
 def check_subscription(endpoint: Any, p256dh: Any, auth: Any) -> None:
     """Raise ``WrongSubscription`` for what no browser sends. The addresses of a name are checked at each call."""
     # With aiohttp, in processes that need it only.
-    from notifications.outbound.guard import Forbidden, check_target, parse
+    from notifications.outbound import Forbidden, parse_target
 
     if not isinstance(endpoint, str) or not endpoint.isascii() or len(endpoint) > MAX_ENDPOINT_LENGTH:
         raise WrongSubscription("endpoint", f"must be a URL of at most {MAX_ENDPOINT_LENGTH} characters.")
     try:
-        target = parse(endpoint)
+        target = parse_target(endpoint)
         if target.url.scheme != "https":
             raise WrongSubscription("endpoint", "must begin with https://.")
-        check_target(target)
+        target.check()
     except Forbidden as exc:
         raise WrongSubscription("endpoint", f"cannot be called: {exc}.") from exc
     point = _decode("p256dh", p256dh, P256DH_BYTES)

@@ -21,14 +21,18 @@ from notifications import times
 from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
 from notifications.contrib.deliveries.quiet_hours import zone_of
-from notifications.db import bulk
+from notifications.db import (
+    bulk,
+    connection,
+    database,
+    database_now,
+    insert_rows,
+    lock_query,
+    retrying_atomic,
+)
 from notifications.db.adapters import adapter
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.inbox.categories import Choice
-from notifications.models import Job
-from notifications.states import ACTIVE
+from notifications.inbox import Choice
+from notifications.models import ACTIVE, Job
 
 #: How far ahead a window ends at most: a week, another one of quiet hours, and a day in case a time zone changes its
 #: offset meanwhile.
@@ -124,7 +128,7 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
                 digest = same
                 digest.job = job.id
         job_of |= dict.fromkeys(ids, digest.job)
-    bulk.insert(sorted(new, key=_key))
+    insert_rows(sorted(new, key=_key))
     for id, job_id in reopened:
         Digest.objects.using(database()).filter(id=id).update(job=job_id, is_closed=False)
     pending = Delivery.objects.using(database()).filter(id__in=list(job_of), state=Delivery.State.PENDING)
@@ -186,7 +190,7 @@ def throttle(
             ends[row.job] = row.ends_at
     _run_later(ends)
     columns = ("ends_at", "opened_by", "joined_since", "job")
-    bulk.update(Throttle, columns, ("id",), bulk.column_values(Throttle, (*columns, "id"), throttles))
+    bulk.update_rows(Throttle, columns, ("id",), bulk.column_values(Throttle, (*columns, "id"), throttles))
     queue_deliveries(job_of)
     return jobs
 
@@ -198,7 +202,7 @@ def _lock_throttles(channel: str, users: Iterable[Any]) -> list[Throttle]:
     if missing:
         now = database_now()
         new = [Throttle(user_id=user, channel=channel, ends_at=now) for user in sorted(missing, key=str)]
-        bulk.insert(new, ignore_conflicts=True)  # another process may insert one now, which is waited for
+        insert_rows(new, ignore_conflicts=True)  # another process may insert one now, which is waited for
     return list(lock_query(rows.order_by("user"), skip_locked=False))
 
 
@@ -209,7 +213,7 @@ def _run_later(moments: Mapping[UUID, datetime]) -> None:
     for job in found:
         job.run_after = moments[job.id]
     rows = bulk.column_values(Job, ("run_after", "id"), found)
-    bulk.update(Job, ("run_after",), ("id",), rows, assignments=("version = version + 1",))
+    bulk.update_rows(Job, ("run_after",), ("id",), rows, assignments=("version = version + 1",))
 
 
 def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:
@@ -217,7 +221,7 @@ def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:
     # bulk_update() in its place held SQLite's lock for eight times as long.
     convert = adapter(Delivery._meta.pk, connection()) or (lambda id: id)
     rows = [(convert(job), convert(id)) for id, job in jobs.items()]
-    bulk.update(Delivery, ("job",), ("id",), rows, assignments=(f"state = '{Delivery.State.QUEUED}'",))
+    bulk.update_rows(Delivery, ("job",), ("id",), rows, assignments=(f"state = '{Delivery.State.QUEUED}'",))
 
 
 def close(job: UUID) -> None:

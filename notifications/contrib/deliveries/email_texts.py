@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
+import django
 from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
 from django.db.models import Count, Max, Min
@@ -24,23 +25,21 @@ from django.utils import timezone, translation
 from django.utils.encoding import punycode
 from django.utils.translation import gettext, ngettext
 
-from notifications import serializers, validators
-from notifications.compat import HAS_EMAIL_POLICIES
+from notifications import validators
 from notifications.conf import settings
 from notifications.contrib.deliveries import unsubscribing
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import ChannelMessage, Fact, read_facts
+from notifications.http import read_data
+from notifications.inbox import absolute, load_categories
 from notifications.inbox.actions import describe_actions
-from notifications.inbox.categories import load_categories
 from notifications.jobs.group_texts import describe_group, name_people, read_jobs
 from notifications.jobs.outcomes import end_key
 from notifications.jobs.transitions.batch_completion import is_batch
-from notifications.models import Job, Notification
-from notifications.models.streams import NotificationLevel
-from notifications.paths import absolute
+from notifications.models import Job, Notification, NotificationLevel
 from notifications.streams import icons
 from notifications.streams.grouping import Group, read_actor_name
 
@@ -72,7 +71,7 @@ class UnfoldedEmail(EmailMultiAlternatives):
     """An e-mail whose ``List-Unsubscribe`` is one line. Django 5.2 does not encode it."""
 
     def message(self, **options: Any) -> Any:
-        if HAS_EMAIL_POLICIES:
+        if django.VERSION >= (6, 0):
             policy = options.get("policy", default_policy)
             options["policy"] = policy.clone(header_factory=_HEADERS)
         return super().message(**options)
@@ -141,7 +140,7 @@ def describe_disc(row: Notification) -> dict[str, str]:
 
     Programs for e-mail draw no SVG, so the symbol of a level is a letter or a sign.
     """
-    name, image = icons.read_actor(serializers.read_data(row).get("actor"))
+    name, image = icons.read_actor(read_data(row).get("actor"))
     symbol, color, tint = DISCS.get(row.level, DISCS["info"])
     initials = icons.read_initials(name)
     return {

@@ -17,10 +17,10 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
-from notifications.compat import mail_backend
+from notifications.api import DATABASE_UNAVAILABLE
 from notifications.contrib.deliveries.email_texts import build_email
+from notifications.db import is_unavailable
 from notifications.db.threads import close_when_idle
-from notifications.db.unavailable import DATABASE_UNAVAILABLE, is_unavailable
 from notifications.extension import Channel, ChannelMessage, Verdict
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
@@ -125,7 +125,7 @@ class _Connection(threading.local):
         if self.sent >= MAX_PER_CONNECTION or (self._is_old() and not _is_alive(self.backend)):
             self.close()
         if self.backend is None:
-            backend = mail_backend()
+            backend = _mail_backend()
             if getattr(backend, "timeout", 0) is None:  # SMTP would wait without end
                 backend.timeout = SMTP_TIMEOUT_SECONDS
             if not close_when_idle(self.close):
@@ -173,3 +173,10 @@ def send_email(email: EmailMultiAlternatives) -> None:
         raise
     if count == 0:
         raise ConnectionError("The backend of e-mail has sent nothing, and has not said why.")
+
+
+def _mail_backend() -> Any:
+    """Return a backend of e-mail: ``MAILERS["default"]`` of Django 6.1, or that of ``EMAIL_BACKEND``."""
+    from django.core import mail
+
+    return mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()

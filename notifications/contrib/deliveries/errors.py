@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from notifications.db.unavailable import is_unavailable
+from notifications.db import is_unavailable
 from notifications.extension import Channel, ChannelMessage, Verdict
 
 logger = logging.getLogger("notifications")

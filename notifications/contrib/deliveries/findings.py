@@ -10,9 +10,9 @@ from django.core.checks import CheckMessage, Info, Warning
 from notifications.conf import settings
 from notifications.contrib.deliveries import devices, outages, push_views
 from notifications.contrib.deliveries.models import PushSubscription
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import find_channel, hooks
-from notifications.management.diagnosis.checking import register
+from notifications.management import register
 
 
 @register("processes", "channels")

@@ -12,9 +12,7 @@ from datetime import timedelta
 
 from notifications import times
 from notifications.contrib.deliveries.models import ChannelOutage
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, database_now, lock_query, retrying_atomic
 
 #: Time-outs in a row after which a channel is suspended, and seconds from the last one to the next try.
 MAX_TIMEOUTS, SUSPENSION_SECONDS = 3, 60

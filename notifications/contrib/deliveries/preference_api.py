@@ -11,9 +11,7 @@ from django.utils.dateparse import parse_datetime
 from notifications import times, validators
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.preference_rows import read_rows
-from notifications.http.access import api_view, json_response
-from notifications.http.parsing import parse_integer, parse_json_object
-from notifications.problems import Problem
+from notifications.http import Problem, api_view, json_response, parse_integer, parse_json_object
 
 
 @api_view("GET, POST")

@@ -13,10 +13,9 @@ from notifications import times
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
-from notifications.db.transactions import database
-from notifications.db.unavailable import is_query_error
+from notifications.db import database, is_query_error
 from notifications.extension import find_channel, hooks
-from notifications.inbox.categories import (
+from notifications.inbox import (
     BELL,
     Choice,
     choices_of,
@@ -27,7 +26,7 @@ from notifications.inbox.categories import (
 )
 from notifications.inbox.lists import read_categories
 from notifications.inbox.query import VIEWS
-from notifications.streams import positions
+from notifications.streams import read_stream_position
 
 logger = logging.getLogger("notifications")
 
@@ -72,7 +71,7 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     """Return the rows of a user (key): declared categories in their order, then others that they have had, by name."""
     declared, rules = load_categories().declared, load_rules()
     choices = read_choices([user])
-    position = positions.read_stream_position(user)
+    position = read_stream_position(user)
     had = read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
     # Those for which the user has chosen something are never cut off.
     chosen = {key for _, key, _ in choices}

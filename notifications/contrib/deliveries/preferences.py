@@ -22,24 +22,20 @@ from notifications.contrib.deliveries.models import (
     Reader,
 )
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
-from notifications.db import bulk
-from notifications.db.adapters import user_from_db, user_to_db
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import (
+from notifications.db import (
     MAX_ROWS_PER_TRANSACTION,
     connection,
     database,
+    database_now,
+    database_now_sql,
     fair_atomic,
+    lock_query,
     retrying_atomic,
+    user_from_db,
+    user_to_db,
+    where_in,
 )
-from notifications.inbox.categories import (
-    BELL,
-    Choice,
-    choices_of,
-    list_channels,
-    load_categories,
-)
+from notifications.inbox import BELL, Choice, choices_of, list_channels, load_categories
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -66,11 +62,11 @@ def mark_muted(rows: Sequence[Notification]) -> None:
     if not categorized:
         return
     # Without a queryset, which prepares each user anew and made the recording of outcomes a tenth slower.
-    of_users, users = bulk.where_in(
+    of_users, users = where_in(
         Preference, "user_id", sorted({user_to_db(row.user_id) for row in categorized})
     )
     now_sql, now = database_now_sql()
-    of_categories, keys = bulk.where_in(Preference, "category", sorted({row.category for row in categorized}))
+    of_categories, keys = where_in(Preference, "category", sorted({row.category for row in categorized}))
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT user_id, category, CASE WHEN off_until <= {now_sql} THEN before_mute ELSE choice END "
@@ -84,7 +80,9 @@ def mark_muted(rows: Sequence[Notification]) -> None:
         }
     categories = load_categories()
     for row in categorized:
-        choice = categories.get(row.category).choice(BELL, chosen.get((row.user_id, row.category)))
+        choice = chosen.get((row.user_id, row.category))
+        if row.category in categories.declared:
+            choice = categories.declared[row.category].choice(BELL, choice)
         row.read_at = row.created_at if choice == Choice.OFF else None
 
 

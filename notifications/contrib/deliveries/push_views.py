@@ -23,12 +23,19 @@ import notifications
 from notifications import paths
 from notifications.conf import settings
 from notifications.contrib.deliveries import devices, vapid
-from notifications.http import access
-from notifications.http.access import api_view, exempt_from_project, json_response, page_view
-from notifications.http.negotiation import is_not_modified
-from notifications.http.parsing import describe_browser, header, parse_json_object
-from notifications.problems import Problem
-from notifications.streams import number_if_needed, positions
+from notifications.http import (
+    Problem,
+    access,
+    api_view,
+    describe_browser,
+    exempt_from_project,
+    is_not_modified,
+    json_response,
+    page_view,
+    parse_json_object,
+    read_header,
+)
+from notifications.streams import number_if_needed, read_stream_position
 
 WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" / "bundle" / "push_worker.js"
 
@@ -40,7 +47,7 @@ def devices_page(request: HttpRequest) -> HttpResponse:
     if not settings.WEB_PUSH:
         raise Http404("NOTIFICATIONS['WEB_PUSH'] is empty.")
     context = {
-        "notifications_position": positions.read_stream_position(request.user.pk),
+        "notifications_position": read_stream_position(request.user.pk),
         "devices": read_devices(request.user.pk),
     }
     return render(request, "notifications/devices_page.html", context)
@@ -99,7 +106,7 @@ def state(request: HttpRequest) -> HttpResponse:
             "public_key": vapid.public_key(vapid.private_key()),
             "csrf_header": access.csrf_header_name(),
             "csrf_token": get_token(request),
-            "position": positions.read_stream_position(user).seq,
+            "position": read_stream_position(user).seq,
             "links": {
                 # For this user only: in a browser that another one signs in to, no worker speaks for that one.
                 "worker": f"{worker}?{paths.PAGE_USER_PARAMETER}={paths.page_token(user)}",
@@ -126,7 +133,7 @@ def subscribe(request: HttpRequest) -> HttpResponse:
             body.get("endpoint"),
             keys.get("p256dh"),
             keys.get("auth"),
-            name=describe_browser(header(request, "User-Agent")),
+            name=describe_browser(read_header(request, "User-Agent")),
             language=get_language() or "",
             key=body.get("key"),
             replaces=body.get("replaces"),

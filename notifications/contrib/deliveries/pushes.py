@@ -14,18 +14,18 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from notifications import serializers, times
+from notifications import times
 from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.deliveries import devices, vapid
 from notifications.contrib.deliveries.errors import PASSING_STATUS_CODES
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, retrying_atomic
 from notifications.extension import AddressGone, Channel, ChannelMessage, read_facts
-from notifications.models import Notification
-from notifications.models.streams import NotificationLevel
-from notifications.paths import absolute
+from notifications.http import encode_json
+from notifications.inbox import absolute
+from notifications.models import Notification, NotificationLevel
 
 logger = logging.getLogger("notifications")
 
@@ -131,15 +131,15 @@ def make_request(message: ChannelMessage) -> tuple[PushSubscription, bytes, dict
 
 def build_request(message: ChannelMessage, device: PushSubscription) -> tuple[bytes, dict[str, str]]:
     """Return the encrypted body and the headers. Raises ``ImproperlyConfigured`` and ``ValueError``."""
-    from notifications.outbound.guard import parse  # with aiohttp, in processes that send only
+    from notifications.outbound import parse_target  # with aiohttp, in processes that send only
 
     try:
         from pywebpush import WebPusher
     except ImportError as exc:
         raise ImproperlyConfigured(vapid.EXTRA_MISSING) from exc
-    target = parse(device.endpoint).url
+    target = parse_target(device.endpoint).url
     (row,) = message.notifications
-    text = serializers.encode(build_text(row, message, device)).encode()
+    text = encode_json(build_text(row, message, device)).encode()
     keys = {"p256dh": device.p256dh, "auth": device.auth}
     try:
         body = WebPusher({"endpoint": device.endpoint, "keys": keys}).encode(text)["body"]
@@ -177,7 +177,7 @@ def build_text(row: Notification, message: ChannelMessage, device: PushSubscript
     # The service worker is called if there is one, because it marks the notification as read when it is clicked.
     text = {**DECLARATIVE, "mutable": True, "notification": notification}
     body = notification["body"]
-    while (excess := len(serializers.encode(text).encode()) - MAX_MESSAGE_BYTES) > 0:
+    while (excess := len(encode_json(text).encode()) - MAX_MESSAGE_BYTES) > 0:
         if not body:
             notification["navigate"] = inbox  # only a link that is not ASCII is that long
             break

@@ -20,6 +20,7 @@ from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
 
 from notifications import times
+from notifications.api import policy
 from notifications.contrib.deliveries import digests, outages
 from notifications.contrib.deliveries.attempts import POLICY, asend_open, send_open
 from notifications.contrib.deliveries.decisions import (
@@ -35,20 +36,21 @@ from notifications.contrib.deliveries.errors import check_addresses
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import database, fair_atomic, retrying_atomic
-from notifications.db.unavailable import RETRIED_ERRORS
-from notifications.extension import Channel, Duty, find_channel, hooks
-from notifications.jobs.claiming.executors import EMAIL, SENDER
-from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
-from notifications.jobs.declaring.policies import policy
-from notifications.jobs.declaring.tasks import stores_jobs
+from notifications.db import (
+    RETRIED_ERRORS,
+    database,
+    database_now,
+    database_now_sql,
+    fair_atomic,
+    lock_query,
+    retrying_atomic,
+)
+from notifications.extension import Channel, Duty, Upkeep, find_channel, hooks, run_all
+from notifications.inbox import read_recipient, read_users
+from notifications.jobs import own_task, sender_queue_name, stores_jobs
 from notifications.jobs.notifying import insert_jobs
-from notifications.jobs.users import read_recipient, read_users
-from notifications.models import Job
-from notifications.states import ACTIVE
-from notifications.upkeep import Upkeep, run_all
+from notifications.models import ACTIVE, Job
+from notifications.worker import EMAIL, SENDER
 
 logger = logging.getLogger("notifications")
 
@@ -61,6 +63,8 @@ ENDED = (State.SENT, State.SKIPPED, State.FAILED)
 INTERVAL_SECONDS = 5.0
 #: Seconds between two looks for deliveries whose job has ended without them.
 ORPHAN_CHECK_INTERVAL_SECONDS = 60.0
+#: Messages of one user that are sent at once, over all workers.
+MAX_PER_USER = 8
 #: Deliveries that get their jobs in one transaction.
 MAX_PER_CHUNK = 50
 

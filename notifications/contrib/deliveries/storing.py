@@ -13,9 +13,7 @@ from notifications import times, validators
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.quiet_hours import quiet_until
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import chunks, database, fair_atomic
+from notifications.db import chunks, database, database_now, fair_atomic, lock_query
 
 State: Any = Delivery.State
 MAX_ERROR_LENGTH = 500

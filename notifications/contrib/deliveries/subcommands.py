@@ -16,12 +16,10 @@ from django.utils import timezone, translation
 from notifications import times
 from notifications.conf import settings
 from notifications.contrib.deliveries import vapid
-from notifications.db.transactions import database
-from notifications.ids import parse_id
-from notifications.inbox.timeline import read_timeline
-from notifications.management.management_command import ManagementCommand
-from notifications.management.subcommands.job_verbs import user_key_of
-from notifications.models import Notification
+from notifications.db import database
+from notifications.inbox import read_timeline
+from notifications.management import ManagementCommand, user_key_of
+from notifications.models import Notification, parse_id
 
 #: Notifications of a user that one call explains at most.
 MAX_NOTIFICATIONS = 100

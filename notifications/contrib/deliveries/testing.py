@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifications.testing.inline import InlineRun, clock
+from notifications.testing import clock
+from notifications.testing.inline import InlineRun
 
 
 def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
@@ -25,7 +26,7 @@ def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
 
     from notifications.contrib.deliveries.models import Delivery
     from notifications.contrib.deliveries.sending import enqueue_due
-    from notifications.db.transactions import database
+    from notifications.db import database
 
     deliveries = Delivery.objects.using(database())
     sent = deliveries.filter(state=Delivery.State.SENT)
@@ -50,7 +51,7 @@ def _next_delivery_after(after: datetime, jobs: Any) -> datetime | None:
     from django.db.models import Min
 
     from notifications.contrib.deliveries.models import Delivery
-    from notifications.db.transactions import database
+    from notifications.db import database
     from notifications.models import Job
 
     pending = Delivery.objects.using(database()).filter(state=Delivery.State.PENDING, due_at__gt=after)

@@ -15,7 +15,7 @@ from notifications.contrib.deliveries.attempts import DeliveryError
 from notifications.contrib.deliveries.decisions import decide, find_quiet_end, read_facts
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import Event, find_channel
 from notifications.models import Attempt, Job, Notification
 

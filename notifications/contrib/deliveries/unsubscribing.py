@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -20,11 +20,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.db.unavailable import is_unavailable
-from notifications.http.access import View, database_unavailable_page, exempt_from_project, leave_out_of_log
-from notifications.inbox.categories import Category, load_categories
+from notifications.db import is_unavailable
+from notifications.http import exempt_from_project, leave_out_of_log, log_database_error
+from notifications.http.access import database_unavailable_page
+from notifications.inbox import load_categories
+from notifications.inbox.categories import Category
 from notifications.models import Notification
-from notifications.problems import log_database_error
 
 
 class _ShortJSON:
@@ -83,7 +84,7 @@ def categories_of(scope: Scope) -> Sequence[str] | None:
     return [scope] if isinstance(scope, str) else scope
 
 
-def signed_page(view: View) -> View:
+def signed_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Make a view a page for everybody, whose link is signed. What posts to it has no cookie and no CSRF token."""
 
     @csrf_exempt

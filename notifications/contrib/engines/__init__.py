@@ -12,8 +12,8 @@ from django.core.checks import ERROR
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import task_backends
 from notifications.conf import cached_until_changed
+from notifications.jobs import task_backends
 
 if TYPE_CHECKING:
     from notifications.contrib.engines.interface import Engine

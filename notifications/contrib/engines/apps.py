@@ -26,7 +26,7 @@ from notifications.contrib.engines import configured_engines, has_backend_engine
 from notifications.extension import Dispatch, Duty, Extension, import_later
 
 if TYPE_CHECKING:
-    from notifications.upkeep import Upkeep
+    from notifications.extension import Upkeep
 
 
 class EngineDispatch(Dispatch):

@@ -15,13 +15,12 @@ from django.core.checks import ERROR, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import TaskResultDoesNotExist, task_backends
+from notifications.compat import TaskResultDoesNotExist
 from notifications.contrib.engines.backend_task import wake
 from notifications.contrib.engines.checks import shortest_time_limit
 from notifications.contrib.engines.interface import Engine
-from notifications.db.threads import check_connections
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.declaring.tasks import has_job_tasks
+from notifications.jobs import Policy, has_job_tasks, task_backends
+from notifications.worker import check_connections
 
 #: Backends of Django that run a task in the process that enqueues it, or never.
 BACKENDS_WITHOUT_WORKERS = {

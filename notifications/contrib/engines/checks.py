@@ -8,11 +8,9 @@ from typing import Any
 from django.core.checks import WARNING, CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
+from notifications.jobs import Policy, has_engine, task_backends
 from notifications.jobs.backend import find_job_backends
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.declaring.tasks import has_engine
 
 
 @register("notifications")
@@ -41,6 +39,6 @@ def shortest_time_limit() -> float:
     """Return after how many seconds a message may be ended at the soonest: a slot and its last job, by default."""
     # Imported here, because a check may be imported before the models.
     from notifications.contrib.engines.worker import MAX_SLOT_SECONDS
-    from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
+    from notifications.worker import DEADLINE_MARGIN_SECONDS
 
     return MAX_SLOT_SECONDS + Policy().timeout + DEADLINE_MARGIN_SECONDS

@@ -11,21 +11,24 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Count, Sum
 
 from notifications import times
-from notifications.compat import task_backends
 from notifications.contrib.engines import engine_of
 from notifications.contrib.engines.interface import Engine
 from notifications.contrib.engines.unserved import has_processes, live_processes, untaken_queues
-from notifications.db.clock import database_now
-from notifications.db.threads import DaemonExecutor
-from notifications.jobs.claiming.backlog import queue_depths
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import QUARANTINED, WOKEN
-from notifications.jobs.claiming.queues import paused_queues
+from notifications.db import database_now
+from notifications.jobs import aliases_with_engines, task_backends
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.management.diagnosis.checking import explain, register
+from notifications.management import (
+    MIN_WAIT_SECONDS,
+    paused_queues,
+    queue_depths,
+    register,
+)
+from notifications.management.diagnosis.checking import explain
 from notifications.management.diagnosis.processes import measure_round_trip
+from notifications.models import Job
+from notifications.worker import DaemonExecutor
 
+QUARANTINED = (str(Job.Executor.QUARANTINED), str(Job.Executor.WOKEN_QUARANTINED))
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0
 
@@ -125,7 +128,7 @@ def count_waiting(alias: str) -> dict[str, Any]:
     """
     source = Source(backends=(alias,))
     depths = queue_depths(source=source).queues
-    quarantined = queue_depths((QUARANTINED, WOKEN[QUARANTINED]), is_paused=False, source=source).queues
+    quarantined = queue_depths(QUARANTINED, is_paused=False, source=source).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {

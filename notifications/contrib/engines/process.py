@@ -19,11 +19,11 @@ from django.db import connections
 from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
 from notifications.contrib.engines.worker import EngineWorker, MessageSlot
-from notifications.db.threads import start_thread
-from notifications.db.transactions import database
-from notifications.jobs.claiming.sources import BackendQueue, Source
+from notifications.db import database
+from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
-from notifications.realtime import doorbell
+from notifications.realtime import flush, listen
+from notifications.worker import start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -75,7 +75,7 @@ def run_waiting(queue: str, *, backend: str = "default") -> None:
         pass  # it has just ended, because it was idle
 
 
-def find_queue_of_job(id: str) -> BackendQueue | None:
+def find_queue_of_job(id: str) -> tuple[str, str] | None:
     """Return backend and queue of a job, None if it is not there any more: version 0.9.0 sends messages with its id."""
     rows = Job.objects.using(database()).filter(id=id)
     return rows.values_list("backend", "queue_name").first()
@@ -99,7 +99,7 @@ def run_in_unknown_process(queue: str, *, backend: str) -> None:
             _worker.close()
             _thread.join()
         wakeups.wait_for_senders()
-        doorbell.flush()
+        flush()
 
 
 def stop(grace: float) -> None:
@@ -120,7 +120,7 @@ def _start(engine: str) -> EngineWorker:
     global _worker, _thread
     with _lock:
         if _worker is None or not (_thread and _thread.is_alive()) or _worker.has_ended:
-            worker = EngineWorker(listen=doorbell.listen, concurrency=_concurrency, engine=engine)
+            worker = EngineWorker(listen=listen, concurrency=_concurrency, engine=engine)
             worker.exit_seconds = settings.LEASE if _exits_when_stuck else None
             is_running = threading.Event()
             _thread = start_thread(_run, "notifications-worker", worker, is_running)

@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from django.db import connections
 
 from notifications.conf import settings
-from notifications.db import signal_queue
-from notifications.db.signal_queue import SignalQueue
-from notifications.db.supervised import SupervisedThread
-from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
-from notifications.extension import Where
-from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.upkeep import Upkeep
+from notifications.db import QUERY_ERRORS
+from notifications.db.unavailable import log_if_not_migrated
+from notifications.extension import Upkeep, Where
+from notifications.jobs import aliases_with_engines
+from notifications.worker import SignalQueue, SupervisedThread, use_on_this_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -46,7 +44,7 @@ class ServerUpkeep(SupervisedThread):
             may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
         )
         signals = SignalQueue()
-        signal_queue.use_on_this_thread(signals)
+        use_on_this_thread(signals)
         try:
             yield
         finally:

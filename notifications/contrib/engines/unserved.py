@@ -10,13 +10,10 @@ from django.db.models import QuerySet, Sum
 
 from notifications.contrib.engines import configured_engines, engine_of, label_of
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import database
-from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.backlog import WaitWarning, waiting_jobs
-from notifications.jobs.claiming.sources import Source
-from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.db import database, database_now, is_lease_valid
+from notifications.jobs import aliases_with_engines
 from notifications.models import Job, Worker
+from notifications.realtime import WaitWarning, waiting_jobs
 
 
 def live_processes(engine_name: str, now: datetime) -> Any:
@@ -37,10 +34,12 @@ def unserved_jobs(jobs: QuerySet[Job] | None = None) -> QuerySet[Job]:
     """
     now = database_now()
     taken = {alias: _taken_queues(alias, now) for alias in aliases_with_engines()}
-    open_aliases = tuple(alias for alias, names in taken.items() if names is not None)
-    due = candidates.due_queues(Source(backends=open_aliases)) if open_aliases else []
-    untaken = [queue for queue in due if queue.name not in (taken[queue.backend] or ())]
-    found: QuerySet[Job] = waiting_jobs(Job.objects.using(database()) if jobs is None else jobs, untaken, now)
+    found: QuerySet[Job] = waiting_jobs(
+        Job.objects.using(database()) if jobs is None else jobs,
+        now,
+        lambda backend, queue: queue in (taken[backend] or ()),
+        backends=[alias for alias, names in taken.items() if names is not None],
+    )
     return found
 
 
@@ -60,10 +59,9 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     runs, while processes of the engine are idle or have claimed jobs of other queues that were queued later.
     """
     jobs, taken = Job.objects.using(database()), engine.taken_queues()
-    due = candidates.due_queues(Source(backends=(engine.alias,)))
     running = jobs.filter(state=Job.State.RUNNING, backend=engine.alias)
     served = set(running.values_list("queue_name", flat=True)) if taken is None else taken
-    waiting = waiting_jobs(jobs, [queue for queue in due if queue.name not in served], now)
+    waiting = waiting_jobs(jobs, now, lambda _, queue: queue in served, backends=[engine.alias])
     if taken is None and live_processes(engine.process_name, now).aggregate(load=Sum("load"))["load"]:
         waiting = waiting.filter(queued_at__lt=running.order_by("-queued_at").values("queued_at")[:1])
     return list(waiting.order_by("queue_name").values_list("queue_name", flat=True).distinct()[:10])

@@ -15,27 +15,20 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import Any
 
 from notifications.compat import is_test_runner
 from notifications.contrib.engines import engine_of
 from notifications.contrib.engines.interface import Engine
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread, check_connections
-from notifications.db.transactions import connection, database, on_commit_merged
+from notifications.db import database, database_now
+from notifications.db.transactions import on_commit_merged
 from notifications.extension import Duty
-from notifications.extension.duty import Condition
-from notifications.jobs.claiming.backlog import read_moment
-from notifications.jobs.claiming.candidates import full_queues
-from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
-from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
-from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.jobs import aliases_with_engines
 from notifications.models import Job
+from notifications.realtime import find_waiting_queues, waiting_condition
+from notifications.worker import NoThread, SupervisedThread, check_connections
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -53,6 +46,9 @@ RETRY_SECONDS = 5.0
 EXIT_TIMEOUT_SECONDS = 2.0
 #: Running jobs, and jobs that ended last, among which those of a queue are searched.
 MAX_CLAIMS_READ = 1_000
+
+#: An alias in ``TASKS``, and one of its queues.
+BackendQueue = tuple[str, str]
 
 #: Whether messages are sent under a test runner too.
 enabled_in_tests = False
@@ -87,15 +83,11 @@ def list_duties() -> list[Duty]:
     def run() -> None:
         wake_for_waiting_jobs(duty.previous_run)
 
-    duty = Duty("wake engines for waiting jobs", SEARCH_INTERVAL_SECONDS, run, condition=waiting_condition)
+    def condition() -> tuple[str, Sequence[Any]]:
+        return waiting_condition(aliases_with_engines(), MIN_WAIT_SECONDS, MAX_MESSAGES)
+
+    duty = Duty("wake engines for waiting jobs", SEARCH_INTERVAL_SECONDS, run, condition=condition)
     return [duty]
-
-
-class WaitingQueue(NamedTuple):
-    """A queue with jobs that wait: how many, at most ``MAX_MESSAGES``, and since when the first of them."""
-
-    jobs: int
-    since: datetime
 
 
 def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
@@ -105,7 +97,7 @@ def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
     ``MAX_INTERVAL_SECONDS``. When that is follows from how long nothing was claimed, so that it does not matter which
     process does it. ``last_run`` is when one did it last, None to send for each queue now.
     """
-    waiting = find_waiting_queues()
+    waiting = find_waiting_queues(aliases_with_engines(), MIN_WAIT_SECONDS, MAX_MESSAGES)
     if not waiting:
         return
     now = database_now()
@@ -143,51 +135,6 @@ def _step_of(seconds: float) -> int:
     if seconds < MAX_INTERVAL_SECONDS:
         return 1 + int(math.log2(seconds / MIN_WAIT_SECONDS))
     return 100 + int(seconds / MAX_INTERVAL_SECONDS)
-
-
-def waiting_condition() -> Condition:
-    """Return SQL that is true if a queue of an engine has a job that waits, and its parameters."""
-    sql, params = _waiting_queues_query()
-    return f"EXISTS ({sql})", params
-
-
-def find_waiting_queues() -> dict[BackendQueue, WaitingQueue]:
-    """Return the queues of engines with jobs that have been due for ``MIN_WAIT_SECONDS``, which are not paused or full.
-
-    It reads the first jobs of each. No message was sent for a job with a ``run_after``, so that it does not wait.
-    """
-    found: dict[BackendQueue, WaitingQueue] = {}
-    with connection().cursor() as cursor:
-        cursor.execute(*_waiting_queues_query())
-        for alias, name, count, since in cursor.fetchall():
-            moment = cast("datetime", read_moment(since))
-            before = found.get((alias, name), WaitingQueue(0, moment))
-            found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
-    limits = {name: limit for name, limit in queue_limits().items() if any(name == each for _, each in found)}
-    full = full_queues(limits) if limits else set()
-    return {queue: each for queue, each in found.items() if queue[1] not in full}
-
-
-def _waiting_queues_query() -> Query:
-    """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
-    now, now_param = database_now_sql()
-    wait = timedelta(seconds=MIN_WAIT_SECONDS)
-    # A time ahead was stored by a clock that is.
-    (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
-    names, params = names_of(Source(backends=aliases_with_engines()))
-    jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
-    order = f"ORDER BY run_after, priority DESC, id LIMIT {MAX_MESSAGES}"
-    ready = f"SELECT queued_at AS since {jobs} AND run_after IS NULL {order}"
-    delayed = f"SELECT run_after AS since {jobs} AND run_after <= {now} {order}"
-    due = f"(SELECT * FROM ({ready}) AS ready UNION ALL SELECT * FROM ({delayed}) AS delayed) AS due"
-    sql = f"""
-        WITH RECURSIVE {names}, {values_of_executors(CLAIMED_EXECUTORS)}
-        SELECT * FROM (
-            SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
-            FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
-        ) AS found WHERE since < {before} OR since > {after}
-    """
-    return sql, [*params, now_param, now_param, before_param, after_param]
 
 
 def _read_last_claims(now: datetime) -> dict[BackendQueue, datetime]:

@@ -12,25 +12,19 @@ from uuid import UUID
 
 from notifications.conf import settings
 from notifications.contrib.engines import wakeups
+from notifications.jobs import Outcome
 from notifications.jobs.claiming.candidates import has_limited_jobs
-from notifications.jobs.claiming.executors import (
-    ASYNC,
-    EMAIL,
-    PROJECT_EXECUTORS,
-    QUARANTINED,
-    SENDER,
-    SYNC,
-    kind_of,
-)
+from notifications.jobs.claiming.executors import kind_of
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
-from notifications.worker import loops
+from notifications.worker import EMAIL, SENDER, WorkerState, wait_for_event
 from notifications.worker.claim_loop import MAX_CLAIM_BATCH, ClaimLoop
-from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
+from notifications.worker.state import MAX_SYNC_THREADS
 from notifications.worker.worker import JobWorker
 
+ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
+QUARANTINED = str(Job.Executor.QUARANTINED)
 #: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
 MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0
 #: Seconds without a job or a slot after which a worker ends: idle processes make no query, and have no row.
@@ -92,10 +86,10 @@ class SlotClaims(ClaimLoop):
             if source := self._next_source():
                 await self._claim_from(source)
             elif self._state.executions:
-                await loops.wait_for(self._wake, IDLE_SECONDS)
+                await wait_for_event(self._wake, IDLE_SECONDS)
             else:
                 idle_seconds = 0.0 if self.is_closing else IDLE_SECONDS
-                await loops.wait_for(self._wake, idle_since + idle_seconds - time.monotonic())
+                await wait_for_event(self._wake, idle_since + idle_seconds - time.monotonic())
                 if not self._wake.is_set():
                     break
                 continue
@@ -217,7 +211,7 @@ class SlotClaims(ClaimLoop):
 
     def _claim_for(self, free: dict[str, int]) -> list[ClaimedJob]:
         """Claim jobs for what is free, on the writer's thread."""
-        project = {executor: free[executor] for executor in PROJECT_EXECUTORS if executor in free}
+        project = {executor: free[executor] for executor in (ASYNC, SYNC, QUARANTINED) if executor in free}
         jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
         self._add_senders(jobs, free)
         self._prepare(jobs)

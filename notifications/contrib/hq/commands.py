@@ -15,10 +15,8 @@ from django.db.models import prefetch_related_objects
 from notifications import streams
 from notifications.contrib.hq.models import HqNotification
 from notifications.contrib.hq.rows import make_notification
-from notifications.db import bulk
-from notifications.db.transactions import connection, database, fair_atomic
-from notifications.management.management_command import ManagementCommand
-from notifications.management.output import ProgressLine
+from notifications.db import connection, database, fair_atomic, insert_rows
+from notifications.management import ManagementCommand, ProgressLine
 from notifications.models import Notification
 
 #: The table and the label of both apps, and what those of the other app are called while it is set aside.
@@ -98,7 +96,7 @@ def import_chunk(rows: Sequence[HqNotification]) -> int:
         ids = Notification.objects.using(database()).filter(pk__in=[row.pk for row in made])
         existing = set(ids.values_list("pk", flat=True))
         new = [row for row in made if row.pk not in existing]
-        bulk.insert(new)
+        insert_rows(new)
         inserted = len(new)
 
     fair_atomic(insert, more_follows=True)

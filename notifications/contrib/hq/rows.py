@@ -9,7 +9,7 @@ from typing import Any
 
 from notifications import validators
 from notifications.contrib.hq.models import HqNotification
-from notifications.db import bulk
+from notifications.db import new_row
 from notifications.models import Notification
 from notifications.times import as_utc
 
@@ -40,7 +40,7 @@ def make_notification(row: HqNotification) -> Notification:
     if name := _cut(_words(actor), validators.MAX_NAME_LENGTH):
         data["actor"] = {"name": name}
     created_at = as_utc(row.timestamp)  # when it was read is not known
-    return bulk.new(
+    return new_row(
         Notification,
         id=make_id(row),
         user_id=row.recipient_id,

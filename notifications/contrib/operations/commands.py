@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from notifications.contrib.operations.statistics import Figures, Histogram, read_figures
-from notifications.management.management_command import ManagementCommand
+from notifications.management import ManagementCommand
 
 #: The windows of ``--last``.
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}

@@ -9,8 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Limits, read_limits
 from notifications.contrib.operations.statistics import roll_up
-from notifications.extension import EVERYWHERE, Duty
-from notifications.upkeep import Upkeep
+from notifications.extension import EVERYWHERE, Duty, Upkeep
 
 #: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
 #: one job would begin what others have time for.

@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Info
 
 from notifications.contrib.operations.alerts.conditions import read_limits
 from notifications.contrib.operations.alerts.texts import open_alerts
-from notifications.management.diagnosis.checking import register
+from notifications.management import register
 
 
 @register("processes", "alerts", "No alert is open.")

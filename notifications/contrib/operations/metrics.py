@@ -20,18 +20,18 @@ from django.db.models import Count, Q, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from notifications.contrib.operations.additions import functions_of
 from notifications.contrib.operations.alerts.conditions import has_questions, read_questions
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, alert_kinds
+from notifications.contrib.operations.running import count_waiting
 from notifications.contrib.operations.statistics import Histogram, Sums, read_totals
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import connection, database
-from notifications.extension import hooks
-from notifications.jobs.claiming.backlog import count_waiting, queue_depths
-from notifications.models import ServerProcess, Worker
-from notifications.realtime.connections import LEASE_SECONDS
+from notifications.db import connection, database, database_now, is_lease_valid
+from notifications.management import queue_depths
+from notifications.models import Worker
+from notifications.realtime import live_servers
 
 __all__ = ["JobCollector"]
 
@@ -67,7 +67,7 @@ class JobCollector(Collector):
         yield from _worker_gauges()
         yield from _server_gauges()
         yield _alert_gauge()
-        yield from chain.from_iterable(find() for find in hooks.metrics)
+        yield from chain.from_iterable(find() for _, find in functions_of("metrics"))
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
@@ -179,8 +179,7 @@ def _worker_gauges() -> Iterator[Metric]:
 
 
 def _server_gauges() -> Iterator[Metric]:
-    live = ServerProcess.objects.using(database()).filter(is_lease_valid(database_now(), LEASE_SECONDS))
-    sums = live.aggregate(servers=Count("id"), sockets=Sum("sockets"))
+    sums = live_servers(database_now()).aggregate(servers=Count("id"), sockets=Sum("sockets"))
     yield GaugeMetricFamily("notifications_servers", "ASGI server processes.", sums["servers"])
     yield GaugeMetricFamily(
         "notifications_sockets", "WebSockets and event streams that are open.", sums["sockets"] or 0

@@ -6,8 +6,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 
 from notifications.conf import settings
-from notifications.http.access import exempt_from_project, is_signed_in
-from notifications.problems import Problem, exceptions_as_problems, prevent_caching
+from notifications.http import (
+    Problem,
+    exceptions_as_problems,
+    exempt_from_project,
+    is_signed_in,
+    prevent_caching,
+)
 
 PERMISSION = "notifications_operations.view_jobstatistics"
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 from inspect import isawaitable
 
 from notifications import validators
-from notifications.context import current_execution
 from notifications.extension import require
+from notifications.worker import current_execution
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -12,8 +12,7 @@ from uuid import UUID
 
 from notifications.contrib.output.reading import read_next
 from notifications.exceptions import JobDoesNotExist
-from notifications.management.management_command import ManagementCommand
-from notifications.management.subcommands.job_verbs import job_id, no_such_job
+from notifications.management import ManagementCommand, job_id, no_such_job
 
 POLL_INTERVAL_SECONDS = 0.5
 

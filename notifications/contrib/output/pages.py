@@ -15,7 +15,7 @@ from django.utils.translation import gettext
 from notifications.contrib.output.readers import format_offset
 from notifications.contrib.output.reading import has_output, read_end, read_part
 from notifications.contrib.output.storage import MARK
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import Fact
 from notifications.models import Job

@@ -20,11 +20,7 @@ from notifications.contrib.output.api import LABEL
 from notifications.contrib.output.reading import OutputPart, read_parts
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import HubPart
-from notifications.realtime.close_reasons import Bye
-from notifications.realtime.frames import Frame
-from notifications.realtime.hub import Hub
-from notifications.realtime.transports.poll import WaitingRequest
-from notifications.realtime.transports.sse import EventStream
+from notifications.realtime import Bye, EventStream, Frame, Hub, WaitingRequest
 
 logger = logging.getLogger(__name__)
 

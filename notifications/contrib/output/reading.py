@@ -10,10 +10,9 @@ from uuid import UUID
 
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import MARK
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
-from notifications.models import Job
-from notifications.states import DONE
+from notifications.models import DONE, Job
 
 #: Bytes of a part, but for the rest of its last chunk, and chunks that are read for it.
 MAX_PART_BYTES, MAX_PART_CHUNKS = 240 * 1024, 2_000

@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING
 from notifications import streams, validators
 from notifications.contrib.output.api import LABEL
 from notifications.contrib.output.models import OutputChunk
-from notifications.db import bulk
-from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.extension import WorkerPart
-from notifications.jobs.transitions.claims import Claim, claim_of
-from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job
-from notifications.worker import loops
+from notifications.worker import (
+    RETRY_INTERVAL_SECONDS,
+    Claim,
+    claim_of,
+    is_claim_valid,
+    read_fences,
+    wait_for_event,
+)
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
-    from notifications.jobs.outcomes import Outcome
-    from notifications.worker.execution import Execution
-    from notifications.worker.state import WorkerState
+    from notifications.jobs import Outcome
+    from notifications.worker import Execution, WorkerState
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -201,7 +203,7 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
             elif job.id in locked:
                 valid.append(job)
         stored.extend(_read(valid, now, MAX_BYTES_PER_TRANSACTION // len(written)))
-        bulk.insert([chunk for _, chunks in stored for chunk in chunks])
+        insert_rows([chunk for _, chunks in stored for chunk in chunks])
         streams.ring(job.user_id for job in valid)
 
     if written:
@@ -284,7 +286,7 @@ class OutputLoop(WorkerPart):
     async def run(self) -> None:
         while True:
             await self._has_output.wait()
-            await loops.wait_for(self._has_much, FLUSH_INTERVAL_SECONDS)
+            await wait_for_event(self._has_much, FLUSH_INTERVAL_SECONDS)
             self._has_output.clear()
             self._has_much.clear()
             # Taken out one by one, because other threads add to the dict meanwhile.
@@ -304,7 +306,7 @@ class OutputLoop(WorkerPart):
             return await self._state.writer.run(store_output, jobs)
         except UNAVAILABLE as exc:
             logger.warning("Could not store the output of %d jobs, which is tried again: %s", len(jobs), exc)
-            await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
+            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
             return jobs
         except Exception:  # the database refuses that of one job: the others' must be stored
             if len(jobs) > 1:

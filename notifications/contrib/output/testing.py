@@ -15,7 +15,7 @@ def output(job: Any) -> str:
         assert output(result) == "All links work.\n"
     """
     from notifications.contrib.output.models import OutputChunk
-    from notifications.db.transactions import database
+    from notifications.db import database
 
     chunks = OutputChunk.objects.using(database()).filter(job=getattr(job, "id", job))
     return "".join(chunks.order_by("start").values_list("text", flat=True))

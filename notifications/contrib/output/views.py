@@ -17,21 +17,24 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext
 
+from notifications.api import release_connections
 from notifications.contrib.output.readers import OutputEvents, OutputPoll, format_offset, next_cursor
 from notifications.contrib.output.reading import OutputPart, read_part
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
-from notifications.http.access import async_api_view, check_request
-from notifications.http.authentication import make_check
-from notifications.http.negotiation import is_not_modified
-from notifications.http.parsing import header
-from notifications.http.stream_views import set_event_headers
-from notifications.http.waiting_requests import WaitSlot, release_connections, require_wait_slot
+from notifications.http import Problem, async_api_view, is_not_modified, prevent_caching, read_header
 from notifications.models import Job
-from notifications.problems import DATABASE_RETRY_SECONDS, Problem, prevent_caching
-from notifications.realtime import close_reasons, hub
-from notifications.realtime.auth.sessions import authenticating_session_key
+from notifications.realtime import (
+    SIGNED_OUT,
+    WaitSlot,
+    authenticating_session_key,
+    check_request,
+    current_hub,
+    make_check,
+    require_wait_slot,
+    set_event_headers,
+)
 
 LONG_POLL, SSE = "long-poll", "sse"
 #: Seconds that a long poll waits.
@@ -39,6 +42,8 @@ LONG_POLL_SECONDS = 20
 #: Readers of outputs that one user has in one process, besides requests that wait for something else.
 MAX_READERS = 20
 CONTENT_TYPE = "text/plain; charset=utf-8"
+#: Seconds after which a client asks again while the database is away.
+RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +90,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
         raise Problem(400, f"live must be {LONG_POLL} or {SSE}.", field="live")
     if live and not isinstance(request, ASGIRequest):
         raise Problem(501, "This is a WSGI server, which cannot wait. Read without live, again and again.")
-    text = (header(request, "Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
+    text = (read_header(request, "Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
     if live and text is None:
         raise Problem(400, "offset is missing. It must be -1, now, or the one that the last response gave.")
     user, at_end = request.user.pk, text == "now" or request.method == "HEAD"
@@ -135,14 +140,14 @@ async def _poll(asked: OutputRequest) -> OutputPart:
     slot = require_wait_slot(("output", asked.user), MAX_READERS)
     try:
         await release_connections()
-        poll = OutputPoll(hub.current_hub(), asked.user, asked.session, asked.job, asked.part.start)
+        poll = OutputPoll(current_hub(), asked.user, asked.session, asked.job, asked.part.start)
         part = await poll.wait_for_output(LONG_POLL_SECONDS)
     finally:
         slot.release()
-    if poll.bye is close_reasons.SIGNED_OUT:
+    if poll.bye is SIGNED_OUT:
         raise Problem(401, gettext("You have been signed out. Sign in and try again."))
     if poll.bye is not None:
-        headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
+        headers = {"Retry-After": str(RETRY_SECONDS)}
         raise Problem(503, poll.bye.detail, headers=headers)
     if part is None and poll.finished.done():
         raise _no_such_job()
@@ -153,7 +158,7 @@ async def _stream(asked: OutputRequest, slot: WaitSlot) -> AsyncGenerator[bytes]
     try:
         await release_connections()
         events = OutputEvents(
-            hub.current_hub(),
+            current_hub(),
             asked.user,
             asked.session,
             asked.is_accepted,

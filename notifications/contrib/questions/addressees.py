@@ -12,10 +12,9 @@ from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
 
-from notifications.db.adapters import user_keys_of
-from notifications.jobs.users import (
+from notifications.db import user_keys_of
+from notifications.inbox import (
     filter_active,
-    finds_holders,
     has_holders,
     has_user_field,
     holders,
@@ -104,7 +103,9 @@ def _is_permission(name: str) -> bool:
     if Permission.objects.filter(content_type__app_label=app, codename=codename).exists():
         return True
     own = ModelBackend.with_perm
-    return any(type(backend).with_perm is not own for backend in get_backends() if finds_holders(backend))
+    return any(
+        type(backend).with_perm is not own for backend in get_backends() if hasattr(backend, "with_perm")
+    )
 
 
 def _select(asked: Mapping[str, Any]) -> Any:

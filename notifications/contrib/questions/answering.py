@@ -16,10 +16,10 @@ from notifications.contrib.questions import answer_forms
 from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.jobs.users import name_of, read_user
-from notifications.jobs.waits import end_stored
+from notifications.inbox import name_of, read_user
+from notifications.jobs import end_stored
 from notifications.models import Notification, Wait
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from notifications.db.adapters import user_keys_of
+from notifications.db import user_keys_of
 from notifications.exceptions import QuestionDoesNotExist
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def answer(job: Any, name: str, value: Any, *, user: Any, via: str = "") -> Answ
     the log says; ValueError for a user who is not saved; TypeError. A transaction of the caller includes it.
     """
     from notifications.contrib.questions import answering
-    from notifications.jobs.users import read_user
+    from notifications.inbox import read_user
 
     [key] = user_keys_of([user])
     present = read_user(key)

@@ -12,9 +12,9 @@ from django.core.management.base import CommandError
 
 from notifications.contrib.questions import answer_forms, answering
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.management.subcommands.job_verbs import JobVerb, job_id
+from notifications.management import JobVerb, job_id
 
 
 class AnswerCommand(JobVerb):

@@ -13,15 +13,16 @@ from uuid import UUID
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext, ngettext
 
-from notifications import paths, serializers, times
+from notifications import times
 from notifications.contrib.questions.addressees import may_answer
 from notifications.contrib.questions.answering import find_users
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import Event, Fact, hooks
+from notifications.http import read_data
+from notifications.inbox import job_page, name_of
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.users import name_of
 from notifications.models import Job, Notification, Wait
 
 #: Names of others who are asked, and steps of the job in an e-mail, the last ones.
@@ -92,7 +93,7 @@ def describe_question(
 
 def describe_job(job: Job, reader: Any) -> list[Fact]:
     """Return the facts of the job that asks: its title, with a link for its owner, and its progress."""
-    page = paths.job_page(job.id) if job.user_id == reader.pk else ""
+    page = job_page(job.id) if job.user_id == reader.pk else ""
     return [Fact(gettext("Job"), job.title, url=page or ""), *describe_progress(job)]
 
 
@@ -131,7 +132,7 @@ def describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
 
 def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]:
     """See ``Extension.events_of()``: how the question of a notification has ended."""
-    about = serializers.read_data(subject).get("question") if isinstance(subject, Notification) else None
+    about = read_data(subject).get("question") if isinstance(subject, Notification) else None
     if not isinstance(about, dict) or not isinstance(ended := about.get("ended"), dict):
         return
     if ended.get("how") == "withdrawn":  # its user is not told who has answered

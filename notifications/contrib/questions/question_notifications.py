@@ -14,16 +14,15 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import translation
 from django.utils.translation import gettext, gettext_lazy
 
-from notifications import paths, times, validators
+from notifications import times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database
+from notifications.db import MAX_ROWS_PER_TRANSACTION, database, database_now, lock_query
+from notifications.inbox import job_page, job_path
 from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
-from notifications.streams import building
+from notifications.streams import build_notification
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
@@ -33,13 +32,13 @@ KEY = "question:{}"
 
 def question_page(job: UUID, id: UUID) -> str:
     """Return the path of a question's page, ``""`` if the project does not include the app's URLs."""
-    path = paths.job_page(job)
+    path = job_page(job)
     return f"{path}questions/{id}/" if path else ""
 
 
 def answer_path(job: UUID, id: UUID) -> str | None:
     """Return the path of the API for the answer to a question, None if the project does not include it."""
-    path = paths.job_path("api-job", job)
+    path = job_path("api-job", job)
     return f"{path}answers/{id}/" if path else None
 
 
@@ -66,7 +65,7 @@ def build_notifications(
                     f"The choices have {size} bytes with their links. At most {limit} are allowed. Shorten them."
                 )
             lines = (str(note), texts["body"] or job_title)
-            return building.build_notification(
+            return build_notification(
                 user,
                 texts.get("title", wait.title),
                 body="\n".join(filter(None, lines))[: validators.MAX_BODY_LENGTH],

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.db.models import Q
 
 from notifications.contrib.questions.addressees import (
@@ -27,16 +28,12 @@ from notifications.contrib.questions.addressees import (
 )
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import change_addressees, close_left_notifications
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import database, fair_atomic
-from notifications.extension import Duty
-from notifications.extension.calls import left_to_later
+from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
+from notifications.extension import Duty, Search, Upkeep, left_to_later, run_all
+from notifications.inbox import filter_active, read_user
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
-from notifications.jobs.users import read_active, read_user
 from notifications.models import Job
-from notifications.upkeep import Search, Upkeep, run_all
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -118,7 +115,7 @@ def update_addressees(after: Position | None = None) -> Position | None:
     rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
     waits = list(rows.order_by("created_at", "id")[:MAX_QUESTIONS_PER_CHECK])
     # Most questions ask their owners: these users are read at once.
-    active = read_active({key for wait in waits for key in wait.addressees.get("users", ())})
+    active = _read_active({key for wait in waits for key in wait.addressees.get("users", ())})
 
     @cache
     def find(asked: str) -> list[Any]:
@@ -191,3 +188,9 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     update_waiting_jobs([wait.job], now)  # its owner may be one of them
     number(changed)
     return True
+
+
+def _read_active(keys: Collection[str]) -> set[str]:
+    """Return those of these keys of users, as strings, whose users exist and are active."""
+    users = filter_active(get_user_model()._default_manager.filter(pk__in=keys))
+    return {str(key) for key in users.values_list("pk", flat=True)}

@@ -19,7 +19,7 @@ def answer_question(value: str | dict[str, Any], *, name: str | None = None, by:
     """
     from notifications.contrib.questions import answering
     from notifications.contrib.questions.models import AskedQuestion
-    from notifications.db.transactions import database
+    from notifications.db import database
 
     rows = AskedQuestion.objects.using(database()).filter(ended_at=None).order_by("id")
     found = [wait for wait in rows if name in (None, wait.name)]

@@ -28,15 +28,21 @@ from notifications.contrib.questions.question_notifications import (
 )
 from notifications.contrib.questions.question_notifications import question_page as question_page_path
 from notifications.contrib.questions.question_texts import read_details
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.extension import hooks
-from notifications.http.access import api_view, json_response, page_view
-from notifications.http.parsing import describe_browser, header, parse_json_object
+from notifications.http import (
+    Problem,
+    api_view,
+    describe_browser,
+    json_response,
+    page_view,
+    parse_json_object,
+    read_header,
+)
 from notifications.inbox.pages import describe_notification
 from notifications.models import Job, Wait
-from notifications.problems import Problem
-from notifications.streams import positions
+from notifications.streams import read_stream_position
 
 logger = logging.getLogger("notifications")
 
@@ -72,7 +78,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     of_row = describe_notification(row, request) if row else {}
     context = {
         **of_row,
-        "notifications_position": positions.read_stream_position(request.user.pk),
+        "notifications_position": read_stream_position(request.user.pk),
         "end": answering.describe_end_to(question, request.user, with_time=False),
         **describe_question(question, page),
         **describe_asking_job(question, request.user, is_own="job" in of_row, has_tools=row is not None),
@@ -183,7 +189,7 @@ def _log_answer_of_staff(user: Any, question: AskedQuestion) -> None:
 
 def _browser_of(request: HttpRequest) -> str:
     """Return the browser of a request, the name of another client, such as "curl", or "" if it sends none."""
-    agent = header(request, "User-Agent")
+    agent = read_header(request, "User-Agent")
     if agent.startswith("Mozilla/"):
         return str(describe_browser(agent))
     client = re.match(r"[\w.-]{1,40}", agent, re.ASCII)

@@ -14,15 +14,14 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
+from notifications.admin import ReadOnlyMixin, list_url, reports_database_errors
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.runs import DELETED
 from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
 from notifications.contrib.schedules.users import find_problem
-from notifications.db.transactions import database
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db import QUERY_ERRORS, database
 from notifications.models import Job
 from notifications.times import format_exact
 

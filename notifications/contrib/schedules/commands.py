@@ -13,8 +13,8 @@ from django.core.management.base import CommandError
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db.transactions import database
-from notifications.management.management_command import ManagementCommand, common_options
+from notifications.db import database
+from notifications.management import ManagementCommand, common_options
 
 
 class SchedulesCommand(ManagementCommand):

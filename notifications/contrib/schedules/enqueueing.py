@@ -15,12 +15,12 @@ from notifications.contrib.schedules.declarations import ScheduleDeclaration
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import scheduled_task
 from notifications.contrib.schedules.users import find_owner
-from notifications.db.transactions import database, on_commit
-from notifications.db.unavailable import is_query_error
+from notifications.db import database, is_query_error, on_commit
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
+from notifications.extension import serialize_trace
 from notifications.jobs import results
 from notifications.models import Job
-from notifications.tracing import spans, trace_context
+from notifications.tracing import spans
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -102,7 +102,7 @@ class ScheduledCall:
             stored_job: Job = backend.insert(job)
         else:
             with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
-                job.trace = trace_context.serialize()
+                job.trace = serialize_trace()
                 stored_job = backend.insert(job)
                 spans.set_job(span, stored_job.id)
         if stored_job is job and should_send(task_enqueued, logging.DEBUG):

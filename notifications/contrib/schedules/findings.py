@@ -11,9 +11,8 @@ from django.utils import translation
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.problems import find_overdue
 from notifications.contrib.schedules.users import find_problem
-from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import database
-from notifications.management.diagnosis.checking import register
+from notifications.db import database, database_now, is_lease_valid
+from notifications.management import register
 from notifications.models import Worker
 
 #: Schedules, and workers, that a message names at most.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from notifications.contrib.schedules.models import Schedule
-from notifications.db.transactions import database
+from notifications.db import database
 
 #: Schedules that are listed at most, by name.
 MAX_SCHEDULES = 100

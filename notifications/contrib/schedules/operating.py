@@ -8,9 +8,7 @@ from notifications.contrib.schedules import runs, ticks
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.enqueueing import ScheduledCall
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, database_now, lock_query, retrying_atomic
 
 
 class ScheduleNotRun(Exception):

@@ -15,12 +15,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from notifications import paths, times, validators
+from notifications import times, validators
 from notifications.contrib.schedules.declarations import ScheduleDeclaration, declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.users import find_notified_users
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import AlertKind, Topic
+from notifications.inbox import job_page
 
 Problem = Schedule.Problem
 PREFIX = "schedule:"
@@ -68,7 +69,7 @@ def _describe(row: Schedule, declaration: ScheduleDeclaration, before: str) -> d
         ),
     }[row.problem]
     # The page of a job is for its owner.
-    url = paths.job_page(row.problem_job) if declaration.owner and row.problem_job else ""
+    url = job_page(row.problem_job) if declaration.owner and row.problem_job else ""
     return {
         "title": title % {"schedule": row.name},
         "body": validators.shortened(body, validators.MAX_BODY_LENGTH),
@@ -103,11 +104,6 @@ def find_overdue(now: datetime) -> list[Schedule]:
         name__in=declared_schedules(), paused_at=None, next_tick__lt=now - timedelta(seconds=OVERDUE_SECONDS)
     )
     return list(rows.order_by("next_tick", "name"))
-
-
-def list_alert_kinds() -> list[AlertKind]:
-    """See ``Extension.alert_kinds()``."""
-    return [ScheduleMissed(), ScheduleOverdue()]
 
 
 class ScheduleOverdue(AlertKind):

@@ -16,12 +16,16 @@ from typing import Any
 from uuid import UUID
 
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db import bulk
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import chunks, database, retrying_atomic
-from notifications.models import Job
-from notifications.states import ACTIVE
+from notifications.db import (
+    chunks,
+    database,
+    database_now,
+    lock_query,
+    retrying_atomic,
+    select_rows,
+    where_in,
+)
+from notifications.models import ACTIVE, Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -64,8 +68,8 @@ def _read_open_ticks(schedules: Sequence[str]) -> list[Tick]:
     if not schedules:
         return []
     # Once a second: building the queryset takes five times as long as this.
-    condition, params = bulk.where_in(Tick, "schedule_id", schedules)
-    return bulk.select(
+    condition, params = where_in(Tick, "schedule_id", schedules)
+    return select_rows(
         Tick,
         f"WHERE {condition} AND outcome = 'enqueued' AND job_state = '' "
         f"ORDER BY schedule_id, id LIMIT {MAX_READ_RUNS}",

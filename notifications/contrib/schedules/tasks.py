@@ -12,8 +12,7 @@ from notifications.contrib.schedules.declarations import (
     declared_schedules,
     wrong_declarations,
 )
-from notifications.jobs.declaring.tasks import stores_jobs
-from notifications.jobs.results import find_task
+from notifications.jobs import find_task, stores_jobs
 
 
 def find_wrong_tasks() -> Iterator[WrongDeclaration]:

@@ -22,13 +22,8 @@ from notifications.contrib.schedules.declarations import (
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
-from notifications.db import bulk
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import is_unavailable
-from notifications.extension import LASTING, Duty, Where
-from notifications.upkeep import Upkeep
+from notifications.db import database, database_now, is_unavailable, lock_query, retrying_atomic, select_rows
+from notifications.extension import LASTING, Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -142,7 +137,7 @@ def isolate(name: str, work: Callable[[], T]) -> T | None:
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
     """Return the rows of all schedules by name. Rows of declared ones that do not exist are inserted."""
     rows = Schedule.objects.using(database())
-    found = {row.name: row for row in bulk.select(Schedule, "")}
+    found = {row.name: row for row in select_rows(Schedule, "")}
     missing = [declaration for name, declaration in declared.items() if name not in found]
     if missing:
         now = database_now()

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.contrib.slack.apps import find_wrong_webhook, webhook_of
 from notifications.extension import Channel, ChannelMessage, Verdict
-from notifications.paths import absolute
+from notifications.inbox import absolute
 
 
 class SlackChannel(Channel):

@@ -14,20 +14,13 @@ from typing import Any, ParamSpec, TypeVar, overload
 from asgiref.sync import sync_to_async
 
 from notifications import times
-from notifications.context import CurrentExecution, entered_step
+from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import require
-from notifications.jobs.durable_calls import (
-    acall_when_available,
-    begin,
-    call_when_available,
-    is_stored,
-    may_have_stored,
-    refuse_in_transaction,
-    refuse_on_event_loop,
-    steps_of,
-)
+from notifications.jobs import is_stored, refuse_in_transaction, refuse_on_event_loop, steps_of
+from notifications.jobs.durable_calls import begin, may_have_stored
+from notifications.worker import CurrentExecution, acall_when_available, call_when_available
 
 #: The label of the app, by which its part of the worker is found.
 LABEL = "notifications_steps"

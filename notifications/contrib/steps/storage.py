@@ -19,21 +19,17 @@ from django.db.models.functions import Length
 
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.values import decode
-from notifications.db import bulk
-from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import WorkerPart
 from notifications.jobs import step_list
 from notifications.jobs.step_list import StoredStep, describe_json, read_redacted
-from notifications.jobs.transitions.conditional_updates import is_claim_valid, read_fences
 from notifications.models import Job
-from notifications.worker import loops
+from notifications.worker import RETRY_INTERVAL_SECONDS, is_claim_valid, read_fences, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
-    from notifications.worker.execution import Execution
-    from notifications.worker.state import WorkerState
+    from notifications.worker import Execution, WorkerState
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -70,12 +66,6 @@ def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     return retrying_atomic(lambda: _store(group))
 
 
-def read_names(job: UUID) -> dict[str, str]:
-    """See ``Extension.stored_names()``."""
-    names = Step.objects.using(database()).filter(job=job).values_list("name", flat=True)
-    return dict.fromkeys(names, "step")
-
-
 def delete_repeated_steps(change: str, jobs: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
     """Delete the steps of jobs that are retried from their start. See ``Extension.on_change()``."""
     if change == "restarted":
@@ -109,7 +99,7 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     results |= {
         write: stored[write.job.id, write.name] for write in valid if (write.job.id, write.name) in stored
     }
-    bulk.insert(
+    insert_rows(
         [
             Step(
                 job=write.job.id,
@@ -186,7 +176,7 @@ class StepLoop(WorkerPart):
             settled = await self._store(group)
             self._writes[: len(group)] = [write for write in group if write not in settled]
             if group and not settled:
-                await loops.wait_for(self._has_new, loops.RETRY_INTERVAL_SECONDS)
+                await wait_for_event(self._has_new, RETRY_INTERVAL_SECONDS)
 
     def end(self) -> None:
         """End the attempts whose results could not be stored before the worker ended."""
@@ -202,7 +192,7 @@ class StepLoop(WorkerPart):
             logger.warning(
                 "Could not store the results of %d steps, which is tried again: %s", len(group), exc
             )
-            await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
+            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
             return set()
         except Exception as exc:  # the database refuses one of the group: the others must be stored
             if len(group) == 1:

@@ -17,14 +17,14 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.admin.mixins import OwnedMixin, list_url, reports_database_errors
+from notifications.admin import OwnedMixin, list_url, reports_database_errors
 from notifications.conf import settings
 from notifications.contrib.webhooks import endpoints
 from notifications.contrib.webhooks.endpoints import MAX_ENDPOINTS, check_url, has_room, join_events
 from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.signing import new_secret
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.models import Job
 from notifications.times import format_exact
 

@@ -22,16 +22,20 @@ from notifications.contrib.webhooks.endpoints import (
 )
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP
-from notifications.db import keyset
-from notifications.db.transactions import database
+from notifications.db import database, keyset
 from notifications.exceptions import TooManyJobs
-from notifications.http.access import api_view, json_response
-from notifications.http.api_views import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from notifications.http import (
+    Problem,
+    api_view,
+    json_response,
+    parse_integer,
+    parse_json_object,
+    parse_limit,
+    prevent_caching,
+)
 from notifications.http.job_responses import job_response
-from notifications.http.parsing import parse_integer, parse_json_object, parse_limit, parse_uuids
 from notifications.jobs.limits import limit_request, retry_within_rate
-from notifications.models import Job
-from notifications.problems import Problem, prevent_caching
+from notifications.models import Job, parse_id
 
 T = TypeVar("T")
 
@@ -105,7 +109,9 @@ def webhook_resend(request: HttpRequest, id: UUID) -> HttpResponse:
     """Send the event of ``message_id`` again: 202, or 409 unless it has failed in all attempts."""
     user = request.user.pk
     _get(user, id)
-    [message] = parse_uuids([parse_json_object(request).get("message_id")], "message_id", 1)
+    message = parse_id(str(parse_json_object(request).get("message_id")))
+    if message is None:
+        raise Problem(422, "message_id must be an id. An id is a UUID.", field="message_id")
     try:
         was_failed = retry_within_rate(user, None, lambda: endpoints.resend(id, message))
     except TooManyJobs as exc:
@@ -124,7 +130,7 @@ def webhook_resend(request: HttpRequest, id: UUID) -> HttpResponse:
 def webhook_attempts(request: HttpRequest, id: UUID) -> HttpResponse:
     """Return a page of the log of a webhook, the newest attempt first."""
     _get(request.user.pk, id)
-    limit = parse_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    limit = parse_limit(request)
     after = None
     if (text := request.GET.get("after")) is not None:
         try:

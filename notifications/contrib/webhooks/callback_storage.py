@@ -14,11 +14,9 @@ from uuid import UUID
 
 from django.utils.crypto import salted_hmac
 
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, database_now, lock_query, retrying_atomic
 from notifications.exceptions import AttemptEnded
-from notifications.jobs.waits import end_stored
+from notifications.jobs import end_stored
 from notifications.models import Job, Wait
 
 

@@ -15,9 +15,14 @@ from notifications import validators
 from notifications.contrib.webhooks.callback_storage import end_callback, find_callback, is_open
 from notifications.contrib.webhooks.signing import verify_webhook
 from notifications.exceptions import InvalidWebhook
-from notifications.http.access import exempt_from_project, leave_out_of_log
-from notifications.http.parsing import body_errors_as_problems, body_too_large, check_content_length
-from notifications.problems import Problem, exceptions_as_problems, prevent_caching
+from notifications.http import (
+    Problem,
+    exceptions_as_problems,
+    exempt_from_project,
+    leave_out_of_log,
+    prevent_caching,
+    read_body,
+)
 
 MAX_BODY_BYTES = 65_536
 #: Unknown URLs that one address may call in a minute, in each process, and addresses that are counted.
@@ -78,11 +83,7 @@ def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:
 @sensitive_variables()
 def _read_value(request: HttpRequest, secret: str) -> str:
     """Return the JSON of a body, of its text if it is not sent as JSON. Raises Problem 400 and 413."""
-    check_content_length(request, MAX_BODY_BYTES)
-    with body_errors_as_problems():
-        body = request.body
-    if len(body) > MAX_BODY_BYTES:  # it had no Content-Length
-        raise body_too_large(MAX_BODY_BYTES)
+    body = read_body(request, MAX_BODY_BYTES)
     try:
         if secret:
             value = verify_webhook(request, secret, max_bytes=MAX_BODY_BYTES)

@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
-from notifications import paths
 from notifications.conf import settings
-from notifications.context import CurrentExecution, current_execution
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
 from notifications.extension import require
-from notifications.jobs.durable_calls import (
-    acall_when_available,
+from notifications.inbox import absolute, job_path
+from notifications.jobs import (
     begin_wait,
-    call_when_available,
     is_stored,
     refuse_in_transaction,
     refuse_on_event_loop,
     suspend,
     validate_duration,
+)
+from notifications.worker import (
+    CurrentExecution,
+    acall_when_available,
+    call_when_available,
+    current_execution,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +139,7 @@ def _store(execution: CurrentExecution, name: str, secret: str | None, expires: 
 
     is_stored(execution, name, "callback")
     wait, token = store_callback(execution.job, name, secret or "", expires)
-    path = paths.job_path("callback", wait.id)
+    path = job_path("callback", wait.id)
     if not path:
         raise ImproperlyConfigured("The URLs of notifications are not included, so a callback has no URL.")
-    return Callback(execution, name, wait, paths.absolute(f"{path}{token}/"))
+    return Callback(execution, name, wait, absolute(f"{path}{token}/"))

@@ -17,9 +17,9 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.utils.translation import gettext
 
-from notifications import paths, serializers, times
+from notifications import times
+from notifications.api import policy
 from notifications.conf import settings
-from notifications.context import current_execution
 from notifications.contrib.webhooks.handlers import load_handlers
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.contrib.webhooks.sending import (
@@ -31,15 +31,13 @@ from notifications.contrib.webhooks.sending import (
     make_attempt,
 )
 from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
-from notifications.db.bulk import lock_query
-from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming.executors import SENDER
-from notifications.jobs.declaring.own_tasks import own_task, sender_queue_name
-from notifications.jobs.declaring.policies import policy
-from notifications.models import Job
-from notifications.problems import Problem
-from notifications.states import ACTIVE
+from notifications.db import database, lock_query, retrying_atomic
+from notifications.http import Problem, encode_json
+from notifications.inbox import absolute, job_path
+from notifications.jobs import own_task, sender_queue_name
+from notifications.models import ACTIVE, Job
 from notifications.validators import MAX_URL_LENGTH
+from notifications.worker import SENDER, current_execution
 
 HEADER = "Callback-URL"
 #: Visible ASCII without a comma, by which servers join repeated headers.
@@ -50,7 +48,7 @@ _ONE_URL = re.compile(rf"[\x21-\x2b\x2d-\x7e]{{1,{MAX_URL_LENGTH}}}")
 @policy(title="Callback: {event[type]}", concurrency_key="callback:{event[host]}", **POLICY)
 async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Call the URL of the job that has ended, and return the status of the answer."""
-    from notifications.outbound.guard import Forbidden  # with aiohttp, in processes that send only
+    from notifications.outbound import Forbidden  # with aiohttp, in processes that send only
 
     execution = current_execution()
     assert execution is not None
@@ -67,7 +65,7 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     started_at = times.now()
     headers = {ID_HEADER: str(job.id), TIMESTAMP_HEADER: str(int(started_at.timestamp()))}
     attempt = WebhookAttempt(endpoint=ended, job=job.id, event=event["type"], started_at=started_at)
-    text = serializers.encode(make_body(event))
+    text = encode_json(make_body(event))
     return await make_attempt(job, attempt, url, headers, text, record=_record)
 
 
@@ -77,11 +75,11 @@ def _record(attempt: WebhookAttempt, answer: EndpointResponse, is_last: bool) ->
 
 def make_body(event: dict[str, Any]) -> dict[str, Any]:
     """Return what is sent: the job by its id and URL, which is a path where ``SITE_URL`` is not set."""
-    path = paths.job_path("api-job", UUID(event["job"])) or ""
+    path = job_path("api-job", UUID(event["job"])) or ""
     job = {
         "id": event["job"],
         "state": event["type"].partition(".")[2],
-        "url": paths.absolute(path) if settings.SITE_URL else path,
+        "url": absolute(path) if settings.SITE_URL else path,
     }
     return {"type": event["type"], "id": event["id"], "at": event["at"], "job": job}
 
@@ -118,7 +116,7 @@ def _read_callback_url(request: Any) -> str | None:
         raise _refused(
             "this site calls no URLs. Send the request without it, and request the job's URL instead"
         )
-    from notifications.outbound.guard import Forbidden  # with aiohttp, in processes that need it only
+    from notifications.outbound import Forbidden  # with aiohttp, in processes that need it only
 
     try:
         check_callback_url(value)
@@ -133,12 +131,12 @@ def _refused(reason: str) -> Problem:
 
 def check_callback_url(url: str) -> None:
     """Raise ``Forbidden`` for a URL that is not of one of ``CALLBACK_ORIGINS``, or that may not be called."""
-    from notifications.outbound.guard import Forbidden, check_target, parse
+    from notifications.outbound import Forbidden, parse_target
 
-    target = parse(url)
-    if target.origin not in {parse(origin).origin for origin in settings.CALLBACK_ORIGINS}:
+    target = parse_target(url)
+    if target.origin not in {parse_target(origin).origin for origin in settings.CALLBACK_ORIGINS}:
         raise Forbidden(gettext("its scheme, host and port are not among those that this site allows"))
-    check_target(target)
+    target.check()
 
 
 def store_url(url: str, job: Job) -> None:

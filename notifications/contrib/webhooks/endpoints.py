@@ -18,14 +18,17 @@ from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK, load_h
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.sending import Reason
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP, new_secret
-from notifications.db.adapters import user_keys_of
-from notifications.db.bulk import lock_name, lock_query
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import (
+    database,
+    lock_name,
+    lock_query,
+    retrying_atomic,
+    user_keys_of,
+)
 from notifications.exceptions import NotificationsError
-from notifications.ids import uuid7
+from notifications.jobs import retry
 from notifications.jobs.declaring.policies import sender_key
-from notifications.jobs.transitions import manual
-from notifications.models import Job
+from notifications.models import Job, uuid7
 
 #: Endpoints of one user, and those of the whole site: each event of a user is a job for each of them.
 MAX_ENDPOINTS = 10
@@ -224,7 +227,7 @@ def resend_failed(id: UUID) -> int:
     """Send the events again that have failed in all attempts, at most the last 100. Return how many."""
     failed = _jobs_of(id).filter(state=Job.State.FAILED)
     ids = failed.order_by("-finished_at").values_list("id", flat=True)[:MAX_RESENT]
-    return len(manual.retry(list(ids)))
+    return len(retry(list(ids)))
 
 
 def resend(id: UUID, message: UUID) -> bool:
@@ -236,19 +239,19 @@ def resend(id: UUID, message: UUID) -> bool:
     Raises ``ObjectDoesNotExist`` if it was not sent to this endpoint, or is deleted.
     """
     job = _jobs_of(id).get(pk=message)
-    return bool(job.can_retry and manual.retry([job.pk]))
+    return bool(job.can_retry and retry([job.pk]))
 
 
 def check_url(url: Any) -> str:
     """Return a URL to which events may be sent. Raises ValueError or TypeError."""
     # With aiohttp, which processes without outbound calls do not load.
-    from notifications.outbound.guard import Forbidden, check_target, parse
+    from notifications.outbound import Forbidden, parse_target
 
     url = validators.text("url", url, validators.MAX_URL_LENGTH, required=True)
     remedy = "Use a URL on the public internet that begins with https://."
     try:
-        target = parse(url)
-        if check_target(target):
+        target = parse_target(url)
+        if target.check():
             return str(url)
     except Forbidden as exc:
         raise ValueError(f"url is refused: {exc}. {remedy}") from exc

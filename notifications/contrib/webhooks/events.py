@@ -17,8 +17,7 @@ from uuid import UUID
 
 from django.utils import translation
 
-from notifications import serializers, times
-from notifications.context import current_execution
+from notifications import times
 from notifications.contrib.webhooks.calling import read_urls
 from notifications.contrib.webhooks.handlers import (
     JOB_WAITING,
@@ -27,18 +26,17 @@ from notifications.contrib.webhooks.handlers import (
     load_handlers,
 )
 from notifications.contrib.webhooks.models import WebhookEndpoint
-from notifications.db import bulk
-from notifications.db.adapters import user_from_db, user_to_db
-from notifications.db.transactions import connection
-from notifications.extension import RecordedTransaction
+from notifications.db import connection, user_from_db, user_to_db, where_in
+from notifications.extension import RecordedTransaction, serialize_trace
+from notifications.http import encode_json
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.notifying import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
-from notifications.tracing import trace_context
+from notifications.worker import current_execution
 
 if TYPE_CHECKING:
-    from notifications.jobs.outcomes import Outcome
+    from notifications.jobs import Outcome
 
 #: The label of the app, by which it keeps the receivers in a transaction.
 LABEL = "notifications_webhooks"
@@ -135,7 +133,7 @@ def _build_for_notifications(
     ``jobs``
         The jobs that make notifications, by the ids of these. Those that end are in the events.
     """
-    of_thread = {"language": translation.get_language() or "", "trace": trace_context.serialize()}
+    of_thread = {"language": translation.get_language() or "", "trace": serialize_trace()}
     for row in rows if receivers else ():
         if receivers.exist(type, row.user_id):
             job = jobs.get(row.id) if jobs else None
@@ -172,7 +170,7 @@ def _make_event(type: str, job: Job | None, notification: Notification | None, a
     job_value, job_text = make_item(job) if job else (None, "null")
     value, text = make_item(notification) if notification else (None, "null")
     event = {**about, "job": job_value, "notification": value}
-    return event, f'{serializers.encode(about)[:-1]},"job":{job_text},"notification":{text}}}'
+    return event, f'{encode_json(about)[:-1]},"job":{job_text},"notification":{text}}}'
 
 
 def _build_callback(job: Job, url: str) -> Job:
@@ -187,7 +185,7 @@ def _build_callback(job: Job, url: str) -> Job:
         "host": urlsplit(url).hostname or "",
     }
     columns = {"language": job.language, "trace": job.trace, "event_source": job.id}
-    callback = handler.build_job(event, serializers.encode(event), **columns)
+    callback = handler.build_job(event, encode_json(event), **columns)
     if job.user_id is not None:
         callback.concurrency_key = sender_key(job.user_id)
     return callback
@@ -239,7 +237,7 @@ class Receivers:
             conditions = ["user_id IS NULL"] if start == 0 else []
             params: list[Any] = []
             if some := keys[start : start + MAX_USERS_PER_QUERY]:
-                of_users, params = bulk.where_in(WebhookEndpoint, "user_id", some)
+                of_users, params = where_in(WebhookEndpoint, "user_id", some)
                 conditions.append(of_users)
             with connection().cursor() as cursor:
                 cursor.execute(

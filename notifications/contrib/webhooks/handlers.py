@@ -17,15 +17,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from notifications import times, validators
-from notifications.compat import signature_of, task_backends
+from notifications.compat import signature_of
 from notifications.conf import WrongDeclaration, settings
-from notifications.db import bulk
-from notifications.db.threads import NoThread, close_connections, start_thread
+from notifications.db import new_row
 from notifications.extension import hooks
+from notifications.jobs import find_task, stores_jobs, task_backends
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
-from notifications.jobs.declaring.tasks import JobOptions, JobTask, stores_jobs
-from notifications.jobs.results import find_task
+from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.models import Job
+from notifications.worker import NoThread, close_connections, start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -62,7 +62,7 @@ class Handler:
         """Return the unsaved job of an event, which is given as a value and as its JSON."""
         now = times.now()
         title, concurrency_key = self._make_texts(event)
-        return bulk.new(
+        return new_row(
             Job,
             user_id=None,
             args=f"[{text}]",

@@ -9,8 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from notifications.extension import require
-from notifications.ids import uuid7
-from notifications.models.users import user_key
+from notifications.models import user_key, uuid7
 from notifications.times import MomentField
 
 require("notifications.contrib.webhooks")

@@ -22,19 +22,17 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
-from notifications import serializers, times
-from notifications.context import current_execution
+from notifications import times
+from notifications.api import notify, policy
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, sign
-from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import RETRIED_ERRORS, retry_while_unavailable
+from notifications.db import RETRIED_ERRORS, database, retry_while_unavailable, retrying_atomic
 from notifications.exceptions import JobError
-from notifications.jobs.claiming.executors import SENDER
-from notifications.jobs.declaring.own_tasks import MAX_PER_USER, own_task, sender_queue_name
-from notifications.jobs.declaring.policies import policy
-from notifications.jobs.notifying import notify
-from notifications.jobs.users import read_recipient
+from notifications.http import encode_json
+from notifications.inbox import read_recipient
+from notifications.jobs import own_task, sender_queue_name
 from notifications.models import Job
+from notifications.worker import SENDER, current_execution
 
 logger = logging.getLogger("notifications")
 
@@ -48,7 +46,7 @@ JITTER = 0.2
 DEADLINE_SECONDS = 10.0
 #: Attempts at a time, over all workers, for one user, to one endpoint of the site, or for jobs without an owner to one
 #: host that requests name, so that one that does not answer leaves room for the others.
-MAX_CONCURRENT_ATTEMPTS = MAX_PER_USER
+MAX_CONCURRENT_ATTEMPTS = 8
 #: An endpoint is turned off when an event has failed in its last attempt and none has reached it for so long. Its
 #: events are tried for a day: then at least one day of them was lost, and a longer holiday than a weekend is over.
 MAX_FAILING = timedelta(days=5)
@@ -116,7 +114,7 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         return {"status": None}  # deleted meanwhile
     if job.attempt > 1 and (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
-    text = serializers.encode(body)
+    text = encode_json(body)
     headers = sign(secrets_of(endpoint, started_at), str(job.id), started_at, text)
     attempt = WebhookAttempt(endpoint=id, job=job.id, event=type, started_at=started_at)
     return await make_attempt(job, attempt, endpoint.url, headers, text, record=_record)

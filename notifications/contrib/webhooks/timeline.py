@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from notifications import serializers
 from notifications.contrib.webhooks.handlers import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import Event, in_order
 from notifications.models import Job, Notification
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from notifications import times
 from notifications.db.clock import database_now, database_now_sql, estimated_database_now, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS, DueQueue
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
 from notifications.jobs.claiming.sources import Query, Source, names_of
@@ -29,8 +29,6 @@ MAX_QUEUES = 50
 MAX_COUNTED_PER_QUEUE, MAX_COUNTED = 10_000, 100_000
 #: Waiting jobs from which on a share is large, and the seconds for which it may hold over half of a queue.
 MIN_LARGE_SHARE, MAX_SHARE_WAIT_SECONDS = 20, 60
-#: The running jobs that are read at most, and the waiting ones that are counted.
-MAX_RUNNING_READ = 10_000
 #: The jobs of the highest and of the lowest priority among which the one that waits longest is searched.
 MAX_OLDEST_READ = 100
 
@@ -58,21 +56,6 @@ class QueueDepths:
 
     queues: list[QueueDepth]
     is_cut: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunningJobs:
-    """The running jobs of one queue.
-
-    ``oldest_since`` is when the first of them was started. ``first_deadline`` is the first time at which one is taken
-    away from its worker, ``DEADLINE_MARGIN_SECONDS`` after its timeout; observed tasks have none. ``has_observed`` says
-    whether some are observed.
-    """
-
-    count: int
-    oldest_since: datetime | None
-    first_deadline: datetime | None
-    has_observed: bool
 
 
 def queue_depths(
@@ -137,36 +120,6 @@ def read_large_shares() -> list[LargeShare]:
         if jobs >= MIN_LARGE_SHARE and 2 * jobs > totals[name] and (moment := read_moment(since))
     ]
     return [share for share in shares if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
-
-
-def read_running() -> dict[str, RunningJobs]:
-    """Return the running jobs of each queue. Batches are not counted."""
-    with connection().cursor() as cursor:
-        cursor.execute(
-            "SELECT queue_name, count(*), min(started_at), min(CASE WHEN executor <> 'observed' THEN deadline END), "
-            "count(CASE WHEN executor = 'observed' THEN 1 END) FROM ("
-            "SELECT queue_name, started_at, executor, deadline FROM notifications_job "
-            f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running GROUP BY queue_name"
-        )
-        return {
-            name: RunningJobs(
-                count=count,
-                oldest_since=read_moment(since),
-                first_deadline=read_moment(deadline),
-                has_observed=observed > 0,
-            )
-            for name, count, since, deadline, observed in cursor.fetchall()
-        }
-
-
-def count_waiting() -> dict[str, int]:
-    """Return the number of jobs of each queue that wait, suspended, of at most ``MAX_RUNNING_READ``."""
-    with connection().cursor() as cursor:
-        cursor.execute(
-            "SELECT queue_name, count(*) FROM (SELECT queue_name FROM notifications_job "
-            f"WHERE state = 'waiting' LIMIT {MAX_RUNNING_READ}) AS waiting GROUP BY queue_name"
-        )
-        return dict(cursor.fetchall())
 
 
 def read_moment(value: Any) -> datetime | None:
@@ -250,19 +203,32 @@ def unserved_jobs() -> Any:
     served = {name for queues in live for name in queues.split(",")}
     # A worker that takes all queues has "". Queues at their limits are included, because the jobs that run there may be
     # those of a lost worker.
-    due = [] if "" in served else [queue for queue in candidates.due_queues() if queue.name not in served]
-    return waiting_jobs(Job.objects.using(database()), due, now)
+    jobs = Job.objects.using(database())
+    return waiting_jobs(jobs, now, lambda backend, queue: "" in served or queue in served)
 
 
-def waiting_jobs(jobs: Any, due: Iterable[DueQueue], now: datetime) -> Any:
-    """Narrow a query of jobs to those of these queues that have been due for over ``MIN_WAIT_SECONDS``.
+def waiting_jobs(
+    jobs: Any, now: datetime, is_taken: Callable[[str, str], bool], *, backends: Sequence[str] | None = None
+) -> Any:
+    """Narrow a query of jobs to those of queues that have been due for over ``MIN_WAIT_SECONDS``, in two queries.
 
     The queues are found by index lookups: usually there are none, and no backlog is read.
+
+    ``now``
+        The database's time.
+    ``is_taken``
+        Whether a live process takes a queue of a backend: its jobs are left out.
+    ``backends``
+        The backends whose queues are read; by default those of the built-in worker.
     """
+    if backends is not None and not backends:
+        return jobs.none()
+    due = candidates.due_queues(None if backends is None else Source(backends=tuple(backends)))
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     names: dict[str, set[str]] = defaultdict(set)
     for queue in due:
-        names[queue.backend].add(queue.name)
+        if not is_taken(queue.backend, queue.name):
+            names[queue.backend].add(queue.name)
     of_queues = Q(pk__in=())
     for backend, of_backend in names.items():
         of_queues |= Q(backend=backend, queue_name__in=of_backend)

@@ -16,7 +16,7 @@ from notifications.models import Queue
 logger = logging.getLogger("notifications.jobs")
 
 
-def pause(name: str) -> None:
+def pause_queue(name: str) -> None:
     """Start no more jobs of a queue. Running jobs continue. Inside a caller's transaction it is done after the commit.
 
     Raises ValueError for a queue that is not in the settings.
@@ -24,12 +24,13 @@ def pause(name: str) -> None:
     _set_paused_at(name, times.now())
 
 
-def resume(name: str) -> None:
+def resume_queue(name: str) -> None:
     """Start jobs of a queue again. See pause()."""
     _set_paused_at(name, None)
 
 
 def paused_queues() -> Any:
+    """Return a queryset of the names of paused queues."""
     return Queue.objects.using(database()).filter(paused_at__isnull=False).values_list("name", flat=True)
 
 

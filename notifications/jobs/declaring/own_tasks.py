@@ -16,8 +16,6 @@ logger = logging.getLogger("notifications")
 
 #: The queue of tasks that call servers of others.
 SENDER_QUEUE = "deliveries"
-#: Webhooks and push messages of one user that are sent at once, over all workers.
-MAX_PER_USER = 8
 
 _EXECUTOR_ATTRIBUTE = "_notifications_executor"
 

@@ -118,7 +118,7 @@ def update_locked_rows(
     # By statistics from when nothing was queued PostgreSQL expects no queued rows, and compares each of them with each
     # of ``rows`` in a small table: with 2,000 that took 0.3 ms for each of 100. It has no statistics of an expression.
     state = "state" if states == (Job.State.RUNNING,) else "state || ''"
-    bulk.update(
+    bulk.update_rows(
         Job,
         columns,
         ("id", "fence"),

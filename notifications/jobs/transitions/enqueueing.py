@@ -186,7 +186,7 @@ def job_with_key(user: Any, key: str) -> Job | None:
 def _find(user: Any, key: str) -> Job | None:
     owned, owner = _owner_condition(user)
     # The last condition repeats that of the partial unique index, without which SQLite would not use the index.
-    found = bulk.select(
+    found = bulk.select_rows(
         Job, f"WHERE {owned} AND idempotency_key = %s AND NOT (idempotency_key = '')", [*owner, key]
     )
     return found[0] if found else None

@@ -140,7 +140,7 @@ def _cancel_chunk(
     prepare = prepare_id()
     of_ids, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
     active = f"WHERE {of_ids} AND state IN ({sql_list(ACTIVE)}) ORDER BY id"
-    jobs = bulk.select(Job, active, params)
+    jobs = bulk.select_rows(Job, active, params)
     # Outcomes call translations and the task's policy, so they are made before the transaction. A running job is only
     # asked to end: its notify function is called when it has.
     idle = [job for job in jobs if job.state in CANCELLED_AT_ONCE]

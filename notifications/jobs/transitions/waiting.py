@@ -74,7 +74,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
         job.executor = first_executor(job)
-    bulk.insert(inserted)
+    bulk.insert_rows(inserted)
     asked = insert_notifications_of(inserted, [outcome.job for outcome in group], now)
     if awaited:
         Wait.objects.using(database()).filter(id__in=awaited).update(is_awaited=True)
@@ -206,7 +206,7 @@ def queue_jobs_without_wait(after: UUID | None = None) -> UUID | None:
     """
     db = connection()
     position, params = ("AND id > %s ", [Job._meta.pk.get_db_prep_value(after, db)]) if after else ("", [])
-    waiting = bulk.select(
+    waiting = bulk.select_rows(
         Job, f"WHERE state = 'waiting' {position}ORDER BY id LIMIT {MAX_JOBS_PER_CHECK}", params
     )
     ids = [job.id for job in waiting]

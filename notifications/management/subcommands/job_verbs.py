@@ -179,7 +179,7 @@ class PauseCommand(JobVerb):
         parser.add_argument("queue")
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.pause, queue, options, "paused")
+        self.set_queue(queues.pause_queue, queue, options, "paused")
 
     def set_queue(self, change: Callable[[str], Any], queue: str, options: Any, became: str) -> None:
         """Pause or resume a queue, and print what it has become."""
@@ -199,10 +199,11 @@ class ResumeCommand(PauseCommand):
     examples = ("resume mail",)
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.resume, queue, options, "resumed")
+        self.set_queue(queues.resume_queue, queue, options, "resumed")
 
 
 def job_id(text: str) -> UUID:
+    """Return the id of a job from an argument. Raises ``ArgumentTypeError``: pass it as ``type`` of an argument."""
     try:
         return UUID(text)
     except ValueError as exc:
@@ -230,6 +231,7 @@ def run_time(text: str) -> datetime | None:
 
 
 def user_key_of(username: str) -> Any:
+    """Return the key of the user with this name. Raises ``CommandError`` if there is none."""
     users = get_user_model()
     try:
         return users._default_manager.get_by_natural_key(username).pk
@@ -240,6 +242,7 @@ def user_key_of(username: str) -> Any:
 
 
 def no_such_job(job: UUID) -> CommandError:
+    """Return the error for a job that does not exist."""
     return CommandError(
         f"There is no job {job}. It may have been pruned; "
         "`manage.py notifications jobs list` shows the existing ones."

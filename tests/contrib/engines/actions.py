@@ -98,11 +98,11 @@ def retry(id):
 
 
 def pause(queue):
-    queues.pause(queue)
+    queues.pause_queue(queue)
 
 
 def resume(queue):
-    queues.resume(queue)
+    queues.resume_queue(queue)
 
 
 def rows(ids):

@@ -22,7 +22,7 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     """No built-in worker is missing when an engine runs all jobs."""
     engine_process(load=2)
     engine_process(load=1)
-    queues.pause("paused")
+    queues.pause_queue("paused")
     tasks.noop.using(queue_name="paused").enqueue()
     for _ in range(3):
         tasks.noop.enqueue()

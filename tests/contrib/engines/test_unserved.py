@@ -53,7 +53,7 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(job):
     Job.objects.update(run_after=timezone.now() + timedelta(hours=1))
     assert unserved_jobs() == []
     Job.objects.update(run_after=None)
-    queues.pause("reports")
+    queues.pause_queue("reports")
     assert unserved_jobs() == []
 
 

@@ -15,7 +15,7 @@ MODULES = {
         "jobs/backend.py",
         "jobs/claiming/sources.py",
     ),
-    *("jobs/claiming/executors.py", "jobs/transitions/claims.py"),
+    *("jobs/__init__.py", "jobs/claiming/executors.py", "jobs/transitions/claims.py"),
     # What version 0.9.0 has stored.
     "jobs/transitions/upgrading.py",
     # The hooks by which their processes are woken, and described.

@@ -1,5 +1,6 @@
 """The overview shows what waits, runs and fails, to staff with the permission, and retries groups of failures."""
 
+import html
 import itertools
 import json
 import re
@@ -125,7 +126,7 @@ def test_depth_and_wait_of_queues(admin_client):
     Job.objects.filter(id=old).update(queued_at=timezone.now() - timedelta(minutes=10))
     Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
     claim_rows(uuid7(), 1, queues=["default"])
-    queues.pause("other")
+    queues.pause_queue("other")
     by_name = {row.now.name: row for row in figures.read_figures("hour").queues}
     default, other = by_name["default"], by_name["other"]
     assert (default.now.due, default.now.delayed, default.running) == (3, 1, 1)
@@ -357,6 +358,39 @@ def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, monkeypatch)
     client.post(RETRY, {**fields, "confirm": "1"})
     run_jobs()
     assert json.loads(Job.objects.get(task_path=BULK).result)["changed"] == 3
+
+
+def test_a_range_of_time(staff_client, make_user):
+    """Its figures, its list of jobs, who is told and what is retried are of the jobs that failed in it."""
+    users = [make_user(name) for name in ("bea", "cem", "dora")]
+    for owner in users:
+        tasks.fail.using(owner=owner).enqueue()
+    run_jobs()
+    now = timezone.now()
+    for job, minutes in zip(Job.objects.order_by("id"), (50, 30, 10), strict=True):
+        Job.objects.filter(pk=job.pk).update(finished_at=now - timedelta(minutes=minutes))
+    begin, end = (f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}" for minutes in (40, 20))
+    period = f"{begin}/{end}"
+    client = staff_client("view_overview", "change_job", "view_job", "add_notification", "view_attempt")
+    page = client.get(PAGE, {"period": period})
+    [group] = page.context["figures"].failures.groups
+    assert (group.count, group.owners) == (1, 1)
+    link = html.unescape(re.search(r'href="(/admin/notifications/job/[^"]*failure=[^"]*)"', page.text)[1])
+    assert [job.user for job in client.get(link).context["cl"].result_list] == [users[1]]
+    assert client.get(PAGE, {"from": begin[:16], "until": end[:16]}).context["period"][:16] == begin[:16]
+    form = re.search(r"<form method=\"get\"><input.*?</form>", page.text)[0]
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+    assert re.search(r'name="users"[^>]*>\s*cem</textarea>', client.get(TELL, fields, follow=True).text)
+    assert "Retry 1 job?" in client.get(RETRY, fields).text
+    client.post(RETRY, {**fields, "confirm": "1"})
+    run_jobs()
+    assert list(
+        Job.objects.filter(task_path="tests.jobs.tasks.fail", attempt=2).values_list("user", flat=True)
+    ) == [users[1].pk]
+    assert len(client.get(PAGE, {"period": "today"}).context["figures"].failures.groups) == 1
+    for wrong in (f"{end}/{begin}", f"{begin}/", "2020-01-01T00:00:00Z/2020-01-01T01:00:00Z", "x/y"):
+        assert client.get(PAGE, {"period": wrong}).context["period"] == "hour"
+        assert client.get("/admin/notifications/job/", {"finished": wrong}).status_code == 302
 
 
 @pytest.mark.parametrize(("count", "is_capped"), [(1, False), (2, False), (3, True)])

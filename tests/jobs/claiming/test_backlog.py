@@ -55,7 +55,7 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
     assert unserved() == []
     Job.objects.update(run_after=timezone.now() - LONG_WAIT)
     assert unserved() == [waiting]
-    queues.pause("reports")
+    queues.pause_queue("reports")
     assert unserved() == []
 
 

@@ -78,7 +78,7 @@ class TestWorkers:
     def test_sync_jobs_run_despite_a_backlog_of_async_jobs(self, start_worker):
         """Slots go to both kinds by turns, although they become free one by one; higher priority gets the next slot."""
         start_worker(concurrency=4)
-        backlog = enqueue(tasks.hold, 1_000)
+        backlog = enqueue(tasks.hold, 400)
         wait_until(lambda: len(tasks.held) == 4, what="all slots to be taken")
         last, first = tasks.noop_sync.enqueue(), tasks.noop_sync.using(priority=1).enqueue()
         tasks.gate.set()
@@ -148,7 +148,7 @@ class TestClaims:
                     tasks.noop.using(queue_name=queue, **options).enqueue()
                     options.pop("concurrency_key", None)
         if restriction == "queue":
-            queues.pause("reports")
+            queues.pause_queue("reports")
         jobs = claim(20, **{"async": 20, "sync": 3, "quarantined": 1})
         assert Counter(job.executor for job in jobs) == {"sync": 3, "async": 17}
         assert (

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_no_job_of_a_paused_queue_starts():
     """Jobs of other queues start. Those of the paused queue start after it is resumed."""
-    queues.pause("reports")
+    queues.pause_queue("reports")
     paused, other = tasks.noop.using(queue_name="reports").enqueue(), tasks.noop.enqueue()
     assert run_jobs() == 1
     assert Job.objects.get(id=other.id).state == "succeeded"
@@ -32,7 +32,7 @@ def test_no_job_of_a_paused_queue_starts():
     assert claim_rows(uuid.uuid4(), 10) == []
     assert claim_rows(uuid.uuid4(), 10, queues=["reports"]) == []
     assert not candidates.claimable_queues(builtin_source(["reports"]))
-    queues.resume("reports")
+    queues.resume_queue("reports")
     assert candidates.claimable_queues()
     assert run_jobs() == 1
     assert Job.objects.get(id=paused.id).state == "succeeded"
@@ -42,7 +42,7 @@ def test_no_job_of_a_paused_queue_starts():
 def test_the_order_over_queues(settings, served):
     """Jobs are claimed by priority, then in rounds over all queues, with and without run_after and limits."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"c": 2}}}}
-    queues.pause("paused")
+    queues.pause_queue("paused")
     ago = timezone.now() - timedelta(hours=1)
     tasks.noop.using(queue_name="paused", priority=9).enqueue()
     tasks.noop.using(queue_name="paused", priority=9, run_after=ago).enqueue()
@@ -74,10 +74,10 @@ def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
     names = candidates.claimable_queues()
     assert names == [("default", "reports", "async", bool(key))]
-    queues.pause("reports")
+    queues.pause_queue("reports")
     monkeypatch.setattr(candidates, "claimable_queues", lambda source, executors: names)
     assert claim_rows(uuid.uuid4(), 10) == []
-    queues.resume("reports")
+    queues.resume_queue("reports")
     assert len(claim_rows(uuid.uuid4(), 10)) == 1
 
 
@@ -102,7 +102,7 @@ def test_a_queue_paused_during_claims(round):
 
     def pause():
         wait_until(lambda: len(claimed) > 50, what="the first claims")
-        queues.pause("b")
+        queues.pause_queue("b")
         paused.set()
 
     run_in_threads(pause, claim, claim, claim)
@@ -111,7 +111,7 @@ def test_a_queue_paused_during_claims(round):
     assert len(claimed) == len(set(claimed))
     queued = Job.objects.filter(state="queued")
     assert set(queued.values_list("queue_name", flat=True)) <= {"b"}
-    queues.resume("b")
+    queues.resume_queue("b")
     count = queued.count()
     assert len(claim_rows(uuid.uuid4(), 200)) == min(count, 200)
 
@@ -122,20 +122,20 @@ def test_many_queues():
     with transaction.atomic():
         for name in names:
             tasks.noop.using(queue_name=name).enqueue()
-    queues.pause("other")
+    queues.pause_queue("other")
     assert len(claim_rows(uuid.uuid4(), 1_000)) == 600
 
 
 def test_running_jobs_of_a_paused_queue_end(worker, gate):
     result = tasks.hold.enqueue()
     wait_until(lambda: tasks.held, what="the job to run")
-    queues.pause("default")
+    queues.pause_queue("default")
     gate.set()
     assert until_done(result)[0].state == "succeeded"
 
 
 def test_resuming_wakes_workers(worker):
-    queues.pause("default")
+    queues.pause_queue("default")
     result = tasks.noop.enqueue()
     rings = []
 
@@ -144,7 +144,7 @@ def test_resuming_wakes_workers(worker):
 
     rung.connect(receive)
     try:
-        queues.resume("default")
+        queues.resume_queue("default")
     finally:
         rung.disconnect(receive)
     assert rings == [True]
@@ -153,26 +153,26 @@ def test_resuming_wakes_workers(worker):
 
 def test_pause_and_resume_are_idempotent():
     for _ in range(2):
-        queues.pause("default")
+        queues.pause_queue("default")
     assert Queue.objects.count() == 1
     for _ in range(2):
-        queues.resume("default")
-    queues.resume("reports")
+        queues.resume_queue("default")
+    queues.resume_queue("reports")
     assert not Queue.objects.filter(paused_at__isnull=False).exists()
 
 
 def test_inside_a_transaction_the_pause_waits_for_the_commit():
     with transaction.atomic():
-        queues.pause("default")
+        queues.pause_queue("default")
         assert not Queue.objects.exists()
     assert Queue.objects.get().paused_at is not None
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
 def test_invalid_names(name):
-    queues.pause("x" * 100)
+    queues.pause_queue("x" * 100)
     with pytest.raises(ValueError, match="There is no queue"):
-        queues.pause(name)
+        queues.pause_queue(name)
 
 
 def test_a_queue_that_is_not_in_the_settings(settings):
@@ -180,5 +180,5 @@ def test_a_queue_that_is_not_in_the_settings(settings):
     with pytest.raises(
         ValueError, match=r"There is no queue 'mial'\. The queues in TASKS are: default, mail\."
     ):
-        queues.pause("mial")
-    queues.pause("mail")
+        queues.pause_queue("mial")
+    queues.pause_queue("mail")

@@ -113,7 +113,7 @@ def test_paused_queues_and_limits_hold_senders_back(settings):
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"small": 3}}}}
     queue("ada", 2, queue_name="paused")
     queue("bob", 5, queue_name="small")
-    queues.pause("paused")
+    queues.pause_queue("paused")
     assert claim() == {"bob": 3}
-    queues.resume("paused")
+    queues.resume_queue("paused")
     assert claim() == {"ada": 2}

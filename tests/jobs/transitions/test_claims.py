@@ -83,7 +83,7 @@ def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, conditio
     if condition in ("paused", "elsewhere"):
         other.enqueue()
     if condition == "paused":
-        queues.pause("reports")
+        queues.pause_queue("reports")
     expected = [
         tasks.noop.using(priority=1, run_after=ago if condition == "later" else None).enqueue(),
         tasks.noop.enqueue(),

@@ -136,7 +136,7 @@ def test_the_transitions_are_found():
         "Job.objects.filter(id=id).update(**{'state': 'queued'})",
         "Job.objects.bulk_update(jobs, ['state'])",
         "job.save(update_fields=('state',))",
-        "bulk.update(Job, ('state', 'worker'), ('id',), rows)",
+        "bulk.update_rows(Job, ('state', 'worker'), ('id',), rows)",
         "conditional_update(assignments, rows)",
         "conditional_updates.update_locked_rows(columns, rows)",
         "cursor.execute(\"UPDATE notifications_job SET state='queued' WHERE id=%s\")",

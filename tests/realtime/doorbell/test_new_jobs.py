@@ -45,13 +45,13 @@ def as_other_process(monkeypatch):
 
 def wait_until_read():
     """Wait until the listener has read the newest job."""
-    newest = bulk.select(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
+    newest = bulk.select_rows(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
     wait_until(lambda: doorbell._listener._last_job[1] == newest)
 
 
 def enqueue(user=None, executor="async"):
     """Enqueue a job, and return its rowid."""
-    job = bulk.new(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
+    job = bulk.new_row(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
     enqueueing.enqueue(job)
     with connection.cursor() as cursor:
         cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [job.id.hex])

@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin.mixins import ModelAdminBase, page_context
+from notifications.admin import ModelAdminBase, page_context
+from notifications.api import notify
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
 from notifications.contrib.broadcasts.audiences import (
@@ -26,13 +27,11 @@ from notifications.contrib.broadcasts.audiences import (
     Texts,
 )
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db import UNAVAILABLE
 from notifications.exceptions import NotificationsError
-from notifications.ids import parse_id, uuid7
-from notifications.jobs.notifying import create_notifications
+from notifications.http import log_database_error
 from notifications.jobs.reader_languages import read_languages
-from notifications.models import Notification
-from notifications.problems import log_database_error
+from notifications.models import Notification, parse_id, uuid7
 
 FOLDER = "admin/notifications_broadcasts/broadcast"
 #: The permission to send, and the length of the description of an audience.
@@ -85,7 +84,7 @@ class ComposerMixin(ModelAdminBase):
         names = ("url", "level", "category")
         values = {name: getattr(broadcast, name) for name in names}
         try:
-            create_notifications(request.user, title, body=body, **values)
+            notify(request.user, title, body=body, **values)
         except UNAVAILABLE as exc:
             log_database_error(exc)
             text = _("The database is unavailable, so nothing was sent. Try again in a moment.")

@@ -18,9 +18,8 @@ from django.utils.translation import ngettext
 
 from notifications import times, validators
 from notifications.contrib.broadcasts import audiences
-from notifications.contrib.broadcasts.audiences import Audience, Kind, offered_languages
+from notifications.contrib.broadcasts.audiences import Audience, Kind, group_model, offered_languages
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.users import group_model
 from notifications.models import Notification
 
 #: Groups or permissions that can be chosen from, and users that can be named.

@@ -16,18 +16,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin.filters import LevelFilter
-from notifications.admin.mixins import OwnedMixin, page_context
-from notifications.admin.paging import KeysetMixin
+from notifications.admin import KeysetMixin, LevelFilter, OwnedMixin, count_rows, csp_nonce, page_context
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.keyset import count_rows
-from notifications.db.transactions import database
-from notifications.http.access import BACKGROUND_MARK, background_view
-from notifications.models import Job, Notification
-from notifications.states import ACTIVE
-from notifications.templatetags.notifications import csp_nonce
+from notifications.db import database
+from notifications.http import BACKGROUND_MARK, background_view
+from notifications.models import ACTIVE, Job, Notification
 
 State = Broadcast.State
 

@@ -13,20 +13,23 @@ from notifications import streams
 from notifications.contrib.celery.held_reports import hold
 from notifications.contrib.celery.transitions.changes import requeue_guesses
 from notifications.contrib.celery.transitions.starts import START_COLUMNS, ObservedAttempt, write_starts
-from notifications.db import bulk
+from notifications.db import (
+    UNAVAILABLE,
+    chunks,
+    database_now,
+    insert_rows,
+    retrying_atomic,
+    select_rows,
+    where_in,
+)
 from notifications.db.bulk import lock_sql
-from notifications.db.clock import database_now
-from notifications.db.transactions import chunks, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction
 from notifications.extension.calls import hook_of
-from notifications.jobs import outcomes
-from notifications.jobs.outcomes import Outcome
+from notifications.jobs import Outcome, outcomes
 from notifications.jobs.transitions import notify_functions
 from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.jobs.transitions.recording import end_jobs
-from notifications.models import Job
-from notifications.states import ACTIVE
+from notifications.models import ACTIVE, Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -47,7 +50,7 @@ def insert(rows: Sequence[Job]) -> None:
     def write(chunk: Sequence[Job]) -> None:
         # The worker may have the message before its publisher has inserted the job. Without an error, which would make
         # a caller's transaction unusable on PostgreSQL.
-        bulk.insert(chunk, ignore_conflicts=True)
+        insert_rows(chunk, ignore_conflicts=True)
         streams.ring([job.user_id for job in chunk])
 
     def insert_chunk(chunk: Sequence[Job]) -> None:
@@ -230,7 +233,7 @@ def _lock_rows(attempts: Sequence[ObservedAttempt]) -> dict[UUID, Job]:
         existing = {job.id for job in _select([attempt.id for attempt in absent], lock=False)}
         if missing := [attempt for attempt in absent if attempt.id not in existing]:
             queued = [_queued_row(attempt.job) for attempt in missing]
-            bulk.insert(_in_order(queued), ignore_conflicts=True)
+            insert_rows(_in_order(queued), ignore_conflicts=True)
             rows |= {job.id: job for job in _select([job.id for job in queued], lock=True)}
     return rows
 
@@ -245,8 +248,8 @@ def _in_order(rows: Sequence[Job]) -> list[Job]:
 
 def _select(ids: Sequence[UUID], *, lock: bool) -> list[Job]:
     prepare = prepare_id()
-    condition, params = bulk.where_in(Job, "id", [prepare(id) for id in ids])
-    return bulk.select(Job, f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}", params)
+    condition, params = where_in(Job, "id", [prepare(id) for id in ids])
+    return select_rows(Job, f"WHERE {condition} ORDER BY id{lock_sql() if lock else ''}", params)
 
 
 def _queued_row(job: Job) -> Job:

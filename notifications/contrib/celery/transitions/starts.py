@@ -12,17 +12,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from notifications import streams
-from notifications.db import bulk
+from notifications.db.bulk import column_values
 from notifications.extension import RecordedTransaction
 from notifications.extension.calls import HookName
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.outcomes import Outcome
+from notifications.jobs import Outcome, Policy, outcomes
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.recording import record_attempts
-from notifications.models import Job
-from notifications.states import ACTIVE
+from notifications.models import ACTIVE, Job
 
 #: What a start changes of a row, besides its state and version, and the progress, which an end writes too.
 START_COLUMNS = (
@@ -137,7 +134,7 @@ def write_starts(
             job.__dict__.update(row.__dict__, **progress)
     update_locked_rows(
         START_COLUMNS,
-        list(zip(bulk.column_values(Job, START_COLUMNS, begun), begun, strict=True)),
+        list(zip(column_values(Job, START_COLUMNS, begun), begun, strict=True)),
         assignments=(
             "state = 'running'",
             "version = version + 1",

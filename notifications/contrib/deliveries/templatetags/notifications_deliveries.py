@@ -7,7 +7,7 @@ from datetime import datetime
 from django import template
 
 from notifications import times
-from notifications.templatetags.notifications import script_element
+from notifications.http import script_element
 
 register = template.Library()
 

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin.mixins import ReadOnlyMixin, list_url, reports_database_errors
+from notifications.admin import ReadOnlyMixin, list_url, reports_database_errors
 from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, detail_of, subject_url
 from notifications.contrib.operations.models import Alert

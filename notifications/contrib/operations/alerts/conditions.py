@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifications.compat import task_backends
 from notifications.conf import settings
+from notifications.contrib.operations.additions import read_alert_kinds
 from notifications.contrib.operations.models import Alert, AlertState
+from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
-from notifications.db.clock import is_lease_valid
-from notifications.db.transactions import connection, database
+from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
-from notifications.jobs.claiming.backlog import (
+from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.management import (
     QueueDepth,
-    RunningJobs,
     claiming_workers,
     queue_depths,
+    read_failing_hooks,
     read_moment,
-    read_running,
 )
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, OBSERVED
-from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
-from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS
 from notifications.models import Job
-from notifications.worker.held_outcomes import read_failing_hooks
+from notifications.worker import CLAIMED_EXECUTORS, DEADLINE_MARGIN_SECONDS, OBSERVED
 
 Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
@@ -202,7 +199,7 @@ def _without_worker(
 
 
 def _of_extensions(now: datetime) -> Iterator[Condition]:
-    for kind in hooks.alert_kinds.values():
+    for kind in read_alert_kinds().values():
         for subject, facts in kind.find(now):
             yield Condition(kind=kind.kind, subject=subject, facts=facts)
 

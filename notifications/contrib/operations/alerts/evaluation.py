@@ -18,8 +18,7 @@ from notifications.contrib.operations.alerts import conditions
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, describe
 from notifications.contrib.operations.models import Alert, AlertState
-from notifications.db.clock import database_now
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db import database, database_now, retrying_atomic
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction

@@ -11,7 +11,7 @@ from notifications import times
 from notifications.contrib.operations.models import BUCKET_COUNT, JobStatistics
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, TABLE
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
-from notifications.db.transactions import connection
+from notifications.db import connection
 
 Outcome = JobStatistics.Outcome
 

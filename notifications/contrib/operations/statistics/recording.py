@@ -7,6 +7,7 @@ killed when. Each database connection adds to rows of its own for a minute, so n
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import defaultdict
@@ -15,14 +16,13 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from notifications import ids
 from notifications.contrib.operations.models import BUCKET_COLUMNS, BUCKET_COUNT, JobStatistics
-from notifications.db.transactions import connection
+from notifications.db import connection
 from notifications.models import Attempt, Job
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
-    from notifications.jobs.outcomes import Outcome
+    from notifications.jobs import Outcome
 
 #: The label of the app, by which it keeps the counts in a transaction.
 LABEL = "notifications_operations"
@@ -145,9 +145,9 @@ def current_shard() -> int:
     """Return the ``shard`` of the rows to which this connection adds in this minute."""
     db = connection()
     process, number = db.__dict__.get("_notifications_shard", (None, 0))
-    if process != ids.process_number():  # a fork has a copy of its parent's connections
+    if process != os.getpid():  # a fork has a copy of its parent's connections
         number = random.getrandbits(WRITER_BITS)
-        db.__dict__["_notifications_shard"] = ids.process_number(), number
+        db.__dict__["_notifications_shard"] = os.getpid(), number
     return first_shard(time.time()) + number
 
 

@@ -25,7 +25,7 @@ from notifications.contrib.operations.statistics.recording import (
     first_shard,
     new_additions,
 )
-from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db import connection, database, retrying_atomic
 
 Period: Any = JobStatistics.Period
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import template
 
-from notifications.templatetags.notifications import script_element
+from notifications.http import script_element
 
 register = template.Library()
 

@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import migrations, models
 
-from notifications.ids import uuid7
+from notifications.models import uuid7
 
 
 class Migration(migrations.Migration):

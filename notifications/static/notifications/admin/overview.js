@@ -110,7 +110,7 @@ function replace(part, content) {
     return fields.map((field, at) => replace(field, values[at])).every(Boolean);
   const selection = getSelection();
   const isSelected = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
-  if (isSelected || part.contains(document.activeElement)) return false;
+  if (isSelected || part.contains(document.activeElement) || part.querySelector(".mark")) return false;
   const isOpen = new Map([...part.querySelectorAll("details")].map((details) => [details.id, details.open]));
   const scrolled = [...part.querySelectorAll("[tabindex]")].map((region) => region.scrollTop);
   part.replaceChildren(...content.childNodes);
@@ -119,6 +119,73 @@ function replace(part, content) {
   for (const [at, region] of part.querySelectorAll("[tabindex]").entries())
     region.scrollTop = scrolled[at] ?? 0;
   return true;
+}
+
+/** A mark on a chart that is less wide is a press, or a finger that scrolls. */
+const MIN_MARK_PX = 8;
+const MINUTE_MS = 60_000;
+
+/**
+ * Show the figures of the time that is marked on a chart.
+ * @param {HTMLElement} figures
+ */
+function watchMarks(figures) {
+  let start = 0;
+  let mark = /** @type {SVGRectElement|null} */ (null);
+  figures.addEventListener("pointerdown", (event) => {
+    const lines = /** @type {Element} */ (event.target).closest(".lines");
+    if (!lines || event.button) return;
+    start = event.clientX;
+    mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    mark.setAttribute("class", "mark");
+    mark.setAttribute("height", "100%");
+    lines.append(mark);
+    lines.setPointerCapture(event.pointerId);
+    event.preventDefault(); // No text is selected.
+  });
+  figures.addEventListener("pointermove", (event) => {
+    if (!mark) return;
+    const [from, to] = findEnds(mark, event);
+    mark.setAttribute("x", `${100 * from}%`);
+    mark.setAttribute("width", `${100 * (to - from)}%`);
+  });
+  figures.addEventListener("pointerup", (event) => {
+    if (!mark) return;
+    const charts = /** @type {HTMLElement|null} */ (mark.closest("[data-since]"));
+    const [since, until] = [charts?.dataset.since, charts?.dataset.until].map((text) =>
+      Date.parse(text ?? ""),
+    );
+    // Whole minutes, as the figures are.
+    const [from, to] = findEnds(mark, event).map((end, at) => {
+      const minutes = (since + end * (until - since)) / MINUTE_MS;
+      return new Date((at ? Math.ceil(minutes) : Math.floor(minutes)) * MINUTE_MS).toISOString();
+    });
+    stop();
+    if (Math.abs(event.clientX - start) < MIN_MARK_PX) return;
+    const url = new URL(location.href);
+    for (const name of ["from", "until"]) url.searchParams.delete(name);
+    url.searchParams.set("period", `${from}/${to}`);
+    location.assign(url);
+  });
+  figures.addEventListener("pointercancel", stop);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
+
+  function stop() {
+    mark?.remove();
+    mark = null;
+  }
+
+  /**
+   * Return where the mark begins and ends, as shares of the width of its chart.
+   * @param {Element} mark
+   * @param {PointerEvent} event
+   */
+  function findEnds(mark, event) {
+    const box = /** @type {Element} */ (mark.parentElement).getBoundingClientRect();
+    return [start, event.clientX]
+      .map((x) => Math.min(Math.max((x - box.left) / box.width, 0), 1))
+      .sort((a, b) => a - b);
+  }
 }
 
 const element = /** @type {HTMLElement|null} */ (document.querySelector("[data-overview-figures]"));
@@ -130,4 +197,5 @@ if (element) {
   const follow = () => (document.visibilityState === "visible" ? figures.start() : figures.stop());
   document.addEventListener("visibilitychange", follow);
   follow();
+  watchMarks(element);
 }

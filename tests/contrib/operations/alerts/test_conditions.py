@@ -61,10 +61,10 @@ def test_jobs_of_a_paused_queue_may_wait(alerts):
     alerts.limit(wait=0.000001)
     tasks.noop.using(queue_name="mail").enqueue()
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    queues.pause("mail")
+    queues.pause_queue("mail")
     assert alerts.evaluate() == []
     alerts.limit(wait=3600)
-    queues.resume("mail")
+    queues.resume_queue("mail")
     assert alerts.evaluate() == []
 
 
@@ -89,7 +89,7 @@ def test_long_job_with_free_slots_is_not_stalled(alerts):
         tasks.noop.using(queue_name=queue).enqueue()
         claim_rows(uuid7(), 1)
         tasks.noop.using(queue_name=queue, run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    queues.pause("paused")
+    queues.pause_queue("paused")
     tasks.noop.using(queue_name="paused").enqueue()
     assert alerts.evaluate() == []
     tasks.noop.using(queue_name="other").enqueue()

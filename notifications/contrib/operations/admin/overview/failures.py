@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from notifications import times
-from notifications.db.adapters import user_from_db
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
+from notifications.db import connection, user_from_db
 from notifications.jobs.selection import failed_jobs_sql, failure_of
+from notifications.management import read_moment
 from notifications.validators import shortened
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
@@ -70,8 +69,9 @@ class Failures:
     is_retryable: bool
 
 
-def read_failures(since: datetime) -> Failures:
-    """Return the jobs that failed since a time and were not retried, grouped, in one query."""
+def read_failures(since: datetime, until: datetime | None = None) -> Failures:
+    """Return the jobs that failed since a time, or between two, and were not retried, grouped, in one query."""
+    bounds = _bounds(since, until)
     if connection().vendor == "postgresql":
         # It has no least UUID.
         least, job, end = "min(id::text)", "job::uuid", f"right(traceback, {MAX_END_LENGTH})"
@@ -81,19 +81,19 @@ def read_failures(since: datetime) -> Failures:
     sql = f"""
         SELECT task_path, exception, location, jobs, retryable, owners, first_at, last_at,
             CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END,
-            EXISTS ({failed_jobs_sql("1", 1)} OFFSET {MAX_FAILED_READ})
+            EXISTS ({failed_jobs_sql("1", 1, has_end=bool(until))} OFFSET {MAX_FAILED_READ})
         FROM (
             SELECT task_path, coalesce(exception_class_path, '') AS exception, coalesce(location, '') AS location,
                 count(*) AS jobs, count(CASE WHEN executor <> 'observed' THEN 1 END) AS retryable,
                 count(DISTINCT user_id) AS owners, {least} AS job, min(finished_at) AS first_at,
                 max(finished_at) AS last_at, row_number() OVER (ORDER BY count(*) DESC, 1, 2, 3) AS place
-            FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
+            FROM ({_failed_jobs(MAX_FAILED_READ, until)}) AS failed {_JOIN_ATTEMPT}
             GROUP BY 1, 2, 3
         ) AS failures
         ORDER BY jobs DESC, task_path, exception, location
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [times.to_db(since, connection())] * 2)
+        cursor.execute(sql, [*bounds, *bounds])
         rows = cursor.fetchall()
     groups = [
         FailureGroup(
@@ -117,7 +117,7 @@ def read_failures(since: datetime) -> Failures:
     )
 
 
-def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
+def count_jobs(since: datetime, group: Mapping[str, str], until: datetime | None = None) -> tuple[int, bool]:
     """Return how many jobs can be retried, and whether there may be more. At most ``MAX_FAILED_READ`` are counted.
 
     ``group``
@@ -126,23 +126,23 @@ def count_jobs(since: datetime, group: Mapping[str, str]) -> tuple[int, bool]:
     conditions = ["executor <> 'observed'", *_are_of_group(group)]
     sql = f"""
         SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
-        FROM ({_failed_jobs(MAX_FAILED_READ + 1)}) AS failed {_JOIN_ATTEMPT}
+        FROM ({_failed_jobs(MAX_FAILED_READ + 1, until)}) AS failed {_JOIN_ATTEMPT}
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [*group.values(), times.to_db(since, connection())])
+        cursor.execute(sql, [*group.values(), *_bounds(since, until)])
         read, count = cursor.fetchone()
     return min(count, MAX_FAILED_READ), read > MAX_FAILED_READ
 
 
-def read_owners(since: datetime, group: Mapping[str, str]) -> list[Any]:
+def read_owners(since: datetime, group: Mapping[str, str], until: datetime | None = None) -> list[Any]:
     """Return the keys of the users of whom are the failed jobs of a group, ``MAX_OWNERS`` at most."""
     conditions = ["user_id IS NOT NULL", *_are_of_group(group)]
     sql = f"""
-        SELECT DISTINCT user_id FROM ({_failed_jobs(MAX_FAILED_READ)}) AS failed {_JOIN_ATTEMPT}
+        SELECT DISTINCT user_id FROM ({_failed_jobs(MAX_FAILED_READ, until)}) AS failed {_JOIN_ATTEMPT}
         WHERE {" AND ".join(conditions)} ORDER BY 1 LIMIT {MAX_OWNERS}
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [times.to_db(since, connection()), *group.values()])
+        cursor.execute(sql, [*_bounds(since, until), *group.values()])
         return [user_from_db(key) for (key,) in cursor.fetchall()]
 
 
@@ -157,5 +157,10 @@ def _are_of_group(group: Mapping[str, str]) -> list[str]:
     return [f"coalesce({COLUMNS[name]}, '') = %s" for name in group]
 
 
-def _failed_jobs(limit: int) -> str:
-    return failed_jobs_sql("id, user_id, task_path, executor, attempt, finished_at", limit)
+def _failed_jobs(limit: int, until: datetime | None) -> str:
+    columns = "id, user_id, task_path, executor, attempt, finished_at"
+    return failed_jobs_sql(columns, limit, has_end=bool(until))
+
+
+def _bounds(since: datetime, until: datetime | None) -> list[Any]:
+    return [times.to_db(moment, connection()) for moment in (since, until) if moment]

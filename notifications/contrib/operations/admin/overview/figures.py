@@ -7,30 +7,31 @@ from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.compat import task_backends
 from notifications.contrib.operations.admin.overview import charts, failures, history, processes
 from notifications.contrib.operations.admin.overview.charts import Chart, Series
 from notifications.contrib.operations.admin.overview.failures import Failures
-from notifications.contrib.operations.admin.overview.history import PERIODS, History
+from notifications.contrib.operations.admin.overview.history import History
 from notifications.contrib.operations.admin.overview.processes import CircuitState, WorkerProcess
 from notifications.contrib.operations.alerts.texts import open_alerts
 from notifications.contrib.operations.models import Alert
+from notifications.contrib.operations.periods import read_span
+from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
-from notifications.db.clock import estimated_database_now
 from notifications.extension import hooks
-from notifications.jobs.claiming.backlog import (
-    MAX_QUEUES,
+from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.management import (
     LargeShare,
     QueueDepth,
-    count_waiting,
+    estimated_database_now,
+    paused_queues,
     queue_depths,
     read_large_shares,
-    read_running,
 )
-from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
+
+#: Paused queues that are read at most.
+MAX_PAUSED_READ = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +46,18 @@ class QueueRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverviewFigures:
-    """What the page shows. ``since`` is the begin of the period, ``waiting`` the number of jobs that are suspended."""
+    """What the page shows.
+
+    ``since``, ``until``
+        The begin and the end of the period, None for now.
+    ``waiting``
+        The number of jobs that are suspended.
+    """
 
     now: datetime
     period: str
     since: datetime
+    until: datetime | None
     alerts: list[Alert]
     queues: list[QueueRow]
     large_shares: list[LargeShare]
@@ -120,25 +128,26 @@ class OverviewFigures:
 
 
 def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFigures:
-    """Return the figures for one of ``PERIODS``. The number of queries and of rows read is bounded.
+    """Return the figures for a period (see ``read_span``). The number of queries and of rows read is bounded.
 
     ``queue``, ``task``
         The charts are of this queue and task only.
     """
     now = estimated_database_now()
-    since = now - PERIODS[period].length
+    since, until = read_span(period, now)
     past = history.read_history(period, now, queue=queue, task=task)
     workers = processes.read_workers(now)
     return OverviewFigures(
         now=now,
         period=period,
         since=since,
+        until=until,
         alerts=open_alerts(),
         queues=_read_queues(now, past),
         large_shares=read_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
-        failures=failures.read_failures(since),
+        failures=failures.read_failures(since, until),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
@@ -183,7 +192,7 @@ def _read_queues(now: datetime, past: History) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
     depths = {depth.name: depth for depth in queue_depths().queues}
     running = read_running()
-    paused = set(paused_queues().order_by("name")[:MAX_QUEUES])
+    paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
     for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):
         depth = depths.get(name) or QueueDepth(name=name, is_paused=name in paused)

@@ -10,14 +10,14 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
+from notifications.contrib.operations.periods import TODAY, read_span
 from notifications.contrib.operations.statistics import reading
 from notifications.contrib.operations.statistics.points import read_points, read_queues
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db.clock import estimated_database_now
-from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
-from notifications.states import ACTIVE, sql_list
+from notifications.db import connection
+from notifications.management import estimated_database_now, read_moment
+from notifications.models import ACTIVE
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000
@@ -43,16 +43,18 @@ class Period:
     """
 
     label: Any
-    length: timedelta
     points: int
     time_format: str
 
 
 PERIODS = {
-    "hour": Period(label=_("hour"), length=timedelta(hours=1), points=60, time_format="H:i"),
-    "day": Period(label=_("day"), length=timedelta(days=1), points=24, time_format="H:i"),
-    "week": Period(label=_("week"), length=timedelta(days=7), points=56, time_format="D H:i"),
+    "hour": Period(label=_("hour"), points=60, time_format="H:i"),
+    "day": Period(label=_("day"), points=24, time_format="H:i"),
+    "week": Period(label=_("week"), points=56, time_format="D H:i"),
+    TODAY: Period(label=_("today"), points=60, time_format="H:i"),
 }
+#: From one time to another.
+RANGE = Period(label="", points=60, time_format="D H:i")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,18 +92,20 @@ class TaskFigures:
 
 
 def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
-    """Return the figures of one of ``PERIODS`` that ends now, in three queries, or four for a task.
+    """Return the figures of a period (see ``read_span``), in three queries, or four for a task.
 
     ``queue``, ``task``
         The points are of this queue and task only.
     """
-    known = PERIODS[period]
-    by_queue = read_queues(known.length, known.points, now=now)
-    points = read_points(known.length, known.points, queue=queue or None, task=task or None, now=now)
-    start = min((point.start for point in points if point.start), default=now - known.length)
+    since, until = read_span(period, now)
+    now = until or now
+    length, count = now - since, PERIODS.get(period, RANGE).points
+    by_queue = read_queues(length, count, now=now)
+    points = read_points(length, count, queue=queue or None, task=task or None, now=now)
+    start = min((point.start for point in points if point.start), default=since)
     active = _read_active(start)
     for name in active:
-        by_queue.setdefault(name, Figures(queue=name, start=start, seconds=known.length.total_seconds()))
+        by_queue.setdefault(name, Figures(queue=name, start=start, seconds=length.total_seconds()))
     totals = _sum(by_queue.values())
     totals.seconds = sum(point.seconds for point in points)
     totals.enqueued += _count(active, start, now)
@@ -132,11 +136,12 @@ def _read_active(since: datetime, task: str = "") -> dict[str, list[tuple[dateti
     db = connection()
     # Jobs that were created before the time and queued again are not found here.
     minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
+    active = ", ".join(f"'{state}'" for state in ACTIVE)
     sql = f"""
         SELECT queue_name, {minute}, count(*) FROM (
             SELECT queue_name, queued_at, state, task_path FROM notifications_job WHERE created_at >= %s
             ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
-        ) AS newest WHERE state IN ({sql_list(ACTIVE)}) AND queued_at >= %s
+        ) AS newest WHERE state IN ({active}) AND queued_at >= %s
         {"AND task_path = %s" if task else ""} GROUP BY 1, 2
     """
     found: dict[str, list[tuple[datetime, int]]] = {}
@@ -178,8 +183,11 @@ def buckets_of(figures: Figures) -> list[Bucket]:
 
 
 def read_tasks(period: str, order: str) -> TaskFigures:
-    """Return the figures of the tasks of which jobs ended in one of ``PERIODS``, in one query."""
-    found = reading.read_figures(PERIODS[period].length, by_task=True, now=estimated_database_now())
+    """Return the figures of the tasks of which jobs ended in a period (see ``read_span``), in one query."""
+    now = estimated_database_now()
+    since, until = read_span(period, now)
+    end = until or now
+    found = reading.read_figures(end - since, by_task=True, now=end)
     rows = sorted(found, key=lambda row: (-_order_value(row, order), -row.ended, row.task, row.queue))
     return TaskFigures(rows=rows[:MAX_TASKS], is_cut=len(rows) > MAX_TASKS)
 

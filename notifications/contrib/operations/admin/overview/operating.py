@@ -20,8 +20,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import page_context
 from notifications.admin.confirmation import question
-from notifications.admin.mixins import page_context
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.overview import failures
 from notifications.contrib.operations.admin.overview.processes import (
@@ -30,14 +30,13 @@ from notifications.contrib.operations.admin.overview.processes import (
 )
 from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.models import Alert
-from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.ids import parse_id
-from notifications.jobs import changing
-from notifications.jobs.claiming import queues
-from notifications.jobs.selection import JobFilter, failure_of
-from notifications.models import Queue, Worker
-from notifications.problems import log_database_error
+from notifications.contrib.operations.periods import MAX_RANGE_AGE
+from notifications.db import UNAVAILABLE, database
+from notifications.http import log_database_error
+from notifications.jobs import JobFilter
+from notifications.jobs.selection import failure_of
+from notifications.management import conditions_until, pause_queue, resume_queue
+from notifications.models import Queue, Worker, parse_id
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {
@@ -55,7 +54,7 @@ FOLDER = "admin/notifications_operations/overview"
 #: What a form has in place of the id of a worker.
 ALL_WORKERS = "all"
 #: How long ago the begin of a group may be that is retried: the longest period, and the time that a page is open.
-MAX_RETRY_AGE = timedelta(days=8)
+MAX_RETRY_AGE = MAX_RANGE_AGE + timedelta(days=1)
 #: The level and text of a message, or the texts of a question that is asked before the change.
 Change = tuple[int, str, dict[str, Any] | None]
 
@@ -89,7 +88,7 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
     try:
         if "\0" in name or action not in ("pause", "resume"):
             raise ValueError(_("This change is unknown. Choose one on this page."))
-        (queues.pause if action == "pause" else queues.resume)(name)
+        (pause_queue if action == "pause" else resume_queue)(name)
     except ValueError as exc:
         return messages.ERROR, str(exc), None
     log, text = {
@@ -166,12 +165,12 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
     """Ask whether the jobs of a group, or of all, are to be queued again; with a POST that confirms it, begin that."""
     if (found := _read_group(model_admin, request)) is None:
         return redirect(overview_url)
-    group, since = found
+    group, since, until = found
     response: HttpResponse | None = None
     try:
-        count, is_capped = failures.count_jobs(since, group)
+        count, is_capped = failures.count_jobs(since, group, until)
         if count and request.method == "POST" and "confirm" in request.POST:
-            conditions = changing.conditions_until("retry", _conditions(group, since), times.now())
+            conditions = conditions_until("retry", _conditions(group, since, until), times.now())
             number = None if is_capped else count
             response = bulk_changes.begin(model_admin, request, "retry", conditions, number)
         elif count:
@@ -180,6 +179,7 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
                 "title": question("retry", count, is_partial=is_capped),
                 "group": group,
                 "since": since,
+                "until": until,
                 "overview_url": overview_url,
             }
             response = TemplateResponse(request, f"{FOLDER}/retry.html", context)
@@ -199,9 +199,9 @@ def respond_to_tell(
     """Open the composer of broadcasts with the owners of the jobs of a group as its recipients."""
     if (found := _read_group(model_admin, request)) is None:
         return redirect(overview_url)
-    group, since = found
+    group, since, until = found
     try:
-        users = get_user_model()._default_manager.filter(pk__in=failures.read_owners(since, group))
+        users = get_user_model()._default_manager.filter(pk__in=failures.read_owners(since, group, until))
         names = [user.get_username() for user in users.order_by("pk")]
     except UNAVAILABLE as exc:
         log_database_error(exc)
@@ -213,8 +213,13 @@ def respond_to_tell(
     return redirect(f"{composer_url}?{urlencode({'audience_kind': 'users', 'users': ', '.join(names)})}")
 
 
-def _read_group(model_admin: Any, request: HttpRequest) -> tuple[dict[str, str], datetime] | None:
-    """Return the columns of a group of failures, none for all, and since when. None: a message says what is wrong."""
+def _read_group(
+    model_admin: Any, request: HttpRequest
+) -> tuple[dict[str, str], datetime, datetime | None] | None:
+    """Return the columns of a group of failures, none for all, since when, and until when (None: now).
+
+    None: a message says what is wrong.
+    """
     fields = request.POST if request.method == "POST" else request.GET
     group = {} if "all" in fields else {name: fields.get(name, "")[:500] for name in failures.COLUMNS}
     since = _parse_since(fields.get("since", ""))
@@ -223,13 +228,19 @@ def _read_group(model_admin: Any, request: HttpRequest) -> tuple[dict[str, str],
         text = _("This group is unknown. Choose one on this page.")
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    return group, since
+    return group, since, _parse_since(fields.get("until", ""))
 
 
-def _conditions(group: dict[str, str], since: datetime) -> JobFilter:
+def _conditions(group: dict[str, str], since: datetime, until: datetime | None) -> JobFilter:
     failure = failure_of(group["exception"], group["location"]) if group else ""
     task_path = group.get("task_path", "")
-    return JobFilter(state="failed", task_path=task_path, failure=failure, finished_from=times.as_utc(since))
+    return JobFilter(
+        state="failed",
+        task_path=task_path,
+        failure=failure,
+        finished_from=times.as_utc(since),
+        finished_until=until and times.as_utc(until),
+    )
 
 
 def _parse_since(text: str) -> datetime | None:

@@ -6,6 +6,8 @@ has that count and the time, in steps of ``MAX_AGE_SECONDS``: with the same ETag
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -18,24 +20,27 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, path, reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
-from notifications.admin.mixins import ReadOnlyMixin, list_url, page_context
+from notifications import times
+from notifications.admin import ReadOnlyMixin, list_url, page_context
+from notifications.contrib.operations.additions import functions_of
 from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
 from notifications.contrib.operations.admin.overview.operating import FOLDER
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
+from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
-from notifications.db.clock import estimated_database_now
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import hooks
-from notifications.http.access import BACKGROUND_MARK, background_view
-from notifications.ids import process_number
+from notifications.db import UNAVAILABLE
+from notifications.http import BACKGROUND_MARK, background_view, log_database_error
+from notifications.management import estimated_database_now
 from notifications.models import Job
-from notifications.problems import log_database_error
-from notifications.realtime import doorbell
+from notifications.realtime import listen
 
 DEFAULT_PERIOD = "hour"
 #: The page on which staff write a notification. Its address takes the recipients.
@@ -46,6 +51,8 @@ MAX_AGE_SECONDS = 5
 IDLE_SECONDS = 60.0
 #: Queues with their tasks that can be chosen from. Others can be named in the address.
 MAX_NAMES = 500
+#: Tells this process, in ETags, from those of other machines with the same number.
+_PROCESS = secrets.token_hex(8)
 #: The parameters of the address, with the fields that they are values of.
 FIELDS = {"queue": "queue_name", "task": "task_path"}
 
@@ -89,7 +96,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             **_read_choices(period, selection),
             "title": _("Overview"),
             "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}&{BACKGROUND_MARK}",
-            "tasks_url": f"{self._url('tasks')}?period={period}",
+            "tasks_url": f"{self._url('tasks')}?{urlencode({'period': period})}",
             **(extra_context or {}),
         }
         return TemplateResponse(request, f"{FOLDER}.html", context)
@@ -119,8 +126,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return {
             **page_context(self, request),
             "subtitle": None,
-            "period": period,
-            "period_label": PERIODS[period].label,
+            **_describe_period(period),
             "periods": [(name, known.label) for name, known in PERIODS.items()],
         }
 
@@ -165,7 +171,9 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             figures = read_figures(period, **selection)
             for alert in figures.alerts:
                 alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
-            sections = [section for hook in hooks.overview_sections for section in hook(self, request)]
+            sections = [
+                section for _, read in functions_of("overview_sections") for section in read(self, request)
+            ]
         except UNAVAILABLE as exc:
             log_database_error(exc)
             figures, sections = None, []
@@ -173,9 +181,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "figures": figures,
             "sections": sections,
             "selection": selection,
-            "period": period,
-            "period_label": PERIODS[period].label,
-            "x_format": PERIODS[period].time_format,
+            **_describe_period(period),
             "can_retry": self.has_retry_permission(request),
             "retry_url": self._url("retry"),
             "tell_url": self._url("tell") if self._composer_url(request) else "",
@@ -199,8 +205,10 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             raise PermissionDenied
 
     def _period(self, request: HttpRequest) -> str:
-        period = request.GET.get("period", DEFAULT_PERIOD)
-        return period if period in PERIODS else DEFAULT_PERIOD
+        try:
+            return read_period(request.GET)
+        except ValueError:
+            return DEFAULT_PERIOD
 
     def _url(self, name: str) -> str:
         return reverse(f"admin:notifications_operations_overview_{name}", current_app=self.admin_site.name)
@@ -220,10 +228,10 @@ class RingCounter:
         with self._lock:
             self._requested_at = time.monotonic()
             if self._stop is None:
-                self._stop = doorbell.listen(self._handle_ring)
+                self._stop = listen(self._handle_ring)
                 self._count += 1  # what rang in between was not counted
             step = int(time.time() // MAX_AGE_SECONDS)
-            return f'W/"{process_number():x}-{self._count}-{step}-{"-".join(variants)}"'
+            return f'W/"{_PROCESS}-{os.getpid()}-{self._count}-{step}-{"-".join(variants)}"'
 
     def close(self) -> None:
         with self._lock:
@@ -243,6 +251,32 @@ class RingCounter:
 ring_counter = RingCounter()
 
 
+def read_period(parameters: Any) -> str:
+    """Return the period that an address names: see ``read_span``. Raises ValueError.
+
+    ``from`` and ``until``, as the form of the page sends them, are times in the time zone of the page.
+    """
+    ends = [parse_datetime(parameters.get(name, "")) for name in ("from", "until")]
+    period = parameters.get("period", DEFAULT_PERIOD)
+    if all(ends):
+        zone = timezone.get_current_timezone()
+        period = make_range(*(end.replace(tzinfo=end.tzinfo or zone) for end in ends if end))
+    read_span(period, times.now())
+    return str(period)
+
+
+def _describe_period(period: str) -> dict[str, Any]:
+    """Return what the template needs of a period: that of a range as its two times."""
+    known = PERIODS.get(period, history.RANGE)
+    since, until = (template_localtime(end) if end else None for end in read_span(period, times.now()))
+    return {
+        "period": period,
+        "period_label": known.label if period in LENGTHS else "",
+        "range": (since, until) if until else None,
+        "x_format": known.time_format,
+    }
+
+
 def read_selection(request: HttpRequest) -> dict[str, str]:
     """Return the queue and task that the address names, without one that none can have, of which a message tells."""
     selection = {}
@@ -260,7 +294,8 @@ def read_selection(request: HttpRequest) -> dict[str, str]:
 def _read_choices(period: str, selection: dict[str, str]) -> dict[str, list[str]]:
     """Return the names of queues and tasks that can be chosen, for the template: those of jobs that ended."""
     try:
-        names = reading.read_names(PERIODS[period].length, now=estimated_database_now(), limit=MAX_NAMES)
+        now = estimated_database_now()
+        names = reading.read_names(now - read_span(period, now)[0], now=now, limit=MAX_NAMES)
     except UNAVAILABLE as exc:
         log_database_error(exc)
         names = []

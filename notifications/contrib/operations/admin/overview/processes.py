@@ -10,11 +10,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from notifications.db.clock import database_now, is_lease_valid, longest_lease
-from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.claiming.backlog import claiming_workers
+from notifications.db import database, database_now, is_lease_valid, retrying_atomic
+from notifications.db.clock import longest_lease
+from notifications.management import claiming_workers
 from notifications.models import ServerProcess, Worker
-from notifications.realtime.connections import LEASE_SECONDS
+from notifications.realtime import live_servers
 
 #: The rows that are read at most of each kind.
 MAX_PROCESSES = 100
@@ -82,8 +82,7 @@ def read_workers(now: datetime) -> list[WorkerProcess]:
 
 def read_servers(now: datetime) -> list[ServerProcess]:
     """Return the live web processes, the oldest first."""
-    rows = ServerProcess.objects.using(database()).filter(is_lease_valid(now, LEASE_SECONDS))
-    return list(rows.order_by("id")[:MAX_PROCESSES])
+    return list(live_servers(now).order_by("id")[:MAX_PROCESSES])
 
 
 def read_circuits(workers: Iterable[WorkerProcess]) -> list[CircuitState]:

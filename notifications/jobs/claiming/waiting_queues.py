@@ -1,0 +1,70 @@
+"""Queues in which jobs wait although they may run, whose processes a message wakes once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, cast
+
+from notifications.db.clock import database_now_sql
+from notifications.db.transactions import connection
+from notifications.jobs.claiming.backlog import read_moment
+from notifications.jobs.claiming.candidates import full_queues
+from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
+
+
+class WaitingQueue(NamedTuple):
+    """A queue with jobs that wait: how many, at most the number that is read, and since when the first of them."""
+
+    jobs: int
+    since: datetime
+
+
+def waiting_condition(backends: Sequence[str], seconds: float, limit: int) -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``find_waiting_queues()`` may find something, and its parameters."""
+    sql, params = _waiting_queues_query(backends, seconds, limit)
+    return f"EXISTS ({sql})", params
+
+
+def find_waiting_queues(
+    backends: Sequence[str], seconds: float, limit: int
+) -> dict[BackendQueue, WaitingQueue]:
+    """Return the queues of these backends with jobs due for so many seconds, which are neither paused nor full.
+
+    At most ``limit`` jobs of each are read, the first ones. One query, two more if it finds something.
+    """
+    found: dict[BackendQueue, WaitingQueue] = {}
+    with connection().cursor() as cursor:
+        cursor.execute(*_waiting_queues_query(backends, seconds, limit))
+        for alias, name, count, since in cursor.fetchall():
+            moment = cast("datetime", read_moment(since))
+            before = found.get((alias, name), WaitingQueue(0, moment))
+            found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
+    limits = {name: limit for name, limit in queue_limits().items() if any(name == each for _, each in found)}
+    full = full_queues(limits) if limits else set()
+    return {queue: each for queue, each in found.items() if queue[1] not in full}
+
+
+def _waiting_queues_query(backends: Sequence[str], seconds: float, limit: int) -> Query:
+    """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
+    now, now_param = database_now_sql()
+    wait = timedelta(seconds=seconds)
+    # A time ahead was stored by a clock that is.
+    (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
+    names, params = names_of(Source(backends=tuple(backends)))
+    jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
+    order = f"ORDER BY run_after, priority DESC, id LIMIT {limit}"
+    ready = f"SELECT queued_at AS since {jobs} AND run_after IS NULL {order}"
+    delayed = f"SELECT run_after AS since {jobs} AND run_after <= {now} {order}"
+    due = f"(SELECT * FROM ({ready}) AS ready UNION ALL SELECT * FROM ({delayed}) AS delayed) AS due"
+    sql = f"""
+        WITH RECURSIVE {names}, {values_of_executors(CLAIMED_EXECUTORS)}
+        SELECT * FROM (
+            SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
+            FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+        ) AS found WHERE since < {before} OR since > {after}
+    """
+    return sql, [*params, now_param, now_param, before_param, after_param]

@@ -1,0 +1,29 @@
+"""Names that a folder of the package exports: its ``__init__.py`` imports the module of each when it is first used.
+
+So Python can import the folder before Django is set up, a process loads only what it uses, and modules of the folder
+can be imported by others of it. CONTRIBUTING.md says how such an ``__init__.py`` is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def export_lazily(folder: str, names_by_module: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a folder, its ``__name__``, that exports names of modules.
+
+    ``names_by_module``
+        The names of each module, with spaces between them.
+
+    What it returns is not kept in the folder, so that a test may replace it in its module.
+    """
+    modules = {name: module for module, names in names_by_module.items() for name in names.split()}
+
+    def __getattr__(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {folder!r} has no attribute {name!r}")
+        return getattr(import_module(modules[name]), name)
+
+    return __getattr__
