@@ -10,7 +10,7 @@ from .guard import Target
 class Gate:
     """Lets requests to some servers pass only when it allows them. Its methods do nothing for all others.
 
-    They are called on the event loop of the call, and wait for nothing else.
+    They are called on the event loop of the call, and wait for nothing else. ``target`` has ``host`` and ``port``.
     """
 
     def refuse_hopeless(self, target: Target, seconds_left: float) -> None:

@@ -8,12 +8,11 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.mixins import ReadOnlyMixin
+from notifications.admin import ReadOnlyMixin
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
+from notifications.db import database, database_now
 from notifications.jobs.declaring.holding import HELD
 from notifications.models import Job
 from notifications.times import format_exact, from_microseconds, to_microseconds

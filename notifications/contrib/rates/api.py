@@ -70,7 +70,7 @@ def key_of(function: Callable[..., Any], job: Any) -> str:
     template: str = getattr(function, _ATTRIBUTE, "")
     if "{" not in template:
         return template
-    from notifications.jobs.results import find_task  # it imports models
+    from notifications.jobs import find_task  # it imports models
 
     owner = "" if job.user_id is None else str(job.user_id)
     try:
@@ -85,7 +85,7 @@ def key_of(function: Callable[..., Any], job: Any) -> str:
 
 def key_of_job(job: Any) -> str:
     """Return the key of a job whose task has a rate, "" if that is not known in this process."""
-    from notifications.jobs.results import find_task  # it imports models
+    from notifications.jobs import find_task  # it imports models
 
     try:
         function = find_task(job.task_path).func

@@ -8,7 +8,7 @@ releasing      a duty that releases jobs when their limit allows it; see ``jobs/
 calls          what outbound calls to the hosts of a rate wait for, and what the responses say of it
 corrections    reads ``Retry-After`` and ``RateLimit``
 pages          what the page of a job and ``jobs show`` say
-admin, checks, findings, metrics
+admin, checks, findings, metrics, operations
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Rates(Extension):
     job_sections = (RateSection(),)
 
     duties = import_later("releasing.make_duties")
-    metrics = import_later("metrics.collect")
 
     def ready(self) -> None:
         from notifications import outbound

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from django.utils.translation import gettext
 
@@ -26,9 +27,8 @@ from notifications.compat import is_test_runner
 from notifications.contrib.rates import corrections
 from notifications.contrib.rates.api import RateExceeded
 from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
-from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.db.unavailable import UNAVAILABLE
-from notifications.outbound.guard import Target
+from notifications.db import UNAVAILABLE
+from notifications.worker import DaemonExecutor, NoThread
 
 logger = logging.getLogger("notifications.outbound")
 
@@ -120,11 +120,11 @@ class _Budget:
 class RateGate(outbound.Gate):
     """Lets calls to the hosts of a rate pass when its limit allows them."""
 
-    def refuse_hopeless(self, target: Target, seconds_left: float) -> None:
+    def refuse_hopeless(self, target: Any, seconds_left: float) -> None:
         if budget := _budget_of(target):
             _refuse(target, budget.seconds_until(), seconds_left)
 
-    async def wait(self, target: Target, seconds_left: float) -> None:
+    async def wait(self, target: Any, seconds_left: float) -> None:
         budget = _budget_of(target)
         if budget is None:
             return
@@ -144,7 +144,7 @@ class RateGate(outbound.Gate):
         finally:
             budget.leave(waiter)
 
-    def learn(self, target: Target, status: int, headers: Mapping[str, str]) -> None:
+    def learn(self, target: Any, status: int, headers: Mapping[str, str]) -> None:
         budget = _budget_of(target)
         found = corrections.read(status, headers) if budget else None
         if budget is None or found is None:
@@ -185,7 +185,7 @@ def _executor() -> DaemonExecutor:
         return _threads
 
 
-def _budget_of(target: Target) -> _Budget | None:
+def _budget_of(target: Any) -> _Budget | None:
     hosts = read_rates().by_host
     rate = hosts.get(target.host) or hosts.get(f"{target.host}:{target.port}")
     if rate is None or (is_test_runner() and not enabled_in_tests):
@@ -214,7 +214,7 @@ def _correct(rate: Rate, found: corrections.Correction) -> None:
         )
 
 
-def _refuse(target: Target, seconds: float, seconds_left: float) -> None:
+def _refuse(target: Any, seconds: float, seconds_left: float) -> None:
     if seconds > seconds_left:
         text = gettext(
             "{host} was not called: the limit of calls to it is reached. Try again in {seconds} s."

@@ -10,9 +10,8 @@ from django.core.checks import CheckMessage, Info, Warning
 from notifications.contrib.rates.declarations import rate_of, read_rates
 from notifications.contrib.rates.models import Limit
 from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
-from notifications.management.diagnosis.checking import register
+from notifications.db import database, database_now
+from notifications.management import register
 from notifications.times import to_microseconds
 
 #: Limits that are read, and those that the message names, at most.

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from notifications.contrib.rates.models import Limit
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
+from notifications.db import database, database_now
 from notifications.times import to_microseconds
 
 #: Limits that are listed at most, by key.

@@ -14,8 +14,7 @@ from notifications.contrib.rates import tokens
 from notifications.contrib.rates.api import key_of_job
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
-from notifications.db.clock import database_now
-from notifications.db.transactions import database
+from notifications.db import database, database_now
 from notifications.jobs.declaring.holding import is_held
 from notifications.models import Job
 from notifications.times import format_time, to_microseconds

@@ -18,14 +18,12 @@ from notifications.contrib.rates import tokens
 from notifications.contrib.rates.api import key_of_job
 from notifications.contrib.rates.declarations import AHEAD_SECONDS, Rate, bucket_of, rate_of
 from notifications.contrib.rates.models import Limit, Release
-from notifications.db.clock import database_now
-from notifications.db.transactions import chunks, database, retrying_atomic
-from notifications.extension import LASTING, Duty
+from notifications.db import chunks, database, database_now, retrying_atomic
+from notifications.extension import LASTING, Duty, Upkeep
 from notifications.jobs.transitions import releasing
 from notifications.jobs.transitions.releasing import HeldQueue
 from notifications.models import Job
 from notifications.times import as_utc, to_microseconds
-from notifications.upkeep import Upkeep
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 from notifications.contrib.rates.declarations import Rate, bucket_of
 from notifications.contrib.rates.models import Limit
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import connection, database, execute_one, retrying_atomic
+from notifications.db import connection, database, database_now, database_now_sql, lock_query, retrying_atomic
 from notifications.times import to_microseconds
 
 SECOND = 1_000_000
@@ -87,7 +85,13 @@ def _take(rate: Rate, key: str, count: int) -> bool:
             AND {busy} + {cost} + {released} * {rate.interval} <= moment + {full}
         RETURNING 1
     """
-    return bool(execute_one(sql, [*params, key, key]))
+
+    def write() -> bool:
+        with connection().cursor() as cursor:
+            cursor.execute(sql, [*params, key, key])
+            return bool(cursor.fetchall())
+
+    return retrying_atomic(write)
 
 
 def lock(rate: Rate, key: str, *, skip_locked: bool = False) -> Limit | None:
