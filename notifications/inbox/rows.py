@@ -136,7 +136,7 @@ def read_rows(
     return [
         InboxRow(
             notification=row,
-            actions=describe_actions(row),
+            actions=describe_actions(row) if '"actions"' in row.data else [],
             reason=reasons.get(row.pk),
             buttons=[button for hook in hooks.row_buttons for button in hook(row)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
