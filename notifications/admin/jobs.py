@@ -20,7 +20,7 @@ from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
-from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
+from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
@@ -32,10 +32,16 @@ from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import search_condition
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
-from notifications.templatetags.notifications_formats import duration
+from notifications.templatetags.notifications_formats import duration, to_second
 
 #: In place of a value. Where the list is narrow, its cell is hidden.
 NONE = mark_safe('<span class="none">-</span>')
+
+
+def _show_time(name: str) -> Any:
+    """Return a column that shows a time of a job to the second."""
+    shown = admin.display(description=Job._meta.get_field(name).verbose_name, ordering=name)
+    return shown(lambda self, job: to_second(getattr(job, name)))
 
 
 @admin.register(Job)
@@ -43,7 +49,6 @@ class JobAdmin(
     JobActionsMixin,
     JobDetailsMixin,
     LiveJobsMixin,
-    ExtensibleListMixin,
     KeysetMixin,
     OwnedMixin,
     admin.ModelAdmin,
@@ -57,24 +62,17 @@ class JobAdmin(
         "took_cell",
         "queue_name",
         "user",
-        "created_at",
+        "created",
     )
     list_display_links = None
-    list_filter = (
-        filters.StateFilter,
-        filters.JobOwnerFilter,
-        filters.LinkedTaskFilter,
-        filters.LinkedQueueFilter,
-        filters.LinkedWorkerFilter,
-        filters.LinkedBatchFilter,
-    )
+    list_filter = filters.JOB_FILTERS
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
     search_help_text = _("Words of the title or task, or the id.")
     empty_value_display = NONE
     keyset_order = NEWEST_FIRST
     ordering = ("-created_at", "-id")
-    sortable_by = ("created_at",)
+    sortable_by = ("created",)
     fieldsets = (
         (
             None,
@@ -102,7 +100,7 @@ class JobAdmin(
             _("Times"),
             {
                 "fields": (
-                    ("created_at", "queued_at", "started_at", "finished_at"),
+                    ("created", "queued", "started", "finished"),
                     ("waited", "took", "lost_at", "worker_now"),
                 )
             },
@@ -145,6 +143,9 @@ class JobAdmin(
         if has_runners():
             fieldsets.insert(2, (_("Engine"), {"fields": ("runs_on",)}))
         return fieldsets
+
+    created, queued = _show_time("created_at"), _show_time("queued_at")
+    started, finished = _show_time("started_at"), _show_time("finished_at")
 
     @admin.display(description=_("state"))
     def state_now(self, job: Job) -> str:

@@ -184,11 +184,16 @@ class KeysetMixin:
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Return the list; one that shows no row although not all were searched leads on to the next part by itself."""
-        response = super().changelist_view(request, extra_context)  # type: ignore[misc]
+        context = {"links": self.list_links(request), **(extra_context or {})}
+        response = super().changelist_view(request, context)  # type: ignore[misc]
         changelist = (getattr(response, "context_data", None) or {}).get("cl")
         if further := getattr(changelist, "further_url", None):
             response["Refresh"] = f"{SEARCH_PAUSE_SECONDS}; url={request.path}{further}"
         return response  # type: ignore[no-any-return]
+
+    def list_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
+        """Return the label and address of each link above the list of notifications that the user may follow."""
+        return []
 
     @admin.display(description=SafeString('<input type="checkbox" id="action-toggle">'))
     def action_checkbox(self, row: Any) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from notifications.extension.dimensions import Fact, PageButton
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ModelAdmin, SimpleListFilter
-    from django.http import HttpRequest, HttpResponse
-
     from notifications.models import Job, Notification
 
 
@@ -21,8 +18,9 @@ class PageHooks:
     def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``jobs.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
-        them, without results for the owner of the job. One user: steps.
+        They are ``jobs.step_list.StoredStep``, with names that are unique in the job. Called where the page of a job,
+        the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
+        job that has run before. One user: steps.
         """
         return (), 0
 
@@ -82,64 +80,5 @@ class PageHooks:
 
         ``change``
             What the view of the form has given ``inbox.forms.redirect()``. None if it is of something else.
-        """
-        return None
-
-    def list_filters(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Sequence[type[SimpleListFilter]]:
-        """Return filters that an admin's list of the core shows after its own.
-
-        A filter takes the place of one of the core with the same ``parameter_name``, and is left out if a project's
-        subclass of the admin has a filter of its own with it. One that is a ``KeysetFilter``
-        (``admin/filters.py``) may say which rows are read: of a long table the list does not count or sort all.
-        """
-        return ()
-
-    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
-        """Return the label and address of each link above an admin's list that the user may follow."""
-        return ()
-
-    def action_for_all(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
-    ) -> Callable[[], HttpResponse | None] | None:
-        """Return what is called in place of an action of an admin's list, None to leave it to other extensions.
-
-        Called for actions of the core that a user has chosen for all rows that the filters find, not only for those of
-        the page. An action that all extensions leave is refused. One user: actions of jobs, which operations do in a
-        job.
-        """
-        return None
-
-    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
-        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
-
-        Called for the admin's page of one notification.
-        """
-        return ""
-
-    def overview_sections(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Iterable[Mapping[str, Any]]:
-        """Return sections that the overview in the admin shows besides, each in a bounded number of queries.
-
-        Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
-        ``"template"`` is what is included, with the section as ``section``, and the context of the page.
-        """
-        return ()
-
-    def metrics(self) -> Iterable[Any]:
-        """Return metrics (``prometheus_client.core.Metric``), in one query that reads a bounded number of rows.
-
-        Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
-        """
-        return ()
-
-    def admin_section(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, row: Notification
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Return the template of a section of the admin's page of one notification, and its context as ``section``.
-
-        None for nothing. ``request.user`` may view notifications.
         """
         return None

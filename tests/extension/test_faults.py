@@ -62,16 +62,12 @@ READING = (
         "time_zone_of",
     ),
     *(
-        "list_filters",
-        "list_links",
-        "origin_link",
         "doubt_of",
-        "admin_section",
         "may_follow",
         "describe_change",
     ),
-    *("overview_sections", "metrics", "topics", "duties"),
-    *("after_commit", "stored_names"),
+    *("topics", "duties"),
+    "after_commit",
 )
 
 

@@ -89,7 +89,7 @@ def test_urls_are_found(monkeypatch):
     monkeypatch.setitem(sys.modules, urls.__name__, urls)
     monkeypatch.setattr(extension.installed, "extensions", lambda: [Shop(Shop.name, testing)])
     monkeypatch.setattr(extension.installed, "module_has_submodule", lambda module, name: name == "urls")
-    assert [pattern.name for pattern in extension.find_urlpatterns()] == ["shop"]
+    assert [pattern.name for pattern in extension.installed.find_urlpatterns()] == ["shop"]
 
 
 def test_apps_of_one_test(slack_messages):

@@ -121,18 +121,6 @@ def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):
     assert notification.snoozed_until.astimezone(ZoneInfo("Asia/Tokyo")).hour == 8
 
 
-def test_a_section_of_a_notification(notification, admin_client, shop, monkeypatch):
-    loader = engines["django"].engine.find_template
-    template = engines["django"].from_string("<b>{{ section.part }}</b>").template
-    monkeypatch.setattr(
-        engines["django"].engine,
-        "find_template",
-        lambda name, *args, **kwargs: (template, None) if name == ADMIN else loader(name, *args, **kwargs),
-    )
-    page = admin_client.get(f"/admin/notifications/notification/{notification.pk}/change/").text
-    assert f"<b>Part of {notification.pk} for admin</b>" in page
-
-
 def test_a_base_class_of_extensions():
     """Django takes one class of a module, which it is not."""
 

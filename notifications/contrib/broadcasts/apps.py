@@ -27,6 +27,3 @@ class Broadcasts(Extension):
 
     before_raised = import_later("withdrawal.find_withdrawn")
     senders = import_later("starting.read_senders")
-    list_filters = import_later("admin.links.list_filters")
-    list_links = import_later("admin.links.links_to_composer")
-    origin_link = import_later("admin.links.link_to_broadcast")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import other_parameters, read_filter
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.api import FinishedJob, policy, progress, requester
-from notifications.contrib.operations.admin.filters import other_parameters, read_filter
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
@@ -41,15 +40,6 @@ CHANGES = {
     "run_jobs_now": "run_now",
     "reschedule_jobs": "reschedule",
 }
-
-
-def find_action(
-    model_admin: Any, request: HttpRequest, name: str
-) -> Callable[[], HttpResponse | None] | None:
-    """Return what changes all jobs of a list, None for other actions. See ``Extension.action_for_all()``."""
-    if model_admin.opts.concrete_model is not Job or name not in CHANGES:
-        return None
-    return partial(respond, model_admin, request, CHANGES[name])
 
 
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
