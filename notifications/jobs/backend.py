@@ -28,7 +28,7 @@ from notifications.compat import (
 from notifications.context import open_batch
 from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
-from notifications.db.transactions import database
+from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
@@ -167,6 +167,25 @@ class JobBackend(BaseTaskBackend):
         stored_job = enqueueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
             hooks.dispatch.wake_after_commit([job])
+        return stored_job
+
+    def enqueue_prepared(self, task: Any, job: Job) -> Job:
+        """Insert a job that ``prepare()`` has returned, inside a transaction: in its span, as ``enqueue()`` does.
+
+        Sends ``task_enqueued`` after the commit. Returns and raises as ``insert()`` does.
+        """
+        if spans.tracer is None:
+            stored_job = self.insert(job)
+        else:
+            with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
+                job.trace = trace_context.serialize_trace()
+                stored_job = self.insert(job)
+                spans.set_job(span, stored_job.id)
+        if stored_job is job and should_send(task_enqueued, logging.DEBUG):
+            from notifications.jobs import results
+
+            result = results.task_result(job, task=task, attempts=[])
+            on_commit(lambda: task_enqueued.send_robust(type(self), task_result=result))
         return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:

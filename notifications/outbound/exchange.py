@@ -23,7 +23,7 @@ from .gates import gates
 from .guard import Forbidden, ForbiddenAddress
 from .pools import get_pool
 from .request import REDIRECT_STATUSES, Request
-from .response import Response
+from .response import Response, parse_retry_after
 from .slots import slots
 
 #: Errors of a connection that mean that this machine lacks a resource, and nothing about the server.
@@ -100,7 +100,8 @@ class Exchange:
         call.stage = "body"
         call.status = client_response.status
         for gate in gates:
-            gate.learn(request.target, client_response.status, client_response.headers)
+            head = client_response.headers
+            gate.learn(request.target, client_response.status, head, parse_retry_after(head))
         if client_response.status < 200:  # 101, although no request asks for another protocol
             raise BadResponse(gettext("The response from {server} is not HTTP.").format(server=call.server))
         if self.is_redirect:

@@ -22,8 +22,10 @@ class Gate:
         Raises an ``OutboundError`` as soon as it is known that ``seconds_left`` are not enough.
         """
 
-    def learn(self, target: Target, status: int, headers: Mapping[str, str]) -> None:
-        """Take note of a response. Called when its head has arrived."""
+    def learn(
+        self, target: Target, status: int, headers: Mapping[str, str], retry_after: float | None
+    ) -> None:
+        """Take note of a response, with the seconds of its ``Retry-After``. Called when its head has arrived."""
 
 
 gates: list[Gate] = []

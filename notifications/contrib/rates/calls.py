@@ -24,7 +24,7 @@ from django.utils.translation import gettext
 
 from notifications import outbound
 from notifications.compat import is_test_runner
-from notifications.contrib.rates import corrections
+from notifications.contrib.rates import corrections, tokens
 from notifications.contrib.rates.api import RateExceeded
 from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
 from notifications.db import UNAVAILABLE
@@ -144,9 +144,9 @@ class RateGate(outbound.Gate):
         finally:
             budget.leave(waiter)
 
-    def learn(self, target: Any, status: int, headers: Mapping[str, str]) -> None:
+    def learn(self, target: Any, status: int, headers: Mapping[str, str], retry_after: float | None) -> None:
         budget = _budget_of(target)
-        found = corrections.read(status, headers) if budget else None
+        found = corrections.read(status, headers, retry_after) if budget else None
         if budget is None or found is None:
             return
         now = monotonic()
@@ -198,14 +198,10 @@ def _budget_of(target: Any) -> _Budget | None:
 
 
 def _take(rate: Rate, count: int) -> float:
-    from notifications.contrib.rates import tokens
-
     return tokens.take(rate, rate.name, count)
 
 
 def _correct(rate: Rate, found: corrections.Correction) -> None:
-    from notifications.contrib.rates import tokens
-
     try:
         tokens.correct(rate, rate.name, found.header, left=found.left, seconds=found.seconds)
     except UNAVAILABLE as exc:

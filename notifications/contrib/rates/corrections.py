@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from notifications.outbound.response import parse_retry_after
-
 #: Characters of a field that are read.
 MAX_FIELD_LENGTH = 2_000
 #: Seconds for which a limit is closed after a 429 that does not say for how long.
@@ -30,12 +28,10 @@ class Correction(NamedTuple):
     header: str
 
 
-def read(status: int, headers: Mapping[str, str]) -> Correction | None:
-    """Return what the head of a response says of its limit, None for nothing."""
-    if status in (429, 503):
-        seconds = parse_retry_after(headers)
-        if seconds is not None:
-            return Correction(None, seconds, f"Retry-After: {headers.get('Retry-After', '')[:40]}")
+def read(status: int, headers: Mapping[str, str], retry_after: float | None) -> Correction | None:
+    """Return what the head of a response says of its limit, None for nothing. ``retry_after`` is in seconds."""
+    if status in (429, 503) and retry_after is not None:
+        return Correction(None, retry_after, f"Retry-After: {headers.get('Retry-After', '')[:40]}")
     field = headers.get("RateLimit", "")[:MAX_FIELD_LENGTH]
     windows = (
         {name: parameters.get("w") for name, parameters in _items(headers.get("RateLimit-Policy", ""))}

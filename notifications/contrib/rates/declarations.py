@@ -1,4 +1,4 @@
-"""The rates that ``NOTIFICATIONS["RATES"]`` declares, and the tasks that name them.
+"""The rates that ``NOTIFICATIONS["RATES"]`` declares.
 
 A rate of 100 a minute with a burst of 10 allows at most 110 in any minute. The row of a limit spaces what it allows by
 ``interval``, and allows ``burst_at_once`` after a pause. Between a token and the start that it is for pass up to
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -100,23 +100,6 @@ def read_rates() -> Declarations:
                 wrong.append(WrongDeclaration("notifications.W047", message, hint))
             by_host.setdefault(host, rate)
     return Declarations(by_name, by_host, tuple(wrong))
-
-
-def find_wrong() -> Iterator[WrongDeclaration]:
-    """Yield what is wrong with the declared rates, and the tasks whose rate is not declared, for system checks."""
-    from notifications.contrib.rates.api import declared_keys
-
-    declared = read_rates()
-    yield from declared.wrong
-    for key, path in declared_keys():
-        if name_of(key) not in settings.RATES:
-            known = ", ".join(sorted(declared.by_name)) or "none"
-            yield WrongDeclaration(
-                "notifications.W048",
-                f"The task {path} has the rate {key!r}, which NOTIFICATIONS['RATES'] does not declare. Its jobs are "
-                "not limited.",
-                f"Declare it, or name one of these: {known}.",
-            )
 
 
 def name_of(key: str) -> str:

@@ -20,7 +20,7 @@ SECOND = 1_000_000
 MAX_CLOSED_SECONDS = 3_600
 
 
-class State(NamedTuple):
+class LimitState(NamedTuple):
     """What a limit allows at a moment, all in microseconds.
 
     ``busy``
@@ -33,7 +33,7 @@ class State(NamedTuple):
     closed: int
 
 
-def read_state(limit: Limit, rate: Rate, now: int, released: int) -> State:
+def read_state(limit: Limit, rate: Rate, now: int, released: int) -> LimitState:
     """Return the state of the row of a limit at a moment, with so many jobs that were released and have not begun."""
     busy, closed = limit.busy_until - now, limit.closed_until - now
     full = rate.burst_at_once * rate.interval
@@ -41,17 +41,17 @@ def read_state(limit: Limit, rate: Rate, now: int, released: int) -> State:
         busy = full
     if closed > MAX_CLOSED_SECONDS * SECOND:
         closed = 0
-    return State(max(busy, 0) + released * rate.interval, max(closed, 0))
+    return LimitState(max(busy, 0) + released * rate.interval, max(closed, 0))
 
 
-def count_free(state: State, rate: Rate, ahead: int = 0) -> int:
+def count_free(state: LimitState, rate: Rate, ahead: int = 0) -> int:
     """Return how many tokens a limit gives now, or within ``ahead`` microseconds."""
     if state.closed > ahead:
         return 0
     return max(0, (rate.burst_at_once * rate.interval + ahead - state.busy) // rate.interval)
 
 
-def seconds_until(state: State, rate: Rate, tokens: int = 1) -> float:
+def seconds_until(state: LimitState, rate: Rate, tokens: int = 1) -> float:
     """Return in how many seconds a limit gives so many tokens, one after the other."""
     full = rate.burst_at_once * rate.interval
     return max(state.closed, state.busy + tokens * rate.interval - full, 0) / SECOND

@@ -4,6 +4,7 @@ import pytest
 from multidict import CIMultiDict
 
 from notifications.contrib.rates.corrections import DEFAULT_SECONDS, read
+from notifications.outbound.response import parse_retry_after
 
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 
@@ -28,5 +29,5 @@ pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
     ],
 )
 def test_each_field(status, headers, expected):
-    found = read(status, CIMultiDict(headers))
+    found = read(status, CIMultiDict(headers), parse_retry_after(headers))
     assert (found and (found.left, found.seconds)) == expected
