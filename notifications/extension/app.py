@@ -201,14 +201,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return ()
 
-    def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
-        """Return the keys of the users who have sent these notifications, by the ids of the notifications.
-
-        Called where users read their notifications. None is a sender who is not known, who is shown as "the staff";
-        notifications that no user has sent are left out. One user: broadcasts.
-        """
-        return {}
-
     def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
         """Return what happened to a notification or a job, or is to happen. Called for a timeline that is shown.
 

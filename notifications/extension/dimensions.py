@@ -248,7 +248,7 @@ class PageButton(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """Something that is said of a notification besides its title and body. See ``Extension.facts_of()``.
+    """Something that is said of a notification besides its title and body. See ``Extension.parts_of()``.
 
     ``url``
         The path of the page that ``text`` is the name of, "" for none.

@@ -27,6 +27,7 @@ from notifications.extension.dimensions import (
     HubPart,
     JobSection,
     OwnTask,
+    PageButton,
     Pause,
     RecordedTransaction,
     WaitKind,
@@ -38,6 +39,8 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import KINDS, TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from uuid import UUID
+
     from notifications.models import Job, Notification
 
 logger = logging.getLogger("notifications")
@@ -132,9 +135,20 @@ def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any 
     )
 
 
-def read_facts(row: Notification, reader: Any, *, in_full: bool = False) -> list[Fact]:
-    """Return what extensions say of a notification to its user. See ``Extension.facts_of()``."""
-    return [fact for hook in hooks.facts_of for fact in hook(row, reader, in_full=in_full)]
+def read_parts(
+    rows: Sequence[Notification], reader: Any, place: str
+) -> dict[UUID, list[Fact | PageButton | str]]:
+    """Return what extensions show with notifications, by their ids. See ``Extension.parts_of()``."""
+    found: dict[UUID, list[Fact | PageButton | str]] = defaultdict(list)
+    for hook in hooks.parts_of:
+        for id, parts in hook(rows, reader, place).items():
+            found[id] += parts
+    return found
+
+
+def read_facts(row: Notification, reader: Any, place: str) -> list[Fact]:
+    """Return what extensions say of a notification to its user. See ``Extension.parts_of()``."""
+    return [part for part in read_parts([row], reader, place)[row.pk] if isinstance(part, Fact)]
 
 
 def call_after_commit(tx: RecordedTransaction) -> None:

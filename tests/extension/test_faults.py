@@ -51,13 +51,11 @@ METHODS = [
 #: Hooks of pages and of reading.
 READING = (
     *(
-        "row_buttons",
+        "parts_of",
         "page_links",
         "page_data",
-        "senders",
         "policy_at",
         "events_of",
-        "facts_of",
         "steps_of",
         "time_zone_of",
     ),
@@ -156,7 +154,7 @@ def test_pages(user, client, admin_client, monkeypatch, caplog, fault):
         assert client.get(f"/notifications/{path}").status_code == 200, path
     for path in ("notification/", f"notification/{id}/change/", "job/", f"job/{job.pk}/change/"):
         assert admin_client.get(f"/admin/notifications/{path}").status_code == 200, path
-    lines = [record for record in caplog.records if "was left out: faulty.row_buttons" in record.getMessage()]
+    lines = [record for record in caplog.records if "was left out: faulty.parts_of" in record.getMessage()]
     assert len(lines) == (fault != "returns None")
 
 

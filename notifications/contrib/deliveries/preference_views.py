@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, time, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import UUID
 
 from django.conf import settings as django_settings
 from django.core.exceptions import BadRequest
@@ -229,13 +231,20 @@ def list_channel_links() -> list[tuple[str, str]]:
     return [link for name in hooks.channels for link in find_channel(name).links()]
 
 
-def list_buttons(row: Notification) -> list[PageButton]:
-    """Return the button that mutes the category of a notification, none if it has none or is required."""
-    category = load_categories().get(row.category)
-    if not row.category or category.is_required:
-        return []
-    label = gettext("Mute “%(category)s”") % {"category": category.name}
-    return [PageButton(label, "mute", reverse("notifications:mute"), "category", row.category)]
+def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID, list[PageButton]]:
+    """Return the buttons that mute the categories of notifications, but those that are required.
+
+    See ``Extension.parts_of()``.
+    """
+    if place not in ("list", "page"):
+        return {}
+    categories, url = load_categories(), reverse("notifications:mute")
+    label = gettext("Mute “%(category)s”")
+    return {
+        row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
+        for row in rows
+        if row.category and not (category := categories.get(row.category)).is_required
+    }
 
 
 def describe_muting(user: Any, change: str) -> tuple[str, PageButton] | None:
