@@ -172,6 +172,7 @@ LATE_IMPORTS = {
     "contrib/webhooks/sending.py": (1, WITH_AIOHTTP),
     "db/transactions.py": (1, "The models import it."),
     "contrib/deliveries/apps.py": (1, "Django imports it before the models are loaded."),
+    "contrib/schedules/operations.py": (2, "The admin and the extra prometheus, for who reads these."),
     **dict.fromkeys(
         ("contrib/deliveries/checks.py", "contrib/schedules/checks.py", "contrib/webhooks/checks.py"),
         (1, "Each start would import what only checks need."),

@@ -30,7 +30,4 @@ from notifications.admin.mixins import reports_database_errors as reports_databa
 from notifications.admin.notifications import NotificationAdmin as NotificationAdmin
 from notifications.admin.paging import KeysetMixin as KeysetMixin
 from notifications.db.keyset import count_rows as count_rows
-from notifications.paths import admin_list as admin_list
 from notifications.templatetags.notifications import csp_nonce as csp_nonce
-from notifications.templatetags.notifications_formats import duration as duration
-from notifications.templatetags.notifications_formats import rate as rate

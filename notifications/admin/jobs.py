@@ -53,6 +53,8 @@ class JobAdmin(
     OwnedMixin,
     admin.ModelAdmin,
 ):
+    """The list and the page of jobs, with actions that cancel, retry and reschedule them."""
+
     list_display = (
         "title_and_task",
         "state_cell",

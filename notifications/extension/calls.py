@@ -68,9 +68,9 @@ def _read_steps(value: Any) -> tuple[list[Any], int]:
 RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("prepare", "before_created", "last"), _is_nothing),
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
-    **dict.fromkeys(("accept", "read_deliver", "worker_part"), _as_it_is),
+    **dict.fromkeys(("accept", "worker_part"), _as_it_is),
     # Called when the apps are ready.
-    **dict.fromkeys(("dispatch", "alert_kinds"), _as_it_is),
+    "dispatch": _as_it_is,
     # Methods of WaitKind.
     "opened": list,
     "ended": set,
@@ -93,11 +93,11 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 "facts_of",
                 "page_links",
             ),
-            *("row_buttons", "overview_sections", "metrics"),
+            *("row_buttons", "alert_kinds", "overview_sections", "metrics"),
         ),
         (list, list),
     ),
-    **dict.fromkeys(("senders", "stored_names", "page_data"), (dict, dict)),
+    **dict.fromkeys(("senders", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of", "doubt_of"), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),
     **dict.fromkeys(("policy_at", "describe_change", "hub_part"), (_none, _as_it_is)),

@@ -18,15 +18,15 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
 from notifications.extension.app import Extension
-from notifications.extension.calls import Calls, call_of, leave_out_of_pages, name_of
+from notifications.extension.calls import Calls, call_of, leave_out_of_pages
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
-    AlertKind,
     Event,
     Fact,
     HubPart,
     JobSection,
+    OwnTask,
     Pause,
     RecordedTransaction,
     WaitKind,
@@ -47,8 +47,7 @@ logger = logging.getLogger("notifications")
 _MAPPINGS = (
     "subcommands",
     "channels",
-    "policies",
-    "own_tasks",
+    "tasks",
     "runners",
 )
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
@@ -71,7 +70,6 @@ _NAMES: dict[str, Callable[[Extension], Iterable[str]]] = {
     "kind of wait": lambda each: [kind.kind for kind in each.wait_kinds],
     "channel": lambda each: each.channels,
     "subcommand": lambda each: each.subcommands,
-    "kind of alert": lambda each: [kind.kind for kind in each.alert_kinds()],
     "section of jobs": lambda each: [section.name for section in each.job_sections],
 }
 
@@ -85,6 +83,8 @@ class Hooks:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
             )
+        self.own_tasks = {path: task for path, task in self.tasks.items() if isinstance(task, OwnTask)}
+        self.policies = {path: task for path, task in self.tasks.items() if not isinstance(task, OwnTask)}
         #: The label of the model and the name of each column that has something of a kind.
         self.tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for path, kind in ((path, kind) for e in self.extensions for path, kind in e.tables.items()):
@@ -108,8 +108,6 @@ class Hooks:
             Pause.kind: Pause(),
             **{kind.kind: Calls(kind, WaitKind, label) for kind, label in kinds},
         }
-        alerts = [(kind, name_of(hook).extension) for hook in found["alert_kinds"] for kind in hook()]
-        self.alert_kinds = {kind.kind: Calls(kind, AlertKind, label) for kind, label in alerts}
         self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
 
     if TYPE_CHECKING:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from notifications.extension.dimensions import Fact, PageButton
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ModelAdmin
-    from django.http import HttpRequest
-
     from notifications.models import Job, Notification
 
 
@@ -21,8 +18,9 @@ class PageHooks:
     def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``jobs.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
-        them, without results for the owner of the job. One user: steps.
+        They are ``jobs.step_list.StoredStep``, with names that are unique in the job. Called where the page of a job,
+        the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
+        job that has run before. One user: steps.
         """
         return (), 0
 
@@ -84,20 +82,3 @@ class PageHooks:
             What the view of the form has given ``inbox.forms.redirect()``. None if it is of something else.
         """
         return None
-
-    def overview_sections(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Iterable[Mapping[str, Any]]:
-        """Return sections that the overview in the admin shows besides, each in a bounded number of queries.
-
-        Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
-        ``"template"`` is what is included, with the section as ``section``, and the context of the page.
-        """
-        return ()
-
-    def metrics(self) -> Iterable[Any]:
-        """Return metrics (``prometheus_client.core.Metric``), in one query that reads a bounded number of rows.
-
-        Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
-        """
-        return ()

@@ -211,6 +211,17 @@ def redirect(request: HttpRequest, query: InboxQuery, changed: str) -> HttpRespo
     return HttpResponseRedirect(url, status=303)
 
 
+def return_to_inbox(request: HttpRequest, changed: str) -> HttpResponse | None:
+    """Return to the inbox whose form has sent this request, with a message; None if another page has sent it.
+
+    ``changed``
+        What was done, such as ``undone``, which a hook of the app describes.
+    """
+    if (query := request.POST.get("query")) is None:
+        return None
+    return redirect(request, parse_query(QueryDict(query)), changed)
+
+
 def _parse_uuid(text: str) -> UUID:
     try:
         return UUID(text)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from notifications.management.subcommands.job_verbs import no_such_job as no_such_job
     from notifications.management.subcommands.job_verbs import user_key_of as user_key_of
     from notifications.management.subcommands.prune import PruneCommand as PruneCommand
+    from notifications.paths import admin_list as admin_list
     from notifications.worker.held_outcomes import read_failing_hooks as read_failing_hooks
 else:
     __getattr__ = export_lazily(
@@ -53,6 +54,7 @@ else:
             "notifications.management.output": "ProgressLine",
             "notifications.management.subcommands.job_verbs": "JobVerb job_id no_such_job user_key_of",
             "notifications.management.subcommands.prune": "PruneCommand",
+            "notifications.paths": "admin_list",
             "notifications.worker.held_outcomes": "read_failing_hooks",
         },
     )

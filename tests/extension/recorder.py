@@ -5,12 +5,11 @@ from datetime import timedelta
 from django.contrib import admin
 from django.core.checks import Info
 from django.db import OperationalError, connection
-from django.template import Template
-from prometheus_client.core import GaugeMetricFamily
 
 from notifications import testing, times, upkeep
 from notifications.admin import filters
 from notifications.extension import AlertKind, Extension
+from notifications.jobs.step_list import StoredStep
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -64,9 +63,13 @@ class Recorder(Extension):
         self._record("duties", ())
         return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
 
-    def stored_names(self, job):
-        self.calls.append(("stored_names", job, connection.in_atomic_block))
-        return self.returned.get("names", {})
+    def steps_of(self, job, limit, *, with_results):
+        self.calls.append(("steps_of", job.id, connection.in_atomic_block))
+        now = times.now()
+        names = self.returned.get("steps", ())
+        return [
+            StoredStep(name=name, attempt=1, started_at=now, took=timedelta(), result=None) for name in names
+        ], len(names)
 
     def prepare(self):
         self._record("prepare", ())
@@ -116,16 +119,6 @@ class Recorder(Extension):
 
     def topics(self, announced):
         return self._record("topics", announced)
-
-    def alert_kinds(self):
-        return [TooManyRecords()]
-
-    def overview_sections(self, model_admin, request):
-        return [{"template": Template("<h2>Of {{ section.reader }}</h2>"), "reader": request.user}]
-
-    def metrics(self):
-        self._record("metrics", ())
-        return [GaugeMetricFamily("records", "Rows.", 3)]
 
 
 class OfAda(admin.SimpleListFilter):

@@ -66,8 +66,8 @@ READING = (
         "may_follow",
         "describe_change",
     ),
-    *("overview_sections", "metrics", "topics", "duties"),
-    *("after_commit", "stored_names"),
+    *("topics", "duties"),
+    "after_commit",
 )
 
 

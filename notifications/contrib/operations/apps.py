@@ -7,6 +7,7 @@ admin/        the overview and alerts; filters and bulk changes of jobs, filters
 duties        evaluates alerts, and rolls up statistics
 running       running and suspended jobs of each queue
 periods       the periods that pages show
+additions     what other apps add to alerts, the overview and metrics
 metrics       the metrics of jobs for Prometheus; views and urls serve them
 commands      ``jobs stats``
 findings      what ``doctor`` says of alerts

@@ -32,11 +32,11 @@ from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
 from notifications.db import UNAVAILABLE, database
-from notifications.http import log_database_error, parse_id
+from notifications.http import log_database_error
 from notifications.jobs import JobFilter
 from notifications.jobs.selection import failure_of
 from notifications.management import conditions_until, pause_queue, resume_queue
-from notifications.models import Queue, Worker
+from notifications.models import Queue, Worker, parse_id
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {
