@@ -141,6 +141,7 @@ PATHS_BY_MARKER = {
         "test_moved.py",
         "test_paths.py",
         "test_patterns.py",
+        "test_states.py",
         "test_stylesheets.py",
         "test_validators.py",
         "test_venv.py",
