@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -127,8 +128,9 @@ class JobAdmin(
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         set_last_errors(request, changelist.result_list)
+        filters_to_keep = {"preserved_filters": changelist.preserved_filters, "opts": self.opts}
         for job in changelist.result_list:
-            job.page_url = changelist.url_for_result(job)
+            job.page_url = add_preserved_filters(filters_to_keep, changelist.url_for_result(job))
         return changelist
 
     def get_list_display(self, request: HttpRequest) -> Any:

@@ -60,7 +60,6 @@ from notifications.extension.duty import EVERYWHERE as EVERYWHERE
 from notifications.extension.duty import LASTING as LASTING
 from notifications.extension.duty import Duty as Duty
 from notifications.extension.duty import Where as Where
-from notifications.extension.installed import Hooks as Hooks
 from notifications.extension.installed import call_after_commit as call_after_commit
 from notifications.extension.installed import extensions as extensions
 from notifications.extension.installed import find_channel as find_channel
