@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -168,6 +169,17 @@ class JobBackend(BaseTaskBackend):
         if stored_job is job and has_engine(self.alias):
             hooks.dispatch.wake_after_commit([job])
         return stored_job
+
+    def prepare_with(self, task: Any, args: Sequence[Any], **options: Any) -> Job:
+        """Return a job of a task, which may be a plain one of Django, as ``prepare()`` does.
+
+        ``options``
+            As those of ``.using()``, such as ``title``. Of the task's own only ``url`` counts.
+        """
+        names = [field.name for field in fields(task) if field.init and field.name != "options"]
+        options["url"] = getattr(task, "options", _NO_OPTIONS).url
+        values = {name: getattr(task, name) for name in names}
+        return self.prepare(JobTask(**values, options=JobOptions(**options)), args, {})[0]
 
     def enqueue_prepared(self, task: Any, job: Job) -> Job:
         """Insert a job that ``prepare()`` has returned, inside a transaction: in its span, as ``enqueue()`` does.
