@@ -147,7 +147,7 @@ LATE_IMPORTS = {
     "asgi.py": (6, "Projects import it before Django is set up."),
     "checks.py": (1, "Each command would import the worker otherwise."),
     "contrib/engines/checks.py": (2, "Each command would import the worker otherwise."),
-    "contrib/celery/apps.py": (2, "Celery's own modules, which only jobs of observed tasks need."),
+    "contrib/celery/apps.py": (1, "Celery's own modules, which only jobs of observed tasks need."),
     "contrib/output/testing.py": (2, BEFORE_MODELS),
     "contrib/rates/api.py": (3, BEFORE_MODELS),
     "contrib/rates/apps.py": (2, "Django imports it before the models are loaded."),

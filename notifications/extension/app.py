@@ -45,11 +45,9 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: Its keys of ``NOTIFICATIONS``, read by ``conf.settings`` as those of the core.
     settings: ClassVar[Mapping[str, Setting]] = {}
 
-    #: The dotted paths of the apps without which it is nothing.
-    requires: ClassVar[Sequence[str]] = ()
-
     #: The channels of deliveries that it adds, by their names, identifiers of at most 30 characters: the dotted path of
-    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored.
+    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored. An app with channels
+    #: requires ``notifications.contrib.deliveries``, which sends by them.
     channels: ClassVar[Mapping[str, str]] = {}
 
     #: The kinds of waits that it adds.

@@ -97,9 +97,9 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         (list, list),
     ),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
-    **dict.fromkeys(("time_zone_of", "doubt_of"), (str, _as_it_is)),
+    **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),
-    **dict.fromkeys(("policy_at", "describe_change", "hub_part"), (_none, _as_it_is)),
+    **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), _read_steps),
     # Methods of WaitKind, JobSection, AlertKind and HubPart.

@@ -17,6 +17,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
+from notifications.extension import moved
 from notifications.extension.app import Extension
 from notifications.extension.calls import Calls, call_of, leave_out_of_pages
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
@@ -213,14 +214,14 @@ def make_hub_parts(hub: Any) -> dict[str, Any]:
 def load() -> None:
     """Read the hooks and settings of the installed extensions. Called when the app is ready.
 
-    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires, for the name of a channel, and for a
-    name that two of them use.
+    Raises ``ImproperlyConfigured`` if the app is missing that delivers by channels, for the name of a channel, for what
+    a column of tables has, and for a name that two extensions use.
     """
     _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
     for each in hooks.extensions:
-        for name in each.requires:
-            require(name, by=each.name)
+        if each.channels:
+            require(moved.DELIVERIES, by=each.name)
     for name in hooks.channels:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,16 +23,6 @@ class PageHooks:
         job that has run before. One user: steps.
         """
         return (), 0
-
-    def doubt_of(self, job: Job) -> str | datetime:
-        """Return why the end of an active job may never come, as safe HTML, "" while it is expected.
-
-        Or the time at which that may change while the job is queued: an open page is loaded again then.
-
-        Called for its page, which says this in place of the promise that its owner will be notified. Queries of a
-        bounded number of rows. One user: tasks of Celery, whose messages may be lost.
-        """
-        return ""
 
     def time_zone_of(self, user: Any) -> str:
         """Return the name of the time zone that a user (key) has chosen, "" for none.
@@ -71,11 +60,3 @@ class PageHooks:
             ``"email"``: a message about one, which shows facts; an e-mail has room for steps and the output of a job.
         """
         return {}
-
-    def describe_change(self, user: Any, change: str) -> tuple[str, PageButton] | None:
-        """Return the message after a form with a button of ``parts_of()``, and the button that undoes it.
-
-        ``change``
-            What the view of the form has given ``inbox.forms.redirect()``. None if it is of something else.
-        """
-        return None

@@ -59,9 +59,5 @@ class Shop(Extension):
             row.pk: [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))] for row in rows
         }
 
-    def describe_change(self, user, change):
-        undo = PageButton("Show it", "", "/show/", "row", str(user))
-        return ("It is hidden.", undo) if change == "hidden" else None
-
     def time_zone_of(self, user):
         return "Asia/Tokyo"

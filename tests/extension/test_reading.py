@@ -15,7 +15,9 @@ from django.test import override_settings
 from django.urls import include, path
 
 from notifications import api, checks, conf, extension, times
-from notifications.extension import Extension, Fact, moved
+from notifications.extension import Extension, Fact, PageButton, moved
+from notifications.inbox.forms import redirect
+from notifications.inbox.query import INBOX
 from notifications.jobs import step_list
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Stream, Wait
@@ -97,10 +99,12 @@ def notification(transactional_db, user):
     return Notification.objects.get(pk=id)
 
 
-def test_parts_of_the_inbox(notification, user, client, shop):
-    """Links, buttons beside a notification, and the message after their forms."""
+def test_parts_of_the_inbox(notification, user, client, shop, rf):
+    """Links, buttons beside a notification, and the message after their forms, which is signed."""
     client.force_login(user)
-    inbox = client.get("/notifications/?changed=hidden").text
+    undo = PageButton("Show it", "", "/show/", "row", str(user.pk))
+    address = redirect(rf.post("/hide/"), INBOX, ("It is hidden.", undo))["Location"]
+    inbox = client.get(address).text
     page = client.get(f"/notifications/{notification.pk}/").text
     assert '<a href="/shop/">Shop &amp; inbox</a>' in inbox
     assert '<a href="/shop/">Shop &amp; notification</a>' in page
@@ -108,7 +112,7 @@ def test_parts_of_the_inbox(notification, user, client, shop):
         assert f'name="row" value="{notification.pk}" formaction="/hide/"' in text and "Hide “Hello”" in text
     assert "It is hidden." in inbox
     assert re.search(f'action="/show/">.*?name="row" value="{user.pk}">Show it<', inbox, re.DOTALL)
-    assert "It is hidden." not in client.get("/notifications/?changed=shown").text
+    assert "It is hidden." not in client.get(f"{address}x").text
 
 
 def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):

@@ -93,4 +93,3 @@ class Deliveries(Extension):
     page_data = import_later("pushes.describe_key")
     page_links = import_later("preference_views.list_links")
     parts_of = import_later("preference_views.list_buttons")
-    describe_change = import_later("preference_views.describe_muting")

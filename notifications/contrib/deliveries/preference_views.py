@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, time, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings as django_settings
@@ -45,8 +45,6 @@ OFF_DAYS = (1, 7, 30)
 NIGHT = ("22:00", "07:00")
 #: What the page says after a form of it, by the parameter of the query string that names a category, or is ``1``.
 MESSAGES = ("muted", "unmuted", "saved")
-#: What a change of the inbox begins with after a category was muted, whose name follows.
-MUTED = "muted."
 
 
 @page_view
@@ -184,7 +182,7 @@ def mute(request: HttpRequest) -> HttpResponse:
         preferences.mute(request.user.pk, category)
     except preferences.TooManyPreferences:
         return _too_many()
-    return return_to_inbox(request, MUTED + quote(category, safe="")) or _redirect(muted=category)
+    return return_to_inbox(request, _describe_muting(category)) or _redirect(muted=category)
 
 
 @page_view
@@ -247,11 +245,8 @@ def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[
     }
 
 
-def describe_muting(user: Any, change: str) -> tuple[str, PageButton] | None:
+def _describe_muting(category: str) -> tuple[str, PageButton]:
     """Return the message after a category was muted, and the button that undoes it."""
-    category = change.removeprefix(MUTED)
-    if category == change or not preferences.read_choices([user], [category]):
-        return None
     text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
     undo = PageButton(gettext("Undo"), "", reverse("notifications:unmute"), "category", category)
     return text % {"muted": load_categories().get(category).name}, undo
