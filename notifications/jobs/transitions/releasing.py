@@ -22,7 +22,6 @@ from notifications.jobs.claiming.candidates import RunningLimits
 from notifications.jobs.claiming.executors import QUARANTINED, executor_at, first_executor, stored_executor
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
-from notifications.jobs.declaring import holding
 from notifications.jobs.declaring.holding import AFTER_HELD, HELD
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.turns import move_clocks, next_places
@@ -104,8 +103,6 @@ def hold_again(jobs: Iterable[Job]) -> list[UUID]:
 
 def release_all() -> int:
     """Release all jobs that are due, whatever they wait for: in tests no process does. Return how many."""
-    if not holding.has_held_tasks():
-        return 0
     return sum(len(retrying_atomic(partial(release, [queue], MAX_RELEASED))) for queue in held_queues())
 
 
