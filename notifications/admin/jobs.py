@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -32,10 +33,16 @@ from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import search_condition
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
-from notifications.templatetags.notifications_formats import duration
+from notifications.templatetags.notifications_formats import duration, to_second
 
 #: In place of a value. Where the list is narrow, its cell is hidden.
 NONE = mark_safe('<span class="none">-</span>')
+
+
+def _show_time(name: str) -> Any:
+    """Return a column that shows a time of a job to the second."""
+    shown = admin.display(description=Job._meta.get_field(name).verbose_name, ordering=name)
+    return shown(lambda self, job: to_second(getattr(job, name)))
 
 
 @admin.register(Job)
@@ -47,6 +54,8 @@ class JobAdmin(
     OwnedMixin,
     admin.ModelAdmin,
 ):
+    """The list and the page of jobs, with actions that cancel, retry and reschedule them."""
+
     list_display = (
         "title_and_task",
         "state_cell",
@@ -54,24 +63,17 @@ class JobAdmin(
         "took_cell",
         "queue_name",
         "user",
-        "created_at",
+        "created",
     )
     list_display_links = None
-    list_filter = (
-        filters.StateFilter,
-        filters.JobOwnerFilter,
-        filters.LinkedTaskFilter,
-        filters.LinkedQueueFilter,
-        filters.LinkedWorkerFilter,
-        filters.LinkedBatchFilter,
-    )
+    list_filter = filters.JOB_FILTERS
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
     search_help_text = _("Words of the title or task, or the id.")
     empty_value_display = NONE
     keyset_order = NEWEST_FIRST
     ordering = ("-created_at", "-id")
-    sortable_by = ("created_at",)
+    sortable_by = ("created",)
     fieldsets = (
         (
             None,
@@ -99,7 +101,7 @@ class JobAdmin(
             _("Times"),
             {
                 "fields": (
-                    ("created_at", "queued_at", "started_at", "finished_at"),
+                    ("created", "queued", "started", "finished"),
                     ("waited", "took", "lost_at", "worker_now"),
                 )
             },
@@ -126,8 +128,9 @@ class JobAdmin(
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         set_last_errors(request, changelist.result_list)
+        filters_to_keep = {"preserved_filters": changelist.preserved_filters, "opts": self.opts}
         for job in changelist.result_list:
-            job.page_url = changelist.url_for_result(job)
+            job.page_url = add_preserved_filters(filters_to_keep, changelist.url_for_result(job))
         return changelist
 
     def get_list_display(self, request: HttpRequest) -> Any:
@@ -142,6 +145,9 @@ class JobAdmin(
         if has_runners():
             fieldsets.insert(2, (_("Engine"), {"fields": ("runs_on",)}))
         return fieldsets
+
+    created, queued = _show_time("created_at"), _show_time("queued_at")
+    started, finished = _show_time("started_at"), _show_time("finished_at")
 
     @admin.display(description=_("state"))
     def state_now(self, job: Job) -> str:

@@ -19,6 +19,8 @@ from notifications.models import Notification
 
 @admin.register(Notification)
 class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
+    """The list and the page of notifications, which staff cannot change."""
+
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
     list_filter = (ReadFilter, LevelFilter, NotificationUserFilter)
     list_defer = ("body", "data")

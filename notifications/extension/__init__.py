@@ -60,7 +60,6 @@ from notifications.extension.duty import EVERYWHERE as EVERYWHERE
 from notifications.extension.duty import LASTING as LASTING
 from notifications.extension.duty import Duty as Duty
 from notifications.extension.duty import Where as Where
-from notifications.extension.installed import Hooks as Hooks
 from notifications.extension.installed import call_after_commit as call_after_commit
 from notifications.extension.installed import extensions as extensions
 from notifications.extension.installed import find_channel as find_channel
@@ -76,6 +75,7 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.tracing.trace_context import serialize_trace as serialize_trace
+    from notifications.upkeep import Search as Search
     from notifications.upkeep import Upkeep as Upkeep
     from notifications.upkeep import run_all as run_all
 else:
@@ -83,6 +83,6 @@ else:
         __name__,
         {
             "notifications.tracing.trace_context": "serialize_trace",
-            "notifications.upkeep": "Upkeep run_all",
+            "notifications.upkeep": "Search Upkeep run_all",
         },
     )

@@ -96,7 +96,8 @@ class Extension(TableHooks, PageHooks, AppConfig):
         Called once for each worker, before it runs.
 
         ``state``
-            The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called.
+            The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called, and
+            one part serves all runs of the process.
         """
         raise NotImplementedError
 

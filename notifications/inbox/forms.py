@@ -222,6 +222,17 @@ def redirect(request: HttpRequest, query: InboxQuery, changed: str | tuple[str, 
     return HttpResponseRedirect(url, status=303)
 
 
+def return_to_inbox(request: HttpRequest, changed: str | tuple[str, PageButton]) -> HttpResponse | None:
+    """Return to the inbox whose form has sent this request, with a message; None if another page has sent it.
+
+    ``changed``
+        The message of an app, with the button that undoes it; or ``"undone"``.
+    """
+    if (query := request.POST.get("query")) is None:
+        return None
+    return redirect(request, parse_query(QueryDict(query)), changed)
+
+
 def _parse_uuid(text: str) -> UUID:
     try:
         return UUID(text)

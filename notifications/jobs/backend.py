@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from notifications.models import Job
 
 
+_NO_OPTIONS = JobOptions()
+
+
 class JobBackend(BaseTaskBackend):
     """Stores jobs as rows of the project's database.
 
@@ -69,19 +72,19 @@ class JobBackend(BaseTaskBackend):
         return result
 
     def _enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
-        from notifications.jobs import results
-
         job, args, kwargs = self.prepare(task, args, kwargs)
         if batch := open_batch.get():
             if job.idempotency_key:
                 raise ValueError(
                     "A job of a batch takes no key. Enqueue the job outside the batch, or without a key."
                 )
-            if getattr(task, "options", JobOptions()).owner is None:
+            if getattr(task, "options", _NO_OPTIONS).owner is None:
                 job.user_id = None  # The owner is notified of the batch, which counts as one active job.
             return batch.add(job, task)
         stored_job = self.insert(job)
         if stored_job is not job:
+            from notifications.jobs import results
+
             return results.task_result(stored_job, task=task)
         result = _ready_task_result(job, task, args, kwargs)
         if should_send(task_enqueued, logging.DEBUG):
@@ -102,7 +105,7 @@ class JobBackend(BaseTaskBackend):
         self.validate_task(task)
         bind_arguments(task, args, kwargs)
         # A task that was declared for another backend is a plain Task of Django.
-        options = getattr(task, "options", JobOptions())
+        options = getattr(task, "options", _NO_OPTIONS)
         try:
             args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
         except TypeError as exc:
@@ -121,14 +124,17 @@ class JobBackend(BaseTaskBackend):
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
+        kwargs_json = "{}"  # as in most calls
+        if kwargs:
+            kwargs_json = validators.json_text(
+                "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
+            )
         job = bulk.new_row(
             Job,
             user_id=owner,
             task_path=task.module_path,
             args=validators.json_text("The arguments", args, validators.MAX_ARGUMENTS_BYTES, is_plural=True),
-            kwargs=validators.json_text(
-                "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
-            ),
+            kwargs=kwargs_json,
             backend=self.alias,
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True

@@ -28,7 +28,7 @@ from functools import cache
 from typing import Any
 
 from notifications.db.insertion import Computed
-from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, SENDER_EXECUTORS, kind_of
 from notifications.jobs.claiming.sources import queued_jobs
@@ -88,8 +88,8 @@ def take_turn(job: Job) -> Computed | None:
     if not _has_turn(job):
         return None
     job.share_name = share_of(job)
-    db, clock = connection(), _clock_of(job)
-    key = db.alias, clock, job.share_name
+    clock = _clock_of(job)
+    key = database(), clock, job.share_name
     with _lock:
         last, known_until = _last_turns.get(key, (0, 0.0))
         # The clock was read with the last turn, a moment ago.
@@ -98,7 +98,7 @@ def take_turn(job: Job) -> Computed | None:
             # Not for longer with each job: a transaction that was rolled back has queued none.
             _last_turns[key] = job.turn, known_until
             return None
-    return Computed("turn", _next_turn_sql(db.vendor), [*clock, *clock, job.share_name])
+    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share_name])
 
 
 @cache
@@ -143,7 +143,7 @@ def remember(job: Job) -> None:
     with _lock:
         if len(_last_turns) >= MAX_CACHED_SHARES:
             _last_turns.clear()
-        key = connection().alias, _clock_of(job), job.share_name
+        key = database(), _clock_of(job), job.share_name
         _last_turns[key] = job.turn, time.monotonic() + LAST_TURN_VALID_SECONDS
 
 

@@ -59,15 +59,12 @@ from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
     from notifications.streams.positions import read_stream_position as read_stream_position
-    from notifications.streams.purging import clear_users as clear_users
-    from notifications.streams.purging import delete_rows as delete_rows
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.streams.building": "build_notification",
             "notifications.streams.positions": "read_stream_position",
-            "notifications.streams.purging": "clear_users delete_rows",
         },
     )
 

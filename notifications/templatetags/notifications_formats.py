@@ -1,4 +1,4 @@
-"""Filters of pages of the admin: durations, rates, shares and ages in words."""
+"""Filters of pages of the admin: times, durations, rates, shares and ages in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from datetime import datetime
 from functools import lru_cache
 
 from django import template
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.timezone import localdate, localtime
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
@@ -27,6 +29,18 @@ def duration(seconds: float | None) -> str:
     if seconds < 48 * 3600:
         return _("%(count)s h") % {"count": _short(seconds / 3600)}
     return _("%(count)s d") % {"count": _short(seconds / 86400)}
+
+
+@register.filter
+def to_second(moment: datetime | None) -> str:
+    """Return a ``<time>`` element with a time to the second, of today without the date; a dash for None."""
+    if moment is None:
+        return "-"
+    local = localtime(moment)
+    shown = date_format(local, "H:i:s")
+    if local.date() != localdate():
+        shown = f"{date_format(local, 'SHORT_DATE_FORMAT')} {shown}"
+    return format_html('<time datetime="{}">{}</time>', local.isoformat(), shown)
 
 
 @register.filter

@@ -95,7 +95,7 @@ def test_header_of_the_only_sortable_column_is_linked(get):
     make_job("one")
     headers = re.findall(r'<th scope="col" class="([^"]*)"', get())
     assert [header for header in headers if "sortable" in header] == [
-        "sortable column-created_at sorted descending"
+        "sortable column-created sorted descending"
     ]
 
 
@@ -250,7 +250,7 @@ def test_few_jobs_are_looked_up_by_their_ids(
     core_alone, get, short_pages, user, monkeypatch, query, ids_read
 ):
     """With the core alone too. More than the limit are searched for in the slices of all jobs."""
-    monkeypatch.setattr("notifications.admin.filters.MAX_IDS_READ", ids_read)
+    monkeypatch.setattr("notifications.jobs.selection.MAX_IDS_READ", ids_read)
     batch = uuid7()
     for number in range(3):
         make_job(f"part {number}", minutes=number, batch=batch, user=user)

@@ -489,6 +489,21 @@ def test_index_links_only_to_pages_that_open(people, rows):
         assert SECRET not in text
 
 
+def test_index_lists_the_optional_apps_in_one_section(admin_client, viewer):
+    """As the sidebar does. A single one keeps its name."""
+    page = admin_client.get("/admin/").text
+    content = page[page.index('id="content"') :]
+    assert re.findall(r'class="app-(notifications\w*)', content) == ["notifications"]
+    section = content[content.index('class="app-notifications') :]
+    assert re.findall(r'scope="row"[^>]*>\s*<a [^>]*>(\w+)</a>', section)[:3] == [
+        "Alerts",
+        "Broadcasts",
+        "Jobs",
+    ]
+    [name] = re.findall(r"<caption>\s*<a [^>]*>\s*([^<]*?)\s*</a>", viewer("broadcast").get("/admin/").text)
+    assert name == "Broadcasts"
+
+
 def yield_fields(row):
     """Yield the lookup path and value of each field of a row, and the paths of the fields of related rows."""
     for field in row._meta.get_fields():

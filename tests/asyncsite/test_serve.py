@@ -66,8 +66,7 @@ def output_of_failed_start(process):
 SERVERS = pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 
 
-@pytest.mark.smoke
-@SERVERS
+@pytest.mark.parametrize("server", [pytest.param("daphne", marks=pytest.mark.smoke), "uvicorn"])
 def test_first_start_prepares_database_and_users(serve, checkout, server):
     """The database is migrated, demo and admin exist, and the address and both sign-ins are printed."""
     port = free_port()

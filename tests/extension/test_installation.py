@@ -12,8 +12,8 @@ from django.test import modify_settings
 from django.urls import path
 
 from notifications import extension, testing
-from notifications.extension import Dispatch, Extension, Hooks, JobSection, WaitKind
-from notifications.extension.installed import ImportedHook
+from notifications.extension import Dispatch, Extension, JobSection, WaitKind
+from notifications.extension.installed import Hooks, ImportedHook
 from tests.extension.shop import Shop
 
 #: What has hooks: the installed extensions, their kinds of waits and sections of jobs, and what dispatches jobs.

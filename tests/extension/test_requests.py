@@ -7,6 +7,7 @@ from django.db import connection
 
 from notifications import api, extension, testing
 from notifications.extension import Extension, OwnTask, calls
+from notifications.extension.installed import Hooks
 from notifications.models import Job
 from notifications.problems import Problem
 from tests.extension import faulty
@@ -44,7 +45,7 @@ class Shop(Extension):
 def shop(monkeypatch):
     """An extension that is installed beside those of the app."""
     shop, installed = Shop(), extension.hooks
-    loaded = extension.Hooks([*installed.extensions, shop])
+    loaded = Hooks([*installed.extensions, shop])
     monkeypatch.setattr(installed, "__dict__", loaded.__dict__)
     return shop
 

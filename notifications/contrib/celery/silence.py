@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.db import database
-from notifications.inbox import exact_time
+from notifications.http import exact_time
 from notifications.models import Job
 from notifications.worker import OBSERVED
 

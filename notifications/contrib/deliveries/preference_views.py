@@ -30,9 +30,7 @@ from notifications.contrib.deliveries.preference_rows import (
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
 from notifications.http import page_view, text_response
-from notifications.inbox import label_of, load_categories
-from notifications.inbox.forms import redirect
-from notifications.inbox.query import UNDONE, parse_query
+from notifications.inbox import label_of, load_categories, return_to_inbox
 from notifications.models import Notification
 from notifications.streams import read_stream_position
 
@@ -184,7 +182,7 @@ def mute(request: HttpRequest) -> HttpResponse:
         preferences.mute(request.user.pk, category)
     except preferences.TooManyPreferences:
         return _too_many()
-    return _redirect_to_inbox(request, _describe_muting(category)) or _redirect(muted=category)
+    return return_to_inbox(request, _describe_muting(category)) or _redirect(muted=category)
 
 
 @page_view
@@ -193,13 +191,7 @@ def unmute(request: HttpRequest) -> HttpResponse:
     """Unmute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     preferences.unmute(request.user.pk, category)
-    return _redirect_to_inbox(request, UNDONE) or _redirect(unmuted=category)
-
-
-def _redirect_to_inbox(request: HttpRequest, changed: str | tuple[str, PageButton]) -> HttpResponse | None:
-    if (query := request.POST.get("query")) is None:
-        return None
-    return redirect(request, parse_query(QueryDict(query)), changed)
+    return return_to_inbox(request, "undone") or _redirect(unmuted=category)
 
 
 def _redirect(**query: str) -> HttpResponse:

@@ -5,6 +5,8 @@ statistics/   counts jobs and their times in the transaction that ends them, and
 alerts/       what needs an operator, from when it begins until it is over
 admin/        the overview and alerts; filters and bulk changes of jobs, filters of notifications
 duties        evaluates alerts, and rolls up statistics
+running       running and suspended jobs of each queue
+periods       the periods that pages show
 additions     what other apps add to alerts, the overview and metrics
 metrics       the metrics of jobs for Prometheus; views and urls serve them
 commands      ``jobs stats``

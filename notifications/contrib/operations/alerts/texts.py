@@ -16,12 +16,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin import admin_list
 from notifications.contrib.operations.additions import read_alert_kinds
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db import database
 from notifications.extension import Topic
 from notifications.inbox import ALERTS, filter_active, has_holders, holders
+from notifications.management import admin_list
 from notifications.models import Job
 
 Kind = Alert.Kind
