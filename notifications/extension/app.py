@@ -45,11 +45,9 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: Its keys of ``NOTIFICATIONS``, read by ``conf.settings`` as those of the core.
     settings: ClassVar[Mapping[str, Setting]] = {}
 
-    #: The dotted paths of the apps without which it is nothing.
-    requires: ClassVar[Sequence[str]] = ()
-
     #: The channels of deliveries that it adds, by their names, identifiers of at most 30 characters: the dotted path of
-    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored.
+    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored. An app with channels
+    #: requires ``notifications.contrib.deliveries``, which sends by them.
     channels: ClassVar[Mapping[str, str]] = {}
 
     #: The kinds of waits that it adds.
@@ -200,14 +198,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         another extension too, or for a newer notification with its key.
         """
         return ()
-
-    def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
-        """Return the keys of the users who have sent these notifications, by the ids of the notifications.
-
-        Called where users read their notifications. None is a sender who is not known, who is shown as "the staff";
-        notifications that no user has sent are left out. One user: broadcasts.
-        """
-        return {}
 
     def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
         """Return what happened to a notification or a job, or is to happen. Called for a timeline that is shown.

@@ -17,6 +17,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
+from notifications.extension import moved
 from notifications.extension.app import Extension
 from notifications.extension.calls import Calls, call_of, leave_out_of_pages
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
@@ -27,6 +28,7 @@ from notifications.extension.dimensions import (
     HubPart,
     JobSection,
     OwnTask,
+    PageButton,
     Pause,
     RecordedTransaction,
     WaitKind,
@@ -38,6 +40,8 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import KINDS, TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from uuid import UUID
+
     from notifications.models import Job, Notification
 
 logger = logging.getLogger("notifications")
@@ -132,9 +136,20 @@ def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any 
     )
 
 
-def read_facts(row: Notification, reader: Any, *, in_full: bool = False) -> list[Fact]:
-    """Return what extensions say of a notification to its user. See ``Extension.facts_of()``."""
-    return [fact for hook in hooks.facts_of for fact in hook(row, reader, in_full=in_full)]
+def read_parts(
+    rows: Sequence[Notification], reader: Any, place: str
+) -> dict[UUID, list[Fact | PageButton | str]]:
+    """Return what extensions show with notifications, by their ids. See ``Extension.parts_of()``."""
+    found: dict[UUID, list[Fact | PageButton | str]] = defaultdict(list)
+    for hook in hooks.parts_of:
+        for id, parts in hook(rows, reader, place).items():
+            found[id] += parts
+    return found
+
+
+def read_facts(row: Notification, reader: Any, place: str) -> list[Fact]:
+    """Return what extensions say of a notification to its user. See ``Extension.parts_of()``."""
+    return [part for part in read_parts([row], reader, place)[row.pk] if isinstance(part, Fact)]
 
 
 def call_after_commit(tx: RecordedTransaction) -> None:
@@ -199,14 +214,14 @@ def make_hub_parts(hub: Any) -> dict[str, Any]:
 def load() -> None:
     """Read the hooks and settings of the installed extensions. Called when the app is ready.
 
-    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires, for the name of a channel, and for a
-    name that two of them use.
+    Raises ``ImproperlyConfigured`` if the app is missing that delivers by channels, for the name of a channel, for what
+    a column of tables has, and for a name that two extensions use.
     """
     _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
     for each in hooks.extensions:
-        for name in each.requires:
-            require(name, by=each.name)
+        if each.channels:
+            require(moved.DELIVERIES, by=each.name)
     for name in hooks.channels:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."

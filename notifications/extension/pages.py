@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from notifications.extension.dimensions import Fact, PageButton
 
@@ -23,16 +23,6 @@ class PageHooks:
         job that has run before. One user: steps.
         """
         return (), 0
-
-    def doubt_of(self, job: Job) -> str | datetime:
-        """Return why the end of an active job may never come, as safe HTML, "" while it is expected.
-
-        Or the time at which that may change while the job is queued: an open page is loaded again then.
-
-        Called for its page, which says this in place of the promise that its owner will be notified. Queries of a
-        bounded number of rows. One user: tasks of Celery, whose messages may be lost.
-        """
-        return ""
 
     def time_zone_of(self, user: Any) -> str:
         """Return the name of the time zone that a user (key) has chosen, "" for none.
@@ -56,29 +46,17 @@ class PageHooks:
         """
         return ()
 
-    def facts_of(self, row: Notification, reader: Any, *, in_full: bool) -> Sequence[Fact]:
-        """Return what is said of a notification besides its title and body, what matters most first.
+    def parts_of(
+        self, rows: Sequence[Notification], reader: Any, place: str
+    ) -> Mapping[UUID, Sequence[Fact | PageButton | str]]:
+        """Return what is shown with notifications of a user, by their ids, what matters most first.
 
-        Called for its page and its messages by other channels, each time in the language and the time zone of its user,
-        the ``reader``. A bounded number of queries. One user: questions.
+        A ``Fact`` is said besides the title and the body, a ``PageButton`` stands beside the notification, and a text
+        says why the user was notified. A bounded number of queries. Called in the language and the time zone of the
+        user, the ``reader``.
 
-        ``in_full``
-            For an e-mail, which has room for the steps and the output of a job.
+        ``place``
+            ``"list"``: rows of the inbox, which show texts and buttons. ``"page"``: the page of one. ``"push"``,
+            ``"email"``: a message about one, which shows facts; an e-mail has room for steps and the output of a job.
         """
-        return ()
-
-    def row_buttons(self, row: Notification) -> Sequence[PageButton]:
-        """Return buttons beside a notification in the inbox and on its page. Called for each row that is shown.
-
-        The form that they are in has a field ``query`` in the inbox, the query string of the page to return to. No
-        query to the database. One user: the button that mutes a category.
-        """
-        return ()
-
-    def describe_change(self, user: Any, change: str) -> tuple[str, PageButton] | None:
-        """Return the message after a form of ``row_buttons()``, and the button that undoes it.
-
-        ``change``
-            What the view of the form has given ``inbox.forms.redirect()``. None if it is of something else.
-        """
-        return None
+        return {}

@@ -45,6 +45,8 @@ MAX_CHOSEN_CATEGORIES = 20
 MAX_IDS = PAGE_SIZE
 #: The parameter after a form that named no notification or a wrong time, and after an undo.
 NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
+#: What the message of an extension begins with.
+SAID = "said."
 #: What can be done with named notifications: the verbs of marks, and to snooze them.
 SNOOZE = "snooze"
 _ROWS_CHANGED = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")

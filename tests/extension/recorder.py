@@ -113,9 +113,9 @@ class Recorder(Extension):
         self._record("before_raised", rows)
         return [row.id for row in rows if row.key == "stays"]
 
-    def senders(self, rows):
-        self._record("senders", rows)
-        return self.returned.get("names", {})
+    def parts_of(self, rows, reader, place):
+        self._record(f"parts_of a {place}", rows)
+        return self.returned.get("parts", {})
 
     def topics(self, announced):
         return self._record("topics", announced)

@@ -24,7 +24,7 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import TableHooks
 
 #: Attributes and hooks of the class, and of objects that hooks were moved to.
-MAX_HOOKS = 39
+MAX_HOOKS = 34
 HOOKS = (Extension, PageHooks, TableHooks)
 #: Attributes and methods of what extensions make, or are given.
 MAX_NAMES_OF_OBJECTS = 99

@@ -92,5 +92,4 @@ class Deliveries(Extension):
     time_zone_of = import_later("preferences.read_time_zone")
     page_data = import_later("pushes.describe_key")
     page_links = import_later("preference_views.list_links")
-    row_buttons = import_later("preference_views.list_buttons")
-    describe_change = import_later("preference_views.describe_muting")
+    parts_of = import_later("preference_views.list_buttons")

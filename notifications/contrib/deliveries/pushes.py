@@ -205,5 +205,5 @@ def _describe(row: Notification, user: Any) -> str:
     if not row.open_question:
         return row.body
     with timezone.override(zone_of(read_reader(user.pk))):
-        facts = read_facts(row, user)
+        facts = read_facts(row, user, "push")
     return "\n".join(filter(None, (row.body, *(f"{fact.label}: {fact.text}" for fact in facts))))
