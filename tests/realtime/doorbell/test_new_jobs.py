@@ -7,9 +7,10 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from notifications import times
 from notifications.api import batch
 from notifications.db import bulk
-from notifications.jobs import limits
+from notifications.jobs import limits, notifying
 from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Ring
 from notifications.realtime.doorbell import _handle_rung, doorbell, listen, sqlite
@@ -120,9 +121,22 @@ def test_job_that_no_worker_takes(calls, as_other_process, user):
     assert calls == [({user.pk}, False)]
 
 
-def test_job_of_this_process(calls, user):
+def enqueue_batch(user):
+    with batch(owner=user):
+        tasks.noop.enqueue()
+
+
+def insert_own_job(user):
+    job = bulk.new_row(Job, user_id=user.pk, executor="async", task_path="tests.jobs.tasks.noop")
+    job.created_at = job.queued_at = times.now()
+    with transaction.atomic():
+        notifying.insert_jobs([job])
+
+
+@pytest.mark.parametrize("insert", [enqueue, enqueue_batch, insert_own_job])
+def test_job_of_this_process(calls, user, insert):
     """The listener does not ring again for what this process has rung itself."""
-    enqueue(user)
+    insert(user)
     wait_until_read()
     assert not calls
 
