@@ -149,6 +149,9 @@ LATE_IMPORTS = {
     "contrib/engines/checks.py": (2, "Each command would import the worker otherwise."),
     "contrib/celery/apps.py": (1, "Celery's own modules, which only jobs of observed tasks need."),
     "contrib/output/testing.py": (2, BEFORE_MODELS),
+    "contrib/rates/api.py": (3, BEFORE_MODELS),
+    "contrib/rates/apps.py": (2, "Django imports it before the models are loaded."),
+    "contrib/rates/operations.py": (1, "It needs the package for Prometheus."),
     "contrib/steps/api.py": (1, BEFORE_MODELS),
     "contrib/steps/testing.py": (1, BEFORE_MODELS),
     "contrib/celery/__init__.py": (2, BEFORE_MODELS),
@@ -185,7 +188,7 @@ LATE_IMPORTS = {
     "contrib/engines/backend_task.py": (2, "Other backends import it before the models are loaded."),
     "contrib/operations/apps.py": (1, "Imported before the transaction, not before the models."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
-    "jobs/backend.py": (7, BEFORE_MODELS),
+    "jobs/backend.py": (8, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/notification_info.py": (3, BEFORE_MODELS),
     "jobs/durable_calls.py": (3, BEFORE_MODELS),
@@ -195,7 +198,7 @@ LATE_IMPORTS = {
     "realtime/servers/uvicorn.py": (2, "It needs the extra uvicorn."),
     "testing/__init__.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
-    "testing/inline.py": (13, BEFORE_MODELS),
+    "testing/inline.py": (14, BEFORE_MODELS),
 }
 
 

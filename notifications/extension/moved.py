@@ -16,6 +16,7 @@ SETTINGS = {
     "DELIVERY": "deliveries",
     "HANDLERS": "webhooks",
     "METRICS_TOKEN": "operations",
+    "RATES": "rates",
     "SCHEDULES": "schedules",
     "SLACK": "slack",
     "WEB_PUSH": "deliveries",

@@ -226,7 +226,7 @@ def return_to_inbox(request: HttpRequest, changed: str | tuple[str, PageButton])
     """Return to the inbox whose form has sent this request, with a message; None if another page has sent it.
 
     ``changed``
-        The message of an app, with the button that undoes it; or ``"undone"``.
+        ``"undone"``, or the message of the app with the button that undoes what was done.
     """
     if (query := request.POST.get("query")) is None:
         return None

@@ -281,8 +281,9 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
         "done": gettext("Done"),
     }
     views = []
-    for name, label in labels.items():
-        count = 0 if name == "done" else lists.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
+    counted = [VIEWS[name] for name in labels if name != "done"]
+    counts = lists.count_each(user, MAX_COUNT + 1, head=head, lists=counted)
+    for (name, label), count in zip(labels.items(), [*counts, 0], strict=True):
         if count or name == view or name not in ("questions", "snoozed"):
             shown = f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
             views.append((name, label, InboxQuery(view=name).url(), shown))

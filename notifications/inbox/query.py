@@ -157,7 +157,7 @@ def parse_query(parameters: QueryDict) -> InboxQuery:
         *(("category", category, MAX_CATEGORY_LENGTH) for category in categories),
         ("q", search, MAX_SEARCH_LENGTH),
     ):
-        if len(text) > limit or "\0" in text or not encodable(text):
+        if len(text) > limit or "\0" in text or not (text.isascii() or encodable(text)):
             raise BadRequest(f"{name} must be text of at most {limit} characters.")
     after, before = (
         parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")

@@ -146,7 +146,7 @@ def read_rows(
     return [
         InboxRow(
             notification=row,
-            actions=describe_actions(row),
+            actions=describe_actions(row) if '"actions"' in row.data else [],
             reason=reasons.get(row.pk),
             buttons=[part for part in parts.get(row.pk, ()) if isinstance(part, PageButton)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,

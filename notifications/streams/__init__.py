@@ -68,23 +68,16 @@ else:
         },
     )
 
+#: What apps use, and what other folders use of modules of this one.
 __all__ = [
     "begin_epoch",
     "epoch",
     "expect_own_jobs",
-    "find_pending",
     "number",
-    "number_committed",
     "number_if_needed",
     "number_in_transaction",
-    "number_new",
-    "number_pending",
-    "pending_condition",
-    "raise_floors",
-    "request_session_check",
     "ring",
     "ring_new_jobs",
-    "uncounting_deleted",
 ]
 
 logger = logging.getLogger("notifications")

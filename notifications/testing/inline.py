@@ -123,11 +123,14 @@ class InlineRun:
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.sources import Source
-        from notifications.jobs.transitions import claims, queueing
+        from notifications.jobs.declaring.holding import held_tasks
+        from notifications.jobs.transitions import claims, queueing, releasing
         from notifications.jobs.transitions.recording import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
         jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
+        if not jobs and held_tasks and releasing.release_all():
+            jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs:
             return False
         if self.count == self.limit:

@@ -106,6 +106,20 @@ class Push(Channel):
         return vapid.find_wrong_web_push(is_used=is_used)
 
 
+def read_public_key() -> str:
+    """Return the public key of the site, ``""`` if that of the settings is wrong, which a check reports."""
+    try:
+        return vapid.public_key(vapid.private_key()) if settings.WEB_PUSH else ""
+    except ImproperlyConfigured:
+        return ""
+
+
+def describe_key() -> dict[str, Any]:
+    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
+    key = read_public_key()
+    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
+
+
 class DeviceGone(AddressGone):
     """The push service has said that the browser is not subscribed any more."""
 
