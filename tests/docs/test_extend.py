@@ -34,6 +34,9 @@ from django.test import Client
 client = Client()
 client.force_login(User.objects.get(username="ada"))
 pages = [client.get(path).text for path in ("/notifications/{id}/", "/admin/notifications/notification/{id}/change/")]
+print("Arrived at:" in pages[1])
+from sms.operations import metrics
+print(metrics()[0].name)
 print(["SMS: sent to +15550100." in page and "The text message has arrived." in page for page in pages])
 print("By SMS" in client.get("/notifications/preferences/").text)
 from notifications.contrib.deliveries.models import Delivery
@@ -124,8 +127,8 @@ def project(tmp_path):
 
 def test_page_step_by_step(project, gateway):
     address, messages = gateway
-    apps, models, channel, receipts, settings, *_ = blocks(PAGE, "python")
-    for block in (apps, models, channel, receipts):
+    apps, models, channel, receipts, settings, admin, operations, *_ = blocks(PAGE, "python")
+    for block in (apps, models, channel, receipts, admin, operations):
         project.write(block)
     project.write(settings, gateway=("https://sms.example.com/messages", f"http://{address}/messages"))
     project.add_settings(f'ALLOWED_HOSTS = ["*"]\nNOTIFICATIONS["OUTBOUND_ALLOW"] = ["{address}"]\n')
@@ -149,7 +152,13 @@ def test_page_step_by_step(project, gateway):
     first, second = messages
     assert first == second and (first["to"], first["text"]) == ("+15550100", "The disk is full")
     printed = project.manage("shell", "--no-imports", "-c", READ.replace("{id}", id)).splitlines()
-    assert printed == ["[True, True]", "True", "[('sent', ''), ('skipped', 'no-address')]"]
+    assert printed == [
+        "True",
+        "sms_messages_on_their_way",
+        "[True, True]",
+        "True",
+        "[('sent', ''), ('skipped', 'no-address')]",
+    ]
     assert project.manage("shell", "--no-imports", "-c", PURGE).split() == ["1", "0"]
 
 
