@@ -50,8 +50,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "jobs.declaring.templates": "refuse_unknown_names",
         "jobs.notifying": "jobs_added",
         "jobs.outcomes": (
-            "NOT_STARTED cancelled encode error_type failed failure interrupted is_guess retried "
-            "succeeded"
+            "NOT_STARTED cancelled encode error_type failed failure interrupted is_guess retried succeeded"
         ),
         "jobs.transitions.claims": "PROGRESS_COLUMNS store_progress",
         "jobs.transitions.conditional_updates": "conditional_update prepare_id update_locked_rows",

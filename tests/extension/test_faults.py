@@ -18,7 +18,6 @@ from notifications.extension import (
     AlertKind,
     Channel,
     Extension,
-    Hooks,
     HubPart,
     JobSection,
     Setting,
@@ -26,6 +25,7 @@ from notifications.extension import (
     calls,
     hooks,
 )
+from notifications.extension.installed import Hooks
 from notifications.ids import uuid7
 from notifications.jobs.transitions import reaping, recording, waiting
 from notifications.management.diagnosis import jobs as diagnosis
