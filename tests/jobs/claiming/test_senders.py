@@ -9,13 +9,14 @@ from django.utils import timezone
 from notifications.ids import uuid7
 from notifications.jobs import turns
 from notifications.jobs.claiming import queues
-from notifications.jobs.declaring.own_tasks import MAX_PER_USER
 from notifications.jobs.declaring.policies import Policy
 from notifications.models import Job
 from notifications.worker.capacity import MAX_SENDERS
 from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+#: Jobs of one user that run at once.
+MAX_PER_USER = 8
 
 
 @pytest.fixture(autouse=True)
