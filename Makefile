@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = .venv/bin/python -m pytest -n $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 3 : 6))) --dist worksteal
 
 test: venv-dev
-	$(PYTEST) -m "quick and not nightly" $(ARGS)
+	$(PYTEST) -m "quick and not nightly and not long" $(ARGS)
 
 # Some miss the deadlines of their server beside others, and run after them.
 test-merge: EXCEPT = and not nightly

@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "notifications.contrib.operations",
     "notifications.contrib.output",
     "notifications.contrib.questions",
+    "notifications.contrib.rates",
     "notifications.contrib.schedules",
     "notifications.contrib.slack",
     "notifications.contrib.steps",

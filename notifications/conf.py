@@ -171,14 +171,18 @@ CORE_SETTINGS = {
 
 #: The keys of the core and of the installed extensions. ``extension.load()`` replaces it when the apps are ready.
 SETTINGS: Mapping[str, Setting] = CORE_SETTINGS
+#: The value of each key that was valid when it was read last, and its declaration then.
+_valid: dict[str, tuple[Setting, Any]] = {}
 
 
 def _read(key: str) -> Any:
     configured = getattr(django_settings, "NOTIFICATIONS", {})
     if not isinstance(configured, dict):
         raise ImproperlyConfigured("NOTIFICATIONS is not a dict. Write NOTIFICATIONS = {...}.")
-    setting = SETTINGS[key]
+    setting, known = SETTINGS[key], _valid.get(key)
     value = configured.get(key, setting.default)
+    if known and known[0] is setting and known[1] is value:
+        return value
     expected = setting.types or (
         (list, tuple) if isinstance(setting.default, list) else (type(setting.default),)
     )
@@ -189,4 +193,5 @@ def _read(key: str) -> Any:
     if setting.is_valid and not setting.is_valid(value):
         shown = "wrong" if setting.is_secret else repr(value)
         raise ImproperlyConfigured(f"NOTIFICATIONS[{key!r}] is {shown}. It must be {setting.rule}.")
+    _valid[key] = setting, value
     return value

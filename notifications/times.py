@@ -69,6 +69,7 @@ def to_microseconds(moment: datetime) -> int:
 
 
 def from_microseconds(count: int) -> datetime:
+    """Return the time of ``to_microseconds()``."""
     return _EPOCH + timedelta(microseconds=count)
 
 

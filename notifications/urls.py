@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from notifications.extension import find_urlpatterns
+from notifications.extension.installed import find_urlpatterns
 from notifications.http import (
     api_views,
     health_views,

@@ -122,6 +122,7 @@ def exporter(monkeypatch, receivers, settings):
     spans.configure()
 
 
+@pytest.mark.long
 def test_no_secret_is_shown(exporter, receivers, caplog, user, client_of, admin_client):
     caplog.set_level(logging.DEBUG)
     receiver, service, origins = receivers

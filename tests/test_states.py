@@ -17,6 +17,7 @@ from tests.support.sources import list_nodes
 
 #: They write a row that another module changes, or other columns of jobs than the state.
 HELPERS = {
+    "releasing",  # it stores the executor of queued jobs
     "unrecorded_outcomes",
     "batch_outcomes",
     "conditional_updates",

@@ -1,4 +1,4 @@
-"""The app's pages in Django's admin. Optional apps register theirs in their folders, and add to these by hooks.
+"""The app's pages in Django's admin. Optional apps register theirs in their folders, and extend these (`extend()`).
 
 jobs                       the list and the page of jobs
 job_details                what the page of a job shows
@@ -9,25 +9,25 @@ mixins, paging, filters    what all lists share: read-only, keyset pages, filter
 timelines                  how pages show times, events and attempts
 """
 
+from notifications.admin.filters import JOB_FILTERS as JOB_FILTERS
 from notifications.admin.filters import FormFilter as FormFilter
+from notifications.admin.filters import JobListFilter as JobListFilter
 from notifications.admin.filters import KeysetFilter as KeysetFilter
 from notifications.admin.filters import LevelFilter as LevelFilter
 from notifications.admin.filters import NotificationUserFilter as NotificationUserFilter
-from notifications.admin.filters import StateFilter as StateFilter
 from notifications.admin.filters import UserFilter as UserFilter
+from notifications.admin.filters import other_parameters as other_parameters
+from notifications.admin.filters import read_filter as read_filter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase
 from notifications.admin.mixins import OwnedMixin as OwnedMixin
 from notifications.admin.mixins import ReadOnlyMixin as ReadOnlyMixin
+from notifications.admin.mixins import add_filters as add_filters
+from notifications.admin.mixins import extend as extend
 from notifications.admin.mixins import list_url as list_url
 from notifications.admin.mixins import page_context as page_context
 from notifications.admin.mixins import reports_database_errors as reports_database_errors
 from notifications.admin.notifications import NotificationAdmin as NotificationAdmin
 from notifications.admin.paging import KeysetMixin as KeysetMixin
-from notifications.db.keyset import NEWEST_FIRST as NEWEST_FIRST
 from notifications.db.keyset import count_rows as count_rows
-from notifications.db.keyset import read_page as read_page
-from notifications.paths import admin_list as admin_list
 from notifications.templatetags.notifications import csp_nonce as csp_nonce
-from notifications.templatetags.notifications_formats import duration as duration
-from notifications.templatetags.notifications_formats import rate as rate

@@ -1,23 +1,32 @@
-"""Filters beside lists of the admin. Extensions add others: see ``Extension.list_filters``."""
+"""Filters beside lists of the admin. Apps add others: see ``mixins.add_filters()``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.live_jobs import count_states, has_state_counts
-from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
+from notifications.db.keyset import MAX_IDS_READ
 from notifications.db.transactions import database
 from notifications.extension import hooks
+from notifications.ids import parse_id
 from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.models import Job, Notification
+from notifications.jobs.selection import JobFilter
+from notifications.models import Job, Notification, Worker
+
+#: The newest rows that choices come from, so that no table is read for them, and the choices that are shown at most.
+MAX_ROWS_READ, MAX_CHOICES = 300, 15
+#: The id of no job and no worker.
+NOBODY = "00000000-0000-0000-0000-000000000000"
+#: The attribute of a request that holds what two filters need.
+_NEWEST = "_notifications_newest_jobs"
 
 
 class KeysetFilter(admin.SimpleListFilter):
@@ -79,69 +88,67 @@ class UserFilter(FormFilter):
         return users.values_list("pk", flat=True).first()
 
 
-class JobOwnerFilter(UserFilter):
-    """Filters jobs by the name of their user. Those of a user with few are looked up by their ids."""
-
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value():
-            return rows, slices_of
-        if (key := self.user_key()) is None:
-            return rows, None  # no rows, while jobs without an owner may be many
-        jobs = Job.objects.using(database()).filter(user_id=key)
-        return _narrow_by_ids(rows, slices_of, NEWEST_FIRST.sort(jobs))
-
-
 class NotificationUserFilter(UserFilter):
     """Filters notifications by the name of their user. Those of one with few are looked up by their ids."""
 
     def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
         if slices_of is None or not self.value():
             return rows, slices_of
-        notes = Notification.objects.using(database()).filter(user_id=self.user_key())
-        return _narrow_by_ids(rows, slices_of, notes.order_by("user_id", "seq"))
+        notes = (
+            Notification.objects.using(database()).filter(user_id=self.user_key()).order_by("user_id", "seq")
+        )
+        ids = list(notes.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
+        return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
 
 
-class LinkedFilter(KeysetFilter):
-    """Filters by a value of the column ``parameter_name``. It is shown when a link has chosen one."""
+class JobListFilter(FormFilter):
+    """A filter whose value is a condition of ``JobFilter``, by default that of the name of its parameter.
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(value, value)] if (value := self.value()) else []
+    It is shown when a link has chosen a value, unless it has choices.
+    """
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
+
+    def condition(self) -> dict[str, Any]:
+        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
+        return {str(self.parameter_name): self.value() or ""}
+
+    def own_parameters(self) -> set[str]:
+        """Return the parameters of the page's address that this filter has taken.
+
+        A filter before it in the list may have taken one of the same name, so that this one has no value.
+        """
+        return set(self.used_parameters)
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         try:
-            return (
-                queryset.filter(**{str(self.parameter_name): value}) if (value := self.value()) else queryset
-            )
-        except ValidationError as exc:
+            return JobFilter(**self.condition()).apply(queryset)
+        except ValueError as exc:
             raise IncorrectLookupParameters(exc) from exc
 
 
-class LinkedTaskFilter(LinkedFilter):
-    title, parameter_name = _("task"), "task_path"
+def read_filter(changelist: Any) -> JobFilter:
+    """Return the conditions of all filters of a list of jobs and of its search. Raises ValueError."""
+    conditions = {"search": changelist.query}
+    for spec in changelist.filter_specs:
+        if isinstance(spec, JobListFilter):
+            conditions |= spec.condition()
+    return JobFilter(**conditions)
 
 
-class LinkedQueueFilter(LinkedFilter):
-    title, parameter_name = _("queue"), "queue_name"
+def other_parameters(changelist: Any) -> list[str]:
+    """Return the names of parameters of a list of jobs that are no conditions of ``JobFilter``."""
+    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
+    known = {name for spec in specs for name in spec.own_parameters()}
+    return sorted(set(changelist.get_filters_params()) - known)
 
 
-class LinkedWorkerFilter(LinkedFilter):
-    title, parameter_name = _("worker"), "worker"
+class StateFilter(JobListFilter):
+    """Filters jobs by their state, and narrows the list by all conditions, because it is always there.
 
-
-class LinkedBatchFilter(LinkedFilter):
-    """Filters the jobs of a batch. Those of one with few are looked up by their ids."""
-
-    title, parameter_name = _("batch"), "batch"
-
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value():
-            return rows, slices_of
-        jobs = Job.objects.using(database()).filter(batch=self.value())
-        return _narrow_by_ids(rows, slices_of, jobs.order_by("batch", "state"))
-
-
-class StateFilter(KeysetFilter):
-    """Filters jobs by their state. Its choices have the numbers of jobs, as far as these are counted."""
+    Its choices have the numbers of jobs, as far as these are counted.
+    """
 
     title, parameter_name = _("state"), "state__exact"
 
@@ -153,12 +160,119 @@ class StateFilter(KeysetFilter):
         for state, choice in zip([None, *Job.State.values], super().choices(changelist), strict=True):
             yield choice | ({"display": labels[state]} if state in labels else {})
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+    def condition(self) -> dict[str, Any]:
+        if (value := self.value()) and value not in Job.State.values:
+            raise ValueError(f"{value!r} is no state.")
+        return {"state": value or ""}
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None:
+            return rows, None
+        is_exact = changelist.model_admin.shows_all_jobs() and not other_parameters(changelist)
+        return read_filter(changelist).narrow(rows, is_exact=is_exact)
+
+
+class TextFilter(JobListFilter):
+    """A filter with a field for text, which is always shown."""
+
+    template = "admin/notifications/text_filter.html"
+
+    def has_output(self) -> bool:
+        return True
+
+
+class TaskFilter(TextFilter):
+    title, parameter_name = _("task"), "task_path"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value(_most_frequent(task for task, _ in _newest_jobs(request)))
+
+
+class QueueFilter(TextFilter):
+    title, parameter_name = _("queue"), "queue_name"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value(_most_frequent(queue for _, queue in _newest_jobs(request)))
+
+
+class JobUserFilter(JobListFilter, UserFilter):
+    def condition(self) -> dict[str, Any]:
+        if not self.value():
+            return {}
+        # The key of no user, of any type.
+        return {"user": str(key)} if (key := self.user_key()) is not None else {"search": NOBODY}
+
+
+class WorkerFilter(TextFilter):
+    """Filters jobs by the worker of their last attempt: its id, or the host of workers that are alive."""
+
+    title, parameter_name = _("worker"), "worker"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        hosts = Worker.objects.using(database()).order_by("-id").values_list("host", flat=True)
+        return self.with_value(_most_frequent(hosts[:MAX_ROWS_READ]))
+
+    def condition(self) -> dict[str, Any]:
         if not (value := self.value()):
-            return queryset
-        if value not in Job.State.values:
-            raise IncorrectLookupParameters(f"{value!r} is no state.")
-        return queryset.filter(state=value)
+            return {}
+        if id := parse_id(value):
+            return {"worker": str(id)}
+        ids = Worker.objects.using(database()).filter(host=value).order_by("-id").values_list("pk", flat=True)
+        return {"worker": ",".join(map(str, ids[:MAX_ROWS_READ])) or NOBODY}
+
+
+class BatchFilter(JobListFilter):
+    """Filters the jobs of a batch. It is shown when it is chosen, on the page of the batch."""
+
+    title, parameter_name = _("batch"), "batch"
+
+    def condition(self) -> dict[str, Any]:
+        if not (value := self.value()):
+            return {}
+        if (id := parse_id(value)) is None:
+            raise ValueError(f"{value!r} is no id of a batch.")
+        return {"batch": str(id)}
+
+
+class RunnerFilter(JobListFilter):
+    """Filters jobs by what runs them, where that is not the built-in worker alone."""
+
+    title, parameter_name = _("engine"), "runs_on"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        if not has_runners():
+            return []
+        aliases = aliases_with_engines()
+        labels = [hooks.dispatch.label_of(alias) for alias in aliases]
+        engines = [
+            (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
+            for alias, label in zip(aliases, labels, strict=True)
+        ]
+        return [("builtin", _("Built-in worker")), *engines, *hooks.runners.items()]
+
+    def condition(self) -> dict[str, Any]:
+        return {"runner": self.value() or ""}
+
+
+#: Those of the list of jobs.
+JOB_FILTERS = (StateFilter, TaskFilter, QueueFilter, JobUserFilter, WorkerFilter, BatchFilter, RunnerFilter)
+
+
+def has_runners() -> bool:
+    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
+    return bool(aliases_with_engines() or hooks.runners)
+
+
+def _newest_jobs(request: HttpRequest) -> list[tuple[str, str]]:
+    """Return task and queue of the newest jobs, which are read once for a page."""
+    if not hasattr(request, _NEWEST):
+        jobs = Job.objects.using(database()).order_by("-created_at", "-id")
+        setattr(request, _NEWEST, list(jobs.values_list("task_path", "queue_name")[:MAX_ROWS_READ]))
+    return getattr(request, _NEWEST)  # type: ignore[no-any-return]
+
+
+def _most_frequent(values: Iterable[str]) -> list[tuple[str, Any]]:
+    return [(value, value) for value, count in sorted(Counter(values).most_common(MAX_CHOICES))]
 
 
 class LevelFilter(admin.SimpleListFilter):
@@ -191,17 +305,3 @@ class ReadFilter(admin.SimpleListFilter):
         if self.value() not in conditions:
             raise IncorrectLookupParameters
         return queryset.filter(**conditions[self.value()])
-
-
-def _narrow_by_ids(rows: Any, slices_of: Any, found: Any) -> tuple[Any, Any]:
-    """Return those of ``rows`` that were found, by their ids, and no slices; both unchanged if too many were found.
-
-    ``found`` is a queryset in the order of the index that yields it.
-    """
-    ids = list(found.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
-    return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
-
-
-def has_runners() -> bool:
-    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
-    return bool(aliases_with_engines() or hooks.runners)

@@ -18,6 +18,7 @@ from notifications.admin import confirmation
 from notifications.admin.mixins import ModelAdminBase, can_be_for_all, reports_database_errors
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
+from notifications.extension.moved import describe_remedy
 from notifications.jobs.changing import applicable
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.transitions import manual
@@ -37,6 +38,15 @@ class JobActionsMixin(ModelAdminBase):
             text = _("No job was changed, because what was selected is no id of a job.")
             self.message_user(request, text, messages.ERROR)
             return None
+
+    def change_all(self, request: HttpRequest, action: str) -> HttpResponse | None:
+        """Refuse an action for all jobs that the filters find: they may be too many for a request."""
+        text = _(
+            "No job was changed. Select jobs of the page: to change all jobs that match needs another app. "
+            "%(remedy)s"
+        )
+        self.message_user(request, text % {"remedy": describe_remedy("operations")}, messages.ERROR)
+        return None
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may cancel and retry jobs, by the permission to change them."""

@@ -15,7 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import lines_of_events, read_attempts
-from notifications.extension import hooks, read_events
+from notifications.extension import hooks
+from notifications.extension.installed import read_events
 from notifications.http.page_views import find_end
 from notifications.jobs.arguments import describe_arguments, describe_result
 from notifications.jobs.step_list import read_steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -20,7 +21,7 @@ from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
-from notifications.admin.mixins import ExtensibleListMixin, OwnedMixin
+from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetMixin
 from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
@@ -49,11 +50,12 @@ class JobAdmin(
     JobActionsMixin,
     JobDetailsMixin,
     LiveJobsMixin,
-    ExtensibleListMixin,
     KeysetMixin,
     OwnedMixin,
     admin.ModelAdmin,
 ):
+    """The list and the page of jobs, with actions that cancel, retry and reschedule them."""
+
     list_display = (
         "title_and_task",
         "state_cell",
@@ -64,14 +66,7 @@ class JobAdmin(
         "created",
     )
     list_display_links = None
-    list_filter = (
-        filters.StateFilter,
-        filters.JobOwnerFilter,
-        filters.LinkedTaskFilter,
-        filters.LinkedQueueFilter,
-        filters.LinkedWorkerFilter,
-        filters.LinkedBatchFilter,
-    )
+    list_filter = filters.JOB_FILTERS
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
     search_help_text = _("Words of the title or task, or the id.")
@@ -133,8 +128,9 @@ class JobAdmin(
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         set_last_errors(request, changelist.result_list)
+        filters_to_keep = {"preserved_filters": changelist.preserved_filters, "opts": self.opts}
         for job in changelist.result_list:
-            job.page_url = changelist.url_for_result(job)
+            job.page_url = add_preserved_filters(filters_to_keep, changelist.url_for_result(job))
         return changelist
 
     def get_list_display(self, request: HttpRequest) -> Any:

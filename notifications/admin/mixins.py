@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import django
 from django.contrib import messages
@@ -21,8 +21,6 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.extension import hooks
-from notifications.extension.moved import describe_remedy
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     ModelAdminBase = ModelAdmin[Any]
 else:  # With a base class, a mixin would come after it in the order of the admin's classes.
     ModelAdminBase = object
+
+Mixin = TypeVar("Mixin")
 
 
 class FilteredChangeList(ChangeList):
@@ -101,20 +101,36 @@ def set_users(rows: Iterable[Any], name: str) -> None:
         row._meta.get_field(name).set_cached_value(row, users.get(key))
 
 
-class ExtensibleListMixin:
-    """A list with the filters of extensions: see ``Extension.list_filters``."""
+def extend(model_admin: type[Any]) -> Callable[[type[Mixin]], type[Mixin]]:
+    """Decorate a class of which an admin of the core then inherits, and with it the subclasses of projects.
 
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        added = [spec for hook in hooks.list_filters for spec in hook(self, request)]
-        names = {spec.parameter_name for spec in added}
-        own = [
-            spec
-            for spec in super().get_list_filter(request)  # type: ignore[misc]
-            if not _is_of_core(spec) or spec.parameter_name not in names
-        ]
-        # Of two filters with one parameter only the first gets its value. A project's own filter stays.
-        taken = {getattr(spec, "parameter_name", None) for spec in own}
-        return [*own, *(spec for spec in added if spec.parameter_name not in taken)]
+    ::
+
+        @extend(NotificationAdmin)
+        class WithReceipts(ModelAdminBase):                # sms/admin.py, which Django imports
+            def get_fields(self, request, obj=None):
+                return [*super().get_fields(request, obj), "receipt"]
+
+    It overrides methods of Django's ``ModelAdmin`` and calls ``super()``. Those of the admin itself come before it.
+    """
+
+    def decorate(mixin: type[Mixin]) -> type[Mixin]:
+        model_admin.__bases__ = (mixin, *model_admin.__bases__)
+        return mixin
+
+    return decorate
+
+
+def add_filters(filters: Iterable[Any], added: Sequence[Any]) -> list[Any]:
+    """Return the filters of a list with some after them, for ``ModelAdmin.get_list_filter()``.
+
+    One takes the place of one of the core with the same ``parameter_name``, and is left out if a project's subclass of
+    the admin has a filter of its own with it: of two only the first would get its value.
+    """
+    names = {spec.parameter_name for spec in added}
+    own = [spec for spec in filters if not _is_of_core(spec) or spec.parameter_name not in names]
+    taken = {getattr(spec, "parameter_name", None) for spec in own}
+    return [*own, *(spec for spec in added if spec.parameter_name not in taken)]
 
 
 def _is_of_core(spec: Any) -> bool:
@@ -143,23 +159,12 @@ def page_context(model_admin: Any, request: HttpRequest) -> dict[str, Any]:
 
 
 def can_be_for_all(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an action to be done by an extension if it is for all rows: see ``Extension.action_for_all``.
-
-    Without an extension that does it, it is refused: all rows may be too many for a request.
-    """
+    """Decorate an action to be done by ``change_all()`` if it is for all rows, not only for those of the page."""
 
     @wraps(action)
     def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         if request.POST.get("select_across") == "1":
-            for hook in hooks.action_for_all:
-                if function := hook(self, request, action.__name__):
-                    return function()
-            text = _(
-                "No job was changed. Select jobs of the page: to change all jobs that match needs another app. "
-                "%(remedy)s"
-            )
-            self.message_user(request, text % {"remedy": describe_remedy("operations")}, messages.ERROR)
-            return None
+            return self.change_all(request, action.__name__)
         return action(self, request, queryset)
 
     return wrapped

@@ -63,11 +63,12 @@ def new_row(model: type[M], **values: Any) -> M:
     """
     instance: M = object.__new__(model)
     constants, makers = defaults_of(model)  # type: ignore[arg-type]
-    instance.__dict__.update(constants, **values)
+    attributes = constants | values
     for name, make in makers.items():
         if name not in values:
-            instance.__dict__[name] = make()
-    instance._state = ModelState()
+            attributes[name] = make()
+    attributes["_state"] = ModelState()
+    instance.__dict__ = attributes
     return instance
 
 

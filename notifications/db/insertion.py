@@ -37,7 +37,7 @@ def insert_one(
     model: Any = type(row)
     values = vars(row)
     # Values that are defaults are part of the statement, which is cached: of a new row most are.
-    defaults = tuple(name for name, default in defaults_of(model)[0].items() if values[name] == default)
+    defaults = tuple([name for name, default in defaults_of(model)[0].items() if values[name] == default])
     column, expression = (computed.column, computed.sql) if computed else ("", "")
     sql, fields = _insertion(model, defaults, condition, column, expression)
     with db.cursor() as cursor:

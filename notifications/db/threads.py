@@ -339,6 +339,7 @@ def close_idle_connections() -> None:
 
 
 def close_connections() -> None:
+    """Close all connections of Django on this thread, broken ones too."""
     for connection in connections.all(initialized_only=True):
         with contextlib.suppress(Exception):  # the connection is broken
             connection.close()

@@ -70,6 +70,8 @@ MAX_PAUSE_SECONDS = 0.25
 ISOLATION = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 NOT_DURABLE = "SET LOCAL synchronous_commit TO off"
 IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = '{}s'"
+#: What stands in a connection's list of hooks where one was that has moved to its end.
+_MOVED_HOOK: tuple[Any, ...] = (frozenset(), lambda: None, True)
 
 
 def database() -> str:
@@ -211,7 +213,8 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
     db = connection()
     if db.vendor != "sqlite" or in_callers_transaction(db):
         return retrying_atomic(work, db=db)
-    _leave_lock_free()
+    if (pause := lock_time.free_until - time.monotonic()) > 0:
+        time.sleep(pause)
     before = lock_time.seconds
     result = retrying_atomic(work, db=db)
     if result or more_follows:
@@ -221,25 +224,19 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
     return result
 
 
-def _leave_lock_free() -> None:
-    """Wait until this thread has left SQLite's lock free for as long as it is to."""
-    if (pause := lock_time.free_until - time.monotonic()) > 0:
-        time.sleep(pause)
-
-
 def on_commit(work: Callable[[], object], db: BaseDatabaseWrapper | None = None) -> None:
     """Call ``work`` after the commit of the caller's transaction, immediately where there is none.
 
     Its errors are logged, not raised.
     """
     db = db or connection()
-    # A closure: Django 5.2 fails to log the name of a functools.partial, and drops the later hooks.
-    call = lambda: work()  # noqa: E731
+    # Django 5.2 fails to log the name of a functools.partial, and drops the later hooks.
+    hook = work if hasattr(work, "__qualname__") else lambda: work()
     if (db.in_atomic_block and db.commit_on_exit) or _has_autocommit(db):
-        transaction.on_commit(call, using=db.alias, robust=True)
+        transaction.on_commit(hook, using=db.alias, robust=True)
     else:
         # Autocommit is off temporarily: transaction.on_commit() refuses, but Django runs these when it is on again.
-        db.run_on_commit.append((set(db.savepoint_ids), call, True))
+        db.run_on_commit.append((set(db.savepoint_ids), hook, True))
 
 
 def call_after_write(work: Callable[[], object]) -> None:
@@ -259,29 +256,37 @@ def on_commit_merged(
         The alias of a database of the project, whose transaction it is in place of one of ``database()``.
     """
     db = connections[using] if using else connection()
-    # The first callback that runs takes all arguments. Registering one callback only would be wrong, because the
-    # rollback of its savepoint removes it. References are weak, so that the call of a removed callback is forgotten.
-    call = _MergedCall(argument)
     waiting: WeakSet[_MergedCall] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
+    hooks = db.run_on_commit
+    # Registering one hook only would be wrong, because the rollback of its savepoint removes it. That of the same
+    # savepoints would remove the next one too, so it takes this argument as well: for 500 jobs in one transaction the
+    # garbage collector has 7,000 objects less. It moves to the end, where tests find what a block has registered.
+    for at in range(max(0, len(hooks) - 2), len(hooks)):
+        call = getattr(hooks[at][1], "merged_call", None)
+        if call and call in waiting and hooks[at][0] == set(db.savepoint_ids):
+            call.arguments.append(argument)
+            hooks.append(hooks[at])
+            hooks[at] = _MOVED_HOOK
+            return
+    # The first hook that runs takes all arguments. References are weak, so that the call of a removed one is forgotten.
+    call = _MergedCall([argument])
     waiting.add(call)
 
     def take_all() -> None:
         if call in waiting:
             taken = list(waiting)
             waiting.clear()
-            work([merged.argument for merged in taken])
+            work([argument for merged in taken for argument in merged.arguments])
 
-    if using:
-        transaction.on_commit(take_all, using=using, robust=True)
-    else:
-        on_commit(take_all, db)
+    take_all.merged_call = call  # type: ignore[attr-defined]
+    on_commit(take_all, db)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class _MergedCall:
-    """The argument of a call, which lives as long as its callback is registered."""
+    """The arguments of calls, which live as long as their hook is registered."""
 
-    argument: Any
+    arguments: list[Any]
 
 
 def begins_with_lock(db: BaseDatabaseWrapper) -> bool:
@@ -303,12 +308,7 @@ def try_write() -> None:
 
     A server that was demoted, or a role that may not write, answers queries all the same.
     """
-
-    def write() -> None:
-        with connection().cursor() as cursor:
-            cursor.execute("DELETE FROM notifications_ring WHERE 1 = 0")
-
-    retrying_atomic(write)
+    retrying_atomic(lambda: execute_many([("DELETE FROM notifications_ring WHERE 1 = 0", ())]))
 
 
 def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | None:

@@ -10,7 +10,6 @@ from django.apps import AppConfig
 
 from notifications.conf import Setting
 from notifications.extension.dimensions import (
-    AlertKind,
     Event,
     HubPart,
     JobSection,
@@ -46,11 +45,9 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: Its keys of ``NOTIFICATIONS``, read by ``conf.settings`` as those of the core.
     settings: ClassVar[Mapping[str, Setting]] = {}
 
-    #: The dotted paths of the apps without which it is nothing.
-    requires: ClassVar[Sequence[str]] = ()
-
     #: The channels of deliveries that it adds, by their names, identifiers of at most 30 characters: the dotted path of
-    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored.
+    #: the class of each, a ``Channel``. It is imported when it is needed first. Names are stored. An app with channels
+    #: requires ``notifications.contrib.deliveries``, which sends by them.
     channels: ClassVar[Mapping[str, str]] = {}
 
     #: The kinds of waits that it adds.
@@ -74,11 +71,9 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
     runners: ClassVar[Mapping[str, Any]] = {}
 
-    #: Policies for tasks of a package that it adapts, as in ``OPTIONS["policies"]`` of a backend, which win over these.
-    policies: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
-    #: What is true of its own tasks, by their dotted paths. Tasks of which nothing is true may be left out.
-    own_tasks: ClassVar[Mapping[str, OwnTask]] = {}
+    #: What is true of tasks, by their dotted paths: of its own an ``OwnTask``, unless nothing is. Of a package that
+    #: it adapts, whose paths may have wildcards, a dict as in ``OPTIONS["policies"]`` of a backend, which wins over it.
+    tasks: ClassVar[Mapping[str, OwnTask | Mapping[str, Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,7 +96,8 @@ class Extension(TableHooks, PageHooks, AppConfig):
         Called once for each worker, before it runs.
 
         ``state``
-            The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called.
+            The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called, and
+            one part serves all runs of the process.
         """
         raise NotImplementedError
 
@@ -114,13 +110,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
             The ``realtime.hub.Hub``.
         """
         raise NotImplementedError
-
-    def stored_names(self, job: UUID) -> Mapping[str, str]:
-        """Return what is stored for a job by names that are unique in it: the kind of each in a word, such as "step".
-
-        Called in the execution of the job, once but for errors, outside of a transaction. One user: steps.
-        """
-        return {}
 
     def accept(self, request: HttpRequest) -> Callable[[Job, bool], Mapping[str, str]] | None:
         """Return what is called with the job of a request, None for nothing. One user: the header ``Callback-URL``.
@@ -210,21 +199,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return ()
 
-    def read_deliver(self, value: Any) -> Any:
-        """Return what ``deliver=`` of ``notify()`` means, which ``on_created()`` finds in ``Notification.steps``.
-
-        Called on the thread of the caller, perhaps in a transaction of theirs. No query. Raises ``ValueError`` if it is
-        wrong. One user, the first that defines it: deliveries.
-        """
-
-    def senders(self, rows: Sequence[Notification]) -> Mapping[UUID, Any]:
-        """Return the keys of the users who have sent these notifications, by the ids of the notifications.
-
-        Called where users read their notifications. None is a sender who is not known, who is shown as "the staff";
-        notifications that no user has sent are left out. One user: broadcasts.
-        """
-        return {}
-
     def events_of(self, subject: Job | Notification, reader: Any) -> Iterable[Event]:
         """Return what happened to a notification or a job, or is to happen. Called for a timeline that is shown.
 
@@ -243,8 +217,4 @@ class Extension(TableHooks, PageHooks, AppConfig):
         ``announced``
             The keys of the topics of which readers were last notified that something is wrong.
         """
-        return ()
-
-    def alert_kinds(self) -> Sequence[AlertKind]:
-        """Return the kinds of alerts that it adds. Called once, when the apps are ready."""
         return ()

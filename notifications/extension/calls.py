@@ -68,9 +68,9 @@ def _read_steps(value: Any) -> tuple[list[Any], int]:
 RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("prepare", "before_created", "last"), _is_nothing),
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
-    **dict.fromkeys(("accept", "read_deliver", "worker_part"), _as_it_is),
+    **dict.fromkeys(("accept", "worker_part"), _as_it_is),
     # Called when the apps are ready.
-    **dict.fromkeys(("dispatch", "alert_kinds"), _as_it_is),
+    "dispatch": _as_it_is,
     # Methods of WaitKind.
     "opened": list,
     "ended": set,
@@ -90,19 +90,16 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 "duties",
                 "topics",
                 "events_of",
-                "facts_of",
                 "page_links",
             ),
-            *("row_buttons", "list_filters", "list_links", "overview_sections", "metrics"),
+            *("alert_kinds", "overview_sections", "metrics"),
         ),
         (list, list),
     ),
-    **dict.fromkeys(("senders", "stored_names", "page_data"), (dict, dict)),
-    **dict.fromkeys(("time_zone_of", "origin_link", "doubt_of"), (str, _as_it_is)),
+    **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
+    **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),
-    **dict.fromkeys(
-        ("policy_at", "describe_change", "action_for_all", "admin_section", "hub_part"), (_none, _as_it_is)
-    ),
+    **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), _read_steps),
     # Methods of WaitKind, JobSection, AlertKind and HubPart.

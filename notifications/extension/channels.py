@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 
 #: Characters of the name of a channel.
 MAX_NAME_LENGTH = 30
+#: Steps of a notification, and the longest delay of one.
+MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,43 @@ class Verdict(NamedTuple):
 
 class AddressGone(Exception):
     """Raised by ``Channel.send()``: the address is not one of the user any more. Its text is shown to staff."""
+
+
+class DeliveryStep(NamedTuple):
+    """A channel, and how long after its creation a notification that is still open goes by it."""
+
+    channel: str
+    delay: timedelta
+
+
+def read_steps(value: Any, channels: Iterable[str]) -> tuple[DeliveryStep, ...]:
+    """Return the steps of a value like ``[{"email": 600}]``, by these channels. Raises ``ValueError``."""
+    if not isinstance(value, list | tuple) or len(value) > MAX_STEPS:
+        raise ValueError(f"{value!r} is not a list of at most {MAX_STEPS} steps.")
+    steps = tuple(_read_step(step, channels) for step in value)
+    if len({step.channel for step in steps}) < len(steps):
+        raise ValueError(f"{value!r} has a channel twice.")
+    return steps
+
+
+def _read_step(value: Any, channels: Iterable[str]) -> DeliveryStep:
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise ValueError(f'The step {value!r} is not a dict like {{"email": 600}}.')
+    ((channel, delay),) = value.items()
+    if channel not in channels:
+        raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(channels)}.")
+    if (
+        isinstance(delay, int | float)
+        and not isinstance(delay, bool)
+        and 0 <= delay <= MAX_DELAY.total_seconds()
+    ):
+        delay = timedelta(seconds=delay)
+    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= MAX_DELAY:
+        raise ValueError(
+            f"The delay of {channel} is {delay!r}. It must be a number of seconds, or a timedelta, from 0 to "
+            f"{MAX_DELAY.days} days."
+        )
+    return DeliveryStep(channel, delay)
 
 
 class Channel:

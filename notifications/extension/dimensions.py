@@ -160,7 +160,12 @@ class JobSection:
     admin_template = ""
 
     def page_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
-        """Return the context of the section on the job's page, for its owner."""
+        """Return the context of the section on the job's page, for its owner, also without ``page_template``.
+
+        Of the page itself it may change ``doubt``, safe HTML about why the end of the job may never come, which is said
+        in place of the promise that its owner will be notified; and ``reload_after``, seconds after which an open page
+        is loaded again, because that may change then.
+        """
         return {}
 
     def excerpt_context(self, job: Job) -> dict[str, Any]:
@@ -248,7 +253,7 @@ class PageButton(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """Something that is said of a notification besides its title and body. See ``Extension.facts_of()``.
+    """Something that is said of a notification besides its title and body. See ``Extension.parts_of()``.
 
     ``url``
         The path of the page that ``text`` is the name of, "" for none.

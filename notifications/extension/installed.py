@@ -17,16 +17,18 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf
+from notifications.extension import moved
 from notifications.extension.app import Extension
-from notifications.extension.calls import Calls, call_of, leave_out_of_pages, name_of
+from notifications.extension.calls import Calls, call_of, leave_out_of_pages
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
-    AlertKind,
     Event,
     Fact,
     HubPart,
     JobSection,
+    OwnTask,
+    PageButton,
     Pause,
     RecordedTransaction,
     WaitKind,
@@ -38,6 +40,8 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import KINDS, TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
+    from uuid import UUID
+
     from notifications.models import Job, Notification
 
 logger = logging.getLogger("notifications")
@@ -47,8 +51,7 @@ logger = logging.getLogger("notifications")
 _MAPPINGS = (
     "subcommands",
     "channels",
-    "policies",
-    "own_tasks",
+    "tasks",
     "runners",
 )
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
@@ -71,7 +74,6 @@ _NAMES: dict[str, Callable[[Extension], Iterable[str]]] = {
     "kind of wait": lambda each: [kind.kind for kind in each.wait_kinds],
     "channel": lambda each: each.channels,
     "subcommand": lambda each: each.subcommands,
-    "kind of alert": lambda each: [kind.kind for kind in each.alert_kinds()],
     "section of jobs": lambda each: [section.name for section in each.job_sections],
 }
 
@@ -85,6 +87,8 @@ class Hooks:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
             )
+        self.own_tasks = {path: task for path, task in self.tasks.items() if isinstance(task, OwnTask)}
+        self.policies = {path: task for path, task in self.tasks.items() if not isinstance(task, OwnTask)}
         #: The label of the model and the name of each column that has something of a kind.
         self.tables: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for path, kind in ((path, kind) for e in self.extensions for path, kind in e.tables.items()):
@@ -108,8 +112,6 @@ class Hooks:
             Pause.kind: Pause(),
             **{kind.kind: Calls(kind, WaitKind, label) for kind, label in kinds},
         }
-        alerts = [(kind, name_of(hook).extension) for hook in found["alert_kinds"] for kind in hook()]
-        self.alert_kinds = {kind.kind: Calls(kind, AlertKind, label) for kind, label in alerts}
         self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
 
     if TYPE_CHECKING:
@@ -134,9 +136,20 @@ def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any 
     )
 
 
-def read_facts(row: Notification, reader: Any, *, in_full: bool = False) -> list[Fact]:
-    """Return what extensions say of a notification to its user. See ``Extension.facts_of()``."""
-    return [fact for hook in hooks.facts_of for fact in hook(row, reader, in_full=in_full)]
+def read_parts(
+    rows: Sequence[Notification], reader: Any, place: str
+) -> dict[UUID, list[Fact | PageButton | str]]:
+    """Return what extensions show with notifications, by their ids. See ``Extension.parts_of()``."""
+    found: dict[UUID, list[Fact | PageButton | str]] = defaultdict(list)
+    for hook in hooks.parts_of:
+        for id, parts in hook(rows, reader, place).items():
+            found[id] += parts
+    return found
+
+
+def read_facts(row: Notification, reader: Any, place: str) -> list[Fact]:
+    """Return what extensions say of a notification to its user. See ``Extension.parts_of()``."""
+    return [part for part in read_parts([row], reader, place)[row.pk] if isinstance(part, Fact)]
 
 
 def call_after_commit(tx: RecordedTransaction) -> None:
@@ -201,14 +214,14 @@ def make_hub_parts(hub: Any) -> dict[str, Any]:
 def load() -> None:
     """Read the hooks and settings of the installed extensions. Called when the app is ready.
 
-    Raises ``ImproperlyConfigured`` if an app is missing that one of them requires, for the name of a channel, and for a
-    name that two of them use.
+    Raises ``ImproperlyConfigured`` if the app is missing that delivers by channels, for the name of a channel, for what
+    a column of tables has, and for a name that two extensions use.
     """
     _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
     for each in hooks.extensions:
-        for name in each.requires:
-            require(name, by=each.name)
+        if each.channels:
+            require(moved.DELIVERIES, by=each.name)
     for name in hooks.channels:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."

@@ -16,6 +16,7 @@ SETTINGS = {
     "DELIVERY": "deliveries",
     "HANDLERS": "webhooks",
     "METRICS_TOKEN": "operations",
+    "RATES": "rates",
     "SCHEDULES": "schedules",
     "SLACK": "slack",
     "WEB_PUSH": "deliveries",
@@ -47,6 +48,8 @@ TESTING_NAMES: dict[str, str] = {
     "send_deliveries": "deliveries",
     "steps": "steps",
 }
+#: The app that delivers by channels.
+DELIVERIES = "notifications.contrib.deliveries"
 #: The app that imports what django-notifications-hq has stored.
 IMPORTER = "notifications.contrib.hq"
 #: Apps whose templates put the bell into the header of an admin, which they must come before.

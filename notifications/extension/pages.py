@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from notifications.extension.dimensions import Fact, PageButton
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.contrib.admin import ModelAdmin, SimpleListFilter
-    from django.http import HttpRequest, HttpResponse
-
     from notifications.models import Job, Notification
 
 
@@ -21,20 +18,11 @@ class PageHooks:
     def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``jobs.step_list.StoredStep``. Called where the page of a job, the admin or ``jobs show`` lists
-        them, without results for the owner of the job. One user: steps.
+        They are ``jobs.step_list.StoredStep``, with names that are unique in the job. Called where the page of a job,
+        the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
+        job that has run before. One user: steps.
         """
         return (), 0
-
-    def doubt_of(self, job: Job) -> str | datetime:
-        """Return why the end of an active job may never come, as safe HTML, "" while it is expected.
-
-        Or the time at which that may change while the job is queued: an open page is loaded again then.
-
-        Called for its page, which says this in place of the promise that its owner will be notified. Queries of a
-        bounded number of rows. One user: tasks of Celery, whose messages may be lost.
-        """
-        return ""
 
     def time_zone_of(self, user: Any) -> str:
         """Return the name of the time zone that a user (key) has chosen, "" for none.
@@ -58,88 +46,17 @@ class PageHooks:
         """
         return ()
 
-    def facts_of(self, row: Notification, reader: Any, *, in_full: bool) -> Sequence[Fact]:
-        """Return what is said of a notification besides its title and body, what matters most first.
+    def parts_of(
+        self, rows: Sequence[Notification], reader: Any, place: str
+    ) -> Mapping[UUID, Sequence[Fact | PageButton | str]]:
+        """Return what is shown with notifications of a user, by their ids, what matters most first.
 
-        Called for its page and its messages by other channels, each time in the language and the time zone of its user,
-        the ``reader``. A bounded number of queries. One user: questions.
+        A ``Fact`` is said besides the title and the body, a ``PageButton`` stands beside the notification, and a text
+        says why the user was notified. A bounded number of queries. Called in the language and the time zone of the
+        user, the ``reader``.
 
-        ``in_full``
-            For an e-mail, which has room for the steps and the output of a job.
+        ``place``
+            ``"list"``: rows of the inbox, which show texts and buttons. ``"page"``: the page of one. ``"push"``,
+            ``"email"``: a message about one, which shows facts; an e-mail has room for steps and the output of a job.
         """
-        return ()
-
-    def row_buttons(self, row: Notification) -> Sequence[PageButton]:
-        """Return buttons beside a notification in the inbox and on its page. Called for each row that is shown.
-
-        The form that they are in has a field ``query`` in the inbox, the query string of the page to return to. No
-        query to the database. One user: the button that mutes a category.
-        """
-        return ()
-
-    def describe_change(self, user: Any, change: str) -> tuple[str, PageButton] | None:
-        """Return the message after a form of ``row_buttons()``, and the button that undoes it.
-
-        ``change``
-            What the view of the form has given ``inbox.forms.redirect()``. None if it is of something else.
-        """
-        return None
-
-    def list_filters(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Sequence[type[SimpleListFilter]]:
-        """Return filters that an admin's list of the core shows after its own.
-
-        A filter takes the place of one of the core with the same ``parameter_name``, and is left out if a project's
-        subclass of the admin has a filter of its own with it. One that is a ``KeysetFilter``
-        (``admin/filters.py``) may say which rows are read: of a long table the list does not count or sort all.
-        """
-        return ()
-
-    def list_links(self, model_admin: ModelAdmin[Any], request: HttpRequest) -> Sequence[tuple[str, str]]:
-        """Return the label and address of each link above an admin's list that the user may follow."""
-        return ()
-
-    def action_for_all(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, name: str
-    ) -> Callable[[], HttpResponse | None] | None:
-        """Return what is called in place of an action of an admin's list, None to leave it to other extensions.
-
-        Called for actions of the core that a user has chosen for all rows that the filters find, not only for those of
-        the page. An action that all extensions leave is refused. One user: actions of jobs, which operations do in a
-        job.
-        """
-        return None
-
-    def origin_link(self, model_admin: ModelAdmin[Any], row: Notification) -> str:
-        """Return a safe HTML link to what a notification was sent with, "" if it is not of this extension.
-
-        Called for the admin's page of one notification.
-        """
-        return ""
-
-    def overview_sections(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest
-    ) -> Iterable[Mapping[str, Any]]:
-        """Return sections that the overview in the admin shows besides, each in a bounded number of queries.
-
-        Called for each request of the page, by the app ``notifications.contrib.operations``. Of each section
-        ``"template"`` is what is included, with the section as ``section``, and the context of the page.
-        """
-        return ()
-
-    def metrics(self) -> Iterable[Any]:
-        """Return metrics (``prometheus_client.core.Metric``), in one query that reads a bounded number of rows.
-
-        Called when Prometheus reads the metrics of ``notifications.contrib.operations``, outside of any transaction.
-        """
-        return ()
-
-    def admin_section(
-        self, model_admin: ModelAdmin[Any], request: HttpRequest, row: Notification
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Return the template of a section of the admin's page of one notification, and its context as ``section``.
-
-        None for nothing. ``request.user`` may view notifications.
-        """
-        return None
+        return {}

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from notifications.http.parsing import parse_limit as parse_limit
     from notifications.http.parsing import read_body as read_body
     from notifications.http.parsing import read_header as read_header
-    from notifications.ids import parse_id as parse_id
     from notifications.problems import Problem as Problem
     from notifications.problems import exceptions_as_problems as exceptions_as_problems
     from notifications.problems import log_database_error as log_database_error
     from notifications.problems import prevent_caching as prevent_caching
     from notifications.serializers import encode_json as encode_json
     from notifications.serializers import read_data as read_data
+    from notifications.templatetags.notifications import exact_time as exact_time
     from notifications.templatetags.notifications import script_element as script_element
 else:
     __getattr__ = export_lazily(
@@ -50,9 +50,8 @@ else:
             "notifications.http.parsing": (
                 "describe_browser parse_integer parse_json_object parse_limit read_body read_header"
             ),
-            "notifications.ids": "parse_id",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
             "notifications.serializers": "encode_json read_data",
-            "notifications.templatetags.notifications": "script_element",
+            "notifications.templatetags.notifications": "exact_time script_element",
         },
     )

@@ -69,6 +69,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
 
 
 def is_signed_in(request: HttpRequest) -> bool:
+    """Return whether the request has a user. Reads the session, on a thread for the database."""
     user = getattr(request, "user", None)
     try:
         return user is not None and user.is_authenticated

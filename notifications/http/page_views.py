@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from datetime import datetime
 from functools import reduce
@@ -63,8 +62,7 @@ def describe_job(
 
     ``sections`` are the templates of these by their names, ``other_sections`` those for which no block stands.
     """
-    sections = [section for section in hooks.job_sections if section.page_template]
-    shown = [section for section in sections if section.is_in_pane or not in_pane]
+    shown = [section for section in hooks.job_sections if section.is_in_pane or not in_pane]
     of_sections = {
         name: value for section in shown for name, value in section.page_context(job, request).items()
     }
@@ -74,7 +72,6 @@ def describe_job(
         others = [step for step in steps.first if step.page != question_page]
         steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
     error = serializers.job_error(job)
-    doubt = "" if job.done else next(filter(None, (hook(job) for hook in hooks.doubt_of)), "")
     batch = _describe_batch(job, request.user.pk) if job.done and batch_completion.is_batch(job) else None
     state = describe_state(job)
     reason = (error.get("detail") or error.get("title")) if error and job.state == Job.State.FAILED else ""
@@ -84,8 +81,12 @@ def describe_job(
     if batch and job.state == Job.State.CANCELLED:
         reason = batch["counts"]
     return {
-        "sections": {section.name: section.page_template for section in shown},
-        "other_sections": [section.page_template for section in shown if section.name not in NAMED_SECTIONS],
+        "sections": {section.name: section.page_template for section in shown if section.page_template},
+        "other_sections": [
+            section.page_template
+            for section in shown
+            if section.page_template and section.name not in NAMED_SECTIONS
+        ],
         "job": job,
         "state": state,
         "outcome": outcome,
@@ -100,9 +101,7 @@ def describe_job(
         # Of a job that has waited it would be the time since then.
         "took": "" if steps.has_waits else describe_took(job),
         "elapsed": describe_elapsed(job),
-        "doubt": doubt if isinstance(doubt, str) else "",
-        # A second later, because it is a moment of the database's clock.
-        "reload_after": 0 if isinstance(doubt, str) else max(0, math.ceil(-_seconds_since(doubt))) + 1,
+        "reload_after": 0,
         "before": turns.count_before(job),
         "pace": describe_pace(job),
         # Of a job without an owner nothing says who has cancelled it.

@@ -22,6 +22,8 @@ from notifications.validators import MAX_HEADER_BYTES, MAX_INTEGER, encodable
 
 #: Size of a body of the API.
 MAX_BODY_BYTES = 1024 * 1024
+#: Items of a page of a list: by default, and at most.
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
 #: Length of an integer in JSON.
 MAX_INTEGER_DIGITS = 400
 #: What is older is not stored: the clock of the browser was set forward.
@@ -115,7 +117,7 @@ def parse_query_integer(request: HttpRequest, field: str, *, maximum: int = MAX_
     return parse_integer(value, field, maximum=maximum)
 
 
-def parse_limit(request: HttpRequest, default: int = 50, maximum: int = 100) -> int:
+def parse_limit(request: HttpRequest, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE) -> int:
     """Return ``limit`` of the query string, reduced to ``maximum``. Raises Problem 422."""
     value = request.GET.get("limit")
     if value is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from notifications.inbox.categories import list_channels as list_channels
     from notifications.inbox.categories import load_categories as load_categories
     from notifications.inbox.categories import sort_by_name as sort_by_name
+    from notifications.inbox.forms import return_to_inbox as return_to_inbox
     from notifications.inbox.timeline import read_timeline as read_timeline
     from notifications.jobs.users import Recipient as Recipient
     from notifications.jobs.users import filter_active as filter_active
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from notifications.paths import absolute as absolute
     from notifications.paths import job_page as job_page
     from notifications.paths import job_path as job_path
-    from notifications.templatetags.notifications import exact_time as exact_time
 else:
     __getattr__ = export_lazily(
         __name__,
@@ -47,12 +47,12 @@ else:
             "notifications.inbox.categories": (
                 "ALERTS BELL Choice choices_of label_of list_channels load_categories sort_by_name"
             ),
+            "notifications.inbox.forms": "return_to_inbox",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
                 "Recipient filter_active has_holders has_user_field holders is_group "
                 "is_member name_of read_recipient read_user read_users require_permission"
             ),
             "notifications.paths": "absolute job_page job_path",
-            "notifications.templatetags.notifications": "exact_time",
         },
     )

@@ -41,8 +41,6 @@ class Action:
 
 def read_actions(row: Notification) -> list[dict[str, str]]:
     """Return the actions in the data of a notification, none if it has others than ``notify`` and this app write."""
-    if '"actions"' not in row.data:
-        return []
     try:
         stored = serializers.decode_object(row.data).get("actions", [])
         done = {number: str(action.pop(DONE)) for number, action in enumerate(stored) if DONE in action}

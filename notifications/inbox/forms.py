@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.core import signing
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from notifications import times
-from notifications.extension import hooks
+from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view, text_response
 from notifications.http.parsing import describe_browser, read_header
 from notifications.inbox.lists import find_other_categories
@@ -25,6 +26,7 @@ from notifications.inbox.query import (
     MAX_IDS,
     NOTHING_SELECTED,
     PART,
+    SAID,
     SNOOZE,
     UNDONE,
     VIEWS,
@@ -203,12 +205,32 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
     )
 
 
-def redirect(request: HttpRequest, query: InboxQuery, changed: str) -> HttpResponse:
-    """Return to the page of a form, or to the message about its change only if an open inbox has sent the form."""
-    url = add_parameter(query.url(), CHANGED, changed)
+def redirect(request: HttpRequest, query: InboxQuery, changed: str | tuple[str, PageButton]) -> HttpResponse:
+    """Return to the page of a form, or to the message about its change only if an open inbox has sent the form.
+
+    ``changed``
+        The change, or the message of an extension with the button that undoes it, which the address has signed.
+    """
+    if isinstance(changed, str):
+        value = changed
+    else:
+        text, undo = changed
+        value = SAID + signing.dumps([text, *undo], salt=SAID, compress=True)
+    url = add_parameter(query.url(), CHANGED, value)
     if request.POST.get(PART) == "message":
         url = add_parameter(url, PART, "message")
     return HttpResponseRedirect(url, status=303)
+
+
+def return_to_inbox(request: HttpRequest, changed: str | tuple[str, PageButton]) -> HttpResponse | None:
+    """Return to the inbox whose form has sent this request, with a message; None if another page has sent it.
+
+    ``changed``
+        ``"undone"``, or the message of the app with the button that undoes what was done.
+    """
+    if (query := request.POST.get("query")) is None:
+        return None
+    return redirect(request, parse_query(QueryDict(query)), changed)
 
 
 def _parse_uuid(text: str) -> UUID:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -102,15 +102,13 @@ def read_failed(user: Any, head: int, filters: Filters) -> list[Notification]:
     return listing.read_between(user, PAGE_SIZE, above=None, below=head + 1, filters=failed)
 
 
-def count(user: Any, limit: int, *, head: int, filters: Filters) -> int:
-    """Return how many notifications of a user (key) a list has up to ``head``, at most ``limit``."""
-    selects = filters.select_each("1", "raised < %s", f"LIMIT {limit}")
+def count_each(user: Any, limit: int, *, head: int, lists: Iterable[Filters]) -> list[int]:
+    """Return how many notifications of a user (key) each list has up to ``head``, at most ``limit``. One statement."""
+    selects = [filters.select_each("1", "raised < %s", f"LIMIT {limit}") for filters in lists]
+    counts = [f"(SELECT COUNT(*) FROM ({' UNION ALL '.join(of_list)}) AS counted)" for of_list in selects]
     with connection().cursor() as cursor:
-        cursor.execute(
-            f"SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted",
-            [user_to_db(user), head + 1] * len(selects),
-        )
-        return min(limit, cursor.fetchone()[0])
+        cursor.execute(f"SELECT {', '.join(counts)}", [user_to_db(user), head + 1] * sum(map(len, selects)))
+        return [min(limit, count) for count in cursor.fetchone()]
 
 
 def describe_total(user: Any, *, head: int, filters: Filters) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from django.core import signing
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -15,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from notifications.db.transactions import database
-from notifications.extension import hooks, read_facts
+from notifications.extension import Fact, PageButton, hooks, read_parts
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
@@ -25,6 +28,7 @@ from notifications.inbox.query import (
     CHANGED,
     NOTHING_SELECTED,
     PART,
+    SAID,
     SELECTED,
     SNOOZE,
     UNDONE,
@@ -72,7 +76,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     position = read_stream_position(user)
     views = _describe_views(user, position.seq, query.view)
     if request.GET.get(PART) == "views":
-        context = {"views": views, "query": query, "rows": _read_group(user, position.seq, query)}
+        context = {"views": views, "query": query, "rows": _read_group(request.user, position.seq, query)}
         return render(request, "notifications/inbox_part.html", context)
     change = _describe_change(user, request.GET.get(CHANGED, ""), query.view)
     if request.GET.get(PART) == "message":
@@ -85,7 +89,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     if query.group:
         if query == InboxQuery(view=query.view, group=query.group):
             failed = lists.read_failed(user, position.seq, query.filters)
-        titles = [row.group.title for row in _read_group(user, position.seq, query) if row.group]
+        titles = [row.group.title for row in _read_group(request.user, position.seq, query) if row.group]
         query = replace(query, group_title="".join(titles))
     total = ""
     is_whole = page.after is None and page.before is None
@@ -116,7 +120,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "ungrouped_url": query.url(group="", after=None, before=None),
         "unfiltered_url": InboxQuery(view=query.view).url(),
         "page": page,
-        "sections": make_sections(page.rows, page.groups, query, waiting, failed),
+        "sections": make_sections(request.user, page.rows, page.groups, query, waiting, failed),
         "questions_url": InboxQuery(view="questions").url() if position.questions > len(waiting) else "",
         "older_url": None if page.after is None else query.url(after=page.after, before=None),
         "newer_url": None if page.before is None else query.url(after=None, before=page.before),
@@ -146,7 +150,8 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if row is None:
         raise Http404("The notification does not exist.")
     in_pane = request.GET.get(PART) == "pane"
-    facts = read_facts(row, request.user)
+    parts = read_parts([row], request.user, "page")
+    facts = [part for part in parts[row.pk] if isinstance(part, Fact)]
     # There are no facts for who may not answer any more.
     if row.open_question and row.url and facts and not in_pane:
         return HttpResponseRedirect(localize_link(row.url))
@@ -155,18 +160,20 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
         "in_pane": in_pane,
         "layout": "notifications/pane.html" if in_pane else None,
         "facts": facts,
-        **describe_notification(row, request),
+        **describe_notification(row, request, parts),
     }
     return render(request, "notifications/notification.html", context)
 
 
-def describe_notification(row: Notification, request: HttpRequest) -> dict[str, Any]:
+def describe_notification(
+    row: Notification, request: HttpRequest, parts: Mapping[UUID, Sequence[Any]] | None = None
+) -> dict[str, Any]:
     """Return what pages show of a notification of the user, and of its job if it is theirs, but for ``facts``."""
     user = request.user.pk
     job = None
     if isinstance(row.job, UUID):
         job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
-    item = read_rows([row])[0]
+    item = read_rows(request.user, [row], parts=parts)[0]
     question = read_data(row).get("question")
     ended = question.get("ended") if isinstance(question, dict) else None
     context = {
@@ -274,8 +281,9 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
         "done": gettext("Done"),
     }
     views = []
-    for name, label in labels.items():
-        count = 0 if name == "done" else lists.count(user, MAX_COUNT + 1, head=head, filters=VIEWS[name])
+    counted = [VIEWS[name] for name in labels if name != "done"]
+    counts = lists.count_each(user, MAX_COUNT + 1, head=head, lists=counted)
+    for (name, label), count in zip(labels.items(), [*counts, 0], strict=True):
         if count or name == view or name not in ("questions", "snoozed"):
             shown = f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
             views.append((name, label, InboxQuery(view=name).url(), shown))
@@ -295,8 +303,8 @@ def _describe_all(total: str, query: InboxQuery) -> str:
 def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:
     if not query.group:
         return []
-    group, newest = grouping.read_group(user, query.group, head=head, filters=VIEWS[query.view])
-    return read_rows([newest], {newest.pk: group}, replace(query, group="")) if newest else []
+    group, newest = grouping.read_group(user.pk, query.group, head=head, filters=VIEWS[query.view])
+    return read_rows(user, [newest], {newest.pk: group}, replace(query, group="")) if newest else []
 
 
 def _describe_change(user: Any, text: str, view: str) -> dict[str, Any]:
@@ -307,9 +315,10 @@ def _describe_change(user: Any, text: str, view: str) -> dict[str, Any]:
         return {"message": describe_wrong_time()}
     if text == UNDONE:
         return {"message": gettext("Undone.")}
-    for hook in hooks.describe_change:
-        if described := hook(user, text):
-            return {"message": described[0], "undo": described[1]}
+    if text.startswith(SAID):
+        with suppress(signing.BadSignature):
+            message, *undo = signing.loads(text.removeprefix(SAID), salt=SAID)
+            return {"message": message, "undo": PageButton(*undo)}
     change = parse_change(text)
     if change is None:
         return {}

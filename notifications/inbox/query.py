@@ -45,6 +45,8 @@ MAX_CHOSEN_CATEGORIES = 20
 MAX_IDS = PAGE_SIZE
 #: The parameter after a form that named no notification or a wrong time, and after an undo.
 NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
+#: What the message of an extension begins with.
+SAID = "said."
 #: What can be done with named notifications: the verbs of marks, and to snooze them.
 SNOOZE = "snooze"
 _ROWS_CHANGED = re.compile(rf"({'|'.join(VERBS)}|{SNOOZE})((?:-[0-9a-f]{{32}}){{0,{MAX_IDS}}})")
@@ -155,7 +157,7 @@ def parse_query(parameters: QueryDict) -> InboxQuery:
         *(("category", category, MAX_CATEGORY_LENGTH) for category in categories),
         ("q", search, MAX_SEARCH_LENGTH),
     ):
-        if len(text) > limit or "\0" in text or not encodable(text):
+        if len(text) > limit or "\0" in text or not (text.isascii() or encodable(text)):
             raise BadRequest(f"{name} must be text of at most {limit} characters.")
     after, before = (
         parse_position(parameters[name]) if name in parameters else None for name in ("after", "before")

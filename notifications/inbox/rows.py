@@ -10,14 +10,13 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.extension import PageButton, hooks
+from notifications.extension import PageButton, read_parts
 from notifications.inbox.actions import Action, describe_actions
 from notifications.inbox.query import INBOX, InboxQuery
 from notifications.jobs.group_texts import describe_group, name_people
@@ -28,10 +27,10 @@ from notifications.streams.grouping import Group
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """Why the user got a notification: the job of whose end it is, its schedule, or the person who has sent it."""
+    """Why the user got a notification: the job of whose end it is, its schedule, or what an extension says."""
 
     job: Job | None = None
-    sender: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +93,7 @@ class Section:
 
 
 def make_sections(
+    reader: Any,
     rows: Sequence[Notification],
     groups: Mapping[UUID, Group],
     query: InboxQuery,
@@ -108,7 +108,7 @@ def make_sections(
     today = timezone.localtime(times.now()).date()
     first = waiting or failed
     ids = {row.pk for row in first}
-    items = read_rows([*first, *(row for row in rows if row.pk not in ids)], groups, query)
+    items = read_rows(reader, [*first, *(row for row in rows if row.pk not in ids)], groups, query)
 
     def label_of(item: InboxRow) -> str:
         # A damaged row may have no time.
@@ -126,19 +126,29 @@ def make_sections(
 
 
 def read_rows(
+    reader: Any,
     rows: Sequence[Notification],
     groups: Mapping[UUID, Group] = MappingProxyType({}),
     query: InboxQuery = INBOX,
+    parts: Mapping[UUID, Sequence[Any]] | None = None,
 ) -> list[InboxRow]:
-    """Return notifications in their order with what is shown beside them, in at most four queries."""
-    reasons = _read_reasons(rows)
+    """Return notifications in their order with what is shown beside them, in few queries.
+
+    ``reader``
+        Their user, an instance of the model.
+    ``parts``
+        What extensions show with them, if it is read already.
+    """
+    if parts is None:
+        parts = read_parts(rows, reader, "list")
+    reasons = _read_reasons(rows, parts)
     jobs = {id: reason.job for id, reason in reasons.items()}
     return [
         InboxRow(
             notification=row,
-            actions=describe_actions(row),
+            actions=describe_actions(row) if '"actions"' in row.data else [],
             reason=reasons.get(row.pk),
-            buttons=[button for hook in hooks.row_buttons for button in hook(row)],
+            buttons=[part for part in parts.get(row.pk, ()) if isinstance(part, PageButton)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
         )
         for row in rows
@@ -161,30 +171,20 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
     )
 
 
-def _read_reasons(rows: Sequence[Notification]) -> dict[UUID, Reason]:
-    """Return the reasons of notifications by their ids, in at most one query for jobs and two for senders."""
+def _read_reasons(rows: Sequence[Notification], parts: Mapping[UUID, Sequence[Any]]) -> dict[UUID, Reason]:
+    """Return the reasons of notifications by their ids, in at most one query."""
     job_ids = {
         row.job for row in rows if isinstance(row.job, UUID)
     }  # that of a damaged row may be something else
     own_jobs = Job.objects.using(database()).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
     jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule", "task_path")} if job_ids else {}
-    senders = {id: key for hook in hooks.senders for id, key in hook(rows).items()}
-    names = _read_names(set(filter(None, senders.values())))
     reasons: dict[UUID, Reason] = {}
     for row in rows:
-        if row.pk in senders:
-            reasons[row.pk] = Reason(sender=names.get(senders[row.pk]) or gettext("the staff"))
+        if texts := [part for part in parts.get(row.pk, ()) if isinstance(part, str)]:
+            reasons[row.pk] = Reason(text=texts[0])
         elif row.job in jobs:
             reasons[row.pk] = Reason(job=jobs[row.job])
     return reasons
-
-
-def _read_names(users: set[Any]) -> dict[Any, str]:
-    """Return the full names of users by their keys. Their user names may be e-mail addresses, which are not shown."""
-    model = get_user_model()
-    if not users or not hasattr(model, "get_full_name"):
-        return {}
-    return {user.pk: str(user.get_full_name()).strip() for user in model._base_manager.filter(pk__in=users)}
 
 
 def _label_of(day: date, today: date) -> str:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
+    from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
-    from notifications.jobs.transitions.manual import reschedule as reschedule
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.waits import await_for_all as await_for_all
     from notifications.jobs.waits import end_stored as end_stored
@@ -63,7 +63,8 @@ else:
             ),
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
-            "notifications.jobs.transitions.manual": "cancel reschedule retry",
+            "notifications.jobs.selection": "JobFilter",
+            "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
         },
     )

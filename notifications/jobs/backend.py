@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -28,7 +29,7 @@ from notifications.compat import (
 from notifications.context import open_batch
 from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
-from notifications.db.transactions import database
+from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
@@ -37,6 +38,9 @@ from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
     from notifications.models import Job
+
+
+_NO_OPTIONS = JobOptions()
 
 
 class JobBackend(BaseTaskBackend):
@@ -69,19 +73,19 @@ class JobBackend(BaseTaskBackend):
         return result
 
     def _enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
-        from notifications.jobs import results
-
         job, args, kwargs = self.prepare(task, args, kwargs)
         if batch := open_batch.get():
             if job.idempotency_key:
                 raise ValueError(
                     "A job of a batch takes no key. Enqueue the job outside the batch, or without a key."
                 )
-            if getattr(task, "options", JobOptions()).owner is None:
+            if getattr(task, "options", _NO_OPTIONS).owner is None:
                 job.user_id = None  # The owner is notified of the batch, which counts as one active job.
             return batch.add(job, task)
         stored_job = self.insert(job)
         if stored_job is not job:
+            from notifications.jobs import results
+
             return results.task_result(stored_job, task=task)
         result = _ready_task_result(job, task, args, kwargs)
         if should_send(task_enqueued, logging.DEBUG):
@@ -95,14 +99,14 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.jobs.claiming.executors import executor_of, stored_executor
+        from notifications.jobs.claiming.executors import new_executor
         from notifications.jobs.transitions.enqueueing import owner_key, stored_key
         from notifications.models import Job
 
         self.validate_task(task)
         bind_arguments(task, args, kwargs)
         # A task that was declared for another backend is a plain Task of Django.
-        options = getattr(task, "options", JobOptions())
+        options = getattr(task, "options", _NO_OPTIONS)
         try:
             args, kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
         except TypeError as exc:
@@ -121,19 +125,21 @@ class JobBackend(BaseTaskBackend):
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
+        kwargs_json = "{}"  # as in most calls
+        if kwargs:
+            kwargs_json = validators.json_text(
+                "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
+            )
         job = bulk.new_row(
             Job,
             user_id=owner,
             task_path=task.module_path,
             args=validators.json_text("The arguments", args, validators.MAX_ARGUMENTS_BYTES, is_plural=True),
-            kwargs=validators.json_text(
-                "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
-            ),
+            kwargs=kwargs_json,
             backend=self.alias,
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True
             ),
-            executor=stored_executor(executor_of(task.func), self.alias),
             priority=int(task.priority),
             run_after=task.run_after and times.as_utc(task.run_after),
             max_attempts=policy_of(task.func).max_attempts,
@@ -147,6 +153,7 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=key_hash,
         )
+        job.executor = new_executor(task.func, job)
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)
         return job, args, kwargs
@@ -161,6 +168,36 @@ class JobBackend(BaseTaskBackend):
         stored_job = enqueueing.enqueue(job)
         if stored_job is job and has_engine(self.alias):
             hooks.dispatch.wake_after_commit([job])
+        return stored_job
+
+    def prepare_with(self, task: Any, args: Sequence[Any], **options: Any) -> Job:
+        """Return a job of a task, which may be a plain one of Django, as ``prepare()`` does.
+
+        ``options``
+            As those of ``.using()``, such as ``title``. Of the task's own only ``url`` counts.
+        """
+        names = [field.name for field in fields(task) if field.init and field.name != "options"]
+        options["url"] = getattr(task, "options", _NO_OPTIONS).url
+        values = {name: getattr(task, name) for name in names}
+        return self.prepare(JobTask(**values, options=JobOptions(**options)), args, {})[0]
+
+    def enqueue_prepared(self, task: Any, job: Job) -> Job:
+        """Insert a job that ``prepare()`` has returned, inside a transaction: in its span, as ``enqueue()`` does.
+
+        Sends ``task_enqueued`` after the commit. Returns and raises as ``insert()`` does.
+        """
+        if spans.tracer is None:
+            stored_job = self.insert(job)
+        else:
+            with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
+                job.trace = trace_context.serialize_trace()
+                stored_job = self.insert(job)
+                spans.set_job(span, stored_job.id)
+        if stored_job is job and should_send(task_enqueued, logging.DEBUG):
+            from notifications.jobs import results
+
+            result = results.task_result(job, task=task, attempts=[])
+            on_commit(lambda: task_enqueued.send_robust(type(self), task_result=result))
         return stored_job
 
     def get_result(self, result_id: str) -> TaskResult:

@@ -147,6 +147,7 @@ class Batch:
             turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
+            streams.expect_own_jobs(rows)
             streams.ring_new_jobs(rows)
 
         if connection().in_atomic_block:

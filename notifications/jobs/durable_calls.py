@@ -100,8 +100,9 @@ def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
     if steps.stored_kinds is None:
         waits = Wait.objects.using(database()).filter(job=execution.job.id)
         kinds = dict(waits.values_list("name", "kind"))
-        for hook in hooks.stored_names:
-            kinds |= hook(execution.job.id)
+        for hook in hooks.steps_of:
+            found, _ = hook(execution.job, MAX_STEPS, with_results=False)
+            kinds |= dict.fromkeys((step.name for step in found), "step")
         steps.stored_kinds = kinds
     stored_kind = steps.stored_kinds.get(name, kind)
     if stored_kind != kind:

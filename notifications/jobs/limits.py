@@ -36,7 +36,7 @@ from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.adapters import user_to_db
 from notifications.db.insertion import Computed, insert_one
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, database
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.jobs import turns
 from notifications.models import Job
@@ -95,7 +95,7 @@ def _insert(job: Job, turn: Computed | None) -> None:
         insert_one(job, computed=turn)
         return
     limit = settings.ACTIVE_JOBS_PER_USER
-    key = connection().alias, user, limit
+    key = database(), user, limit
     rate_condition, rate_params = insert_condition(user)
     unchecked = 0 if rate_condition else _take_unchecked(key)
     if unchecked > 0:
@@ -131,7 +131,7 @@ def read_places(users: Collection[Any]) -> dict[Any, int]:
     limit = settings.ACTIVE_JOBS_PER_USER
     with _lock:
         for user in users:
-            _unchecked.pop((connection().alias, user, limit), None)
+            _unchecked.pop((database(), user, limit), None)
     keys = {user_to_db(user): user for user in users}
     condition, params = bulk.where_in(Job, "user_id", list(keys))
     places = dict.fromkeys(users, limit)

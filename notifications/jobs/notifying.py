@@ -47,9 +47,8 @@ logger = logging.getLogger("notifications.jobs")
 SILENT_HOST_CODE = "receiver of notification_recorded"
 #: Streams that one transaction locks at most. The other rows are numbered within a second, as all that are pending.
 MAX_STREAMS_LOCKED = 100
-#: How many jobs extensions have added to a notification, and to the end of a job with its notification, in the last
-#: transactions of this process, and how much of that the next one remembers if it had fewer: those of silent tasks have
-#: none. Transactions take fewer rows by it, so that others wait no longer for SQLite's lock.
+#: Jobs that extensions have lately added to a notification, and to the end of a job with its notification, and how much
+#: of that the next transaction remembers if it adds fewer. Transactions take fewer rows by it, for SQLite's lock.
 jobs_added, SHARE_REMEMBERED = {"notifications": 0.0, "ends": 0.0}, 0.9
 #: The paths of the tasks whose signals are being sent in this context, the outermost first.
 _signaled_tasks: ContextVar[tuple[str, ...]] = ContextVar("notifications_signaled_tasks", default=())
@@ -234,10 +233,9 @@ def insert_rows(rows: Rows) -> list[Job]:
         same = list(of_model)
         if issubclass(model, Job):
             turns.assign_turns(same)  # type: ignore[arg-type]
+            jobs += same  # type: ignore[arg-type]
         for chunk in chunks(same, MAX_ROWS_PER_TRANSACTION):
             bulk.insert_rows(chunk)
-        if issubclass(model, Job):
-            jobs += same  # type: ignore[arg-type]
     return jobs
 
 
@@ -250,6 +248,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     """Have inserted jobs claimed after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
+    streams.expect_own_jobs(jobs)
     streams.ring_new_jobs(jobs)
     hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):

@@ -14,18 +14,16 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
-from notifications.db.keyset import NEWEST_FIRST
+from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
-from notifications.states import ACTIVE, RETRYABLE
+from notifications.states import ACTIVE, LISTED_BY_INDEX
 
 ENGINE_PREFIX = "engine:"
-#: Few jobs are looked up by their ids, at most so many.
-MAX_IDS_READ = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +123,7 @@ class JobFilter:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self._finds_failed() else self.state
         remaining = replace(self, created_from=None, created_until=None)
-        if state in RETRYABLE:
+        if state in LISTED_BY_INDEX:
             jobs, remaining = jobs.filter(state=state), replace(remaining, state="")
         return rows, None if is_exact and not remaining else jobs.filter(self._created())
 
@@ -161,7 +159,7 @@ class JobFilter:
                 for executor in Job.Executor.values
             ]
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
-        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in RETRYABLE else [jobs]
+        return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
     def _finds_failed(self) -> bool:
         return bool(self.state == Job.State.FAILED or self.error or self.failure)

@@ -28,10 +28,11 @@ from functools import cache
 from typing import Any
 
 from notifications.db.insertion import Computed
-from notifications.db.transactions import connection, retrying_atomic
+from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, SENDER_EXECUTORS, kind_of
 from notifications.jobs.claiming.sources import queued_jobs
+from notifications.jobs.declaring.holding import is_held
 from notifications.jobs.declaring.policies import storable_key
 from notifications.models import Job
 
@@ -88,8 +89,8 @@ def take_turn(job: Job) -> Computed | None:
     if not _has_turn(job):
         return None
     job.share_name = share_of(job)
-    db, clock = connection(), _clock_of(job)
-    key = db.alias, clock, job.share_name
+    clock = _clock_of(job)
+    key = database(), clock, job.share_name
     with _lock:
         last, known_until = _last_turns.get(key, (0, 0.0))
         # The clock was read with the last turn, a moment ago.
@@ -98,7 +99,7 @@ def take_turn(job: Job) -> Computed | None:
             # Not for longer with each job: a transaction that was rolled back has queued none.
             _last_turns[key] = job.turn, known_until
             return None
-    return Computed("turn", _next_turn_sql(db.vendor), [*clock, *clock, job.share_name])
+    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share_name])
 
 
 @cache
@@ -143,7 +144,7 @@ def remember(job: Job) -> None:
     with _lock:
         if len(_last_turns) >= MAX_CACHED_SHARES:
             _last_turns.clear()
-        key = connection().alias, _clock_of(job), job.share_name
+        key = database(), _clock_of(job), job.share_name
         _last_turns[key] = job.turn, time.monotonic() + LAST_TURN_VALID_SECONDS
 
 
@@ -185,26 +186,37 @@ def note_begun(jobs: Collection[Job], kinds: Iterable[str]) -> bool:
         _stored_at = now
         begun = sorted(_begun.items())
         _begun.clear()
+    try:
+        retrying_atomic(lambda: _store_clocks(begun))
+    except UNAVAILABLE as exc:
+        logger.warning("Could not store which turns have begun, which the next claim does: %s", exc)
+    return True
+
+
+def move_clocks(jobs: Collection[Job]) -> None:
+    """Move the clocks of held jobs to the turns of these, which are released, in the current transaction."""
+    begun: dict[Clock, int] = {}
+    for job in jobs:
+        if _has_turn(job):
+            begun[_clock_of(job)] = max(begun.get(_clock_of(job), 0), job.turn)
+    if begun:
+        _store_clocks(sorted(begun.items()))
+
+
+def _store_clocks(begun: Sequence[tuple[Clock, int]]) -> None:
     rows = ", ".join(["(%s, %s, %s, %s, %s)"] * len(begun))
     sql = (
         f"INSERT INTO notifications_queueclock (backend, queue_name, executor, priority, turn) VALUES {rows} "
         "ON CONFLICT (backend, queue_name, executor, priority) DO UPDATE SET turn = excluded.turn "
         "WHERE notifications_queueclock.turn < excluded.turn"
     )
-
-    def store() -> None:
-        with connection().cursor() as cursor:
-            cursor.execute(sql, [value for clock, turn in begun for value in (*clock, turn)])
-
-    try:
-        retrying_atomic(store)
-    except UNAVAILABLE as exc:
-        logger.warning("Could not store which turns have begun, which the next claim does: %s", exc)
-    return True
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [value for clock, turn in begun for value in (*clock, turn)])
 
 
 def _has_turn(job: Job) -> bool:
-    return job.run_after is None and job.executor in CLAIMED_EXECUTORS and job.state == Job.State.QUEUED
+    has_order = job.executor in CLAIMED_EXECUTORS or is_held(job.executor)
+    return has_order and job.run_after is None and job.state == Job.State.QUEUED
 
 
 def _clock_of(job: Job) -> Clock:

@@ -22,6 +22,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy as _
 
 from notifications import compat as compat  # first: it names a package that replaces modules of this one
+from notifications.ids import parse_id as parse_id
 from notifications.ids import uuid7 as uuid7
 from notifications.models.jobs import Attempt as Attempt
 from notifications.models.jobs import Job as Job
@@ -41,9 +42,7 @@ from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
 from notifications.states import ACTIVE as ACTIVE
-from notifications.states import CLAIMABLE as CLAIMABLE
 from notifications.states import DONE as DONE
-from notifications.states import RETRYABLE as RETRYABLE
 from notifications.times import MomentField
 
 

@@ -14,6 +14,8 @@ from notifications.times import MomentField
 
 
 class NotificationLevel(models.TextChoices):
+    """The level of a notification, ``Notification.Level``."""
+
     INFO = "info", _("Info")
     SUCCESS = "success", _("Success")
     WARNING = "warning", _("Warning")

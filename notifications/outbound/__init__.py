@@ -14,7 +14,7 @@ All errors are subclasses of ``OutboundError``. Their text can be shown to users
 # client, gathering                       the functions of this package
 # call, attempts, exchange                a call with its deadline, its attempts, and one request of it
 # guard, addresses, resolver, connector   what may be called: URLs, addresses, names, sockets
-# circuits, slots, pools                  circuit breakers, limits of calls that run at once, connections
+# circuits, slots, gates, pools           circuit breakers, limits of calls, those of extensions, connections
 # request, body, decompression, response  what is sent and received
 # errors, telemetry, overview             errors, spans, the state of this process's calls
 
@@ -33,6 +33,7 @@ from .errors import (
     Unavailable,
     Unreachable,
 )
+from .gates import Gate, add_gate
 from .gathering import gather
 from .guard import Forbidden as Forbidden
 from .guard import parse_target as parse_target
@@ -44,6 +45,7 @@ __all__ = [
     "BadResponse",
     "BadStatus",
     "CircuitOpen",
+    "Gate",
     "OutboundError",
     "Refused",
     "Response",
@@ -52,6 +54,7 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "Unreachable",
+    "add_gate",
     "delete",
     "gather",
     "get",

@@ -19,10 +19,11 @@ from .body import read
 from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
 from .errors import BadResponse, OutboundError
+from .gates import gates
 from .guard import Forbidden, ForbiddenAddress
 from .pools import get_pool
 from .request import REDIRECT_STATUSES, Request
-from .response import Response
+from .response import Response, parse_retry_after
 from .slots import slots
 
 #: Errors of a connection that mean that this machine lacks a resource, and nothing about the server.
@@ -98,6 +99,9 @@ class Exchange:
         self.client_response = client_response
         call.stage = "body"
         call.status = client_response.status
+        for gate in gates:
+            head = client_response.headers
+            gate.learn(request.target, client_response.status, head, parse_retry_after(head))
         if client_response.status < 200:  # 101, although no request asks for another protocol
             raise BadResponse(gettext("The response from {server} is not HTTP.").format(server=call.server))
         if self.is_redirect:
@@ -181,6 +185,8 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         origin_circuits = circuits.get(origin)
         origin_circuits.check(caller)
         call.stage = "slot"
+        for gate in gates:
+            gate.refuse_hopeless(request.target, call.seconds_left)
         half = call.seconds_left / 2
         if is_sender or slots.try_acquire(origin, per_host):
             pass
@@ -197,6 +203,8 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:
         raise call.circuit_open_error(exc.seconds) from exc
+    if gates:
+        await _pass_gates(call, request, has_slot=not is_sender)
     exchange = Exchange(call, request, origin_circuits, caller, half, has_slot=not is_sender)
     try:
         exchange.acquire_permission()
@@ -215,3 +223,13 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
     if read_body or exchange.is_redirect:
         exchange.end()
     return exchange
+
+
+async def _pass_gates(call: Call, request: Request, *, has_slot: bool) -> None:
+    try:
+        for gate in gates:
+            await gate.wait(request.target, call.seconds_left)
+    except BaseException:
+        if has_slot:
+            slots.release(request.target.origin)
+        raise

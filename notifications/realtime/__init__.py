@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
+    from notifications.http.access import check_request as check_request
+    from notifications.http.authentication import make_check as make_check
+    from notifications.http.stream_views import set_event_headers as set_event_headers
     from notifications.http.waiting_requests import WaitSlot as WaitSlot
     from notifications.http.waiting_requests import require_wait_slot as require_wait_slot
     from notifications.jobs.claiming.backlog import WaitWarning as WaitWarning
@@ -39,6 +42,9 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
+            "notifications.http.access": "check_request",
+            "notifications.http.authentication": "make_check",
+            "notifications.http.stream_views": "set_event_headers",
             "notifications.http.waiting_requests": "WaitSlot require_wait_slot",
             "notifications.jobs.claiming.backlog": "WaitWarning waiting_jobs",
             "notifications.jobs.claiming.waiting_queues": "find_waiting_queues waiting_condition",

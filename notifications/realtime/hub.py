@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from notifications.extension import Where, hooks, make_hub_parts
+from notifications.extension import Where, hooks
+from notifications.extension.installed import make_hub_parts
 from notifications.jobs.claiming import backlog
 from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup

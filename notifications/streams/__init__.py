@@ -59,35 +59,25 @@ from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
     from notifications.streams.positions import read_stream_position as read_stream_position
-    from notifications.streams.purging import clear_users as clear_users
-    from notifications.streams.purging import delete_rows as delete_rows
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.streams.building": "build_notification",
             "notifications.streams.positions": "read_stream_position",
-            "notifications.streams.purging": "clear_users delete_rows",
         },
     )
 
+#: What apps use, and what other folders use of modules of this one.
 __all__ = [
     "begin_epoch",
     "epoch",
     "expect_own_jobs",
-    "find_pending",
     "number",
-    "number_committed",
     "number_if_needed",
     "number_in_transaction",
-    "number_new",
-    "number_pending",
-    "pending_condition",
-    "raise_floors",
-    "request_session_check",
     "ring",
     "ring_new_jobs",
-    "uncounting_deleted",
 ]
 
 logger = logging.getLogger("notifications")

@@ -51,8 +51,8 @@ def ring_new_jobs(jobs: Sequence[Job]) -> None:
     """Ring, after the commit, for inserted jobs: the streams of their owners, and the job queue.
 
     Other processes on SQLite read the jobs themselves, so that enqueueing is one statement and needs no transaction.
+    This process was to ``expect_own_jobs`` before their commit.
     """
-    expect_own_jobs(jobs)
     users = [job.user_id for job in jobs if job.user_id is not None]
     queue = any(job.executor not in WOKEN_EXECUTORS for job in jobs)
     if users or queue:
@@ -60,12 +60,13 @@ def ring_new_jobs(jobs: Sequence[Job]) -> None:
 
 
 def expect_own_jobs(jobs: Sequence[Job]) -> None:
-    """Have the listener of this process not ring for these jobs. Called before an INSERT that commits by itself.
+    """Have the listener of this process not ring for these jobs. Called before their commit.
 
     After it, the listener may have read the row already and rung, and ``ring_new_jobs`` would ring again.
     """
     if connection().vendor == "sqlite":
-        own_jobs.update((job.id.hex, None) for job in jobs)
+        for job in jobs:
+            own_jobs[job.id.hex] = None
         while len(own_jobs) > MAX_OWN_JOBS:
             own_jobs.popitem(last=False)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +13,9 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 
 from notifications.db import clock as db_clock
+from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
-from notifications.extension import hooks, make_worker_parts
+from notifications.extension import find_wait_kind, hooks
 from notifications.ids import uuid7
 
 
@@ -97,13 +99,15 @@ class InlineRun:
     def run_due_jobs(self) -> None:
         from notifications import streams
         from notifications.jobs.transitions import recording, waiting
+        from notifications.models import Wait
 
         while True:
             while self.run_one_or_raise():
                 pass
             waiting.end_due_waits()
-            for kind in hooks.wait_kinds.values():
-                kind.remind()
+            due = Wait.objects.using(database()).filter(ended_at=None, remind_at__lte=clock.now())
+            for kind in set(due.values_list("kind", flat=True)):
+                find_wait_kind(kind).remind()
             recording.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self.run_one_or_raise():
                 break
@@ -119,11 +123,14 @@ class InlineRun:
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.sources import Source
-        from notifications.jobs.transitions import claims, queueing
+        from notifications.jobs.declaring.holding import held_tasks
+        from notifications.jobs.transitions import claims, queueing, releasing
         from notifications.jobs.transitions.recording import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
         jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
+        if not jobs and held_tasks and releasing.release_all():
+            jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs:
             return False
         if self.count == self.limit:
@@ -162,20 +169,26 @@ class InlineRun:
         import asyncio
 
         from notifications.jobs.transitions import notify_functions
-        from notifications.worker.claim_loop import prepare_claimed_jobs
-        from notifications.worker.execution import Execution
+        from notifications.worker.execution import Execution, prepare_claimed_jobs
 
         await sync_to_async(prepare_claimed_jobs)([claimed])
         run = Execution(
             claimed,
             lambda run: None,
-            parts=make_worker_parts(None),
+            parts=_parts_of(tuple(hooks.worker_part.items())),
             run_inline=self.run_until_done,
         )
         outcome = await asyncio.create_task(run.run(None, None))
-        outcome = await sync_to_async(notify_functions.call_here)(outcome)
+        if outcome.notify:
+            outcome = await sync_to_async(notify_functions.call_here)(outcome)
         self.error = outcome.exception if self.error is None else self.error
         return outcome
+
+
+@cache
+def _parts_of(hooks: tuple[tuple[str, Callable[[None], Any]], ...]) -> dict[str, Any]:
+    """Return the parts that these hooks make for jobs that run inline, the same for all: they keep nothing of a run."""
+    return {label: make(None) for label, make in hooks}
 
 
 @contextmanager

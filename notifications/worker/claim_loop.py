@@ -1,4 +1,4 @@
-"""Claim jobs for what a worker has free, and prepare them for their execution."""
+"""Claim jobs for what a worker has free."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 
-from notifications.compat import should_send, task_backends, task_started
-from notifications.db import project_code, signal_queue
 from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import Source, builtin_source
-from notifications.jobs.notifying import signals_of
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.transitions.claims import ClaimedJob, claim_of
 from notifications.models import Job
@@ -31,6 +27,7 @@ from notifications.worker.capacity import (
     exhausted_executors,
     subtract,
 )
+from notifications.worker.execution import prepare_claimed_jobs
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
@@ -236,33 +233,3 @@ def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float]) -> None:
         new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}
         timeouts |= new_timeouts
         claims.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
-
-
-def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
-    """Set ``owner`` and ``task_result`` of claimed jobs, and send ``task_started`` for each.
-
-    A TaskResult is made only for a task that takes it, or for a receiver: it costs as much as the rest of a small job.
-    On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
-    """
-    batch_owners = batch_completion.read_batch_owners(claimed.row for claimed in jobs)
-    has_receivers = should_send(task_started)
-    started: list[tuple[Any, Any]] = []
-    for claimed in jobs:
-        job = claimed.row
-        if job.id in batch_owners:
-            claimed.owner = batch_owners[job.id]
-        try:
-            if not has_receivers and not results.find_task(job.task_path).takes_context:
-                continue
-            claimed.task_result = results.task_result(job, attempts=None if job.attempt > 1 else [])
-            started.append((type(task_backends[job.backend]), claimed.task_result))
-        except (ImportError, ImproperlyConfigured, ValueError):
-            continue  # the execution requeues a job of an unknown task, and fails one with damaged arguments
-    if has_receivers and started:
-        signal_queue.send_later(lambda: _send_task_started(started), jobs=len(started))
-
-
-def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
-    for backend, result in started:
-        with signals_of(result.task.module_path):
-            project_code.send(task_started, "task_started", backend, task_result=result)

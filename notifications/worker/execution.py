@@ -1,4 +1,4 @@
-"""Execute one attempt at a job: call its task, and turn what it returns or raises into an outcome."""
+"""Execute one attempt at a claimed job: prepare it, call its task, and turn what that does into an outcome."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
+from notifications.compat import should_send, task_backends, task_started
 from notifications.context import (
     CurrentExecution,
     ExecutionSteps,
@@ -23,6 +25,7 @@ from notifications.context import (
     enter_attempt,
     set_current_execution,
 )
+from notifications.db import project_code, signal_queue
 from notifications.db.threads import DaemonExecutor, NoThread, check_connections
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
@@ -30,8 +33,9 @@ from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
 from notifications.jobs.declaring import signatures
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
+from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import unrecorded_outcomes
+from notifications.jobs.transitions import batch_completion, unrecorded_outcomes
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
@@ -44,6 +48,36 @@ SWALLOWED = (
     "The task caught JobSuspended, which {!r} raised to suspend the job, and returned. Let it pass, as "
     "`except Exception` does."
 )
+
+
+def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
+    """Set ``owner`` and ``task_result`` of claimed jobs, and send ``task_started`` for each.
+
+    A TaskResult is made only for a task that takes it, or for a receiver: it costs as much as the rest of a small job.
+    On a worker the signals go through its signal queue, so a task may begin before a receiver is called.
+    """
+    batch_owners = batch_completion.read_batch_owners(claimed.row for claimed in jobs)
+    has_receivers = should_send(task_started)
+    started: list[tuple[Any, Any]] = []
+    for claimed in jobs:
+        job = claimed.row
+        if job.id in batch_owners:
+            claimed.owner = batch_owners[job.id]
+        try:
+            if not has_receivers and not results.find_task(job.task_path).takes_context:
+                continue
+            claimed.task_result = results.task_result(job, attempts=None if job.attempt > 1 else [])
+            started.append((type(task_backends[job.backend]), claimed.task_result))
+        except (ImportError, ImproperlyConfigured, ValueError):
+            continue  # the execution requeues a job of an unknown task, and fails one with damaged arguments
+    if has_receivers and started:
+        signal_queue.send_later(lambda: _send_task_started(started), jobs=len(started))
+
+
+def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
+    for backend, result in started:
+        with signals_of(result.task.module_path):
+            project_code.send(task_started, "task_started", backend, task_result=result)
 
 
 class Execution(CurrentExecution):

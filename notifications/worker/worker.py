@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.extension import make_worker_parts
 from notifications.extension.calls import HookName, log_left_out
+from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, upgrading
 from notifications.jobs.transitions.claims import Claim

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from notifications import extension
 from notifications.admin import live_jobs
 from notifications.api import notify
 from notifications.db import keyset
 from notifications.ids import uuid7
 from notifications.models import Attempt, Job
 from tests.jobs import tasks
+from tests.support.admins import own_bases
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,12 +238,19 @@ def test_where_a_failed_job_stopped(get):
     assert "7 / 12 · Send" in get()
 
 
+@pytest.fixture
+def core_alone():
+    with own_bases(with_apps=False):
+        yield
+
+
 @pytest.mark.parametrize("query", ["?batch={batch}", "?user=ada"])
 @pytest.mark.parametrize("ids_read", [2, 1_000])
-def test_few_jobs_are_looked_up_by_their_ids(get, short_pages, user, monkeypatch, query, ids_read):
+def test_few_jobs_are_looked_up_by_their_ids(
+    core_alone, get, short_pages, user, monkeypatch, query, ids_read
+):
     """With the core alone too. More than the limit are searched for in the slices of all jobs."""
-    monkeypatch.setattr(extension.hooks, "list_filters", [])
-    monkeypatch.setattr("notifications.admin.filters.MAX_IDS_READ", ids_read)
+    monkeypatch.setattr("notifications.jobs.selection.MAX_IDS_READ", ids_read)
     batch = uuid7()
     for number in range(3):
         make_job(f"part {number}", minutes=number, batch=batch, user=user)
@@ -258,9 +265,10 @@ def test_few_jobs_are_looked_up_by_their_ids(get, short_pages, user, monkeypatch
         assert "0 jobs" in get(nothing)
 
 
-def test_few_notifications_are_looked_up_by_their_ids(admin_client, user, other_user, monkeypatch):
+def test_few_notifications_are_looked_up_by_their_ids(
+    core_alone, admin_client, user, other_user, monkeypatch
+):
     """With the core alone too."""
-    monkeypatch.setattr(extension.hooks, "list_filters", [])
     monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 2)
     monkeypatch.setattr(keyset, "MAX_ROWS_READ", 2)
     notify(user, "Old")

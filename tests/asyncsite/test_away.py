@@ -43,7 +43,6 @@ def own_settings(site):
     return site
 
 
-@pytest.mark.smoke
 def test_what_was_not_seen_is_sent(own_settings):
     site = own_settings
     worker = site.start_worker()

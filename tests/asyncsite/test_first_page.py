@@ -63,7 +63,6 @@ def test_a_new_version_and_a_page_without_the_cache_contain_them(client, db, hea
     assert not linked_files(client.get("/accounts/login/", headers=headers).content.decode())
 
 
-@pytest.mark.smoke
 @pytest.mark.browser
 def test_the_browser_stores_them_for_later_pages_when_the_user_turns_to_a_link(site_server, new_page):
     page = new_page()

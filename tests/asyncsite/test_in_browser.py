@@ -255,7 +255,6 @@ def test_a_running_report_grows_without_a_reload(site_server, page):
     assert all(later - earlier > 990 for earlier, later in pairwise(times))
 
 
-@pytest.mark.smoke
 def test_the_list_of_reports_is_live(site_server, page):
     sign_in(page, site_server.url)
     page.get_by_label("URLs", exact=True).fill("\n".join(site_server.held_urls(3)))

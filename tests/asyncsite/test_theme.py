@@ -51,7 +51,6 @@ def test_the_theme_is_kept_and_set_before_the_page_is_painted(site_server, new_p
     assert scheme(page) == "light", "Paper is white."
 
 
-@pytest.mark.smoke
 def test_other_tabs_follow(site_server, new_page):
     page = new_page(color_scheme="light")
     sign_in(page, site_server.url)

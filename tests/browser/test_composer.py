@@ -11,7 +11,7 @@ COMPOSER = "/admin/notifications_broadcasts/broadcast/add/"
 
 @pytest.mark.parametrize(
     "has_javascript",
-    [pytest.param(True, marks=pytest.mark.smoke), False],
+    [True, False],
     ids=["JavaScript", "no JavaScript"],
 )
 def test_send_and_withdraw(site_server, new_page, has_javascript):

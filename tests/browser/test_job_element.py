@@ -42,7 +42,6 @@ def enqueue(page, site, *, title="Live"):
     return page.evaluate(ENQUEUE, {"urls": site.held_urls(8), "title": title})
 
 
-@pytest.mark.smoke
 def test_200_rows_are_live_without_a_request_for_each(site_server, page):
     """State, progress and outcome of the one active job are shown. Jobs that are rendered as done are not requested."""
     visit(page, site_server.url, "/check/")

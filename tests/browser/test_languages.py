@@ -151,7 +151,6 @@ def test_pages_at_twice_the_size_of_text(site_server, new_page, language):
         expect_no_overflow(page)
 
 
-@pytest.mark.smoke
 def test_the_language_is_chosen_at_the_foot_of_a_page(site_server, page):
     visit(page, site_server.url, "/check/")
     page.get_by_role("button", name="Deutsch").click()

@@ -107,7 +107,6 @@ def test_types(package, tmp_path):
     run(node, NODE_MODULES / "typescript/bin/tsc", "--project", tmp_path, cwd=tmp_path)
 
 
-@pytest.mark.smoke
 def test_ask_result_and_stream(site_server, page, core):
     """Beside the tag's own script, whose bell and toasts work on. The client of the bundle gets what that one gets."""
     sign_in(page, site_server.url)

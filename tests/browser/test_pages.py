@@ -186,7 +186,6 @@ def test_ask_rejects_with_the_servers_problem(site_server, new_page):
     assert refused["message"]
 
 
-@pytest.mark.smoke
 def test_a_content_security_policy_with_nonces(site_server, new_page):
     """The nonce of the entry module allows the modules that it imports. A style sheet imports none."""
     page = new_page(errors=False)  # Chromium forbids sockets to loopback in a page that a test has changed.

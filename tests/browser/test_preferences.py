@@ -25,7 +25,6 @@ def site_with_email(site):
     site.notifications |= DELIVERY
 
 
-@pytest.mark.smoke
 def test_quiet_hours_on_a_phone(site_server, new_page):
     """In three presses, of which the last undoes the second one. What is saved is there after a reload."""
     page = new_page(**PHONE)

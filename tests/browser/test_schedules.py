@@ -21,7 +21,6 @@ def schedule_server(site):
     return site
 
 
-@pytest.mark.smoke
 def test_run_pause_and_resume(schedule_server, new_page):
     """Run now enqueues a job that the worker runs; a failure is on the page and on the bell of the owner."""
     page = new_page(errors=False, java_script_enabled=False)  # The admin has no favicon.

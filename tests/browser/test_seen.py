@@ -64,7 +64,6 @@ def test_opening_the_bell_clears_the_badge_on_all_devices(site_server, new_page)
     assert len(posts) == 2
 
 
-@pytest.mark.smoke
 def test_opening_the_inbox_clears_the_badge(site_server, new_page):
     """A visible inbox marks what it lists as seen; a page that only shows the bell does not."""
     for title in ("First", "Second"):

@@ -127,7 +127,6 @@ def test_the_page_fits_and_is_accessible(style_site, new_page, window):
     assert page.evaluate(MEASURE_BUTTONS) <= 1
 
 
-@pytest.mark.smoke
 def test_its_bell_and_toasts_are_built_as_the_script_builds_them(site_server, page):
     """The script creates them, so the page has copies of their markup."""
     visit(page, site_server.url, "/check/")

@@ -103,7 +103,6 @@ def test_what_a_list_on_the_screen_offers_is_no_toast(site_server, page):
     assert page.url.endswith("?level=error")
 
 
-@pytest.mark.smoke
 def test_errors_stay_and_other_toasts_disappear(site_server, page):
     """Errors are in the alert region. Other toasts disappear after 8 s, unless hovered. Escape dismisses a toast."""
     visit(page, site_server.url, "/reports/")

@@ -33,7 +33,7 @@ def custom_user_key(monkeypatch):
     """Users have keys of type OffsetKeyField."""
 
     def clear_caches():
-        adapters._are_plain_integers.cache_clear()
+        adapters._max_plain_integer.cache_clear()
         for name in ("_notifications_adapters", "_notifications_converters"):
             connections["default"].__dict__.pop(name, None)
 

@@ -81,7 +81,6 @@ def check_urls(page, site, button="Check"):
     expect_unread(page, 1)
 
 
-@pytest.mark.smoke
 def test_plain_pages(site_server, page):
     """The job and its result; then a job that is cancelled."""
     [html], [script] = read_section("Plain pages")

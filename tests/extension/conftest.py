@@ -3,7 +3,7 @@
 import pytest
 
 from notifications import conf, extension, testing
-from notifications.extension import Hooks
+from notifications.extension.installed import Hooks
 from tests.extension.recorder import Recorder
 from tests.extension.shop import Shop
 

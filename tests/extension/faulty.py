@@ -5,7 +5,8 @@ import asyncio
 from django.db import IntegrityError, InternalError, connection
 
 from notifications import testing
-from notifications.extension import Extension, Hooks, hooks
+from notifications.extension import Extension, hooks
+from notifications.extension.installed import Hooks
 
 
 def raise_error(*args, **kwargs):

@@ -5,13 +5,11 @@ from datetime import timedelta
 from django.contrib import admin
 from django.core.checks import Info
 from django.db import OperationalError, connection
-from django.template import Template
-from django.utils.html import format_html
-from prometheus_client.core import GaugeMetricFamily
 
 from notifications import testing, times, upkeep
 from notifications.admin import filters
 from notifications.extension import AlertKind, Extension
+from notifications.jobs.step_list import StoredStep
 from notifications.management.management_command import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -65,9 +63,13 @@ class Recorder(Extension):
         self._record("duties", ())
         return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
 
-    def stored_names(self, job):
-        self.calls.append(("stored_names", job, connection.in_atomic_block))
-        return self.returned.get("names", {})
+    def steps_of(self, job, limit, *, with_results):
+        self.calls.append(("steps_of", job.id, connection.in_atomic_block))
+        now = times.now()
+        names = self.returned.get("steps", ())
+        return [
+            StoredStep(name=name, attempt=1, started_at=now, took=timedelta(), result=None) for name in names
+        ], len(names)
 
     def prepare(self):
         self._record("prepare", ())
@@ -111,35 +113,12 @@ class Recorder(Extension):
         self._record("before_raised", rows)
         return [row.id for row in rows if row.key == "stays"]
 
-    def senders(self, rows):
-        self._record("senders", rows)
-        return self.returned.get("names", {})
+    def parts_of(self, rows, reader, place):
+        self._record(f"parts_of a {place}", rows)
+        return self.returned.get("parts", {})
 
     def topics(self, announced):
         return self._record("topics", announced)
-
-    def list_filters(self, model_admin, request):
-        return [OfAda, Loudness] if model_admin.model is Notification else []
-
-    def action_for_all(self, model_admin, request, name):
-        self._record(f"action_for_all {name}", ())
-        return self.returned.get("action")
-
-    def list_links(self, model_admin, request):
-        return [("Write & send", f"/of/{request.user.pk}/")]
-
-    def alert_kinds(self):
-        return [TooManyRecords()]
-
-    def overview_sections(self, model_admin, request):
-        return [{"template": Template("<h2>Of {{ section.reader }}</h2>"), "reader": request.user}]
-
-    def metrics(self):
-        self._record("metrics", ())
-        return [GaugeMetricFamily("records", "Rows.", 3)]
-
-    def origin_link(self, model_admin, row):
-        return format_html('<a href="/of/{}/">Its origin</a>', row.pk)
 
 
 class OfAda(admin.SimpleListFilter):

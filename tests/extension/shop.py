@@ -54,15 +54,10 @@ class Shop(Extension):
     def page_links(self, page):
         return [(f"Shop & {page}", "/shop/")]
 
-    def row_buttons(self, row):
-        return [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))]
-
-    def describe_change(self, user, change):
-        undo = PageButton("Show it", "", "/show/", "row", str(user))
-        return ("It is hidden.", undo) if change == "hidden" else None
+    def parts_of(self, rows, reader, place):
+        return {
+            row.pk: [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))] for row in rows
+        }
 
     def time_zone_of(self, user):
         return "Asia/Tokyo"
-
-    def admin_section(self, model_admin, request, row):
-        return ADMIN, {"part": f"Part of {row.pk} for {request.user.username}"}

@@ -1,66 +1,106 @@
-"""Extensions: what they add to the core's admin."""
+"""What apps add to the core's admin: classes from which its admins inherit."""
 
 import re
 
+import pytest
+from django.contrib.admin.sites import AdminSite
 from django.http import HttpResponse
+from django.template import engines
+from django.utils.html import format_html
 
-from notifications import api, extension
-from notifications.admin import NotificationAdmin, filters
+from notifications import api
+from notifications.admin import JobAdmin, ModelAdminBase, NotificationAdmin, add_filters, extend, filters
 from notifications.extension.moved import describe_remedy
 from notifications.models import Job, Notification
+from tests.extension.recorder import Loudness, OfAda
 from tests.jobs import tasks
+from tests.support.admins import own_bases
+
+PAGES = "/admin/notifications/notification/"
 
 
-def test_the_admins_pages_of_notifications(user, admin_client, recorder):
-    """A filter beside the list, which filters, a link above it, and a link on the page of each notification."""
+class WithRecords(ModelAdminBase):
+    def get_list_filter(self, request):
+        return add_filters(super().get_list_filter(request), [OfAda, Loudness])
+
+    def list_links(self, request):
+        return [*super().list_links(request), ("Write & send", f"/of/{request.user.pk}/")]
+
+    def get_fields(self, request, obj=None):
+        return [*super().get_fields(request, obj), "origin"]
+
+    def origin(self, row):
+        return format_html('<a href="/of/{}/">Its origin</a>', row.pk)
+
+    def render_change_form(self, request, context, *args, **kwargs):
+        template = engines["django"].from_string("<b>Part of {{ section }}</b>").template
+        context.setdefault("sections", []).append((template, kwargs["obj"].pk))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+
+@pytest.fixture
+def extended():
+    with own_bases():
+        extend(NotificationAdmin)(WithRecords)
+        yield
+
+
+def test_the_admins_pages_of_notifications(user, admin_client, extended):
+    """A filter beside the list, which filters, a link above it, and a link and a section on each page of one."""
     (id,) = api.notify(user, "Hello")
-    pages = "/admin/notifications/notification/"
-    page = admin_client.get(pages).text
+    page = admin_client.get(PAGES).text
     assert "Ada alone" in page and re.search(r'<a href="/of/\d+/"[^>]*>Write &amp; send</a>', page)
-    assert "Hello" not in admin_client.get(f"{pages}?of=bob").text
-    assert f'<a href="/of/{id}/">Its origin</a>' in admin_client.get(f"{pages}{id}/change/").text
+    assert "Hello" not in admin_client.get(f"{PAGES}?of=bob").text
+    page = admin_client.get(f"{PAGES}{id}/change/").text
+    assert f'<a href="/of/{id}/">Its origin</a>' in page and f"<b>Part of {id}</b>" in page
 
 
-def test_a_filter_in_place_of_one_of_the_core(user, admin_client, recorder):
+def test_an_admin_of_a_project(extended, rf, admin_user):
+    """It inherits what apps add, whenever it was declared."""
+
+    class ProjectAdmin(NotificationAdmin):
+        pass
+
+    request = rf.get("/")
+    request.user = admin_user
+    assert OfAda in ProjectAdmin(Notification, AdminSite()).get_list_filter(request)
+
+
+def test_a_filter_in_place_of_one_of_the_core(user, admin_client, extended):
     """It narrows what the list reads, and checks the rows."""
     for title in ("Old", "New", "Hidden"):
         api.notify(user, title)
-    pages = "/admin/notifications/notification/"
-    page = admin_client.get(pages)
+    page = admin_client.get(PAGES)
     assert "By loudness" in page.text and "By level" not in page.text
     assert [row.title for row in page.context["cl"].result_list] == ["New", "Old"]
     Notification.objects.filter(title="Hidden").delete()
-    page = admin_client.get(f"{pages}?level=loud")
+    page = admin_client.get(f"{PAGES}?level=loud")
     assert [row.title for row in page.context["cl"].result_list] == ["New"]
 
 
-def test_a_filter_of_a_project_is_kept(user, admin_client, recorder, monkeypatch):
-    """The extension's filter of the same parameter is left out: it would be shown, and have no effect."""
+def test_a_filter_of_a_project_is_kept(user, admin_client, extended, monkeypatch):
+    """The app's filter of the same parameter is left out: it would be shown, and have no effect."""
 
     class ProjectLevelFilter(filters.LevelFilter):
         title = "importance"
 
     monkeypatch.setattr(NotificationAdmin, "list_filter", (filters.UserFilter, ProjectLevelFilter))
-    page = admin_client.get("/admin/notifications/notification/?level=error")
+    page = admin_client.get(f"{PAGES}?level=error")
     assert page.status_code == 200
     assert "By importance" in page.text and "By loudness" not in page.text
 
 
-def test_an_action_for_all_rows(admin_client, recorder, monkeypatch):
-    """Not one for rows of the page. Without a function it is refused, and the message names the app to install."""
-    monkeypatch.setattr(extension.hooks, "action_for_all", [recorder.action_for_all])
+def test_an_action_for_all_rows(transactional_db, admin_client):
+    """Not one for rows of the page. The core refuses it, and names the app to install."""
     jobs = [tasks.noop.enqueue().id for _ in range(2)]
     form = {"action": "cancel_jobs", "_selected_action": jobs[:1]}
-    recorder.returned["action"] = lambda: HttpResponse("Done.")
     admin_client.post("/admin/notifications/job/", form)
-    assert "action_for_all cancel_jobs" not in recorder.names()
     form["select_across"] = "1"
-    assert admin_client.post("/admin/notifications/job/", form).text == "Done."
-    assert ("action_for_all cancel_jobs", 0, False) in recorder.calls
-    assert [str(job.pk) for job in Job.objects.filter(state="cancelled")] == jobs[:1]
-    del recorder.returned["action"]
-    for action in ("cancel_jobs", "reschedule_jobs"):
-        page = admin_client.post("/admin/notifications/job/", {**form, "action": action}, follow=True)
-        *_, message = page.context["messages"]
-        assert describe_remedy("operations") in str(message)
+    with own_bases(with_apps=False):
+        for action in ("cancel_jobs", "reschedule_jobs"):
+            page = admin_client.post("/admin/notifications/job/", {**form, "action": action}, follow=True)
+            *_, message = page.context["messages"]
+            assert describe_remedy("operations") in str(message)
+        extend(JobAdmin)(type("All", (), {"change_all": lambda self, request, action: HttpResponse(action)}))
+        assert admin_client.post("/admin/notifications/job/", form).text == "cancel_jobs"
     assert [str(job.pk) for job in Job.objects.filter(state="cancelled")] == jobs[:1]

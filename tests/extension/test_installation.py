@@ -12,8 +12,8 @@ from django.test import modify_settings
 from django.urls import path
 
 from notifications import extension, testing
-from notifications.extension import Dispatch, Extension, Hooks, JobSection, WaitKind
-from notifications.extension.installed import ImportedHook
+from notifications.extension import Dispatch, Extension, JobSection, WaitKind
+from notifications.extension.installed import Hooks, ImportedHook
 from tests.extension.shop import Shop
 
 #: What has hooks: the installed extensions, their kinds of waits and sections of jobs, and what dispatches jobs.
@@ -89,7 +89,7 @@ def test_urls_are_found(monkeypatch):
     monkeypatch.setitem(sys.modules, urls.__name__, urls)
     monkeypatch.setattr(extension.installed, "extensions", lambda: [Shop(Shop.name, testing)])
     monkeypatch.setattr(extension.installed, "module_has_submodule", lambda module, name: name == "urls")
-    assert [pattern.name for pattern in extension.find_urlpatterns()] == ["shop"]
+    assert [pattern.name for pattern in extension.installed.find_urlpatterns()] == ["shop"]
 
 
 def test_apps_of_one_test(slack_messages):

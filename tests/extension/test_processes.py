@@ -4,7 +4,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications import extension, testing, upkeep
-from notifications.extension import Extension, Hooks, Topic, WorkerPart
+from notifications.extension import Extension, Topic, WorkerPart
+from notifications.extension.installed import Hooks
 from notifications.jobs import announcing
 from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.checking import CHECKS, register

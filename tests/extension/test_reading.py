@@ -15,7 +15,9 @@ from django.test import override_settings
 from django.urls import include, path
 
 from notifications import api, checks, conf, extension, times
-from notifications.extension import Extension, moved
+from notifications.extension import Extension, Fact, PageButton, moved
+from notifications.inbox.forms import redirect
+from notifications.inbox.query import INBOX
 from notifications.jobs import step_list
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Stream, Wait
@@ -97,10 +99,12 @@ def notification(transactional_db, user):
     return Notification.objects.get(pk=id)
 
 
-def test_parts_of_the_inbox(notification, user, client, shop):
-    """Links, buttons beside a notification, and the message after their forms."""
+def test_parts_of_the_inbox(notification, user, client, shop, rf):
+    """Links, buttons beside a notification, and the message after their forms, which is signed."""
     client.force_login(user)
-    inbox = client.get("/notifications/?changed=hidden").text
+    undo = PageButton("Show it", "", "/show/", "row", str(user.pk))
+    address = redirect(rf.post("/hide/"), INBOX, ("It is hidden.", undo))["Location"]
+    inbox = client.get(address).text
     page = client.get(f"/notifications/{notification.pk}/").text
     assert '<a href="/shop/">Shop &amp; inbox</a>' in inbox
     assert '<a href="/shop/">Shop &amp; notification</a>' in page
@@ -108,7 +112,7 @@ def test_parts_of_the_inbox(notification, user, client, shop):
         assert f'name="row" value="{notification.pk}" formaction="/hide/"' in text and "Hide “Hello”" in text
     assert "It is hidden." in inbox
     assert re.search(f'action="/show/">.*?name="row" value="{user.pk}">Show it<', inbox, re.DOTALL)
-    assert "It is hidden." not in client.get("/notifications/?changed=shown").text
+    assert "It is hidden." not in client.get(f"{address}x").text
 
 
 def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):
@@ -119,18 +123,6 @@ def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):
     assert client.post("/notifications/snooze/", form).status_code == 303
     notification.refresh_from_db()
     assert notification.snoozed_until.astimezone(ZoneInfo("Asia/Tokyo")).hour == 8
-
-
-def test_a_section_of_a_notification(notification, admin_client, shop, monkeypatch):
-    loader = engines["django"].engine.find_template
-    template = engines["django"].from_string("<b>{{ section.part }}</b>").template
-    monkeypatch.setattr(
-        engines["django"].engine,
-        "find_template",
-        lambda name, *args, **kwargs: (template, None) if name == ADMIN else loader(name, *args, **kwargs),
-    )
-    page = admin_client.get(f"/admin/notifications/notification/{notification.pk}/change/").text
-    assert f"<b>Part of {notification.pk} for admin</b>" in page
 
 
 def test_a_base_class_of_extensions():
@@ -154,15 +146,17 @@ def test_the_document_of_a_mount_that_is_not_ascii(client, monkeypatch):
     assert "/jobs/" in str(list(document["paths"]))
 
 
-def test_senders(user, user_client, make_user, recorder):
-    """Of the rows of a page at once. One who is not known is the staff."""
-    eve = make_user("eve", first_name="Eve", last_name="Adams")
-    ids = [id for title in ("By Eve", "By a deleted user", "By a job") for id in api.notify(user, title)]
-    recorder.returned["names"] = {ids[0]: eve.pk, ids[1]: None}
+def test_parts_of_notifications(user, user_client, recorder):
+    """Those of the rows of a list at once. Pages and messages show what is for them."""
+    ids = [id for title in ("One", "Other") for id in api.notify(user, title)]
+    recorder.returned["parts"] = {ids[0]: ["Because & so"], ids[1]: [Fact("Weather", "Rain & sun")]}
     recorder.calls.clear()
-    user_client.get("/notifications/")
-    assert recorder.calls == [("senders", 3, False)]
+    assert "Rain" not in user_client.get("/notifications/").text
+    assert recorder.calls == [("parts_of a list", 2, False)]
+    recorder.calls.clear()
     pages = [user_client.get(f"/notifications/{id}/").text for id in ids]
-    assert "Sent to several users by Eve Adams" in pages[0]
-    assert "Sent to several users by the staff" in pages[1]
-    assert "Sent to several users" not in pages[2]
+    assert recorder.calls == [("parts_of a page", 1, False)] * 2
+    assert ["Because &amp; so" in page for page in pages] == [True, False]
+    assert ["Rain &amp; sun" in page for page in pages] == [False, True]
+    row = Notification.objects.get(pk=ids[1])
+    assert extension.read_facts(row, user, "email") == [Fact("Weather", "Rain & sun")]

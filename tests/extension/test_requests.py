@@ -7,6 +7,7 @@ from django.db import connection
 
 from notifications import api, extension, testing
 from notifications.extension import Extension, OwnTask, calls
+from notifications.extension.installed import Hooks
 from notifications.models import Job
 from notifications.problems import Problem
 from tests.extension import faulty
@@ -19,7 +20,7 @@ class Shop(Extension):
     """Records the calls of its hooks: what they got, and whether a transaction is open."""
 
     name, label = "notifications.testing", "shop"
-    own_tasks = {"tests.jobs.tasks.noop": OwnTask(is_harmless=True)}
+    tasks = {"tests.jobs.tasks.noop": OwnTask(is_harmless=True)}
 
     def __init__(self):
         super().__init__(self.name, testing)
@@ -44,7 +45,7 @@ class Shop(Extension):
 def shop(monkeypatch):
     """An extension that is installed beside those of the app."""
     shop, installed = Shop(), extension.hooks
-    loaded = extension.Hooks([*installed.extensions, shop])
+    loaded = Hooks([*installed.extensions, shop])
     monkeypatch.setattr(installed, "__dict__", loaded.__dict__)
     return shop
 

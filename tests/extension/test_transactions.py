@@ -137,14 +137,14 @@ def test_a_running_job_that_is_cancelled(recorder):
 
 def test_names_in_a_job(recorder):
     """They are read once in an execution, after which a wait has no name of another kind."""
-    recorder.returned["names"] = {"rest": "fax"}
+    recorder.returned["steps"] = ["rest"]
     job = Job.objects.get(id=tasks.nap_and_rest.enqueue().id)
     run_until_idle()
-    read = [call for call in recorder.calls if call[0] == "stored_names"]
+    read = [call for call in recorder.calls if call[0] == "steps_of"]
     assert read == [
-        ("stored_names", job.id, False)
+        ("steps_of", job.id, False)
     ]  # not by the first execution, before which nothing was stored
-    error = "The name 'rest' is that of a fax of this job, and cannot be that of a pause"
+    error = "The name 'rest' is that of a step of this job, and cannot be that of a pause"
     assert error in Attempt.objects.get(job=job).traceback
 
 

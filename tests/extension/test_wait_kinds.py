@@ -80,6 +80,9 @@ def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
     monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
     job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
     run_jobs()
+    assert kind.reminders == 0
+    Wait.objects.update(remind_at=times.now())
+    run_jobs()
     assert kind.reminders == 1
     job.refresh_from_db()
     wait = Wait.objects.get()

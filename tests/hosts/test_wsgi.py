@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from tests.hosts.test_everything import API, BROWSER, PROGRAM, until_done
 from tests.support.follower import Follower
 
 VIEWS = ["function", "class", "async"]
 
 
+@pytest.mark.smoke
 async def test_job_and_notification(wsgi):
     """A separate worker runs the job, polling sync/ gets each notification once, and the page has the bell."""
     async with wsgi.signed_in_session() as session:

@@ -273,7 +273,7 @@ def test_limits_match_the_code():
         f"{schemas}/PreferenceChanges/properties/categories": preferences.MAX_CATEGORIES
     }
     assert set(greatest.values()) == {validators.MAX_INTEGER} == {2**53 - 1}
-    assert list(values_of("default").values()) == [api_views.DEFAULT_PAGE_SIZE] * 3
+    assert list(values_of("default").values()) == [parsing.DEFAULT_PAGE_SIZE] * 3
 
 
 def test_choices_match_the_code():
@@ -314,7 +314,7 @@ def test_sentences_name_the_limits_of_the_code():
     wait = f"at most {negotiation.MAX_WAIT_SECONDS}"
     marked = f"oldest first, at most {marking.MAX_MARKED_ROWS:,} in one request"
     expected = {
-        f"Maximum number of items. Values over {api_views.MAX_PAGE_SIZE} are reduced to it.",
+        f"Maximum number of items. Values over {parsing.MAX_PAGE_SIZE} are reduced to it.",
         f"Seconds until the next poll ({job_responses.RETRY_AFTER_SECONDS}). Absent when the job is done.",
         f"The body has more than {parsing.MAX_BODY_BYTES} bytes.",
         "wait=N (RFC 7240): delay the response until there is a change, "

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from notifications import api, extension
-from notifications.extension import Extension, Hooks, HubPart
+from notifications.extension import Extension, HubPart
+from notifications.extension.installed import Hooks
 from notifications.realtime import hub as hubs
 from tests.realtime.conftest import in_thread, until
 

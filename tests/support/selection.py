@@ -2,7 +2,7 @@
 
 | run | tests | marker |
 |---|---|---|
-| `make test` | quick ones: those that are not slow, and smoke tests | `quick`, not `nightly` |
+| `make test` | quick ones, which are not slow or smoke tests, but long ones | `quick`, not `nightly`, not `long` |
 | `make test-all` | all | |
 | `make test-merge`, which CI runs on SQLite | all but those that repeat another one | not `nightly` |
 | `make test-apps`, which CI runs on SQLite | quick ones of optional apps, no other installed | not `with_all_apps` |
@@ -12,17 +12,24 @@
 `.ci/run --nightly` leaves none out that NIGHTLY names.
 
 A test is slow if its path is listed as such, or if a fixture of it starts servers, browsers or workers.
-A smoke test is marked where it is written, with `@pytest.mark.smoke`: one for each page, transport and kind of
-process.
+A smoke test is marked where it is written, with `@pytest.mark.smoke`: one for each transport and kind of process, and
+in a browser one for each page that people use every day.
+A test is long if it starts a program that is no fork (starts_program()), unless it is a smoke test, or if it is marked
+so where it is written, with `@pytest.mark.long`: seconds of a core for one rule. CI treats it as any other.
 """
 
+import inspect
 import os
 import re
+import subprocess
+import types
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support import processes
 from tests.support.nightly import NIGHTLY
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -60,6 +67,7 @@ PATHS_BY_MARKER = {
         "contrib/operations/test_not_installed.py",
         "contrib/output/test_not_installed.py",
         "contrib/questions/test_not_installed.py",
+        "contrib/rates/test_not_installed.py",
         "contrib/schedules/test_not_installed.py",
         "contrib/slack/test_not_installed.py",
         "contrib/steps/test_not_installed.py",
@@ -133,6 +141,7 @@ PATHS_BY_MARKER = {
         "test_moved.py",
         "test_paths.py",
         "test_patterns.py",
+        "test_states.py",
         "test_stylesheets.py",
         "test_validators.py",
         "test_venv.py",
@@ -256,12 +265,55 @@ def mark(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if not fixtures.isdisjoint(PROCESS_FIXTURES - QUICK_FIXTURES):
             item.add_marker("slow")
+        if not has(item, "smoke") and any(map(starts_program, functions_of(item))):
+            item.add_marker("long")
         mark_runs(item)
         for marker, pattern in NIGHTLY_IDS.items():
             if not has(item, "smoke") and pattern.fullmatch(item.nodeid.removeprefix("tests/")):
                 item.add_marker(marker)
         if os.environ.get("RERUNS"):
             rerun_once(item)
+
+
+def functions_of(item: pytest.Item) -> list[types.FunctionType]:
+    """Return the function of a test, and those of its fixtures but what is made once for all tests."""
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    fixtures = [one.func for several in definitions for one in several if one.scope != "session"]
+    return [getattr(one, "__func__", one) for one in (item.obj, *fixtures)]
+
+
+#: What starts a program, which takes a second of a core before its work begins.
+STARTS = (subprocess, processes.Process, processes.run)
+
+
+@cache
+def starts_program(function: types.FunctionType) -> bool:
+    """Return whether a function of the tests, or one that it calls, names what starts a program."""
+    seen, found = set(), [inspect.unwrap(function)]
+    while found:
+        function = found.pop()
+        seen.add(function)
+        for name in names_of(function.__code__):
+            value = function.__globals__.get(name)
+            if any(value is one for one in STARTS):
+                return True
+            members = vars(value).values() if isinstance(value, type) else [value]
+            found += {one for one in members if is_of_tests(one)} - seen
+    return False
+
+
+def is_of_tests(value: object) -> bool:
+    """Return whether it is a function of a module of tests, and not of what they share, which starts forks."""
+    name = value.__module__ if isinstance(value, types.FunctionType) else ""
+    return name.startswith("tests.") and not name.startswith("tests.support.")
+
+
+def names_of(code: types.CodeType) -> Iterator[str]:
+    """Yield the names of globals and attributes in a function and in those inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_of(constant)
 
 
 def mark_runs(item: pytest.Item) -> None:

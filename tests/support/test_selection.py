@@ -4,8 +4,16 @@ import re
 import subprocess
 import sys
 
+from tests.hosts.host import create_host
 from tests.support.nightly import NIGHTLY
-from tests.support.selection import COLLECTED_IDS, PATHS_BY_MARKER, TESTS, compile_ids, is_left_out
+from tests.support.selection import (
+    COLLECTED_IDS,
+    PATHS_BY_MARKER,
+    TESTS,
+    compile_ids,
+    is_left_out,
+    starts_program,
+)
 
 
 def test_paths_exist():
@@ -34,6 +42,12 @@ def test_files_that_a_run_does_not_collect():
     assert [is_left_out(whole, one) for one in ("not alone and not nightly", "not alone")] == [True, False]
     assert not is_left_out(smoke, "on_postgres and not nightly_on_postgres")
     assert not any(is_left_out(TESTS / path, "on_postgres") for path in PATHS_BY_MARKER["on_postgres"])
+
+
+def test_what_starts_a_program():
+    assert starts_program(collect_ids)
+    assert starts_program(create_host)  # through methods of a class of another module
+    assert not starts_program(test_files_that_a_run_does_not_collect)
 
 
 def test_nightly_ids_match_tests(request):

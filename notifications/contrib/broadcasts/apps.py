@@ -26,7 +26,4 @@ class Broadcasts(Extension):
     tables: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast.sender_id": "named user"}
 
     before_raised = import_later("withdrawal.find_withdrawn")
-    senders = import_later("starting.read_senders")
-    list_filters = import_later("admin.links.list_filters")
-    list_links = import_later("admin.links.links_to_composer")
-    origin_link = import_later("admin.links.link_to_broadcast")
+    parts_of = import_later("starting.describe_senders")

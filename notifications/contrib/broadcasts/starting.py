@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import F
 from django.utils.translation import gettext as _
@@ -35,18 +36,33 @@ def is_scheduled(broadcast: Broadcast) -> bool:
     return bool(broadcast.send_at and broadcast.send_at > times.now())
 
 
-def read_senders(rows: Sequence[Notification]) -> dict[UUID, Any]:
-    """Return the keys of the users who have sent notifications, None if the broadcast or its sender was deleted.
+def describe_senders(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID, list[str]]:
+    """Return who has sent notifications, in two queries. See ``Extension.parts_of()``.
 
-    See ``Extension.senders()``.
+    It was the staff if the sender or the broadcast was deleted.
     """
+    if place not in ("list", "page"):
+        return {}
     # The column of a damaged row may hold something else than an id.
     broadcasts = {row.pk: row.broadcast for row in rows if isinstance(row.broadcast, UUID)}
     if not broadcasts:
         return {}
     found = Broadcast.objects.using(database()).filter(pk__in=set(broadcasts.values()))
     senders = dict(found.values_list("pk", "sender_id"))
-    return {pk: senders.get(broadcast) for pk, broadcast in broadcasts.items()}
+    names = _read_names(set(filter(None, senders.values())))
+    text = _("Sent to several users by %(name)s")
+    return {
+        pk: [text % {"name": names.get(senders.get(broadcast)) or _("the staff")}]
+        for pk, broadcast in broadcasts.items()
+    }
+
+
+def _read_names(users: set[Any]) -> dict[Any, str]:
+    """Return the full names of users by their keys. Their user names may be e-mail addresses, which are not shown."""
+    model = get_user_model()
+    if not users or not hasattr(model, "get_full_name"):
+        return {}
+    return {user.pk: str(user.get_full_name()).strip() for user in model._base_manager.filter(pk__in=users)}
 
 
 def begin_sending(broadcast: Broadcast, *, url: str) -> bool:

@@ -6,13 +6,12 @@ The list of the modules is in ``__init__.py``, which the project's ``celery.py``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
 from notifications.contrib.celery import declarations
-from notifications.extension import Extension, RecordedTransaction, Setting
+from notifications.extension import Extension, JobSection, RecordedTransaction, Setting, import_later
 
 if TYPE_CHECKING:
     from notifications.jobs import Policy
@@ -28,6 +27,15 @@ def _is_celery(value: dict[str, Any]) -> bool:
     )
 
 
+class SilenceSection(JobSection):
+    """Says of a queued job that its message may be lost."""
+
+    name = "silence"
+    is_in_pane = False
+
+    page_context = import_later("silence.describe_silence")
+
+
 class ObservedTasks(Extension):
     """Makes jobs of tasks that workers of Celery run."""
 
@@ -38,17 +46,11 @@ class ObservedTasks(Extension):
         "CELERY": Setting({}, is_valid=_is_celery, rule="{'tasks': {name of a task: options}}")
     }
     runners: ClassVar[dict[str, Any]] = {"observed": _("Celery (observed)")}
+    job_sections = (SilenceSection(),)
 
     def policy_at(self, task_path: str) -> Policy | None:
         observation = declarations.find(task_path)
         return observation.policy if observation else None
-
-    def doubt_of(self, job: Job) -> str | datetime:
-        if job.executor != job.Executor.OBSERVED:
-            return ""
-        from notifications.contrib.celery.silence import describe_silence
-
-        return describe_silence(job)
 
     def on_change(self, change: str, rows: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
         """Have the tasks of cancelled jobs revoked, also those that run: they do not notice it otherwise."""

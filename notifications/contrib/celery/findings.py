@@ -11,14 +11,15 @@ from django.db.models.functions import Coalesce, Greatest
 
 from notifications import times
 from notifications.contrib.celery import silence
-from notifications.db import database, database_now
+from notifications.db import database, database_now, is_lease_valid
 from notifications.jobs.claiming.executors import EAGER_QUEUE
 from notifications.management import MIN_WAIT_SECONDS, register
-from notifications.management.diagnosis.processes import QUEUE_PREFIX, live_observers
-from notifications.models import Job
+from notifications.models import Job, Worker
 
 #: Seconds for which an observed task may wait although its queue is consumed.
 OLD_TASK_SECONDS = 3600.0
+#: What stands before each queue in the row of a worker that observes tasks.
+QUEUE_PREFIX = "celery:"
 #: Queues that a finding names at most.
 MAX_QUEUES_NAMED = 10
 
@@ -26,7 +27,7 @@ MAX_QUEUES_NAMED = 10
 @register("processes", "celery")
 def check_observed_tasks(**options: Any) -> Iterator[CheckMessage]:
     """Check whether live workers of Celery consume the queues of observed tasks that wait."""
-    live = list(live_observers().values_list("queues", flat=True))
+    live = list(_live_workers().values_list("queues", flat=True))
     queued = _due_tasks()
     if not live and not queued:
         return
@@ -101,3 +102,9 @@ def _find_silent(queue: dict[str, Any]) -> dict[str, Any] | None:
 
 def _seconds_since(moment: Any) -> float:
     return max(0.0, (times.now() - moment).total_seconds())
+
+
+def _live_workers() -> Any:
+    """Return a queryset of the live workers of Celery that observe tasks."""
+    rows = Worker.objects.using(database())
+    return rows.filter(is_lease_valid(database_now()), queues__startswith=QUEUE_PREFIX)

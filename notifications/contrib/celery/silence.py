@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.db import database
-from notifications.inbox import exact_time
+from notifications.http import exact_time
 from notifications.models import Job
 from notifications.worker import OBSERVED
 
@@ -21,14 +22,15 @@ SILENT_AFTER = timedelta(minutes=5)
 MAX_ENDED_READ = 10_000
 
 
-def describe_silence(job: Job) -> str | datetime:
-    """Return since when there is no word of a job, as safe HTML, or when it may be said, or "". See ``doubt_of()``."""
-    since = silent_since(job)
-    if since is None:
-        due_at = _queued_since(job)
-        return due_at + SILENT_AFTER if due_at and due_at + SILENT_AFTER > times.now() else ""
-    text = _("No word from Celery since {time}. It may be lost.")
-    return format_html(text, time=exact_time(since))
+def describe_silence(job: Job, request: Any) -> dict[str, Any]:
+    """Return since when there is no word of a job, or when that may be said. See ``JobSection.page_context()``."""
+    if since := silent_since(job):
+        text = _("No word from Celery since {time}. It may be lost.")
+        return {"doubt": format_html(text, time=exact_time(since))}
+    queued = _queued_since(job)
+    seconds = (queued + SILENT_AFTER - times.now()).total_seconds() if queued else 0
+    # A second later, because it is a moment of the database's clock.
+    return {"reload_after": math.ceil(seconds) + 1} if seconds > 0 else {}
 
 
 def silent_since(job: Job) -> datetime | None:

@@ -15,7 +15,15 @@ from django.urls import path, reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import OwnedMixin, ReadOnlyMixin, UserFilter, page_context
+from notifications.admin import (
+    ModelAdminBase,
+    NotificationAdmin,
+    OwnedMixin,
+    ReadOnlyMixin,
+    UserFilter,
+    extend,
+    page_context,
+)
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import describe_addresses
@@ -83,6 +91,18 @@ class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
             return
         self.log_change(request, row, f"Sent again: {delivery.channel}.")
         self.message_user(request, _("It is being sent again."), messages.SUCCESS)
+
+
+@extend(NotificationAdmin)
+class WithDeliveries(ModelAdminBase):
+    """Adds the deliveries to the page of a notification."""
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if (row := kwargs.get("obj")) and (section := describe_deliveries(self, request, row)):
+            context.setdefault("sections", []).append(section)
+        return super().render_change_form(request, context, *args, **kwargs)
 
 
 def describe_deliveries(

@@ -70,7 +70,7 @@ class Deliveries(Extension):
         "email": "notifications.contrib.deliveries.emails.Email",
         "push": "notifications.contrib.deliveries.pushes.Push",
     }
-    own_tasks: ClassVar[Mapping[str, OwnTask]] = {
+    tasks: ClassVar[Mapping[str, OwnTask]] = {
         "notifications.contrib.deliveries.sending.deliver": OwnTask(is_silent=True),
         "notifications.contrib.deliveries.sending.deliver_digest": OwnTask(is_silent=True),
         # The others call templates and backends of the project.
@@ -86,13 +86,10 @@ class Deliveries(Extension):
     prepare = import_later("rules.prepare")
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")
-    read_deliver = import_later("rules.read_steps")
     before_raised = import_later("rules.reopen_deliveries")
     duties = import_later("sending.list_duties")
     events_of = import_later("timeline.read_deliveries_of")
     time_zone_of = import_later("preferences.read_time_zone")
-    page_data = import_later("push_views.describe_key")
+    page_data = import_later("pushes.describe_key")
     page_links = import_later("preference_views.list_links")
-    row_buttons = import_later("preference_views.list_buttons")
-    describe_change = import_later("preference_views.describe_muting")
-    admin_section = import_later("admin.describe_deliveries")
+    parts_of = import_later("preference_views.list_buttons")

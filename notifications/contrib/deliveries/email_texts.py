@@ -198,7 +198,7 @@ def _make_email(
 
 
 def _read_facts(message: ChannelMessage) -> list[Fact]:
-    facts = read_facts(message.notifications[0], message.user, in_full=True)
+    facts = read_facts(message.notifications[0], message.user, "email")
     return [fact._replace(url=absolute(fact.url)) for fact in facts]
 
 

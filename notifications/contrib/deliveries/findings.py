@@ -8,7 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Info, Warning
 
 from notifications.conf import settings
-from notifications.contrib.deliveries import devices, outages, push_views
+from notifications.contrib.deliveries import devices, outages, pushes
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db import database
 from notifications.extension import find_channel, hooks
@@ -44,7 +44,7 @@ def check_refused_devices(**options: Any) -> Iterator[CheckMessage]:
     if not settings.WEB_PUSH:
         return
     rows = PushSubscription.objects.using(database())
-    key_hash = devices.hash_key(push_views.read_public_key())
+    key_hash = devices.hash_key(pushes.read_public_key())
     outdated = rows.exclude(key_hash__in=["", key_hash]).count()
     refused = rows.exclude(refused_status=0).count()
     if not outdated and not refused:

@@ -9,12 +9,14 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from notifications.extension import find_channel, require
-from notifications.extension.channels import MAX_NAME_LENGTH
 from notifications.inbox import Choice as CategoryChoice
 from notifications.models import UserPrimaryKey, user_key, uuid7
 from notifications.times import MomentField
 
 require("notifications.contrib.deliveries")
+
+#: Characters of the name of a channel.
+MAX_CHANNEL_LENGTH = 30
 
 
 class Delivery(models.Model):
@@ -47,7 +49,7 @@ class Delivery(models.Model):
     notification = models.UUIDField(_("notification"))
     user = user_key()
     #: The name of one of ``Extension.channels``.
-    channel = models.CharField(_("channel"), max_length=MAX_NAME_LENGTH)
+    channel = models.CharField(_("channel"), max_length=MAX_CHANNEL_LENGTH)
     #: One of ``Channel.addresses()``. Empty until it is decided.
     address = models.CharField(_("address"), max_length=320, blank=True, default="")
     language = models.CharField(max_length=35, blank=True, default="")
@@ -107,7 +109,7 @@ class Delivery(models.Model):
 class ChannelOutage(models.Model):
     """That the server of a channel does not answer. See ``outages.py``."""
 
-    channel = models.CharField(primary_key=True, max_length=MAX_NAME_LENGTH)
+    channel = models.CharField(primary_key=True, max_length=MAX_CHANNEL_LENGTH)
     #: Time-outs since the last answer.
     timeouts = models.PositiveIntegerField(default=0)
     #: Until when nothing is sent; None: fewer messages than it takes have timed out.
@@ -161,7 +163,7 @@ class Preference(models.Model):
 
     user = user_key()
     category = models.CharField(_("category"), max_length=100, blank=True)
-    channel = models.CharField(_("channel"), max_length=MAX_NAME_LENGTH)
+    channel = models.CharField(_("channel"), max_length=MAX_CHANNEL_LENGTH)
     choice = models.CharField(_("choice"), max_length=10, choices=Choice)
     #: The choice before the category was muted, or ``"default"``; empty if it was not muted.
     before_mute = models.CharField(max_length=10, blank=True, default="", db_default="")
@@ -215,7 +217,7 @@ class Digest(models.Model):
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = user_key(verbose_name=None)
-    channel = models.CharField(max_length=MAX_NAME_LENGTH)
+    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH)
     #: The end of its window.
     due_at = MomentField(_("due"))
     job = models.UUIDField(_("job"))
@@ -238,7 +240,7 @@ class Throttle(models.Model):
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = user_key(verbose_name=None)
-    channel = models.CharField(max_length=MAX_NAME_LENGTH)
+    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH)
     #: What is due until then joins; the message is sent then, if any has joined.
     ends_at = MomentField()
     #: The delivery before it, which is sent by itself.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, time, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
+from uuid import UUID
 
 from django.conf import settings as django_settings
 from django.core.exceptions import BadRequest
@@ -28,9 +30,7 @@ from notifications.contrib.deliveries.preference_rows import (
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
 from notifications.http import page_view, text_response
-from notifications.inbox import label_of, load_categories
-from notifications.inbox.forms import redirect
-from notifications.inbox.query import UNDONE, parse_query
+from notifications.inbox import label_of, load_categories, return_to_inbox
 from notifications.models import Notification
 from notifications.streams import read_stream_position
 
@@ -45,8 +45,6 @@ OFF_DAYS = (1, 7, 30)
 NIGHT = ("22:00", "07:00")
 #: What the page says after a form of it, by the parameter of the query string that names a category, or is ``1``.
 MESSAGES = ("muted", "unmuted", "saved")
-#: What a change of the inbox begins with after a category was muted, whose name follows.
-MUTED = "muted."
 
 
 @page_view
@@ -184,7 +182,7 @@ def mute(request: HttpRequest) -> HttpResponse:
         preferences.mute(request.user.pk, category)
     except preferences.TooManyPreferences:
         return _too_many()
-    return _redirect_to_inbox(request, MUTED + quote(category, safe="")) or _redirect(muted=category)
+    return return_to_inbox(request, _describe_muting(category)) or _redirect(muted=category)
 
 
 @page_view
@@ -193,13 +191,7 @@ def unmute(request: HttpRequest) -> HttpResponse:
     """Unmute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     preferences.unmute(request.user.pk, category)
-    return _redirect_to_inbox(request, UNDONE) or _redirect(unmuted=category)
-
-
-def _redirect_to_inbox(request: HttpRequest, changed: str) -> HttpResponse | None:
-    if (query := request.POST.get("query")) is None:
-        return None
-    return redirect(request, parse_query(QueryDict(query)), changed)
+    return return_to_inbox(request, "undone") or _redirect(unmuted=category)
 
 
 def _redirect(**query: str) -> HttpResponse:
@@ -237,20 +229,24 @@ def list_channel_links() -> list[tuple[str, str]]:
     return [link for name in hooks.channels for link in find_channel(name).links()]
 
 
-def list_buttons(row: Notification) -> list[PageButton]:
-    """Return the button that mutes the category of a notification, none if it has none or is required."""
-    category = load_categories().get(row.category)
-    if not row.category or category.is_required:
-        return []
-    label = gettext("Mute “%(category)s”") % {"category": category.name}
-    return [PageButton(label, "mute", reverse("notifications:mute"), "category", row.category)]
+def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID, list[PageButton]]:
+    """Return the buttons that mute the categories of notifications, but those that are required.
+
+    See ``Extension.parts_of()``.
+    """
+    if place not in ("list", "page"):
+        return {}
+    categories, url = load_categories(), reverse("notifications:mute")
+    label = gettext("Mute “%(category)s”")
+    return {
+        row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
+        for row in rows
+        if row.category and not (category := categories.get(row.category)).is_required
+    }
 
 
-def describe_muting(user: Any, change: str) -> tuple[str, PageButton] | None:
+def _describe_muting(category: str) -> tuple[str, PageButton]:
     """Return the message after a category was muted, and the button that undoes it."""
-    category = change.removeprefix(MUTED)
-    if category == change or not preferences.read_choices([user], [category]):
-        return None
     text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
     undo = PageButton(gettext("Undo"), "", reverse("notifications:unmute"), "category", category)
     return text % {"muted": load_categories().get(category).name}, undo

@@ -80,7 +80,9 @@ def mark_muted(rows: Sequence[Notification]) -> None:
         }
     categories = load_categories()
     for row in categorized:
-        choice = categories.get(row.category).choice(BELL, chosen.get((row.user_id, row.category)))
+        choice = chosen.get((row.user_id, row.category))
+        if row.category in categories.declared:
+            choice = categories.declared[row.category].choice(BELL, choice)
         row.read_at = row.created_at if choice == Choice.OFF else None
 
 

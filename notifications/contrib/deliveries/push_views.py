@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import get_token
 from django.shortcuts import render
@@ -22,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 import notifications
 from notifications import paths
 from notifications.conf import settings
-from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries import devices, pushes, vapid
 from notifications.http import (
     Problem,
     access,
@@ -60,7 +59,7 @@ def read_devices(user: Any) -> list[dict[str, Any]]:
     refuses messages, or will because the site has another key.
     """
     found = reversed(devices.of_user(user))
-    key = read_public_key()
+    key = pushes.read_public_key()
     return [
         {
             "row": row,
@@ -71,20 +70,6 @@ def read_devices(user: Any) -> list[dict[str, Any]]:
         }
         for row in found
     ]
-
-
-def read_public_key() -> str:
-    """Return the public key of the site, ``""`` if that of the settings is wrong, which a check reports."""
-    try:
-        return vapid.public_key(vapid.private_key())
-    except ImproperlyConfigured:
-        return ""
-
-
-def describe_key() -> dict[str, Any]:
-    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
-    key = read_public_key()
-    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
 
 
 @page_view

@@ -106,6 +106,20 @@ class Push(Channel):
         return vapid.find_wrong_web_push(is_used=is_used)
 
 
+def read_public_key() -> str:
+    """Return the public key of the site, ``""`` if that of the settings is wrong, which a check reports."""
+    try:
+        return vapid.public_key(vapid.private_key()) if settings.WEB_PUSH else ""
+    except ImproperlyConfigured:
+        return ""
+
+
+def describe_key() -> dict[str, Any]:
+    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
+    key = read_public_key()
+    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
+
+
 class DeviceGone(AddressGone):
     """The push service has said that the browser is not subscribed any more."""
 
@@ -191,5 +205,5 @@ def _describe(row: Notification, user: Any) -> str:
     if not row.open_question:
         return row.body
     with timezone.override(zone_of(read_reader(user.pk))):
-        facts = read_facts(row, user)
+        facts = read_facts(row, user, "push")
     return "\n".join(filter(None, (row.body, *(f"{fact.label}: {fact.text}" for fact in facts))))

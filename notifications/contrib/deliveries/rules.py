@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -19,7 +19,7 @@ from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import database, lock_query, new_row
-from notifications.extension import RecordedTransaction, find_channel, hooks
+from notifications.extension import DeliveryStep, RecordedTransaction, find_channel, hooks, read_steps
 from notifications.inbox import Choice, load_categories
 from notifications.models import Notification
 
@@ -31,45 +31,7 @@ REASONS_OF_NOTIFICATION = {Delivery.Reason.SEEN, Delivery.Reason.READ, Delivery.
 
 #: The key of the steps of categories that have none of their own.
 ALL_OTHERS = "*"
-MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
 EXAMPLE = '{"export": [{"email": 600}], "*": []}'
-
-
-class DeliveryStep(NamedTuple):
-    """A channel, and how long after its creation a notification that is still open goes by it."""
-
-    channel: str
-    delay: timedelta
-
-
-def read_steps(value: Any) -> tuple[DeliveryStep, ...]:
-    """Return the steps of a value like ``[{"email": 600}]``. Raises ``ValueError``."""
-    if not isinstance(value, list | tuple) or len(value) > MAX_STEPS:
-        raise ValueError(f"{value!r} is not a list of at most {MAX_STEPS} steps.")
-    steps = tuple(_read_step(step) for step in value)
-    if len({step.channel for step in steps}) < len(steps):
-        raise ValueError(f"{value!r} has a channel twice.")
-    return steps
-
-
-def _read_step(value: Any) -> DeliveryStep:
-    if not isinstance(value, Mapping) or len(value) != 1:
-        raise ValueError(f'The step {value!r} is not a dict like {{"email": 600}}.')
-    ((channel, delay),) = value.items()
-    if channel not in hooks.channels:
-        raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(hooks.channels)}.")
-    if (
-        isinstance(delay, int | float)
-        and not isinstance(delay, bool)
-        and 0 <= delay <= MAX_DELAY.total_seconds()
-    ):
-        delay = timedelta(seconds=delay)
-    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= MAX_DELAY:
-        raise ValueError(
-            f"The delay of {channel} is {delay!r}. It must be a number of seconds, or a timedelta, from 0 to "
-            f"{MAX_DELAY.days} days."
-        )
-    return DeliveryStep(channel, delay)
 
 
 class Rules:
@@ -86,7 +48,7 @@ class Rules:
             try:
                 if not isinstance(category, str):
                     raise ValueError("A category is a text.")
-                self._steps[category] = read_steps(value)
+                self._steps[category] = read_steps(value, hooks.channels)
             except ValueError as exc:
                 message = f"NOTIFICATIONS['DELIVERY'][{category!r}]: {exc}"
                 self.wrong.append(WrongDeclaration("notifications.W029", message, f"Write {EXAMPLE}."))

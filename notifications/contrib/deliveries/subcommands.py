@@ -17,10 +17,9 @@ from notifications import times
 from notifications.conf import settings
 from notifications.contrib.deliveries import vapid
 from notifications.db import database
-from notifications.http import parse_id
 from notifications.inbox import read_timeline
 from notifications.management import ManagementCommand, user_key_of
-from notifications.models import Notification
+from notifications.models import Notification, parse_id
 
 #: Notifications of a user that one call explains at most.
 MAX_NOTIFICATIONS = 100

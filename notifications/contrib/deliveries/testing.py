@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifications.testing.inline import InlineRun, clock
+from notifications.testing import clock
+from notifications.testing.inline import InlineRun
 
 
 def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:

@@ -19,11 +19,11 @@ from notifications.jobs import aliases_with_engines, task_backends
 from notifications.jobs.claiming.sources import Source
 from notifications.management import (
     MIN_WAIT_SECONDS,
-    explain,
     paused_queues,
     queue_depths,
     register,
 )
+from notifications.management.diagnosis.checking import explain
 from notifications.management.diagnosis.processes import measure_round_trip
 from notifications.models import Job
 from notifications.worker import DaemonExecutor

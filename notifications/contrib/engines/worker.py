@@ -14,7 +14,6 @@ from notifications.conf import settings
 from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
 from notifications.jobs.claiming.candidates import has_limited_jobs
-from notifications.jobs.claiming.executors import kind_of
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
@@ -112,7 +111,7 @@ class SlotClaims(ClaimLoop):
     def slot_freed(self, job: Job) -> None:
         """Claim more of what takes no slot, and let others claim what this job has kept from running."""
         self._free_slot(job.id)
-        if kind_of(job.executor) != SYNC:
+        if _kind_of(job.executor) != SYNC:
             self._ready |= self._beside
         if _keeps_others_waiting(job):
             wakeups.send(Counter({(job.backend, job.queue_name): 1}))
@@ -154,9 +153,9 @@ class SlotClaims(ClaimLoop):
         )
         if jobs is None:
             return self._end_slots(source)
-        claimed = Counter(kind_of(job.row.executor) for job in jobs)
+        claimed = Counter(_kind_of(job.row.executor) for job in jobs)
         for job in jobs:
-            if kind_of(job.row.executor) in (SYNC, QUARANTINED):
+            if _kind_of(job.row.executor) in (SYNC, QUARANTINED):
                 self._use_slot(source, job.row.id)
             self._start(job)
         self._beside.discard(source)
@@ -195,7 +194,7 @@ class SlotClaims(ClaimLoop):
 
     def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
         left = Counter(free)
-        left.subtract(kind_of(job.executor) for job in jobs)
+        left.subtract(_kind_of(job.executor) for job in jobs)
         return dict(+left)
 
     def _find_free(self, slots: int) -> dict[str, int]:
@@ -218,9 +217,14 @@ class SlotClaims(ClaimLoop):
         return jobs
 
 
+def _kind_of(executor: str) -> str:
+    """Return ``sync`` for ``woken_sync``: that of jobs whose backend has an engine."""
+    return executor.removeprefix("woken_")
+
+
 def _keeps_others_waiting(job: Job) -> bool:
     """Return whether others may begin only when this job is done: it has a limit, or is quarantined."""
-    return kind_of(job.executor) == QUARANTINED or has_limited_jobs([job])
+    return _kind_of(job.executor) == QUARANTINED or has_limited_jobs([job])
 
 
 class EngineWorker(JobWorker):

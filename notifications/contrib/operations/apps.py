@@ -5,6 +5,9 @@ statistics/   counts jobs and their times in the transaction that ends them, and
 alerts/       what needs an operator, from when it begins until it is over
 admin/        the overview and alerts; filters and bulk changes of jobs, filters of notifications
 duties        evaluates alerts, and rolls up statistics
+running       running and suspended jobs of each queue
+periods       the periods that pages show
+additions     what other apps add to alerts, the overview and metrics
 metrics       the metrics of jobs for Prometheus; views and urls serve them
 commands      ``jobs stats``
 findings      what ``doctor`` says of alerts
@@ -66,5 +69,3 @@ class Operations(Extension):
     on_change = import_later("alerts.evaluation.record_lost_workers")
     duties = import_later("duties.make_duties")
     topics = import_later("alerts.texts.find_alert_topics")
-    list_filters = import_later("admin.job_filters.list_filters")
-    action_for_all = import_later("admin.bulk_changes.find_action")

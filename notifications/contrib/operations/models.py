@@ -8,7 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import hooks, require
+from notifications.contrib.operations.additions import read_alert_kinds
+from notifications.extension import require
 from notifications.times import MomentField
 
 require("notifications.contrib.operations")
@@ -90,7 +91,7 @@ _add_bucket_columns()
 
 def alert_kinds() -> list[tuple[str, Any]]:
     """Return the kinds of alerts, those of extensions too, and their labels."""
-    return [*Alert.Kind.choices, *((kind.kind, kind.label) for kind in hooks.alert_kinds.values())]
+    return [*Alert.Kind.choices, *((kind.kind, kind.label) for kind in read_alert_kinds().values())]
 
 
 class Alert(models.Model):

@@ -24,17 +24,16 @@ from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
 from notifications.http import Problem, async_api_view, is_not_modified, prevent_caching, read_header
-from notifications.http.access import check_request
-from notifications.http.authentication import make_check
-from notifications.http.stream_views import set_event_headers
 from notifications.models import Job
-from notifications.problems import DATABASE_RETRY_SECONDS
 from notifications.realtime import (
     SIGNED_OUT,
     WaitSlot,
     authenticating_session_key,
+    check_request,
     current_hub,
+    make_check,
     require_wait_slot,
+    set_event_headers,
 )
 
 LONG_POLL, SSE = "long-poll", "sse"
@@ -43,6 +42,8 @@ LONG_POLL_SECONDS = 20
 #: Readers of outputs that one user has in one process, besides requests that wait for something else.
 MAX_READERS = 20
 CONTENT_TYPE = "text/plain; charset=utf-8"
+#: Seconds after which a client asks again while the database is away.
+RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +147,7 @@ async def _poll(asked: OutputRequest) -> OutputPart:
     if poll.bye is SIGNED_OUT:
         raise Problem(401, gettext("You have been signed out. Sign in and try again."))
     if poll.bye is not None:
-        headers = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
+        headers = {"Retry-After": str(RETRY_SECONDS)}
         raise Problem(503, poll.bye.detail, headers=headers)
     if part is None and poll.finished.done():
         raise _no_such_job()

@@ -22,7 +22,6 @@ from notifications.inbox import (
     is_member,
     read_user,
 )
-from notifications.jobs.users import finds_holders
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100
@@ -104,7 +103,9 @@ def _is_permission(name: str) -> bool:
     if Permission.objects.filter(content_type__app_label=app, codename=codename).exists():
         return True
     own = ModelBackend.with_perm
-    return any(type(backend).with_perm is not own for backend in get_backends() if finds_holders(backend))
+    return any(
+        type(backend).with_perm is not own for backend in get_backends() if hasattr(backend, "with_perm")
+    )
 
 
 def _select(asked: Mapping[str, Any]) -> Any:

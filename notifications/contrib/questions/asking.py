@@ -5,7 +5,7 @@ No model is imported at the top: modules of tasks may be imported before the mod
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from notifications.contrib.questions.apps import QuestionKind
 from notifications.exceptions import QuestionExpired
 from notifications.extension import require
 from notifications.jobs import await_for_all, steps_of, validate_duration, wait_for_all
-from notifications.jobs.waits import Finish, Make
 from notifications.worker import CurrentExecution
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ async def _aask(function: str, asked: Sequence[Question], details: bool) -> list
 
 def _prepare(
     function: str, asked: Sequence[Question], details: bool
-) -> tuple[list[str], Make, Finish[list[Any]]]:
+) -> tuple[list[str], Callable[..., Any], Callable[..., list[Any]]]:
     """Return the names of questions, what stores those that are new, and what returns the answers to all."""
     require("notifications.contrib.questions")
     asked = list(asked)

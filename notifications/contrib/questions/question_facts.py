@@ -38,10 +38,14 @@ JOB_COLUMNS = (
 )
 
 
-def facts_of(row: Notification, reader: Any, *, in_full: bool) -> list[Fact]:
-    """See ``Extension.facts_of()``. Nothing once the question has ended, or the reader may not answer it any more."""
-    if not row.open_question:
-        return []
+def facts_of(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID, list[Fact]]:
+    """See ``Extension.parts_of()``. Nothing once a question has ended, or the reader may not answer it any more."""
+    if place == "list":
+        return {}
+    return {row.pk: _facts_of(row, reader, in_full=place == "email") for row in rows if row.open_question}
+
+
+def _facts_of(row: Notification, reader: Any, *, in_full: bool) -> list[Fact]:
     rows = AskedQuestion.objects.using(database()).filter(id=row.open_question, ended_at=None)
     if (question := rows.first()) is None or not may_answer(question.addressees, reader):
         return []

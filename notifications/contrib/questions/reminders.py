@@ -29,12 +29,11 @@ from notifications.contrib.questions.addressees import (
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import change_addressees, close_left_notifications
 from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
-from notifications.extension import Duty, Upkeep, left_to_later, run_all
+from notifications.extension import Duty, Search, Upkeep, left_to_later, run_all
 from notifications.inbox import filter_active, read_user
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.models import Job
-from notifications.upkeep import Search
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -12,6 +12,7 @@ runs           records how the jobs ended, and which problems begin or end
 problems       what is announced of these problems, and the alert that ticks were missed
 operating      pause, resume and run a schedule by hand; ``admin`` and ``commands`` offer it
 findings       what ``doctor`` examines
+operations     what operators see of schedules
 metrics        for Prometheus
 
 A job is enqueued in the transaction that advances the row of its schedule and inserts the row of the tick, which is
@@ -43,6 +44,3 @@ class Schedules(Extension):
 
     duties = import_later("ticks.make_duties")
     topics = import_later("problems.find_schedule_topics")
-    alert_kinds = import_later("problems.list_alert_kinds")
-    overview_sections = import_later("admin.read_overview_sections")
-    metrics = import_later("metrics.collect")

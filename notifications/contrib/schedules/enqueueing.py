@@ -9,18 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from notifications import validators
-from notifications.compat import should_send, task_enqueued
 from notifications.contrib.schedules import runs
 from notifications.contrib.schedules.declarations import ScheduleDeclaration
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import scheduled_task
 from notifications.contrib.schedules.users import find_owner
-from notifications.db import database, is_query_error, on_commit
+from notifications.db import database, is_query_error
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
-from notifications.extension import serialize_trace
-from notifications.jobs import results
 from notifications.models import Job
-from notifications.tracing import spans
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -80,7 +76,7 @@ class ScheduledCall:
         error = self._error
         if self._job:
             try:
-                stored_job = self._insert(self._job)
+                stored_job: Job = self._task.get_backend().enqueue_prepared(self._task, self._job)
             except (TooManyJobs, IdempotencyKeyConflict) as exc:
                 error = str(exc)
             else:
@@ -91,24 +87,6 @@ class ScheduledCall:
         logger.error("Could not enqueue the job of a schedule: %s: %s", schedule.name, error)
         runs.note_failure(schedule, None, "", now)
         return record(Tick.Outcome.FAILED, error)
-
-    def _insert(self, job: Job) -> Job:
-        """Insert the job, in its span if there are any, and send ``task_enqueued`` after the commit.
-
-        Returns the job, or the existing one with the same key. Raises ``TooManyJobs`` and ``IdempotencyKeyConflict``.
-        """
-        backend = self._task.get_backend()
-        if spans.tracer is None:
-            stored_job: Job = backend.insert(job)
-        else:
-            with spans.enqueueing(job.queue_name, job.task_path, is_in_batch=False) as span:
-                job.trace = serialize_trace()
-                stored_job = backend.insert(job)
-                spans.set_job(span, stored_job.id)
-        if stored_job is job and should_send(task_enqueued, logging.DEBUG):
-            result = results.task_result(job, task=self._task, attempts=[])
-            on_commit(lambda: task_enqueued.send_robust(type(backend), task_result=result))
-        return stored_job
 
 
 def insert_tick(schedule: str, due_at: datetime, outcome: Any, now: datetime, **fields: Any) -> Tick:

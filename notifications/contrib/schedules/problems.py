@@ -106,11 +106,6 @@ def find_overdue(now: datetime) -> list[Schedule]:
     return list(rows.order_by("next_tick", "name"))
 
 
-def list_alert_kinds() -> list[AlertKind]:
-    """See ``Extension.alert_kinds()``."""
-    return [ScheduleMissed(), ScheduleOverdue()]
-
-
 class ScheduleOverdue(AlertKind):
     """A tick of a schedule has long been due, and is neither enqueued nor recorded as missed."""
 

@@ -25,7 +25,6 @@ class Slack(Extension):
     label = "notifications_slack"
     verbose_name = _("Slack")
 
-    requires = ("notifications.contrib.deliveries",)
     channels: ClassVar[Mapping[str, str]] = {"slack": "notifications.contrib.slack.channel.SlackChannel"}
     settings: ClassVar[Mapping[str, Setting]] = {
         "SLACK": Setting(

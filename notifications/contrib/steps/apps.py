@@ -23,6 +23,5 @@ class Steps(Extension):
     tables: ClassVar[dict[str, str]] = {"notifications_steps.Step.job": "job"}
 
     worker_part = import_later("storage.make_worker_part")
-    stored_names = import_later("storage.read_names")
     steps_of = import_later("storage.list_steps")
     on_change = import_later("storage.delete_repeated_steps")

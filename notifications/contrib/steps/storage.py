@@ -66,12 +66,6 @@ def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     return retrying_atomic(lambda: _store(group))
 
 
-def read_names(job: UUID) -> dict[str, str]:
-    """See ``Extension.stored_names()``."""
-    names = Step.objects.using(database()).filter(job=job).values_list("name", flat=True)
-    return dict.fromkeys(names, "step")
-
-
 def delete_repeated_steps(change: str, jobs: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
     """Delete the steps of jobs that are retried from their start. See ``Extension.on_change()``."""
     if change == "restarted":

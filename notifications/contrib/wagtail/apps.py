@@ -19,7 +19,7 @@ class WagtailAdmin(Extension):
     label = "notifications_wagtail"
     verbose_name = "Wagtail"
 
-    policies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    tasks: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "modelsearch.tasks.*": {
             "retry_on": ["django.db.IntegrityError", "django.db.OperationalError"],
             "max_attempts": 10,

@@ -28,7 +28,6 @@ from notifications.http import (
     Problem,
     api_view,
     json_response,
-    parse_id,
     parse_integer,
     parse_json_object,
     parse_limit,
@@ -36,7 +35,7 @@ from notifications.http import (
 )
 from notifications.http.job_responses import job_response
 from notifications.jobs.limits import limit_request, retry_within_rate
-from notifications.models import Job
+from notifications.models import Job, parse_id
 
 T = TypeVar("T")
 

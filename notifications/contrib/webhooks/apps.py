@@ -55,7 +55,7 @@ class Webhooks(Extension):
         "WEBHOOKS": Setting(False),
     }
     wait_kinds = (CallbackKind(),)
-    own_tasks: ClassVar[Mapping[str, OwnTask]] = {
+    tasks: ClassVar[Mapping[str, OwnTask]] = {
         "notifications.contrib.webhooks.sending.send": _OWN,
         "notifications.contrib.webhooks.calling.call": _OWN,
     }

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,7 +23,6 @@ from notifications.db import new_row
 from notifications.extension import hooks
 from notifications.jobs import find_task, stores_jobs, task_backends
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
-from notifications.jobs.declaring.tasks import JobOptions, JobTask
 from notifications.models import Job
 from notifications.worker import NoThread, close_connections, start_thread
 
@@ -249,11 +248,9 @@ def _make_handler(path: str) -> Handler:
             f"{path}{signature} cannot be called with the event: {exc}.",
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
-    options = getattr(task, "options", JobOptions())
-    # As enqueue() validates it. The texts are made for each event.
-    sample = JobOptions(title="Title", concurrency_key="key", url=options.url)
     try:
-        job = task_backends[task.backend].prepare(_with_options(task, sample), [{}], {})[0]
+        # As enqueue() validates it. The texts are made for each event.
+        job = task_backends[task.backend].prepare_with(task, [{}], title="Title", concurrency_key="key")
     except Exception as exc:
         raise _Wrong(
             UNUSABLE,
@@ -261,12 +258,6 @@ def _make_handler(path: str) -> Handler:
             "Correct the task, its policy or its backend.",
         ) from exc
     return Handler(task=task, columns={name: getattr(job, name) for name in _COLUMNS})
-
-
-def _with_options(task: Any, options: JobOptions) -> JobTask:
-    """Return a copy of a task, which may be a plain one of Django, with other options for its jobs."""
-    names = [field.name for field in fields(task) if field.init and field.name != "options"]
-    return JobTask(**{name: getattr(task, name) for name in names}, options=options)
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -30,6 +30,7 @@ def resume_queue(name: str) -> None:
 
 
 def paused_queues() -> Any:
+    """Return a queryset of the names of paused queues."""
     return Queue.objects.using(database()).filter(paused_at__isnull=False).values_list("name", flat=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from notifications.db.transactions import (
 )
 from notifications.extension import RecordedTransaction
 from notifications.jobs import limits, outcomes
-from notifications.jobs.claiming.executors import first_executor
+from notifications.jobs.claiming.executors import first_executors
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
@@ -231,25 +231,29 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -
             rows = rows.exclude(id__in=[job.id for job in batches])
             queued += [job.id for job in batches if _retry_batch(job, passes_over_full, from_start)]
         # Reading a policy may import the task's module, so it is done before the transaction.
-        tasks = {
-            (path, backend): (policy_at(path).max_attempts, first_executor(path, backend))
-            for path, backend in {(job.task_path, job.backend) for job in jobs if job not in batches}
-        }
+        others = [job for job in jobs if job not in batches]
+        attempts = {path: policy_at(path).max_attempts for path in {job.task_path for job in others}}
+        executors = first_executors(others, rows)
         queued += fair_atomic(
-            lambda rows=rows, tasks=tasks: _queue_again(rows, tasks, passes_over_full, from_start)  # type: ignore[misc]
+            partial(_queue_again, rows, attempts, executors, passes_over_full, from_start=from_start)
         )
     return queued
 
 
 def _queue_again(
-    rows: Any, tasks: dict[tuple[str, str], tuple[int, str]], passes_over_full: bool, from_start: bool
+    rows: Any,
+    attempts: Mapping[str, int],
+    executors: Mapping[UUID, str],
+    passes_over_full: bool,
+    *,
+    from_start: bool,
 ) -> list[UUID]:
-    """Queue jobs again. ``tasks`` has, by task path and backend, the number of further attempts and the executor."""
+    """Queue those of these jobs again that have an executor, with ``attempts`` by task path more than they have had."""
     limit_lock_wait()
     now = times.to_db(times.now(), connection())
     # Without instances of the model, which take half of the time for which SQLite's lock is held.
     locked = lock_query(rows, skip_locked=False).values_list(*RETRY_COLUMNS, named=True)
-    jobs = [job for job in locked if (job.task_path, job.backend) in tasks]
+    jobs = [job for job in locked if job.id in executors]
     owned = Counter(job.user_id for job in jobs if job.user_id is not None)
     if passes_over_full:
         left = limits.read_places(owned)
@@ -258,10 +262,9 @@ def _queue_again(
         for user, count in owned.items():
             limits.raise_if_exceeded(user, count)
     changes = []
-    places = next_places(jobs, [tasks[job.task_path, job.backend][1] for job in jobs])
+    places = next_places(jobs, [executors[job.id] for job in jobs])
     for job, place in zip(jobs, places, strict=True):
-        attempts, executor = tasks[job.task_path, job.backend]
-        changes.append(((job.attempt + attempts, executor, now, *place), job))
+        changes.append(((job.attempt + attempts[job.task_path], executors[job.id], now, *place), job))
     for state in map(str, RETRYABLE):
         update_locked_rows(
             ("max_attempts", "executor", "queued_at", "share_name", "turn"),

@@ -10,7 +10,7 @@ from notifications import streams, times
 from notifications.db.clock import database_now
 from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.executors import first_executor
+from notifications.jobs.claiming.executors import first_executor, requeued_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import conditional_update
@@ -36,7 +36,8 @@ def requeue(
 
     def write() -> None:
         conditional_update(
-            f"state='queued', worker=NULL, version=version+1, {assignments}", [(values, job) for job in jobs]
+            f"state='queued', executor=%s, worker=NULL, version=version+1, {assignments}",
+            [((requeued_executor(job), *values), job) for job in jobs],
         )
         streams.ring([job.user_id for job in jobs], queue=queue)
 
@@ -101,7 +102,7 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
         if job.executor != Job.Executor.OBSERVED:
-            job.executor = first_executor(job.task_path, job.backend)
+            job.executor = first_executor(job)
     conditional_update(
         "state='queued', run_after=%s, executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
         "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",

@@ -23,7 +23,14 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.executors import EAGER_QUEUE, OBSERVED, QUARANTINED, stored_executor
+from notifications.jobs.claiming.executors import (
+    EAGER_QUEUE,
+    OBSERVED,
+    QUARANTINED,
+    requeued_executor,
+    stored_executor,
+)
+from notifications.jobs.declaring.holding import is_held
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
@@ -81,14 +88,8 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         done = {job.id for job in requeued if unrecorded_outcomes.restore(job)}
         record_attempts([outcomes.interrupted(job) for job in requeued if job.id not in done], tx)
         alive = set(_live_workers(now)) - set(dead_workers)
-        executors = [
-            job.executor
-            if job.id in done
-            or job.worker in alive
-            or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless
-            else stored_executor(QUARANTINED, job.backend)
-            for job in requeued
-        ]
+        kept = done | {job.id for job in requeued if job.worker in alive}
+        executors = [_executor_after_loss(job, is_kept=job.id in kept) for job in requeued]
         conditional_update(
             "state='queued', executor=%s, attempt=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
             "version=version+1",
@@ -160,6 +161,13 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
 
 def _live_workers(now: datetime) -> Any:
     return Worker.objects.using(database()).filter(is_lease_valid(now)).values_list("id", flat=True)
+
+
+def _executor_after_loss(job: Job, *, is_kept: bool) -> str:
+    executor = requeued_executor(job)
+    if is_kept or is_held(executor) or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless:
+        return executor
+    return stored_executor(QUARANTINED, job.backend)
 
 
 def _has_attempts_left(job: Job) -> bool:

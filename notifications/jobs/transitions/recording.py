@@ -67,7 +67,9 @@ def finish_jobs(group: Sequence[Outcome], *, is_alone: bool = False) -> set[Clai
     Returns the claims whose outcomes are stored or void. The others must be tried again. Raises like
     ``record_outcomes``.
     """
-    stored, void_outcomes = record_outcomes(notify_functions.call_all(group), is_alone=is_alone)
+    if any(outcome.notify for outcome in group):
+        group = notify_functions.call_all(group)
+    stored, void_outcomes = record_outcomes(group, is_alone=is_alone)
     _follow_ends(stored)
     for outcome in void_outcomes:
         # A batch has no worker: another process has ended it.

@@ -67,11 +67,7 @@ def _turn(ids: list[UUID]) -> bool:
     by_executor: dict[str, list[UUID]] = defaultdict(list)
     for job in jobs:
         is_quarantined = job.executor == "engine_quarantined"
-        executor = (
-            stored_executor(QUARANTINED, job.backend)
-            if is_quarantined
-            else first_executor(job.task_path, job.backend)
-        )
+        executor = stored_executor(QUARANTINED, job.backend) if is_quarantined else first_executor(job)
         by_executor[executor].append(job.id)
     for executor, found in by_executor.items():
         rows.filter(id__in=found).update(executor=executor)

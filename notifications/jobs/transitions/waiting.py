@@ -73,7 +73,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         job.state = Job.State.WAITING if is_open else Job.State.QUEUED
         job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
-        job.executor = first_executor(job.task_path, job.backend)
+        job.executor = first_executor(job)
     bulk.insert_rows(inserted)
     asked = insert_notifications_of(inserted, [outcome.job for outcome in group], now)
     if awaited:

@@ -11,7 +11,8 @@ from django.utils import translation
 
 from notifications import serializers, times
 from notifications.db.transactions import chunks, database
-from notifications.extension import hooks, read_events
+from notifications.extension import hooks
+from notifications.extension.installed import read_events
 from notifications.jobs.arguments import describe_arguments
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import read_last_errors

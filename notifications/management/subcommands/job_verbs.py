@@ -203,6 +203,7 @@ class ResumeCommand(PauseCommand):
 
 
 def job_id(text: str) -> UUID:
+    """Return the id of a job from an argument. Raises ``ArgumentTypeError``: pass it as ``type`` of an argument."""
     try:
         return UUID(text)
     except ValueError as exc:
@@ -230,6 +231,7 @@ def run_time(text: str) -> datetime | None:
 
 
 def user_key_of(username: str) -> Any:
+    """Return the key of the user with this name. Raises ``CommandError`` if there is none."""
     users = get_user_model()
     try:
         return users._default_manager.get_by_natural_key(username).pk
@@ -240,6 +242,7 @@ def user_key_of(username: str) -> Any:
 
 
 def no_such_job(job: UUID) -> CommandError:
+    """Return the error for a job that does not exist."""
     return CommandError(
         f"There is no job {job}. It may have been pruned; "
         "`manage.py notifications jobs list` shows the existing ones."

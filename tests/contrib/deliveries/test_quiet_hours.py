@@ -55,7 +55,9 @@ def facts_of(reader, now, choice="on", **values):
     return Facts(delivery, channel, Notification(), Category("", ""), 0, choice, reader, now, **values)
 
 
-@pytest.mark.parametrize("name", ZONES)
+@pytest.mark.parametrize(
+    "name", [ZONES[0], *(pytest.param(name, marks=pytest.mark.long) for name in ZONES[1:])]
+)
 def test_a_year_of_digests_against_the_clock_on_the_wall(name):
     """What comes in one night goes in one message at its end; no message goes in a night, however long the night is."""
     zone, reader = ZoneInfo(name), Reader(time_zone=name, quiet_hours=WEEK, digest_hour=6, digest_day=2)

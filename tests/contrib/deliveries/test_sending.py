@@ -128,9 +128,10 @@ def test_seen_of_another_notification(notified, user):
     assert {first.id: "skipped", second.id: "sent"} == dict(Delivery.objects.values_list("id", "state"))
 
 
-def test_concurrent_processes_enqueue_each_once(make_user, by_email):
+def test_concurrent_processes_enqueue_each_once(make_user, by_email, monkeypatch):
     """Also more than one chunk."""
-    users = [make_user(f"user{number}", email=f"{number}@users.example") for number in range(230)]
+    monkeypatch.setattr(sending, "MAX_PER_CHUNK", 10)
+    users = [make_user(f"user{number}", email=f"{number}@users.example") for number in range(46)]
     notify(users, "note")
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
 
@@ -140,12 +141,12 @@ def test_concurrent_processes_enqueue_each_once(make_user, by_email):
 
     run_in_threads(*[enqueue] * 3)
     enqueue()
-    assert Job.objects.count() == 230
+    assert Job.objects.count() == 46
     assert set(Delivery.objects.values_list("job", flat=True)) == set(
         Job.objects.values_list("id", flat=True)
     )
     run_jobs()
-    assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 230
+    assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 46
 
 
 def test_answer_is_kept_until_the_database_takes_it(notified, monkeypatch):

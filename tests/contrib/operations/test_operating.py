@@ -346,7 +346,7 @@ def test_a_database_that_is_away(admin_client, monkeypatch, kind):
     def fail(*args, **kwargs):
         raise OperationalError("away")
 
-    monkeypatch.setattr(f"{OPERATING}.queues.pause_queue", fail)
+    monkeypatch.setattr(f"{OPERATING}.pause_queue", fail)
     monkeypatch.setattr(f"{OPERATING}.request_of_worker", fail)
     monkeypatch.setattr(f"{OPERATING}.acknowledge", fail)
     form = {"name": "default", "action": "pause" if kind == "queue" else "quiet", "id": "1"}

@@ -552,6 +552,7 @@ def test_run_until_idle_lets_questions_expire(user):
     assert job.result == '"no"'
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + 30 * ROUNDS)
 def test_answers_race_with_suspension_expiry_and_cancellation(user, other_user):
     """One answer counts, the others are told so, and no job waits for ever."""

@@ -105,7 +105,11 @@ CRONS = st.builds(
 )
 
 
-@pytest.mark.parametrize(("zone", "day"), CHANGES, ids=str)
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [*CHANGES[:2], *(pytest.param(*change, marks=pytest.mark.long) for change in CHANGES[2:])],
+    ids=str,
+)
 @settings(max_examples=12, deadline=None)
 @given(cron=CRONS, minute=st.integers(0, 2 * 24 * 60), seconds=st.sampled_from([0, 0.000001, 59.5]))
 @example(cron=Cron({0, 30}, {0, 1, 2}, 1), minute=0, seconds=0)

@@ -22,8 +22,8 @@ def test_the_class_of_the_app():
 def test_what_is_true_of_its_tasks():
     """They raise no events, call no code of the project, and fail with the servers of others."""
     expected = OwnTask(is_silent=True, is_harmless=True, fails_with_receivers=True)
-    assert Webhooks.own_tasks == {WEBHOOK_TASK: expected, CALLBACK_TASK: expected}
-    for path in Webhooks.own_tasks:
+    assert Webhooks.tasks == {WEBHOOK_TASK: expected, CALLBACK_TASK: expected}
+    for path in Webhooks.tasks:
         assert find_task(path).module_path == path
         assert hooks.own_tasks[path] == expected
 

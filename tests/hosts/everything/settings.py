@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
     "notifications.contrib.slack",
+    "notifications.contrib.rates",
     "notifications.contrib.steps",
     "notifications.contrib.webhooks",
     NAME,

@@ -78,7 +78,7 @@ class TestWorkers:
     def test_sync_jobs_run_despite_a_backlog_of_async_jobs(self, start_worker):
         """Slots go to both kinds by turns, although they become free one by one; higher priority gets the next slot."""
         start_worker(concurrency=4)
-        backlog = enqueue(tasks.hold, 1_000)
+        backlog = enqueue(tasks.hold, 400)
         wait_until(lambda: len(tasks.held) == 4, what="all slots to be taken")
         last, first = tasks.noop_sync.enqueue(), tasks.noop_sync.using(priority=1).enqueue()
         tasks.gate.set()

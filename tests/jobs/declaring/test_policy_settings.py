@@ -30,7 +30,7 @@ def set_policies(settings):
 @pytest.mark.django_db(transaction=True)
 def test_index_tasks_of_another_package(set_policies, start_worker, user):
     """Thirty of ten objects, with the policy for those of Wagtail: none fails, and nobody is notified."""
-    set_policies({"tests.jobs.otherpackage.tasks.*": WagtailAdmin.policies["modelsearch.tasks.*"]})
+    set_policies({"tests.jobs.otherpackage.tasks.*": WagtailAdmin.tasks["modelsearch.tasks.*"]})
     results = [
         insert_or_update_object_task.using(owner=user).enqueue("home", "homepage", str(number % 10))
         for number in range(30)

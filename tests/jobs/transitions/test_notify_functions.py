@@ -165,7 +165,13 @@ def test_slow_function_of_a_batch_delays_no_neighbor(worker, user, caplog):
     assert f"notify function {NAME}.hang" in caplog.text
 
 
-def test_slow_function_of_a_lost_job_delays_no_neighbor(worker, user):
+@pytest.fixture
+def short_lease(settings):
+    """A worker looks for lost jobs when it has held its lease for the time of one, 15 s by default."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 5}
+
+
+def test_slow_function_of_a_lost_job_delays_no_neighbor(short_lease, worker, user):
     rows = [hanging.using(owner=user, title=f"Lost {n}").enqueue().id for n in range(2)]
     wait_until(lambda: len(calls) == 2, what="the jobs to run")
     # As if the process of another worker had ended.

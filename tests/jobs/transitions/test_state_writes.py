@@ -34,6 +34,7 @@ ROW_WRITES = {
     "save",
     "update",
     "update_or_create",
+    "update_rows",
 }
 #: An assignment in SQL, not a condition such as ``WHERE state = 'queued'``.
 SQL_ASSIGNMENT = re.compile(r"(?:\bSET\s+(?:[^;]*,\s*)?|^\s*|,\s*)state\s*=(?!=)", re.IGNORECASE)

@@ -26,6 +26,7 @@ ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "4")), 100
 MAX_PAUSE = 0.004
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + 20 * ROUNDS)
 def test_a_suspension_overlaps_with_the_end_of_its_wait_and_a_cancellation(user):
     """No job waits for ever. Each is queued once, or cancelled, and its wait has ended as the job has."""

@@ -28,7 +28,7 @@ DAPHNE = ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "asyncsite.asgi:app
 UVICORN = ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "asyncsite.asgi:application")
 
 
-@pytest.fixture(params=[DAPHNE, UVICORN], ids=["daphne", "uvicorn"])
+@pytest.fixture(params=[DAPHNE, pytest.param(UVICORN, marks=pytest.mark.long)], ids=["daphne", "uvicorn"])
 def served(request, shared_sites):
     """A running site without a worker. With `rings_only` a test gets a site of its own."""
     pytest.importorskip(request.param[1])

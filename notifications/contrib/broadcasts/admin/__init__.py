@@ -5,6 +5,7 @@ page              the list of broadcasts, and the page of one
 links             what the pages of notifications show of broadcasts
 """
 
+from notifications.contrib.broadcasts.admin.links import WithBroadcasts
 from notifications.contrib.broadcasts.admin.page import BroadcastAdmin
 
-__all__ = ["BroadcastAdmin"]
+__all__ = ["BroadcastAdmin", "WithBroadcasts"]

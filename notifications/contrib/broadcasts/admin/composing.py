@@ -29,9 +29,9 @@ from notifications.contrib.broadcasts.audiences import (
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import UNAVAILABLE
 from notifications.exceptions import NotificationsError
-from notifications.http import log_database_error, parse_id
+from notifications.http import log_database_error
 from notifications.jobs.reader_languages import read_languages
-from notifications.models import Notification, uuid7
+from notifications.models import Notification, parse_id, uuid7
 
 FOLDER = "admin/notifications_broadcasts/broadcast"
 #: The permission to send, and the length of the description of an audience.

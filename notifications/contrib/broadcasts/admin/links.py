@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import KeysetFilter
+from notifications.admin import KeysetFilter, ModelAdminBase, NotificationAdmin, add_filters, extend
 from notifications.contrib.broadcasts.admin.composing import SEND_PERMISSION
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import database
@@ -53,29 +54,30 @@ class BroadcastFilter(KeysetFilter):
             raise IncorrectLookupParameters(exc) from exc
 
 
-def list_filters(model_admin: Any, request: HttpRequest) -> list[type[BroadcastFilter]]:
-    """Return the filter of the list of notifications. See ``Extension.list_filters()``."""
-    return [BroadcastFilter] if _is_of_notifications(model_admin) else []
+@extend(NotificationAdmin)
+class WithBroadcasts(ModelAdminBase):
+    """Adds to the pages of notifications."""
 
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return add_filters(super().get_list_filter(request), [BroadcastFilter])
 
-def links_to_composer(model_admin: Any, request: HttpRequest) -> list[tuple[str, str]]:
-    """Return the link to the composer above the list of notifications, for those who may send."""
-    site = model_admin.admin_site
-    if not _is_of_notifications(model_admin):
-        return []
-    if not (site.is_registered(Broadcast) and request.user.has_perm(SEND_PERMISSION)):
-        return []
-    return [(_("Send a notification"), reverse(f"{site.name}:notifications_broadcasts_broadcast_add"))]
+    def list_links(self, request: HttpRequest) -> list[tuple[Any, str]]:
+        """Add the link to the composer, for those who may send."""
+        links, site = super().list_links(request), self.admin_site
+        if site.is_registered(Broadcast) and request.user.has_perm(SEND_PERMISSION):
+            url = reverse(f"{site.name}:notifications_broadcasts_broadcast_add")
+            links.append((_("Send a notification"), url))
+        return links
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = list(super().get_fields(request, obj))
+        after = fields.index("job") + 1 if "job" in fields else len(fields)
+        return [*fields[:after], "sent_with", *fields[after:]]
 
-def link_to_broadcast(model_admin: Any, row: Notification) -> str:
-    """Return the link to the broadcast that a notification was sent with, "" if there is none."""
-    site = model_admin.admin_site
-    if row.broadcast is None or not site.is_registered(Broadcast):
-        return ""
-    url = reverse(f"{site.name}:notifications_broadcasts_broadcast_change", args=[row.broadcast])
-    return format_html('<a href="{}">{}</a>', url, _("A broadcast"))
-
-
-def _is_of_notifications(model_admin: Any) -> bool:
-    return model_admin.opts.concrete_model is Notification
+    @admin.display(description=_("sent with"))
+    def sent_with(self, row: Notification) -> str:
+        """Return a link to the broadcast that a notification was sent with."""
+        if row.broadcast is None or not self.admin_site.is_registered(Broadcast):
+            return "-"
+        name = f"{self.admin_site.name}:notifications_broadcasts_broadcast_change"
+        return format_html('<a href="{}">{}</a>', reverse(name, args=[row.broadcast]), _("A broadcast"))

@@ -7,6 +7,7 @@ bulk_changes          changes of many jobs: the page that asks before, and the j
 """
 
 from notifications.contrib.operations.admin.alerts import AlertAdmin
+from notifications.contrib.operations.admin.job_filters import WithFilters, WithNotificationFilters
 from notifications.contrib.operations.admin.overview.page import OverviewAdmin
 
-__all__ = ["AlertAdmin", "OverviewAdmin"]
+__all__ = ["AlertAdmin", "OverviewAdmin", "WithFilters", "WithNotificationFilters"]

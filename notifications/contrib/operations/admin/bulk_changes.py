@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,14 +14,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
+from notifications.admin import other_parameters, read_filter
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.api import FinishedJob, policy, progress, requester
-from notifications.contrib.operations.admin.filters import other_parameters, read_filter
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
-from notifications.jobs import changing, first_backend_alias, first_queue_name, own_task
-from notifications.jobs.selection import JobFilter
+from notifications.jobs import JobFilter, changing, first_backend_alias, first_queue_name, own_task
+from notifications.management import change_jobs, conditions_until, count_jobs
 from notifications.models import Job
 from notifications.worker import current_execution
 
@@ -43,15 +42,6 @@ CHANGES = {
 }
 
 
-def find_action(
-    model_admin: Any, request: HttpRequest, name: str
-) -> Callable[[], HttpResponse | None] | None:
-    """Return what changes all jobs of a list, None for other actions. See ``Extension.action_for_all()``."""
-    if model_admin.opts.concrete_model is not Job or name not in CHANGES:
-        return None
-    return partial(respond, model_admin, request, CHANGES[name])
-
-
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
     """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused."""
     changelist = model_admin.get_changelist_instance(request)
@@ -65,8 +55,8 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
         )
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    conditions = changing.conditions_until(change, read_filter(changelist), times.now())
-    count, is_partial = changing.count_jobs(change, conditions)
+    conditions = conditions_until(change, read_filter(changelist), times.now())
+    count, is_partial = count_jobs(change, conditions)
     if not count and not is_partial:
         model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
         return None
@@ -142,7 +132,7 @@ def change_matching_jobs(
     by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
     changed = skipped = 0
     moment = datetime.fromisoformat(run_at) if run_at else None
-    for chunk in changing.change_jobs(
+    for chunk in change_jobs(
         change,
         JobFilter.from_json(conditions),
         by=by,

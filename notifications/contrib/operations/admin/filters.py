@@ -1,7 +1,4 @@
-"""Filters beside lists: conditions of a ``JobFilter``, periods of time, and those of the list of notifications.
-
-A job can change all that filters find which are conditions of a ``JobFilter``.
-"""
+"""Filters beside lists: periods of time, and those of the list of notifications."""
 
 from __future__ import annotations
 
@@ -17,57 +14,16 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin import FormFilter, NotificationUserFilter
+from notifications.admin import JobListFilter, NotificationUserFilter
 from notifications.contrib.operations.periods import read_span
 from notifications.db import database
-from notifications.jobs.selection import JobFilter
 from notifications.models import Notification
 
 PERIODS = {"hour": _("Past hour"), "day": _("Past 24 hours"), "week": _("Past 7 days")}
-#: The newest notifications that the choices of a filter come from.
+#: The newest rows that the choices of a filter come from.
 MAX_ROWS_READ = 300
 #: How far the time in an id may be from the time of creation.
 ID_TOLERANCE = timedelta(minutes=1)
-
-
-class JobListFilter(FormFilter):
-    """A filter whose value is a condition of ``JobFilter``, by default that of the name of its parameter."""
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])  # shown when it is chosen
-
-    def condition(self) -> dict[str, Any]:
-        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
-        return {str(self.parameter_name): self.value() or ""}
-
-    def own_parameters(self) -> set[str]:
-        """Return the parameters of the page's address that this filter has taken.
-
-        A filter before it in the list may have taken one of the same name, so that this one has no value.
-        """
-        return set(self.used_parameters)
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        try:
-            return JobFilter(**self.condition()).apply(queryset)
-        except ValueError as exc:
-            raise IncorrectLookupParameters(exc) from exc
-
-
-def read_filter(changelist: Any) -> JobFilter:
-    """Return the conditions of all filters of a list of jobs and of its search. Raises ValueError."""
-    conditions = {"search": changelist.query}
-    for spec in changelist.filter_specs:
-        if isinstance(spec, JobListFilter):
-            conditions |= spec.condition()
-    return JobFilter(**conditions)
-
-
-def other_parameters(changelist: Any) -> list[str]:
-    """Return the names of parameters of a list that no filter of this module has taken."""
-    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
-    known = {name for spec in specs for name in spec.own_parameters()}
-    return sorted(set(changelist.get_filters_params()) - known)
 
 
 class CreatedFilter(JobListFilter):

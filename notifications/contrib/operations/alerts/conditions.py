@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifications.conf import settings
+from notifications.contrib.operations.additions import read_alert_kinds
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
@@ -198,7 +199,7 @@ def _without_worker(
 
 
 def _of_extensions(now: datetime) -> Iterator[Condition]:
-    for kind in hooks.alert_kinds.values():
+    for kind in read_alert_kinds().values():
         for subject, facts in kind.find(now):
             yield Condition(kind=kind.kind, subject=subject, facts=facts)
 

@@ -16,11 +16,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin import admin_list
+from notifications.contrib.operations.additions import read_alert_kinds
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db import database
-from notifications.extension import Topic, hooks
+from notifications.extension import Topic
 from notifications.inbox import ALERTS, filter_active, has_holders, holders
+from notifications.management import admin_list
 from notifications.models import Job
 
 Kind = Alert.Kind
@@ -77,13 +78,13 @@ def read_recipients() -> list[Any]:
 def detail_of(alert: Alert) -> str:
     """Return the detail of an alert, the stored one if another version, or an app that is gone, knows its facts."""
     facts = json.loads(alert.facts)
-    is_known = alert.kind in _DESCRIPTIONS or alert.kind in hooks.alert_kinds
+    is_known = alert.kind in _DESCRIPTIONS or alert.kind in read_alert_kinds()
     return describe(alert.kind, facts) if facts and is_known else alert.detail
 
 
 def describe(kind: str, facts: dict[str, Any]) -> str:
-    if kind in hooks.alert_kinds:
-        return hooks.alert_kinds[kind].describe(facts)
+    if kind in read_alert_kinds():
+        return read_alert_kinds()[kind].describe(facts)
     return _DESCRIPTIONS[kind](facts)
 
 
@@ -169,7 +170,7 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
 
     ``find_list`` returns the address of the list of a model, "" if there is none.
     """
-    if kind := hooks.alert_kinds.get(alert.kind):
+    if kind := read_alert_kinds().get(alert.kind):
         rows_url = find_list(apps.get_model(kind.model))
         return f"{rows_url}{quote(alert.subject)}/change/" if rows_url else ""
     if alert.kind not in _JOBS:  # that of an app that is not installed any more
@@ -189,7 +190,7 @@ def _key(alert: Alert) -> str:
 
 def _describe(alert: Alert, before: str) -> dict[str, Any]:
     subject = subject_url(alert, admin_list)
-    kind = hooks.alert_kinds.get(alert.kind)
+    kind = read_alert_kinds().get(alert.kind)
     label = str(kind.model_label) if kind else _("Jobs")
     return {
         "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),

@@ -13,7 +13,7 @@ from django.utils.html import conditional_escape, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import template_localtime
 
-from notifications.admin import duration, rate
+from notifications.templatetags.notifications_formats import duration, rate
 
 if TYPE_CHECKING:
     from notifications.contrib.operations.statistics import Figures

@@ -146,6 +146,7 @@ def test_hostile_requests(id, timestamp, signature, body):
         verify_webhook(request, SECRET)
 
 
+@pytest.mark.long
 @given(
     signatures=st.lists(st.from_regex(r"\Av[0-9]?a?,[A-Za-z0-9+/=,\xe9]{0,44}\Z"), max_size=12),
     id=HEADER_TEXT.filter(bool),

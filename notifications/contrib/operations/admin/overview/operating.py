@@ -32,11 +32,11 @@ from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
 from notifications.db import UNAVAILABLE, database
-from notifications.http import log_database_error, parse_id
-from notifications.jobs import changing
-from notifications.jobs.selection import JobFilter, failure_of
-from notifications.management import pause_queue, resume_queue
-from notifications.models import Queue, Worker
+from notifications.http import log_database_error
+from notifications.jobs import JobFilter
+from notifications.jobs.selection import failure_of
+from notifications.management import conditions_until, pause_queue, resume_queue
+from notifications.models import Queue, Worker, parse_id
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {
@@ -170,7 +170,7 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
     try:
         count, is_capped = failures.count_jobs(since, group, until)
         if count and request.method == "POST" and "confirm" in request.POST:
-            conditions = changing.conditions_until("retry", _conditions(group, since, until), times.now())
+            conditions = conditions_until("retry", _conditions(group, since, until), times.now())
             number = None if is_capped else count
             response = bulk_changes.begin(model_admin, request, "retry", conditions, number)
         elif count:

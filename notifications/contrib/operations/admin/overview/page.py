@@ -27,6 +27,7 @@ from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.admin import ReadOnlyMixin, list_url, page_context
+from notifications.contrib.operations.additions import functions_of
 from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
@@ -36,7 +37,6 @@ from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
 from notifications.db import UNAVAILABLE
-from notifications.extension import hooks
 from notifications.http import BACKGROUND_MARK, background_view, log_database_error
 from notifications.management import estimated_database_now
 from notifications.models import Job
@@ -171,7 +171,9 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             figures = read_figures(period, **selection)
             for alert in figures.alerts:
                 alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
-            sections = [section for hook in hooks.overview_sections for section in hook(self, request)]
+            sections = [
+                section for _, read in functions_of("overview_sections") for section in read(self, request)
+            ]
         except UNAVAILABLE as exc:
             log_database_error(exc)
             figures, sections = None, []

@@ -1,0 +1,229 @@
+"""What outbound calls to the hosts of a rate wait for, in this process.
+
+A process takes tokens in slices of at most a hundredth of what the rate allows in its time, one at a time for a rate
+below 100, and uses them within ``TOKEN_VALID_SECONDS``: most calls of a busy process make no query. Calls of a process
+pass in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from django.utils.translation import gettext
+
+from notifications import outbound
+from notifications.compat import is_test_runner
+from notifications.contrib.rates import corrections, tokens
+from notifications.contrib.rates.api import RateExceeded
+from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
+from notifications.db import UNAVAILABLE
+from notifications.worker import DaemonExecutor, NoThread
+
+logger = logging.getLogger("notifications.outbound")
+
+#: Threads that take tokens.
+MAX_THREADS = 4
+#: Seconds after which a call that has found the database away asks again.
+RETRY_SECONDS = 1.0
+#: Seconds for which the requests that a partner still allows are not stored again, while there are some.
+CORRECTION_INTERVAL_SECONDS = 1.0
+
+#: Whether rates count under a test runner too, where transactions of test cases hide the rows from other threads.
+enabled_in_tests = False
+
+
+class _Waiter:
+    """A call that waits. ``woken`` is set when it is the first one, and may be set before."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # its loop is closed
+            self._loop.call_soon_threadsafe(self.woken.set)
+
+
+@dataclass(eq=False)
+class _Budget:
+    """The tokens of a host's rate that this process has, and the calls that wait for one."""
+
+    rate: Rate
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    tokens: int = 0
+    valid_until: float = 0.0
+    #: Until when (monotonic) the limit has nothing to give.
+    closed_until: float = 0.0
+    #: The calls that wait, in order. The first one takes tokens for all.
+    waiting: deque[_Waiter] = field(default_factory=deque)
+    #: What takes tokens now.
+    taking: Future[float] | None = None
+    corrected_at: float = -math.inf
+
+    def take(self, waiter: _Waiter) -> bool:
+        """Take a token if there is one and this call is the first."""
+        with self.lock:
+            if not self.tokens or monotonic() > self.valid_until or self.waiting[0] is not waiter:
+                return False
+            self.tokens -= 1
+            return True
+
+    def leave(self, waiter: _Waiter) -> None:
+        with self.lock:
+            self.waiting.remove(waiter)
+            if self.waiting:
+                self.waiting[0].wake()
+
+    def seconds_until(self, waiter: _Waiter | None = None) -> float:
+        """Return in how many seconds this call, or the next one, may have a token, as far as that is known."""
+        with self.lock:
+            closed = self.closed_until - monotonic()
+            if closed <= 0:
+                return 0.0
+            before = self.waiting.index(waiter) if waiter else len(self.waiting)
+            return closed + before * self.rate.interval / 1e6
+
+    def start_taking(self) -> Future[float]:
+        """Return the future of the call that takes tokens now."""
+        with self.lock:
+            if self.taking is None:
+                slice_size = min(len(self.waiting), max(1, self.rate.count // 100), self.rate.burst_at_once)
+                self.taking = taking = _executor().submit(_take, self.rate, slice_size)
+            else:
+                return self.taking
+        # It calls back at once if the future is done already.
+        taking.add_done_callback(lambda done: self._taken(done, slice_size))
+        return taking
+
+    def _taken(self, done: Future[float], count: int) -> None:
+        with self.lock:
+            self.taking = None
+            if done.exception() is not None:
+                return
+            if seconds := done.result():
+                self.closed_until = monotonic() + seconds
+            else:
+                self.tokens, self.valid_until = count, monotonic() + TOKEN_VALID_SECONDS
+
+
+class RateGate(outbound.Gate):
+    """Lets calls to the hosts of a rate pass when its limit allows them."""
+
+    def refuse_hopeless(self, target: Any, seconds_left: float) -> None:
+        if budget := _budget_of(target):
+            _refuse(target, budget.seconds_until(), seconds_left)
+
+    async def wait(self, target: Any, seconds_left: float) -> None:
+        budget = _budget_of(target)
+        if budget is None:
+            return
+        waiter, stop_at = _Waiter(), monotonic() + seconds_left
+        with budget.lock:
+            budget.waiting.append(waiter)
+        try:
+            while not budget.take(waiter):
+                seconds = budget.seconds_until(waiter)
+                _refuse(target, seconds, stop_at - monotonic())
+                if budget.waiting[0] is not waiter:
+                    await waiter.woken.wait()
+                elif seconds:
+                    await asyncio.sleep(seconds)
+                else:
+                    await _take_for_all(budget)
+        finally:
+            budget.leave(waiter)
+
+    def learn(self, target: Any, status: int, headers: Mapping[str, str], retry_after: float | None) -> None:
+        budget = _budget_of(target)
+        found = corrections.read(status, headers, retry_after) if budget else None
+        if budget is None or found is None:
+            return
+        now = monotonic()
+        if found.left is None:
+            with budget.lock:
+                budget.tokens, budget.closed_until = 0, max(budget.closed_until, now + found.seconds)
+        elif (
+            found.left >= budget.rate.burst_at_once or now - budget.corrected_at < CORRECTION_INTERVAL_SECONDS
+        ):
+            return
+        budget.corrected_at = now
+        try:
+            _executor().submit(_correct, budget.rate, found)
+        except NoThread as exc:
+            logger.warning("Could not store what %s says of its limit: %s", target.host, exc)
+
+
+async def _take_for_all(budget: _Budget) -> None:
+    try:
+        await asyncio.shield(asyncio.wrap_future(budget.start_taking()))
+    except (*UNAVAILABLE, NoThread) as exc:
+        logger.warning("Could not take what the rate %s allows: %s", budget.rate.name, exc)
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+_budgets: dict[str, _Budget] = {}
+_lock = threading.Lock()
+_threads: DaemonExecutor | None = None
+
+
+def _executor() -> DaemonExecutor:
+    global _threads
+    with _lock:
+        if _threads is None:
+            _threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
+        return _threads
+
+
+def _budget_of(target: Any) -> _Budget | None:
+    hosts = read_rates().by_host
+    rate = hosts.get(target.host) or hosts.get(f"{target.host}:{target.port}")
+    if rate is None or (is_test_runner() and not enabled_in_tests):
+        return None
+    with _lock:
+        budget = _budgets.get(rate.name)
+        if budget is None or budget.rate != rate:
+            budget = _budgets[rate.name] = _Budget(rate)
+        return budget
+
+
+def _take(rate: Rate, count: int) -> float:
+    return tokens.take(rate, rate.name, count)
+
+
+def _correct(rate: Rate, found: corrections.Correction) -> None:
+    try:
+        tokens.correct(rate, rate.name, found.header, left=found.left, seconds=found.seconds)
+    except UNAVAILABLE as exc:
+        logger.warning(
+            "Could not store what the partner of the rate %s says of its limit: %s", rate.name, exc
+        )
+
+
+def _refuse(target: Any, seconds: float, seconds_left: float) -> None:
+    if seconds > seconds_left:
+        text = gettext(
+            "{host} was not called: the limit of calls to it is reached. Try again in {seconds} s."
+        )
+        message = text.format(host=target.host, seconds=max(1, math.ceil(seconds)))
+        raise RateExceeded(message, status=429, retry_after=seconds)
+
+
+def _forget() -> None:
+    """Begin anew in the child after a fork: other threads may have held the locks."""
+    global _lock, _threads
+    _lock, _threads = threading.Lock(), None
+    _budgets.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,57 @@
+"""The state of the limits."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from notifications.extension import require
+from notifications.times import MomentField
+
+require("notifications.contrib.rates")
+
+
+class Limit(models.Model):
+    """What one key of a rate has used: the state of the generic cell rate algorithm (ITU-T I.371, annex A).
+
+    ``busy_until``
+        Microseconds since 1970 by the database's clock: when all that was used is paid off, an interval for each. The
+        theoretical arrival time of the algorithm.
+    ``closed_until``
+        Microseconds: until when the partner has asked to be left alone. 0: it has not.
+    """
+
+    key = models.CharField(_("key"), max_length=200, primary_key=True)
+    name = models.CharField(_("rate"), max_length=50)
+    #: The name by which held jobs say that they wait for it.
+    bucket = models.CharField(max_length=16, unique=True, editable=False)
+    busy_until = models.BigIntegerField(default=0)
+    closed_until = models.BigIntegerField(default=0)
+    used = models.BigIntegerField(_("used"), default=0)
+    #: The header of a response that has corrected it last, and when.
+    corrected_by = models.CharField(_("corrected by"), max_length=200, blank=True, default="")
+    corrected_at = MomentField(_("corrected"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("limit")
+        verbose_name_plural = _("limits")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Release(models.Model):
+    """A job that was released and has not begun, as far as that is known. It counts from when it begins."""
+
+    limit = models.ForeignKey(Limit, models.CASCADE, db_constraint=False, related_name="releases")
+    job = models.UUIDField(db_index=True)
+    #: That of the job when it was released. The claim raises it.
+    fence = models.BigIntegerField()
+    released_at = MomentField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.job)

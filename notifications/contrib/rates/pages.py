@@ -1,0 +1,82 @@
+"""What is said of a queued job that waits for the limit of a rate, and about until when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.formats import date_format
+
+from notifications.contrib.rates import tokens
+from notifications.contrib.rates.api import key_of_job
+from notifications.contrib.rates.declarations import rate_of
+from notifications.contrib.rates.models import Limit
+from notifications.db import database, database_now
+from notifications.jobs.declaring.holding import is_held
+from notifications.models import Job
+from notifications.times import format_time, to_microseconds
+
+#: Jobs before this one that are counted.
+MAX_COUNTED = 1_000
+
+
+class Waiting(NamedTuple):
+    """The rate for which a job waits, and about when it may begin: None if over ``MAX_COUNTED`` jobs come first."""
+
+    name: str
+    at: datetime | None
+
+
+def read_waiting(job: Job) -> Waiting | None:
+    """Return what a job waits for, in three queries at most; None if it does not wait for a rate."""
+    if job.state != Job.State.QUEUED or not is_held(job.executor):
+        return None
+    key = key_of_job(job)
+    rate = rate_of(key)
+    if rate is None:
+        return None
+    now = database_now()
+    if job.run_after is not None and job.run_after > now:
+        return None  # the page says until when it waits
+    before = _count_before(job)
+    if before > MAX_COUNTED:
+        return Waiting(rate.name, None)
+    limit = Limit.objects.using(database()).filter(pk=key).first() or Limit(key=key)
+    released = limit.releases.using(database()).count() if limit.name else 0
+    state = tokens.read_state(limit, rate, to_microseconds(now), released)
+    return Waiting(rate.name, now + timedelta(seconds=tokens.seconds_until(state, rate, before + 1)))
+
+
+def _count_before(job: Job) -> int:
+    rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=job.executor, run_after=None)
+    earlier = Q(priority__gt=job.priority) | Q(priority=job.priority, turn__lt=job.turn)
+    if job.run_after is None:
+        earlier |= Q(priority=job.priority, turn=job.turn, id__lt=job.id)
+    return len(rows.filter(earlier).values_list("id")[: MAX_COUNTED + 1])
+
+
+def describe_for_page(job: Job, request: Any) -> dict[str, Any]:
+    """Return the context of ``notifications/rate.html``."""
+    waiting = read_waiting(job)
+    return {} if waiting is None else {"rate_name": waiting.name, "rate_time": _local_time(waiting.at)}
+
+
+def describe_in_lines(job: Job) -> Iterator[str]:
+    """Yield the lines of ``jobs show``."""
+    if waiting := read_waiting(job):
+        about = f", about {_local_time(waiting.at)}" if waiting.at else ""
+        yield ""
+        yield f"Waits for the limit of {waiting.name}{about}."
+
+
+def describe_as_json(job: Job) -> dict[str, Any] | None:
+    """Return what ``jobs show --json`` has, with the time in UTC."""
+    waiting = read_waiting(job)
+    return waiting and {"name": waiting.name, "about": format_time(waiting.at)}
+
+
+def _local_time(moment: datetime | None) -> str:
+    return "" if moment is None else date_format(timezone.localtime(moment), "H:i")

@@ -1,0 +1,46 @@
+"""Tasks with a rate."""
+
+from notifications.api import policy, task
+from notifications.contrib.rates import rate
+
+#: What has run, in order.
+ran = []
+
+
+@task
+@rate("partner")
+def fetch(name="x"):
+    ran.append(name)
+
+
+@task
+@rate("partner:{account}")
+async def fetch_of(account):
+    ran.append(account)
+
+
+@task(takes_context=True)
+@rate("partner:{account}")
+def fetch_with_context(context, account="none"):
+    ran.append(account)
+
+
+@task
+@policy(max_attempts=2, retry_on=(ValueError,), backoff=0)
+@rate("partner")
+def fail():
+    ran.append("fail")
+    raise ValueError
+
+
+@task
+@policy(concurrency_key="one")
+@rate("partner")
+def one_at_a_time():
+    ran.append("one")
+
+
+@task
+@rate("unknown")
+def fetch_unknown():
+    ran.append("unknown")

@@ -1,0 +1,144 @@
+"""Outbound calls to the hosts of a rate, against a real server."""
+
+import asyncio
+import time
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from notifications import outbound
+from notifications.contrib.rates import RateExceeded, calls, charge, tokens
+from notifications.contrib.rates.declarations import read_rates
+from notifications.contrib.rates.models import Limit
+from tests.outbound.conftest import allow, reset_circuits, upstream  # noqa: F401 (fixtures)
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("limited_calls")]
+
+
+@pytest.fixture
+def partner(allow, upstream):  # noqa: F811
+    """partner("60/m", burst=2) declares a rate of calls to the upstream, and returns its address."""
+
+    def declare(rate, **options):
+        declared = {"rate": rate, "hosts": [upstream.address], **options}
+        allow(upstream.address, RATES={"partner": declared})
+        return f"http://{upstream.address}/"
+
+    return declare
+
+
+def test_calls_are_spaced(partner, upstream):  # noqa: F811
+    url = partner("600/m", burst=1)
+
+    async def call_all():
+        started = time.monotonic()
+        await asyncio.gather(*[outbound.get(url) for _ in range(8)])
+        return time.monotonic() - started
+
+    assert asyncio.run(call_all()) >= 0.7 * 0.9
+    assert len(upstream.requests) == 8
+    wait_until(lambda: Limit.objects.get().used >= 8, what="all calls to be counted")
+
+
+def test_a_call_that_would_wait_too_long_is_refused_at_once(partner, upstream):  # noqa: F811
+    url = partner("1/m", burst=1)
+
+    async def call_twice():
+        await outbound.get(url)
+        started = time.monotonic()
+        with pytest.raises(RateExceeded, match="limit of calls") as caught:
+            await outbound.get(url, deadline=5)
+        assert time.monotonic() - started < 2
+        assert 50 < caught.value.retry_after <= 64
+        assert isinstance(caught.value, outbound.TEMPORARY)
+
+    asyncio.run(call_twice())
+    assert len(upstream.requests) == 1
+
+
+def test_other_hosts_do_not_wait(partner, upstream):  # noqa: F811
+    partner("1/m", burst=1)
+
+    async def call():
+        for _ in range(3):
+            assert (await outbound.get(f"http://localhost:{upstream.port}/", guard=False)).status == 200
+
+    asyncio.run(call())
+    assert not Limit.objects.exists()
+
+
+@pytest.mark.parametrize("slice_size", [1, 10])
+def test_most_calls_of_a_fast_rate_make_no_query(partner, monkeypatch, slice_size):
+    url = partner(f"{slice_size * 100}/m", burst=slice_size * 10)
+    taken = []
+    take = tokens.take
+    monkeypatch.setattr(
+        tokens, "take", lambda rate, key, count: taken.append(count) or take(rate, key, count)
+    )
+
+    async def call_all():
+        await asyncio.gather(*[outbound.get(url) for _ in range(slice_size * 4)])
+
+    asyncio.run(call_all())
+    assert max(taken) <= slice_size
+    assert len([count for count in taken if count == slice_size]) <= 4 + 2
+
+
+def test_what_the_partner_says_closes_the_limit(partner):
+    url = partner("600/m", burst=10)
+
+    async def call():
+        assert (await outbound.get(f"{url}sequence?statuses=429&retry_after=120", retries=0)).status == 429
+        with pytest.raises(RateExceeded) as caught:
+            await outbound.get(url, deadline=10)
+        assert caught.value.retry_after > 100
+
+    asyncio.run(call())
+    limit = wait_until(lambda: Limit.objects.filter(closed_until__gt=0).first(), what="the row to be closed")
+    assert limit.corrected_by == "Retry-After: 120"
+    # Other processes wait too.
+    assert tokens.take(read_rates().by_name["partner"], "partner", 1) > 100
+
+
+def test_a_call_that_is_cancelled_lets_the_next_one_pass(partner):
+    url = partner("120/m", burst=1)
+
+    async def call_all():
+        await outbound.get(url)
+        first, second = [asyncio.create_task(outbound.get(url)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        first.cancel()
+        assert (await second).status == 200
+
+    asyncio.run(call_all())
+    assert not calls._budgets["partner"].waiting
+
+
+def test_charges(partner):
+    partner("60/m", burst=10)
+    rate = read_rates().by_name["partner"]
+    assert not tokens.take(rate, "partner", 1)
+    charge("partner", 60)
+    assert tokens.take(rate, "partner", 1) > 50
+    charge("partner", -60)
+    assert not tokens.take(rate, "partner", 1)
+    with pytest.raises(ValueError, match="declares no rate 'other'"):
+        charge("other", 1)
+    with pytest.raises(TypeError, match="must be an integer"):
+        charge("partner", 1.5)
+
+
+async def test_without_a_database(partner, monkeypatch):
+    """A call waits for it until its deadline, and is not sent without a token."""
+    from django.db import OperationalError
+
+    url = partner("60/m")
+
+    def fail(*args):
+        raise OperationalError("away")
+
+    monkeypatch.setattr(tokens, "take", fail)
+    with pytest.raises(outbound.TimedOut):
+        await outbound.get(url, deadline=0.5)
+    assert not await sync_to_async(Limit.objects.exists)()

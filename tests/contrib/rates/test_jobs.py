@@ -1,0 +1,192 @@
+"""Jobs of tasks with a rate: they wait in the queue, by priority and turn, and begin when their limit allows it."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from notifications.contrib.rates import rate, releasing
+from notifications.contrib.rates.declarations import bucket_of
+from notifications.contrib.rates.models import Limit, Release
+from notifications.jobs.transitions import manual, reaping
+from notifications.models import Job
+from notifications.testing import clock, run_jobs
+from tests.contrib.rates import rated_tasks
+from tests.contrib.rates.conftest import moved
+from tests.jobs.conftest import until_done
+from tests.support.claims import claim_rows
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def ran():
+    rated_tasks.ran.clear()
+    return rated_tasks.ran
+
+
+def rows(*results):
+    return [Job.objects.get(id=result.id) for result in results]
+
+
+def released():
+    return list(
+        Job.objects.filter(executor__in=["async", "sync", "quarantined"], state="queued").order_by(
+            "turn", "id"
+        )
+    )
+
+
+def test_they_are_held_until_their_limit_allows_them(declare, user):
+    declare(partner={"rate": "60/m", "burst": 3})
+    jobs = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
+    assert {job.executor for job in rows(*jobs)} == {f"held{bucket_of('partner')}"}
+    assert not claim_rows(None, 10)
+    releasing.release_due()
+    first = released()
+    assert [job.id for job in first] == [job.id for job in rows(*jobs)][: len(first)]
+    assert 1 <= len(first) <= 4  # those of the next two seconds, and what is left of the burst
+    releasing.release_due()
+    assert released() == first  # none of them has begun
+    limit = Limit.objects.get()
+    assert (limit.key, limit.used, Release.objects.count()) == ("partner", 0, len(first))
+
+
+def test_what_has_begun_is_counted(declare):
+    declare(partner={"rate": "60/m", "burst": 1})
+    for _ in range(10):
+        rated_tasks.fetch.enqueue()
+    releasing.release_due()
+    begun = claim_rows(None, 10)
+    assert len(begun) == len(Release.objects.all()) > 0
+    releasing.release_due()
+    assert Limit.objects.get().used == len(begun)
+    with moved(minutes=1):
+        releasing.release_due()
+        assert released()
+
+
+def test_a_cancelled_one_leaves_no_hole(declare, django_capture_on_commit_callbacks):
+    declare(partner={"rate": "1/m", "burst": 1})
+    first, second = [rated_tasks.fetch.enqueue() for _ in range(2)]
+    releasing.release_due()
+    assert [str(job.id) for job in released()] == [first.id]
+    with django_capture_on_commit_callbacks(execute=True):
+        manual.cancel([UUID(first.id)])
+    releasing.release_due()
+    assert [str(job.id) for job in released()] == [second.id]
+    assert Limit.objects.get().used == 0
+
+
+def test_priority_and_turn(declare, user, other_user):
+    """Who has one job does not wait behind a hundred of somebody else; priority stands above turns."""
+    declare(partner={"rate": "60/m", "burst": 1})
+    [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
+    releasing.release_due()
+    claim_rows(None, 10)
+    other = rated_tasks.fetch.using(owner=other_user).enqueue()
+    urgent = rated_tasks.fetch.using(owner=user, priority=5).enqueue()
+    order = []
+    for seconds in range(2, 22, 2):
+        with moved(seconds=seconds):
+            releasing.release_due()
+            order += [str(job.id) for job in claim_rows(None, 10)]
+    assert order[0] == urgent.id
+    assert order.index(other.id) <= 3
+
+
+def test_each_account_has_a_limit_of_its_own(declare):
+    declare(partner={"rate": "1/m", "burst": 1})
+    for account in "aabb":
+        rated_tasks.fetch_of.enqueue(account)
+    rated_tasks.fetch_with_context.enqueue("c")
+    releasing.release_due()
+    assert sorted(job.args for job in released()) == ['["a"]', '["b"]', '["c"]']
+    assert set(Limit.objects.values_list("key", flat=True)) == {"partner:a", "partner:b", "partner:c"}
+
+
+def test_a_retry_waits_too(declare, django_capture_on_commit_callbacks):
+    declare(partner="60/m")
+    result = rated_tasks.fail.enqueue()
+    assert run_jobs() == 2  # tests of projects do not wait
+    [job] = rows(result)
+    assert job.state == "failed"
+    with django_capture_on_commit_callbacks(execute=True):
+        manual.retry([job.id])
+    [job] = rows(result)
+    assert job.executor.startswith("held")
+
+
+def test_what_a_lost_worker_ran_is_held_again(declare, live_worker):
+    declare(partner="60/m")
+    result = rated_tasks.fetch.enqueue()
+    releasing.release_due()
+    claim_rows(live_worker(-60), 10)
+    assert reaping.reap_jobs([], expired=True) == 1
+    [job] = rows(result)
+    assert (job.state, job.executor[:4]) == ("queued", "held")
+    releasing.release_due()
+    [job] = rows(result)
+    assert job.executor == "quarantined"
+
+
+def test_what_no_worker_takes_is_held_again_behind_the_others(declare):
+    declare(partner={"rate": "1/m", "burst": 1})
+    _, second = [rated_tasks.fetch.enqueue(name) for name in ("first", "second")]
+    releasing.release_due()
+    with moved(seconds=11):
+        releasing.release_due()
+        releasing.release_due()
+        assert [str(job.id) for job in released()] == [second.id]
+
+
+def test_a_key_at_its_limit_keeps_no_other_job(declare):
+    declare(partner={"rate": "60/m", "burst": 1})
+    [rated_tasks.one_at_a_time.enqueue() for _ in range(3)]
+    releasing.release_due()
+    assert len(claim_rows(None, 10)) == 1
+    other = rated_tasks.fetch.enqueue()
+    with moved(minutes=1):
+        releasing.release_due()
+        releasing.release_due()
+        assert other.id in {str(job.id) for job in released()}
+
+
+def test_delayed_ones(declare):
+    declare(partner="60/m")
+    result = rated_tasks.fetch.using(run_after=clock.now() + timedelta(minutes=1)).enqueue()
+    releasing.release_due()
+    assert not released()
+    with moved(minutes=2):
+        releasing.release_due()
+        assert [str(job.id) for job in released()] == [result.id]
+
+
+def test_a_rate_that_is_not_declared_limits_nothing(declare):
+    declare()
+    result = rated_tasks.fetch_unknown.enqueue()
+    releasing.release_due()
+    assert [str(job.id) for job in released()] == [result.id]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_releases_and_runs_them(declare, worker, ran):
+    declare(partner={"rate": "120/m", "burst": 4})
+    jobs = [rated_tasks.fetch.enqueue(index) for index in range(12)]
+    until_done(*jobs)
+    assert sorted(ran) == list(range(12))
+    wait_until(lambda: Limit.objects.get().used == 12, what="all of them to be counted")
+    started = sorted(job.started_at for job in rows(*jobs))
+    assert started[-1] - started[0] >= timedelta(seconds=2.5)  # 12 less 4, less those of 2 s, at two a second
+
+
+def test_wrong_uses():
+    with pytest.raises(TypeError, match="takes the name of a rate"):
+        rate(5)
+    with pytest.raises(ValueError, match="must begin with the name"):
+        rate("{account}")
+    with pytest.raises(ValueError, match="names 'shop'"):
+        rate("partner:{shop}")(lambda account: None)
+    with pytest.raises(TypeError, match="below @task"):
+        rate("partner")(rated_tasks.fetch)

@@ -1,0 +1,97 @@
+"""What owners and operators read of rates."""
+
+import io
+import json
+import re
+
+import pytest
+from django.core.management import call_command
+from django.urls import reverse
+from prometheus_client import CollectorRegistry, generate_latest
+
+from notifications.contrib.rates import metrics, releasing, tokens
+from notifications.contrib.rates.declarations import read_rates
+from notifications.management.diagnosis import diagnose
+from notifications.models import Job
+from tests.contrib.rates import rated_tasks
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def waiting(declare, user):
+    """The second of two jobs of which a minute allows one."""
+    declare(partner={"rate": "1/m", "burst": 1})
+    _, second = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(2)]
+    releasing.release_due()
+    return second
+
+
+def close():
+    tokens.correct(read_rates().by_name["partner"], "partner", "Retry-After: 120", left=None, seconds=120)
+
+
+def test_the_page_of_a_job_says_what_it_waits_for(waiting, user_client):
+    page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
+    assert re.search(r"Waits for the limit of partner, about \d\d:\d\d\.", page)
+
+
+def test_the_time_moves_with_the_limit(waiting, capsys):
+    def about():
+        printed = io.StringIO()
+        call_command("notifications", "jobs", "show", waiting.id, "--json", stdout=printed)
+        return json.loads(printed.getvalue())["rate"]
+
+    before = about()
+    assert before["name"] == "partner"
+    close()
+    assert about()["about"] > before["about"]
+
+
+def test_jobs_that_wait_for_nothing_say_nothing(declare, user, user_client):
+    declare(partner="1/m")
+    job = rated_tasks.fetch.using(owner=user).enqueue()
+    releasing.release_due()
+    assert "Waits for the limit" not in user_client.get(reverse("notifications:job", args=[job.id])).text
+
+
+def test_the_admin_lists_limits(waiting, admin_client):
+    close()
+    page = admin_client.get(reverse("admin:notifications_rates_limit_changelist")).text
+    for text in ("1/m, burst 1", "Retry-After: 120", ">1<"):
+        assert text in page
+    page = admin_client.get(reverse("admin:notifications_rates_limit_change", args=["partner"])).text
+    assert "Retry-After: 120" in page
+    assert (
+        "Waits for the limit of partner"
+        in admin_client.get(reverse("admin:notifications_job_change", args=[waiting.id])).text
+    )
+
+
+def test_doctor_names_closed_limits(waiting):
+    def found():
+        return [finding for finding in diagnose("processes", timeout=0.1) if finding.check == "rates"]
+
+    assert [(finding.state, finding.message) for finding in found()] == [("ok", "Declared: 1.")]
+    close()
+    [finding] = found()
+    assert finding.state == "warning"
+    assert "partner for 1" in finding.message
+
+
+def test_metrics(waiting):
+    registry = CollectorRegistry()
+    registry.register(type("Rates", (), {"collect": staticmethod(metrics.collect)})())
+    close()
+    text = generate_latest(registry).decode()
+    assert 'notifications_rate_closed{key="partner"} 1.0' in text
+    assert 'notifications_rate_used_total{key="partner"} 0.0' in text
+
+
+def test_nothing_is_left_of_deleted_jobs(waiting):
+    from notifications.contrib.rates.models import Release
+
+    assert Release.objects.count() == 1
+    Job.objects.all().delete()
+    releasing.release_due()
+    assert Release.objects.count() == 0
