@@ -48,6 +48,7 @@ LAZY_MODULES = {
     "inbox": (
         "inbox",
         "inbox_list",
+        "inbox_rows",
         "inbox_search",
         "inbox_state",
         "reading_pane",

@@ -129,6 +129,7 @@ async function send(link, url, page) {
  * @param {Page} page
  */
 export function restoreDone(list, page) {
+  if (!done.size) return;
   /** @type {NodeListOf<HTMLAnchorElement>} */
   const links = list.querySelectorAll("[data-post]:not([aria-disabled])");
   for (const link of links) if (done.has(link.href)) showDone(link, page);

@@ -15,11 +15,11 @@ const invert = (verb) => /** @type {Verb} */ (verb.startsWith("un") ? verb.slice
  * @param {HTMLElement} inbox
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
- * @param {{inbox_list: typeof import("./inbox_list.js"), inbox_search: typeof import("./inbox_search.js"),
+ * @param {{inbox_list: typeof import("./inbox_list.js"), inbox_rows: typeof import("./inbox_rows.js"), inbox_search: typeof import("./inbox_search.js"),
  *   inbox_state: typeof import("./inbox_state.js"), reading_pane: typeof import("./reading_pane.js")}} modules
  */
 export function connectElement(inbox, page, signal, modules) {
-  const { inbox_list, inbox_search, inbox_state, reading_pane } = modules;
+  const { inbox_list, inbox_rows, inbox_search, inbox_state, reading_pane } = modules;
   const { client, localization, dom, rows } = page;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
@@ -33,19 +33,25 @@ export function connectElement(inbox, page, signal, modules) {
 
   message.role = "status";
   inbox.append(message);
-  const { getSelectedRows, select } = inbox_state.connectState(inbox, signal);
+  const { getSelectedRows, select } = inbox_state.connectState(inbox, signal, inbox_rows);
   inbox.addEventListener("click", handleClick, { signal });
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
   addEventListener("pagehide", () => waiting.forEach((start) => void start()), { signal });
   const stops = [client.on("change", handleChange), client.on("state", handleState), () => message.remove()];
   for (const stop of stops) signal.addEventListener("abort", stop);
-  const list = inbox_list.connectList(inbox, page, signal, {
-    getShown,
-    focusRow,
-    showMessage,
-    getLastSave: () => lastSave,
-  });
+  const list = inbox_list.connectList(
+    inbox,
+    page,
+    signal,
+    {
+      getShown,
+      focusRow,
+      showMessage,
+      getLastSave: () => lastSave,
+    },
+    inbox_rows,
+  );
   inbox_search.connectSearch(inbox, page, signal, list.loadPage);
   const pane = reading_pane.connectPane(inbox, page, signal, {
     getShown,
@@ -65,11 +71,9 @@ export function connectElement(inbox, page, signal, modules) {
   const hasRow = rows.connectFilter(view, signal);
   markShownSeen();
 
-  /** @returns {HTMLElement[]} the rows that are shown, and those of groups */
+  /** Return the rows that are shown, and those of groups, without links to older ones. */
   function getShown() {
-    return [
-      .../** @type {NodeListOf<HTMLElement>} */ (inbox.querySelectorAll("li[data-raised]:not([hidden])")),
-    ];
+    return inbox_rows.findRows(inbox).filter((row) => row.hasAttribute("data-raised"));
   }
 
   /**
@@ -241,6 +245,7 @@ export function connectElement(inbox, page, signal, modules) {
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
   function markShownSeen() {
+    if (!client.unseen) return;
     const places = getShown().map(({ dataset }) => Number(dataset.place ?? dataset.raised));
     if (document.visibilityState === "visible") void page.markSeen(Math.max(0, ...places));
   }

@@ -16,12 +16,14 @@ const LOAD_MARGIN = "800px"; // Older rows are loaded when the end of the list i
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
  * @param {List} list
+ * @param {typeof import("./inbox_rows.js")} inbox_rows
  */
 export function connectList(
   inbox,
   { client, dom, localization, rows, shownIds },
   signal,
   { getShown, focusRow, showMessage, getLastSave },
+  inbox_rows,
 ) {
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
@@ -268,7 +270,7 @@ export function connectList(
       const shown = new Set(getShown().map(({ dataset }) => dataset.id ?? "")); // Above the list: what waits, or has failed.
       for (const row of older.querySelectorAll("li")) if (shown.has(row.dataset.id ?? " ")) row.remove();
       const [first] = older.querySelectorAll("li");
-      addDays([...older.querySelectorAll("section")]);
+      inbox_rows.addDays(inbox, [...older.querySelectorAll("section")]);
       const nextEnd = older.querySelector("[data-end]");
       if (nextEnd) end.replaceWith(nextEnd);
       else end.remove();
@@ -302,17 +304,6 @@ export function connectList(
       return false;
     } finally {
       row.ariaBusy = null;
-    }
-  }
-
-  /** @param {HTMLElement[]} days the first of which may be the last one that is shown */
-  function addDays(days) {
-    for (const day of days) {
-      const shown = [...inbox.querySelectorAll("section")].at(-1);
-      const [title, shownTitle] = [day, shown].map((part) => part?.querySelector("h2")?.textContent);
-      if (shown) shown.hidden = false; // Its rows may have left: what is added gets the focus at once.
-      if (title === shownTitle) shown?.querySelector("ul")?.append(...day.querySelectorAll("li"));
-      else inbox.querySelector("form")?.append(day);
     }
   }
 

@@ -4,12 +4,26 @@
 /**
  * @param {HTMLElement} inbox
  * @param {AbortSignal} signal aborted when the inbox is removed
+ * @param {typeof import("./inbox_rows.js")} inbox_rows
  */
-export function connectState(inbox, signal) {
+export function connectState(inbox, signal, inbox_rows) {
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
+  // Not searched for again: the list between them may be long.
+  const [toolbars, tools, empty, floating, limited, counts] = [
+    ".notifications-toolbar",
+    ".notifications-toolbar, .notifications-unfilter",
+    ".notifications-empty",
+    ".notifications-floating",
+    "[data-total], .notifications-toolbar [data-snooze]",
+    "[data-selected]",
+  ].map((selector) => /** @type {HTMLElement[]} */ ([...inbox.querySelectorAll(selector)]));
   /** Whether all that the list has on all of its pages is selected. */
   let isAll = Boolean(inbox.querySelector("[data-all]"));
+  /** The rows whose boxes are checked. To ask each box again costs more than what a verb changes. */
+  const selected = new Set(/** @type {HTMLElement[]} */ ([]));
+  for (const box of inbox_rows.findBoxes(inbox))
+    if (box.checked) selected.add(/** @type {HTMLElement} */ (box.closest("li")));
   const observer = new MutationObserver(update);
   observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden", "data-unread"] });
   inbox.addEventListener("click", handleClick, { signal });
@@ -20,19 +34,11 @@ export function connectState(inbox, signal) {
   update();
   return { getSelectedRows, select };
 
-  /**
-   * Return the checkboxes of the rows that are shown.
-   * @param {string} [state] a selector of those in this state
-   */
-  function getBoxes(state = "") {
-    /** @type {NodeListOf<HTMLInputElement>} */
-    const boxes = inbox.querySelectorAll(`li:not([hidden]) [name=id]${state}`);
-    return [...boxes];
-  }
-
-  /** Return the rows whose boxes are checked. */
+  /** Return the rows that are shown and whose boxes are checked. */
   function getSelectedRows() {
-    return getBoxes(":checked").map((box) => /** @type {HTMLElement} */ (box.closest("li")));
+    const rows = [...selected].filter((row) => row.isConnected && !row.hidden);
+    const { DOCUMENT_POSITION_FOLLOWING: below } = Node;
+    return rows.sort((a, b) => (a.compareDocumentPosition(b) & below ? -1 : 1));
   }
 
   /**
@@ -40,7 +46,11 @@ export function connectState(inbox, signal) {
    * @param {boolean} isSelected
    */
   function select(boxes, isSelected) {
-    for (const box of boxes) box.checked = isSelected;
+    for (const box of boxes) {
+      const row = /** @type {HTMLElement} */ (box.closest("li"));
+      box.checked = isSelected;
+      selected[isSelected ? "add" : "delete"](row);
+    }
     update();
   }
 
@@ -51,53 +61,43 @@ export function connectState(inbox, signal) {
     if (link) {
       event.preventDefault();
       isAll = link.dataset.check === "filter";
-      select(getBoxes(), link.dataset.check !== "none");
+      select(inbox_rows.findBoxes(inbox), link.dataset.check !== "none");
     }
     if (clicked.name !== "id") return; // Only checkboxes have this name.
     isAll = false;
-    const boxes = getBoxes();
+    const boxes = event.shiftKey ? inbox_rows.findBoxes(inbox) : [clicked];
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
-    select(event.shiftKey ? boxes.slice(from, to + 1) : [], clicked.checked);
+    select(boxes.slice(Math.max(from, 0), to + 1), clicked.checked);
     lastBox = clicked;
   }
 
   /** Show which parts of the page have something to show, and those that act on a selection. */
   function update() {
     let hasRows = false;
-    for (const section of inbox.querySelectorAll("section")) {
+    for (const section of inbox_rows.findSections(inbox)) {
       section.hidden = !section.querySelector("li:not([hidden])");
       hasRows ||= !section.hidden;
     }
-    for (const part of findParts(".notifications-toolbar, .notifications-unfilter"))
-      part.hidden = !hasRows && !part.querySelector(".notifications-news");
-    for (const part of findParts(".notifications-empty"))
+    for (const part of tools) part.hidden = !hasRows && !part.querySelector(".notifications-news");
+    for (const part of empty)
       part.hidden = hasRows || Boolean(inbox.querySelector("[data-end]:not([hidden])"));
     inbox.parentElement?.toggleAttribute("data-empty", !hasRows);
-    const selected = getSelectedRows();
-    isAll &&= selected.length > 0;
-    const isUnread = isAll || selected.some((row) => row.hasAttribute("data-unread"));
-    for (const toolbar of findParts(".notifications-toolbar")) {
-      toolbar.toggleAttribute("data-selecting", selected.length > 0);
+    const rows = getSelectedRows();
+    isAll &&= rows.length > 0;
+    const isUnread = isAll || rows.some((row) => row.hasAttribute("data-unread"));
+    for (const toolbar of toolbars) {
+      toolbar.toggleAttribute("data-selecting", rows.length > 0);
       toolbar.toggleAttribute("data-selecting-unread", isUnread);
       toolbar.toggleAttribute("data-all", isAll);
     }
-    let count = `${selected.length}`;
-    for (const part of findParts("[data-total], [data-snooze]")) {
+    let count = `${rows.length}`;
+    for (const part of limited) {
       part.hidden = isAll;
       if (isAll) count = part.dataset.total ?? count;
     }
-    for (const part of findParts("[data-selected]"))
-      part.textContent = `${part.dataset.selected?.replace("{count}", count)}`;
-    liftToasts(selected.length > 0 || Boolean(inbox.querySelector(".notifications-floating:not(:empty)")));
+    for (const part of counts) part.textContent = `${part.dataset.selected?.replace("{count}", count)}`;
+    liftToasts(rows.length > 0 || floating.some((part) => part.hasChildNodes()));
     observer.takeRecords(); // Of these changes.
-  }
-
-  /**
-   * @param {string} selector
-   * @returns {NodeListOf<HTMLElement>}
-   */
-  function findParts(selector) {
-    return inbox.querySelectorAll(selector);
   }
 }
 

@@ -6,13 +6,18 @@
  */
 export function listenToKeys(page) {
   let shortcuts = /** @type {typeof import("./shortcuts.js")|undefined} */ (undefined);
+  let loading = /** @type {Promise<any>|null} */ (null);
   document.addEventListener("keydown", handleKey);
   return handleKey;
 
   /** @param {Event} event */
   async function handleKey(event) {
     if (!document.querySelector("notifications-inbox, .notifications-panel:popover-open")) return;
-    shortcuts ??= (await page.loadModules("shortcuts").catch(() => ({}))).shortcuts;
+    // One promise for all: what is pressed meanwhile is done in its order.
+    loading ??= page.loadModules("shortcuts").catch(() => {
+      loading = null;
+    });
+    shortcuts ??= (await loading)?.shortcuts;
     shortcuts?.handleEvent(event, page);
   }
 }
