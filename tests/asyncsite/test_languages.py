@@ -52,7 +52,7 @@ def test_the_title_and_the_notification_of_a_report_are_in_the_language_of_its_u
         fields = build_notification(job)
     assert (fields["title"], fields["body"]) == (
         "1.200 URLs prüfen: fertig",
-        "1.200 von 1.202 bestanden. 2 fehlgeschlagen, zuerst: api.example.com/: 404",
+        "2 fehlgeschlagen, zuerst: api.example.com/: 404. 1.200 von 1.202 bestanden",
     )
 
 

@@ -89,6 +89,7 @@ NOT_SHOWN = {
     "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
     "preferences.html": "its rows are shown",
     "job_question.html": "what it includes is shown",
+    "rate.html": "a line of a job that waits for a limit",
     "output.html": "an element that reads the output of a job",
     **dict.fromkeys(
         ("digest.html", "email.html", "email_button.html", "email_page.html", "email_row.html"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.checks import CheckMessage, register
+from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import WrongDeclaration, settings
 from notifications.contrib.rates.api import declared_keys
@@ -14,7 +15,10 @@ from notifications.contrib.rates.declarations import name_of, read_rates
 @register("notifications")
 def check_rates(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W046 to W048: what is wrong with declared rates, and imported tasks whose rate is not declared."""
-    declared = read_rates()
+    try:
+        declared = read_rates()
+    except ImproperlyConfigured:
+        return []  # E002 says what is wrong with the setting
     known = ", ".join(sorted(declared.by_name)) or "none"
     undeclared = [
         WrongDeclaration(

@@ -22,7 +22,7 @@ MODULES = {
     *("extension/__init__.py", "extension/app.py", "extension/dispatch.py", "extension/duty.py"),
     *("asgi.py", "checks.py", "readiness.py", "testing/inline.py"),
     # What staff read.
-    *("admin/filters.py", "admin/jobs.py", "management/diagnosis/configuration.py"),
+    *("admin/filters.py", "admin/jobs.py", "jobs/selection.py", "management/diagnosis/configuration.py"),
     *(
         "management/diagnosis/processes.py",
         "management/subcommands/job_lines.py",
