@@ -8,9 +8,11 @@ from functools import lru_cache
 from django import template
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
-from django.utils.timezone import localdate, localtime
+from django.utils.timezone import localtime
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
+
+from notifications import times
 
 register = template.Library()
 
@@ -36,9 +38,9 @@ def to_second(moment: datetime | None) -> str:
     """Return a ``<time>`` element with a time to the second, of today without the date; a dash for None."""
     if moment is None:
         return "-"
-    local = localtime(moment)
+    local = localtime(times.as_utc(moment))
     shown = date_format(local, "H:i:s")
-    if local.date() != localdate():
+    if local.date() != localtime(times.now()).date():
         shown = f"{date_format(local, 'SHORT_DATE_FORMAT')} {shown}"
     return format_html('<time datetime="{}">{}</time>', local.isoformat(), shown)
 

@@ -284,8 +284,8 @@ class TestSubject:
         ask(user, question_tasks.ask_about, url=self.URL)
         note = Notification.objects.get()
         fact = Fact("About", "View details", url=self.URL)
-        assert fact in read_facts(note, user, in_full=True)
-        assert fact not in read_facts(note, user)
+        assert fact in read_facts(note, user, "email")
+        assert fact not in read_facts(note, user, "push")
 
 
 class TestFormThatFails:
