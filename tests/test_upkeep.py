@@ -210,9 +210,12 @@ def test_doctor_lists_the_duties(transactional_db):
     names = {"evaluate alerts", "roll up statistics", "prune old rows"}
     names |= {"fail abandoned deliveries", "queue jobs that wait for nothing"}
     names |= {"update who is asked open questions", "cancel waits of ended jobs"}
+    names |= {"close questions without a wait"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
     # The first of these is done at the start without, and of the other one it is known when there is something to do.
-    assert elected == names - {"cancel waits of ended jobs"} | {"turn executors of version 0.9.0"}
+    assert elected == names - {"cancel waits of ended jobs", "close questions without a wait"} | {
+        "turn executors of version 0.9.0"
+    }
     (found,) = check_duties()
     assert found.level == INFO and set(found.obj) == names
     assert "roll up statistics 0 s ago (every 60 s)" in found.msg
@@ -364,7 +367,7 @@ class TestConditions:
             duty.every = 0
         with django_assert_num_queries(1) as captured:
             process.run_round()
-        assert len(process.duties) == 9 and names == []
+        assert len(process.duties) == 10 and names == []
         # Two duties have this condition.
         assert captured[0]["sql"].count("state = 'running' AND worker IS NULL") == 1
         assert all(

@@ -6,9 +6,9 @@ from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import frames as wire
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
+from notifications.serializers import encode_json
 from notifications.signals import rung
 from notifications.streams import building, changes, marking, positions
 from tests.realtime import rows
@@ -182,7 +182,7 @@ async def test_first_sync_has_the_active_jobs(connect, user):
     sync = await socket.start()
     assert [item["id"] for item in sync["jobs"]] == [str(job.pk) for job in made[::-1][: len(sync["jobs"])]]
     assert 40 < len(sync["jobs"]) <= 100
-    assert len(",".join(map(wire.encode, sync["jobs"]))) <= 48 * 1024
+    assert len(",".join(map(encode_json, sync["jobs"]))) <= 48 * 1024
     await in_thread(rows.change, made[-1], progress_current=1)
     assert [item["id"] for item in (await socket.receive("jobs"))["jobs"]] == [str(made[-1].pk)]
 

@@ -32,6 +32,8 @@ def test_each_recipient_has_a_job(make_user, make_broadcast, settings, monkeypat
 
     monkeypatch.setattr(sending, "create_chunk", count)
     monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 4)
+    # As after a first transaction: then it is known how many jobs handlers add to a notification.
+    monkeypatch.setitem(notifying.jobs_added, "notifications", 1.0)
     for number in range(4):
         make_user(f"user{number}")
     broadcast = make_broadcast()

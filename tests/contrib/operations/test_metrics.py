@@ -210,7 +210,7 @@ def test_number_of_queries_of_a_response(client, django_assert_num_queries):
 
     In the transaction of this test, a hook that reads has a savepoint there.
     """
-    with django_assert_num_queries(14 if connection.vendor == "postgresql" else 9):
+    with django_assert_num_queries(18 if connection.vendor == "postgresql" else 10):
         read(client)
 
 

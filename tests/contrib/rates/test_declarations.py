@@ -3,8 +3,9 @@
 import pytest
 from django.core.checks import run_checks
 
+from notifications.contrib.rates import api
 from notifications.contrib.rates.declarations import read_rates
-from tests.contrib.rates import rated_tasks  # noqa: F401 (its tasks have rates)
+from tests.contrib.rates import rated_tasks
 
 pytestmark = pytest.mark.any_database
 
@@ -45,7 +46,8 @@ def test_a_wrong_one_limits_nothing(declare, value, said):
 
 
 @pytest.mark.django_db
-def test_names_of_tasks_and_hosts(declare):
+def test_names_of_tasks_and_hosts(declare, monkeypatch):
+    monkeypatch.setattr(api, "_declared", rated_tasks.DECLARED)
     hosts = {"rate": "1/m", "hosts": ["a.example"]}
     declare(partner=hosts, other=hosts, wrong="100")
     found = {check.id: check.msg for check in run_checks()}
