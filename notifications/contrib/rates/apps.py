@@ -39,7 +39,10 @@ class Rates(Extension):
     label = "notifications_rates"
     verbose_name = _("Rates")
     settings: ClassVar[Mapping[str, Setting]] = {"RATES": Setting({})}
-    tables: ClassVar[Mapping[str, str]] = {"notifications_rates.Release.job": "job"}
+    tables: ClassVar[Mapping[str, str]] = {
+        "notifications_rates.Release.job": "job",
+        "notifications_rates.Limit.used_at": "age",
+    }
     job_sections = (RateSection(),)
 
     duties = import_later("releasing.make_duties")

@@ -28,6 +28,8 @@ class Limit(models.Model):
     busy_until = models.BigIntegerField(default=0)
     closed_until = models.BigIntegerField(default=0)
     used = models.BigIntegerField(_("used"), default=0)
+    #: When it was last used. A row that was not for as long as ``RETENTION`` is deleted.
+    used_at = MomentField(_("last used"), db_index=True)
     #: The header of a response that has corrected it last, and when.
     corrected_by = models.CharField(_("corrected by"), max_length=200, blank=True, default="")
     corrected_at = MomentField(_("corrected"), null=True, blank=True)

@@ -112,7 +112,8 @@ def _release(rate: Rate, key: str, queues: Sequence[HeldQueue]) -> bool:
     jobs = releasing.release(queues, free) if free and queues else []
     rows = [Release(limit=limit, job=job.id, fence=job.fence, released_at=now) for job in jobs]
     Release.objects.using(database()).bulk_create(rows)
-    limit.save(using=database(), update_fields=["busy_until", "used"])
+    limit.used_at = now
+    limit.save(using=database(), update_fields=["busy_until", "used", "used_at"])
     return len(jobs) == MAX_RELEASED
 
 

@@ -72,6 +72,7 @@ def take(rate: Rate, key: str, count: int) -> float:
 def _take(rate: Rate, key: str, count: int) -> bool:
     full, cost = rate.burst_at_once * rate.interval, count * rate.interval
     moment, params = now_sql()
+    now, param = database_now_sql()
     longest = MAX_CLOSED_SECONDS * SECOND
     busy = (
         f"CASE WHEN busy_until > moment + {full + longest} THEN moment + {full} "
@@ -79,7 +80,8 @@ def _take(rate: Rate, key: str, count: int) -> bool:
     )
     released = "(SELECT count(*) FROM notifications_rates_release WHERE limit_id = %s)"
     sql = f"""
-        UPDATE notifications_rates_limit SET busy_until = {busy} + {cost}, used = used + {count}
+        UPDATE notifications_rates_limit SET
+            busy_until = {busy} + {cost}, used = used + {count}, used_at = {now}
         FROM (SELECT {moment} AS moment) AS clock
         WHERE key = %s AND (closed_until <= moment OR closed_until > moment + {longest})
             AND {busy} + {cost} + {released} * {rate.interval} <= moment + {full}
@@ -88,7 +90,7 @@ def _take(rate: Rate, key: str, count: int) -> bool:
 
     def write() -> bool:
         with connection().cursor() as cursor:
-            cursor.execute(sql, [*params, key, key])
+            cursor.execute(sql, [param, *params, key, key])
             return bool(cursor.fetchall())
 
     return retrying_atomic(write)
@@ -106,7 +108,7 @@ def lock(rate: Rate, key: str, *, skip_locked: bool = False) -> Limit | None:
 
 def pay(limit: Limit, rate: Rate, moment: int, count: int = 1) -> None:
     """Count tokens that were used at a moment, on a row that is locked and not saved yet."""
-    limit.busy_until = max(limit.busy_until, moment) + count * rate.interval
+    limit.busy_until = moment + read_state(limit, rate, moment, 0).busy + count * rate.interval
     limit.used += count
 
 
@@ -116,11 +118,12 @@ def charge(rate: Rate, key: str, cost: int) -> None:
     def write() -> None:
         limit = lock(rate, key)
         assert limit is not None
-        now = to_microseconds(database_now())
+        limit.used_at = database_now()
+        now = to_microseconds(limit.used_at)
         most = now + rate.burst_at_once * rate.interval + MAX_CLOSED_SECONDS * SECOND
         limit.busy_until = min(max(limit.busy_until, now) + cost * rate.interval, most)
         limit.used = max(0, limit.used + cost)
-        limit.save(using=database(), update_fields=["busy_until", "used"])
+        limit.save(using=database(), update_fields=["busy_until", "used", "used_at"])
 
     retrying_atomic(write)
 
@@ -160,5 +163,5 @@ def now_sql() -> tuple[str, list[Any]]:
 
 
 def _insert(rate: Rate, key: str) -> None:
-    row = Limit(key=key, name=rate.name, bucket=bucket_of(key))
+    row = Limit(key=key, name=rate.name, bucket=bucket_of(key), used_at=database_now())
     Limit.objects.using(database()).bulk_create([row], ignore_conflicts=True)

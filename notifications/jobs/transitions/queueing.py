@@ -33,11 +33,12 @@ def requeue(
 
     ``values`` are those of ``assignments``, which change other columns.
     """
+    # A task that is not known is looked for again: not while the transaction holds SQLite's lock.
+    rows = [((requeued_executor(job), *values), job) for job in jobs]
 
     def write() -> None:
         conditional_update(
-            f"state='queued', executor=%s, worker=NULL, version=version+1, {assignments}",
-            [((requeued_executor(job), *values), job) for job in jobs],
+            f"state='queued', executor=%s, worker=NULL, version=version+1, {assignments}", rows
         )
         streams.ring([job.user_id for job in jobs], queue=queue)
 

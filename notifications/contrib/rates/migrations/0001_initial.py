@@ -20,6 +20,7 @@ class Migration(migrations.Migration):
                 ("busy_until", models.BigIntegerField(default=0)),
                 ("closed_until", models.BigIntegerField(default=0)),
                 ("used", models.BigIntegerField(default=0, verbose_name="used")),
+                ("used_at", models.DateTimeField(db_index=True, verbose_name="last used")),
                 (
                     "corrected_by",
                     models.CharField(blank=True, default="", max_length=200, verbose_name="corrected by"),
