@@ -150,7 +150,7 @@ LATE_IMPORTS = {
     "contrib/celery/apps.py": (1, "Celery's own modules, which only jobs of observed tasks need."),
     "contrib/output/testing.py": (2, BEFORE_MODELS),
     "contrib/rates/api.py": (3, BEFORE_MODELS),
-    "contrib/rates/apps.py": (2, "Django imports it before the models are loaded."),
+    "contrib/rates/apps.py": (1, "Django imports it before the models are loaded."),
     "contrib/rates/operations.py": (1, "It needs the package for Prometheus."),
     "contrib/steps/api.py": (1, BEFORE_MODELS),
     "contrib/steps/testing.py": (1, BEFORE_MODELS),

@@ -33,7 +33,7 @@ from .errors import (
     Unavailable,
     Unreachable,
 )
-from .gates import Gate, add_gate
+from .gates import Gate
 from .gathering import gather
 from .guard import Forbidden as Forbidden
 from .guard import parse_target as parse_target
@@ -54,7 +54,6 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "Unreachable",
-    "add_gate",
     "delete",
     "gather",
     "get",

@@ -19,7 +19,7 @@ from .body import read
 from .call import Call
 from .circuits import FAILURE_STATUSES, CallNotPermitted, OriginCircuits, circuits
 from .errors import BadResponse, OutboundError
-from .gates import gates
+from .gates import read_gates
 from .guard import Forbidden, ForbiddenAddress
 from .pools import get_pool
 from .request import REDIRECT_STATUSES, Request
@@ -99,7 +99,7 @@ class Exchange:
         self.client_response = client_response
         call.stage = "body"
         call.status = client_response.status
-        for gate in gates:
+        for gate in read_gates():
             head = client_response.headers
             gate.learn(request.target, client_response.status, head, parse_retry_after(head))
         if client_response.status < 200:  # 101, although no request asks for another protocol
@@ -185,7 +185,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         origin_circuits = circuits.get(origin)
         origin_circuits.check(caller)
         call.stage = "slot"
-        for gate in gates:
+        for gate in read_gates():
             gate.refuse_hopeless(request.target, call.seconds_left)
         half = call.seconds_left / 2
         if is_sender or slots.try_acquire(origin, per_host):
@@ -203,7 +203,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         raise call.refused_error(exc) from exc
     except CallNotPermitted as exc:
         raise call.circuit_open_error(exc.seconds) from exc
-    if gates:
+    if read_gates():
         await _pass_gates(call, request, has_slot=not is_sender)
     exchange = Exchange(call, request, origin_circuits, caller, half, has_slot=not is_sender)
     try:
@@ -227,7 +227,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
 
 async def _pass_gates(call: Call, request: Request, *, has_slot: bool) -> None:
     try:
-        for gate in gates:
+        for gate in read_gates():
             await gate.wait(request.target, call.seconds_left)
     except BaseException:
         if has_slot:

@@ -1,8 +1,18 @@
-"""What extensions ask before each request of a call, and learn from its response."""
+"""What extensions ask before each request of a call, and learn from its response.
+
+An extension has a module ``gates``, whose ``GATE`` is one: ``notifications/contrib/rates/gates.py`` for example. The
+first call of a process imports it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+
+from django.utils.module_loading import module_has_submodule
+
+from notifications.extension import hooks
 
 from .guard import Target
 
@@ -28,9 +38,12 @@ class Gate:
         """Take note of a response, with the seconds of its ``Retry-After``. Called when its head has arrived."""
 
 
-gates: list[Gate] = []
+def read_gates() -> Sequence[Gate]:
+    """Return the gates of the installed extensions; none in a program that has not set Django up."""
+    return _import_gates(tuple([each.name for each in hooks.extensions]))
 
 
-def add_gate(gate: Gate) -> None:
-    """Ask this gate before each request from now on, in all threads. Called by ``AppConfig.ready()``."""
-    gates.append(gate)
+@cache
+def _import_gates(apps: tuple[str, ...]) -> Sequence[Gate]:
+    found = [name for name in apps if module_has_submodule(import_module(name), "gates")]
+    return [import_module(f"{name}.gates").GATE for name in found]

@@ -6,9 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from django.utils.translation import gettext_lazy as _
-
-from notifications import outbound
 from notifications.contrib.rates.declarations import bucket_of, name_of, rate_of
 from notifications.extension import require
 from notifications.jobs.declaring.holding import hold
@@ -20,15 +17,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_notifications_rate"
 #: Functions with a rate, for system checks.
 _declared: dict[str, str] = {}
-
-
-class RateExceeded(outbound.Unavailable):
-    """The rate of the host does not allow the call before its deadline; nothing was sent.
-
-    ``retry_after`` is the seconds until the limit may allow it. ``outbound.TEMPORARY`` includes it.
-    """
-
-    message = _("The limit of calls to this server is reached.")
 
 
 def rate(key: str) -> Callable[[F], F]:

@@ -5,7 +5,7 @@ declarations   reads and validates ``NOTIFICATIONS["RATES"]``
 models         the state of each limit, and the jobs that were released and have not begun
 tokens         takes what a limit allows now, by the generic cell rate algorithm
 releasing      a duty that releases jobs when their limit allows it; see ``jobs/declaring/holding.py``
-calls          what outbound calls to the hosts of a rate wait for, and what the responses say of it
+calls, gates   what outbound calls to the hosts of a rate wait for, and what the responses say of it
 corrections    reads ``Retry-After`` and ``RateLimit``
 pages          what the page of a job and ``jobs show`` say
 admin, checks, findings, metrics, operations
@@ -48,7 +48,4 @@ class Rates(Extension):
     duties = import_later("releasing.make_duties")
 
     def ready(self) -> None:
-        from notifications import outbound
-        from notifications.contrib.rates import calls, checks  # noqa: F401  (the import registers them)
-
-        outbound.add_gate(calls.RateGate())
+        from notifications.contrib.rates import checks  # noqa: F401  (the import registers it)

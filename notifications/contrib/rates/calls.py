@@ -21,11 +21,11 @@ from time import monotonic
 from typing import Any
 
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from notifications import outbound
 from notifications.compat import is_test_runner
 from notifications.contrib.rates import corrections, tokens
-from notifications.contrib.rates.api import RateExceeded
 from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
 from notifications.db import UNAVAILABLE
 from notifications.worker import DaemonExecutor, NoThread
@@ -41,6 +41,15 @@ CORRECTION_INTERVAL_SECONDS = 1.0
 
 #: Whether rates count under a test runner too, where transactions of test cases hide the rows from other threads.
 enabled_in_tests = False
+
+
+class RateExceeded(outbound.Unavailable):
+    """The rate of the host does not allow the call before its deadline; nothing was sent.
+
+    ``retry_after`` is the seconds until the limit may allow it. ``outbound.TEMPORARY`` includes it.
+    """
+
+    message = _("The limit of calls to this server is reached.")
 
 
 class _Waiter:
