@@ -21,6 +21,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import Alert
+from notifications.contrib.rates.models import Limit
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.webhooks.models import WebhookEndpoint
@@ -58,6 +59,7 @@ COMBINATIONS = {
             "view_alert",
             "receive_alerts",
             "view_schedule",
+            "view_limit",
             "view_worker",
         ),
     },
@@ -68,6 +70,7 @@ ANONYMOUS, PLAIN_USER, NO_PERMISSION, SUPERUSER = "anonymous", "no staff", "staf
 NOBODY = []
 VIEW_JOBS = [{"view_job"}, {"change_job"}]
 RESEND = [{"view_notification", "change_job"}]
+VIEW_LIMITS = [{"view_limit"}]
 VIEW_SCHEDULES = [{"view_schedule"}, {"change_schedule"}]
 RETRY_GROUP = [{"view_overview", "change_job"}]
 VIEW_ALERTS = [{"view_alert"}, {"change_alert"}]
@@ -82,6 +85,7 @@ FOLDERS = {
     "delivery": "/admin/notifications_deliveries/",
     "preference": "/admin/notifications_deliveries/",
     "overview": "/admin/notifications_operations/",
+    "limit": "/admin/notifications_rates/",
     "schedule": "/admin/notifications_schedules/",
     "webhookendpoint": "/admin/notifications_webhooks/",
 }
@@ -128,6 +132,12 @@ PAGES = {
     "preference_history": ("preference/{preference}/history/", [{"view_preference"}]),
     "preference_add": ("preference/add/", NOBODY),
     "preference_delete": ("preference/{preference}/delete/", NOBODY),
+    "limit_changelist": ("limit/", VIEW_LIMITS),
+    "limit_changelist?search": (f"limit/?q={SECRET}", VIEW_LIMITS),
+    "limit_change": ("limit/{limit}/change/", VIEW_LIMITS),
+    "limit_history": ("limit/{limit}/history/", VIEW_LIMITS),
+    "limit_add": ("limit/add/", NOBODY),
+    "limit_delete": ("limit/{limit}/delete/", NOBODY),
     "schedule_changelist": ("schedule/", VIEW_SCHEDULES),
     "schedule_change": ("schedule/{schedule}/change/", VIEW_SCHEDULES),
     "schedule_history": ("schedule/{schedule}/history/", VIEW_SCHEDULES),
@@ -262,6 +272,7 @@ FILTERS = {
     "broadcast": {"state__exact", "state__isnull", "level"},
     "alert": {"kind__exact", "kind__isnull", "opened_at__gte", "opened_at__lt", "opened_at__isnull"},
     "preference": {"channel", "user"},
+    "limit": set(),
     "schedule": set(),
     "webhookendpoint": set(),
 }
@@ -348,6 +359,7 @@ def rows(user, settings):
         "preference": Preference.objects.create(
             user=user, category=SECRET, channel="email", choice="off", changed_at=now
         ).pk,
+        "limit": Limit.objects.create(key=SECRET, name="partner", bucket="1", used_at=now).pk,
         "schedule": Schedule.objects.get().pk,
         "webhookendpoint": WebhookEndpoint.objects.create(pk=WEBHOOK, **WEBHOOK_VALUES).pk,
         "fields": group,

@@ -99,6 +99,7 @@ def test_wheel_holds_every_file_of_the_app(wheel):
             "panel.js",
             "preferences.js",
             "push.js",
+            "shortcuts.js",
             "push_key.js",
             "push_worker.js",
             "question.js",
