@@ -99,6 +99,20 @@ def insert_rows(streams, users, *names):
         **dict.fromkeys(("attempt", "fence"), "1"),
         "created_at": notice["created_at"],
     }
+    limit = {
+        "key": "'partner:' || i",
+        "name": "'partner'",
+        "bucket": "'' || i",
+        **dict.fromkeys(("busy_until", "closed_until", "used"), "0"),
+        "used_at": notice["created_at"],
+        "corrected_by": "''",
+    }
+    release = {
+        "job": ID[connection.vendor],
+        "limit_id": "'partner:' || i",
+        "fence": "1",
+        "released_at": notice["created_at"],
+    }
     callback = {"job": ID[connection.vendor], "url": "'https://crm.example/'"}
     stream = {
         "user_id": "i",
@@ -196,6 +210,8 @@ def insert_rows(streams, users, *names):
             ("deliveries_delivery", delivery, streams),
             ("deliveries_pushsubscription", device, streams),
             ("webhooks_jobcallback", callback, 3 * streams),
+            ("rates_limit", limit, streams),
+            ("rates_release", release, 3 * streams),
             ("webhooks_webhookendpoint", endpoint, streams),
             ("webhooks_webhookattempt", webhook_attempt, streams),
             ("seenmark", seen_mark, streams),

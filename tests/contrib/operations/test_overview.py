@@ -360,6 +360,7 @@ def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, monkeypatch)
     assert json.loads(Job.objects.get(task_path=BULK).result)["changed"] == 3
 
 
+@pytest.mark.with_all_apps("the composer is of notifications.contrib.broadcasts")
 def test_a_range_of_time(staff_client, make_user):
     """Its figures, its list of jobs, who is told and what is retried are of the jobs that failed in it."""
     users = [make_user(name) for name in ("bea", "cem", "dora")]
