@@ -18,6 +18,7 @@ from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import OBSERVED
+from notifications.jobs.declaring.holding import AFTER_HELD, HELD
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
@@ -158,6 +159,8 @@ class JobFilter:
                 jobs.filter(run_after=None, executor=executor).order_by("-priority", "turn", "id")
                 for executor in Job.Executor.values
             ]
+            held = jobs.filter(run_after=None, executor__gt=HELD, executor__lt=AFTER_HELD)
+            ready.append(held.order_by("executor", "-priority", "turn", "id"))
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 

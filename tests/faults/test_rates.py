@@ -15,7 +15,7 @@ from tests.support.site import Sites
 WINDOW_SECONDS = 60.0
 #: Of each of two keys of jobs, and of calls.
 JOBS, CALLS = {"rate": "60/m", "burst": 6}, {"rate": "200/m", "burst": 20}
-MOST = {"jobs-a": 66, "jobs-b": 66, "calls": 220}
+ALLOWED = {"jobs-a": 66, "jobs-b": 66, "calls": 220}
 SECONDS = 600 if ROUNDS else 80
 ENQUEUE = """
 from tests.faults.support import rate_tasks
@@ -104,9 +104,9 @@ def test_killed_workers_and_a_wrong_clock(rated_site, partner, cluster, tmp_path
     print(
         f"{kills} kills, most in a minute: {most}, all: { {path: len(c) for path, c in partner.calls.items()} }"
     )
-    assert all(most[path] <= MOST[path] for path in MOST), most
+    assert all(most[path] <= ALLOWED[path] for path in ALLOWED), most
     # Leases of lost workers last for 2 s or more: the rest of the time is used.
-    assert all(len(partner.calls[path]) >= 0.4 * MOST[path] * SECONDS / WINDOW_SECONDS for path in MOST)
+    assert all(len(partner.calls[path]) >= 0.4 * ALLOWED[path] * SECONDS / WINDOW_SECONDS for path in ALLOWED)
 
 
 @pytest.mark.timeout(SECONDS + 300)
@@ -119,9 +119,9 @@ def test_what_waits_uses_the_rate(rated_site, partner):
     started = time.monotonic()
     time.sleep(WINDOW_SECONDS)
     seconds = time.monotonic() - started
-    used = {path: (len(partner.calls[path]) - before[path]) / seconds * 60 for path in MOST}
+    used = {path: (len(partner.calls[path]) - before[path]) / seconds * 60 for path in ALLOWED}
     print(f"used a minute: {used}")
     assert used["jobs-a"] >= 0.95 * 60
     assert used["jobs-b"] >= 0.95 * 60
     assert used["calls"] >= 0.95 * 200
-    assert all(most_in_a_window(partner.calls[path]) <= MOST[path] for path in MOST)
+    assert all(most_in_a_window(partner.calls[path]) <= ALLOWED[path] for path in ALLOWED)

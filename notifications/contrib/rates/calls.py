@@ -15,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -53,15 +52,19 @@ class RateExceeded(outbound.Unavailable):
 
 
 class _Waiter:
-    """A call that waits. ``woken`` is set when it is the first one, and may be set before."""
+    """A call that waits. ``woken`` is set when it is the first one."""
 
     def __init__(self) -> None:
         self.woken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def wake(self) -> None:
-        with suppress(RuntimeError):  # its loop is closed
+    def wake(self) -> bool:
+        """Return False if its event loop is closed: it waits no more."""
+        try:
             self._loop.call_soon_threadsafe(self.woken.set)
+        except RuntimeError:
+            return False
+        return True
 
 
 @dataclass(eq=False)
@@ -88,11 +91,20 @@ class _Budget:
             self.tokens -= 1
             return True
 
+    def join(self, waiter: _Waiter) -> None:
+        with self.lock:
+            self.waiting.append(waiter)
+            self._wake_first()
+
     def leave(self, waiter: _Waiter) -> None:
         with self.lock:
-            self.waiting.remove(waiter)
-            if self.waiting:
-                self.waiting[0].wake()
+            if waiter in self.waiting:
+                self.waiting.remove(waiter)
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        while self.waiting and not self.waiting[0].wake():
+            self.waiting.popleft()
 
     def seconds_until(self, waiter: _Waiter | None = None) -> float:
         """Return in how many seconds this call, or the next one, may have a token, as far as that is known."""
@@ -138,8 +150,7 @@ class RateGate(outbound.Gate):
         if budget is None:
             return
         waiter, stop_at = _Waiter(), monotonic() + seconds_left
-        with budget.lock:
-            budget.waiting.append(waiter)
+        budget.join(waiter)
         try:
             while not budget.take(waiter):
                 seconds = budget.seconds_until(waiter)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.formats import date_format
 
@@ -51,11 +50,13 @@ def read_waiting(job: Job) -> Waiting | None:
 
 
 def _count_before(job: Job) -> int:
+    """Return how many jobs begin before, ``MAX_COUNTED + 1`` for more. Those whose time has come begin first."""
+    if job.run_after is not None:
+        return 0
     rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=job.executor, run_after=None)
-    earlier = Q(priority__gt=job.priority) | Q(priority=job.priority, turn__lt=job.turn)
-    if job.run_after is None:
-        earlier |= Q(priority=job.priority, turn=job.turn, id__lt=job.id)
-    return len(rows.filter(earlier).values_list("id")[: MAX_COUNTED + 1])
+    # In the order of the index, of which so many rows are read.
+    ids = rows.order_by("-priority", "turn", "id").values_list("id", flat=True)[: MAX_COUNTED + 1]
+    return next((index for index, id in enumerate(ids) if id == job.id), MAX_COUNTED + 1)
 
 
 def describe_for_page(job: Job, request: Any) -> dict[str, Any]:

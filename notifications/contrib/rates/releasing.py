@@ -8,7 +8,6 @@ paid for with the time at which it began.
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -24,8 +23,6 @@ from notifications.jobs.transitions import releasing
 from notifications.jobs.transitions.releasing import HeldQueue
 from notifications.models import Job
 from notifications.times import as_utc, to_microseconds
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Jobs that one transaction releases.
 MAX_RELEASED = 100
@@ -123,7 +120,7 @@ def _settle(limit: Limit, rate: Rate, now: datetime) -> int:
     if not releases:
         return 0
     rows = Job.objects.using(database()).filter(id__in=[release.job for release in releases])
-    jobs = {job.id: job for job in rows.only("id", "fence", "state", "started_at", "executor")}
+    jobs = {job.id: job for job in rows.only("id", "fence", "state", "started_at")}
     begun: list[datetime] = []
     settled: list[Release] = []
     late: list[Job] = []

@@ -15,7 +15,7 @@ from django.db.models import Q
 from notifications import streams
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
-from notifications.db.transactions import connection, database, on_commit, retrying_atomic
+from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import RunningLimits
@@ -58,7 +58,9 @@ def condition() -> Query:
 def first_held(queue: HeldQueue) -> Job | None:
     """Return a held job of a queue."""
     jobs = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, backend=queue.backend)
-    found: Job | None = jobs.filter(queue_name=queue.queue, executor=HELD + queue.name).first()
+    of_name = jobs.filter(queue_name=queue.queue, executor=HELD + queue.name)
+    # In the order of the index: for that of the ids PostgreSQL may read the whole table.
+    found: Job | None = of_name.order_by("run_after", "-priority", "turn", "id").first()
     return found
 
 
@@ -84,7 +86,7 @@ def release(queues: Sequence[HeldQueue], limit: int) -> list[Job]:
     for job, new in zip(jobs, executors, strict=True):
         job.executor = new
     streams.ring((), queue=True)
-    on_commit(lambda: hooks.dispatch.wake_after_commit(jobs))
+    hooks.dispatch.wake_after_commit(jobs)
     return jobs
 
 

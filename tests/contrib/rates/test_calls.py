@@ -115,6 +115,22 @@ def test_a_call_that_is_cancelled_lets_the_next_one_pass(partner):
     assert not calls._budgets["partner"].waiting
 
 
+def test_a_call_whose_event_loop_was_closed_keeps_no_other(partner):
+    url = partner("120/m", burst=1)
+
+    async def call():
+        return await outbound.get(url, deadline=5)
+
+    assert asyncio.run(call()).status == 200
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(call())
+    loop.run_until_complete(asyncio.sleep(0.1))
+    assert len(calls._budgets["partner"].waiting) == 1
+    loop.close()  # it waits for ever
+    assert asyncio.run(call()).status == 200
+    waiting._log_destroy_pending = False
+
+
 def test_charges(partner):
     partner("60/m", burst=10)
     rate = read_rates().by_name["partner"]

@@ -8,6 +8,7 @@ import pytest
 from notifications.contrib.rates import rate, releasing
 from notifications.contrib.rates.declarations import bucket_of
 from notifications.contrib.rates.models import Limit, Release
+from notifications.jobs.selection import JobFilter
 from notifications.jobs.transitions import manual, reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
@@ -151,6 +152,20 @@ def test_a_key_at_its_limit_keeps_no_other_job(declare):
         releasing.release_due()
         releasing.release_due()
         assert other.id in {str(job.id) for job in released()}
+
+
+def test_filters_find_them(declare):
+    declare(partner="1/m")
+    jobs = [rated_tasks.fetch.enqueue() for _ in range(3)]
+    found = JobFilter(state="queued").few_ids()
+    assert sorted(map(str, found)) == sorted(job.id for job in jobs)
+
+
+def test_a_queued_key_takes_the_limit_of_the_newest_call(declare):
+    declare(partner="1/m")
+    first, second = [rated_tasks.fetch_of.using(queued_key="one").enqueue(account) for account in "ab"]
+    assert first.id == second.id
+    assert rows(first)[0].executor == f"held{bucket_of('partner:b')}"
 
 
 def test_delayed_ones(declare):
