@@ -277,6 +277,8 @@ OPERATIONS = {
     "a search of newer ones": lambda user: lists.read_inbox_page(
         user, 2 * ROWS_PER_USER, before=20, filters=SEARCH
     ),
+    "the views of the inbox": lambda user: lists.read_state(user, listing.Filters()),
+    "the views of the archive": lambda user: lists.read_state(user, listing.Filters(archived=True)),
     "categories": lambda user: lists.read_categories(
         user, below=2 * ROWS_PER_USER, filters=listing.Filters()
     ),
