@@ -128,7 +128,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "webhooks": {
         "compat": "signature_of",
-        "db.keyset": "Order RowPosition",
         "http.job_responses": "job_response",
         "jobs.declaring.policies": "job_concurrency_key job_title sender_key",
         "jobs.limits": "limit_request retry_within_rate",
