@@ -114,7 +114,6 @@ export function createRows(page, { row_menu, row_keys, actions }) {
       const node = createLink("notifications-plainbutton", label, link.href);
       if (link.isExternal) node.rel = "noopener noreferrer";
       node.ariaLabel = `${label}: ${title}`;
-      // What was sent by a form is sent again from its page only.
       if (post && !sent) node.dataset[data.question ? "answer" : "post"] = post;
       if (danger) {
         node.dataset.danger = danger;
