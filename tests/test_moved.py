@@ -81,7 +81,7 @@ def test_tags_and_addresses_of_an_app_that_is_not_installed(address, read_error_
     assert remedy in read_error_page(address) and remedy in caplog.text
 
 
-@pytest.mark.with_all_apps  # one of the names is that of an app that is installed
+@pytest.mark.with_all_apps("one of the names is that of an app that is installed")
 @pytest.mark.parametrize("name", ["nothing", "notifications:notification", "notifications:buy"])
 def test_other_errors_of_addresses_have_no_note(name, read_error_page, caplog):
     """Such as one of the project, a lack of arguments, and a name of an app that is installed."""
@@ -89,7 +89,7 @@ def test_other_errors_of_addresses_have_no_note(name, read_error_page, caplog):
     assert "NoReverseMatch" in caplog.text and "INSTALLED_APPS, and" not in caplog.text
 
 
-@pytest.mark.with_all_apps  # whose modules of URLs are imported
+@pytest.mark.with_all_apps("their modules of URLs are imported")
 def test_tags_and_addresses_belong_to_the_app():
     folders = Path(moved.__file__).parent.parent.joinpath("contrib")
     assert {
