@@ -123,7 +123,7 @@ class InlineRun:
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.sources import Source
-        from notifications.jobs.declaring.holding import held_tasks
+        from notifications.jobs.holding import held_tasks
         from notifications.jobs.transitions import claims, queueing, releasing
         from notifications.jobs.transitions.recording import finish_jobs
 
