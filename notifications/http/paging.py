@@ -19,14 +19,7 @@ AFTER, BEFORE = "after", "before"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowPage:
-    """Rows of a list, newest first.
-
-    ``next``, ``previous``
-        The parameters ``after`` of the page that follows, and ``before`` of the one that precedes; None if there is
-        none.
-    ``links``
-        HTML with links to these pages, for a page that extends ``notifications/base.html``. "" if there are none.
-    """
+    """What ``paginate()`` returns."""
 
     rows: list[Any]
     next: str | None
@@ -52,11 +45,11 @@ class RowPage:
 def paginate(
     request: HttpRequest, rows: Any, order: Sequence[str], *, limit: int = DEFAULT_PAGE_SIZE
 ) -> RowPage:
-    """Return the page of a list that a request asks for, newest first, in one query.
+    """Return the page of a list that a request asks for, newest first. It makes one query.
 
-    Each page begins at a row, not at a number (keyset paging): the last one of a million rows opens as fast as the
-    first, and what is added meanwhile moves no row to another page. The query string has ``after`` or ``before``, and
-    may have ``limit``, up to 100.
+    A page begins at a row, not at a number (keyset paging): the last one of a million rows opens as fast as the first,
+    and what is added meanwhile moves no row to another page. The query string has ``after`` or ``before``, and may have
+    ``limit``, up to 100.
 
     ``rows``
         A queryset.
@@ -65,6 +58,9 @@ def paginate(
         NULL, the last one unique.
     ``limit``
         Rows of a page.
+
+    The page has ``rows``, a list; ``next`` and ``previous``, the values of ``after`` and ``before`` of the pages beside
+    it, None where there is none; and ``links``, the HTML that leads there.
 
     Raises ``Problem`` 422, which ``page_view`` and ``api_view`` show.
     """
