@@ -29,7 +29,7 @@ from notifications.contrib.deliveries.preference_rows import (
 )
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
-from notifications.http import page_view, text_response
+from notifications.http import page_view
 from notifications.inbox import label_of, load_categories, return_to_inbox
 from notifications.models import Notification
 from notifications.streams import read_stream_position
@@ -133,7 +133,7 @@ def _switch(request: HttpRequest) -> HttpResponse:
         preferences.unmute(user, key)
         return _redirect(saved="1")
     if load_categories().get(key).is_required:
-        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+        return _refuse(gettext("This category cannot be switched off. Go back."))
     preferences.mute(user, key, until=times.now() + timedelta(days=int(days)))
     return _redirect(muted=key)
 
@@ -177,7 +177,7 @@ def mute(request: HttpRequest) -> HttpResponse:
     """Mute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     if load_categories().get(category).is_required:
-        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+        return _refuse(gettext("This category cannot be switched off. Go back."))
     try:
         preferences.mute(request.user.pk, category)
     except preferences.TooManyPreferences:
@@ -199,12 +199,16 @@ def _redirect(**query: str) -> HttpResponse:
 
 
 def _too_many() -> HttpResponse:
-    return text_response(
+    return _refuse(
         gettext(
             "You have preferences for too many categories. Go back, and set some of them to their defaults."
-        ),
-        status=409,
+        )
     )
+
+
+def _refuse(text: str) -> HttpResponse:
+    # Plain text: the project's base template would query the database.
+    return HttpResponse(text, status=409, content_type="text/plain; charset=utf-8")
 
 
 def _parse_category(request: HttpRequest) -> str:
