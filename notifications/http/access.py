@@ -172,14 +172,15 @@ def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> H
     """Have Django neither save the session nor send its cookie after a marked request that has not changed it.
 
     With ``SESSION_SAVE_EVERY_REQUEST`` such requests would prolong the session for as long as a page is open, and its
-    user would never be signed out for being idle. Call it when ``request.user`` was read. Returns the response.
+    user would never be signed out for being idle. Nor after a 503, as Django does after a 500: saving would fail by the
+    same lack, and become a 500. Call it when ``request.user`` was read. Returns the response.
     """
     session: Any = getattr(request, "session", None)
     # Not by request.GET, which refuses a query with too many parameters.
     is_marked = (
         BACKGROUND_MARK in request.META["QUERY_STRING"].split("&") and settings.SESSION_SAVE_EVERY_REQUEST
     )
-    if is_marked and session is not None and not session.modified:
+    if session is not None and (response.status_code == 503 or (is_marked and not session.modified)):
         # SessionMiddleware ignores a request without a session, and sets no Vary for it.
         del request.session
         patch_vary_headers(response, ["Cookie"])

@@ -252,8 +252,7 @@ def _read_reach(channel: Channel, first: Delivery, recipient: tuple[Any, bool] |
     user, is_active = recipient
     if channel.has_many_addresses and first.address:
         return Reach(is_active=is_active)
-    addresses = check_addresses(channel, channel.addresses(user))
-    return Reach(is_active=is_active, addresses=addresses)
+    return Reach(is_active=is_active, addresses=check_addresses(channel, channel.addresses(user)))
 
 
 def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is_resend: bool) -> list[Facts]:
