@@ -80,7 +80,7 @@ def read_state(user: Any, categories_of: Filters) -> InboxState:
         selects = counted.select_each("1", "raised <= head", f"LIMIT {MAX_COUNT + 1}")
         columns.append(f"(SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted)")
         number += len(selects)
-    sql, more = _select_categories(categories_of, "raised <= head")
+    sql, more = _select_categories(categories_of)
     to_json = "json_group_array(category)" if connection().vendor == "sqlite" else "json_agg(category)::text"
     columns += [f"(SELECT {to_json} FROM ({sql}) AS named)", PENDING_KIND]
     params = [user_to_db(user)] * (number + more + 1)
@@ -188,18 +188,19 @@ def find_other_categories(user: Any, categories: Sequence[str], *, up_to: int, f
         return sorted({category for (category,) in cursor.fetchall()} - set(categories))
 
 
-def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:
-    """Return the categories of the newest notifications of a list, before its narrow filters, in alphabetical order."""
-    sql, number = _select_categories(filters, "raised < %s")
+def read_inbox_categories(user: Any) -> list[str]:
+    """Return the categories of the newest notifications in the inbox of a user (key), in alphabetical order."""
+    sql, number = _select_categories(INBOX)
     with connection().cursor() as cursor:
-        cursor.execute(sql, [user_to_db(user), below] * number)
+        cursor.execute(sql, [user_to_db(user)] * number)
         return [category for (category,) in cursor.fetchall()]
 
 
-def _select_categories(filters: Filters, condition: str) -> tuple[str, int]:
-    """Return the statement of ``read_categories``, and how often it has its parameters."""
-    tail = f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
-    selects = filters.select_each("category", condition, tail)
+def _select_categories(filters: Filters) -> tuple[str, int]:
+    """Return SQL of the categories of a list, before its narrow filters, and how often the user is its parameter."""
+    selects = filters.select_each(
+        "category", "raised > 0", f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
+    )
     sql = (
         f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "
         f"ORDER BY category LIMIT {MAX_CATEGORIES}"
