@@ -189,7 +189,7 @@ LATE_IMPORTS = {
     "contrib/engines/backend_task.py": (2, "Other backends import it before the models are loaded."),
     "contrib/operations/apps.py": (1, "Imported before the transaction, not before the models."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
-    "jobs/backend.py": (8, BEFORE_MODELS),
+    "jobs/backend.py": (9, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/notification_info.py": (3, BEFORE_MODELS),
     "jobs/durable_calls.py": (3, BEFORE_MODELS),

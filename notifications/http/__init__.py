@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from notifications.http.access import json_response as json_response
     from notifications.http.access import leave_out_of_log as leave_out_of_log
     from notifications.http.access import page_view as page_view
+    from notifications.http.access import signed_page_view as signed_page_view
     from notifications.http.negotiation import is_not_modified as is_not_modified
     from notifications.http.paging import paginate as paginate
     from notifications.http.parsing import describe_browser as describe_browser
     from notifications.http.parsing import parse_integer as parse_integer
     from notifications.http.parsing import parse_json_object as parse_json_object
     from notifications.http.parsing import read_body as read_body
-    from notifications.http.parsing import read_header as read_header
+    from notifications.paths import bind_to_user as bind_to_user
     from notifications.problems import Problem as Problem
     from notifications.problems import exceptions_as_problems as exceptions_as_problems
     from notifications.problems import log_database_error as log_database_error
@@ -43,11 +44,12 @@ else:
         {
             "notifications.http.access": (
                 "BACKGROUND_MARK api_view async_api_view background_view exempt_from_project "
-                "is_signed_in json_response leave_out_of_log page_view"
+                "is_signed_in json_response leave_out_of_log page_view signed_page_view"
             ),
             "notifications.http.negotiation": "is_not_modified",
             "notifications.http.paging": "paginate",
-            "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body read_header",
+            "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body",
+            "notifications.paths": "bind_to_user",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
             "notifications.serializers": "encode_json read_data",
             "notifications.templatetags.notifications": "exact_time script_element",

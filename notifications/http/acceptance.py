@@ -158,9 +158,9 @@ def _warn_of_safe_method(request: HttpRequest) -> None:
 
 def _response(request: HttpRequest, accepted: AcceptedJob) -> HttpResponse:
     job = accepted.job
-    job_path = paths.job_path("api-job", job.id)
+    job_path = paths.job_path(job.id, "api-job") or None
     if prefers_html(request):
-        location = iri_to_uri(job.url) or paths.localize_link(paths.job_page(job.id))
+        location = iri_to_uri(job.url) or paths.localize_link(paths.job_path(job.id))
         response = prevent_caching(HttpResponse(status=303, headers={"Location": location}))
     elif job.done and accepted.seconds:
         response = job_response(job, headers={"Content-Location": job_path})

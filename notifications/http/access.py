@@ -137,6 +137,31 @@ def page_view(view: View) -> View:
     return exempt_from_project(background_view(wrapped))
 
 
+def signed_page_view(view: View) -> Any:
+    """Make a view a page for everybody whose address is the permission. It needs no cookie and no CSRF token.
+
+    The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and search
+    engines leave it out. While the database is away the page says so, with 503.
+    """
+
+    @csrf_exempt
+    @never_cache
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response = view(request, *args, **kwargs)
+        except Exception as exc:
+            if not is_unavailable(exc):
+                raise
+            log_database_error(exc)
+            return database_unavailable_page()
+        response["Referrer-Policy"] = "no-referrer"
+        response["X-Robots-Tag"] = "noindex"
+        return response
+
+    return exempt_from_project(leave_out_of_log(wrapped))
+
+
 def background_view(view: Callable[..., HttpResponseBase]) -> Any:
     """Apply ``leave_session_unsaved()`` to the responses of a view."""
 

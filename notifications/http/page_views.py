@@ -142,7 +142,7 @@ def _describe_batch(job: Job, user: Any) -> dict[str, Any]:
     by_reason: dict[str, dict[str, list[str]]] = {}
     for row in failed:
         reason = describe_failure(row, serializers.job_error(row) or {})
-        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_page(row.pk))
+        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_path(row.pk))
     return {
         "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
         "counts": batch_completion.describe_counts(**{str(state): count for state, count in ended.items()}),

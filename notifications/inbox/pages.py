@@ -23,7 +23,7 @@ from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
 from notifications.inbox.actions import DONE, SENT, find_done, read_actions, record_done, record_sent
-from notifications.inbox.categories import sort_by_name
+from notifications.inbox.categories import load_categories
 from notifications.inbox.query import (
     CHANGED,
     NOTHING_SELECTED,
@@ -105,7 +105,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
         "views": views,
-        "categories": sort_by_name({*categories, *query.categories} - {""}),
+        "categories": load_categories().sort_by_name({*categories, *query.categories} - {""}),
         "is_page_selected": SELECTED in request.GET,
         "is_all_selected": request.GET.get(SELECTED) == "all" and bool(total),
         "selected_url": add_parameter(query.url(), SELECTED, "page"),

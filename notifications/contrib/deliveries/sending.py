@@ -19,7 +19,6 @@ from django.db import IntegrityError
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
 
-from notifications import times
 from notifications.api import policy
 from notifications.contrib.deliveries import digests, outages
 from notifications.contrib.deliveries.attempts import POLICY, asend_open, send_open
@@ -48,7 +47,6 @@ from notifications.db import (
 from notifications.extension import Channel, Duty, Upkeep, find_channel, hooks, run_all
 from notifications.inbox import read_recipient, read_users
 from notifications.jobs import own_task, stores_jobs
-from notifications.jobs.notifying import insert_jobs
 from notifications.models import ACTIVE, Job
 from notifications.worker import EMAIL, SENDER
 
@@ -235,9 +233,7 @@ def resend(id: UUID) -> str:
 
 
 def _insert_jobs(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        job.created_at = job.queued_at = times.now()
-    insert_jobs(jobs)
+    deliver.get_backend().insert_all(jobs)
 
 
 def _prepare_digest_job(channel: Channel, user: Any, run_after: datetime, **options: bool) -> Job:

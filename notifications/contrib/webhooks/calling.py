@@ -75,7 +75,7 @@ def _record(attempt: WebhookAttempt, answer: EndpointResponse, is_last: bool) ->
 
 def make_body(event: dict[str, Any]) -> dict[str, Any]:
     """Return what is sent: the job by its id and URL, which is a path where ``SITE_URL`` is not set."""
-    path = job_path("api-job", UUID(event["job"])) or ""
+    path = job_path(UUID(event["job"]), "api-job")
     job = {
         "id": event["job"],
         "state": event["type"].partition(".")[2],
