@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from notifications.contrib.rates import metrics, releasing, tokens
 from notifications.contrib.rates.declarations import read_rates
-from notifications.management.diagnosis import diagnose
 from notifications.models import Job
 from tests.contrib.rates import rated_tasks
+from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
 
@@ -69,14 +69,12 @@ def test_the_admin_lists_limits(waiting, admin_client):
 
 
 def test_doctor_names_closed_limits(waiting):
-    def found():
-        return [finding for finding in diagnose("processes", timeout=0.1) if finding.check == "rates"]
-
-    assert [(finding.state, finding.message) for finding in found()] == [("ok", "Declared: 1.")]
+    [finding] = doctor("rates")
+    assert (finding["state"], finding["message"]) == ("ok", "Declared: 1.")
     close()
-    [finding] = found()
-    assert finding.state == "warning"
-    assert "partner for 1" in finding.message
+    [finding] = doctor("rates")
+    assert finding["state"] == "warning"
+    assert "partner for 1" in finding["message"]
 
 
 def test_metrics(waiting):
