@@ -305,6 +305,8 @@ class Event(NamedTuple):
         It has marked the notification as read: its user may not have seen it.
     ``by``, ``own_text``
         The user (key) who has done it, and the text that they read: "You answered".
+    ``until``
+        When it ended, if it lasted, as the output of a job: only the timeline of the job has it, with a bar.
     """
 
     at: datetime | None
@@ -312,6 +314,7 @@ class Event(NamedTuple):
     marks_read: bool = False
     by: Any = None
     own_text: str = ""
+    until: datetime | None = None
 
 
 @dataclass(kw_only=True, slots=True)
