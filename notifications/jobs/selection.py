@@ -19,9 +19,9 @@ from notifications.db.transactions import connection, database
 from notifications.extension import hooks
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import OBSERVED
-from notifications.jobs.declaring.holding import AFTER_HELD, HELD
 from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
