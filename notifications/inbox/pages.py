@@ -224,12 +224,14 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if job.user_id is None and not job.done:
         return HttpResponseRedirect(reverse("notifications:job", args=[job.batch]))
     end = find_end(job)
+    of_job = describe_job(job, request, end)
+    shown = of_job["timeline"].events if of_job["timeline"].is_telling else []
     context = {
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
-        "events": read_timeline(end, for_user=True) if end else [],
+        "events": [event for event in read_timeline(end, for_user=True) if event not in shown] if end else [],
         "parent": read_batch(request, job),
-        **describe_job(job, request, end),
+        **of_job,
     }
     return render(request, "notifications/job.html", context)
 

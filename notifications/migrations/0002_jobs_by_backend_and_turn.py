@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
         migrations.RemoveIndex("job", "notifications_job_ready"),
         migrations.RemoveIndex("job", "notifications_job_queued"),
         migrations.RemoveIndex("job", "notifications_job_keyed"),
+        migrations.RemoveIndex("job", "notifications_job_failed"),
         migrations.SeparateDatabaseAndState(
             state_operations=[
                 migrations.RemoveField("job", "next_dispatch_at"),
@@ -145,6 +146,26 @@ class Migration(migrations.Migration):
                 condition=models.Q(("queued_at__gt", models.F("created_at"))),
                 fields=["user", "queued_at"],
                 name="notifications_job_retried",
+            ),
+        ),
+        migrations.AlterModelOptions(
+            "job",
+            {
+                "default_permissions": ("add", "view", "change"),
+                "permissions": [
+                    ("view_job_arguments", "Can view the arguments of jobs"),
+                    ("view_traceback", "Can view the tracebacks of jobs"),
+                ],
+                "verbose_name": "job",
+                "verbose_name_plural": "jobs",
+            },
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("state", "failed")),
+                fields=["finished_at", "task_path", "executor", "attempt", "user", "id"],
+                name="notifications_job_failed",
             ),
         ),
     ]

@@ -107,9 +107,8 @@ def test_csrf_token_in_an_unreadable_form(user_client):
 @pytest.mark.parametrize(
     "error", [OperationalError("database is locked"), OperationalError("gone raise_error")]
 )
-def test_database_unavailable(error, user_client, monkeypatch, caplog):
+def test_database_unavailable(error, user_client, monkeypatch, caplog, forgotten_log):
     """503 with Retry-After. All such errors are one log line a minute, with how many there were."""
-    monkeypatch.setattr(unavailable, "_logged_at", {})
     monkeypatch.setattr(unavailable, "_counts", {})
 
     def raise_error(*args):
