@@ -73,7 +73,7 @@ class Filters:
             return ["snoozed_until IS NOT NULL AND archived_at IS NOT NULL"]
         others = "" if self.snoozed is None else " AND snoozed_until IS NULL"
         return [
-            f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}{others}"
+            f"read_at IS {'NOT ' * is_read}NULL AND archived_at IS {'NOT ' * self.archived}NULL{others}"
             for is_read in ((False, True) if self.read is None else (self.read,))
         ]
 
@@ -225,7 +225,3 @@ def partitions(*, read: bool | None = None, archived: bool | None = None) -> lis
         for is_read, is_archived in product((False, True), repeat=2)
         if read in (None, is_read) and archived in (None, is_archived)
     ]
-
-
-def _is_null(column: str, is_null: bool) -> str:
-    return f"{column} IS {'' if is_null else 'NOT '}NULL"

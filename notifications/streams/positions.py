@@ -123,9 +123,9 @@ def read_numbered_position(
 
     It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
     """
-    pending = " OR ".join(
-        f"EXISTS (SELECT 1 FROM notifications_{table} WHERE user_id = %s AND seq IS NULL)"
-        for table in ("notification", "job")
+    pending = (
+        "EXISTS (SELECT 1 FROM notifications_notification WHERE user_id = %s AND seq IS NULL) "
+        "OR EXISTS (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq IS NULL)"
     )
     values = [*[user_to_db(user)] * 2, *params]
     position, (is_pending, *found) = _read_stream_position(user, [pending, *columns], values)
