@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
         migrations.RemoveIndex("job", "notifications_job_ready"),
         migrations.RemoveIndex("job", "notifications_job_queued"),
         migrations.RemoveIndex("job", "notifications_job_keyed"),
+        migrations.RemoveIndex("job", "notifications_job_failed"),
         migrations.SeparateDatabaseAndState(
             state_operations=[
                 migrations.RemoveField("job", "next_dispatch_at"),
@@ -158,5 +159,13 @@ class Migration(migrations.Migration):
                 "verbose_name": "job",
                 "verbose_name_plural": "jobs",
             },
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("state", "failed")),
+                fields=["finished_at", "task_path", "executor", "attempt", "user", "id"],
+                name="notifications_job_failed",
+            ),
         ),
     ]

@@ -9,12 +9,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from notifications.admin import live_jobs, timelines
-from notifications.api import notify, policy
-from notifications.compat import task
-from notifications.ids import uuid7
+from notifications.api import notify, policy, task
 from notifications.jobs.arguments import describe_arguments
 from notifications.jobs.redaction import HIDDEN, is_secret
-from notifications.models import Attempt, Job, Notification
+from notifications.models import Attempt, Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 

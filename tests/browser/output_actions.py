@@ -9,8 +9,7 @@ from django.utils import timezone
 from asyncsite.tasks import delete_old_reports
 from notifications import streams
 from notifications.contrib.output.storage import buffer_of, store_output
-from notifications.ids import uuid7
-from notifications.models import Attempt, Job, Worker
+from notifications.models import Attempt, Job, Worker, uuid7
 
 #: The claimed row of each execution, with what it has written, by job and attempt.
 executions = {}

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import read_facts
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.templatetags.notifications import notifications_icon
 from notifications.testing import run_jobs
@@ -155,7 +155,7 @@ def test_the_step_of_a_question_that_has_expired(user, user_client, frozen):
 def test_the_step_of_a_question_of_a_cancelled_job(user, user_client):
     """It has no tick, which would say that it was answered."""
     job = ask(user)
-    manual.cancel([job.id], by=user.pk)
+    cancel([job.id], by=user.pk)
     text = user_client.get(f"/notifications/jobs/{job.id}/").text
     step = text.partition("notifications-ticks")[2].partition("</ol>")[0]
     assert notifications_icon("error") in step and notifications_icon("success") not in step
