@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from notifications.db.transactions import database
-from notifications.extension import Fact, PageButton, hooks, read_parts
+from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
@@ -143,30 +143,29 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if row is None:
         raise Http404("The notification does not exist.")
     in_pane = request.GET.get(PART) == "pane"
-    parts = read_parts([row], request.user, "page")
-    facts = [part for part in parts[row.pk] if isinstance(part, Fact)]
+    (item,) = read_rows(request.user, [row], place="page")
     # There are no facts for who may not answer any more.
-    if row.open_question and row.url and facts and not in_pane:
+    if row.open_question and row.url and item.facts and not in_pane:
         return HttpResponseRedirect(localize_link(row.url))
     context = {
         "notifications_position": position,
         "in_pane": in_pane,
         "layout": "notifications/pane.html" if in_pane else None,
-        "facts": facts,
-        **describe_notification(row, request, parts),
+        "facts": item.facts,
+        **describe_notification(row, request, item),
     }
     return render(request, "notifications/notification.html", context)
 
 
 def describe_notification(
-    row: Notification, request: HttpRequest, parts: Mapping[UUID, Sequence[Any]] | None = None
+    row: Notification, request: HttpRequest, item: InboxRow | None = None
 ) -> dict[str, Any]:
     """Return what pages show of a notification of the user, and of its job if it is theirs, but for ``facts``."""
     user = request.user.pk
     job = None
     if isinstance(row.job, UUID):
         job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
-    item = read_rows(request.user, [row], parts=parts)[0]
+    item = item or read_rows(request.user, [row])[0]
     question = read_data(row).get("question")
     ended = question.get("ended") if isinstance(question, dict) else None
     context = {
