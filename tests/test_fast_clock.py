@@ -23,14 +23,13 @@ from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.db import clock
-from notifications.ids import uuid7
 from notifications.jobs import limits, outcomes
 from notifications.jobs.claiming import backlog
 from notifications.jobs.declaring.policies import policy_of
 from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.management.diagnosis import database, processes
-from notifications.models import Job, Notification, ServerProcess, Wait, Worker
+from notifications.models import Job, Notification, ServerProcess, Wait, Worker, uuid7
 from notifications.realtime.connections import ServerRow
 from notifications.streams import snoozing
 from notifications.testing import run_jobs

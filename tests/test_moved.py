@@ -10,19 +10,19 @@ from django.http import HttpResponse
 from django.template import Context, Template
 from django.urls import include, path, reverse
 
-from notifications import api, checks, conf, testing
+from notifications import api, conf, testing
 from notifications.contrib.slack.apps import Slack
 from notifications.extension import moved
+from tests.support.checks import system_checks
 
 
 def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
     known = {key: setting for key, setting in conf.SETTINGS.items() if key != "SLACK"}
     monkeypatch.setattr(conf, "SETTINGS", known)
     settings.NOTIFICATIONS = {"SLACK": "", "TYPO": 1}
-    missing, unknown = checks.check_settings(None)
+    missing, unknown = system_checks("E002")
     assert missing.hint == 'Add "notifications.contrib.slack" to INSTALLED_APPS, and run manage.py migrate.'
     assert unknown.hint.startswith("Known keys: ACTIVE_JOBS_PER_USER, ")
-    assert {missing.id, unknown.id} == {"notifications.E002"}
 
 
 def test_names_of_the_table_belong_to_the_app():

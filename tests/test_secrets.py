@@ -17,8 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifications import outbound
-from notifications.api import accepted, notify
-from notifications.compat import task
+from notifications.api import accepted, notify, task
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import sending, vapid
 from notifications.contrib.deliveries.models import Delivery

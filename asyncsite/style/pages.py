@@ -11,6 +11,7 @@ from django.utils import timezone
 from asyncsite.style.samples import build_inbox_rows, build_jobs, make_id
 
 LAYOUT = "{% block content %}{% endblock %}"
+APPROVE = {"label": "Approve", "post": "#"}
 CHOICES = [("ship", "Ship"), ("wait", "Wait"), ("delete", "Delete the order")]
 
 
@@ -60,7 +61,7 @@ def render_pages(request):
     }
     samples = [
         ("A notification", "notification", {"row": row["notification"], "item": row, **ended, "steps": None}),
-        ("An action", "confirm_action", {"row": row["notification"], "action": {"label": "Approve", "post": "#"}}),
+        ("An action", "confirm_action", {"row": row["notification"], "action": APPROVE, "number": 0}),
         ("A question", "question", {**asked, **about, "choices": CHOICES, "danger": ["delete"]}),
         ("Confirm an answer", "question", {**asked, "confirm": "delete", "confirm_label": "Delete the order"}),
         ("A question by a form, with errors", "question", {**asked, "form": SampleForm({}, prefix="style")}),

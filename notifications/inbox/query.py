@@ -16,7 +16,7 @@ from django.utils.translation import gettext, ngettext
 
 from notifications import times
 from notifications.inbox.categories import load_categories
-from notifications.inbox.lists import PAGE_SIZE, QUESTIONS
+from notifications.inbox.lists import PAGE_SIZE, QUESTIONS, SNOOZED
 from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
 from notifications.streams.grouping import group_name
@@ -29,7 +29,7 @@ VIEWS = {
     "inbox": Filters(),
     "unread": Filters(read=False),
     "questions": QUESTIONS,
-    "snoozed": Filters(archived=True, snoozed=True),
+    "snoozed": SNOOZED,
     "done": Filters(archived=True, snoozed=False),
 }
 #: The parameters that describe the last change, and have all rows of the page selected.

@@ -42,12 +42,6 @@ def key_of(query: InboxQuery) -> str:
     return encode(replace(query, after=None, before=None, categories=tuple(sorted(query.categories))))
 
 
-def read_views(user: Any) -> list[SavedView]:
-    """Return the views of a user (key), in the order in which they were saved."""
-    rows = InboxViews.objects.using(database()).filter(user=user).values_list("views", flat=True)
-    return [view for text in rows for view in _load(text)]
-
-
 def put_view(user: Any, query: str, name: str, place: int | None = None) -> tuple[str, int]:
     """Name the view with this query string, and save it if it is new: at this place, or as the last one.
 
@@ -78,13 +72,9 @@ def _change(user: Any, change: Callable[[list[SavedView]], tuple[str, int]]) -> 
     def write() -> tuple[str, int]:
         rows.bulk_create([InboxViews(user_id=user)], ignore_conflicts=True)
         [row] = lock_query(rows.filter(user=user), skip_locked=False)
-        views = _load(row.views)
+        views = [SavedView(*view) for view in json.loads(row.views)]
         result = change(views)
         rows.filter(user=user).update(views=json.dumps(views))
         return result
 
     return retrying_atomic(write)
-
-
-def _load(text: str) -> list[SavedView]:
-    return [SavedView(*view) for view in json.loads(text)]

@@ -169,6 +169,18 @@ class Migration(migrations.Migration):
                 name="notifications_job_retried",
             ),
         ),
+        migrations.AlterModelOptions(
+            "job",
+            {
+                "default_permissions": ("add", "view", "change"),
+                "permissions": [
+                    ("view_job_arguments", "Can view the arguments of jobs"),
+                    ("view_traceback", "Can view the tracebacks of jobs"),
+                ],
+                "verbose_name": "job",
+                "verbose_name_plural": "jobs",
+            },
+        ),
         migrations.AddIndex(
             "job",
             models.Index(

@@ -102,7 +102,7 @@ class Job(models.Model):
     class Meta:
         verbose_name = _("job")
         verbose_name_plural = _("jobs")
-        default_permissions = ("view", "change")
+        default_permissions = ("add", "view", "change")
         permissions = [
             ("view_job_arguments", _("Can view the arguments of jobs")),
             ("view_traceback", _("Can view the tracebacks of jobs")),

@@ -10,8 +10,7 @@ from django.db import connection, models, transaction
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from notifications.db import adapters, bulk, insertion
-from notifications.ids import uuid7
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, uuid7
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
 

@@ -9,33 +9,33 @@ from datetime import timedelta
 from inspect import isfunction
 
 import pytest
-from django.core.checks import ERROR, INFO, run_checks
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connection, transaction
 
 from notifications import api, extension, testing, times
 from notifications.extension import (
     AlertKind,
+    Calls,
     Channel,
     Extension,
     HubPart,
     JobSection,
     Setting,
     WaitKind,
+    call_of,
     calls,
     hooks,
 )
 from notifications.extension.installed import Hooks
-from notifications.ids import uuid7
 from notifications.jobs.transitions import reaping, recording, waiting
-from notifications.management.diagnosis import jobs as diagnosis
-from notifications.management.diagnosis.processes import check_outbound
-from notifications.models import Job, Notification, Queue, Stream, Wait, Worker
+from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
 from notifications.streams import rebuilding, snoozing
 from notifications.testing import run_jobs
 from notifications.worker.lease import _overview
 from tests.extension import faulty
 from tests.jobs import tasks
+from tests.support.checks import doctor
 
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
 HOOKS = extension.installed._HOOKS
@@ -81,11 +81,11 @@ def test_every_hook(db, fault):
     functions = {"returns None": faulty.return_none, "sleeps": lambda *args: None}
     if fault == "sleeps":  # the core waits for it
         started = time.monotonic()
-        assert calls.call_of(sleep, "faulty", "on_ends")() == []
+        assert call_of(sleep, "faulty", "on_ends")() == []
         assert time.monotonic() - started >= 3
     for name in (*HOOKS, *METHODS):
         assert (name in calls.RAISING) != (name in calls.LEFT_OUT), name
-        call = calls.call_of(fails or functions[fault], "faulty", name)
+        call = call_of(fails or functions[fault], "faulty", name)
         if fails and name in calls.RAISING:
             with pytest.raises(Exception) as caught, transaction.atomic():
                 call()
@@ -112,7 +112,7 @@ def test_a_reading_hook_in_a_transaction(user):
     with transaction.atomic():
         Queue.objects.create(name="of the caller")
         for hook in (write_and_fail, catch):
-            assert calls.call_of(hook, "faulty", "page_links")() == []
+            assert call_of(hook, "faulty", "page_links")() == []
         Queue.objects.create(name="later")
     kept = {"of the caller", "later"}
     assert set(Queue.objects.values_list("name", flat=True)) - {"of the hook"} == kept
@@ -273,7 +273,7 @@ class TestEachByItself:
                 return set()
 
         kind = Nap()
-        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", calls.Calls(kind, WaitKind, "faulty"))
+        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", Calls(kind, WaitKind, "faulty"))
         bad, good = [Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id).id for _ in range(2)]
         run_jobs()
         Wait.objects.update(due_at=times.now())
@@ -317,16 +317,16 @@ class TestEachByItself:
         assert Job.objects.get(id=ids[0]).state == "succeeded"
 
 
-def test_doctor(db):
+def test_doctor(transactional_db):
     """It names the hook, and how many outcomes wait, in all live workers."""
-    assert not [*diagnosis.check_hooks()]
+    assert doctor("hooks")[0]["state"] == "ok"
     until = times.now() + timedelta(seconds=20)
     fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
     for _ in range(2):
         Worker.objects.create(outbound=_overview({"sms.on_ends": 2}), **fields)
-    (found,) = diagnosis.check_hooks()
-    assert found.level == ERROR and "sms.on_ends (outcomes that wait: 4)" in found.msg
-    assert [each.level for each in check_outbound()] == [INFO]
+    hook, outbound = doctor("hooks", "outbound")
+    assert hook["state"] == "error" and "sms.on_ends (outcomes that wait: 4)" in hook["message"]
+    assert outbound["state"] == "ok"
 
 
 @pytest.mark.filterwarnings("ignore")  # the coroutine that no event loop has awaited

@@ -3,14 +3,14 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import extension, testing, upkeep
-from notifications.extension import Extension, Topic, WorkerPart
+from notifications import extension, testing
+from notifications.extension import Extension, Topic, Upkeep, Where, WorkerPart
 from notifications.extension.installed import Hooks
 from notifications.jobs import announcing
+from notifications.management import PruneCommand, register
 from notifications.management.diagnosis import diagnose
-from notifications.management.diagnosis.checking import CHECKS, register
+from notifications.management.diagnosis.checking import CHECKS
 from notifications.management.management_command import with_extensions
-from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.extension.recorder import RecordCommand, check_records, finish
@@ -20,7 +20,7 @@ from tests.jobs.conftest import LocalWorker, until_done
 
 def test_duties(recorder):
     """They are made once for each process, which does them with those of the core, outside of a transaction."""
-    process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0)
+    process = Upkeep(Where.WORKER, seconds=0)
     assert recorder.names() == ["duties"]
     assert {"number pending changes", "record"} <= {duty.name for duty in process.duties}
     process.run_round()

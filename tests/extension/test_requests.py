@@ -8,8 +8,8 @@ from django.db import connection
 from notifications import api, extension, testing
 from notifications.extension import Extension, OwnTask, calls
 from notifications.extension.installed import Hooks
+from notifications.http import Problem
 from notifications.models import Job
-from notifications.problems import Problem
 from tests.extension import faulty
 from tests.jobs import tasks
 

@@ -15,12 +15,12 @@ from notifications.compat import (
     InvalidTask,
     TaskResultDoesNotExist,
     TaskResultStatus,
-    task_backends,
     task_enqueued,
     task_finished,
     task_started,
 )
 from notifications.exceptions import TooManyJobs
+from notifications.jobs import task_backends
 from notifications.jobs.backend import JobBackend
 from notifications.models import Job
 from notifications.signals import job_finished, rung

@@ -10,9 +10,9 @@ from django.db import transaction
 from django.test import TestCase
 
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
-from notifications.compat import task_backends, task_enqueued
+from notifications.compat import task_enqueued
 from notifications.exceptions import JobFailed, TooManyJobs
-from notifications.jobs import results
+from notifications.jobs import results, task_backends
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import rung
 from notifications.testing import run_jobs

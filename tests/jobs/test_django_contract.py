@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
+from notifications.api import task
 from notifications.compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -21,12 +22,11 @@ from notifications.compat import (
     TaskError,
     TaskResultDoesNotExist,
     TaskResultStatus,
-    task,
-    task_backends,
     task_enqueued,
     task_finished,
     task_started,
 )
+from notifications.jobs import task_backends
 from notifications.jobs.backend import JobBackend
 from notifications.jobs.declaring.tasks import JobTask
 from notifications.models import Job

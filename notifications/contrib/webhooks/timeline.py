@@ -20,6 +20,7 @@ from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, W
 from notifications.db import database
 from notifications.extension import Event, in_order
 from notifications.models import Job, Notification
+from notifications.states import describe_state
 
 #: Calls of a notification and its job that are shown, the newest, and attempts of all of them, the first.
 MAX_CALLS_SHOWN, MAX_ATTEMPTS_SHOWN = 20, 200
@@ -33,7 +34,8 @@ _COLUMNS = (
 def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     """Return the attempts to tell programs of a job, or of a notification and its job, and what follows them.
 
-    ``reader`` is the user (key) to whom it is shown: without the webhooks of others. None: staff.
+    ``reader`` is the user (key) to whom it is shown: without the webhooks of others. None: staff, who are also shown
+    the jobs of handlers.
     """
     job = subject.id if isinstance(subject, Job) else subject.job
     sources = [id for id in {subject.id, job} if id is not None]
@@ -58,7 +60,25 @@ def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     ]
     if job is not None and not any(send.task_path == CALLBACK_TASK for send in sends):
         events += _events_before_callback(job)
+    if isinstance(subject, Job) and reader is None:
+        events += _read_handlers_of(subject)
     return in_order(events)
+
+
+def _read_handlers_of(job: Job) -> list[Event]:
+    """Return the jobs of handlers for events of a job that have run."""
+    rows = Job.objects.using(database()).filter(event_source=job.id, finished_at__isnull=False)
+    rows = rows.exclude(task_path__in=(WEBHOOK_TASK, CALLBACK_TASK)).only(
+        *_COLUMNS, "created_at", "started_at"
+    )
+    return [
+        Event(
+            row.started_at or row.created_at,
+            _("Handler %(task)s: %(state)s") % {"task": row.task_path, "state": describe_state(row)},
+            until=row.finished_at,
+        )
+        for row in rows.order_by("-id")[:MAX_CALLS_SHOWN]
+    ]
 
 
 def _read_endpoints(events: Collection[Mapping[str, Any]]) -> dict[UUID, WebhookEndpoint]:

@@ -15,8 +15,7 @@ from notifications import times
 from notifications.contrib.celery import recorder
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.celery.transitions.starts import ObservedAttempt
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs import Policy, outcomes
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions import recording as ends_of_jobs
 from notifications.jobs.transitions import recording as records_of_attempts

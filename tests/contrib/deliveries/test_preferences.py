@@ -24,9 +24,9 @@ from notifications.contrib.deliveries import (
     storing,
 )
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
-from notifications.db.transactions import fair_atomic
-from notifications.inbox.timeline import read_timeline
-from notifications.jobs.transitions import manual
+from notifications.db import fair_atomic
+from notifications.inbox import read_timeline
+from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
@@ -356,7 +356,7 @@ class TestDigests:
         send_due()
         due_at = Digest.objects.get().due_at
         if how == "cancelled":
-            manual.cancel([Digest.objects.get().job])
+            cancel([Digest.objects.get().job])
         else:
             Job.objects.update(run_after=timezone.now())
             run_jobs()

@@ -15,7 +15,7 @@ from notifications.api import notify
 from notifications.contrib.deliveries import attempts, emails, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.extension import AddressGone
-from notifications.jobs.transitions import manual
+from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
@@ -93,7 +93,7 @@ def test_failed_one_is_sent(notified, mailbox):
     assert resend(delivery) == ""
     assert (delivery.state, delivery.error, len(mailbox.messages)) == ("sent", "", 1)
     # A retry by hand of the job that had failed sends nothing: the delivery has another job.
-    manual.retry([failed])
+    retry([failed])
     run_jobs()
     assert len(mailbox.messages) == 1
 

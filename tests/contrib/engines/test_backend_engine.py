@@ -2,8 +2,9 @@
 
 import pytest
 
-from notifications.compat import BaseTaskBackend, TaskResultDoesNotExist, task_backends
+from notifications.compat import BaseTaskBackend, TaskResultDoesNotExist
 from notifications.contrib.engines import engine_of, process
+from notifications.jobs import task_backends
 
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
 

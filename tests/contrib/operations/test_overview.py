@@ -19,13 +19,13 @@ from notifications.contrib.operations.admin import OverviewAdmin
 from notifications.contrib.operations.admin.overview import failures, figures, history, processes
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
-from notifications.ids import uuid7
-from notifications.jobs.claiming import backlog, queues
-from notifications.management.diagnosis.jobs import check_shares
-from notifications.models import Job, ServerProcess, Worker
+from notifications.jobs.claiming import backlog
+from notifications.management import pause_queue
+from notifications.models import Job, ServerProcess, Worker, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support import core_alone
+from tests.support.checks import doctor
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -126,7 +126,7 @@ def test_depth_and_wait_of_queues(admin_client):
     Job.objects.filter(id=old).update(queued_at=timezone.now() - timedelta(minutes=10))
     Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
     claim_rows(uuid7(), 1, queues=["default"])
-    queues.pause_queue("other")
+    pause_queue("other")
     by_name = {row.now.name: row for row in figures.read_figures("hour").queues}
     default, other = by_name["default"], by_name["other"]
     assert (default.now.due, default.now.delayed, default.running) == (3, 1, 1)
@@ -172,7 +172,7 @@ def test_a_large_share_is_named(admin_client, make_user):
     Job.objects.update(queued_at=timezone.now() - timedelta(minutes=10))
     text = text_of(admin_client.get(PAGE))
     assert f"user:{flood.pk} has 30 of 31 jobs that wait in default , the first for 10 min." in text
-    assert f"user:{flood.pk} has 30 of 31 in default" in next(iter(check_shares())).msg
+    assert f"user:{flood.pk} has 30 of 31 in default" in doctor("shares")[0]["message"]
 
 
 def test_failures_are_grouped_by_task_exception_and_location(admin_client):

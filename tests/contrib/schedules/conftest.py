@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group
 
 from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db.clock import database_now
+from notifications.db import database_now
 from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs

@@ -14,9 +14,9 @@ from notifications.contrib.schedules import runs, ticks
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
+from notifications.extension import Upkeep
 from notifications.models import Worker
 from notifications.testing import run_jobs
-from notifications.upkeep import Upkeep
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,7 +10,7 @@ from notifications.contrib import webhooks
 from notifications.contrib.webhooks.apps import Webhooks
 from notifications.contrib.webhooks.handlers import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.extension import OwnTask, hooks
-from notifications.jobs.results import find_task
+from notifications.jobs import find_task
 
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 

@@ -12,8 +12,7 @@ from django.utils import timezone
 
 from notifications.api import DATABASE_UNAVAILABLE, policy, task
 from notifications.compat import TaskResultStatus, task_finished, task_started
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs import Policy, outcomes
 from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung

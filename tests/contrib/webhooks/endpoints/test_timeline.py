@@ -12,8 +12,8 @@ from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks import timeline as calls
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.timeline import read_calls_of
-from notifications.inbox.timeline import read_timeline
-from notifications.jobs.transitions import manual
+from notifications.inbox import read_timeline
+from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -80,7 +80,7 @@ def test_events_of_its_job(create, receiver, user):
     create(events=["job.succeeded", "job.failed"])
     job = tasks.fail.using(owner=user).enqueue()
     run_until_idle()
-    manual.retry([job.id])
+    retry([job.id])
     run_until_idle()
     for row in Notification.objects.filter(job=job.id):
         shown = texts_of(row.id)
