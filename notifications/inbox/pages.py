@@ -31,6 +31,7 @@ from notifications.inbox.query import (
     SAID,
     SELECTED,
     SNOOZE,
+    TOO_MANY_VIEWS,
     UNDONE,
     VIEWS,
     WRONG_TIME,
@@ -44,6 +45,7 @@ from notifications.inbox.query import (
     parse_query,
 )
 from notifications.inbox.rows import InboxRow, make_sections, read_rows
+from notifications.inbox.saved_views import MAX_NAME_LENGTH, MAX_VIEWS, SavedView, key_of
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs.outcomes import end_key
 from notifications.models import Job, Notification, Wait
@@ -76,9 +78,15 @@ def inbox(request: HttpRequest) -> HttpResponse:
         return render(request, "notifications/inbox_message.html", context)
     state = lists.read_state(user, VIEWS[query.view])
     position = state.position
-    views = _describe_views(state.counts, query.view)
+    saved = [SavedView(*view) for view in state.saved_views]
+    of_views = {
+        "views": _describe_views(state.counts, query.view),
+        "saved_views": saved,
+        "query": query,
+        **_describe_saved(saved, query),
+    }
     if part == "views":
-        context = {"views": views, "query": query, "rows": _read_group(request.user, position.seq, query)}
+        context = {**of_views, "rows": _read_group(request.user, position.seq, query)}
         return render(request, "notifications/inbox_part.html", context)
     page = lists.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
     waiting, failed = [], []
@@ -98,10 +106,9 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "notifications_position": position,
         "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
-        "query": query,
+        **of_views,
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
-        "views": views,
         "categories": load_categories().sort_by_name({*state.categories, *query.categories}),
         "is_page_selected": SELECTED in request.GET,
         "is_all_selected": request.GET.get(SELECTED) == "all" and bool(total),
@@ -290,6 +297,13 @@ def _describe_views(counts: Mapping[str, int], view: str) -> list[tuple[str, str
     return views
 
 
+def _describe_saved(views: list[SavedView], query: InboxQuery) -> dict[str, Any]:
+    """Return whether the list of the page can be a view, and which of the saved ones it is."""
+    key = key_of(query)
+    shown = next((view for view in views if view.query == key), None)
+    return {"can_save_view": bool(key), "saved_view": shown, "max_view_name": MAX_NAME_LENGTH}
+
+
 def _describe_all(total: str, query: InboxQuery) -> str:
     """Return the text of the button that selects all that a list has, on all of its pages."""
     names = [query.group_label] if query.group else []
@@ -314,6 +328,8 @@ def _describe_change(request: HttpRequest, view: str) -> dict[str, Any]:
         return {"message": gettext("Select notifications first.")}
     if text == WRONG_TIME:
         return {"message": describe_wrong_time()}
+    if text == TOO_MANY_VIEWS:
+        return {"message": gettext("You have %(count)d views. Delete one first.") % {"count": MAX_VIEWS}}
     if text == UNDONE:
         return {"message": gettext("Undone.")}
     if text.startswith(SAID):
