@@ -107,6 +107,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
         **of_views,
+        "query": query,  # with the title of its group
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
         "categories": load_categories().sort_by_name({*state.categories, *query.categories}),
