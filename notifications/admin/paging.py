@@ -43,8 +43,7 @@ class KeysetChangeList(FilteredChangeList):
         try:
             if any("\0" in value for values in self.filter_params.values() for value in values):
                 raise ValueError("PostgreSQL stores no NUL.")
-            length = len(self.model_admin.keyset_order.fields)
-            self.start = RowPosition.parse(text, length) if text else None
+            self.start = self.model_admin.keyset_order.parse(self.model, text) if text else None
             return super().get_queryset(request, exclude_parameters)
         except ValueError as exc:
             raise IncorrectLookupParameters(exc) from exc
@@ -77,7 +76,7 @@ class KeysetChangeList(FilteredChangeList):
             ).positions
             self.multi_page = False
         else:
-            self._set_links(positions, page)
+            self._set_links(page)
         self.result_list = self._read(positions)
         # Of a page without a total Django shows neither "of 1,000" nor the number of all rows.
         self.full_result_count, self.show_full_result_count = self.result_count, False
@@ -123,21 +122,15 @@ class KeysetChangeList(FilteredChangeList):
         """Whether the page shows a selection of the rows."""
         return bool(self.query or self.get_filters_params())
 
-    def _set_links(self, positions: list[RowPosition], page: Page) -> None:
+    def _set_links(self, page: Page) -> None:
         """Set the addresses of the pages before and after this one; that of a page that does not exist is None."""
-        first, last = (positions[0], positions[-1]) if positions else (self.start, self.start)
-        if self.is_upwards:
-            next_position = last
-            previous_position = page.stopped_at or (first if page.has_more else None)
-        else:
-            next_position = page.stopped_at or (last if page.has_more else None)
-            previous_position = first if self.start else None
+        previous_position, next_position = page.find_neighbors(self.start, is_upwards=self.is_upwards)
         self.next_url = next_position and self.get_query_string({OLDER_VAR: str(next_position)})
         self.previous_url = previous_position and self.get_query_string({NEWER_VAR: str(previous_position)})
         self.first_url = self.get_query_string() if self.start else None
         self.stopped_at = page.stopped_at
         further = self.previous_url if self.is_upwards else self.next_url
-        if page.stopped_at and not positions:
+        if page.stopped_at and not page.positions:
             self.further_url = str(further) if further and not self.stays else None
             place = NEWER_VAR if self.is_upwards else OLDER_VAR
             start = {place: str(self.start)} if self.start else {}

@@ -21,13 +21,14 @@ from notifications import paths, serializers, times
 from notifications.db.transactions import database
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.extension import hooks
-from notifications.http.access import page_view, text_response
+from notifications.http.access import page_view
 from notifications.jobs import limits, turns
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import batch_completion, manual
 from notifications.models import Job, Notification
+from notifications.problems import Problem
 from notifications.states import DONE, LEVELS, describe_state
 
 #: Positions of a stream between a job and the notification of its end: one pass numbers both.
@@ -141,7 +142,7 @@ def _describe_batch(job: Job, user: Any) -> dict[str, Any]:
     by_reason: dict[str, dict[str, list[str]]] = {}
     for row in failed:
         reason = describe_failure(row, serializers.job_error(row) or {})
-        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_page(row.pk))
+        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_path(row.pk))
     return {
         "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
         "counts": batch_completion.describe_counts(**{str(state): count for state, count in ended.items()}),
@@ -188,17 +189,11 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     try:
         limits.retry_within_rate(request.user.pk, id, lambda: manual.retry([id]))
     except JobRateExceeded as exc:
-        return text_response(
-            gettext("You have started too many jobs within a minute. Go back, and try again later."),
-            status=429,
-            retry_after=exc.retry_after,
-        )
+        text = gettext("You have started too many jobs within a minute. Go back, and try again later.")
+        raise Problem(429, text, headers={"Retry-After": str(exc.retry_after)}) from exc
     except TooManyJobs as exc:
-        return text_response(
-            gettext("You have too many unfinished jobs. Go back, wait until some are done, and try again."),
-            status=429,
-            retry_after=exc.retry_after,
-        )
+        text = gettext("You have too many unfinished jobs. Go back, wait until some are done, and try again.")
+        raise Problem(429, text, headers={"Retry-After": str(exc.retry_after)}) from exc
     return _redirect_to_job(job)
 
 

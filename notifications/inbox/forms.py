@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 
 from notifications import times
 from notifications.extension import PageButton, hooks
-from notifications.http.access import page_view, text_response
+from notifications.http.access import page_view
 from notifications.http.parsing import describe_browser, read_header
 from notifications.inbox.lists import find_other_categories
 from notifications.inbox.pages import SNOOZE_TIMES
@@ -42,6 +42,7 @@ from notifications.inbox.query import (
     parse_position,
     parse_query,
 )
+from notifications.problems import Problem
 from notifications.streams import snoozing
 from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, undo_mark
@@ -83,8 +84,8 @@ def mark(request: HttpRequest) -> HttpResponse:
     if all_verb:
         try:
             change = _mark_all(user, all_verb, up_to, listed)
-        except TooManyPendingMarks:
-            return _refuse_change()
+        except TooManyPendingMarks as exc:
+            raise _refuse_change() from exc
     elif verb not in VERBS:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
     elif ids:
@@ -109,8 +110,8 @@ def undo(request: HttpRequest) -> HttpResponse:
     if isinstance(change, AllChanged):
         try:
             undo_mark(user, change.verb, change.moment, change.after, change.up_to)
-        except TooManyPendingMarks:
-            return _refuse_change()
+        except TooManyPendingMarks as exc:
+            raise _refuse_change() from exc
     else:
         up_to = read_stream_position(user).seq
         change_rows(
@@ -145,7 +146,7 @@ def snooze(request: HttpRequest) -> HttpResponse:
         marked = snoozing.snooze(user, parsed, up_to, moment)
     except ValueError:
         if in_place:
-            return text_response(describe_wrong_time(), status=422)
+            raise Problem(422, describe_wrong_time()) from None
         return redirect(request, query, WRONG_TIME)
     if in_place:
         return HttpResponse(status=204)
@@ -240,9 +241,6 @@ def _parse_uuid(text: str) -> UUID:
         raise BadRequest("An id must be a UUID.") from exc
 
 
-def _refuse_change() -> HttpResponse:
-    return text_response(
-        gettext("Earlier changes continue in the background. Go back, wait a moment, and try again."),
-        status=429,
-        retry_after=PENDING_RETRY_SECONDS,
-    )
+def _refuse_change() -> Problem:
+    text = gettext("Earlier changes continue in the background. Go back, wait a moment, and try again.")
+    return Problem(429, text, headers={"Retry-After": str(PENDING_RETRY_SECONDS)})

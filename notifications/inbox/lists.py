@@ -13,6 +13,7 @@ from notifications.models import Notification
 from notifications.streams import grouping, listing
 from notifications.streams.grouping import Group, GroupedRows
 from notifications.streams.listing import INBOX, Filters
+from notifications.streams.positions import read_stream_position
 
 #: Notifications on one page of the inbox.
 PAGE_SIZE = 25
@@ -142,6 +143,11 @@ def find_other_categories(user: Any, categories: Sequence[str], *, up_to: int, f
             [user_to_db(user), up_to] * len(selects),
         )
         return sorted({category for (category,) in cursor.fetchall()} - set(categories))
+
+
+def read_inbox_categories(user: Any) -> list[str]:
+    """Return the categories of the newest notifications in the inbox of a user (key), in alphabetical order."""
+    return read_categories(user, below=read_stream_position(user).seq + 1, filters=INBOX)
 
 
 def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:

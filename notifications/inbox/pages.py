@@ -22,8 +22,8 @@ from notifications.extension import Fact, PageButton, hooks, read_parts
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
-from notifications.inbox.actions import DONE, find_done, read_actions, record_done
-from notifications.inbox.categories import sort_by_name
+from notifications.inbox.actions import DONE, SENT, find_done, read_actions, record_done, record_sent
+from notifications.inbox.categories import load_categories
 from notifications.inbox.query import (
     CHANGED,
     NOTHING_SELECTED,
@@ -105,7 +105,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
         "views": views,
-        "categories": sort_by_name({*categories, *query.categories} - {""}),
+        "categories": load_categories().sort_by_name({*categories, *query.categories} - {""}),
         "is_page_selected": SELECTED in request.GET,
         "is_all_selected": request.GET.get(SELECTED) == "all" and bool(total),
         "selected_url": add_parameter(query.url(), SELECTED, "page"),
@@ -248,21 +248,28 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
 def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
     """Ask the user to confirm an action of a notification that posts, with the form that does, unless one was done.
 
-    A POST stores that it was done, which the script of the page sends when the view of the project has said so.
+    A POST stores that it was done, which the script of the page sends when the view of the project has said so. That of
+    the form stores that it is sent, and leads the browser on to that view, with its method and its body.
     """
-    if request.method == "POST" and record_done(request.user.pk, id, number):
+    is_form = "form" in request.POST
+    if request.method == "POST" and not is_form and record_done(request.user.pk, id, number):
         return HttpResponse(status=204)
     row = Notification.objects.using(database()).filter(pk=id, user=request.user.pk).first()
     actions = read_actions(row) if row else []
     if row is None or number >= len(actions) or "post" not in actions[number]:
         raise Http404("The action does not exist.")
-    done = find_done(actions)
+    if is_form and record_sent(request.user.pk, id, number, request.POST.get("again", "")):
+        return HttpResponseRedirect(actions[number]["post"], preserve_request=True)
+    done, sent = find_done(actions), actions[number].get(SENT)
     context = {
         "notifications_position": read_stream_position(request.user.pk),
         "row": row,
         "action": actions[number],
+        "number": number,
         "done": done,
         "done_at": done and parse_datetime(done[DONE]),
+        "sent": sent,
+        "sent_at": sent and parse_datetime(sent),
     }
     status = 409 if request.method == "POST" else 200
     return render(request, "notifications/confirm_action.html", context, status=status)

@@ -1,7 +1,7 @@
 """Background jobs on Django's Tasks API: the life of a job, and what is notified of it.
 
 declaring/, backend, limits           tasks and their policies; ``enqueue()``; how many jobs a user may have
-turns                                 the fair order of those that wait
+turns, holding                        the fair order of those that wait, and those that an extension holds back
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
@@ -25,10 +25,8 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
-    from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
-    from notifications.jobs.declaring.own_tasks import sender_queue_name as sender_queue_name
+    from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
     from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
     from notifications.jobs.declaring.tasks import has_engine as has_engine
@@ -41,11 +39,13 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import steps_of as steps_of
     from notifications.jobs.durable_calls import suspend as suspend
     from notifications.jobs.durable_calls import validate_duration as validate_duration
+    from notifications.jobs.holding import Hold as Hold
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
+    from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
     from notifications.jobs.waits import await_for_all as await_for_all
     from notifications.jobs.waits import end_stored as end_stored
     from notifications.jobs.waits import wait_for_all as wait_for_all
@@ -54,7 +54,8 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.declaring.own_tasks": "first_backend_alias first_queue_name own_task sender_queue_name",
+            "notifications.jobs.holding": "Hold",
+            "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines has_engine has_job_tasks stores_jobs",
             "notifications.jobs.durable_calls": (
@@ -65,6 +66,7 @@ else:
             "notifications.jobs.results": "find_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
+            "notifications.jobs.transitions.releasing": "HeldJobs",
             "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
         },
     )

@@ -18,8 +18,8 @@ from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import OBSERVED
-from notifications.jobs.declaring.holding import AFTER_HELD, HELD
 from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX

@@ -107,7 +107,7 @@ def build_end_notification(job: Job, body: str, level: str, key: str) -> Notific
         user_id=job.user_id,
         title=job.title,
         body=body,
-        url=job.url or paths.job_page(job.id),
+        url=job.url or paths.job_path(job.id),
         level=level,
         category="job",
         key=key,

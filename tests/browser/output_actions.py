@@ -42,13 +42,18 @@ def write(id, text, attempt=1):
         pass
 
 
-def end(id, state):
-    """End a job in a state."""
+def end(id, state, result=None):
+    """End a job in a state, with a JSON result."""
     Job.objects.filter(id=id).update(
-        state=state, finished_at=timezone.now(), seq=None, version=F("version") + 1
+        state=state, finished_at=timezone.now(), seq=None, version=F("version") + 1, result=result
     )
     streams.number_pending()
     streams.ring([Job.objects.get(id=id).user_id])
 
 
-ACTIONS = (start_job, write, end)
+def end_before(id, seconds):
+    """Change when a job has ended."""
+    Job.objects.filter(id=id).update(finished_at=timezone.now() - timedelta(seconds=seconds))
+
+
+ACTIONS = (start_job, write, end, end_before)

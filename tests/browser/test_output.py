@@ -9,6 +9,7 @@ from tests.browser.parts import create_report, visit, wait_until_live
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.driver import driver
+from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 
 pytestmark = pytest.mark.browser
 
@@ -117,6 +118,31 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
         expect(pane.get_by_role("button", name=f"Mark as {inverse}")).to_be_visible()
         assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
     assert pane.locator("pre").count() == 1
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_the_result_moves_nothing_that_is_read(site, writer, new_page, width):
+    """It stands last for those who have watched the end, with a link to it, and first for those who come later."""
+    page = new_page(viewport={"width": width, "height": 800})
+    record_shifts(page)
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="Checking\n" * 8)
+    box = open_job(page, site, job)
+    before = box.bounding_box()
+    with page.expect_event("load"):  # the page is loaded again
+        writer.call("end", id=job, state="succeeded", result='{"rows": 12, "skipped": [1, 2, 3]}')
+    result = page.get_by_role("region", name="Result")
+    expect(result).to_contain_text('"rows": 12')
+    assert abs(box.bounding_box()["y"] - before["y"]) <= 1
+    assert result.bounding_box()["y"] > box.bounding_box()["y"]
+    moved, sources = read_shifts(page)
+    assert moved <= MAX_SHIFT, sources
+    page.get_by_role("link", name="View result").click()
+    expect(result).to_be_in_viewport()
+    writer.call("end_before", id=job, seconds=60)
+    page.reload()
+    assert result.bounding_box()["y"] < box.bounding_box()["y"]
+    expect(page.get_by_role("link", name="View result")).to_have_count(0)
 
 
 def test_attempts_and_the_end_are_announced(site, writer, page, new_page):

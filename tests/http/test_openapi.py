@@ -28,7 +28,7 @@ from notifications.http import (
     parsing,
 )
 from notifications.http.openapi import DOCUMENT_FILE, make_document
-from notifications.inbox import choices_of, list_channels
+from notifications.inbox import Choice, list_channels
 from notifications.jobs import turns
 from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Notification, uuid7
@@ -290,7 +290,7 @@ def test_choices_match_the_code():
         ),
     ):
         nullable = [None] if path.startswith("PreferenceChanges") else []
-        assert choices.pop(f"/components/schemas/{path}") == [*choices_of(channel), *nullable]
+        assert choices.pop(f"/components/schemas/{path}") == [*Choice.of_channel(channel), *nullable]
     for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges"):
         assert choices.pop(f"/components/schemas/{name}/properties/events/items") == list(EVENTS)
         reasons = choices.pop(f"/components/schemas/{name}/properties/disabled_reason", None)

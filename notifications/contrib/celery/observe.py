@@ -47,7 +47,8 @@ from notifications.contrib.celery.messages import (
 from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import recorder
 from notifications.contrib.celery.transitions import changes, recording
-from notifications.db import connection, on_commit
+from notifications.db import connection
+from notifications.db.transactions import on_commit
 from notifications.jobs import Outcome, Policy, outcomes
 from notifications.jobs.transitions.notify_functions import record_apart
 from notifications.models import Job

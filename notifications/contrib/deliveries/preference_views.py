@@ -29,10 +29,9 @@ from notifications.contrib.deliveries.preference_rows import (
 )
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, find_channel, hooks
-from notifications.http import page_view, text_response
+from notifications.http import Problem, page_view
 from notifications.inbox import label_of, load_categories, return_to_inbox
 from notifications.models import Notification
-from notifications.streams import read_stream_position
 
 #: Rows of the form that are read, more than the page has.
 MAX_ROWS = 1000
@@ -57,7 +56,6 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
     reader = preferences.read_reader(user)
     is_paused = preferences.is_paused(reader, times.now())
     context = {
-        "notifications_position": read_stream_position(user),
         "rows": read_rows(user),
         "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
@@ -114,8 +112,8 @@ def _save(request: HttpRequest) -> HttpResponse:
                 preferences.change_reader(user, **values)
             if "off" in form or "on" in form:
                 return _switch(request)
-    except preferences.TooManyPreferences:
-        return _too_many()
+    except preferences.TooManyPreferences as exc:
+        raise _too_many() from exc
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
     return _redirect(saved="1")
@@ -133,7 +131,7 @@ def _switch(request: HttpRequest) -> HttpResponse:
         preferences.unmute(user, key)
         return _redirect(saved="1")
     if load_categories().get(key).is_required:
-        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+        raise Problem(409, gettext("This category cannot be switched off. Go back."))
     preferences.mute(user, key, until=times.now() + timedelta(days=int(days)))
     return _redirect(muted=key)
 
@@ -177,11 +175,11 @@ def mute(request: HttpRequest) -> HttpResponse:
     """Mute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     if load_categories().get(category).is_required:
-        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+        raise Problem(409, gettext("This category cannot be switched off. Go back."))
     try:
         preferences.mute(request.user.pk, category)
-    except preferences.TooManyPreferences:
-        return _too_many()
+    except preferences.TooManyPreferences as exc:
+        raise _too_many() from exc
     return return_to_inbox(request, _describe_muting(category)) or _redirect(muted=category)
 
 
@@ -198,13 +196,11 @@ def _redirect(**query: str) -> HttpResponse:
     return HttpResponseRedirect(f"{reverse('notifications:preferences')}?{urlencode(query)}", status=303)
 
 
-def _too_many() -> HttpResponse:
-    return text_response(
-        gettext(
-            "You have preferences for too many categories. Go back, and set some of them to their defaults."
-        ),
-        status=409,
+def _too_many() -> Problem:
+    text = gettext(
+        "You have preferences for too many categories. Go back, and set some of them to their defaults."
     )
+    return Problem(409, text)
 
 
 def _parse_category(request: HttpRequest) -> str:

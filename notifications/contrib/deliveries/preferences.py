@@ -35,7 +35,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
-from notifications.inbox import BELL, Choice, choices_of, list_channels, load_categories
+from notifications.inbox import BELL, Choice, list_channels, load_categories
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -130,7 +130,7 @@ def choose(
 
     for (key, channel), choice in changes.items():
         category = categories.get(key)
-        if channel not in list_channels() or choice not in (None, *choices_of(channel)):
+        if channel not in list_channels() or choice not in (None, *Choice.of_channel(channel)):
             raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
         if category.is_required and choice not in (None, Choice.ON):
             raise ValueError(f"The category {key!r} cannot be switched off.")

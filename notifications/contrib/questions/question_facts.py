@@ -21,7 +21,7 @@ from notifications.contrib.questions.question_notifications import describe_end_
 from notifications.db import database
 from notifications.extension import Event, Fact, hooks
 from notifications.http import read_data
-from notifications.inbox import job_page, name_of
+from notifications.inbox import job_path, name_of
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Wait
 
@@ -97,7 +97,7 @@ def describe_question(
 
 def describe_job(job: Job, reader: Any) -> list[Fact]:
     """Return the facts of the job that asks: its title, with a link for its owner, and its progress."""
-    page = job_page(job.id) if job.user_id == reader.pk else ""
+    page = job_path(job.id) if job.user_id == reader.pk else ""
     return [Fact(gettext("Job"), job.title, url=page or ""), *describe_progress(job)]
 
 

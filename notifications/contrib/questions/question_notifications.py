@@ -18,7 +18,7 @@ from notifications import times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
 from notifications.db import MAX_ROWS_PER_TRANSACTION, database, database_now, lock_query
-from notifications.inbox import job_page, job_path
+from notifications.inbox import job_path
 from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
@@ -32,13 +32,13 @@ KEY = "question:{}"
 
 def question_page(job: UUID, id: UUID) -> str:
     """Return the path of a question's page, ``""`` if the project does not include the app's URLs."""
-    path = job_page(job)
+    path = job_path(job)
     return f"{path}questions/{id}/" if path else ""
 
 
 def answer_path(job: UUID, id: UUID) -> str | None:
     """Return the path of the API for the answer to a question, None if the project does not include it."""
-    path = job_path("api-job", job)
+    path = job_path(job, "api-job")
     return f"{path}answers/{id}/" if path else None
 
 

@@ -10,11 +10,11 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.api import key_of_job
+from notifications.contrib.rates.api import HOLD
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.db import database, database_now
-from notifications.jobs.declaring.holding import is_held
+from notifications.jobs import HeldJobs
 from notifications.models import Job
 from notifications.times import format_time, to_microseconds
 
@@ -31,16 +31,17 @@ class Waiting(NamedTuple):
 
 def read_waiting(job: Job) -> Waiting | None:
     """Return what a job waits for, in three queries at most; None if it does not wait for a rate."""
-    if job.state != Job.State.QUEUED or not is_held(job.executor):
+    held = HeldJobs.of_job(job)
+    if held is None:
         return None
-    key = key_of_job(job)
+    key = HOLD.key_of(job)
     rate = rate_of(key)
     if rate is None:
         return None
     now = database_now()
     if job.run_after is not None and job.run_after > now:
         return None  # the page says until when it waits
-    before = _count_before(job)
+    before = _count_before(held, job)
     if before > MAX_COUNTED:
         return Waiting(rate.name, None)
     limit = Limit.objects.using(database()).filter(pk=key).first() or Limit(key=key)
@@ -49,13 +50,11 @@ def read_waiting(job: Job) -> Waiting | None:
     return Waiting(rate.name, now + timedelta(seconds=tokens.seconds_until(state, rate, before + 1)))
 
 
-def _count_before(job: Job) -> int:
+def _count_before(held: HeldJobs, job: Job) -> int:
     """Return how many jobs begin before, ``MAX_COUNTED + 1`` for more. Those whose time has come begin first."""
     if job.run_after is not None:
         return 0
-    rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=job.executor, run_after=None)
-    # In the order of the index, of which so many rows are read.
-    ids = rows.order_by("-priority", "turn", "id").values_list("id", flat=True)[: MAX_COUNTED + 1]
+    ids = held.rows().values_list("id", flat=True)[: MAX_COUNTED + 1]
     return next((index for index, id in enumerate(ids) if id == job.id), MAX_COUNTED + 1)
 
 

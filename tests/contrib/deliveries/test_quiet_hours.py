@@ -15,8 +15,7 @@ from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, d
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
 from notifications.db import clock
-from notifications.inbox import read_timeline
-from notifications.inbox.categories import Category
+from notifications.inbox import Category, read_timeline
 from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import send_digests, send_due

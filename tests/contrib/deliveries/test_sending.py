@@ -23,7 +23,7 @@ from notifications.contrib.deliveries import (
 )
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
-from notifications.jobs import retry, sender_queue_name
+from notifications.jobs import retry
 from notifications.jobs.declaring import own_tasks
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
@@ -336,7 +336,7 @@ def test_queue_of_a_backend_that_lists_its_queues(settings):
     names = {}
     for queues in ([], ["default", "deliveries"], ["default", "slow"], ["b", "a"]):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        names[tuple(queues)] = sender_queue_name()
+        names[tuple(queues)] = own_tasks.sender_queue_name()
     assert list(names.values()) == ["deliveries", "deliveries", "default", "a"]
 
 
@@ -345,7 +345,7 @@ def test_queue_of_an_engine(settings, monkeypatch):
     monkeypatch.setattr(own_tasks, "has_engine", lambda alias: True)
     for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        assert sender_queue_name() == expected
+        assert own_tasks.sender_queue_name() == expected
 
 
 def test_worker_sends(notified, start_worker, frequent_sending):

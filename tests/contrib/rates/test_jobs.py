@@ -6,9 +6,8 @@ from uuid import UUID
 import pytest
 
 from notifications.contrib.rates import rate, releasing
-from notifications.contrib.rates.declarations import bucket_of
 from notifications.contrib.rates.models import Limit, Release
-from notifications.jobs import JobFilter, cancel, retry
+from notifications.jobs import HeldJobs, JobFilter, cancel, retry
 from notifications.jobs.transitions import reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
@@ -42,7 +41,7 @@ def released():
 def test_they_are_held_until_their_limit_allows_them(declare, user):
     declare(partner={"rate": "60/m", "burst": 3})
     jobs = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
-    assert {job.executor for job in rows(*jobs)} == {f"held{bucket_of('partner')}"}
+    assert {job.executor for job in rows(*jobs)} == {f"held{HeldJobs.of_key('partner').name}"}
     assert not claim_rows(None, 10)
     releasing.release_due()
     first = released()
@@ -165,7 +164,7 @@ def test_a_queued_key_takes_the_limit_of_the_newest_call(declare):
     declare(partner="1/m")
     first, second = [rated_tasks.fetch_of.using(queued_key="one").enqueue(account) for account in "ab"]
     assert first.id == second.id
-    assert rows(first)[0].executor == f"held{bucket_of('partner:b')}"
+    assert rows(first)[0].executor == f"held{HeldJobs.of_key('partner:b').name}"
 
 
 def test_delayed_ones(declare):
