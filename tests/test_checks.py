@@ -13,11 +13,12 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 
-from notifications import checks, compat, readiness
+from notifications import checks, readiness
 from notifications.extension import Dispatch, hooks, moved
 from notifications.models import Job
 from tests.jobs.tasks import noop
 from tests.support.checks import system_checks
+from tests.support.django_tasks import BaseTaskBackend
 
 #: What is wrong with an engine.
 ENGINES = ("E007", "W005", "W006", "W007")
@@ -262,7 +263,7 @@ def with_engine(engine, **others):
 
 
 DUMMY, IMMEDIATE = (
-    {"BACKEND": f"{compat.BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
+    {"BACKEND": f"{BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
     for name in ("dummy.DummyBackend", "immediate.ImmediateBackend")
 )
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend"}
