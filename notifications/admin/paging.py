@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from notifications.admin.filters import KeysetFilter
 from notifications.admin.mixins import FilteredChangeList
+from notifications.db import keyset
 from notifications.db.keyset import Order, Page, RowPosition, count_rows, estimate_rows, read_page
 from notifications.db.transactions import connection
 from notifications.ids import parse_id
@@ -67,7 +68,7 @@ class KeysetChangeList(FilteredChangeList):
             rows, order, limit=self.list_per_page, after=self.start, slices_of=slices_of, keep=keep
         )
         positions = page.positions[::-1] if self.is_upwards else page.positions
-        self._count(page, rows, slices_of)
+        self._count(page, rows, slices_of, is_query=keep is None)
         self.can_show_all = self.is_counted and self.result_count <= self.list_max_show_all
         self.multi_page = bool(self.start or page.has_more or page.stopped_at)
         if self.show_all and self.can_show_all:
@@ -88,7 +89,7 @@ class KeysetChangeList(FilteredChangeList):
         found = self.root_queryset.defer(*self.model_admin.list_defer).in_bulk(ids)
         return [found[id] for id in ids if id in found]
 
-    def _count(self, page: Page, rows: Any, slices_of: Any) -> None:
+    def _count(self, page: Page, rows: Any, slices_of: Any, *, is_query: bool) -> None:
         """Set the number of rows, the text that shows it, and whether it is exact."""
         shown = len(page.positions)
         self.is_counted = True
@@ -98,8 +99,11 @@ class KeysetChangeList(FilteredChangeList):
         elif slices_of is None:
             self.result_count = count_rows(rows, MAX_ROWS_COUNTED + 1)
             self.is_counted = self.result_count <= MAX_ROWS_COUNTED
+        elif is_query and self.order.position_at(slices_of, keyset.MAX_ROWS_READ + 1) is None:
+            among = self.order.sort(slices_of)[: keyset.MAX_ROWS_READ]
+            self.result_count = count_rows(rows, keyset.MAX_ROWS_READ, among=among)
         else:
-            # Counting would read each row to see whether it matches.
+            # Counting would read each row of a long table to see whether it matches.
             self.is_counted, self.result_count = False, shown + 1
         self.count_text = self._describe_count(is_estimated=slices_of is None)
 
@@ -120,7 +124,13 @@ class KeysetChangeList(FilteredChangeList):
     @property
     def is_filtered(self) -> bool:
         """Whether the page shows a selection of the rows."""
-        return bool(self.query or self.get_filters_params())
+        # Those that select until a value is chosen do the opposite of the others.
+        reversed_filters = {
+            spec.parameter_name
+            for spec in self.filter_specs
+            if isinstance(spec, KeysetFilter) and spec.is_on_by_default
+        }
+        return bool(self.query or reversed_filters ^ set(self.get_filters_params()))
 
     def _set_links(self, page: Page) -> None:
         """Set the addresses of the pages before and after this one; that of a page that does not exist is None."""

@@ -26,6 +26,7 @@ from notifications.jobs import limits, turns
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
 from notifications.jobs.step_list import read_steps
+from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.jobs.transitions import batch_completion, manual
 from notifications.models import Job, Notification
 from notifications.problems import Problem
@@ -51,13 +52,13 @@ def describe_job(
     in_pane: bool = False,
     question_page: str = "",
 ) -> dict[str, Any]:
-    """Return what pages show its owner of a job: its state, outcome and steps, and the sections of extensions.
+    """Return what pages show its owner of a job: its state, outcome and timeline, and the sections of extensions.
 
     ``end``
         The notification of its end, whose text and level are its outcome if its task has given them: see
         ``find_end()``.
     ``in_pane``
-        It is shown with a notification.
+        It is shown with a notification, whose events are those of the job too.
     ``question_page``
         That of a question that is shown besides, so not among the steps.
 
@@ -72,6 +73,9 @@ def describe_job(
     if question_page := of_sections.get("question_page", question_page):
         others = [step for step in steps.first if step.page != question_page]
         steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
+    timeline = read_job_timeline(
+        job, steps, read_failed_attempts(job), request.user.pk, with_events=not in_pane
+    )
     error = serializers.job_error(job)
     batch = _describe_batch(job, request.user.pk) if job.done and batch_completion.is_batch(job) else None
     state = describe_state(job)
@@ -111,7 +115,7 @@ def describe_job(
         and not job.cancelled_by_other,
         "can_retry": job.can_retry,
         "result": "" if batch or result == outcome else result,
-        "steps": steps,
+        "timeline": timeline,
         **of_sections,
     }
 

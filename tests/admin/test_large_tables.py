@@ -30,13 +30,19 @@ MAX_READ_STATISTICS = {"sqlite": 1_500_000, "postgresql": 25_000}
 MAX_READ_BY_INDEX = {"sqlite": 80_000, "postgresql": 2_500}
 
 BY_INDEX = [
-    *("", "?state__exact=failed", "?state__exact=cancelled", "?state__exact=queued", "?state__exact=running"),
+    *(
+        "?deliveries=shown",
+        "?state__exact=failed",
+        "?state__exact=cancelled",
+        "?state__exact=queued",
+        "?state__exact=running",
+    ),
     "?batch=0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21",
     *("?created=hour", "?state__exact=failed&created=week", "?user=seed7"),
     "?state__exact=failed&finished=hour",
 ]
 IN_SLICES = [
-    *("?state__exact=succeeded", "?task_path=billing.tasks.close_month", "?queue_name=nightly"),
+    *("", "?state__exact=succeeded", "?task_path=billing.tasks.close_month", "?queue_name=nightly"),
     *(
         "?q=nothing",
         "?error=shop.tasks.sync_stock+builtins.KeyError",

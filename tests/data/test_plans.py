@@ -274,9 +274,9 @@ OPERATIONS = {
     "a search of newer ones": lambda user: lists.read_inbox_page(
         user, 2 * ROWS_PER_USER, before=20, filters=SEARCH
     ),
-    "categories": lambda user: lists.read_categories(
-        user, below=2 * ROWS_PER_USER, filters=listing.Filters()
-    ),
+    "the views of the inbox": lambda user: lists.read_state(user, listing.Filters()),
+    "the views of the archive": lambda user: lists.read_state(user, listing.Filters(archived=True)),
+    "categories": lists.read_inbox_categories,
     "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
     "marking those of a level as unread": lambda user: marking.mark(user, "unread", 90, level="info"),
     "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, categories=("",)),

@@ -2,10 +2,13 @@
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import getdoc
+from textwrap import dedent, indent
 from threading import Thread
 
 import pytest
 
+from notifications.extension import WaitKind
 from tests.docs.pages import DOCS, blocks
 from tests.docs.project import Project
 from tests.support.waiting import wait_until
@@ -79,6 +82,12 @@ try:
     client.post("/sign/{id}/", {"place": "Basel"})
 except WaitEnded as exc:
     print(exc)
+"""
+SHOW_NOTIFICATION = """
+from django.contrib.auth.models import User
+from notifications.api import notifications_of, unread_count
+ada = User.objects.get(username="ada")
+print([(row.title, row.is_unread) for row in notifications_of(ada) if row.title.startswith("Signature")])
 """
 SHOW = """
 from django.contrib.auth.models import User
@@ -223,7 +232,9 @@ def test_wait(project):
     """A stranger's wait: a task waits, a view ends it once, and the job goes on with the word of the kind."""
     app, settings = blocks(PAGE, "python", "A wait")
     assert len(app.splitlines()) < 30
-    project.write(app)
+    _, of_kind = getdoc(WaitKind).split("    class Signature(WaitKind):\n")
+    of_kind, _ = of_kind.split("\n\n``kind``")
+    project.write(app, kind=('    kind, label = "signature", "Signature"\n', indent(dedent(of_kind), "    ")))
     project.write(settings)
     project.add_settings('ALLOWED_HOSTS = ["*"]\n')
     (project.folder / "signatures/__init__.py").touch()
@@ -237,6 +248,11 @@ def test_wait(project):
         return json.loads(project.manage("notifications", "jobs", "show", id, "--json"))
 
     wait_until(lambda: job()["state"] == "waiting", what="the wait", timeout=60)
+    notified = "('Signature of contract 7', {})"
+    assert (
+        project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
+        == f"[{notified.format(True)}]"
+    )
     assert project.manage("shell", "--no-imports", "-c", SIGN.replace("{id}", id)).splitlines() == [
         "True",
         "Thank you.",
@@ -245,6 +261,10 @@ def test_wait(project):
     wait_until(lambda: job()["state"] == "succeeded", what="the end of the job", timeout=60)
     worker.stop()
     assert project.results(id) == ['"signed in Bern"']
+    assert (
+        project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
+        == f"[{notified.format(False)}]"
+    )
     assert project.manage("shell", "--no-imports", "-c", SHOW.replace("{id}", id)).strip() == "True"
 
 

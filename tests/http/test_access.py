@@ -9,7 +9,6 @@ from django.test import Client
 from notifications import streams
 from notifications.api import notify
 from notifications.db import unavailable
-from notifications.http import api_views
 from notifications.models import Job
 from notifications.streams import positions
 from tests.data.shapes import position
@@ -143,8 +142,11 @@ def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
     """The response shows committed rows, and waiting holds no transaction."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     in_transaction = []
+    read = positions.read_numbered_position
     monkeypatch.setattr(
-        api_views.streams, "number_if_needed", lambda users: in_transaction.append(connection.in_atomic_block)
+        positions,
+        "read_numbered_position",
+        lambda user: in_transaction.append(connection.in_atomic_block) or read(user),
     )
     user_client.get(NOTIFICATIONS)
     assert in_transaction == [False]

@@ -9,9 +9,10 @@ import pytest
 from django.urls import reverse
 
 from notifications.api import notify
-from notifications.inbox import lists, pages
+from notifications.inbox import lists
 from notifications.models import Notification
 from notifications.streams import grouping, marking, positions
+from tests.data.rows import unnumbered
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
@@ -117,8 +118,15 @@ class TestViews:
                 ("Inbox", "2"),
                 ("Unread", "1"),
             ]
-        monkeypatch.setattr(pages, "MAX_COUNT", 1)
+        monkeypatch.setattr(lists, "MAX_COUNT", 1)
         assert '<span class="notifications-total">1+</span>' in read_page(user_client)
+
+    def test_what_is_committed_without_a_number(self, user_client, user):
+        """It is numbered first, then listed and counted."""
+        unnumbered(user.pk, 1)
+        page = read_page(user_client)
+        assert len(titles(page)) == 1
+        assert page.count('<span class="notifications-total">1</span>') == 2
 
     def test_questions(self, user_client, user):
         """Those that are open have a view of their own, which is there while any is."""

@@ -194,7 +194,7 @@ def test_invalid_page(user_client, after):
     assert user_client.get(INBOX, {"after": after}).status_code == 400
 
 
-@pytest.mark.parametrize("place", ["pages.read_stream_position", "forms.mark_all"])
+@pytest.mark.parametrize("place", ["lists.read_numbered_position", "forms.mark_all"])
 def test_database_unavailable(user_client, monkeypatch, caplog, place, forgotten_log):
     """503 with Retry-After and a page, and the error is logged."""
 

@@ -71,7 +71,7 @@ def test_the_job_and_who_else_is_asked(user, make_user, user_client, client_of):
     job = ask(user, question_tasks.ask_about_draft, to=[user.pk, others[0].pk], argument="a secret argument")
     text = user_client.get(page(job)).text
     assert f'<a href="/notifications/jobs/{job.id}/">Order 7</a>' in text
-    assert ">a step</span>" in text and "Steps" in text and "a step&#x27;s result" not in text
+    assert ">a step</span>" in text and "Timeline" in text and "a step&#x27;s result" not in text
     assert facts_on(text) | {"Progress": "Page 3 · 3 of 7", "Also asked": "Bea"} == facts_on(text)
     text = client_of(others[0]).get(page(job)).text
     assert facts_on(text)["Also asked"] == user.username

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from prometheus_client import CollectorRegistry, generate_latest
 
-from notifications.contrib.rates import metrics, releasing, tokens
+from notifications.contrib.rates import metrics, pages, releasing, tokens
 from notifications.contrib.rates.declarations import read_rates
 from notifications.models import Job
 from tests.contrib.rates import rated_tasks
@@ -34,6 +34,23 @@ def close():
 def test_the_page_of_a_job_says_what_it_waits_for(waiting, user_client):
     page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
     assert re.search(r"Waits for the limit of partner, about \d\d:\d\d\.", page)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(3.2, 10), (59.1, 60), (90_000.0, 3_600)])
+def test_an_open_page_is_loaded_again_at_the_time_that_it_shows(
+    waiting, user_client, monkeypatch, seconds, expected
+):
+    """Then it shows that to which the limit has moved since; not each moment, where no worker takes the queue."""
+    monkeypatch.setattr(tokens, "seconds_until", lambda *args: seconds)
+    page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
+    assert re.findall(r'reload-after="(\d+)"', page) == [str(expected)]
+
+
+def test_an_open_page_without_a_time_is_loaded_again(waiting, user_client, monkeypatch):
+    """Over so many jobs before it."""
+    monkeypatch.setattr(pages, "MAX_COUNTED", -1)
+    page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
+    assert "Waits for the limit of partner." in page and 'reload-after="300"' in page
 
 
 def test_the_time_moves_with_the_limit(waiting, capsys):
