@@ -134,6 +134,7 @@ def test_secrets_are_kept_and_not_shown(staff, client, paid):
     """An empty field keeps what is hidden, also within a value; a filled one replaces it."""
     text = client.get(address(paid)).text
     assert "DE99" not in text and "hidden. Leave it empty" in text
+    assert text.count("By default") == 2, "An empty field is not the default then."
     post(client, paid, notes='{"card": {"pin": "1234"}, "size": 1}')
     new = Job.objects.exclude(pk=paid.pk).get()
     text = client.get(address(new)).text
@@ -173,7 +174,10 @@ def test_values_that_python_takes_for_empty(staff, client, paid):
     post(client, paid, customer="null", amount="[]", notes='""')
     new = Job.objects.exclude(pk=paid.pk).get()
     assert json.loads(new.kwargs) | {"iban": ""} == {
-        "customer": None, "amount": [], "notes": "", "iban": "",
+        "customer": None,
+        "amount": [],
+        "notes": "",
+        "iban": "",
     }
 
 
