@@ -97,11 +97,11 @@ class ArgumentsForm(forms.Form):
             self._add_field(parameter, given.get(parameter.name, NOT_GIVEN))
 
     def _add_field(self, parameter: Parameter, value: Any) -> None:
-        name, label, kind, initial = parameter.name, parameter.name, None, ""
+        name, label, initial, help_text = parameter.name, parameter.name, "", ""
+        kind: type | None = None
         has_default = parameter.default is not Parameter.empty
-        help_text = (
-            _("By default %(value)s.") % {"value": _describe(parameter.default)} if has_default else ""
-        )
+        if has_default and redact(name, parameter.default, self._redacted) == parameter.default:
+            help_text = _("By default %(value)s.") % {"value": _describe(parameter.default)}
         if parameter.kind is Parameter.VAR_POSITIONAL:
             label, kind, help_text = f"*{name}", list, _("More arguments, as a list.")
         elif parameter.kind is Parameter.VAR_KEYWORD:
