@@ -299,14 +299,12 @@ class Fact(NamedTuple):
 class Event(NamedTuple):
     """Something that happened to a notification or a job, or is to happen.
 
-    ``at``
-        None if it is not known when.
+    ``at``, ``until``
+        When it happened, None if that is not known, and when it ended, if it lasted: only timelines of jobs show that.
     ``marks_read``
         It has marked the notification as read: its user may not have seen it.
     ``by``, ``own_text``
         The user (key) who has done it, and the text that they read: "You answered".
-    ``until``
-        When it ended, if it lasted, as the output of a job: only the timeline of the job has it, with a bar.
     """
 
     at: datetime | None
