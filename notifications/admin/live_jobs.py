@@ -22,7 +22,7 @@ from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import set_last_errors
 from notifications.db.transactions import connection
 from notifications.http.access import BACKGROUND_MARK, background_view
-from notifications.jobs.selection import HIDDEN, project_jobs_sql
+from notifications.jobs.selection import HIDDEN, JobFilter
 from notifications.models import Job
 from notifications.templatetags.notifications import csp_nonce
 
@@ -140,7 +140,7 @@ def count_states(*, with_deliveries: bool = True) -> dict[str, SafeString]:
         for state in COUNTED_STATES
         for condition in (QUEUED_CONDITIONS if state == states.JobState.QUEUED else ("",))
     ]
-    shown = "" if with_deliveries else f" WHERE {project_jobs_sql()}"
+    shown = "" if with_deliveries else f" WHERE {JobFilter.project_sql()}"
     rows = f"SELECT task_path FROM notifications_job {{}} LIMIT {MAX_JOBS_PER_STATE + 1}"
     counts = " UNION ALL ".join(
         f"SELECT '{state}', (SELECT count(*) FROM ({rows.format(sql)}) x{shown}), "

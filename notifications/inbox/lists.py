@@ -59,6 +59,8 @@ class InboxState:
         Of the views, at most one more than ``MAX_COUNT``. What is done is not counted: nothing is left to do there.
     ``categories``
         Those of the newest notifications of a list.
+    ``saved_views``
+        Names and query strings: see ``saved_views.py``.
     ``pending``
         See ``PENDING_KIND``.
     """
@@ -66,6 +68,7 @@ class InboxState:
     position: StreamPosition
     counts: dict[str, int]
     categories: list[str]
+    saved_views: list[list[str]]
     pending: int | None
 
 
@@ -82,9 +85,10 @@ def read_state(user: Any, categories_of: Filters) -> InboxState:
         number += len(selects)
     sql, more = _select_categories(categories_of)
     to_json = "json_group_array(category)" if connection().vendor == "sqlite" else "json_agg(category)::text"
-    columns += [f"(SELECT {to_json} FROM ({sql}) AS named)", PENDING_KIND]
-    params = [user_to_db(user)] * (number + more + 1)
-    position, (inbox, snoozed, categories, pending) = read_numbered_position(user, columns, params)
+    saved = "(SELECT views FROM notifications_inboxviews WHERE user_id = %s)"
+    columns += [f"(SELECT {to_json} FROM ({sql}) AS named)", saved, PENDING_KIND]
+    params = [user_to_db(user)] * (number + more + 2)
+    position, (inbox, snoozed, categories, views, pending) = read_numbered_position(user, columns, params)
     return InboxState(
         position=position,
         counts={
@@ -95,6 +99,7 @@ def read_state(user: Any, categories_of: Filters) -> InboxState:
             "done": 0,
         },
         categories=json.loads(categories or "[]"),
+        saved_views=json.loads(views or "[]"),
         pending=pending,
     )
 

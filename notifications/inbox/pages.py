@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from notifications.db.transactions import database
-from notifications.extension import Fact, PageButton, hooks, read_parts
+from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
@@ -31,6 +31,7 @@ from notifications.inbox.query import (
     SAID,
     SELECTED,
     SNOOZE,
+    TOO_MANY_VIEWS,
     UNDONE,
     VIEWS,
     WRONG_TIME,
@@ -44,6 +45,7 @@ from notifications.inbox.query import (
     parse_query,
 )
 from notifications.inbox.rows import InboxRow, make_sections, read_rows
+from notifications.inbox.saved_views import MAX_NAME_LENGTH, MAX_VIEWS, SavedView, key_of
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs.outcomes import end_key
 from notifications.models import Job, Notification, Wait
@@ -75,9 +77,15 @@ def inbox(request: HttpRequest) -> HttpResponse:
         return render(request, "notifications/inbox_message.html", context)
     state = lists.read_state(user, VIEWS[query.view])
     position = state.position
-    views = _describe_views(state.counts, query.view)
+    saved = [SavedView(*view) for view in state.saved_views]
+    of_views = {
+        "views": _describe_views(state.counts, query.view),
+        "saved_views": saved,
+        "query": query,
+        **_describe_saved(saved, query),
+    }
     if part == "views":
-        context = {"views": views, "query": query, "rows": _read_group(request.user, position.seq, query)}
+        context = {**of_views, "rows": _read_group(request.user, position.seq, query)}
         return render(request, "notifications/inbox_part.html", context)
     page = lists.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
     waiting, failed = [], []
@@ -97,10 +105,9 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "notifications_position": position,
         "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
-        "query": query,
+        **of_views,
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
-        "views": views,
         "categories": load_categories().sort_by_name({*state.categories, *query.categories}),
         "is_page_selected": SELECTED in request.GET,
         "is_all_selected": request.GET.get(SELECTED) == "all" and bool(total),
@@ -143,30 +150,29 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     if row is None:
         raise Http404("The notification does not exist.")
     in_pane = request.GET.get(PART) == "pane"
-    parts = read_parts([row], request.user, "page")
-    facts = [part for part in parts[row.pk] if isinstance(part, Fact)]
+    (item,) = read_rows(request.user, [row], place="page")
     # There are no facts for who may not answer any more.
-    if row.open_question and row.url and facts and not in_pane:
+    if row.open_question and row.url and item.facts and not in_pane:
         return HttpResponseRedirect(localize_link(row.url))
     context = {
         "notifications_position": position,
         "in_pane": in_pane,
         "layout": "notifications/pane.html" if in_pane else None,
-        "facts": facts,
-        **describe_notification(row, request, parts),
+        "facts": item.facts,
+        **describe_notification(row, request, item),
     }
     return render(request, "notifications/notification.html", context)
 
 
 def describe_notification(
-    row: Notification, request: HttpRequest, parts: Mapping[UUID, Sequence[Any]] | None = None
+    row: Notification, request: HttpRequest, item: InboxRow | None = None
 ) -> dict[str, Any]:
     """Return what pages show of a notification of the user, and of its job if it is theirs, but for ``facts``."""
     user = request.user.pk
     job = None
     if isinstance(row.job, UUID):
         job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
-    item = read_rows(request.user, [row], parts=parts)[0]
+    item = item or read_rows(request.user, [row])[0]
     question = read_data(row).get("question")
     ended = question.get("ended") if isinstance(question, dict) else None
     context = {
@@ -290,6 +296,13 @@ def _describe_views(counts: Mapping[str, int], view: str) -> list[tuple[str, str
     return views
 
 
+def _describe_saved(views: list[SavedView], query: InboxQuery) -> dict[str, Any]:
+    """Return whether the list of the page can be a view, and which of the saved ones it is."""
+    key = key_of(query)
+    shown = next((view for view in views if view.query == key), None)
+    return {"can_save_view": bool(key), "saved_view": shown, "max_view_name": MAX_NAME_LENGTH}
+
+
 def _describe_all(total: str, query: InboxQuery) -> str:
     """Return the text of the button that selects all that a list has, on all of its pages."""
     names = [query.group_label] if query.group else []
@@ -314,6 +327,8 @@ def _describe_change(request: HttpRequest, view: str) -> dict[str, Any]:
         return {"message": gettext("Select notifications first.")}
     if text == WRONG_TIME:
         return {"message": describe_wrong_time()}
+    if text == TOO_MANY_VIEWS:
+        return {"message": gettext("You have %(count)d views. Delete one first.") % {"count": MAX_VIEWS}}
     if text == UNDONE:
         return {"message": gettext("Undone.")}
     if text.startswith(SAID):

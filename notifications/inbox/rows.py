@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,7 +17,7 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.extension import PageButton, read_parts
+from notifications.extension import Fact, PageButton, hooks
 from notifications.inbox.actions import Action, describe_actions
 from notifications.inbox.query import INBOX, InboxQuery
 from notifications.jobs.group_texts import describe_group, name_people
@@ -62,7 +63,7 @@ class GroupRow:
 class InboxRow:
     """A notification, and what is shown with it.
 
-    ``buttons``
+    ``facts``, ``buttons``
         Those of extensions.
     ``group``
         Shown in place of the notification, which is the newest of the group.
@@ -71,6 +72,7 @@ class InboxRow:
     notification: Notification
     actions: list[Action]
     reason: Reason | None
+    facts: list[Fact]
     buttons: list[PageButton]
     group: GroupRow | None = None
 
@@ -130,17 +132,19 @@ def read_rows(
     rows: Sequence[Notification],
     groups: Mapping[UUID, Group] = MappingProxyType({}),
     query: InboxQuery = INBOX,
-    parts: Mapping[UUID, Sequence[Any]] | None = None,
+    place: str = "list",
 ) -> list[InboxRow]:
     """Return notifications in their order with what is shown beside them, in few queries.
 
     ``reader``
         Their user, an instance of the model.
-    ``parts``
-        What extensions show with them, if it is read already.
+    ``place``
+        See ``Extension.parts_of()``.
     """
-    if parts is None:
-        parts = read_parts(rows, reader, "list")
+    parts: dict[UUID, list[Any]] = defaultdict(list)
+    for hook in hooks.parts_of:
+        for id, shown in hook(rows, reader, place).items():
+            parts[id] += shown
     reasons = _read_reasons(rows, parts)
     jobs = {id: reason.job for id, reason in reasons.items()}
     return [
@@ -148,7 +152,8 @@ def read_rows(
             notification=row,
             actions=describe_actions(row) if '"actions"' in row.data else [],
             reason=reasons.get(row.pk),
-            buttons=[part for part in parts.get(row.pk, ()) if isinstance(part, PageButton)],
+            facts=[part for part in parts[row.pk] if isinstance(part, Fact)],
+            buttons=[part for part in parts[row.pk] if isinstance(part, PageButton)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
         )
         for row in rows

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
-    from notifications.jobs.selection import project_jobs_sql as project_jobs_sql
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
@@ -65,7 +64,7 @@ else:
             ),
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
-            "notifications.jobs.selection": "JobFilter project_jobs_sql",
+            "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.transitions.releasing": "HeldJobs",
             "notifications.jobs.waits": "await_for_all end_stored wait_for_all",

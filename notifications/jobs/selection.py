@@ -177,6 +177,13 @@ class JobFilter:
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
+    @staticmethod
+    def project_sql() -> str:
+        """Return the SQL condition of the jobs that ``deliveries="hidden"`` leaves. It has no parameters."""
+        paths = [path for path in sorted(hooks.own_tasks) if path.replace(".", "").isidentifier()]
+        names = ", ".join(f"'{path}'" for path in paths)
+        return f"task_path NOT IN ({names})" if names else "1 = 1"
+
     @property
     def hides_deliveries(self) -> bool:
         """Whether jobs are left out that ``deliveries`` is about."""
@@ -218,12 +225,6 @@ def _read_failed_ids(since: datetime) -> list[UUID] | None:
     return None if len(ids) > MAX_IDS_READ else ids
 
 
-def project_jobs_sql() -> str:
-    """Return the SQL condition of the jobs that ``deliveries="hidden"`` leaves. It has no parameters."""
-    paths = ", ".join(f"'{path}'" for path in sorted(hooks.own_tasks) if path.replace(".", "").isidentifier())
-    return f"task_path NOT IN ({paths})" if paths else "1 = 1"
-
-
 def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False, with_deliveries: bool = True) -> str:
     """Return the query of the jobs that failed since a time, its parameter, and of those the latest.
 
@@ -235,7 +236,7 @@ def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False, with_del
     # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
     by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
     end = " AND finished_at <= %s" if has_end else ""
-    condition = "" if with_deliveries else f" AND {project_jobs_sql()}"
+    condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
     return (
         f"SELECT {columns} FROM notifications_job{by_index} "
         f"WHERE state = 'failed' AND finished_at >= %s{end}{condition} ORDER BY finished_at DESC LIMIT {limit}"

@@ -15,7 +15,7 @@ from notifications.extension import Event
 from notifications.extension.installed import read_events
 from notifications.jobs.step_list import StepList, StoredStep, describe_duration
 from notifications.models import Attempt, Job
-from notifications.states import LEVELS, describe_state
+from notifications.states import LEVELS, describe_state, is_cancelling
 
 #: The newest attempts that did not succeed of a timeline.
 MAX_ATTEMPTS_SHOWN = 20
@@ -132,7 +132,10 @@ def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) ->
     number = max([job.attempt, *begins])
     if number and not any(attempt.number == number for attempt in attempts):
         level = LEVELS.get(job.state, "info")
-        note = "" if job.state in (Job.State.SUCCEEDED, Job.State.RUNNING) else describe_state(job)
+        is_said = job.state == Job.State.SUCCEEDED or (
+            job.state == Job.State.RUNNING and not is_cancelling(job)
+        )
+        note = "" if is_said else describe_state(job)
         rows.append(_row_of_attempt(number, job.started_at, job.finished_at, note=note, level=level))
     shown = []
     for of_attempt, row in zip([*(attempt.number for attempt in attempts), number], rows, strict=False):

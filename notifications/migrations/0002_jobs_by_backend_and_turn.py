@@ -1,8 +1,10 @@
+import django.db.models.deletion
+from django.conf import settings
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Jobs are claimed by backend, queue and turn, and no more is stored about messages to engines.
+    """Jobs are claimed by backend, queue and turn, and no more is stored about messages to engines; users save views.
 
     Processes of version 0.9.0 may run meanwhile. Their INSERTs name the columns of messages, so the database keeps
     these for now, and do not name those of turns, which have a default. On SQLite their claims name the indexes, which
@@ -71,6 +73,25 @@ class Migration(migrations.Migration):
                     )
                 ],
             },
+        ),
+        migrations.CreateModel(
+            "InboxViews",
+            [
+                (
+                    "user",
+                    models.OneToOneField(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="user",
+                    ),
+                ),
+                ("views", models.TextField(default="[]")),
+            ],
+            options={"default_permissions": ()},
         ),
         # By SQL, because Django would make SQLite's table anew, without the columns of messages.
         migrations.SeparateDatabaseAndState(

@@ -31,6 +31,7 @@ NOTIFICATION_ICONS = {
 }
 ICONS = {
     **NOTIFICATION_ICONS,
+    "bookmark": "M7 4h10v16l-5-4-5 4z",
     "inbox": "M4 14.5L6 5h12l2 9.5V20H4zM4 14.5h5l1 2h4l1-2h5",
     "mail": "M3.5 6h17v12h-17zM3.5 7l8.5 6.5L20.5 7",
     "select": "M4 4h16v16H4zM8 12.5l3 3 5.5-6.5",

@@ -173,7 +173,10 @@ def test_values_that_python_takes_for_empty(staff, client, paid):
     post(client, paid, customer="null", amount="[]", notes='""')
     new = Job.objects.exclude(pk=paid.pk).get()
     assert json.loads(new.kwargs) | {"iban": ""} == {
-        **{"customer": None, "amount": [], "notes": "", "iban": ""},
+        "customer": None,
+        "amount": [],
+        "notes": "",
+        "iban": "",
     }
 
 

@@ -3,7 +3,6 @@
 import pytest
 from django.test import AsyncRequestFactory, RequestFactory
 
-from notifications.http import read_header
 from notifications.http.negotiation import (
     if_none_match,
     parse_wait,
@@ -11,6 +10,7 @@ from notifications.http.negotiation import (
     prefers_async,
     wait_seconds,
 )
+from notifications.http.parsing import read_header
 from notifications.validators import MAX_HEADER_BYTES
 
 MEDIA_TYPES = ["text/html", "application/json"]

@@ -27,8 +27,9 @@ from notifications.contrib.deliveries.preference_rows import (
     read_rows,
     shown_channels,
 )
+from notifications.contrib.deliveries.pushes import read_public_key
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
-from notifications.extension import PageButton, find_channel, hooks
+from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
 from notifications.inbox import label_of, load_categories, return_to_inbox
 from notifications.models import Notification
@@ -59,12 +60,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "rows": read_rows(user),
         "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
-        # The page has the list itself.
-        "links": [
-            link
-            for link in list_channel_links()
-            if not (_has_devices() and link[1] == reverse("notifications:devices"))
-        ],
+        "links": [link for hook in hooks.page_links for link in hook("preferences")],
         "reader": reader,
         "paused_until": reader.paused_until if is_paused else None,
         "off_days": [(days, _off_label(days)) for days in OFF_DAYS],
@@ -213,16 +209,18 @@ def _parse_category(request: HttpRequest) -> str:
 
 
 def list_links(page: str) -> list[tuple[str, str]]:
-    """Return the label and address of each link of a page."""
-    return [
-        *(list_channel_links() if page == "inbox" else ()),
-        (gettext("Preferences"), reverse("notifications:preferences")),
-    ]
+    """Return the label and address of each link of a page. See ``Extension.page_links()``."""
+    devices = [(gettext("Devices for push"), reverse("notifications:devices"))] if settings.WEB_PUSH else []
+    if page == "preferences":
+        return [] if _has_devices() else devices  # the page has the list itself
+    preferences = gettext("Preferences"), reverse("notifications:preferences")
+    return [*(devices if page == "inbox" else ()), preferences]
 
 
-def list_channel_links() -> list[tuple[str, str]]:
-    """Return the label and address of each page where users set a channel up."""
-    return [link for name in hooks.channels for link in find_channel(name).links()]
+def describe_key() -> dict[str, Any]:
+    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
+    key = settings.WEB_PUSH and read_public_key()
+    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
 
 
 def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID, list[PageButton]]:
@@ -237,7 +235,7 @@ def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[
     return {
         row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
         for row in rows
-        if row.category and not (category := categories.get(row.category)).is_required
+        if not (category := categories.get(row.category)).is_required
     }
 
 

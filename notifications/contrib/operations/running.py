@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from notifications.db import connection
-from notifications.jobs import project_jobs_sql
+from notifications.jobs import JobFilter
 from notifications.management import read_moment
 
 #: The running jobs that are read at most, and the waiting ones that are counted.
@@ -34,7 +34,7 @@ def read_running(*, without_deliveries: bool = False) -> dict[str, RunningJobs]:
     ``without_deliveries``
         Without the jobs that ``JobFilter(deliveries="hidden")`` leaves out.
     """
-    condition = f"WHERE {project_jobs_sql()}" if without_deliveries else ""
+    condition = f"WHERE {JobFilter.project_sql()}" if without_deliveries else ""
     with connection().cursor() as cursor:
         cursor.execute(
             "SELECT queue_name, count(*), min(started_at), min(CASE WHEN executor <> 'observed' THEN deadline END), "

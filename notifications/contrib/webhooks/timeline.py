@@ -20,15 +20,16 @@ from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, W
 from notifications.db import database
 from notifications.extension import Event, in_order
 from notifications.models import Job, Notification
-from notifications.states import describe_state
 
 #: Calls of a notification and its job that are shown, the newest, and attempts of all of them, the first.
 MAX_CALLS_SHOWN, MAX_ATTEMPTS_SHOWN = 20, 200
 #: The columns of a job that are read.
 _COLUMNS = (
     *("id", "task_path", "args", "state", "attempt", "max_attempts"),
-    *("run_after", "queued_at", "finished_at", "error", "result"),
+    *("run_after", "created_at", "queued_at", "started_at", "finished_at", "error", "result"),
 )
+#: The tasks that call programs. Others are those of handlers.
+_CALLS = (WEBHOOK_TASK, CALLBACK_TASK)
 
 
 def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
@@ -39,9 +40,12 @@ def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     """
     job = subject.id if isinstance(subject, Job) else subject.job
     sources = [id for id in {subject.id, job} if id is not None]
-    calls = {"event_source__in": sources, "task_path__in": (WEBHOOK_TASK, CALLBACK_TASK)}
-    rows = Job.objects.using(database()).filter(**calls).only(*_COLUMNS)
-    sends = list(rows.order_by("-id")[:MAX_CALLS_SHOWN])
+    with_handlers = isinstance(subject, Job) and reader is None
+    rows = Job.objects.using(database()).filter(event_source__in=sources).only(*_COLUMNS)
+    if not with_handlers:
+        rows = rows.filter(task_path__in=_CALLS)
+    found = list(rows.order_by("-id")[: MAX_CALLS_SHOWN * (1 + with_handlers)])
+    sends = [row for row in found if row.task_path in _CALLS][:MAX_CALLS_SHOWN]
     events_of_sends = {send.id: json.loads(send.args)[0] for send in sends}
     endpoints = _read_endpoints(events_of_sends.values())
     if reader is not None:
@@ -60,25 +64,14 @@ def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     ]
     if job is not None and not any(send.task_path == CALLBACK_TASK for send in sends):
         events += _events_before_callback(job)
-    if isinstance(subject, Job) and reader is None:
-        events += _read_handlers_of(subject)
+    events += [_describe_handler(row) for row in found if row.task_path not in _CALLS and row.finished_at]
     return in_order(events)
 
 
-def _read_handlers_of(job: Job) -> list[Event]:
-    """Return the jobs of handlers for events of a job that have run."""
-    rows = Job.objects.using(database()).filter(event_source=job.id, finished_at__isnull=False)
-    rows = rows.exclude(task_path__in=(WEBHOOK_TASK, CALLBACK_TASK)).only(
-        *_COLUMNS, "created_at", "started_at"
-    )
-    return [
-        Event(
-            row.started_at or row.created_at,
-            _("Handler %(task)s: %(state)s") % {"task": row.task_path, "state": describe_state(row)},
-            until=row.finished_at,
-        )
-        for row in rows.order_by("-id")[:MAX_CALLS_SHOWN]
-    ]
+def _describe_handler(row: Job) -> Event:
+    """Return what became of a job of a handler that has ended."""
+    text = _("Handler %(task)s: %(state)s") % {"task": row.task_path, "state": row.get_state_display()}
+    return Event(row.started_at or row.created_at, text, until=row.finished_at)
 
 
 def _read_endpoints(events: Collection[Mapping[str, Any]]) -> dict[UUID, WebhookEndpoint]:

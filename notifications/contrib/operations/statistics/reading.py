@@ -13,7 +13,7 @@ from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
 from notifications.db import connection
 from notifications.extension import hooks
-from notifications.jobs import project_jobs_sql
+from notifications.jobs import JobFilter
 
 Outcome = JobStatistics.Outcome
 
@@ -229,7 +229,7 @@ def read_names(
     columns = f"SELECT queue_name, task_path FROM {TABLE}"
     since = f"start >= {first_start(now - window, PERIOD_SECONDS[period])}"
     if without_deliveries:
-        since += f" AND {project_jobs_sql()}"
+        since += f" AND {JobFilter.project_sql()}"
     sql = (
         f"{columns} WHERE period = {int(period)} AND shard = 0 AND {since} "
         f"UNION {columns}{by_index_of_new_rows()} WHERE shard > 0 AND {since} ORDER BY 1, 2 LIMIT {limit}"
@@ -263,7 +263,7 @@ def read_sums(
     params = [value for value in selected.values() if value is not None]
     condition = "".join(f" AND {column} = %s" for column, value in selected.items() if value is not None)
     if without_deliveries and task not in hooks.own_tasks:
-        condition += f" AND {project_jobs_sql()}"
+        condition += f" AND {JobFilter.project_sql()}"
     keys = [*group, "outcome", *([f"(start - {since}) / {step}"] if step else [])]
     sums = ", ".join(f"sum({column})" for column in COLUMNS)
     columns = ", ".join(("start", "queue_name", "task_path", "outcome", *COLUMNS))

@@ -153,6 +153,22 @@ def test_handlers_are_no_calls(user, settings):
     assert read_calls_of(Notification.objects.get(id=id), None) == []
 
 
+def test_staff_see_the_handlers_of_a_job(user, settings):
+    """Those that have ended, with how long they ran. Owners do not."""
+    paths = {"job.succeeded": ["tests.contrib.webhooks.handlers.tasks.handle"]}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": paths}
+    id = tasks.noop.using(owner=user).enqueue().id
+    run_until_idle()
+    handled = Job.objects.exclude(id=id).get()
+    job = Job.objects.get(id=id)
+    [event] = read_calls_of(job, None)
+    assert event.text == "Handler tests.contrib.webhooks.handlers.tasks.handle: Succeeded"
+    assert (event.at, event.until) == (handled.started_at, handled.finished_at)
+    assert read_calls_of(job, user.pk) == []
+    Job.objects.filter(id=handled.id).update(state="queued", finished_at=None)
+    assert read_calls_of(job, None) == []
+
+
 def test_none(user, django_assert_num_queries):
     notify(user, "Hello")
     row = Notification.objects.get()

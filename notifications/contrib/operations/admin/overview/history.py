@@ -16,7 +16,7 @@ from notifications.contrib.operations.statistics.points import read_points, read
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection
-from notifications.jobs import project_jobs_sql
+from notifications.jobs import JobFilter
 from notifications.management import estimated_database_now, read_moment
 from notifications.models import ACTIVE
 
@@ -111,7 +111,7 @@ def read_history(
         length, count, queue=queue or None, task=task or None, now=now, without_deliveries=without
     )
     start = min((point.start for point in points if point.start), default=since)
-    condition = "" if with_deliveries else f" AND {project_jobs_sql()}"
+    condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
     active = _read_active(start, condition)
     for name in active:
         by_queue.setdefault(name, Figures(queue=name, start=start, seconds=length.total_seconds()))
