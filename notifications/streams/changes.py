@@ -45,9 +45,26 @@ MAX_ACTIVE_JOBS = 100
 
 #: The columns that an item shows, without arguments and results of jobs, which can be large.
 JOB_COLUMNS = (
-    *("id", "user_id", "seq", "version", "task_path", "state", "executor", "attempt", "max_attempts"),
-    *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
-    *("created_at", "started_at", "finished_at", "run_after", "waiting"),
+    "id",
+    "user_id",
+    "seq",
+    "version",
+    "task_path",
+    "state",
+    "executor",
+    "attempt",
+    "max_attempts",
+    "progress_current",
+    "progress_total",
+    "progress_message",
+    "error",
+    "title",
+    "url",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "run_after",
+    "waiting",
 )
 ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...] = (
     (Notification, listing.COLUMNS),
