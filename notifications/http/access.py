@@ -65,7 +65,10 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     if request.method not in ("GET", "HEAD"):
         check_content_length(request)
         if not is_authenticated_without_session(request):
-            _check_csrf_token(request)
+            middleware = _CsrfMiddleware(lambda request: HttpResponse())
+            middleware.process_request(request)
+            with body_errors_as_problems():  # the token may be a field of a form
+                middleware.process_view(request, None, (), {})
 
 
 def is_signed_in(request: HttpRequest) -> bool:
@@ -251,13 +254,6 @@ def _csrf_remedy(reason: str) -> str:
     if reason.startswith(("Origin ", "Referer ")):
         return "Send the request from a page of this site, or of an origin in CSRF_TRUSTED_ORIGINS."
     return f"Send {csrf_token_source()} in the header {csrf_header_name()}."
-
-
-def _check_csrf_token(request: HttpRequest) -> None:
-    middleware = _CsrfMiddleware(lambda request: HttpResponse())
-    middleware.process_request(request)
-    with body_errors_as_problems():  # the token may be a field of a form
-        middleware.process_view(request, None, (), {})
 
 
 class _CsrfMiddleware(CsrfViewMiddleware):
