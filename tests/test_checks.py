@@ -13,11 +13,12 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 
-from notifications import checks, compat, readiness
+from notifications import checks, readiness
 from notifications.extension import Dispatch, hooks, moved
 from notifications.models import Job
 from tests.jobs.tasks import noop
 from tests.support.checks import system_checks
+from tests.support.django_tasks import BaseTaskBackend
 
 #: What is wrong with an engine.
 ENGINES = ("E007", "W005", "W006", "W007")
@@ -180,7 +181,7 @@ def test_a_pool_for_all_sync_jobs(pool, monkeypatch):
     assert found(checks.check_pool) == []
 
 
-def test_the_database(db, monkeypatch, pending_migration):
+def test_the_database(db, monkeypatch):
     """W012 to W014, only when its database is checked, and only after its migrations."""
     assert checks.check_database(None, databases=["default"]) == []
     monkeypatch.setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
@@ -195,6 +196,7 @@ def test_the_database(db, monkeypatch, pending_migration):
         ("notifications.W014", "Stored while a clock was wrong: the deadline of job 7."),
     ]
     assert checks.check_database(None, databases=None) == []
+    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
     assert checks.check_database(None, databases=["default"]) == []
 
 
@@ -261,7 +263,7 @@ def with_engine(engine, **others):
 
 
 DUMMY, IMMEDIATE = (
-    {"BACKEND": f"{compat.BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
+    {"BACKEND": f"{BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
     for name in ("dummy.DummyBackend", "immediate.ImmediateBackend")
 )
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend"}

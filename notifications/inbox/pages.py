@@ -53,7 +53,8 @@ from notifications.models.streams import NotificationLevel
 from notifications.paths import localize_link
 from notifications.serializers import read_data
 from notifications.streams import grouping, listing
-from notifications.streams.positions import read_numbered_position, read_stream_position
+from notifications.streams.listing import read_numbered_position
+from notifications.streams.positions import read_stream_position
 
 #: Open questions above the list, as in the bell.
 MAX_WAITING = 3
@@ -106,6 +107,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
         **of_views,
+        "query": query,  # with the title of its group
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
         "categories": load_categories().sort_by_name({*state.categories, *query.categories}),

@@ -27,7 +27,6 @@ from notifications.extension import (
     calls,
     hooks,
 )
-from notifications.extension.installed import Hooks
 from notifications.jobs.transitions import reaping, recording, waiting
 from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
 from notifications.streams import rebuilding, snoozing
@@ -36,6 +35,7 @@ from notifications.worker.lease import _overview
 from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.checks import doctor
+from tests.support.extensions import install, load
 
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
 HOOKS = extension.installed._HOOKS
@@ -186,9 +186,7 @@ class TestAfterCommit:
             def after_commit(self, titles):
                 kept.append((titles, transaction.get_connection().in_atomic_block))
 
-        installed = extension.hooks
-        made = Hooks([*installed.extensions, Keeping(Keeping.name, testing)])
-        monkeypatch.setattr(installed, "__dict__", made.__dict__)
+        install(monkeypatch, Keeping(Keeping.name, testing))
         return kept
 
     def test_of_notify(self, user, kept):
@@ -369,20 +367,15 @@ def conflicting(what):
 @pytest.mark.parametrize("what", ["key of NOTIFICATIONS", "kind of wait", "channel", "subcommand"])
 def test_two_extensions_with_one_name(monkeypatch, what):
     """They are refused at the start, in place of one that silently replaces the other."""
-    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
-    others = extension.extensions()
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [*others, *conflicting(what)])
     with pytest.raises(
         ImproperlyConfigured, match=rf"The {what} '(?i:fax)' is that of fax_one and of fax_two"
     ):
-        extension.load()
+        load(monkeypatch, *extension.extensions(), *conflicting(what))
 
 
 def test_an_extension_with_a_name_of_the_core(monkeypatch):
-    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
     made = type(
         "Retaining", (Extension,), {"name": "one", "label": "one", "settings": {"RETENTION": Setting(1)}}
     )
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [made("one", testing)])
     with pytest.raises(ImproperlyConfigured, match=r"'RETENTION' is that of the app itself and of one"):
-        extension.load()
+        load(monkeypatch, made("one", testing))

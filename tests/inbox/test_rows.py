@@ -83,7 +83,7 @@ class TestActions:
         response = user_client.post(url, {"form": "1"})
         assert (response.status_code, response["Location"]) == (307, "/approve/?x=1")  # with method and body
         row = Notification.objects.get()
-        assert row.read_at and positions.read_stream_position(user.pk).unread == 0
+        assert row.read_at and read_stream_position(user.pk).unread == 0
         item = user_client.get("/notifications/api/notifications/").json()["items"][0]
         assert item["data"]["actions"] == [{**actions[0], "sent": item["read_at"]}, actions[1]]
         # A page that was loaded before, or is loaded again.

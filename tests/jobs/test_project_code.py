@@ -16,7 +16,6 @@ from django.db import connections
 from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
-from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
@@ -33,6 +32,7 @@ from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.realtime.conftest import Socket, in_thread, sign_in
+from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.waiting import wait_until
 
 #: Threads of the app on which nothing may wait for the project, each with what it calls nevertheless.

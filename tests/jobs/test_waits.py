@@ -11,7 +11,6 @@ from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from notifications.api import WaitInfo, apause, batch, get_job, join, pause
-from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
 from notifications.contrib.questions import aquestion
 from notifications.contrib.steps import astep
@@ -32,6 +31,7 @@ from notifications.worker import Execution
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import TaskResultStatus
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 

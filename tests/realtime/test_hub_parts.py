@@ -6,10 +6,10 @@ import pytest
 
 from notifications import api, extension
 from notifications.extension import Extension, HubPart
-from notifications.extension.installed import Hooks
 from notifications.realtime import current_hub
 from notifications.realtime import hub as hubs
 from tests.realtime.conftest import in_thread, until
+from tests.support.extensions import install
 
 
 class FaxReader(HubPart):
@@ -39,9 +39,7 @@ class Fax(Extension):
 
 @pytest.fixture
 def fax(monkeypatch):
-    installed = extension.hooks
-    hooks = Hooks([*installed.extensions, Fax(Fax.name, extension)])
-    monkeypatch.setattr(installed, "__dict__", hooks.__dict__)
+    install(monkeypatch, Fax(Fax.name, extension))
 
 
 async def test_a_part_of_the_hub(fax, connect, user, monkeypatch):

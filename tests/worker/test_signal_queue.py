@@ -12,7 +12,6 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from notifications.compat import task_finished, task_started
 from notifications.db import project_code, signal_queue
 from notifications.jobs import cancel
 from notifications.models import Job, Notification
@@ -20,6 +19,7 @@ from notifications.signals import job_finished, notification_recorded
 from notifications.worker import SignalQueue
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.django_tasks import task_finished, task_started
 from tests.support.waiting import wait_until
 
 SIGNALS = [task_started, task_finished, job_finished, notification_recorded]

@@ -20,7 +20,7 @@ from notifications.models import Notification, Stream
 from notifications.streams import snoozing
 from notifications.streams.retention import count_prunable
 from notifications.times import now
-from notifications.upkeep import Upkeep
+from notifications.extension import Upkeep
 from tests.support.checks import doctor
 
 FEATURE = re.compile("deliver|preference|digest|throttle|push|outage|_reader|[^_a-z]mute|unsubscribe", re.I)

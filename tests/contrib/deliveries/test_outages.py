@@ -110,7 +110,7 @@ def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
     assert "failed" in states()
 
 
-def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
+def test_answers_in_between_start_the_count_anew(made_due, answer_mail):
     """Two time-outs, an answer, and two time-outs are no outage."""
     results = [TimeoutError, TimeoutError, None, TimeoutError, TimeoutError]
 
@@ -118,7 +118,7 @@ def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
         if result := results.pop(0):
             raise result
 
-    monkeypatch.setattr(emails, "send_email", send)
+    answer_mail(send)
     made_due(5)
     enqueue_and_run()
     assert ChannelOutage.objects.get().suspended_until is None and not results

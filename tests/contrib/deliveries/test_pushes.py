@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 
 from notifications import times
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, preferences, pushes, vapid
+from notifications.contrib.deliveries import attempts, preferences, pushes
 from notifications.contrib.deliveries.decisions import Reach
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.extension import find_channel
@@ -21,6 +21,7 @@ from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_due
 from tests.contrib.questions import question_tasks
 from tests.support.checks import doctor
+from tests.support.push_service import public_key_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -62,7 +63,7 @@ def test_message(user, service, private_key):
     assert received.claims["sub"] == "mailto:admin@site.example"
     assert received.claims["aud"] == service.origin
     assert 0 < received.claims["exp"] - time.time() <= 12 * 3600
-    assert received.public_key == vapid.public_key(private_key)
+    assert received.public_key == public_key_of(private_key)
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.address) == ("sent", str(device.id))
     device.refresh_from_db()

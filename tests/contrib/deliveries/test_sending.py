@@ -16,20 +16,18 @@ from notifications.contrib.deliveries import (
     attempts,
     decisions,
     email_texts,
-    emails,
     preferences,
     sending,
-    vapid,
 )
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
 from notifications.jobs import retry
 from notifications.jobs.declaring import own_tasks
-from notifications.jobs.declaring.own_tasks import sender_queue_name
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due
+from tests.support.push_service import vapid_key
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -177,9 +175,9 @@ def test_late_failure_changes_nothing_of_what_was_sent(notified):
     assert (delivery.state, delivery.error) == ("sent", "")
 
 
-def test_row_that_is_deleted_while_it_is_sent(notified, monkeypatch):
+def test_row_that_is_deleted_while_it_is_sent(notified, answer_mail):
     delivery = notified()
-    monkeypatch.setattr(emails, "send_email", lambda email: Delivery.objects.all().delete())
+    answer_mail(lambda email: Delivery.objects.all().delete())
     send_due()
     assert Job.objects.get().state == "succeeded" and not Delivery.objects.filter(id=delivery.id)
 
@@ -337,7 +335,7 @@ def test_queue_of_a_backend_that_lists_its_queues(settings):
     names = {}
     for queues in ([], ["default", "deliveries"], ["default", "slow"], ["b", "a"]):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        names[tuple(queues)] = sender_queue_name()
+        names[tuple(queues)] = own_tasks.sender_queue_name()
     assert list(names.values()) == ["deliveries", "deliveries", "default", "a"]
 
 
@@ -346,7 +344,7 @@ def test_queue_of_an_engine(settings, monkeypatch):
     monkeypatch.setattr(own_tasks, "has_engine", lambda alias: True)
     for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
         settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        assert sender_queue_name() == expected
+        assert own_tasks.sender_queue_name() == expected
 
 
 def test_worker_sends(notified, start_worker, frequent_sending):
@@ -406,7 +404,7 @@ def test_who_cannot_be_reached_gets_no_job(configure, make_user, service, monkey
 
 def settings_of_push(service):
     return {
-        "WEB_PUSH": {"private_key": vapid.generate_private_key(), "subject": "mailto:admin@site.example"},
+        "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:admin@site.example"},
         "OUTBOUND_ALLOW": [service.address],
     }
 

@@ -4,14 +4,14 @@ USE = """
 import sys
 from django.contrib.auth.models import User
 from django.test import Client
-from notifications import upkeep
+from notifications.extension import Upkeep, Where
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.checks import doctor
 
 assert not [name for name in sys.modules if name.startswith("notifications.contrib")]
-names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+names = {duty.name for duty in Upkeep(Where.WORKER, seconds=0).duties}
 assert not [name for name in names if "engine" in name]
 assert not [each for each in doctor() if "engine" in each["check"]]
 assert doctor("ready", live=True)[0]["remedy"].startswith("Start one: manage.py run_jobs")

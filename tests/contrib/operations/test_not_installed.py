@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from notifications import upkeep
+from notifications.extension import Upkeep, Where
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -19,7 +19,7 @@ assert not [table for table in tables if re.search("alert|statistics|overview|op
 permissions = Permission.objects.values_list("codename", flat=True)
 assert not [name for name in permissions if re.search("alert|statistics|overview", name)]
 assert doctor("tables")[0]["state"] == "ok"
-names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+names = {duty.name for duty in Upkeep(Where.WORKER, seconds=0).duties}
 assert not [name for name in names if re.search("alert|statistics|announce", name)]
 assert not [each for each in doctor() if "alert" in each["check"]]
 

@@ -11,11 +11,12 @@ from django.test import Client
 from django.urls import NoReverseMatch, reverse
 from notifications import duties
 from notifications.jobs.notifying import create_notifications
-from notifications.jobs.transitions import manual, waiting
+from notifications.jobs import cancel
+from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs
 from notifications.times import now
-from notifications.upkeep import Upkeep, Where
+from notifications.extension import Upkeep, Where
 from mysite.pauses import rest
 from tests.support.checks import doctor
 
@@ -54,7 +55,7 @@ try:
     call_command("notifications", "jobs", "answer", str(job.id), "yes")
 except CommandError as exc:
     print(exc)
-manual.cancel([job.id])
+cancel([job.id])
 assert (Job.objects.get().state, Wait.objects.get().how) == ("cancelled", "")
 for module in ("models", "answering"):
     try:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import Client
-from notifications import upkeep
+from notifications.extension import Upkeep, Where
 from notifications.models import Job, Notification
 from notifications.streams import retention
 from notifications.testing import run_jobs
@@ -18,7 +18,7 @@ from tests.support.checks import doctor
 assert not [table for table in connection.introspection.table_names() if re.search("schedule|tick", table)]
 assert not Permission.objects.filter(codename__contains="schedule").exists()
 assert doctor("tables")[0]["state"] == "ok"
-names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+names = {duty.name for duty in Upkeep(Where.WORKER, seconds=0).duties}
 assert not [name for name in names if "schedule" in name]
 assert not [each for each in doctor() if "schedule" in each["check"]]
 assert "ticks" not in str(dict(retention.count_prunable(now())))

@@ -28,7 +28,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from mysite.tasks import acharge, charge, wait
-from notifications.jobs.transitions import manual
+from notifications.jobs import retry
 from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
 from notifications.testing import run_until_idle
@@ -53,7 +53,7 @@ call_command("notifications", "jobs", "show", nap.id, stdout=printed)
 assert "nap: attempt 1" in printed.getvalue()
 for job in charges:
     print(Attempt.objects.get(job=job).traceback.splitlines()[-1])
-assert manual.retry([charges[0].id], from_start=True)
+assert retry([charges[0].id], from_start=True)
 purge([ada.pk])
 assert not Job.objects.exists()
 try:

@@ -9,13 +9,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.compat import task_enqueued
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs import cancel
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.django_tasks import task_enqueued
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)

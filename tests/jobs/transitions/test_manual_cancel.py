@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 from django.db import transaction
 
-from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled
 from notifications.jobs import cancel, outcomes, retry
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
@@ -18,6 +17,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import TaskResultStatus, task_finished
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 

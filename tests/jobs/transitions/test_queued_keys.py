@@ -12,13 +12,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch, get_job, policy, task
-from notifications.compat import task_enqueued
 from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import claims, queueing
 from notifications.models import Job, uuid7
 from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import task_enqueued
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)

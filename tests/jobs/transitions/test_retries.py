@@ -11,7 +11,6 @@ from django.db import ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import DATABASE_UNAVAILABLE, policy, task
-from notifications.compat import TaskResultStatus, task_finished, task_started
 from notifications.jobs import Policy, outcomes
 from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.models import Attempt, Job
@@ -20,6 +19,7 @@ from notifications.testing import run_jobs
 from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import TaskResultStatus, task_finished, task_started
 
 pytestmark = pytest.mark.django_db
 

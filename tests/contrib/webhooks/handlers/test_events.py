@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from notifications import streams, times
 from notifications.api import anotify, batch, notify
-from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
@@ -32,6 +31,7 @@ from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
+from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.waiting import wait_until
 
 pytestmark = [
