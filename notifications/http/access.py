@@ -184,7 +184,8 @@ def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> H
 
     With ``SESSION_SAVE_EVERY_REQUEST`` such requests would prolong the session for as long as a page is open, and its
     user would never be signed out for being idle. Nor after a 503: Django reads when a session expires that it may
-    save, which would fail by the same lack, and become a 500. Call it when ``request.user`` was read. Returns the response.
+    save, which would fail by the same lack, and become a 500. Call it when ``request.user`` was read. Returns the
+    response.
     """
     session: Any = getattr(request, "session", None)
     # Not by request.GET, which refuses a query with too many parameters.
