@@ -8,14 +8,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.contrib.celery.transitions import changes, recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_totals
 from notifications.contrib.operations.statistics.reading import Histogram
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
+from notifications.jobs.observed import changes, recording
+from notifications.jobs.observed.starts import ObservedAttempt
 from notifications.jobs.transitions import manual, reaping
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job

@@ -12,7 +12,6 @@ from django.utils import timezone
 from notifications import streams, times
 from notifications.api import anotify, batch, notify
 from notifications.compat import task_enqueued, task_finished, task_started
-from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
@@ -21,6 +20,7 @@ from notifications.db import signal_queue
 from notifications.ids import uuid7
 from notifications.jobs import announcing, notifying, outcomes
 from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.observed import changes, recording
 from notifications.jobs.transitions import claims, manual, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs

@@ -18,7 +18,7 @@ from notifications.contrib.operations.periods import read_span
 from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
 from notifications.extension import hooks
-from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
 from notifications.management import (
     LargeShare,
     QueueDepth,
@@ -161,11 +161,11 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
 
 def runners() -> list[tuple[str, str]]:
     """Return what runs the jobs of each backend of ``TASKS``: alias and label."""
-    built_in = str(_("Built-in worker"))
+    built_in, with_engines = str(_("Built-in worker")), aliases_with_engines()
     return [
-        (alias, hooks.dispatch.label_of(alias) if has_engine(alias) else built_in)
+        (alias, hooks.dispatch.label_of(alias) if alias in with_engines else built_in)
         for alias in task_backends.settings
-        if has_engine(alias) or has_job_tasks(task_backends[alias])
+        if alias in with_engines or stores_jobs(alias)
     ]
 
 
