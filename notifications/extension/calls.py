@@ -313,14 +313,22 @@ def _is_log_due(name: HookName) -> bool:
         return True
 
 
+class HookFailure:
+    """The hook that has failed in a block of ``left_to_later()``, such as ``sms.on_ends``, "" for none."""
+
+    hook = ""
+
+
 @contextmanager
-def left_to_later(what: str) -> Iterator[None]:
+def left_to_later(what: str) -> Iterator[HookFailure]:
     """Log an error of a hook in the block, once a minute for each. The caller tries again later, and goes on."""
+    failure = HookFailure()
     try:
-        yield
+        yield failure
     except Exception as exc:
         if (name := hook_of(exc)) is None:
             raise
+        failure.hook = str(name)
         if _is_log_due(name):
             logger.error("Hook failed, could not %s, which is tried again: %s", what, name, exc_info=exc)
 
