@@ -23,7 +23,6 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
 from notifications.jobs import retry
 from notifications.jobs.declaring import own_tasks
-from notifications.jobs.declaring.own_tasks import sender_queue_name
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
