@@ -40,6 +40,8 @@ from notifications.problems import log_database_error
 KEY_PREFIX = "again:"
 #: Fields of the form are named so: a parameter may have the name of another field, or of an attribute of a form.
 FIELD_PREFIX = "argument."
+#: Characters of a value that is shown on one line.
+MAX_LINE_CHARS = 60
 #: The value of a field that was left empty. It is false, as an empty list.
 NOT_GIVEN: Any = type("NotGiven", (), {"__bool__": lambda self: False})()
 #: Kinds of parameters whose arguments are given by their places, and by their names.
@@ -50,7 +52,7 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 class JSONField(forms.CharField):
     """A value as JSON. An empty field is ``NOT_GIVEN``; that of Django takes an empty list for none."""
 
-    widget = forms.Textarea(attrs={"rows": 1, "class": "vLargeTextField", "spellcheck": "false"})
+    widget = forms.Textarea(attrs={"class": "vLargeTextField", "spellcheck": "false"})
 
     def __init__(self, *, kind: type | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -95,32 +97,30 @@ class ArgumentsForm(forms.Form):
             self._add_field(parameter, given.get(parameter.name, NOT_GIVEN))
 
     def _add_field(self, parameter: Parameter, value: Any) -> None:
-        name, help_texts = parameter.name, []
+        name, label, initial, help_text = parameter.name, parameter.name, "", ""
         kind: type | None = None
-        label = name
+        has_default = parameter.default is not Parameter.empty
+        if has_default and redact(name, parameter.default, self._redacted) == parameter.default:
+            help_text = _("By default %(value)s.") % {"value": _describe(parameter.default)}
         if parameter.kind is Parameter.VAR_POSITIONAL:
-            kind, label = list, f"*{name}"
-            help_texts.append(_("More arguments, as a list."))
+            label, kind, help_text = f"*{name}", list, _("More arguments, as a list.")
         elif parameter.kind is Parameter.VAR_KEYWORD:
-            kind, label = dict, f"**{name}"
-            help_texts.append(_("More arguments by name, as an object."))
-        elif parameter.default is not Parameter.empty:
-            help_texts.append(_("By default %(value)s.") % {"value": _describe_default(parameter.default)})
-        initial = ""
+            label, kind, help_text = f"**{name}", dict, _("More arguments by name, as an object.")
         if value is not NOT_GIVEN:
             if redact(name, value, self._redacted) == value:
-                initial = json.dumps(value, ensure_ascii=False)
+                initial = _describe(value)
             else:
                 self._hidden[name] = value
-                help_texts.append(_("What it was is hidden. Leave it empty to keep that."))
-        is_optional = name in self._hidden or kind is not None or parameter.default is not Parameter.empty
-        self.fields[FIELD_PREFIX + name] = JSONField(
+                help_text = _("What it was is hidden. Leave it empty to keep that.")
+        field = JSONField(
             label=label,
             initial=initial,
-            help_text=" ".join(help_texts),
-            required=not is_optional,
+            help_text=help_text,
+            required=not (has_default or kind or name in self._hidden),
             kind=kind,
         )
+        field.widget.attrs["rows"] = initial.count("\n") + 1
+        self.fields[FIELD_PREFIX + name] = field
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -189,9 +189,11 @@ def _assign(parameters: list[Parameter], job: Job) -> tuple[dict[str, Any], list
     return given, [*places, *others]
 
 
-def _describe_default(value: Any) -> str:
+def _describe(value: Any) -> str:
+    """Return a value as JSON, a long one on several lines; what is no JSON as Python writes it."""
     try:
-        return json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False)
+        return text if len(text) <= MAX_LINE_CHARS else json.dumps(value, ensure_ascii=False, indent=2)
     except (TypeError, ValueError):
         return repr(value)
 

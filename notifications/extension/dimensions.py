@@ -31,7 +31,6 @@ class WaitKind:
 
             def opened(self, waits, jobs):
                 from notifications.streams import build_notification
-
                 rows = [build_notification(jobs[wait.job].user_id, wait.title, job=wait.job) for wait in waits]
                 for row, wait in zip(rows, waits):
                     row.id = wait.id
@@ -39,7 +38,6 @@ class WaitKind:
 
             def ended(self, waits):
                 from notifications.models import Notification
-
                 rows = Notification.objects.filter(id__in=[wait.id for wait in waits])
                 rows.update(read_at=waits[0].ended_at, seq=None)
                 return set(rows.values_list("user_id", flat=True))
@@ -57,11 +55,7 @@ class WaitKind:
     ends_by_time = "expired"
 
     def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
-        """Return the notifications of new waits, made by ``build_notification()``.
-
-        ``jobs``
-            Those of the waits, by their ids.
-        """
+        """Return the notifications of new waits, by ``build_notification()``. ``jobs`` are by their ids."""
         return ()
 
     def ended(self, waits: Sequence[Wait]) -> set[Any]:
@@ -299,14 +293,12 @@ class Fact(NamedTuple):
 class Event(NamedTuple):
     """Something that happened to a notification or a job, or is to happen.
 
-    ``at``
-        None if it is not known when.
+    ``at``, ``until``
+        When it happened, None if that is not known, and when it ended, if it lasted: only timelines of jobs show that.
     ``marks_read``
         It has marked the notification as read: its user may not have seen it.
     ``by``, ``own_text``
         The user (key) who has done it, and the text that they read: "You answered".
-    ``until``
-        When it ended, if it lasted, as the output of a job: only the timeline of the job has it, with a bar.
     """
 
     at: datetime | None

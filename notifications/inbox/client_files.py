@@ -124,7 +124,7 @@ def _has_modules() -> bool:
 
 
 def find_modules(names: Iterable[str]) -> dict[str, str]:
-    return {name: find_module(name) for name in names}
+    return {name: static(f"notifications/{name}.js") for name in names}
 
 
 def find_module(name: str) -> str:

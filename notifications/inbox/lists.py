@@ -13,9 +13,9 @@ from notifications.db.transactions import connection
 from notifications.models import Notification
 from notifications.streams import grouping, listing
 from notifications.streams.grouping import Group, GroupedRows
-from notifications.streams.listing import INBOX, Filters
+from notifications.streams.listing import INBOX, Filters, read_numbered_position
 from notifications.streams.marking_all import PENDING_KIND
-from notifications.streams.positions import StreamPosition, read_numbered_position
+from notifications.streams.positions import StreamPosition
 
 #: Notifications on one page of the inbox.
 PAGE_SIZE = 25

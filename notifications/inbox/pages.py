@@ -53,7 +53,8 @@ from notifications.models.streams import NotificationLevel
 from notifications.paths import localize_link
 from notifications.serializers import read_data
 from notifications.streams import grouping, listing
-from notifications.streams.positions import read_numbered_position, read_stream_position
+from notifications.streams.listing import read_numbered_position
+from notifications.streams.positions import read_stream_position
 
 #: Open questions above the list, as in the bell.
 MAX_WAITING = 3
@@ -106,6 +107,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
         **of_views,
+        "query": query,  # with the title of its group
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
         "categories": load_categories().sort_by_name({*state.categories, *query.categories}),
@@ -298,7 +300,7 @@ def _describe_views(counts: Mapping[str, int], view: str) -> list[tuple[str, str
 
 def _describe_saved(views: list[SavedView], query: InboxQuery) -> dict[str, Any]:
     """Return whether the list of the page can be a view, and which of the saved ones it is."""
-    key = key_of(query)
+    key = key_of(query) if query.has_fields else ""
     shown = next((view for view in views if view.query == key), None)
     return {"can_save_view": bool(key), "saved_view": shown, "max_view_name": MAX_NAME_LENGTH}
 

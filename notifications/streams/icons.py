@@ -62,4 +62,4 @@ def read_actor(actor: Any) -> tuple[Any, str]:
 def read_initials(actor: Any) -> str:
     """Return the initials of the first and last word of a name, ``""`` if it is no text."""
     words = actor.split() if isinstance(actor, str) else []
-    return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
+    return "".join([word[0] for word in (words[:1] + words[1:][-1:])]).upper()

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from notifications import streams
 from notifications.db.adapters import user_to_db
 from notifications.db.transactions import chunks, connection, retrying_atomic
 from notifications.models import Epoch
@@ -110,34 +109,13 @@ def epoch_and_position(user: Any) -> tuple[str, Position]:
 
 def read_stream_position(user: Any) -> StreamPosition:
     """Return the position of the stream of a user (key), in one query. Read it before the rows that a page lists."""
-    return _read_stream_position(user, (), [])[0]
+    return read_position_with(user, (), [])[0]
 
 
-def read_numbered_position(
-    user: Any, columns: Sequence[str] = (), params: Sequence[Any] = ()
-) -> tuple[StreamPosition, Sequence[Any]]:
-    """Return the position of the stream of a user (key) with all that is committed, and other columns of that moment.
-
-    ``columns``, ``params``
-        SQL, which may name columns of the stream, with its parameters.
-
-    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
-    """
-    pending = " OR ".join(
-        f"EXISTS (SELECT 1 FROM notifications_{table} WHERE user_id = %s AND seq IS NULL)"
-        for table in ("notification", "job")
-    )
-    values = [*[user_to_db(user)] * 2, *params]
-    position, (is_pending, *found) = _read_stream_position(user, [pending, *columns], values)
-    if is_pending:
-        streams.number([user])
-        position, (_, *found) = _read_stream_position(user, [pending, *columns], values)
-    return position, found
-
-
-def _read_stream_position(
+def read_position_with(
     user: Any, columns: Sequence[str], params: Sequence[Any]
 ) -> tuple[StreamPosition, Sequence[Any]]:
+    """Return the position of the stream of a user (key) with other columns of that moment, as SQL with parameters."""
     count = (
         "(SELECT COUNT(*) FROM (SELECT 1 FROM notifications_notification WHERE user_id = %s "
         f"AND open_question IS NOT NULL AND archived_at IS NULL {{}}LIMIT {MAX_QUESTIONS}) AS questions)"

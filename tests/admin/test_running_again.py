@@ -20,7 +20,7 @@ RIGHTS = ("view_job", "view_job_arguments", "add_job")
 
 @task
 @policy(redact=("iban",))
-def pay(customer, amount, *, currency="EUR", iban="", notes=None):
+def pay(customer, amount, *, currency="EUR", iban="", notes=None, token="t0p"):
     return {"paid": amount}
 
 
@@ -133,7 +133,8 @@ def test_a_new_job_with_the_same_owner(staff, client, user, paid):
 def test_secrets_are_kept_and_not_shown(staff, client, paid):
     """An empty field keeps what is hidden, also within a value; a filled one replaces it."""
     text = client.get(address(paid)).text
-    assert "DE99" not in text and "hidden. Leave it empty" in text
+    assert "DE99" not in text and "t0p" not in text and "hidden. Leave it empty" in text
+    assert text.count("By default") == 2, "An empty field is not the default then."
     post(client, paid, notes='{"card": {"pin": "1234"}, "size": 1}')
     new = Job.objects.exclude(pk=paid.pk).get()
     text = client.get(address(new)).text

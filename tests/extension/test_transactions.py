@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 from django.utils import translation
 
@@ -32,13 +33,14 @@ def test_the_end_of_a_job(user, recorder):
 
 
 def test_rows_are_inserted(user, recorder):
-    """With the outcome and its notification; jobs among them are claimed."""
+    """With the outcome and its notification, also those of another package; jobs among them are claimed."""
     job = tasks.noop.using(owner=user).enqueue()
     mark = SeenMark(user=user, up_to=7, at=times.now())
+    group = Group(name="Key of the database")
     attempt = Attempt(job_id=UUID(job.id), number=7, ended_at=times.now(), outcome="lost")
     recorder.returned = {
         "on_attempts": lambda outcomes: [attempt] if is_first(outcomes) else (),
-        "on_ends": lambda outcomes: [mark, new_job()] if is_first(outcomes) else (),
+        "on_ends": lambda outcomes: [mark, group, new_job()] if is_first(outcomes) else (),
     }
 
     def is_first(outcomes):
@@ -47,6 +49,7 @@ def test_rows_are_inserted(user, recorder):
     run_jobs()
     assert SeenMark.objects.get().up_to == 7
     assert Attempt.objects.get().number == 7
+    assert Group.objects.get().pk == group.pk
     other = Job.objects.exclude(id=job.id).get()
     recorder.returned = {"on_created": lambda rows: [new_job()]}
     assert finish(other).state == "succeeded"

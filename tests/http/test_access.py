@@ -10,7 +10,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db import unavailable
 from notifications.models import Job
-from notifications.streams import positions
+from notifications.streams import listing, positions
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
 
@@ -142,9 +142,9 @@ def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
     """The response shows committed rows, and waiting holds no transaction."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     in_transaction = []
-    read = positions.read_numbered_position
+    read = listing.read_numbered_position
     monkeypatch.setattr(
-        positions,
+        listing,
         "read_numbered_position",
         lambda user: in_transaction.append(connection.in_atomic_block) or read(user),
     )

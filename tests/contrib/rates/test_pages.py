@@ -6,9 +6,12 @@ import re
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from prometheus_client import CollectorRegistry, generate_latest
 
+from notifications.contrib.rates import admin as limits_admin
 from notifications.contrib.rates import metrics, pages, releasing, tokens
 from notifications.contrib.rates.declarations import read_rates
 from notifications.models import Job
@@ -83,6 +86,29 @@ def test_the_admin_lists_limits(waiting, admin_client):
         "Waits for the limit of partner"
         in admin_client.get(reverse("admin:notifications_job_change", args=[waiting.id])).text
     )
+
+
+def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, admin_client, monkeypatch):
+    """And no more of a limit than it shows."""
+    monkeypatch.setattr(limits_admin, "MAX_COUNTED", 2)
+    declare(partner={"rate": "1/m", "burst": 1})
+
+    def read():
+        with CaptureQueriesContext(connection) as queries:
+            page = admin_client.get(reverse("admin:notifications_rates_limit_changelist")).text
+        return re.findall(r'field-waiting">([^<]+)<', page), len(queries)
+
+    rated_tasks.fetch.using(owner=user).enqueue()
+    releasing.release_due()
+    read()  # the first page reads more, such as the types of models
+    one, count = read()
+    for account in ("ada", "bob"):
+        for _ in range(3 if account == "ada" else 5):
+            rated_tasks.fetch_of.using(owner=user).enqueue(account)
+    releasing.release_due()
+    several, count_of_several = read()
+    assert (one, several) == (["0"], ["0", "2", "2+"])
+    assert count_of_several == count
 
 
 def test_doctor_names_closed_limits(waiting):
