@@ -62,9 +62,9 @@ def _store_loaded_values(sender: Any, instance: Any, **kwargs: Any) -> None:
     instance.__dict__[_LOADED_VALUES] = _session_values(instance)
 
 
-def _session_values(instance: Any) -> tuple[Any, ...]:
+def _session_values(instance: Any) -> list[Any]:
     """Return the values of ``SESSION_FIELDS``. A deferred field is None: it is not saved either."""
-    return tuple(instance.__dict__.get(name) for name in sorted(SESSION_FIELDS))
+    return [instance.__dict__.get(name) for name in SESSION_FIELDS]
 
 
 def _purge_user(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:

@@ -7,13 +7,14 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.test import RequestFactory
 
-from notifications import api, checks
+from notifications import api
 from notifications.api import ajoin, get_job, join
 from notifications.db import schema
 from notifications.exceptions import JobDoesNotExist
 from notifications.jobs import job_context
-from notifications.outbound import guard
+from notifications.outbound import Forbidden, parse_target
 from tests.jobs import tasks
+from tests.support.checks import system_checks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,14 +102,14 @@ def test_progress_outside_of_a_job(caplog):
 
 def test_a_key_that_is_misspelled(settings):
     settings.NOTIFICATIONS = {"RETENTON": 1, "XYZ": 1}
-    near, far = checks.check_settings(None)
+    near, far = system_checks("E002")
     assert near.hint.startswith("Did you mean 'RETENTION'? Known keys: ACTIVE_JOBS_PER_USER, ")
     assert far.hint.startswith("Known keys: ")
 
 
 def test_a_port_names_the_setting():
-    with pytest.raises(guard.Forbidden, match=r'its port is not in NOTIFICATIONS\["OUTBOUND_PORTS"\]'):
-        guard.parse_target("http://example.com:25/").check()
+    with pytest.raises(Forbidden, match=r'its port is not in NOTIFICATIONS\["OUTBOUND_PORTS"\]'):
+        parse_target("http://example.com:25/").check()
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now as database_now
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
-    from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION as MAX_ROWS_PER_TRANSACTION
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
     from notifications.db.transactions import database as database
+    from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
     from notifications.db.transactions import retrying_atomic as retrying_atomic
     from notifications.db.unavailable import QUERY_ERRORS as QUERY_ERRORS
@@ -50,7 +50,7 @@ else:
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row select_rows where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.transactions": (
-                "MAX_ROWS_PER_TRANSACTION chunks connection database fair_atomic retrying_atomic"
+                "chunks connection database execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
                 "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "

@@ -108,7 +108,11 @@ def async_api_view(view: AsyncView) -> AsyncView:
 
 
 def page_view(view: View) -> View:
-    """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``."""
+    """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``.
+
+    CSRF tokens are checked, ``ATOMIC_REQUESTS`` does not apply, a database that is away is a page with 503, and a
+    ``Problem`` that the view raises is shown as text.
+    """
     protected = csrf_protect(view)
 
     @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
@@ -118,6 +122,10 @@ def page_view(view: View) -> View:
         try:
             if getattr(request, "user", None) and request.user.is_authenticated:
                 return protected(request, *args, **kwargs)
+        except Problem as problem:
+            # The project's base template would query the database again.
+            headers = {"Content-Type": "text/plain; charset=utf-8", **problem.headers}
+            return HttpResponse(problem.detail, status=problem.status, headers=headers)
         except Exception as exc:
             if not is_unavailable(exc):
                 raise
@@ -219,12 +227,6 @@ def json_response(document: Any, *, status: int = 200) -> HttpResponse:
     """Return a document, or JSON text, as JSON that is not cached."""
     text = document if isinstance(document, str) else serializers.encode_json(document)
     return prevent_caching(HttpResponse(text, content_type="application/json", status=status))
-
-
-def text_response(text: str, *, status: int, retry_after: int | None = None) -> HttpResponse:
-    """Return plain text. The project's base template would query the database again."""
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def csrf_header_name() -> str:

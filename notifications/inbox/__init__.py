@@ -3,6 +3,7 @@
 pages, forms   the inbox, the page of one notification and that of a job; forms, which change notifications
 query          what their URLs say: which list is shown, and what a form has changed
 lists, rows    what they list, and what is shown of each notification and group
+saved_views    lists with filters that a user has saved as views
 messages       what messages, such as e-mails, show of notifications
 actions        what a notification offers to do, and what was done of it
 timeline       what happened to a notification

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -81,6 +82,7 @@ class Category(NamedTuple):
         return chosen or self.defaults.get(channel, str(Choice.ON))
 
 
+@lru_cache(maxsize=1_000)
 def _make_name(key: str) -> str:
     """Return "Release notes" for ``release_notes``; what is no such identifier stays as it is."""
     words = re.sub(r"[_.-]", " ", key)

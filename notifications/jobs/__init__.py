@@ -15,7 +15,7 @@ announcing                            notifies readers of what is wrong, and of 
 users, reader_languages               who users are, and in which languages they read
 group_texts                           what lists and e-mails show of a group of notifications
 selection, changing                   the jobs that ids or a filter name, and the verbs that change them
-step_list, listing                    what pages, commands and lists show of jobs
+step_list, timeline, listing          what pages, commands and lists show of jobs
 arguments, redaction                  arguments and results as people are shown them
 probe                                 the task by which ``doctor`` tests workers
 """

@@ -26,6 +26,12 @@ UNDOING_VERBS = ("unread", "unarchive")
 #: The columns of equal marks, which are one row, and what a row stores besides them.
 EQUAL, BOUNDS = ("verb", "moment", "group", "category", "level"), ("after", "up_to")
 
+#: SQL of what is pending of a user, its parameter: NULL, 1 for something, 2 if all that is unread is marked as read.
+PENDING_KIND = (
+    "(SELECT MAX(CASE WHEN verb = 'read' AND category IS NULL AND level = '' AND \"group\" IS NULL THEN 2 ELSE 1 END) "
+    "FROM notifications_pendingmark WHERE user_id = %s)"
+)
+
 
 class TooManyPendingMarks(Exception):
     """A user has ``MAX_PENDING_MARKS_PER_USER`` changes that continue in the background."""

@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command, get_commands
 
 from asyncsite.environment import NAMES
 from asyncsite.management.commands import serve, work
+from notifications.management import ManagementCommand
 from notifications.management.commands import notifications, notify, run_jobs
-from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.doctor import DoctorCommand
 from tests.docs.pages import ROOT
 

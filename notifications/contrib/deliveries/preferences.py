@@ -23,7 +23,6 @@ from notifications.contrib.deliveries.models import (
 )
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
 from notifications.db import (
-    MAX_ROWS_PER_TRANSACTION,
     connection,
     database,
     database_now,
@@ -44,6 +43,8 @@ MAX_CATEGORIES = 100
 DEFAULT = "default"
 #: For how long a user can pause.
 MAX_PAUSE = timedelta(days=366)
+#: Deliveries that one transaction moves to another end of a pause.
+MAX_MOVED_AT_ONCE = 100
 
 #: What users have chosen, by user (key), category and channel.
 Choices = Mapping[tuple[Any, str, str], str]
@@ -329,8 +330,8 @@ def _move_waiting(user: Any, previous_end: datetime, after: UUID | None) -> UUID
     waiting = Delivery.objects.using(database()).filter(user=user, state="pending", due_at=previous_end)
     if after is not None:
         waiting = waiting.filter(id__gt=after)
-    ids = list(waiting.order_by("id").values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    ids = list(waiting.order_by("id").values_list("id", flat=True)[:MAX_MOVED_AT_ONCE])
     # Those that are locked are being decided, which waits for the row of the reader and reads the new end.
     locked = lock_query(waiting.filter(id__in=ids).order_by("id")).values_list("id", flat=True)
     Delivery.objects.using(database()).filter(id__in=list(locked)).update(due_at=until)
-    return ids[-1] if len(ids) == MAX_ROWS_PER_TRANSACTION else None
+    return ids[-1] if len(ids) == MAX_MOVED_AT_ONCE else None

@@ -46,11 +46,7 @@ def devices_page(request: HttpRequest) -> HttpResponse:
     """List the devices of the user, each with a form that removes it."""
     if not settings.WEB_PUSH:
         raise Http404("NOTIFICATIONS['WEB_PUSH'] is empty.")
-    context = {
-        "notifications_position": read_stream_position(request.user.pk),
-        "devices": read_devices(request.user.pk),
-    }
-    return render(request, "notifications/devices_page.html", context)
+    return render(request, "notifications/devices_page.html", {"devices": read_devices(request.user.pk)})
 
 
 def read_devices(user: Any) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def facts_of(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID
     """See ``Extension.parts_of()``. Nothing once a question has ended, or the reader may not answer it any more."""
     if place == "list":
         return {}
-    return {row.pk: _facts_of(row, reader, in_full=place == "email") for row in rows if row.open_question}
+    return {row.pk: _facts_of(row, reader, in_full=place == "email") for row in rows}
 
 
 def _facts_of(row: Notification, reader: Any, *, in_full: bool) -> list[Fact]:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext, gettext_lazy
 from notifications import times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
-from notifications.db import MAX_ROWS_PER_TRANSACTION, database, database_now, lock_query
+from notifications.db import database, database_now, lock_query
 from notifications.inbox import job_path
 from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
@@ -26,6 +26,8 @@ from notifications.streams import build_notification
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
+#: Notifications that one transaction closes.
+MAX_CLOSED_AT_ONCE = 100
 #: The key of the notifications of a question, by which a reminder replaces the earlier one.
 KEY = "question:{}"
 
@@ -210,7 +212,7 @@ def close_left_notifications() -> int:
     rows = Notification.objects.using(database()).filter(open_question__isnull=False)
     waits = Wait.objects.using(database())
     left = rows.filter(~Exists(waits.filter(id=OuterRef("open_question"), ended_at=None)))
-    ids = list(left.values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    ids = list(left.values_list("id", flat=True)[:MAX_CLOSED_AT_ONCE])
     if not ids:
         return 0
     locked = list(lock_query(rows.filter(id__in=ids).order_by("id"), skip_locked=False))

@@ -74,8 +74,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
 def _add_state(limits: list[Limit]) -> None:
     """Set ``now`` and ``waiting`` of limits that are shown."""
     now = to_microseconds(database_now())
+    counts = HeldJobs.count([limit.bucket for limit in limits], MAX_COUNTED + 1)
     for limit in limits:
         limit.now = now  # type: ignore[attr-defined]
-        limit.waiting = len(  # type: ignore[attr-defined]
-            HeldJobs(limit.bucket).rows().values_list("id")[: MAX_COUNTED + 1]
-        )
+        limit.waiting = counts[limit.bucket]  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,13 +21,23 @@ from notifications.times import format_time, to_microseconds
 
 #: Jobs before this one that are counted.
 MAX_COUNTED = 1_000
+#: Seconds after which an open page is loaded again: at the time that it shows, after which that is wrong, but not
+#: earlier and later than these. A limit that moves back begins the job earlier, which is pushed.
+MIN_RELOAD_SECONDS, MAX_RELOAD_SECONDS = 10, 3_600
+#: The same for a page that shows no time.
+RELOAD_SECONDS = 300
 
 
 class Waiting(NamedTuple):
-    """The rate for which a job waits, and about when it may begin: None if over ``MAX_COUNTED`` jobs come first."""
+    """The rate for which a job waits, and about when it may begin: None if over ``MAX_COUNTED`` jobs come first.
+
+    ``seconds``
+        Until then.
+    """
 
     name: str
     at: datetime | None
+    seconds: float = 0.0
 
 
 def read_waiting(job: Job) -> Waiting | None:
@@ -47,7 +58,8 @@ def read_waiting(job: Job) -> Waiting | None:
     limit = Limit.objects.using(database()).filter(pk=key).first() or Limit(key=key)
     released = limit.releases.using(database()).count() if limit.name else 0
     state = tokens.read_state(limit, rate, to_microseconds(now), released)
-    return Waiting(rate.name, now + timedelta(seconds=tokens.seconds_until(state, rate, before + 1)))
+    seconds = tokens.seconds_until(state, rate, before + 1)
+    return Waiting(rate.name, now + timedelta(seconds=seconds), seconds)
 
 
 def _count_before(held: HeldJobs, job: Job) -> int:
@@ -59,9 +71,16 @@ def _count_before(held: HeldJobs, job: Job) -> int:
 
 
 def describe_for_page(job: Job, request: Any) -> dict[str, Any]:
-    """Return the context of ``notifications/rate.html``."""
+    """Return the context of ``notifications/rate.html``, and when an open page of the job is loaded again."""
     waiting = read_waiting(job)
-    return {} if waiting is None else {"rate_name": waiting.name, "rate_time": _local_time(waiting.at)}
+    if waiting is None:
+        return {}
+    until = min(max(math.ceil(waiting.seconds), MIN_RELOAD_SECONDS), MAX_RELOAD_SECONDS)
+    return {
+        "rate_name": waiting.name,
+        "rate_time": _local_time(waiting.at),
+        "reload_after": until if waiting.at else RELOAD_SECONDS,
+    }
 
 
 def describe_in_lines(job: Job) -> Iterator[str]:

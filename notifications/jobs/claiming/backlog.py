@@ -65,6 +65,7 @@ def queue_depths(
     source: Source | None = None,
     backend: str = "",
     has_observed: bool = False,
+    without: Collection[str] = (),
 ) -> QueueDepths:
     """Return the depth of each queue that has queued jobs in these executors, at most ``MAX_QUEUES``, in one query.
 
@@ -74,9 +75,12 @@ def queue_depths(
         The backends and queues that are read, or a backend (alias in ``TASKS``) alone; all by default.
     ``has_observed``
         Whether jobs of observed tasks count, too.
+    ``without``
+        Executors, as jobs are stored with, that do not count.
     """
+    executors = [name for name in executors if name not in without]
     if has_observed:
-        executors = (*executors, OBSERVED)
+        executors.append(OBSERVED)
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source())

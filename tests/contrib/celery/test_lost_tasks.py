@@ -9,8 +9,7 @@ import pytest
 from notifications import times
 from notifications.contrib.celery import declarations
 from notifications.contrib.celery.observations import Observation
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs import Policy, outcomes
 from notifications.jobs.observed import changes, recording
 from notifications.jobs.observed.starts import ObservedAttempt
 from notifications.models import Attempt, Job, Notification

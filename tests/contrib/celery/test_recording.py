@@ -14,8 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import times
 from notifications.contrib.celery import recorder
 from notifications.contrib.celery.held_reports import observer
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs import Policy, outcomes
 from notifications.jobs.observed import changes, recording
 from notifications.jobs.observed.starts import ObservedAttempt
 from notifications.jobs.transitions import batch_completion

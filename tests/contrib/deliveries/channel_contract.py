@@ -10,8 +10,7 @@ from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, find_channel, hooks
 from notifications.extension.channels import MAX_NAME_LENGTH
-from notifications.inbox.categories import Choice, label_of
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import Choice, label_of, read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle

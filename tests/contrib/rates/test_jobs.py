@@ -7,9 +7,8 @@ import pytest
 
 from notifications.contrib.rates import rate, releasing
 from notifications.contrib.rates.models import Limit, Release
-from notifications.jobs import HeldJobs
-from notifications.jobs.selection import JobFilter
-from notifications.jobs.transitions import manual, reaping
+from notifications.jobs import HeldJobs, JobFilter, cancel, retry
+from notifications.jobs.transitions import reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -74,7 +73,7 @@ def test_a_cancelled_one_leaves_no_hole(declare, django_capture_on_commit_callba
     releasing.release_due()
     assert [str(job.id) for job in released()] == [first.id]
     with django_capture_on_commit_callbacks(execute=True):
-        manual.cancel([UUID(first.id)])
+        cancel([UUID(first.id)])
     releasing.release_due()
     assert [str(job.id) for job in released()] == [second.id]
     assert Limit.objects.get().used == 0
@@ -114,7 +113,7 @@ def test_a_retry_waits_too(declare, django_capture_on_commit_callbacks):
     [job] = rows(result)
     assert job.state == "failed"
     with django_capture_on_commit_callbacks(execute=True):
-        manual.retry([job.id])
+        retry([job.id])
     [job] = rows(result)
     assert job.executor.startswith("held")
 

@@ -5,13 +5,12 @@ USE = """
 from django.contrib.auth.models import Permission
 from django.db import connection
 from notifications.contrib.rates.api import charge, rate
-from notifications.db.schema import find_mismatch
 from notifications.outbound.gates import read_gates
-from notifications.readiness import missing_indexes, pending_migrations
+from tests.support.checks import doctor
 
 assert not [table for table in connection.introspection.table_names() if "rate" in table]
 assert not Permission.objects.filter(codename__contains="limit").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
+assert doctor("tables")[0]["state"] == "ok"
 assert not read_gates()
 try:
     rate("partner")

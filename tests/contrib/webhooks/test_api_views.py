@@ -9,8 +9,7 @@ from django.utils import timezone
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
-from notifications.ids import uuid7
-from notifications.models import Job
+from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
 from tests.contrib.webhooks.endpoints.conftest import receiver, reset_circuits, webhooks_on  # noqa: F401 (fixtures)
 from tests.contrib.webhooks.endpoints.receiver import signers

@@ -7,9 +7,9 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from notifications import jobs
 from notifications.api import batch
 from notifications.contrib.celery.app import OLD_TASK_NAME, TASK_NAME, celery_app
-from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from tests.faults.support import celery_tasks
 from tests.faults.support.engine_actions import enqueue_jobs
@@ -71,11 +71,11 @@ def send_again(seed, copies=3):
 
 
 def cancel(id):
-    return manual.cancel([UUID(id)])[UUID(id)]
+    return jobs.cancel([UUID(id)])[UUID(id)]
 
 
 def retry(id):
-    return [str(queued) for queued in manual.retry([UUID(id)])]
+    return [str(queued) for queued in jobs.retry([UUID(id)])]
 
 
 def rows(ids):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
@@ -27,9 +28,15 @@ from notifications.management import (
     queue_depths,
     read_large_shares,
 )
-from notifications.models import ServerProcess
+from notifications.models import Job, ServerProcess
 from notifications.realtime import doorbell
 
+_Executor: Any = Job.Executor
+#: Those of the jobs with which the app sends messages.
+SENDER_EXECUTORS = {
+    *(_Executor.SENDER.value, _Executor.WOKEN_SENDER.value),
+    *(_Executor.EMAIL.value, _Executor.WOKEN_EMAIL.value),
+}
 #: Paused queues that are read at most.
 MAX_PAUSED_READ = 50
 
@@ -127,15 +134,19 @@ class OverviewFigures:
         return sum(server.sockets for server in self.servers)
 
 
-def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFigures:
+def read_figures(
+    period: str, *, queue: str = "", task: str = "", with_deliveries: bool = False
+) -> OverviewFigures:
     """Return the figures for a period (see ``read_span``). The number of queries and of rows read is bounded.
 
     ``queue``, ``task``
         The charts are of this queue and task only.
+    ``with_deliveries``
+        Whether the jobs are there that ``JobFilter(deliveries="hidden")`` leaves out.
     """
     now = estimated_database_now()
     since, until = read_span(period, now)
-    past = history.read_history(period, now, queue=queue, task=task)
+    past = history.read_history(period, now, queue=queue, task=task, with_deliveries=with_deliveries)
     workers = processes.read_workers(now)
     return OverviewFigures(
         now=now,
@@ -143,11 +154,11 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
         since=since,
         until=until,
         alerts=open_alerts(),
-        queues=_read_queues(now, past),
+        queues=_read_queues(now, past, with_deliveries=with_deliveries),
         large_shares=read_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
-        failures=failures.read_failures(since, until),
+        failures=failures.read_failures(since, until, with_deliveries=with_deliveries),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
@@ -188,10 +199,11 @@ def _durations(past: History, kind: str) -> list[Series]:
     ]
 
 
-def _read_queues(now: datetime, past: History) -> list[QueueRow]:
+def _read_queues(now: datetime, past: History, *, with_deliveries: bool) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
-    depths = {depth.name: depth for depth in queue_depths().queues}
-    running = read_running()
+    found = queue_depths(without=() if with_deliveries else SENDER_EXECUTORS)
+    depths = {depth.name: depth for depth in found.queues}
+    running = read_running(without_deliveries=not with_deliveries)
     paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
     for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):
