@@ -17,7 +17,7 @@ const MODULES = {
   panel: "toast_list bell_panel bell_place",
   inbox: "inbox_rows inbox_search inbox_state reading_pane inbox inbox_list",
   job: "job_element job_texts",
-  output: "output_element output_reader job_events",
+  output: "output_element output_reader output_search job_events",
   shortcuts: "shortcuts",
   contrast: "bell_contrast",
 };

@@ -25,11 +25,6 @@ PAGE_USER_PARAMETER = "viewer"
 _PLACEHOLDER_ID = str(UUID(int=0))
 
 
-def job_page(id: UUID) -> str:
-    """Return the path of a job's page, ``""`` if the project does not include the app's URLs."""
-    return job_path("job", id) or ""
-
-
 def inbox_page() -> str:
     """Return the path of the inbox in ``LANGUAGE_CODE``, ``""`` if the project does not include the app's URLs."""
     urlconf = getattr(settings, "ROOT_URLCONF", "")
@@ -62,16 +57,16 @@ def admin_list(model: type[Model]) -> str:
     return _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name)
 
 
-def job_path(name: str, id: UUID) -> str | None:
-    """Return the path of the app's URL ``name`` for a job, None if the project does not include it.
+def job_path(id: UUID, name: str = "job") -> str:
+    """Return the path of a job's page, or of the app's URL ``name`` for a job.
 
-    It begins with ``FORCE_SCRIPT_NAME`` and is in ``LANGUAGE_CODE``, whatever the script name and language of the
-    current request are.
+    ``""`` if the project does not include the app's URLs. It begins with ``FORCE_SCRIPT_NAME`` and is in
+    ``LANGUAGE_CODE``, whatever the script name and language of the current request are.
     """
     urlconf = getattr(settings, "ROOT_URLCONF", "")
     name = f"notifications:{name}"
     path = _path(urlconf, settings.FORCE_SCRIPT_NAME, settings.LANGUAGE_CODE, name, _PLACEHOLDER_ID)
-    return path.replace(_PLACEHOLDER_ID, str(id)) or None
+    return path.replace(_PLACEHOLDER_ID, str(id))
 
 
 def page_token(user: Any, *, secret: str | bytes | None = None) -> str:
@@ -82,6 +77,11 @@ def page_token(user: Any, *, secret: str | bytes | None = None) -> str:
     another user, and never marks them as read.
     """
     return salted_hmac("notifications.browser", str(user), secret=secret, algorithm="sha256").hexdigest()[:16]
+
+
+def bind_to_user(path: str, user: Any) -> str:
+    """Return a path without a query, in a page for a user (key), as one that refuses requests of all others."""
+    return f"{path}?{PAGE_USER_PARAMETER}={page_token(user)}"
 
 
 def is_page_of(query: str, user: Any) -> bool:

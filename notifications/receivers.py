@@ -1,16 +1,19 @@
-"""Receivers of Django's signals about users."""
+"""Receivers of Django's signals about users, and about requests that fail."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.signals import got_request_exception
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
 from notifications.db.transactions import on_commit, on_commit_merged
+from notifications.extension import moved
 from notifications.streams import purging
 
 #: Fields of a user whose change ends sessions.
@@ -22,6 +25,7 @@ _LOADED_VALUES = "_notifications_sessions"
 
 def connect() -> None:
     """Connect the receivers. Called once, when the app is ready."""
+    got_request_exception.connect(_add_note_of_remedy, dispatch_uid="notifications.remedy")
     user_logged_out.connect(_end_sessions, dispatch_uid="notifications.signed_out")
     # Proxies and subclasses of the user model send signals of their own.
     for model in apps.get_models():
@@ -29,6 +33,12 @@ def connect() -> None:
             post_init.connect(_store_loaded_values, sender=model, dispatch_uid="notifications.loaded")
             post_save.connect(_end_sessions_on_change, sender=model, dispatch_uid="notifications.changed")
             post_delete.connect(_purge_user, sender=model, dispatch_uid="notifications.purge")
+
+
+def _add_note_of_remedy(sender: Any, **kwargs: Any) -> None:
+    # Django sends the signal while it handles the exception, before it is logged and shown.
+    if exc := sys.exc_info()[1]:
+        moved.add_note_of_remedy(exc)
 
 
 def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:
@@ -52,9 +62,9 @@ def _store_loaded_values(sender: Any, instance: Any, **kwargs: Any) -> None:
     instance.__dict__[_LOADED_VALUES] = _session_values(instance)
 
 
-def _session_values(instance: Any) -> tuple[Any, ...]:
+def _session_values(instance: Any) -> list[Any]:
     """Return the values of ``SESSION_FIELDS``. A deferred field is None: it is not saved either."""
-    return tuple(instance.__dict__.get(name) for name in sorted(SESSION_FIELDS))
+    return [instance.__dict__.get(name) for name in SESSION_FIELDS]
 
 
 def _purge_user(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:

@@ -141,19 +141,23 @@ def serialize_job(row: Job) -> dict[str, Any]:
         "url": row.url or None,
         "waiting": serialize_waiting(row) if row.waiting else None,
         "links": {
-            "self": paths.job_path("api-job", row.id),
-            "result": paths.job_path("api-job-result", row.id) if state == Job.State.SUCCEEDED else None,
-            "cancel": None if done else paths.job_path("api-job-cancel", row.id),
-            "retry": paths.job_path("api-job-retry", row.id) if row.can_retry else None,
+            "self": _link(row, "api-job"),
+            "result": _link(row, "api-job-result") if state == Job.State.SUCCEEDED else None,
+            "cancel": None if done else _link(row, "api-job-cancel"),
+            "retry": _link(row, "api-job-retry") if row.can_retry else None,
         },
     }
+
+
+def _link(row: Job, name: str) -> str | None:
+    return paths.job_path(row.id, name) or None
 
 
 def serialize_waiting(row: Job) -> dict[str, Any]:
     """Return what the item of a waiting job says about what it waits for, with links."""
     wait = decode_object(row.waiting)
     kind, id = find_wait_kind(wait["kind"]), UUID(wait["id"])
-    page = kind.page(row.id, id) or paths.job_page(row.id)
+    page = kind.page(row.id, id) or paths.job_path(row.id)
     return {**wait, "links": {"answer": kind.answer_path(row.id, id), "page": page}}
 
 

@@ -20,6 +20,7 @@ urlpatterns = [
     path("mark/", forms.mark, name="inbox-mark"),
     path("mark/filter/", forms.mark, name="inbox-mark-filter"),
     path("undo/", forms.undo, name="inbox-undo"),
+    path("views/", forms.save_view, name="inbox-views"),
     path("snooze/", forms.snooze, name="snooze"),
     path("<uuid:id>/", pages.detail, name="notification"),
     path("<uuid:id>/actions/<int:number>/", pages.confirm_action, name="action"),

@@ -353,3 +353,32 @@ def patient_marking():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("notifications.streams.marking.REQUEST_SECONDS", 60)
         yield
+
+
+@pytest.fixture
+def short_ticks(monkeypatch):
+    """Have the hub look for changes 50 times a second."""
+    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
+
+
+@pytest.fixture
+def one_sync_thread(monkeypatch):
+    """Have workers run one sync job at a time."""
+    monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
+
+
+@pytest.fixture
+def forgotten_log(monkeypatch):
+    """Have what tests before have logged be logged again: an outage is logged once a minute."""
+    monkeypatch.setattr("notifications.db.unavailable._logged_at", {})
+
+
+@pytest.fixture
+def set_slices(monkeypatch):
+    """set_slices(rows, most) has lists of the admin read so many rows at a time, and so many for a page at most."""
+
+    def set(rows, most):
+        monkeypatch.setattr("notifications.db.keyset.ROWS_PER_SLICE", rows)
+        monkeypatch.setattr("notifications.db.keyset.MAX_ROWS_READ", most)
+
+    return set

@@ -14,11 +14,11 @@ from notifications.contrib.engines import process, server
 from notifications.contrib.engines.worker import MessageSlot
 from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
-from notifications.ids import uuid7
+from notifications.extension import Upkeep, Where
 from notifications.jobs import notifying
 from notifications.jobs.claiming.sources import Source
-from notifications.models import Job, Notification, PendingMark, Worker
-from notifications.realtime import hub
+from notifications.models import Job, Notification, PendingMark, Worker, uuid7
+from notifications.realtime import Hub
 from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
 from tests.contrib.operations.statistics.test_roll_up import write
@@ -55,7 +55,7 @@ class Processes:
         loop, hubs = asyncio.new_event_loop(), []
 
         async def make_hub():
-            hubs.append(hub.Hub(asyncio.get_running_loop()))
+            hubs.append(Hub(asyncio.get_running_loop()))
 
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -142,7 +142,7 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
     processes = Processes(request)
     for kind in kinds:
         processes.start(kind)
-    names = {duty.name for duty in duties.list_duties(upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05))}
+    names = {duty.name for duty in duties.list_duties(Upkeep(Where.WORKER, seconds=0.05))}
     with suppress(AssertionError):  # the next one names what is missing
         wait_until(lambda: done == names, timeout=20, what="all duties to be done")
     assert done == names

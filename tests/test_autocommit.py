@@ -5,7 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 
 from notifications.api import notify
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Notification
 from notifications.streams import marking
 from tests.jobs import tasks
@@ -30,7 +30,7 @@ def manual_commits(user, monkeypatch):
         lambda user: notify(user, "Hello"),
         lambda user: tasks.noop.using(owner=user).enqueue(),
         lambda user: marking.mark(user.pk, "read", 0),
-        lambda user: manual.cancel([]),
+        lambda user: cancel([]),
     ],
     ids=["notify", "enqueue", "mark", "cancel"],
 )

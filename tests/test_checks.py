@@ -13,11 +13,15 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 
-from notifications import checks, compat, readiness
-from notifications.contrib.engines import checks as engine_checks
+from notifications import checks, readiness
 from notifications.extension import Dispatch, hooks, moved
 from notifications.models import Job
 from tests.jobs.tasks import noop
+from tests.support.checks import system_checks
+from tests.support.django_tasks import BaseTaskBackend
+
+#: What is wrong with an engine.
+ENGINES = ("E007", "W005", "W006", "W007")
 
 
 def found(check):
@@ -259,7 +263,7 @@ def with_engine(engine, **others):
 
 
 DUMMY, IMMEDIATE = (
-    {"BACKEND": f"{compat.BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
+    {"BACKEND": f"{BaseTaskBackend.__module__.rpartition('.')[0]}.{name}"}
     for name in ("dummy.DummyBackend", "immediate.ImmediateBackend")
 )
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend"}
@@ -285,7 +289,7 @@ def test_engine_that_cannot_run_jobs(engine, problem, settings):
     """E007, and enqueueing raises the same error: the job would wait for ever."""
     others = {"builtin": JOBS, "dummy": DUMMY, "immediate": IMMEDIATE, "typo": {"BACKEND": "no.such.Backend"}}
     settings.TASKS = with_engine(engine, **others)
-    (message,) = engine_checks.check_configuration(None)
+    (message,) = system_checks(*ENGINES)
     assert message.id == "notifications.E007"
     assert problem in message.msg
     with pytest.raises(ImproperlyConfigured) as raised:
@@ -314,7 +318,7 @@ def test_error_of_the_other_backend(settings):
     """E007 too, and enqueueing raises it: its app is not installed here."""
     pytest.importorskip("django_tasks_db")
     settings.TASKS = with_engine("alias:other", other={"BACKEND": "django_tasks_db.DatabaseBackend"})
-    (message,) = engine_checks.check_configuration(None)
+    (message,) = system_checks(*ENGINES)
     assert (message.id, message.hint) == ("notifications.E007", "Insert 'django_tasks_db' in INSTALLED_APPS")
     with pytest.raises(ImproperlyConfigured, match="Insert 'django_tasks_db'"):
         noop.enqueue()
@@ -326,10 +330,10 @@ def test_queues_that_the_other_backend_lacks(settings, monkeypatch):
     other = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default", "reports"]}
     settings.TASKS = with_engine("alias:other", other=other)
     monkeypatch.setattr(apps, "is_installed", lambda name: True)
-    assert found(engine_checks.check_configuration) == []
+    assert [message.id for message in system_checks(*ENGINES)] == []
     settings.TASKS["default"]["QUEUES"] = ["default", "mail"]
     settings.TASKS = {**settings.TASKS}
-    (message,) = engine_checks.check_configuration(None)
+    (message,) = system_checks(*ENGINES)
     assert message.id == "notifications.W005"
     assert "in the queue 'default': mail" in message.msg
 
@@ -347,11 +351,11 @@ def test_limits_of_rq(settings, monkeypatch):
     settings.TASKS = with_engine(
         "alias:rq", rq={"BACKEND": "django_tasks_rq.RQBackend", "QUEUES": ["default", "mail", "long"]}
     )
-    (message,) = engine_checks.check_configuration(None)
+    (message,) = system_checks(*ENGINES)
     assert message.id == "notifications.W006"
     assert message.msg.endswith(": mail.")
-    assert found(engine_checks.check_engines) == ["notifications.I004"]
-    assert engine_checks.check_engines not in registry.get_checks()
+    assert len(system_checks("I004", include_deployment_checks=True)) == 1
+    assert system_checks("I004") == []
 
 
 @pytest.mark.parametrize(
@@ -373,7 +377,7 @@ def test_broker_of_celery(url, ids, settings, monkeypatch):
     app.conf.broker_url = url
     monkeypatch.setattr(connected, "_connected_app", app)
     settings.TASKS = with_engine("notifications.contrib.celery")
-    assert found(engine_checks.check_configuration) == ids
+    assert [message.id for message in system_checks(*ENGINES)] == ids
 
 
 @pytest.mark.django_db
@@ -384,7 +388,7 @@ def test_celery_without_an_app(settings, monkeypatch):
 
     monkeypatch.setattr(connected, "_connected_app", None)
     settings.TASKS = with_engine("notifications.contrib.celery")
-    (message,) = engine_checks.check_configuration(None)
+    (message,) = system_checks(*ENGINES)
     assert message.id == "notifications.E007"
     with pytest.raises(ImproperlyConfigured, match=r"connect\(app\)"):
         noop.enqueue()

@@ -6,11 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.core.checks import ERROR
+from django.core.checks import Tags
 from django.utils import timezone
 
 import notifications
-from notifications import readiness, times
+from notifications import times
 from notifications.api import notify
 from notifications.contrib.celery.engine import CeleryEngine
 from notifications.contrib.deliveries import digests, sending
@@ -22,21 +22,19 @@ from notifications.contrib.operations.alerts import conditions
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
-from notifications.db import clock
-from notifications.ids import uuid7
 from notifications.jobs import limits, outcomes
 from notifications.jobs.claiming import backlog
 from notifications.jobs.declaring.policies import policy_of
 from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
-from notifications.management.diagnosis import database, processes
-from notifications.models import Job, Notification, ServerProcess, Wait, Worker
+from notifications.models import Job, Notification, ServerProcess, Wait, Worker, uuid7
 from notifications.realtime.connections import ServerRow
 from notifications.streams import snoozing
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+from tests.support.checks import doctor, system_checks
 from tests.support.offenders import collect_offenders
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,21 +49,21 @@ def far():
 
 
 @pytest.fixture
-def fast_clock(monkeypatch):
+def fast_clock(jobs_clock):
     """Return a context manager that moves the clock of the database ahead, by ten years if nothing else is said."""
 
     @contextlib.contextmanager
     def move(ahead=YEARS):
-        with monkeypatch.context() as patch:
-            patch.setattr(clock, "clock_offset", ahead)
-            yield
+        jobs_clock.advance(ahead)
+        yield
+        jobs_clock.reset()
 
     return move
 
 
 def named():
-    """Return what doctor and W014 say of times, which is the same."""
-    found = database.check_tables()
+    """Return what W014 says of times, and doctor by it."""
+    found = system_checks(tags=[Tags.database], databases=["default"])
     assert {warning.id for warning in found} <= {"notifications.W014"}
     return found[0].msg if found else ""
 
@@ -88,8 +86,8 @@ def test_lease_of_a_worker(live_worker, far):  # noqa: F811
     now = timezone.now()
     Job.objects.filter(id=job).update(created_at=now - timedelta(hours=1), queued_at=now - timedelta(hours=1))
     readers = {
-        "a probe": lambda: readiness.find_missing() is None,
-        "doctor": lambda: next(iter(processes.check_workers())).level < ERROR,
+        "a probe": lambda: doctor("ready", live=True)[0]["state"] == "ok",
+        "doctor": lambda: doctor("workers")[0]["state"] != "error",
         "jobs without a worker": lambda: not backlog.unserved_jobs().exists(),
         "alerts": lambda: conditions.has_live_worker(now),
         "engines": lambda: live_processes("Celery", now).exists(),

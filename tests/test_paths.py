@@ -34,7 +34,7 @@ def languages_in_paths(settings):
 )
 def test_links_to_pages_of_the_app_are_localized(languages_in_paths, link, localized):
     """Links to the inbox and to jobs lead to them in the current language, others are unchanged."""
-    assert paths.job_page(ID) == f"/de/n/jobs/{ID}/"
+    assert paths.job_path(ID) == f"/de/n/jobs/{ID}/"
     with translation.override("fr"):
         assert paths.localize_link(link) == localized
     with translation.override("de"):

@@ -10,11 +10,10 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from notifications import receivers, streams, times
 from notifications.api import notify
-from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
-from notifications.models import Attempt, Job, Notification, Stream, Wait
+from notifications.models import Attempt, Job, Notification, Stream, Wait, uuid7
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_consistent
 from tests.support.claims import claim_rows

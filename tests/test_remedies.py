@@ -7,13 +7,13 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.test import RequestFactory
 
-from notifications import api, checks
+from notifications import api
 from notifications.api import ajoin, get_job, join
 from notifications.db import schema
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs import job_context
-from notifications.outbound import guard
+from notifications.outbound import Forbidden, parse_target
 from tests.jobs import tasks
+from tests.support.checks import system_checks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,20 +95,20 @@ async def test_ajoin_without_a_worker():
 def test_progress_outside_of_a_job(caplog):
     """It has no effect, so that a function may be called from anywhere; the log says so."""
     with caplog.at_level("DEBUG", "notifications.jobs"):
-        job_context.progress(1, 2)
+        api.progress(1, 2)
     assert "progress() has no effect outside of a job" in caplog.text
 
 
 def test_a_key_that_is_misspelled(settings):
     settings.NOTIFICATIONS = {"RETENTON": 1, "XYZ": 1}
-    near, far = checks.check_settings(None)
+    near, far = system_checks("E002")
     assert near.hint.startswith("Did you mean 'RETENTION'? Known keys: ACTIVE_JOBS_PER_USER, ")
     assert far.hint.startswith("Known keys: ")
 
 
 def test_a_port_names_the_setting():
-    with pytest.raises(guard.Forbidden, match=r'its port is not in NOTIFICATIONS\["OUTBOUND_PORTS"\]'):
-        guard.parse_target("http://example.com:25/").check()
+    with pytest.raises(Forbidden, match=r'its port is not in NOTIFICATIONS\["OUTBOUND_PORTS"\]'):
+        parse_target("http://example.com:25/").check()
 
 
 @pytest.mark.parametrize(

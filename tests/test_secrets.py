@@ -17,14 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifications import outbound
-from notifications.api import accepted, notify
-from notifications.compat import task
+from notifications.api import accepted, notify, task
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import sending, vapid
+from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
-from notifications.contrib.webhooks.calling import HEADER
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.extension import list_apps
 from notifications.models import Job, Notification
@@ -35,7 +33,7 @@ from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.jobs import tasks
 from tests.outbound.upstream import CannedServer
 from tests.support.offenders import collect_offenders
-from tests.support.push_service import push_service
+from tests.support.push_service import push_service, vapid_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,7 +101,7 @@ def receivers(settings):
             "CALLBACK_ORIGINS": [f"http://{address}" for address in addresses],
             "OUTBOUND_ALLOW": [*addresses, f"127.0.0.1:{service.port}"],
             "DELIVERY": {"*": [{"push": 0}, {"email": 0}]},
-            "WEB_PUSH": {"private_key": vapid.generate_private_key(), "subject": "mailto:a@site.example"},
+            "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:a@site.example"},
         }
         yield receiver, service, [*settings.NOTIFICATIONS["CALLBACK_ORIGINS"], f"http://{REFUSED}"]
     receiver.close()
@@ -173,7 +171,7 @@ def send_to_all(user, service, origins):
             continue
         webhooks.create(f"{origin}{PATH}", owner=user)
         for _ in range(2):
-            request = RequestFactory().post("/", headers={HEADER: f"{origin}{PATH}"})
+            request = RequestFactory().post("/", headers={"Callback-URL": f"{origin}{PATH}"})
             request.user = user
             assert accepted(request, tasks.noop.enqueue).status_code == 202
 

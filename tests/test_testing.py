@@ -17,7 +17,7 @@ from notifications.api import batch, join, notify
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.testing import send_deliveries
 from notifications.contrib.questions.testing import answer_question
-from notifications.jobs.claiming import queues
+from notifications.management import pause_queue
 from notifications.models import Attempt, Epoch, Job, Notification, Stream, Worker
 from notifications.signals import rung
 from notifications.streams.marking_seen import mark_seen
@@ -319,7 +319,7 @@ class RunUntilIdleTests(TestCase):
 
     def test_jobs_of_a_paused_queue_are_not_run(self):
         with self.captureOnCommitCallbacks(execute=True):
-            queues.pause_queue("default")
+            pause_queue("default")
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
         tasks.noop.enqueue()
         self.assertEqual(run_until_idle(), 0)

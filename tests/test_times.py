@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from notifications import times
 from notifications.api import notify
-from notifications.db.clock import database_now
-from notifications.management.diagnosis import database
+from notifications.db import database_now
 from notifications.models import Notification, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.checks import doctor
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -68,7 +68,7 @@ def test_the_database_clock_is_aware(either):
 
 def test_doctor_and_a_job_without_time_zones(naive, user):
     """The clocks are compared, a delayed job with a local time becomes due in time, and times are shown in UTC."""
-    assert database.check_tables() == []
+    assert doctor("tables")[0]["state"] == "ok"
     later = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
     due = tasks.noop.using(owner=user, run_after=timezone.now() - timedelta(seconds=1)).enqueue()
     notify(user, "Hello")

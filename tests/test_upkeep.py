@@ -1,6 +1,7 @@
 """Duties: which process runs one, what it does when one fails, and their list."""
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -8,18 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.checks import ERROR, INFO
 from django.db import DataError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
-from notifications.db import bulk, unavailable
+from notifications.db import new_row, unavailable
 from notifications.db.insertion import insert_one
-from notifications.ids import uuid7
-from notifications.management.diagnosis.jobs import check_duties
-from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker
+from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
@@ -28,6 +26,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     start_worker,
     with_engine,
 )
+from tests.support.checks import doctor
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -204,7 +203,7 @@ class TestElection:
 
 def test_doctor_lists_the_duties(transactional_db):
     """With their ages; one that no process does is an error, and so is a time that lies ahead."""
-    assert [each.level for each in check_duties()] == [INFO]  # nothing was started yet
+    assert doctor("duties")[0]["state"] == "ok"  # nothing was started yet
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
     names = {"evaluate alerts", "roll up statistics", "prune old rows"}
@@ -216,15 +215,15 @@ def test_doctor_lists_the_duties(transactional_db):
     assert elected == names - {"cancel waits of ended jobs", "close questions without a wait"} | {
         "turn executors of version 0.9.0"
     }
-    (found,) = check_duties()
-    assert found.level == INFO and set(found.obj) == names
-    assert "roll up statistics 0 s ago (every 60 s)" in found.msg
-    for seconds, text in ((4 * 3600, "14400 s ago"), (-60, "lies ahead")):
+    (found,) = doctor("duties")
+    assert found["state"] == "ok" and set(found["figures"]) == names
+    assert re.search(r"roll up statistics \d s ago \(every 60 s\)", found["message"])
+    for seconds, text in ((4 * 3600, "old rows 144"), (-60, "lies ahead")):
         moment = timezone.now() - timedelta(seconds=seconds)
         DutyRun.objects.filter(name="prune old rows").update(last_run_at=moment)
-        (found,) = check_duties()
-        assert found.level == ERROR and text in found.msg
-        assert "prune old rows" in found.msg and "roll up" not in found.msg
+        (found,) = doctor("duties")
+        assert found["state"] == "error" and text in found["message"]
+        assert "prune old rows" in found["message"] and "roll up" not in found["message"]
 
 
 def make_upkeep(**runs):
@@ -253,9 +252,8 @@ def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
 
 
 @pytest.fixture
-def not_migrated(monkeypatch):
+def not_migrated(forgotten_log):
     """Return a function that raises the error of the database for a column that does not exist."""
-    monkeypatch.setattr(unavailable, "_logged_at", {})
 
     def read():
         with connection.cursor() as cursor:
@@ -424,7 +422,7 @@ def in_seconds(seconds):
 
 
 def add_notification(user, **fields):
-    insert_one(bulk.new_row(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
+    insert_one(new_row(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
 
 
 def add_job(**fields):

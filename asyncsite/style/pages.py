@@ -1,6 +1,7 @@
 """Pages of the app without the layout around them, rendered from their own templates for the page ``/style/``."""
 
 from dataclasses import fields
+from datetime import timedelta
 from functools import cache
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from django.utils import timezone
 from asyncsite.style.samples import build_inbox_rows, build_jobs, make_id
 
 LAYOUT = "{% block content %}{% endblock %}"
+APPROVE = {"label": "Approve", "post": "#"}
 CHOICES = [("ship", "Ship"), ("wait", "Wait"), ("delete", "Delete the order")]
 
 
@@ -39,33 +41,35 @@ def render_pages(request):
     }
     row, done = build_inbox_rows()[0], build_jobs()[7]
     row["notification"].pk = make_id(3)
-    events = [{"text": "Shown in the bell.", "at": now}, {"text": "No e-mail was sent: it had been seen."}]
     device = SimpleNamespace(id=make_id(4), name="Firefox on Linux", used_at=now, seen_at=now)
     job = SimpleNamespace(**{field.name: getattr(done["job"], field.name) for field in fields(done["job"])})
     job.done = True
     category = {"key": "reports", "name": "Reports"}
-    steps = [
-        SimpleNamespace(name="Read the orders", attempt=1, took=1, took_label="2.4 s", icon="success"),
+    times = {"start": now - timedelta(seconds=5), "left": "0%"}
+    rows = [
+        SimpleNamespace(kind="attempt", name="Attempt 1", icon="success", took="5 s", width="100%", **times),
         SimpleNamespace(
-            name="Ship the order?", attempt=1, took=None, took_label="Waiting", page="/style/", icon="clock"
+            kind="step", name="Read the orders", icon="success", took="2.4 s", width="48%", **times
         ),
+        SimpleNamespace(kind="event", name="Shown in the bell.", icon="info", start=now),
     ]
+    timeline = SimpleNamespace(rows=rows, note="", is_telling=True, events=[])
     ended = {
         **done,
         "job": job,
         "result": "",
         "has_link": True,
-        "steps": {"heading": "Steps", "first": steps},
-        "events": events,
+        "timeline": timeline,
     }
     samples = [
-        ("A notification", "notification", {"row": row["notification"], "item": row, **ended, "steps": None}),
-        ("An action", "confirm_action", {"row": row["notification"], "action": {"label": "Approve", "post": "#"}}),
+        ("A notification", "notification", {"row": row["notification"], "item": row, **ended, "timeline": None}),
+        ("An action", "confirm_action", {"row": row["notification"], "action": APPROVE, "number": 0}),
         ("A question", "question", {**asked, **about, "choices": CHOICES, "danger": ["delete"]}),
         ("Confirm an answer", "question", {**asked, "confirm": "delete", "confirm_label": "Delete the order"}),
         ("A question by a form, with errors", "question", {**asked, "form": SampleForm({}, prefix="style")}),
         ("Answered", "question", {**asked, "end": "Ada has answered: Ship."}),
         ("A job", "job", ended),
+        ("Pages of a list", "pages", {"newer_url": "/style/", "newest_url": "/style/", "older_url": "/style/"}),
         ("Devices", "devices_page", {"devices": [{"row": device, "mark": "a"}]}),
         ("No devices", "devices_page", {"devices": []}),
         ("Unsubscribe", "unsubscribe", {"is_valid": True, "category": category}),

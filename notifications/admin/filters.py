@@ -8,17 +8,18 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.live_jobs import count_states, has_state_counts
+from notifications.admin.live_jobs import count_states, has_state_counts, shows_deliveries
 from notifications.db.keyset import MAX_IDS_READ
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.ids import parse_id
 from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.jobs.selection import JobFilter
+from notifications.jobs.selection import HIDDEN, JobFilter
 from notifications.models import Job, Notification, Worker
 
 #: The newest rows that choices come from, so that no table is read for them, and the choices that are shown at most.
@@ -31,6 +32,9 @@ _NEWEST = "_notifications_newest_jobs"
 
 class KeysetFilter(admin.SimpleListFilter):
     """A filter that may say which rows of its list are read to find those that it selects: see ``read_page``."""
+
+    #: Whether it selects rows until a value is chosen.
+    is_on_by_default = False
 
     def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
         """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
@@ -156,7 +160,9 @@ class StateFilter(JobListFilter):
         return Job.State.choices
 
     def choices(self, changelist: Any) -> Any:
-        labels = count_states() if has_state_counts(changelist) else {}
+        labels = {}
+        if has_state_counts(changelist):
+            labels = count_states(with_deliveries=shows_deliveries(changelist))
         for state, choice in zip([None, *Job.State.values], super().choices(changelist), strict=True):
             yield choice | ({"display": labels[state]} if state in labels else {})
 
@@ -254,8 +260,33 @@ class RunnerFilter(JobListFilter):
         return {"runner": self.value() or ""}
 
 
+class DeliveriesFilter(JobListFilter):
+    """Leaves out the jobs with which the app sends e-mails, push messages and webhooks, unless they are asked for."""
+
+    title, parameter_name = _("deliveries"), "deliveries"
+    is_on_by_default = True
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("shown", _("Shown"))] if hooks.own_tasks else []
+
+    def choices(self, changelist: Any) -> Any:
+        hidden, *others = super().choices(changelist)
+        return [hidden | {"display": _("Hidden")}, *others]
+
+    def condition(self) -> dict[str, Any]:
+        return {} if self.value() else {"deliveries": HIDDEN}
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        asked_for = {name: request.GET.get(name, "") for name in ("task_path", "queue_name")}
+        with_others = JobFilter(**self.condition(), **asked_for, search=request.GET.get(SEARCH_VAR, ""))
+        return super().queryset(request, queryset) if with_others.hides_deliveries else queryset
+
+
 #: Those of the list of jobs.
-JOB_FILTERS = (StateFilter, TaskFilter, QueueFilter, JobUserFilter, WorkerFilter, BatchFilter, RunnerFilter)
+JOB_FILTERS = (
+    *(StateFilter, TaskFilter, QueueFilter, JobUserFilter, WorkerFilter, BatchFilter, RunnerFilter),
+    DeliveriesFilter,
+)
 
 
 def has_runners() -> bool:

@@ -14,12 +14,12 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.mixins import ModelAdminBase
-from notifications.admin.timelines import lines_of_events, read_attempts
+from notifications.admin.timelines import read_attempts
 from notifications.extension import hooks
-from notifications.extension.installed import read_events
 from notifications.http.page_views import find_end
 from notifications.jobs.arguments import describe_arguments, describe_result
 from notifications.jobs.step_list import read_steps
+from notifications.jobs.timeline import read_job_timeline
 from notifications.models import Job, Notification
 
 #: Characters of a result that are shown.
@@ -32,13 +32,16 @@ class JobDetailsMixin(ModelAdminBase):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        job = kwargs.get("obj")
+        job, attempts = kwargs.get("obj"), None
         if job is not None and request.user.has_perm("notifications.view_attempt"):
             has_tracebacks = request.user.has_perm("notifications.view_traceback")
-            context["attempts"] = read_attempts(job, with_tracebacks=has_tracebacks)
+            context["attempts"] = attempts = read_attempts(job, with_tracebacks=has_tracebacks)
         if job is not None:
+            user = request.user.pk
             shows_results = request.user.has_perm("notifications.view_job_arguments")
-            context["steps"] = read_steps(job, with_results=shows_results, reader=request.user.pk)
+            steps = read_steps(job, with_results=shows_results, reader=user)
+            failed = attempts.newest[::-1] if attempts else []
+            context["timeline"] = read_job_timeline(job, steps, failed, None, viewer=user)
             context["shows_results"] = shows_results
             shown = [section for section in hooks.job_sections if section.admin_template]
             context["sections"] = {section.name: section.admin_template for section in shown}
@@ -52,16 +55,6 @@ class JobDetailsMixin(ModelAdminBase):
             obj.has_shown_arguments = request.user.has_perm("notifications.view_job_arguments")
             obj.has_shown_notification = request.user.has_perm("notifications.view_notification")
         return super().get_readonly_fields(request, obj)
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        fieldsets = list(super().get_fieldsets(request, obj))
-        if obj is not None:
-            if not hasattr(obj, "shown_events"):  # read once for a page
-                obj.shown_events = read_events(obj, viewer=request.user.pk)
-            if obj.shown_events:
-                name, options = fieldsets[1]
-                fieldsets[1] = (name, options | {"fields": (*options["fields"], "calls")})
-        return fieldsets
 
     @admin.display(description=_("progress"))
     def progress_bar(self, job: Job) -> str:
@@ -107,11 +100,6 @@ class JobDetailsMixin(ModelAdminBase):
         """Return the id in the W3C trace header of the request that enqueued the job."""
         parts = job.trace.partition("\n")[0].split("-")
         return parts[1] if len(parts) == 4 else "-"
-
-    @admin.display(description=_("calls to programs"))
-    def calls(self, job: Job) -> str:
-        """Return what extensions know of the job: what became of calls to programs for its events."""
-        return lines_of_events(job.shown_events)  # type: ignore[attr-defined]
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:

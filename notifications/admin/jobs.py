@@ -23,6 +23,7 @@ from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetMixin
+from notifications.admin.running_again import RunAgainMixin
 from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
@@ -48,6 +49,7 @@ def _show_time(name: str) -> Any:
 @admin.register(Job)
 class JobAdmin(
     JobActionsMixin,
+    RunAgainMixin,
     JobDetailsMixin,
     LiveJobsMixin,
     KeysetMixin,

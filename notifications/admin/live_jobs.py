@@ -22,6 +22,7 @@ from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import set_last_errors
 from notifications.db.transactions import connection
 from notifications.http.access import BACKGROUND_MARK, background_view
+from notifications.jobs.selection import HIDDEN, JobFilter
 from notifications.models import Job
 from notifications.templatetags.notifications import csp_nonce
 
@@ -58,7 +59,8 @@ class LiveJobsMixin(ModelAdminBase):
             jobs = context["cl"].result_list
             if not all(job.done for job in jobs):
                 ids = ",".join(job.pk.hex for job in jobs)
-                counts = "&counts=" * has_state_counts(context["cl"])
+                kind = "shown" if shows_deliveries(context["cl"]) else HIDDEN
+                counts = f"&counts={kind}" if has_state_counts(context["cl"]) else ""
                 url = f"{self._url('rows')}?ids={ids}{counts}&{BACKGROUND_MARK}"
                 context |= {"nonce": csp_nonce({}, request), "rows_url": url}
         return response
@@ -84,7 +86,9 @@ class LiveJobsMixin(ModelAdminBase):
             return HttpResponseBadRequest()
         rows = self.get_queryset(request).filter(pk__in=ids).defer("args", "kwargs", "result", "error")
         jobs = list(rows.order_by("pk"))
-        counts = count_states().values() if "counts" in request.GET and self.shows_all_jobs() else ()
+        kind, counts = request.GET.get("counts"), ()
+        if kind and self.shows_all_jobs():
+            counts = tuple(count_states(with_deliveries=kind != HIDDEN).values())
 
         def respond() -> HttpResponse:
             set_last_errors(request, jobs)
@@ -115,11 +119,20 @@ def live(name: str, key: object, content: Any) -> SafeString:
 
 def has_state_counts(changelist: Any) -> bool:
     """Return whether a list has all jobs, or all of a state. Elsewhere the counts would be of other jobs."""
-    is_filtered = bool({*changelist.get_filters_params()} - {"state__exact"} or changelist.query)
+    is_filtered = bool(
+        {*changelist.get_filters_params()} - {"state__exact", "deliveries"} or changelist.query
+    )
     return changelist.model_admin.shows_all_jobs() and not is_filtered
 
 
-def count_states() -> dict[str, SafeString]:
+def shows_deliveries(changelist: Any) -> bool:
+    """Return whether a list of jobs has those with which the app sends messages too."""
+    # The filter is there where tasks of the app send messages.
+    specs = (spec for spec in changelist.filter_specs if getattr(spec, "is_on_by_default", False))
+    return all(spec.value() for spec in specs)
+
+
+def count_states(*, with_deliveries: bool = True) -> dict[str, SafeString]:
     """Return labels of states with the numbers of their jobs, by state, as parts that the script keeps up to date."""
     # The conditions of indexes, one or two for each state.
     conditions = [
@@ -127,19 +140,25 @@ def count_states() -> dict[str, SafeString]:
         for state in COUNTED_STATES
         for condition in (QUEUED_CONDITIONS if state == states.JobState.QUEUED else ("",))
     ]
-    counts = ", ".join(
-        f"(SELECT count(*) FROM (SELECT 1 FROM notifications_job {sql} LIMIT {MAX_JOBS_PER_STATE + 1}) x)"
-        for _, sql in conditions
+    shown = "" if with_deliveries else f" WHERE {JobFilter.project_sql()}"
+    rows = f"SELECT task_path FROM notifications_job {{}} LIMIT {MAX_JOBS_PER_STATE + 1}"
+    counts = " UNION ALL ".join(
+        f"SELECT '{state}', (SELECT count(*) FROM ({rows.format(sql)}) x{shown}), "
+        f"EXISTS (SELECT 1 FROM notifications_job {sql} LIMIT 1 OFFSET {MAX_JOBS_PER_STATE})"
+        for state, sql in conditions
     )
     totals: Counter[str] = Counter()
+    capped = set()
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT {counts}")
-        for (state, _), count in zip(conditions, cursor.fetchone(), strict=True):
+        cursor.execute(counts)
+        for state, count, has_more in cursor.fetchall():
             totals[state] += count
+            capped |= {state} if has_more else set()
     labels = {}
     for state, count in totals.items():
+        is_capped = state in capped or count > MAX_JOBS_PER_STATE
         number = number_format(min(count, MAX_JOBS_PER_STATE), force_grouping=True)
-        text = f"{Job.State(state).label} ({number}{'+' if count > MAX_JOBS_PER_STATE else ''})"
+        text = f"{Job.State(state).label} ({number}{'+' if is_capped else ''})"
         labels[str(state)] = live("count", state, text)
     return labels
 

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from notifications.admin.filters import KeysetFilter
 from notifications.admin.mixins import FilteredChangeList
+from notifications.db import keyset
 from notifications.db.keyset import Order, Page, RowPosition, count_rows, estimate_rows, read_page
 from notifications.db.transactions import connection
 from notifications.ids import parse_id
@@ -43,8 +44,7 @@ class KeysetChangeList(FilteredChangeList):
         try:
             if any("\0" in value for values in self.filter_params.values() for value in values):
                 raise ValueError("PostgreSQL stores no NUL.")
-            length = len(self.model_admin.keyset_order.fields)
-            self.start = RowPosition.parse(text, length) if text else None
+            self.start = self.model_admin.keyset_order.parse(self.model, text) if text else None
             return super().get_queryset(request, exclude_parameters)
         except ValueError as exc:
             raise IncorrectLookupParameters(exc) from exc
@@ -68,7 +68,7 @@ class KeysetChangeList(FilteredChangeList):
             rows, order, limit=self.list_per_page, after=self.start, slices_of=slices_of, keep=keep
         )
         positions = page.positions[::-1] if self.is_upwards else page.positions
-        self._count(page, rows, slices_of)
+        self._count(page, rows, slices_of, is_query=keep is None)
         self.can_show_all = self.is_counted and self.result_count <= self.list_max_show_all
         self.multi_page = bool(self.start or page.has_more or page.stopped_at)
         if self.show_all and self.can_show_all:
@@ -77,7 +77,7 @@ class KeysetChangeList(FilteredChangeList):
             ).positions
             self.multi_page = False
         else:
-            self._set_links(positions, page)
+            self._set_links(page)
         self.result_list = self._read(positions)
         # Of a page without a total Django shows neither "of 1,000" nor the number of all rows.
         self.full_result_count, self.show_full_result_count = self.result_count, False
@@ -89,7 +89,7 @@ class KeysetChangeList(FilteredChangeList):
         found = self.root_queryset.defer(*self.model_admin.list_defer).in_bulk(ids)
         return [found[id] for id in ids if id in found]
 
-    def _count(self, page: Page, rows: Any, slices_of: Any) -> None:
+    def _count(self, page: Page, rows: Any, slices_of: Any, *, is_query: bool) -> None:
         """Set the number of rows, the text that shows it, and whether it is exact."""
         shown = len(page.positions)
         self.is_counted = True
@@ -99,8 +99,11 @@ class KeysetChangeList(FilteredChangeList):
         elif slices_of is None:
             self.result_count = count_rows(rows, MAX_ROWS_COUNTED + 1)
             self.is_counted = self.result_count <= MAX_ROWS_COUNTED
+        elif is_query and self.order.position_at(slices_of, keyset.MAX_ROWS_READ + 1) is None:
+            among = self.order.sort(slices_of)[: keyset.MAX_ROWS_READ]
+            self.result_count = count_rows(rows, keyset.MAX_ROWS_READ, among=among)
         else:
-            # Counting would read each row to see whether it matches.
+            # Counting would read each row of a long table to see whether it matches.
             self.is_counted, self.result_count = False, shown + 1
         self.count_text = self._describe_count(is_estimated=slices_of is None)
 
@@ -121,23 +124,23 @@ class KeysetChangeList(FilteredChangeList):
     @property
     def is_filtered(self) -> bool:
         """Whether the page shows a selection of the rows."""
-        return bool(self.query or self.get_filters_params())
+        # Those that select until a value is chosen do the opposite of the others.
+        reversed_filters = {
+            spec.parameter_name
+            for spec in self.filter_specs
+            if isinstance(spec, KeysetFilter) and spec.is_on_by_default
+        }
+        return bool(self.query or reversed_filters ^ set(self.get_filters_params()))
 
-    def _set_links(self, positions: list[RowPosition], page: Page) -> None:
+    def _set_links(self, page: Page) -> None:
         """Set the addresses of the pages before and after this one; that of a page that does not exist is None."""
-        first, last = (positions[0], positions[-1]) if positions else (self.start, self.start)
-        if self.is_upwards:
-            next_position = last
-            previous_position = page.stopped_at or (first if page.has_more else None)
-        else:
-            next_position = page.stopped_at or (last if page.has_more else None)
-            previous_position = first if self.start else None
+        previous_position, next_position = page.find_neighbors(self.start, is_upwards=self.is_upwards)
         self.next_url = next_position and self.get_query_string({OLDER_VAR: str(next_position)})
         self.previous_url = previous_position and self.get_query_string({NEWER_VAR: str(previous_position)})
         self.first_url = self.get_query_string() if self.start else None
         self.stopped_at = page.stopped_at
         further = self.previous_url if self.is_upwards else self.next_url
-        if page.stopped_at and not positions:
+        if page.stopped_at and not page.positions:
             self.further_url = str(further) if further and not self.stays else None
             place = NEWER_VAR if self.is_upwards else OLDER_VAR
             start = {place: str(self.start)} if self.start else {}

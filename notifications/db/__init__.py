@@ -1,7 +1,7 @@
 """The two databases, SQLite and PostgreSQL.
 
 transactions               the app's own transactions, and callbacks after the commit of a caller's
-bulk, insertion, adapters  many rows, one row, values and keys of users in raw SQL
+bulk, updates, insertion, adapters  many rows, one row, values and keys of users in raw SQL
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 pools, async_twins         pools of connections; calls of sync code from async code
@@ -29,12 +29,11 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now as database_now
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
-    from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION as MAX_ROWS_PER_TRANSACTION
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
     from notifications.db.transactions import database as database
+    from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
-    from notifications.db.transactions import on_commit as on_commit
     from notifications.db.transactions import retrying_atomic as retrying_atomic
     from notifications.db.unavailable import QUERY_ERRORS as QUERY_ERRORS
     from notifications.db.unavailable import RETRIED_ERRORS as RETRIED_ERRORS
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from notifications.db.unavailable import is_query_error as is_query_error
     from notifications.db.unavailable import is_unavailable as is_unavailable
     from notifications.db.unavailable import retry_while_unavailable as retry_while_unavailable
+    from notifications.db.updates import update_rows_by_id as update_rows_by_id
 else:
     __getattr__ = export_lazily(
         __name__,
@@ -50,11 +50,12 @@ else:
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row select_rows where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.transactions": (
-                "MAX_ROWS_PER_TRANSACTION chunks connection database fair_atomic on_commit retrying_atomic"
+                "chunks connection database execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
                 "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "
                 "retry_while_unavailable"
             ),
+            "notifications.db.updates": "update_rows_by_id",
         },
     )

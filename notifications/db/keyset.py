@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import EmptyResultSet
-from django.db.models import Q
+from django.conf import settings
+from django.core.exceptions import EmptyResultSet, ValidationError
+from django.db.models import DateTimeField, Q
 from django.db.models.sql.datastructures import BaseTable
+from django.utils import timezone
+
+from notifications import times
 
 #: Rows of one slice, and of all slices of one page.
 ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
@@ -29,30 +33,16 @@ ROWS_ENTERING = 250
 #: The ids that are read to look few rows up by them, where the index that finds them has another order.
 MAX_IDS_READ = 1_000
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 @dataclass(frozen=True, slots=True)
 class RowPosition:
-    """The values of one row in the columns that order a table: an id, or a time and an id."""
+    """The values of one row in the columns that order a table, such as a time and an id."""
 
     values: tuple[Any, ...]
 
     def __str__(self) -> str:
-        """Return the position as text for a query string."""
+        """Return the position as text for a query string: see ``Order.parse()``."""
         return ".".join(map(_format, self.values))
-
-    @classmethod
-    def parse(cls, text: str, length: int) -> RowPosition:
-        """Return the position that ``str()`` made. Raises ValueError."""
-        parts = text.split(".")
-        if len(parts) != length:
-            raise ValueError(f"A position has {length} parts, not {len(parts)}.")
-        *times, id = parts
-        try:
-            return cls((*(_EPOCH + timedelta(microseconds=int(part)) for part in times), UUID(id)))
-        except OverflowError as exc:
-            raise ValueError("The time of the position is out of range.") from exc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +63,18 @@ class Page:
     def ids(self) -> list[Any]:
         return [position.values[-1] for position in self.positions]
 
+    def find_neighbors(
+        self, start: RowPosition | None, *, is_upwards: bool
+    ) -> tuple[RowPosition | None, RowPosition | None]:
+        """Return the positions before and after which the neighbors of this page are, None if there is none.
+
+        ``start``
+            Where the reading of this page began, with ``is_upwards`` in the reversed order of the list.
+        """
+        ahead = self.stopped_at or (self.positions[-1] if self.has_more else None)
+        behind = start and (self.positions[0] if self.positions else start)
+        return (ahead, behind) if is_upwards else (behind, ahead)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
@@ -83,6 +85,17 @@ class Order:
 
     def reversed(self) -> Order:
         return Order(fields=self.fields, is_ascending=not self.is_ascending)
+
+    def parse(self, model: Any, text: str) -> RowPosition:
+        """Return the position of a row of a model that ``str()`` has made. Raises ValueError."""
+        parts = text.split(".")
+        if len(parts) != len(self.fields):
+            raise ValueError(f"A position has {len(self.fields)} parts, not {len(parts)}.")
+        fields = map(model._meta.get_field, self.fields)
+        return RowPosition(tuple(_parse(field, part) for field, part in zip(fields, parts, strict=True)))
+
+    def position_of(self, row: Any) -> RowPosition:
+        return RowPosition(tuple(getattr(row, field) for field in self.fields))
 
     def sort(self, rows: Any) -> Any:
         return rows.order_by(*(field if self.is_ascending else f"-{field}" for field in self.fields))
@@ -261,5 +274,16 @@ def estimate_rows(model: Any, connection: Any) -> int:
 
 def _format(value: Any) -> str:
     if isinstance(value, datetime):
-        return str((value - _EPOCH) // timedelta(microseconds=1))
+        return str(times.to_microseconds(times.as_utc(value)))
     return value.hex if isinstance(value, UUID) else str(value)
+
+
+def _parse(field: Any, text: str) -> Any:
+    try:
+        if not isinstance(field, DateTimeField):
+            return field.clean(text, None)
+        moment = times.from_microseconds(int(text))
+    except (OverflowError, ValidationError) as exc:
+        raise ValueError(f"{text[:50]!r} is no value of {field}.") from exc
+    is_aware = settings.USE_TZ or isinstance(field, times.MomentField)
+    return moment if is_aware else timezone.make_naive(moment, timezone.get_default_timezone())

@@ -166,18 +166,18 @@ def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
 
 
 def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> list[tuple[Any, ...]]:
-    """Return the rows of one statement in a transaction of the app's own; on PostgreSQL that is one round trip.
+    """Return the rows of one statement in a transaction of the app's own: one round trip to PostgreSQL.
 
-    Unless ``is_durable``, its commit does not wait for PostgreSQL's disk, and is lost if the server crashes before the
-    next commit that does.
+    It is executed again if the database was busy, as by ``retrying_atomic``. Unless ``is_durable``, its commit does not
+    wait for PostgreSQL's disk, and is lost if the server crashes before the next commit that does.
     """
-    db = connection()
-    # Statements sent together are one implicit transaction, unless one is open already. It needs no timeout, because
-    # the process cannot be frozen inside it.
-    if in_callers_transaction(db) or not _accepts_multiple_statements(db):
-        return retrying_atomic(lambda: execute_many([(sql, params)])[0])
-    settings = ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}"
-    return execute_many([(settings, ()), (sql, params)])[-1]
+    db, statements = connection(), [(sql, params)]
+    # Statements sent together are one implicit transaction, in which the process cannot be frozen: it needs no timeout.
+    if in_callers_transaction(db) or not (db.vendor == "sqlite" or _accepts_multiple_statements(db)):
+        return retrying_atomic(lambda: execute_many(statements)[0])
+    if db.vendor == "postgresql":
+        statements.insert(0, (ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}", ()))
+    return retrying(lambda: execute_many(statements)[-1], db)
 
 
 def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[tuple[Any, ...]]]:
@@ -196,9 +196,9 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
         cursor.execute(
             "; ".join([sql for sql, _ in statements]), [part for _, params in statements for part in params]
         )
-        found = [cursor.fetchall() if cursor.description else []]
+        found = [cursor.fetchall() if cursor.pgresult.nfields else []]  # description makes an object a column
         while cursor.nextset():
-            found.append(cursor.fetchall() if cursor.description else [])
+            found.append(cursor.fetchall() if cursor.pgresult.nfields else [])
         return found
 
 

@@ -69,7 +69,6 @@ from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import list_apps as list_apps
 from notifications.extension.installed import load as load
 from notifications.extension.installed import read_facts as read_facts
-from notifications.extension.installed import read_parts as read_parts
 from notifications.extension.installed import require as require
 from notifications.lazy_names import export_lazily
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from inspect import iscoroutine, isfunction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -84,18 +84,8 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
 LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    **dict.fromkeys(
-        (
-            *(
-                "duties",
-                "topics",
-                "events_of",
-                "page_links",
-            ),
-            *("alert_kinds", "overview_sections", "metrics"),
-        ),
-        (list, list),
-    ),
+    **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
+    **dict.fromkeys(("alert_kinds", "overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),
@@ -108,7 +98,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("page", "describe"), (str, str)),
     **dict.fromkeys(("answer_path", "remind", "message_fact", "item"), (_none, _as_it_is)),
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
-    **dict.fromkeys(("lines", "find", "links", "find_wrong"), (list, list)),
+    **dict.fromkeys(("lines", "find", "find_wrong"), (list, list)),
     "describe_addresses": (dict, dict),
     "has_readers": (bool, bool),
     **dict.fromkeys(("read_users", "read_all"), (_none, _is_nothing)),
@@ -157,12 +147,22 @@ def call_of(hook: Any, label: str, name: str) -> Any:
         call = _leaving_out(hook, hook_name, *LEFT_OUT[name])
     else:
         call = _raising(hook, hook_name, RAISING.get(name, _as_it_is), _EMPTY.get(name, _none))
+    if column := getattr(hook, "rows_with", ""):
+        call = _with_rows(call, column)
     setattr(call, _MARK, hook_name)
     return call
 
 
+def _with_rows(call: Callable[..., Any], column: str) -> Callable[..., Any]:
+    def call_with_rows(rows: Iterable[Any], *args: Any) -> Any:
+        found = [row for row in rows if getattr(row, column)]
+        return call(found, *args) if found else {}
+
+    return call_with_rows
+
+
 #: Methods of a channel that are called as hooks of reading are. Errors of the others are those of sending.
-METHODS_OF_CHANNELS = ("links", "describe_addresses", "find_wrong")
+METHODS_OF_CHANNELS = ("describe_addresses", "find_wrong")
 
 
 def leave_out_of_pages(channel: Channel) -> Channel:
@@ -188,8 +188,13 @@ class Calls:
 def _raising(
     hook: Callable[..., Any], name: HookName, read: Callable[[Any], Any], empty: Callable[[], Any]
 ) -> Callable[..., Any]:
+    find = getattr(hook, "find", None)
+
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal find, hook
         try:
+            if find:  # import_later() returned it, and this is the first call
+                hook, find = find(), None
             result = hook(*args, **kwargs)
             if result is None:
                 return empty()
@@ -213,8 +218,13 @@ def _raising(
 def _leaving_out(
     hook: Callable[..., Any], name: HookName, empty: Callable[[], Any], read: Callable[[Any], Any]
 ) -> Callable[..., Any]:
+    find = getattr(hook, "find", None)
+
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal find, hook
         try:
+            if find:
+                hook, find = find(), None
             # Most are called outside of a transaction, and some for each ring.
             with _savepoints(open_ones) if (open_ones := _find_transactions()) else _NO_SAVEPOINTS:
                 result = hook(*args, **kwargs)
@@ -301,14 +311,22 @@ def _is_log_due(name: HookName) -> bool:
         return True
 
 
+class HookFailure:
+    """The hook that has failed in a block of ``left_to_later()``, such as ``sms.on_ends``, "" for none."""
+
+    hook = ""
+
+
 @contextmanager
-def left_to_later(what: str) -> Iterator[None]:
+def left_to_later(what: str) -> Iterator[HookFailure]:
     """Log an error of a hook in the block, once a minute for each. The caller tries again later, and goes on."""
+    failure = HookFailure()
     try:
-        yield
+        yield failure
     except Exception as exc:
         if (name := hook_of(exc)) is None:
             raise
+        failure.hook = str(name)
         if _is_log_due(name):
             logger.error("Hook failed, could not %s, which is tried again: %s", what, name, exc_info=exc)
 

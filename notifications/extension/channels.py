@@ -196,10 +196,6 @@ class Channel:
         """Return the addresses of a user (key) as people read them; those that are left out are shown as they are."""
         return {}
 
-    def links(self) -> Sequence[tuple[str, str]]:
-        """Return the label and address of each page where users set it up, for the page of preferences. No query."""
-        return ()
-
     def find_wrong(self, *, is_used: bool) -> Iterable[WrongDeclaration]:
         """Return what keeps its messages from being sent, for ``manage.py check``.
 

@@ -23,7 +23,24 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 class WaitKind:
     """A kind of what jobs wait for (``models.Wait``): pauses are those of the core.
 
-    The methods run in transactions that hold the rows of the jobs locked, and no stream yet.
+    ``opened()`` and ``ended()`` run in transactions that hold the rows of the jobs locked, and no stream yet. Here they
+    notify the owner of the job, by a row with the id of the wait::
+
+        class Signature(WaitKind):
+            kind, label = "signature", "Signature"
+
+            def opened(self, waits, jobs):
+                from notifications.streams import build_notification
+                rows = [build_notification(jobs[wait.job].user_id, wait.title, job=wait.job) for wait in waits]
+                for row, wait in zip(rows, waits):
+                    row.id = wait.id
+                return rows
+
+            def ended(self, waits):
+                from notifications.models import Notification
+                rows = Notification.objects.filter(id__in=[wait.id for wait in waits])
+                rows.update(read_at=waits[0].ended_at, seq=None)
+                return set(rows.values_list("user_id", flat=True))
 
     ``kind``
         The value of ``Wait.kind``, at most 50 characters.
@@ -38,11 +55,14 @@ class WaitKind:
     ends_by_time = "expired"
 
     def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
-        """Return the unsaved notifications of new waits, whose jobs are given by their ids."""
+        """Return the notifications of new waits, by ``build_notification()``. ``jobs`` are by their ids."""
         return ()
 
     def ended(self, waits: Sequence[Wait]) -> set[Any]:
-        """Change the notifications of waits that end here. Returns the keys of their users, whose rows are numbered."""
+        """Change the notifications of waits that end here, and set their ``seq`` to None: then they are sent again.
+
+        Returns the keys of their users.
+        """
         return set()
 
     def count_notifications(self, wait: Wait) -> int:
@@ -273,8 +293,8 @@ class Fact(NamedTuple):
 class Event(NamedTuple):
     """Something that happened to a notification or a job, or is to happen.
 
-    ``at``
-        None if it is not known when.
+    ``at``, ``until``
+        When it happened, None if that is not known, and when it ended, if it lasted: only timelines of jobs show that.
     ``marks_read``
         It has marked the notification as read: its user may not have seen it.
     ``by``, ``own_text``
@@ -286,6 +306,7 @@ class Event(NamedTuple):
     marks_read: bool = False
     by: Any = None
     own_text: str = ""
+    until: datetime | None = None
 
 
 @dataclass(kw_only=True, slots=True)

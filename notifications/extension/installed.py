@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import isfunction
-from types import MethodType, ModuleType
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig, apps
@@ -28,7 +28,6 @@ from notifications.extension.dimensions import (
     HubPart,
     JobSection,
     OwnTask,
-    PageButton,
     Pause,
     RecordedTransaction,
     WaitKind,
@@ -40,8 +39,6 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import KINDS, TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from uuid import UUID
-
     from notifications.models import Job, Notification
 
 logger = logging.getLogger("notifications")
@@ -63,7 +60,9 @@ _HOOKS = [
 ]
 #: Those whose results go to other hooks of their extension, by its label.
 _BY_LABEL = {
-    *("worker_part", "hub_part", "after_commit"),
+    "worker_part",
+    "hub_part",
+    "after_commit",
     "accept",
 }
 
@@ -136,20 +135,10 @@ def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any 
     )
 
 
-def read_parts(
-    rows: Sequence[Notification], reader: Any, place: str
-) -> dict[UUID, list[Fact | PageButton | str]]:
-    """Return what extensions show with notifications, by their ids. See ``Extension.parts_of()``."""
-    found: dict[UUID, list[Fact | PageButton | str]] = defaultdict(list)
-    for hook in hooks.parts_of:
-        for id, parts in hook(rows, reader, place).items():
-            found[id] += parts
-    return found
-
-
 def read_facts(row: Notification, reader: Any, place: str) -> list[Fact]:
     """Return what extensions say of a notification to its user. See ``Extension.parts_of()``."""
-    return [part for part in read_parts([row], reader, place)[row.pk] if isinstance(part, Fact)]
+    parts = (part for hook in hooks.parts_of for part in hook([row], reader, place).get(row.pk, ()))
+    return [part for part in parts if isinstance(part, Fact)]
 
 
 def call_after_commit(tx: RecordedTransaction) -> None:
@@ -289,11 +278,11 @@ def require(name: str, *, by: str = "") -> None:
 class ImportedHook:
     """See ``import_later()``."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rows_with: str) -> None:
         self.path = path
+        self.rows_with = rows_with
         self._relative_module, _, self._function = path.rpartition(".")
         self._package = ""
-        self._module: ModuleType | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._package = owner.__module__.rpartition(".")[0]
@@ -302,18 +291,13 @@ class ImportedHook:
         return self if instance is None else MethodType(self, instance)
 
     def __call__(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
-        # notify() calls six of these.
-        return getattr(self._module or self._import(), self._function)(*args, **kwargs)
+        return self.find()(*args, **kwargs)
 
     def find(self) -> Any:
-        return getattr(self._module or self._import(), self._function)
-
-    def _import(self) -> ModuleType:
-        self._module = import_module(f"{self._package}.{self._relative_module}")
-        return self._module
+        return getattr(import_module(f"{self._package}.{self._relative_module}"), self._function)
 
 
-def import_later(path: str) -> Any:
+def import_later(path: str, *, rows_with: str = "") -> Any:
     """Return a hook that calls a function of another module, without ``self``.
 
     ::
@@ -325,5 +309,7 @@ def import_later(path: str) -> Any:
 
     ``path``
         Module and function, relative to the package of the class.
+    ``rows_with``
+        Of ``parts_of``: a column of notifications. The hook is called with those that have something in it, if any has.
     """
-    return ImportedHook(path)
+    return ImportedHook(path, rows_with)

@@ -42,7 +42,8 @@ class PageHooks:
         """Return the label and address of each link of a page to other pages of the user.
 
         ``page``
-            ``"inbox"``, or ``"notification"`` for that of one notification.
+            ``"inbox"``, ``"notification"`` for that of one notification, or ``"preferences"`` for that on which users
+            choose by which channels they are notified.
         """
         return ()
 

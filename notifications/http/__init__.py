@@ -4,7 +4,7 @@ api_views, stream_views, health_views, openapi   the API, and what probes and pr
 page_views                                       what pages show of a job, and its forms
 acceptance, idempotency, job_responses           ``accepted()``, and responses that show a job or wait for its end
 access, authentication                           who may call a view
-negotiation, parsing                             what a request asks for
+negotiation, parsing, paging                     what a request asks for, and pages of long lists
 waiting_requests                                 limits and resources of requests that wait
 """
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from notifications.http.access import json_response as json_response
     from notifications.http.access import leave_out_of_log as leave_out_of_log
     from notifications.http.access import page_view as page_view
-    from notifications.http.access import text_response as text_response
+    from notifications.http.access import signed_page_view as signed_page_view
     from notifications.http.negotiation import is_not_modified as is_not_modified
+    from notifications.http.paging import paginate as paginate
     from notifications.http.parsing import describe_browser as describe_browser
     from notifications.http.parsing import parse_integer as parse_integer
     from notifications.http.parsing import parse_json_object as parse_json_object
-    from notifications.http.parsing import parse_limit as parse_limit
     from notifications.http.parsing import read_body as read_body
-    from notifications.http.parsing import read_header as read_header
+    from notifications.paths import bind_to_user as bind_to_user
     from notifications.problems import Problem as Problem
     from notifications.problems import exceptions_as_problems as exceptions_as_problems
     from notifications.problems import log_database_error as log_database_error
@@ -44,12 +44,12 @@ else:
         {
             "notifications.http.access": (
                 "BACKGROUND_MARK api_view async_api_view background_view exempt_from_project "
-                "is_signed_in json_response leave_out_of_log page_view text_response"
+                "is_signed_in json_response leave_out_of_log page_view signed_page_view"
             ),
             "notifications.http.negotiation": "is_not_modified",
-            "notifications.http.parsing": (
-                "describe_browser parse_integer parse_json_object parse_limit read_body read_header"
-            ),
+            "notifications.http.paging": "paginate",
+            "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body",
+            "notifications.paths": "bind_to_user",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
             "notifications.serializers": "encode_json read_data",
             "notifications.templatetags.notifications": "exact_time script_element",

@@ -21,6 +21,7 @@ from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.extension import hooks
 from notifications.extension.calls import call_of
+from notifications.http.access import leave_session_unsaved
 from notifications.http.idempotency import enqueue_once
 from notifications.http.job_responses import RETRY_AFTER_SECONDS, job_response, wait_for_job
 from notifications.http.negotiation import prefers_async, prefers_html, wait_seconds
@@ -118,7 +119,7 @@ def _enqueue_or_refuse(
     except Exception as exc:
         if not is_unavailable(exc):
             raise
-        return refuse_for_database(exc)
+        return leave_session_unsaved(request, refuse_for_database(exc))
     if request.method in SAFE_METHODS and not is_replay:
         _warn_of_safe_method(request)
     accepted = AcceptedJob(job=job, is_replay=is_replay, headers=headers)
@@ -157,9 +158,9 @@ def _warn_of_safe_method(request: HttpRequest) -> None:
 
 def _response(request: HttpRequest, accepted: AcceptedJob) -> HttpResponse:
     job = accepted.job
-    job_path = paths.job_path("api-job", job.id)
+    job_path = paths.job_path(job.id, "api-job") or None
     if prefers_html(request):
-        location = iri_to_uri(job.url) or paths.localize_link(paths.job_page(job.id))
+        location = iri_to_uri(job.url) or paths.localize_link(paths.job_path(job.id))
         response = prevent_caching(HttpResponse(status=303, headers={"Location": location}))
     elif job.done and accepted.seconds:
         response = job_response(job, headers={"Content-Location": job_path})

@@ -65,7 +65,10 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     if request.method not in ("GET", "HEAD"):
         check_content_length(request)
         if not is_authenticated_without_session(request):
-            _check_csrf_token(request)
+            middleware = _CsrfMiddleware(lambda request: HttpResponse())
+            middleware.process_request(request)
+            with body_errors_as_problems():  # the token may be a field of a form
+                middleware.process_view(request, None, (), {})
 
 
 def is_signed_in(request: HttpRequest) -> bool:
@@ -108,7 +111,11 @@ def async_api_view(view: AsyncView) -> AsyncView:
 
 
 def page_view(view: View) -> View:
-    """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``."""
+    """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``.
+
+    CSRF tokens are checked, ``ATOMIC_REQUESTS`` does not apply, a database that is away is a page with 503, and a
+    ``Problem`` that the view raises is shown as text.
+    """
     protected = csrf_protect(view)
 
     @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
@@ -118,6 +125,10 @@ def page_view(view: View) -> View:
         try:
             if getattr(request, "user", None) and request.user.is_authenticated:
                 return protected(request, *args, **kwargs)
+        except Problem as problem:
+            # The project's base template would query the database again.
+            headers = {"Content-Type": "text/plain; charset=utf-8", **problem.headers}
+            return HttpResponse(problem.detail, status=problem.status, headers=headers)
         except Exception as exc:
             if not is_unavailable(exc):
                 raise
@@ -127,6 +138,31 @@ def page_view(view: View) -> View:
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
     return exempt_from_project(background_view(wrapped))
+
+
+def signed_page_view(view: View) -> Any:
+    """Make a view a page for everybody whose address is the permission. It needs no cookie and no CSRF token.
+
+    The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and search
+    engines leave it out. While the database is away the page says so, with 503.
+    """
+
+    @csrf_exempt
+    @never_cache
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response = view(request, *args, **kwargs)
+        except Exception as exc:
+            if not is_unavailable(exc):
+                raise
+            log_database_error(exc)
+            return database_unavailable_page()
+        response["Referrer-Policy"] = "no-referrer"
+        response["X-Robots-Tag"] = "noindex"
+        return response
+
+    return exempt_from_project(leave_out_of_log(wrapped))
 
 
 def background_view(view: Callable[..., HttpResponseBase]) -> Any:
@@ -147,14 +183,16 @@ def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> H
     """Have Django neither save the session nor send its cookie after a marked request that has not changed it.
 
     With ``SESSION_SAVE_EVERY_REQUEST`` such requests would prolong the session for as long as a page is open, and its
-    user would never be signed out for being idle. Call it when ``request.user`` was read. Returns the response.
+    user would never be signed out for being idle. Nor after a 503: Django reads when a session expires that it may
+    save, which would fail by the same lack, and become a 500. Call it when ``request.user`` was read. Returns the
+    response.
     """
     session: Any = getattr(request, "session", None)
     # Not by request.GET, which refuses a query with too many parameters.
     is_marked = (
         BACKGROUND_MARK in request.META["QUERY_STRING"].split("&") and settings.SESSION_SAVE_EVERY_REQUEST
     )
-    if is_marked and session is not None and not session.modified:
+    if session is not None and (response.status_code == 503 or (is_marked and not session.modified)):
         # SessionMiddleware ignores a request without a session, and sets no Vary for it.
         del request.session
         patch_vary_headers(response, ["Cookie"])
@@ -195,12 +233,6 @@ def json_response(document: Any, *, status: int = 200) -> HttpResponse:
     return prevent_caching(HttpResponse(text, content_type="application/json", status=status))
 
 
-def text_response(text: str, *, status: int, retry_after: int | None = None) -> HttpResponse:
-    """Return plain text. The project's base template would query the database again."""
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers=headers)
-
-
 def csrf_header_name() -> str:
     """Return the name of the request header for the token."""
     return settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-").title()
@@ -223,13 +255,6 @@ def _csrf_remedy(reason: str) -> str:
     if reason.startswith(("Origin ", "Referer ")):
         return "Send the request from a page of this site, or of an origin in CSRF_TRUSTED_ORIGINS."
     return f"Send {csrf_token_source()} in the header {csrf_header_name()}."
-
-
-def _check_csrf_token(request: HttpRequest) -> None:
-    middleware = _CsrfMiddleware(lambda request: HttpResponse())
-    middleware.process_request(request)
-    with body_errors_as_problems():  # the token may be a field of a form
-        middleware.process_view(request, None, (), {})
 
 
 class _CsrfMiddleware(CsrfViewMiddleware):

@@ -21,13 +21,15 @@ from notifications import paths, serializers, times
 from notifications.db.transactions import database
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.extension import hooks
-from notifications.http.access import page_view, text_response
+from notifications.http.access import page_view
 from notifications.jobs import limits, turns
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
 from notifications.jobs.step_list import read_steps
+from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.jobs.transitions import batch_completion, manual
 from notifications.models import Job, Notification
+from notifications.problems import Problem
 from notifications.states import DONE, LEVELS, describe_state
 
 #: Positions of a stream between a job and the notification of its end: one pass numbers both.
@@ -50,13 +52,13 @@ def describe_job(
     in_pane: bool = False,
     question_page: str = "",
 ) -> dict[str, Any]:
-    """Return what pages show its owner of a job: its state, outcome and steps, and the sections of extensions.
+    """Return what pages show its owner of a job: its state, outcome and timeline, and the sections of extensions.
 
     ``end``
         The notification of its end, whose text and level are its outcome if its task has given them: see
         ``find_end()``.
     ``in_pane``
-        It is shown with a notification.
+        It is shown with a notification, whose events are those of the job too.
     ``question_page``
         That of a question that is shown besides, so not among the steps.
 
@@ -71,6 +73,9 @@ def describe_job(
     if question_page := of_sections.get("question_page", question_page):
         others = [step for step in steps.first if step.page != question_page]
         steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
+    timeline = read_job_timeline(
+        job, steps, read_failed_attempts(job), request.user.pk, with_events=not in_pane
+    )
     error = serializers.job_error(job)
     batch = _describe_batch(job, request.user.pk) if job.done and batch_completion.is_batch(job) else None
     state = describe_state(job)
@@ -110,7 +115,7 @@ def describe_job(
         and not job.cancelled_by_other,
         "can_retry": job.can_retry,
         "result": "" if batch or result == outcome else result,
-        "steps": steps,
+        "timeline": timeline,
         **of_sections,
     }
 
@@ -141,7 +146,7 @@ def _describe_batch(job: Job, user: Any) -> dict[str, Any]:
     by_reason: dict[str, dict[str, list[str]]] = {}
     for row in failed:
         reason = describe_failure(row, serializers.job_error(row) or {})
-        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_page(row.pk))
+        by_reason.setdefault(reason, {}).setdefault(row.title, []).append(row.url or paths.job_path(row.pk))
     return {
         "bar": ends[::-1] if total > ended[Job.State.SUCCEEDED] else [],
         "counts": batch_completion.describe_counts(**{str(state): count for state, count in ended.items()}),
@@ -188,17 +193,11 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     try:
         limits.retry_within_rate(request.user.pk, id, lambda: manual.retry([id]))
     except JobRateExceeded as exc:
-        return text_response(
-            gettext("You have started too many jobs within a minute. Go back, and try again later."),
-            status=429,
-            retry_after=exc.retry_after,
-        )
+        text = gettext("You have started too many jobs within a minute. Go back, and try again later.")
+        raise Problem(429, text, headers={"Retry-After": str(exc.retry_after)}) from exc
     except TooManyJobs as exc:
-        return text_response(
-            gettext("You have too many unfinished jobs. Go back, wait until some are done, and try again."),
-            status=429,
-            retry_after=exc.retry_after,
-        )
+        text = gettext("You have too many unfinished jobs. Go back, wait until some are done, and try again.")
+        raise Problem(429, text, headers={"Retry-After": str(exc.retry_after)}) from exc
     return _redirect_to_job(job)
 
 

@@ -3,6 +3,8 @@
 pages, forms   the inbox, the page of one notification and that of a job; forms, which change notifications
 query          what their URLs say: which list is shown, and what a form has changed
 lists, rows    what they list, and what is shown of each notification and group
+saved_views    lists with filters that a user has saved as views
+messages       what messages, such as e-mails, show of notifications
 actions        what a notification offers to do, and what was done of it
 timeline       what happened to a notification
 categories     what notifications are about, as the project declares it
@@ -17,15 +19,16 @@ from notifications.lazy_names import export_lazily
 if TYPE_CHECKING:
     from notifications.inbox.categories import ALERTS as ALERTS
     from notifications.inbox.categories import BELL as BELL
+    from notifications.inbox.categories import Category as Category
     from notifications.inbox.categories import Choice as Choice
-    from notifications.inbox.categories import choices_of as choices_of
     from notifications.inbox.categories import label_of as label_of
     from notifications.inbox.categories import list_channels as list_channels
     from notifications.inbox.categories import load_categories as load_categories
-    from notifications.inbox.categories import sort_by_name as sort_by_name
     from notifications.inbox.forms import return_to_inbox as return_to_inbox
+    from notifications.inbox.lists import read_inbox_categories as read_inbox_categories
+    from notifications.inbox.messages import MessageRow as MessageRow
+    from notifications.inbox.messages import read_message_rows as read_message_rows
     from notifications.inbox.timeline import read_timeline as read_timeline
-    from notifications.jobs.users import Recipient as Recipient
     from notifications.jobs.users import filter_active as filter_active
     from notifications.jobs.users import has_holders as has_holders
     from notifications.jobs.users import has_user_field as has_user_field
@@ -38,21 +41,22 @@ if TYPE_CHECKING:
     from notifications.jobs.users import read_users as read_users
     from notifications.jobs.users import require_permission as require_permission
     from notifications.paths import absolute as absolute
-    from notifications.paths import job_page as job_page
     from notifications.paths import job_path as job_path
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.inbox.categories": (
-                "ALERTS BELL Choice choices_of label_of list_channels load_categories sort_by_name"
+                "ALERTS BELL Category Choice label_of list_channels load_categories"
             ),
             "notifications.inbox.forms": "return_to_inbox",
+            "notifications.inbox.lists": "read_inbox_categories",
+            "notifications.inbox.messages": "MessageRow read_message_rows",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
-                "Recipient filter_active has_holders has_user_field holders is_group "
+                "filter_active has_holders has_user_field holders is_group "
                 "is_member name_of read_recipient read_user read_users require_permission"
             ),
-            "notifications.paths": "absolute job_page job_path",
+            "notifications.paths": "absolute job_path",
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from notifications.models import Notification
 
 #: The key of an action that was done: when, as text (RFC 3339).
 DONE = "done"
+#: The key of an action whose form was sent without a script, so that it is not known what came of it: when.
+SENT = "sent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +46,10 @@ def read_actions(row: Notification) -> list[dict[str, str]]:
     """Return the actions in the data of a notification, none if it has others than ``notify`` and this app write."""
     try:
         stored = serializers.decode_object(row.data).get("actions", [])
-        done = {number: str(action.pop(DONE)) for number, action in enumerate(stored) if DONE in action}
-        actions = validators.actions(stored)
+        ends = [{key: str(action.pop(key)) for key in (DONE, SENT) if key in action} for action in stored]
+        return [action | end for action, end in zip(validators.actions(stored), ends, strict=True)]
     except (AttributeError, TypeError, ValueError, RecursionError):
         return []
-    for number, moment in done.items():
-        actions[number][DONE] = moment
-    return actions
 
 
 def find_done(actions: list[dict[str, str]]) -> dict[str, str] | None:
@@ -73,16 +73,32 @@ def record_done(user: Any, id: UUID, number: int) -> bool:
 
     Returns whether none was done before. The row has its number when it returns.
     """
+    return _record(user, id, number, DONE, lambda action: True)
 
+
+def record_sent(user: Any, id: UUID, number: int, again: str) -> bool:
+    """Store that the form of an action is sent to the project's view, and mark the notification as read.
+
+    ``again``
+        When it was sent before, as the page has shown that offers to send it again; else "".
+
+    Returns whether it may be sent: no action was done, and this one was not sent since. Else nothing is changed.
+    """
+    return _record(user, id, number, SENT, lambda action: action.get(SENT, "") == again)
+
+
+def _record(user: Any, id: UUID, number: int, key: str, is_allowed: Callable[[dict[str, str]], bool]) -> bool:
     def record() -> bool:
         rows = Notification.objects.using(database()).filter(pk=id, user=user, open_question=None)
         for row in lock_query(rows, skip_locked=False):
             actions = read_actions(row)
             if number >= len(actions) or "post" not in actions[number] or find_done(actions):
                 return False
+            if not is_allowed(actions[number]):
+                return False
             now = times.now()
             data = serializers.decode_object(row.data)
-            data["actions"][number][DONE] = times.format_time(now)
+            data["actions"][number][key] = times.format_time(now)
             rows.update(data=serializers.encode_json(data), read_at=row.read_at or now, seq=None)
             streams.number_in_transaction([user])
             return True
@@ -99,7 +115,8 @@ def _describe_action(row: Notification, number: int, action: dict[str, str]) -> 
         if row.open_question:  # whose page is what the notification links to
             return Action(label=label, href=row.url, answer=action["post"], danger=danger)
         href = reverse("notifications:action", args=[row.pk, number])
-        return Action(label=label, href=href, post=action["post"], danger=danger)
+        # What was sent by a form is sent again from its page only, which says so.
+        return Action(label=label, href=href, post="" if SENT in action else action["post"], danger=danger)
     return Action(
         label=label, href=action["url"], is_external=bool(urlsplit(action["url"]).netloc), danger=danger
     )

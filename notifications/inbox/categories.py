@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -31,6 +32,14 @@ class Choice(models.TextChoices):
     WEEKLY = "weekly", pgettext_lazy("preference", "every week, together")
     OFF = "off", pgettext_lazy("preference", "never")
 
+    @classmethod
+    def of_channel(cls, channel: str) -> tuple[str, ...]:
+        """Return what a user can choose for a channel, nothing if there is no such channel."""
+        if channel not in list_channels():
+            return ()
+        has_digests = channel != BELL and find_channel(channel).has_digests
+        return tuple(cls.values) if has_digests else (str(cls.ON), str(cls.OFF))
+
 
 #: The category of alerts of this app.
 ALERTS = "alert"
@@ -42,14 +51,6 @@ KEYS = {"name", "description", "required", "default"}
 def list_channels() -> list[str]:
     """Return by what users are notified: the bell, and the channels of installed apps."""
     return [BELL, *hooks.channels]
-
-
-def choices_of(channel: str) -> tuple[str, ...]:
-    """Return what a user can choose for a channel, nothing if there is no such channel."""
-    if channel not in list_channels():
-        return ()
-    has_digests = channel != BELL and find_channel(channel).has_digests
-    return tuple(Choice.values) if has_digests else (str(Choice.ON), str(Choice.OFF))
 
 
 def label_of(channel: str) -> str:
@@ -81,6 +82,7 @@ class Category(NamedTuple):
         return chosen or self.defaults.get(channel, str(Choice.ON))
 
 
+@lru_cache(maxsize=1_000)
 def _make_name(key: str) -> str:
     """Return "Release notes" for ``release_notes``; what is no such identifier stays as it is."""
     words = re.sub(r"[_.-]", " ", key)
@@ -103,9 +105,9 @@ def _read_category(key: Any, value: Any) -> Category:
     for channel, choice in defaults.items():
         if channel not in list_channels():
             raise ValueError(f"There is no channel {channel!r}. Channels: {', '.join(list_channels())}.")
-        if choice not in choices_of(channel):
+        if choice not in Choice.of_channel(channel):
             raise ValueError(
-                f"The default of {channel} is {choice!r}. It must be one of {', '.join(choices_of(channel))}."
+                f"The default of {channel} is {choice!r}. It must be one of {', '.join(Choice.of_channel(channel))}."
             )
     if required and defaults:
         raise ValueError("A required category has no default: it goes by each channel at once.")
@@ -129,10 +131,9 @@ class Categories:
         """Return a category, one that is not declared with a name that is made from its key."""
         return self.declared.get(key) or Category(key, _make_name(key))
 
-
-def sort_by_name(keys: Iterable[str]) -> list[str]:
-    """Return the keys of categories in the order in which a reader looks for them."""
-    return sorted(keys, key=lambda key: (str(load_categories().get(key).name).casefold(), key))
+    def sort_by_name(self, keys: Iterable[str]) -> list[str]:
+        """Return the keys of categories in the order in which a reader looks for them."""
+        return sorted(keys, key=lambda key: (str(self.get(key).name).casefold(), key))
 
 
 def read_categories() -> Categories:

@@ -55,7 +55,7 @@ LAZY_MODULES = {
         *ROW_MODULES,
     ),
     "job": ("job_element", "job_texts"),
-    "output": ("output_element", "output_reader", "job_events"),
+    "output": ("output_element", "output_reader", "output_search", "job_events"),
     "contrast": ("bell_contrast",),
     # Loaded with the first key that is pressed while a list is open.
     "shortcuts": ("shortcuts",),
@@ -124,7 +124,7 @@ def _has_modules() -> bool:
 
 
 def find_modules(names: Iterable[str]) -> dict[str, str]:
-    return {name: find_module(name) for name in names}
+    return {name: static(f"notifications/{name}.js") for name in names}
 
 
 def find_module(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -12,12 +14,13 @@ from zoneinfo import ZoneInfo
 from django.core import signing
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from notifications import times
 from notifications.extension import PageButton, hooks
-from notifications.http.access import page_view, text_response
+from notifications.http.access import page_view
 from notifications.http.parsing import describe_browser, read_header
 from notifications.inbox.lists import find_other_categories
 from notifications.inbox.pages import SNOOZE_TIMES
@@ -28,6 +31,7 @@ from notifications.inbox.query import (
     PART,
     SAID,
     SNOOZE,
+    TOO_MANY_VIEWS,
     UNDONE,
     VIEWS,
     WRONG_TIME,
@@ -42,6 +46,8 @@ from notifications.inbox.query import (
     parse_position,
     parse_query,
 )
+from notifications.inbox.saved_views import TooManyViews, key_of, put_view
+from notifications.problems import Problem
 from notifications.streams import snoozing
 from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, undo_mark
@@ -83,8 +89,8 @@ def mark(request: HttpRequest) -> HttpResponse:
     if all_verb:
         try:
             change = _mark_all(user, all_verb, up_to, listed)
-        except TooManyPendingMarks:
-            return _refuse_change()
+        except TooManyPendingMarks as exc:
+            raise _refuse_change() from exc
     elif verb not in VERBS:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
     elif ids:
@@ -109,14 +115,52 @@ def undo(request: HttpRequest) -> HttpResponse:
     if isinstance(change, AllChanged):
         try:
             undo_mark(user, change.verb, change.moment, change.after, change.up_to)
-        except TooManyPendingMarks:
-            return _refuse_change()
+        except TooManyPendingMarks as exc:
+            raise _refuse_change() from exc
     else:
         up_to = read_stream_position(user).seq
         change_rows(
             Mark(user=user, verb=INVERSE_VERBS.get(change.verb, "unarchive"), up_to=up_to, ids=change.ids)
         )
     return redirect(request, query, UNDONE)
+
+
+@page_view
+@require_POST
+def save_view(request: HttpRequest) -> HttpResponse:
+    """Save the list of the page as a view with the ``name`` of the form, or rename it so; and return to the page.
+
+    ``delete`` deletes the view. ``undo`` is the query string, name and place of a view as it was before, as JSON.
+    """
+    user = request.user.pk
+    query = parse_query(QueryDict(request.POST.get("query", "")))
+    name = "" if "delete" in request.POST else request.POST.get("name", "").strip()
+    if not name and not {"delete", "undo"} & set(request.POST):
+        raise BadRequest("name must not be empty.")
+    try:
+        if stored := request.POST.get("undo"):
+            put_view(user, *_parse_view(stored))
+            return redirect(request, query, UNDONE)
+        before, place = put_view(user, key_of(query), name)
+    except TooManyViews:
+        return redirect(request, query, TOO_MANY_VIEWS)
+    if not name:
+        text = gettext("The view “%(name)s” is deleted.") % {"name": before}
+    elif before:
+        text = gettext("The view is renamed to “%(name)s”.") % {"name": name}
+    else:
+        text = gettext("The view “%(name)s” is saved.") % {"name": name}
+    value = json.dumps([key_of(query), before, place])
+    undo = PageButton(gettext("Undo"), "", reverse("notifications:inbox-views"), "undo", value)
+    return redirect(request, query, (text, undo))
+
+
+def _parse_view(text: str) -> tuple[str, str, int]:
+    with suppress(ValueError, TypeError):
+        query, name, place = json.loads(text)
+        if isinstance(query, str) and isinstance(name, str) and isinstance(place, int):
+            return query, name, place
+    raise BadRequest("The view to restore is not valid. Open the inbox and save it there.")
 
 
 @page_view
@@ -145,7 +189,7 @@ def snooze(request: HttpRequest) -> HttpResponse:
         marked = snoozing.snooze(user, parsed, up_to, moment)
     except ValueError:
         if in_place:
-            return text_response(describe_wrong_time(), status=422)
+            raise Problem(422, describe_wrong_time()) from None
         return redirect(request, query, WRONG_TIME)
     if in_place:
         return HttpResponse(status=204)
@@ -240,9 +284,6 @@ def _parse_uuid(text: str) -> UUID:
         raise BadRequest("An id must be a UUID.") from exc
 
 
-def _refuse_change() -> HttpResponse:
-    return text_response(
-        gettext("Earlier changes continue in the background. Go back, wait a moment, and try again."),
-        status=429,
-        retry_after=PENDING_RETRY_SECONDS,
-    )
+def _refuse_change() -> Problem:
+    text = gettext("Earlier changes continue in the background. Go back, wait a moment, and try again.")
+    return Problem(429, text, headers={"Retry-After": str(PENDING_RETRY_SECONDS)})

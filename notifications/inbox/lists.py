@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,9 @@ from notifications.db.transactions import connection
 from notifications.models import Notification
 from notifications.streams import grouping, listing
 from notifications.streams.grouping import Group, GroupedRows
-from notifications.streams.listing import INBOX, Filters
+from notifications.streams.listing import INBOX, Filters, read_numbered_position
+from notifications.streams.marking_all import PENDING_KIND
+from notifications.streams.positions import StreamPosition
 
 #: Notifications on one page of the inbox.
 PAGE_SIZE = 25
@@ -20,8 +23,10 @@ PAGE_SIZE = 25
 MAX_ROWS_OF_CATEGORIES, MAX_CATEGORIES = 300, 50
 #: Notifications that a list says it has, at most.
 MAX_TOTAL = 1_000
-#: Open questions.
-QUESTIONS = Filters(read=False, questions=True)
+#: The greatest count of a view that is shown.
+MAX_COUNT = 99
+#: Open questions, and what is snoozed.
+QUESTIONS, SNOOZED = Filters(read=False, questions=True), Filters(archived=True, snoozed=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +49,59 @@ class InboxPage:
     before: int | None = None
     is_partial: bool = False
     groups: Mapping[UUID, Group] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxState:
+    """What the inbox shows besides a page of notifications, as it was at ``position``.
+
+    ``counts``
+        Of the views, at most one more than ``MAX_COUNT``. What is done is not counted: nothing is left to do there.
+    ``categories``
+        Those of the newest notifications of a list.
+    ``saved_views``
+        Names and query strings: see ``saved_views.py``.
+    ``pending``
+        See ``PENDING_KIND``.
+    """
+
+    position: StreamPosition
+    counts: dict[str, int]
+    categories: list[str]
+    saved_views: list[list[str]]
+    pending: int | None
+
+
+def read_state(user: Any, categories_of: Filters) -> InboxState:
+    """Return what the inbox of a user (key) shows besides a page of notifications. One query if all have a number.
+
+    ``categories_of``
+        The list whose categories are read.
+    """
+    columns, number = [], 0
+    for counted in (INBOX, SNOOZED):
+        selects = counted.select_each("1", "raised <= head", f"LIMIT {MAX_COUNT + 1}")
+        columns.append(f"(SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted)")
+        number += len(selects)
+    sql, more = _select_categories(categories_of)
+    to_json = "json_group_array(category)" if connection().vendor == "sqlite" else "json_agg(category)::text"
+    saved = "(SELECT views FROM notifications_inboxviews WHERE user_id = %s)"
+    columns += [f"(SELECT {to_json} FROM ({sql}) AS named)", saved, PENDING_KIND]
+    params = [user_to_db(user)] * (number + more + 2)
+    position, (inbox, snoozed, categories, views, pending) = read_numbered_position(user, columns, params)
+    return InboxState(
+        position=position,
+        counts={
+            "inbox": inbox,
+            "unread": position.unread,
+            "questions": position.questions,
+            "snoozed": snoozed,
+            "done": 0,
+        },
+        categories=json.loads(categories or "[]"),
+        saved_views=json.loads(views or "[]"),
+        pending=pending,
+    )
 
 
 def read_inbox_page(
@@ -102,15 +160,6 @@ def read_failed(user: Any, head: int, filters: Filters) -> list[Notification]:
     return listing.read_between(user, PAGE_SIZE, above=None, below=head + 1, filters=failed)
 
 
-def count_each(user: Any, limit: int, *, head: int, lists: Iterable[Filters]) -> list[int]:
-    """Return how many notifications of a user (key) each list has up to ``head``, at most ``limit``. One statement."""
-    selects = [filters.select_each("1", "raised < %s", f"LIMIT {limit}") for filters in lists]
-    counts = [f"(SELECT COUNT(*) FROM ({' UNION ALL '.join(of_list)}) AS counted)" for of_list in selects]
-    with connection().cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(counts)}", [user_to_db(user), head + 1] * sum(map(len, selects)))
-        return [min(limit, count) for count in cursor.fetchone()]
-
-
 def describe_total(user: Any, *, head: int, filters: Filters) -> str:
     """Return how many notifications of a user (key) narrow filters select: "158", or "1000+" if there are more.
 
@@ -144,14 +193,21 @@ def find_other_categories(user: Any, categories: Sequence[str], *, up_to: int, f
         return sorted({category for (category,) in cursor.fetchall()} - set(categories))
 
 
-def read_categories(user: Any, *, below: int, filters: Filters) -> list[str]:
-    """Return the categories of the newest notifications of a list, before its narrow filters, in alphabetical order."""
-    tail = f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
-    selects = filters.select_each("category", "raised < %s", tail)
+def read_inbox_categories(user: Any) -> list[str]:
+    """Return the categories of the newest notifications in the inbox of a user (key), in alphabetical order."""
+    sql, number = _select_categories(INBOX)
     with connection().cursor() as cursor:
-        cursor.execute(
-            f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "
-            f"ORDER BY category LIMIT {MAX_CATEGORIES}",
-            [user_to_db(user), below] * len(selects),
-        )
+        cursor.execute(sql, [user_to_db(user)] * number)
         return [category for (category,) in cursor.fetchall()]
+
+
+def _select_categories(filters: Filters) -> tuple[str, int]:
+    """Return SQL of the categories of a list, before its narrow filters, and how often the user is its parameter."""
+    selects = filters.select_each(
+        "category", "raised > 0", f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
+    )
+    sql = (
+        f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest WHERE category <> '' "
+        f"ORDER BY category LIMIT {MAX_CATEGORIES}"
+    )
+    return sql, len(selects)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -18,12 +18,12 @@ from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from notifications.db.transactions import database
-from notifications.extension import Fact, PageButton, hooks, read_parts
+from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
-from notifications.inbox.actions import DONE, find_done, read_actions, record_done
-from notifications.inbox.categories import sort_by_name
+from notifications.inbox.actions import DONE, SENT, find_done, read_actions, record_done, record_sent
+from notifications.inbox.categories import load_categories
 from notifications.inbox.query import (
     CHANGED,
     NOTHING_SELECTED,
@@ -31,6 +31,7 @@ from notifications.inbox.query import (
     SAID,
     SELECTED,
     SNOOZE,
+    TOO_MANY_VIEWS,
     UNDONE,
     VIEWS,
     WRONG_TIME,
@@ -44,18 +45,17 @@ from notifications.inbox.query import (
     parse_query,
 )
 from notifications.inbox.rows import InboxRow, make_sections, read_rows
+from notifications.inbox.saved_views import MAX_NAME_LENGTH, MAX_VIEWS, SavedView, key_of
 from notifications.inbox.timeline import read_timeline
 from notifications.jobs.outcomes import end_key
 from notifications.models import Job, Notification, Wait
 from notifications.models.streams import NotificationLevel
 from notifications.paths import localize_link
 from notifications.serializers import read_data
-from notifications.streams import grouping, listing, number_if_needed
-from notifications.streams.marking_all import pending_marks
+from notifications.streams import grouping, listing
+from notifications.streams.listing import read_numbered_position
 from notifications.streams.positions import read_stream_position
 
-#: The greatest count of a view that is shown.
-MAX_COUNT = 99
 #: Open questions above the list, as in the bell.
 MAX_WAITING = 3
 #: Until when a notification is snoozed, besides a time that is chosen.
@@ -72,16 +72,22 @@ def inbox(request: HttpRequest) -> HttpResponse:
     """Show a page of the user's notifications, newest first: of a view, filtered, or those that a search finds."""
     user = request.user.pk
     query = parse_query(request.GET)
-    number_if_needed([user])
-    position = read_stream_position(user)
-    views = _describe_views(user, position.seq, query.view)
-    if request.GET.get(PART) == "views":
-        context = {"views": views, "query": query, "rows": _read_group(request.user, position.seq, query)}
-        return render(request, "notifications/inbox_part.html", context)
-    change = _describe_change(user, request.GET.get(CHANGED, ""), query.view)
-    if request.GET.get(PART) == "message":
-        context = {**change, "query_string": encode(query)}
+    part = request.GET.get(PART)
+    if part == "message":
+        context = {**_describe_change(request, query.view), "query_string": encode(query)}
         return render(request, "notifications/inbox_message.html", context)
+    state = lists.read_state(user, VIEWS[query.view])
+    position = state.position
+    saved = [SavedView(*view) for view in state.saved_views]
+    of_views = {
+        "views": _describe_views(state.counts, query.view),
+        "saved_views": saved,
+        "query": query,
+        **_describe_saved(saved, query),
+    }
+    if part == "views":
+        context = {**of_views, "rows": _read_group(request.user, position.seq, query)}
+        return render(request, "notifications/inbox_part.html", context)
     page = lists.read_inbox_page(user, position.seq, query.after, before=query.before, filters=query.filters)
     waiting, failed = [], []
     if position.questions and query in (InboxQuery(), InboxQuery(view="unread")):
@@ -95,27 +101,26 @@ def inbox(request: HttpRequest) -> HttpResponse:
     is_whole = page.after is None and page.before is None
     if query.view == "inbox" and query.is_filtered and not query.search and not is_whole:
         total = lists.describe_total(user, head=position.seq, filters=query.filters)
-    pending = [mark for _, mark in pending_marks(user)]
-    categories = lists.read_categories(user, below=position.seq + 1, filters=VIEWS[query.view])
+    url = query.url()
     context = {
         "notifications_position": position,
         "page_links": [link for hook in hooks.page_links for link in hook("inbox")],
         "has_inbox": True,  # {% notifications %} preloads its modules
-        "query": query,
+        **of_views,
+        "query": query,  # with the title of its group
         "snooze_times": SNOOZE_TIMES,
         "query_string": encode(query),
-        "views": views,
-        "categories": sort_by_name({*categories, *query.categories} - {""}),
+        "categories": load_categories().sort_by_name({*state.categories, *query.categories}),
         "is_page_selected": SELECTED in request.GET,
         "is_all_selected": request.GET.get(SELECTED) == "all" and bool(total),
-        "selected_url": add_parameter(query.url(), SELECTED, "page"),
-        "all_selected_url": add_parameter(query.url(), SELECTED, "all"),
+        "selected_url": add_parameter(url, SELECTED, "page"),
+        "all_selected_url": add_parameter(url, SELECTED, "all"),
         "total": total,
         "mark_all_url": reverse(
             "notifications:inbox-mark-filter" if query.has_fields else "notifications:inbox-mark"
         ),
         "total_label": _describe_all(total, query),
-        "unselected_url": query.url(),
+        "unselected_url": url,
         "levels": NotificationLevel.choices,
         "ungrouped_url": query.url(group="", after=None, before=None),
         "unfiltered_url": InboxQuery(view=query.view).url(),
@@ -126,11 +131,9 @@ def inbox(request: HttpRequest) -> HttpResponse:
         "newer_url": None if page.before is None else query.url(after=None, before=page.before),
         "newest_url": query.url(after=None, before=None),
         "searched": listing.MAX_ROWS_SEARCHED,
-        "is_being_read": any(
-            mark.verb == "read" and not mark.is_filtered and mark.group is None for mark in pending
-        ),
-        "is_being_changed": bool(pending),
-        **change,
+        "is_being_read": state.pending == 2,
+        "is_being_changed": bool(state.pending),
+        **_describe_change(request, query.view),
     }
     return render(request, "notifications/inbox.html", context)
 
@@ -144,36 +147,34 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     That of an open question is where it is answered: the page that its notification links to.
     """
     user = request.user.pk
-    number_if_needed([user])
-    position = read_stream_position(user)
+    position, _ = read_numbered_position(user)
     row = Notification.objects.using(database()).filter(pk=id, user=user).first()
     if row is None:
         raise Http404("The notification does not exist.")
     in_pane = request.GET.get(PART) == "pane"
-    parts = read_parts([row], request.user, "page")
-    facts = [part for part in parts[row.pk] if isinstance(part, Fact)]
+    (item,) = read_rows(request.user, [row], place="page")
     # There are no facts for who may not answer any more.
-    if row.open_question and row.url and facts and not in_pane:
+    if row.open_question and row.url and item.facts and not in_pane:
         return HttpResponseRedirect(localize_link(row.url))
     context = {
         "notifications_position": position,
         "in_pane": in_pane,
         "layout": "notifications/pane.html" if in_pane else None,
-        "facts": facts,
-        **describe_notification(row, request, parts),
+        "facts": item.facts,
+        **describe_notification(row, request, item),
     }
     return render(request, "notifications/notification.html", context)
 
 
 def describe_notification(
-    row: Notification, request: HttpRequest, parts: Mapping[UUID, Sequence[Any]] | None = None
+    row: Notification, request: HttpRequest, item: InboxRow | None = None
 ) -> dict[str, Any]:
     """Return what pages show of a notification of the user, and of its job if it is theirs, but for ``facts``."""
     user = request.user.pk
     job = None
     if isinstance(row.job, UUID):
         job = Job.objects.using(database()).filter(pk=row.job, user=user).first()
-    item = read_rows(request.user, [row], parts=parts)[0]
+    item = item or read_rows(request.user, [row])[0]
     question = read_data(row).get("question")
     ended = question.get("ended") if isinstance(question, dict) else None
     context = {
@@ -227,18 +228,19 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     That of a job without an owner is shown by its batch, which pushes it.
     """
     user = request.user.pk
-    number_if_needed([user])
-    position = read_stream_position(user)
+    position, _ = read_numbered_position(user)
     job = get_job(request, id)
     if job.user_id is None and not job.done:
         return HttpResponseRedirect(reverse("notifications:job", args=[job.batch]))
     end = find_end(job)
+    of_job = describe_job(job, request, end)
+    shown = of_job["timeline"].events if of_job["timeline"].is_telling else []
     context = {
         "notifications_position": position,
         "has_job": True,  # {% notifications %} preloads the modules of <notifications-job>
-        "events": read_timeline(end, for_user=True) if end else [],
+        "events": [event for event in read_timeline(end, for_user=True) if event not in shown] if end else [],
         "parent": read_batch(request, job),
-        **describe_job(job, request, end),
+        **of_job,
     }
     return render(request, "notifications/job.html", context)
 
@@ -248,28 +250,35 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
 def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
     """Ask the user to confirm an action of a notification that posts, with the form that does, unless one was done.
 
-    A POST stores that it was done, which the script of the page sends when the view of the project has said so.
+    A POST stores that it was done, which the script of the page sends when the view of the project has said so. That of
+    the form stores that it is sent, and leads the browser on to that view, with its method and its body.
     """
-    if request.method == "POST" and record_done(request.user.pk, id, number):
+    is_form = "form" in request.POST
+    if request.method == "POST" and not is_form and record_done(request.user.pk, id, number):
         return HttpResponse(status=204)
     row = Notification.objects.using(database()).filter(pk=id, user=request.user.pk).first()
     actions = read_actions(row) if row else []
     if row is None or number >= len(actions) or "post" not in actions[number]:
         raise Http404("The action does not exist.")
-    done = find_done(actions)
+    if is_form and record_sent(request.user.pk, id, number, request.POST.get("again", "")):
+        return HttpResponseRedirect(actions[number]["post"], preserve_request=True)
+    done, sent = find_done(actions), actions[number].get(SENT)
     context = {
         "notifications_position": read_stream_position(request.user.pk),
         "row": row,
         "action": actions[number],
+        "number": number,
         "done": done,
         "done_at": done and parse_datetime(done[DONE]),
+        "sent": sent,
+        "sent_at": sent and parse_datetime(sent),
     }
     status = 409 if request.method == "POST" else 200
     return render(request, "notifications/confirm_action.html", context, status=status)
 
 
-def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str, str]]:
-    """Return the name, label, URL and count of each view. What is done is not counted: nothing is left to do there.
+def _describe_views(counts: Mapping[str, int], view: str) -> list[tuple[str, str, str, str]]:
+    """Return the name, label, URL and count of each view.
 
     Questions and what is snoozed have a view while there are any, or while it is shown.
     """
@@ -281,13 +290,19 @@ def _describe_views(user: Any, head: int, view: str) -> list[tuple[str, str, str
         "done": gettext("Done"),
     }
     views = []
-    counted = [VIEWS[name] for name in labels if name != "done"]
-    counts = lists.count_each(user, MAX_COUNT + 1, head=head, lists=counted)
-    for (name, label), count in zip(labels.items(), [*counts, 0], strict=True):
+    for name, label in labels.items():
+        count = counts[name]
         if count or name == view or name not in ("questions", "snoozed"):
-            shown = f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
+            shown = f"{lists.MAX_COUNT}+" if count > lists.MAX_COUNT else str(count or "")
             views.append((name, label, InboxQuery(view=name).url(), shown))
     return views
+
+
+def _describe_saved(views: list[SavedView], query: InboxQuery) -> dict[str, Any]:
+    """Return whether the list of the page can be a view, and which of the saved ones it is."""
+    key = key_of(query) if query.has_fields else ""
+    shown = next((view for view in views if view.query == key), None)
+    return {"can_save_view": bool(key), "saved_view": shown, "max_view_name": MAX_NAME_LENGTH}
 
 
 def _describe_all(total: str, query: InboxQuery) -> str:
@@ -307,12 +322,15 @@ def _read_group(user: Any, head: int, query: InboxQuery) -> list[InboxRow]:
     return read_rows(user, [newest], {newest.pk: group}, replace(query, group="")) if newest else []
 
 
-def _describe_change(user: Any, text: str, view: str) -> dict[str, Any]:
+def _describe_change(request: HttpRequest, view: str) -> dict[str, Any]:
     """Return the message about the last change, and the change itself if it can be undone."""
+    text = request.GET.get(CHANGED, "")
     if text == NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
     if text == WRONG_TIME:
         return {"message": describe_wrong_time()}
+    if text == TOO_MANY_VIEWS:
+        return {"message": gettext("You have %(count)d views. Delete one first.") % {"count": MAX_VIEWS}}
     if text == UNDONE:
         return {"message": gettext("Undone.")}
     if text.startswith(SAID):
@@ -326,6 +344,6 @@ def _describe_change(user: Any, text: str, view: str) -> dict[str, Any]:
     can_undo = (change.count > 0 or change.is_pending) and view != "snoozed"
     until = None
     if change.verb == SNOOZE and isinstance(change, RowsChanged):
-        rows = Notification.objects.using(database()).filter(pk__in=change.ids, user=user)
+        rows = Notification.objects.using(database()).filter(pk__in=change.ids, user=request.user.pk)
         until = rows.values_list("snoozed_until", flat=True).first()
     return {"message": describe_change(change, until), "undoable": text if can_undo else ""}

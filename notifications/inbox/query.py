@@ -16,7 +16,7 @@ from django.utils.translation import gettext, ngettext
 
 from notifications import times
 from notifications.inbox.categories import load_categories
-from notifications.inbox.lists import PAGE_SIZE, QUESTIONS
+from notifications.inbox.lists import PAGE_SIZE, QUESTIONS, SNOOZED
 from notifications.models.streams import NotificationLevel
 from notifications.streams.building import NAMED
 from notifications.streams.grouping import group_name
@@ -29,7 +29,7 @@ VIEWS = {
     "inbox": Filters(),
     "unread": Filters(read=False),
     "questions": QUESTIONS,
-    "snoozed": Filters(archived=True, snoozed=True),
+    "snoozed": SNOOZED,
     "done": Filters(archived=True, snoozed=False),
 }
 #: The parameters that describe the last change, and have all rows of the page selected.
@@ -43,8 +43,8 @@ MAX_SEARCH_LENGTH, MAX_WORDS = 100, 8
 MAX_CHOSEN_CATEGORIES = 20
 #: Notifications that one form can name: those of a page.
 MAX_IDS = PAGE_SIZE
-#: The parameter after a form that named no notification or a wrong time, and after an undo.
-NOTHING_SELECTED, WRONG_TIME, UNDONE = "none", "time", "undone"
+#: The parameter after a form that named no notification or a wrong time, or saved one view too many; and after an undo.
+NOTHING_SELECTED, WRONG_TIME, TOO_MANY_VIEWS, UNDONE = "none", "time", "views", "undone"
 #: What the message of an extension begins with.
 SAID = "said."
 #: What can be done with named notifications: the verbs of marks, and to snooze them.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.extension import PageButton, read_parts
+from notifications.extension import Fact, PageButton, hooks
 from notifications.inbox.actions import Action, describe_actions
 from notifications.inbox.query import INBOX, InboxQuery
 from notifications.jobs.group_texts import describe_group, name_people
@@ -62,7 +63,7 @@ class GroupRow:
 class InboxRow:
     """A notification, and what is shown with it.
 
-    ``buttons``
+    ``facts``, ``buttons``
         Those of extensions.
     ``group``
         Shown in place of the notification, which is the newest of the group.
@@ -71,6 +72,7 @@ class InboxRow:
     notification: Notification
     actions: list[Action]
     reason: Reason | None
+    facts: list[Fact]
     buttons: list[PageButton]
     group: GroupRow | None = None
 
@@ -113,7 +115,14 @@ def make_sections(
     def label_of(item: InboxRow) -> str:
         # A damaged row may have no time.
         raised_at = item.notification.raised_at
-        return _label_of(timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today, today)
+        day = timezone.localtime(times.as_utc(raised_at)).date() if raised_at else today
+        if day == today:
+            return gettext("Today")
+        if day == today - timedelta(days=1):
+            return gettext("Yesterday")
+        if day > today - timedelta(days=7):
+            return gettext("Last 7 days")
+        return date_format(day, "YEAR_MONTH_FORMAT")
 
     label = gettext("Waiting for you") if waiting else gettext("Failed")
     above = Section(label=label, rows=items[: len(first)], is_first=True, is_waiting=bool(waiting))
@@ -130,25 +139,30 @@ def read_rows(
     rows: Sequence[Notification],
     groups: Mapping[UUID, Group] = MappingProxyType({}),
     query: InboxQuery = INBOX,
-    parts: Mapping[UUID, Sequence[Any]] | None = None,
+    place: str = "list",
 ) -> list[InboxRow]:
     """Return notifications in their order with what is shown beside them, in few queries.
 
     ``reader``
         Their user, an instance of the model.
-    ``parts``
-        What extensions show with them, if it is read already.
+    ``place``
+        See ``Extension.parts_of()``.
     """
-    if parts is None:
-        parts = read_parts(rows, reader, "list")
-    reasons = _read_reasons(rows, parts)
+    parts: dict[UUID, list[Any]] = defaultdict(list)
+    for hook in hooks.parts_of:
+        for id, shown in hook(rows, reader, place).items():
+            parts[id] += shown
+    facts = {row.pk: [part for part in parts[row.pk] if isinstance(part, Fact)] for row in rows}
+    # Facts say which job asks.
+    reasons = _read_reasons([row for row in rows if not facts[row.pk]], parts)
     jobs = {id: reason.job for id, reason in reasons.items()}
     return [
         InboxRow(
             notification=row,
             actions=describe_actions(row) if '"actions"' in row.data else [],
             reason=reasons.get(row.pk),
-            buttons=[part for part in parts.get(row.pk, ()) if isinstance(part, PageButton)],
+            facts=facts[row.pk],
+            buttons=[part for part in parts[row.pk] if isinstance(part, PageButton)],
             group=_describe_group(groups[row.pk], row, jobs.get(row.pk), query) if row.pk in groups else None,
         )
         for row in rows
@@ -173,25 +187,14 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
 
 def _read_reasons(rows: Sequence[Notification], parts: Mapping[UUID, Sequence[Any]]) -> dict[UUID, Reason]:
     """Return the reasons of notifications by their ids, in at most one query."""
-    job_ids = {
-        row.job for row in rows if isinstance(row.job, UUID)
-    }  # that of a damaged row may be something else
+    # That of a damaged row may be something else.
+    job_ids = {row.job for row in rows if isinstance(row.job, UUID)}
     own_jobs = Job.objects.using(database()).filter(pk__in=job_ids, user__in={row.user_id for row in rows})
     jobs = {job.pk: job for job in own_jobs.only("id", "title", "schedule", "task_path")} if job_ids else {}
     reasons: dict[UUID, Reason] = {}
     for row in rows:
-        if texts := [part for part in parts.get(row.pk, ()) if isinstance(part, str)]:
+        if texts := [part for part in parts[row.pk] if isinstance(part, str)]:
             reasons[row.pk] = Reason(text=texts[0])
         elif row.job in jobs:
             reasons[row.pk] = Reason(job=jobs[row.job])
     return reasons
-
-
-def _label_of(day: date, today: date) -> str:
-    if day == today:
-        return gettext("Today")
-    if day == today - timedelta(days=1):
-        return gettext("Yesterday")
-    if day > today - timedelta(days=7):
-        return gettext("Last 7 days")
-    return date_format(day, "YEAR_MONTH_FORMAT")

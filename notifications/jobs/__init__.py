@@ -1,9 +1,10 @@
 """Background jobs on Django's Tasks API: the life of a job, and what is notified of it.
 
 declaring/, backend, limits           tasks and their policies; ``enqueue()``; how many jobs a user may have
-turns                                 the fair order of those that wait
+turns, holding                        the fair order of those that wait, and those that an extension holds back
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
+observed/                             what is reported of jobs that workers of another queue execute
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
 batches                               jobs that are enqueued together
@@ -14,7 +15,7 @@ announcing                            notifies readers of what is wrong, and of 
 users, reader_languages               who users are, and in which languages they read
 group_texts                           what lists and e-mails show of a group of notifications
 selection, changing                   the jobs that ids or a filter name, and the verbs that change them
-step_list, listing                    what pages, commands and lists show of jobs
+step_list, timeline, listing          what pages, commands and lists show of jobs
 arguments, redaction                  arguments and results as people are shown them
 probe                                 the task by which ``doctor`` tests workers
 """
@@ -25,14 +26,10 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
-    from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
-    from notifications.jobs.declaring.own_tasks import sender_queue_name as sender_queue_name
+    from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
     from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
-    from notifications.jobs.declaring.tasks import has_engine as has_engine
-    from notifications.jobs.declaring.tasks import has_job_tasks as has_job_tasks
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
     from notifications.jobs.durable_calls import begin_wait as begin_wait
     from notifications.jobs.durable_calls import is_stored as is_stored
@@ -41,11 +38,15 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import steps_of as steps_of
     from notifications.jobs.durable_calls import suspend as suspend
     from notifications.jobs.durable_calls import validate_duration as validate_duration
+    from notifications.jobs.holding import Hold as Hold
+    from notifications.jobs.observed.observer import Observer as Observer
+    from notifications.jobs.observed.starts import ObservedAttempt as ObservedAttempt
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
+    from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
     from notifications.jobs.waits import await_for_all as await_for_all
     from notifications.jobs.waits import end_stored as end_stored
     from notifications.jobs.waits import wait_for_all as wait_for_all
@@ -54,17 +55,21 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.declaring.own_tasks": "first_backend_alias first_queue_name own_task sender_queue_name",
+            "notifications.jobs.holding": "Hold",
+            "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
             "notifications.jobs.declaring.policies": "Policy",
-            "notifications.jobs.declaring.tasks": "aliases_with_engines has_engine has_job_tasks stores_jobs",
+            "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
             "notifications.jobs.durable_calls": (
                 "begin_wait is_stored refuse_in_transaction refuse_on_event_loop steps_of "
                 "suspend validate_duration"
             ),
+            "notifications.jobs.observed.observer": "Observer",
+            "notifications.jobs.observed.starts": "ObservedAttempt",
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
+            "notifications.jobs.transitions.releasing": "HeldJobs",
             "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
         },
     )

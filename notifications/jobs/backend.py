@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -33,7 +32,7 @@ from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
-from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine
+from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, with_options
 from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
@@ -170,16 +169,25 @@ class JobBackend(BaseTaskBackend):
             hooks.dispatch.wake_after_commit([job])
         return stored_job
 
+    def insert_all(self, jobs: Sequence[Job]) -> None:
+        """Insert jobs that ``prepare()`` has returned, in one statement, and have them claimed after the commit.
+
+        Inside ``retrying_atomic()``. Neither keys nor limits of owners are looked at: for jobs of an app's own tasks.
+        """
+        from notifications.jobs import notifying
+
+        for job in jobs:
+            job.created_at = job.queued_at = times.now()
+        notifying.insert_jobs(jobs)
+
     def prepare_with(self, task: Any, args: Sequence[Any], **options: Any) -> Job:
         """Return a job of a task, which may be a plain one of Django, as ``prepare()`` does.
 
         ``options``
             As those of ``.using()``, such as ``title``. Of the task's own only ``url`` counts.
         """
-        names = [field.name for field in fields(task) if field.init and field.name != "options"]
         options["url"] = getattr(task, "options", _NO_OPTIONS).url
-        values = {name: getattr(task, name) for name in names}
-        return self.prepare(JobTask(**values, options=JobOptions(**options)), args, {})[0]
+        return self.prepare(with_options(task, **options), args, {})[0]
 
     def enqueue_prepared(self, task: Any, job: Job) -> Job:
         """Insert a job that ``prepare()`` has returned, inside a transaction: in its span, as ``enqueue()`` does.

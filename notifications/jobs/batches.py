@@ -22,7 +22,7 @@ from notifications.db.transactions import chunks, connection, on_commit, retryin
 from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.jobs import limits, results, turns
-from notifications.jobs.declaring.own_tasks import first_backend_alias, first_queue_name, own_task
+from notifications.jobs.declaring.own_tasks import first_backend_alias, own_task
 from notifications.jobs.declaring.policies import NotifyOption
 from notifications.jobs.transitions import batch_completion, recording
 from notifications.jobs.transitions.enqueueing import owner_key
@@ -184,7 +184,7 @@ class Batch:
         )
 
 
-@own_task(queue_name=first_queue_name)
+@own_task()
 def batch(*, notify: bool | str) -> None:
     """The task of batches as jobs. It is never called: the state of a batch follows from its jobs."""
     raise RuntimeError("A batch cannot be executed. It is done when its jobs are.")

@@ -16,15 +16,19 @@ from django.db.models.lookups import Exact
 from notifications import times
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
 from notifications.db.transactions import connection, database
+from notifications.extension import hooks
 from notifications.ids import parse_id
 from notifications.jobs.claiming.executors import OBSERVED
-from notifications.jobs.declaring.holding import AFTER_HELD, HELD
+from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
+from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
 ENGINE_PREFIX = "engine:"
+#: The value of ``deliveries`` with which jobs are left out.
+HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +52,10 @@ class JobFilter:
         The id of a batch, of which the job is a part.
     ``search``
         A part of the title or task, or an id.
+    ``deliveries``
+        ``"hidden"`` leaves out the jobs with which this app sends e-mails, push messages and webhooks, and those of
+        other tasks that an extension declares as its own (``OwnTask``), unless another condition asks for them: one of
+        these tasks, the queue of senders, or an id.
     ``created_from``, ``created_until``
         The job was created at or after the first and before the second, aware times.
     ``finished_from``, ``finished_until``
@@ -64,6 +72,7 @@ class JobFilter:
     worker: str = ""
     batch: str = ""
     search: str = ""
+    deliveries: str = ""
     created_from: datetime | None = None
     created_until: datetime | None = None
     finished_from: datetime | None = None
@@ -106,6 +115,8 @@ class JobFilter:
             conditions &= Q(finished_at__gte=self.finished_from)
         if self.finished_until:
             conditions &= Q(finished_at__lte=self.finished_until)
+        if self.hides_deliveries:
+            conditions &= ~Q(task_path__in=sorted(hooks.own_tasks))
         conditions &= self._created() & _runs_on(self.runner) & search_condition(self.search)
         if self.error:
             conditions &= _failed_with(self.error)
@@ -124,6 +135,8 @@ class JobFilter:
             return rows.filter(pk__in=ids), None
         state = Job.State.FAILED if self._finds_failed() else self.state
         remaining = replace(self, created_from=None, created_until=None)
+        if not self.hides_deliveries:
+            remaining = replace(remaining, deliveries="")
         if state in LISTED_BY_INDEX:
             jobs, remaining = jobs.filter(state=state), replace(remaining, state="")
         return rows, None if is_exact and not remaining else jobs.filter(self._created())
@@ -164,6 +177,19 @@ class JobFilter:
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
+    @staticmethod
+    def project_sql() -> str:
+        """Return the SQL condition of the jobs that ``deliveries="hidden"`` leaves. It has no parameters."""
+        paths = [path for path in sorted(hooks.own_tasks) if path.replace(".", "").isidentifier()]
+        names = ", ".join(f"'{path}'" for path in paths)
+        return f"task_path NOT IN ({names})" if names else "1 = 1"
+
+    @property
+    def hides_deliveries(self) -> bool:
+        """Whether jobs are left out that ``deliveries`` is about."""
+        is_asked_for = self.task_path in hooks.own_tasks or self.queue_name == SENDER_QUEUE
+        return bool(self.deliveries and hooks.own_tasks and not is_asked_for and not parse_id(self.search))
+
     def _finds_failed(self) -> bool:
         return bool(self.state == Job.State.FAILED or self.error or self.failure)
 
@@ -199,18 +225,21 @@ def _read_failed_ids(since: datetime) -> list[UUID] | None:
     return None if len(ids) > MAX_IDS_READ else ids
 
 
-def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False) -> str:
+def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False, with_deliveries: bool = True) -> str:
     """Return the query of the jobs that failed since a time, its parameter, and of those the latest.
 
     ``has_end``
         They failed by another time, the second parameter.
+    ``with_deliveries``
+        Whether the jobs are there that ``deliveries="hidden"`` leaves out.
     """
     # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
     by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
     end = " AND finished_at <= %s" if has_end else ""
+    condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
     return (
         f"SELECT {columns} FROM notifications_job{by_index} "
-        f"WHERE state = 'failed' AND finished_at >= %s{end} ORDER BY finished_at DESC LIMIT {limit}"
+        f"WHERE state = 'failed' AND finished_at >= %s{end}{condition} ORDER BY finished_at DESC LIMIT {limit}"
     )
 
 

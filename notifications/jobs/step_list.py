@@ -44,6 +44,8 @@ class StoredStep:
         The path of the page of a wait; without results "" if it is not shown to the owner, with them if it has ended.
     ``icon``
         The symbol before it. One of a wait that has ended without what it waited for is no tick.
+    ``is_wait``
+        It is no call of the task, but something that the job waits for.
     """
 
     name: str
@@ -55,6 +57,7 @@ class StoredStep:
     due_at: datetime | None = None
     page: str = ""
     icon: str = "success"
+    is_wait: bool = False
 
     @property
     def took_label(self) -> str:
@@ -63,12 +66,17 @@ class StoredStep:
             if self.due_at is None:
                 return gettext("Waiting")
             return gettext("Waiting until {time}").format(time=times.format_short(self.due_at))
-        seconds = self.took.total_seconds()
-        if seconds >= 60:
-            return timesince(self.started_at, self.started_at + self.took, depth=1)
-        # As that of a job: see describe_took().
-        count = number_format(max(seconds, 0.1), 1 if seconds < 10 else 0)
-        return gettext("{count} s").format(count=count).replace(" ", "\xa0")
+        return describe_duration(self.started_at, self.took)
+
+
+def describe_duration(start: datetime, took: timedelta) -> str:
+    """Return how long something took that began at ``start``, in the active language: "0.4 s", "3 minutes"."""
+    seconds = took.total_seconds()
+    if seconds >= 60:
+        return timesince(start, start + took, depth=1)
+    # As that of a job: see describe_took().
+    count = number_format(max(seconds, 0.1), 1 if seconds < 10 else 0)
+    return gettext("{count} s").format(count=count).replace(" ", "\xa0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +171,7 @@ def _describe_wait(
         due_at=wait.due_at,
         page=kind.page(wait.job, wait.id) if has_page else "",
         icon=icon,
+        is_wait=True,
     )
 
 

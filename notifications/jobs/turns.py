@@ -32,8 +32,8 @@ from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, SENDER_EXECUTORS, kind_of
 from notifications.jobs.claiming.sources import queued_jobs
-from notifications.jobs.declaring.holding import is_held
 from notifications.jobs.declaring.policies import storable_key
+from notifications.jobs.holding import is_held
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

@@ -1,8 +1,10 @@
+import django.db.models.deletion
+from django.conf import settings
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Jobs are claimed by backend, queue and turn, and no more is stored about messages to engines.
+    """Jobs are claimed by backend, queue and turn, and no more is stored about messages to engines; users save views.
 
     Processes of version 0.9.0 may run meanwhile. Their INSERTs name the columns of messages, so the database keeps
     these for now, and do not name those of turns, which have a default. On SQLite their claims name the indexes, which
@@ -16,6 +18,7 @@ class Migration(migrations.Migration):
         migrations.RemoveIndex("job", "notifications_job_ready"),
         migrations.RemoveIndex("job", "notifications_job_queued"),
         migrations.RemoveIndex("job", "notifications_job_keyed"),
+        migrations.RemoveIndex("job", "notifications_job_failed"),
         migrations.SeparateDatabaseAndState(
             state_operations=[
                 migrations.RemoveField("job", "next_dispatch_at"),
@@ -70,6 +73,25 @@ class Migration(migrations.Migration):
                     )
                 ],
             },
+        ),
+        migrations.CreateModel(
+            "InboxViews",
+            [
+                (
+                    "user",
+                    models.OneToOneField(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="user",
+                    ),
+                ),
+                ("views", models.TextField(default="[]")),
+            ],
+            options={"default_permissions": ()},
         ),
         # By SQL, because Django would make SQLite's table anew, without the columns of messages.
         migrations.SeparateDatabaseAndState(
@@ -145,6 +167,26 @@ class Migration(migrations.Migration):
                 condition=models.Q(("queued_at__gt", models.F("created_at"))),
                 fields=["user", "queued_at"],
                 name="notifications_job_retried",
+            ),
+        ),
+        migrations.AlterModelOptions(
+            "job",
+            {
+                "default_permissions": ("add", "view", "change"),
+                "permissions": [
+                    ("view_job_arguments", "Can view the arguments of jobs"),
+                    ("view_traceback", "Can view the tracebacks of jobs"),
+                ],
+                "verbose_name": "job",
+                "verbose_name_plural": "jobs",
+            },
+        ),
+        migrations.AddIndex(
+            "job",
+            models.Index(
+                condition=models.Q(("state", "failed")),
+                fields=["finished_at", "task_path", "executor", "attempt", "user", "id"],
+                name="notifications_job_failed",
             ),
         ),
     ]

@@ -29,6 +29,7 @@ from notifications.models.jobs import Job as Job
 from notifications.models.jobs import Wait as Wait
 from notifications.models.streams import AnnouncedState as AnnouncedState
 from notifications.models.streams import Epoch as Epoch
+from notifications.models.streams import InboxViews as InboxViews
 from notifications.models.streams import NotificationLevel as NotificationLevel
 from notifications.models.streams import PendingMark as PendingMark
 from notifications.models.streams import Ring as Ring

@@ -123,6 +123,20 @@ class PendingMark(models.Model):
         return f"{self.user_id}: {self.verb} up to {self.up_to}"
 
 
+class InboxViews(models.Model):
+    """The views of the inbox that a user has saved: see ``inbox/saved_views.py``."""
+
+    user = UserPrimaryKey(verbose_name=_("user"))
+    #: JSON: a list of names with query strings.
+    views = models.TextField(default="[]")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.user_id)
+
+
 class AnnouncedState(models.Model):
     """The state of a topic that a user was last notified of; without a row, that nothing is wrong.
 

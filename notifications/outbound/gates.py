@@ -12,9 +12,13 @@ from importlib import import_module
 
 from django.utils.module_loading import module_has_submodule
 
+from notifications.compat import is_test_runner
 from notifications.extension import hooks
 
 from .guard import Target
+
+#: Whether gates are asked under a test runner too, where transactions of test cases hide rows from other threads.
+enabled_in_tests = False
 
 
 class Gate:
@@ -40,7 +44,8 @@ class Gate:
 
 def read_gates() -> Sequence[Gate]:
     """Return the gates of the installed extensions; none in a program that has not set Django up."""
-    return _import_gates(tuple([each.name for each in hooks.extensions]))
+    gates = _import_gates(tuple([each.name for each in hooks.extensions]))
+    return () if gates and is_test_runner() and not enabled_in_tests else gates
 
 
 @cache

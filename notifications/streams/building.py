@@ -47,7 +47,9 @@ def build_notification(
     task: str = "",
     broadcast: uuid.UUID | None = None,
 ) -> Notification:
-    """Return an unsaved notification for a user (key), its bounds checked. Raises TypeError or ValueError.
+    """Return an unsaved notification for a user (key), for hooks that return one. Raises TypeError or ValueError.
+
+    Arguments that are not described here are those of ``notify()``.
 
     ``task``
         The path of the task of its job, whose notifications of one day are a group if they are in no other.
@@ -107,7 +109,7 @@ def build_end_notification(job: Job, body: str, level: str, key: str) -> Notific
         user_id=job.user_id,
         title=job.title,
         body=body,
-        url=job.url or paths.job_page(job.id),
+        url=job.url or paths.job_path(job.id),
         level=level,
         category="job",
         key=key,

@@ -31,9 +31,12 @@ NOTIFICATION_ICONS = {
 }
 ICONS = {
     **NOTIFICATION_ICONS,
+    "bookmark": "M7 4h10v16l-5-4-5 4z",
     "inbox": "M4 14.5L6 5h12l2 9.5V20H4zM4 14.5h5l1 2h4l1-2h5",
     "mail": "M3.5 6h17v12h-17zM3.5 7l8.5 6.5L20.5 7",
     "select": "M4 4h16v16H4zM8 12.5l3 3 5.5-6.5",
+    "up": "M6 14.5l6-6 6 6",
+    "down": "M6 9.5l6 6 6-6",
     "mute": "M6 16.5V11a6 6 0 0 1 9-5.2M18 11v5.5l1.5 1.5h-13M10 21h4M4 4l16 16",
 }
 
@@ -59,4 +62,4 @@ def read_actor(actor: Any) -> tuple[Any, str]:
 def read_initials(actor: Any) -> str:
     """Return the initials of the first and last word of a name, ``""`` if it is no text."""
     words = actor.split() if isinstance(actor, str) else []
-    return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
+    return "".join([word[0] for word in (words[:1] + words[1:][-1:])]).upper()

@@ -14,16 +14,34 @@ from typing import Any, TypeVar
 
 from django.db.models import Model, Q
 
+from notifications import streams
 from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection
 from notifications.models import Notification
+from notifications.streams.positions import StreamPosition, read_position_with
 
 M = TypeVar("M", bound=Model)
 
 #: The columns that an item or a row of the inbox shows.
 COLUMNS = (
-    *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
-    *("created_at", "read_at", "archived_at", "open_question", "broadcast", "snoozed_until", "returned_at"),
+    "id",
+    "user_id",
+    "seq",
+    "raised",
+    "level",
+    "category",
+    "title",
+    "body",
+    "url",
+    "job",
+    "data",
+    "created_at",
+    "read_at",
+    "archived_at",
+    "open_question",
+    "broadcast",
+    "snoozed_until",
+    "returned_at",
 )
 
 
@@ -73,7 +91,7 @@ class Filters:
             return ["snoozed_until IS NOT NULL AND archived_at IS NOT NULL"]
         others = "" if self.snoozed is None else " AND snoozed_until IS NULL"
         return [
-            f"{_is_null('read_at', not is_read)} AND {_is_null('archived_at', not self.archived)}{others}"
+            f"read_at IS {'NOT ' * is_read}NULL AND archived_at IS {'NOT ' * self.archived}NULL{others}"
             for is_read in ((False, True) if self.read is None else (self.read,))
         ]
 
@@ -111,6 +129,28 @@ INBOX = Filters()
 MAX_ROWS_SEARCHED = 5_000
 #: Compares text without regard to case; SQLite does so for ASCII only.
 LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
+
+
+def read_numbered_position(
+    user: Any, columns: Sequence[str] = (), params: Sequence[Any] = ()
+) -> tuple[StreamPosition, Sequence[Any]]:
+    """Return the position of the stream of a user (key) with all that is committed, and other columns of that moment.
+
+    ``columns``, ``params``
+        SQL, which may name columns of the stream, with its parameters.
+
+    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
+    """
+    pending = (
+        "EXISTS (SELECT 1 FROM notifications_notification WHERE user_id = %s AND seq IS NULL) "
+        "OR EXISTS (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq IS NULL)"
+    )
+    values = [*[user_to_db(user)] * 2, *params]
+    position, (is_pending, *found) = read_position_with(user, [pending, *columns], values)
+    if is_pending:
+        streams.number([user])
+        position, (_, *found) = read_position_with(user, [pending, *columns], values)
+    return position, found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +265,3 @@ def partitions(*, read: bool | None = None, archived: bool | None = None) -> lis
         for is_read, is_archived in product((False, True), repeat=2)
         if read in (None, is_read) and archived in (None, is_archived)
     ]
-
-
-def _is_null(column: str, is_null: bool) -> str:
-    return f"{column} IS {'' if is_null else 'NOT '}NULL"

@@ -26,6 +26,12 @@ UNDOING_VERBS = ("unread", "unarchive")
 #: The columns of equal marks, which are one row, and what a row stores besides them.
 EQUAL, BOUNDS = ("verb", "moment", "group", "category", "level"), ("after", "up_to")
 
+#: SQL of what is pending of a user, its parameter: NULL, 1 for something, 2 if all that is unread is marked as read.
+PENDING_KIND = (
+    "(SELECT MAX(CASE WHEN verb = 'read' AND category IS NULL AND level = '' AND \"group\" IS NULL THEN 2 ELSE 1 END) "
+    "FROM notifications_pendingmark WHERE user_id = %s)"
+)
+
 
 class TooManyPendingMarks(Exception):
     """A user has ``MAX_PENDING_MARKS_PER_USER`` changes that continue in the background."""
@@ -121,7 +127,11 @@ def pending_marks(user: Any = None) -> list[tuple[int, Mark]]:
     rows = PendingMark.objects.using(database()).order_by("after", "id")
     if user is not None:
         rows = rows.filter(user=user)
-    return [(row.id, _mark_of(row)) for row in rows[:MAX_PENDING_MARKS]]
+    found = []
+    for row in rows[:MAX_PENDING_MARKS]:
+        values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
+        found.append((row.id, Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)))
+    return found
 
 
 def save_pending(mark: Mark) -> None:
@@ -158,8 +168,3 @@ def _continue(id: int, mark: Mark, run: Callable[[Callable[[], bool]], bool]) ->
         return chunk.has_advanced
 
     return run(change_chunk)
-
-
-def _mark_of(row: PendingMark) -> Mark:
-    values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
-    return Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)

@@ -109,15 +109,22 @@ def epoch_and_position(user: Any) -> tuple[str, Position]:
 
 def read_stream_position(user: Any) -> StreamPosition:
     """Return the position of the stream of a user (key), in one query. Read it before the rows that a page lists."""
+    return read_position_with(user, (), [])[0]
+
+
+def read_position_with(
+    user: Any, columns: Sequence[str], params: Sequence[Any]
+) -> tuple[StreamPosition, Sequence[Any]]:
+    """Return the position of the stream of a user (key) with other columns of that moment, as SQL with parameters."""
     count = (
         "(SELECT COUNT(*) FROM (SELECT 1 FROM notifications_notification WHERE user_id = %s "
         f"AND open_question IS NOT NULL AND archived_at IS NULL {{}}LIMIT {MAX_QUESTIONS}) AS questions)"
     )
-    columns = count.format(""), count.format("AND raised <= notifications_stream.seen ")
-    epoch, position, (questions, seen) = _read_epoch_and_position(user, columns, [user_to_db(user)] * 2)
-    return StreamPosition(
-        epoch, position.head, position.unread, position.unseen, questions, position.unseen + seen
-    )
+    columns = [count.format(""), count.format("AND raised <= notifications_stream.seen "), *columns]
+    values = [*[user_to_db(user)] * 2, *params]
+    epoch, position, (questions, seen, *found) = _read_epoch_and_position(user, columns, values)
+    badge = position.unseen + seen
+    return StreamPosition(epoch, position.head, position.unread, position.unseen, questions, badge), found
 
 
 def as_position(columns: Sequence[Any]) -> Position:
@@ -159,7 +166,7 @@ def _by_user(sql: str, users: Iterable[Any], tail: str = "") -> Iterator[tuple[A
 
 def _read_epoch_and_position(
     user: Any, columns: Sequence[str], params: list[Any]
-) -> tuple[str, Position, Sequence[int]]:
+) -> tuple[str, Position, Sequence[Any]]:
     """Return the epoch, the position of the stream of a user (key), and other columns."""
     sql = (
         f"SELECT {', '.join([*columns, POSITION_COLUMNS, _epoch_columns()])} FROM notifications_epoch "

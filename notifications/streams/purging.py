@@ -23,6 +23,7 @@ from notifications.extension import hooks
 from notifications.models import (
     AnnouncedState,
     Attempt,
+    InboxViews,
     Job,
     Notification,
     PendingMark,
@@ -74,7 +75,7 @@ def purge_chunk(users: Sequence[Any]) -> int:
         for label, column in hooks.tables["named user"]:
             if count := clear_users(apps.get_model(label), column, keys):
                 return count
-        for model in (PendingMark, Stream):
+        for model in (InboxViews, PendingMark, Stream):
             _delete(cursor, model, "user_id", keys)
     ring(users)
     return 0

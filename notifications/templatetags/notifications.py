@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django import template
@@ -30,6 +31,7 @@ from notifications.streams import icons, positions
 from notifications.streams.marking import VERBS
 
 register = template.Library()
+register.filter(paths.localize_link)
 logger = logging.getLogger("notifications")
 
 #: The formats of dates that are those of JavaScript's Intl; other languages have their long one in both.
@@ -128,7 +130,7 @@ def notifications_style(context: template.Context, pages: str = "") -> str:
     return format_html_join(
         "",
         '<link rel="stylesheet" href="{}"{}>',
-        ((url, attribute) for url in client_files.find_stylesheets(request, has_pages=pages == "pages")),
+        [(url, attribute) for url in client_files.find_stylesheets(request, has_pages=pages == "pages")],
     )
 
 
@@ -138,12 +140,6 @@ def script_element(context: template.Context, name: str) -> str:
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     url = client_files.find_module(name if client_files.uses_modules() else f"bundle/{name}")
     return format_html('<script type="module" src="{}"{}></script>', url, attribute)
-
-
-@register.filter
-def localize_link(url: str) -> str:
-    """Return the link of a notification for a page in the current language, which matters with ``i18n_patterns``."""
-    return paths.localize_link(url)
 
 
 @register.filter
@@ -160,8 +156,21 @@ def relative_time(moment: datetime | None) -> str:
     """
     if moment is None:
         return ""
-    utc = times.as_utc(moment)
-    return _make_relative(utc, _describe_age(utc))
+    utc, now = times.as_utc(moment), times.now()
+    seconds = (now - utc).total_seconds()
+    if seconds < 60:
+        text = gettext("just now")
+    elif seconds < 3600:
+        text = gettext("{count} min ago").format(count=int(seconds // 60))
+    elif seconds < 86400:
+        text = gettext("{count} h ago").format(count=int(seconds // 3600))
+    else:
+        local, language = timezone.localtime(utc), (get_language() or "").partition("-")[0]
+        if local.year == timezone.localtime(now).year:
+            text = date_format(local, DAY_FORMATS.get(language, "MONTH_DAY_FORMAT"))
+        else:
+            text = date_format(local, DATE_FORMATS.get(language, "DATE_FORMAT"))
+    return _make_relative(utc, text)
 
 
 @register.filter
@@ -192,22 +201,8 @@ def _make_relative(utc: datetime, text: str) -> str:
     )
 
 
-def _describe_age(utc: datetime) -> str:
-    seconds = (times.now() - utc).total_seconds()
-    if seconds < 60:
-        return gettext("just now")
-    if seconds < 3600:
-        return gettext("{count} min ago").format(count=int(seconds // 60))
-    if seconds < 86400:
-        return gettext("{count} h ago").format(count=int(seconds // 3600))
-    language = (get_language() or "").partition("-")[0]
-    local = timezone.localtime(utc)
-    if local.year == timezone.localtime(times.now()).year:
-        return date_format(local, DAY_FORMATS.get(language, "MONTH_DAY_FORMAT"))
-    return date_format(local, DATE_FORMATS.get(language, "DATE_FORMAT"))
-
-
 @register.simple_tag
+@cache
 def notifications_icon(name: str) -> str:
     """Render an icon of ``notifications/streams/icons.py``."""
     return format_html(
@@ -220,8 +215,8 @@ def notifications_icon(name: str) -> str:
 def notifications_disc(row: Any) -> str:
     """Render the initials or the icon of a notification, with its level as hidden text, as the script does."""
     data = serializers.read_data(row)
-    name, image = icons.read_actor(data.get("actor"))
-    initials = icons.read_initials(name)
+    name, image = icons.read_actor(data["actor"]) if "actor" in data else ("", "")
+    initials = name and icons.read_initials(name)
     symbol = initials or notifications_icon(icons.choose_icon(row.level, data.get("icon")))
     level = ""
     if getattr(row, "job", None):

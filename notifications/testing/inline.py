@@ -50,7 +50,7 @@ class Clock:
 clock = Clock()
 
 
-def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
+def run_jobs(limit: int = 1_000, *, raise_errors: bool = False, among: Any = None) -> int:
     """Run the queued jobs that are due, and the jobs that these enqueue, one after another. Return how many ran.
 
     Whatever engine their backend has: under a test runner no job is sent to an engine.
@@ -60,9 +60,14 @@ def run_jobs(limit: int = 1_000, *, raise_errors: bool = False) -> int:
 
     ``raise_errors``
         Raise the exception of the first job that fails, after its outcome is recorded. Later jobs stay queued.
+    ``among``
+        A ``Q`` of the model ``Job``: the jobs that run. Nothing else happens, as the end of a wait.
     """
     run = InlineRun(limit, raise_errors)
-    run.run_due_jobs()
+    if among is None:
+        run.run_due_jobs()
+    while among is not None and run.run_one_or_raise(among):
+        pass
     return run.count
 
 
@@ -123,7 +128,7 @@ class InlineRun:
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.sources import Source
-        from notifications.jobs.declaring.holding import held_tasks
+        from notifications.jobs.holding import held_tasks
         from notifications.jobs.transitions import claims, queueing, releasing
         from notifications.jobs.transitions.recording import finish_jobs
 

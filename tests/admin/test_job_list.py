@@ -10,8 +10,7 @@ from django.utils import timezone
 from notifications.admin import live_jobs
 from notifications.api import notify
 from notifications.db import keyset
-from notifications.ids import uuid7
-from notifications.models import Attempt, Job
+from notifications.models import Attempt, Job, uuid7
 from tests.jobs import tasks
 from tests.support.admins import own_bases
 
@@ -56,11 +55,10 @@ def get(admin_client):
 
 
 @pytest.fixture
-def short_pages(monkeypatch):
+def short_pages(monkeypatch, set_slices):
     """Pages have 3 rows, slices 4 rows, and a page is searched in 8 rows."""
     monkeypatch.setattr("notifications.admin.jobs.JobAdmin.list_per_page", 3)
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 4)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 8)
+    set_slices(4, 8)
     monkeypatch.setattr(keyset, "MAX_ROWS_CHECKED", 8)
 
 
@@ -272,12 +270,9 @@ def test_few_jobs_are_looked_up_by_their_ids(
         assert "0 jobs" in get(nothing)
 
 
-def test_few_notifications_are_looked_up_by_their_ids(
-    core_alone, admin_client, user, other_user, monkeypatch
-):
+def test_few_notifications_are_looked_up_by_their_ids(core_alone, admin_client, user, other_user, set_slices):
     """With the core alone too."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 2)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 2)
+    set_slices(2, 2)
     notify(user, "Old")
     for number in range(5):
         notify(other_user, f"{number}")

@@ -10,9 +10,9 @@ from django.db import OperationalError, connections
 from django.urls import reverse
 from django.utils import timezone
 
-from notifications.ids import uuid7
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import manual, queueing
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -80,7 +80,7 @@ def test_too_many(client, sign_in_staff, user, settings):
     """What the owner may not have is said."""
     sign_in_staff("view_job", "change_job")
     id = tasks.noop.using(owner=user).enqueue().id
-    manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
+    cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
     tasks.noop.using(owner=user).enqueue()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     (words,) = said(act(client, "retry_jobs", id))
@@ -183,7 +183,7 @@ def test_without_the_permission(client, sign_in_staff, user, action):
     later = timezone.now() + timedelta(days=1)
     id = tasks.noop.using(owner=user, run_after=later).enqueue().id
     if action == "retry_jobs":
-        manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
+        cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
     before = Job.objects.values().get()
     for address in (LIST, f"{LIST}{id}/change/"):
         assert action not in client.get(address).content.decode()
@@ -205,9 +205,9 @@ def test_the_button_of_a_job(client, sign_in_staff, user):
         ]
 
     assert offered() == ["cancel_jobs"]
-    manual.cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
+    cancel(Job.objects.values_list("pk", flat=True), by=user.pk)
     assert offered() == ["retry_jobs"]
-    manual.retry(Job.objects.values_list("pk", flat=True))
+    retry(Job.objects.values_list("pk", flat=True))
     run_jobs()
     assert offered() == []
 

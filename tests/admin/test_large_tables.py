@@ -14,7 +14,6 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.operations.admin.overview.history import PERIODS
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_totals
-from notifications.db import keyset
 from notifications.models import Job, Notification
 from tests.data.plans import can_scan, explain, pages_read, scans_of
 
@@ -31,13 +30,19 @@ MAX_READ_STATISTICS = {"sqlite": 1_500_000, "postgresql": 25_000}
 MAX_READ_BY_INDEX = {"sqlite": 80_000, "postgresql": 2_500}
 
 BY_INDEX = [
-    *("", "?state__exact=failed", "?state__exact=cancelled", "?state__exact=queued", "?state__exact=running"),
+    *(
+        "?deliveries=shown",
+        "?state__exact=failed",
+        "?state__exact=cancelled",
+        "?state__exact=queued",
+        "?state__exact=running",
+    ),
     "?batch=0198f4d2-7c1e-7b3a-9d54-3f1b6a0c8e21",
     *("?created=hour", "?state__exact=failed&created=week", "?user=seed7"),
     "?state__exact=failed&finished=hour",
 ]
 IN_SLICES = [
-    *("?state__exact=succeeded", "?task_path=billing.tasks.close_month", "?queue_name=nightly"),
+    *("", "?state__exact=succeeded", "?task_path=billing.tasks.close_month", "?queue_name=nightly"),
     *(
         "?q=nothing",
         "?error=shop.tasks.sync_stock+builtins.KeyError",
@@ -146,12 +151,11 @@ def check_that_no_query_is_compiled(admin_client):
             assert is_bounded_count or "Seq Scan on notifications_job " not in plan, f"{sql[:1000]}\n{plan}"
 
 
-def test_pages_of_large_tables(seeded, broadcast, admin_client, monkeypatch):
+def test_pages_of_large_tables(seeded, broadcast, admin_client, set_slices):
     """Each query of each page uses an index and reads at most a slice; the number of queries is bounded."""
     if connection.vendor == "postgresql":
         check_that_no_query_is_compiled(admin_client)
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 5_000)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 20_000)
+    set_slices(5_000, 20_000)
     too_much = {}
     pages = [(f"/admin/notifications/job/{query}", MAX_READ_BY_INDEX) for query in BY_INDEX]
     pages += [(f"/admin/notifications/job/{query}", MAX_READ) for query in IN_SLICES]
@@ -219,11 +223,10 @@ MAX_READ_UNUSUAL = {"sqlite": 40_000, "postgresql": 3_000}
 MAX_READ_PER_SLICE = {"sqlite": 15_000, "postgresql": 1_500}
 
 
-def test_a_slice_ends_with_its_rows(transactional_db, admin_client, monkeypatch):
+def test_a_slice_ends_with_its_rows(transactional_db, admin_client, set_slices):
     """A page that is read in slices does not read the rest of the week that was asked for."""
     Seeding(connection, users=make_users(100)).insert(jobs=100, notifications=20_000)
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 500)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 1_000)
+    set_slices(500, 1_000)
     address = "/admin/notifications/notification/?created=week&category=nothing"
     slices = [sql for sql in queries_of(admin_client, address) if "LIMIT 51" in sql]
     assert len(slices) == 2
@@ -245,10 +248,9 @@ def heavy_owner(transactional_db):
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])
-def test_no_hit_and_a_heavy_owner(heavy_owner, admin_client, monkeypatch, is_analyzed):
+def test_no_hit_and_a_heavy_owner(heavy_owner, admin_client, is_analyzed, set_slices):
     """Whatever index the database prefers for a condition, each query reads ``MAX_ROWS_READ`` rows at most."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 500)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 1_000)
+    set_slices(500, 1_000)
     if is_analyzed:
         connection.cursor().execute("ANALYZE")
     jobs = Job.objects.filter(user=heavy_owner, state="succeeded").order_by("id")

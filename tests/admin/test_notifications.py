@@ -9,8 +9,7 @@ from django.utils import timezone
 
 from notifications.contrib.operations.admin.filters import first_id
 from notifications.db import keyset
-from notifications.ids import uuid7
-from notifications.models import Notification
+from notifications.models import Notification, uuid7
 from tests.support.offenders import collect_offenders
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -9,8 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.ids import uuid7
-from notifications.models import Job
+from notifications.models import Job, uuid7
 from tests.support import pseudo_locale
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from playwright.sync_api import expect
 
-from notifications.contrib.deliveries import vapid
 from tests.browser.parts import create_report, visit, wait_until_live
 from tests.support.browser import sign_in
+from tests.support.push_service import vapid_key
 from tests.support.waiting import wait_until
 
 CREATE = """
@@ -52,7 +52,7 @@ COMPOSER, COMPOSER_PART = "/admin/notifications_broadcasts/broadcast/add/", ".no
 
 def start_with_push(site):
     """Start a site that has all pages."""
-    keys = {"private_key": vapid.generate_private_key(), "subject": "mailto:admin@site.example"}
+    keys = {"private_key": vapid_key(), "subject": "mailto:admin@site.example"}
     site.notifications["WEB_PUSH"] = keys
     site.start_web()
     return site

@@ -9,8 +9,7 @@ from django.utils import timezone
 from asyncsite.tasks import delete_old_reports
 from notifications import streams
 from notifications.contrib.output.storage import buffer_of, store_output
-from notifications.ids import uuid7
-from notifications.models import Job, Worker
+from notifications.models import Attempt, Job, Worker, uuid7
 
 #: The claimed row of each execution, with what it has written, by job and attempt.
 executions = {}
@@ -43,13 +42,26 @@ def write(id, text, attempt=1):
         pass
 
 
-def end(id, state):
-    """End a job in a state."""
+def end(id, state, result=None):
+    """End a job in a state, with a JSON result."""
     Job.objects.filter(id=id).update(
-        state=state, finished_at=timezone.now(), seq=None, version=F("version") + 1
+        state=state, finished_at=timezone.now(), seq=None, version=F("version") + 1, result=result
     )
     streams.number_pending()
     streams.ring([Job.objects.get(id=id).user_id])
 
 
-ACTIONS = (start_job, write, end)
+def fail_attempt(id):
+    """End the first attempt of a job, and begin the next one."""
+    now = timezone.now()
+    Attempt.objects.create(job_id=id, number=1, started_at=now, ended_at=now, outcome="failed")
+    Job.objects.filter(id=id).update(attempt=2, version=F("version") + 1, started_at=now)
+    streams.ring([Job.objects.get(id=id).user_id])
+
+
+def end_before(id, seconds):
+    """Change when a job has ended."""
+    Job.objects.filter(id=id).update(finished_at=timezone.now() - timedelta(seconds=seconds))
+
+
+ACTIONS = (start_job, write, fail_attempt, end, end_before)

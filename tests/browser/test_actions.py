@@ -232,3 +232,32 @@ def test_without_javascript(site_server, new_page):
     button = page.get_by_role("button", name="Approve")
     accent = "getComputedStyle(button).backgroundColor"
     assert button.evaluate(f"(button) => {accent}") == "rgb(29, 95, 208)"
+
+
+NOTIFY_ONE = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+user = get_user_model().objects.get(username="demo")
+notify(user, "Ada requests access", actions=[{"label": "Approve", "post": "/language/?next=/check/"}])
+"""
+
+
+def test_without_javascript_it_is_sent_once(site_server, new_page):
+    """The form reaches a real view with method, body and CSRF token, and is not sent again by the same press."""
+    page = new_page(errors=False, java_script_enabled=False)  # Chromium logs the 409.
+    site_server.python(NOTIFY_ONE)
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/notifications/")
+    page.get_by_role("link", name="Approve: Ada requests access").click()
+    confirm = page.url
+    with page.expect_response("**/language/**") as posted:
+        page.get_by_role("button", name="Approve").click()
+    expect(page).to_have_url(f"{site_server.url}/check/")
+    assert posted.value.request.method == "POST" and posted.value.status == 302
+    page.goto(f"{site_server.url}/notifications/")
+    page.get_by_role("link", name="Approve: Ada requests access").click()
+    assert page.url == confirm
+    expect(page.get_by_role("status").filter(has_text="Sent · ")).to_be_visible()
+    keep_screenshot(page, "sent-page")
+    page.get_by_role("button", name="Send again").click()
+    expect(page).to_have_url(f"{site_server.url}/check/")

@@ -9,6 +9,7 @@ from tests.browser.parts import create_report, visit, wait_until_live
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.driver import driver
+from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 
 pytestmark = pytest.mark.browser
 
@@ -117,6 +118,99 @@ def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
         expect(pane.get_by_role("button", name=f"Mark as {inverse}")).to_be_visible()
         assert pane.locator("pre").evaluate("(box) => box.scrollTop") == 300
     assert pane.locator("pre").count() == 1
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_the_result_moves_nothing_that_is_read(site, writer, new_page, width):
+    """It stands last for those who have watched the end, with a link to it, and first for those who come later."""
+    page = new_page(viewport={"width": width, "height": 800})
+    record_shifts(page)
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="Checking\n" * 8)
+    box = open_job(page, site, job)
+    before = box.bounding_box()
+    with page.expect_event("load"):  # the page is loaded again
+        writer.call("end", id=job, state="succeeded", result='{"rows": 12, "skipped": [1, 2, 3]}')
+    result = page.get_by_role("region", name="Result")
+    expect(result).to_contain_text('"rows": 12')
+    assert abs(box.bounding_box()["y"] - before["y"]) <= 1
+    assert result.bounding_box()["y"] > box.bounding_box()["y"]
+    moved, sources = read_shifts(page)
+    assert moved <= MAX_SHIFT, sources
+    page.get_by_role("link", name="View result").click()
+    expect(result).to_be_in_viewport()
+    writer.call("end_before", id=job, seconds=60)
+    page.reload()
+    assert result.bounding_box()["y"] < box.bounding_box()["y"]
+    expect(page.get_by_role("link", name="View result")).to_have_count(0)
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_the_timeline_follows_the_job(site, writer, new_page, width):
+    """It appears below the output, which keeps its place, as does the timeline when the output grows."""
+    page = new_page(viewport={"width": width, "height": 1000})
+    record_shifts(page)
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="Checking\n")
+    box = open_job(page, site, job)
+    before = box.bounding_box()["y"]
+    timeline = page.get_by_role("region", name="Timeline")
+    expect(timeline).to_have_count(0)
+    writer.call("fail_attempt", id=job)
+    expect(timeline.get_by_role("listitem")).to_contain_text(["Attempt 1", "Attempt 2"])
+    place = timeline.bounding_box()["y"]
+    writer.call("write", id=job, text="Checking again\n" * 6, attempt=2)
+    expect(box).to_contain_text("again")
+    assert (box.bounding_box()["y"], timeline.bounding_box()["y"]) == (before, place)
+    moved, sources = read_shifts(page)
+    assert moved <= MAX_SHIFT, sources
+
+
+READ_HIGHLIGHTS = """() => ["found", "current"].map((name) =>
+    [...CSS.highlights.get(`notifications-${name}`)].map((range) => range.toString()))"""
+IS_CURRENT_SEEN = """(box) => {
+    const [range] = [...CSS.highlights.get("notifications-current")];
+    const [place, frame] = [range.getBoundingClientRect(), box.getBoundingClientRect()];
+    return frame.top <= place.top && place.bottom <= frame.bottom;
+}"""
+
+
+def test_output_is_searched(site, writer, page):
+    """What is found is marked and counted, by keys too, over all texts; nodes and the selection stay as they are."""
+    job = writer.call("start_job")
+    writer.call("write", id=job, text=f"Straße 1 (a+b)\n{LINES}row")
+    box = open_job(page, site, job)
+    box.evaluate(MARK_FIRST_NODE)
+    field = page.get_by_role("searchbox", name="Find in output")
+    count = page.locator(".notifications-find [role=status]")
+    field.fill("LINE 19")
+    expect(count).to_have_text("1 of 11")
+    assert page.evaluate(READ_HIGHLIGHTS) == [["Line 19"] * 11, ["Line 19"]]
+    assert box.evaluate(IS_CURRENT_SEEN)
+    for key, expected in (("Enter", 2), ("Enter", 3), ("Shift+Enter", 2)):
+        field.press(key)
+        expect(count).to_have_text(f"{expected} of 11")
+        assert box.evaluate(IS_CURRENT_SEEN)
+    for name, expected in (("Previous", 1), ("Previous", 11), ("Next", 1)):
+        page.get_by_role("button", name=name).click()
+        expect(count).to_have_text(f"{expected} of 11")
+        assert box.evaluate(IS_CURRENT_SEEN)
+    writer.call("write", id=job, text="s and more\nLine 19\n")  # It follows what is written.
+    expect(count).to_have_text("1 of 12")
+    field.fill("rows and")  # Over two nodes.
+    expect(count).to_have_text("1 of 1")
+    assert page.evaluate(READ_HIGHLIGHTS)[1] == ["rows and"]
+    for words in ("(a+b)", "straße", "line 199"):
+        field.fill(words)
+        expect(count).to_have_text("1 of 1")
+    field.fill("nothing of this")
+    expect(count).to_have_text("0 of 0")
+    expect(page.get_by_role("button", name="Next")).to_be_disabled()
+    field.press("Escape")
+    expect(field).to_have_value("")
+    expect(count).to_have_text("")
+    assert page.evaluate(READ_HIGHLIGHTS) == [[], []]
+    assert box.evaluate(IS_FIRST_NODE_KEPT)
 
 
 def test_attempts_and_the_end_are_announced(site, writer, page, new_page):

@@ -5,11 +5,11 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries import devices
 from tests.browser.parts import visit
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in_over_http
-from tests.support.push_service import base64url, browser_keys
+from tests.support.push_service import base64url, browser_keys, public_key_of, vapid_key
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
@@ -67,7 +67,7 @@ print(sorted(Notification.objects.filter(read_at__isnull=False).values_list("tit
 @pytest.fixture
 def push_site(site):
     """A site with a key for push."""
-    keys = {"private_key": vapid.generate_private_key(), "subject": "mailto:admin@site.example"}
+    keys = {"private_key": vapid_key(), "subject": "mailto:admin@site.example"}
     site.notifications["WEB_PUSH"] = keys
     site.start_web()
     return site
@@ -157,17 +157,17 @@ def test_new_key_of_the_site(open_devices, push_site):
     page = open_devices(errors=False)  # Chromium logs that the server was away.
     turn_on(page)
     old = push_site.notifications["WEB_PUSH"]
-    new = vapid.generate_private_key()
+    new = vapid_key()
     push_site.notifications["WEB_PUSH"] = {**old, "private_key": new}
     push_site.web.kill()
     push_site.start_web()
-    assert devices.hash_key(vapid.public_key(old["private_key"])) in push_site.python(READ_KEYS)
+    assert devices.hash_key(public_key_of(old["private_key"])) in push_site.python(READ_KEYS)
     page.goto(f"{push_site.url}/notifications/devices/")
-    page.wait_for_function("(key) => sessionStorage.push?.includes(key)", arg=vapid.public_key(new))
+    page.wait_for_function("(key) => sessionStorage.push?.includes(key)", arg=public_key_of(new))
     expect(rows(page).get_by_text("this browser")).to_be_visible()
     expect(page.locator(".notifications-problem")).to_have_count(0)
     wait_until(
-        lambda: devices.hash_key(vapid.public_key(new)) in push_site.python(READ_KEYS), what="the new key"
+        lambda: devices.hash_key(public_key_of(new)) in push_site.python(READ_KEYS), what="the new key"
     )
     expect(rows(page)).to_have_count(1)
     assert page.evaluate("sessionStorage.asked") == "1"
@@ -367,7 +367,7 @@ def test_worker_that_is_activated_with_a_new_key(worker_page, push_site):
     worker.evaluate(HAVE_OTHER_KEY, browser_keys()[1])
     assert worker.evaluate(ACTIVATE) == ""
     stored = push_site.python(READ_KEYS)
-    key = vapid.public_key(push_site.notifications["WEB_PUSH"]["private_key"])
+    key = public_key_of(push_site.notifications["WEB_PUSH"]["private_key"])
     assert "send/1" not in stored and f"'https://push.example/send/3', '{devices.hash_key(key)}'" in stored
 
 
@@ -378,10 +378,10 @@ def test_page_with_a_bell_after_a_new_key_of_the_site(open_devices, push_site):
     (worker,) = page.context.service_workers
     worker.evaluate(HAVE_OTHER_KEY, browser_keys()[1])
     old = push_site.notifications["WEB_PUSH"]
-    push_site.notifications["WEB_PUSH"] = {**old, "private_key": vapid.generate_private_key()}
+    push_site.notifications["WEB_PUSH"] = {**old, "private_key": vapid_key()}
     push_site.web.kill()
     push_site.start_web()
-    key = vapid.public_key(push_site.notifications["WEB_PUSH"]["private_key"])
+    key = public_key_of(push_site.notifications["WEB_PUSH"]["private_key"])
     visit(page, push_site.url, "/")
     wait_until(
         lambda: page.wait_for_timeout(50) or devices.hash_key(key) in push_site.python(READ_KEYS),

@@ -17,7 +17,7 @@ from notifications import outbound, readiness
 from notifications.contrib.deliveries import outages
 from notifications.contrib.engines import findings as engine_findings
 from notifications.jobs import notifying
-from notifications.jobs.claiming import queues
+from notifications.management import pause_queue
 from notifications.management.diagnosis import configuration, database
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
@@ -236,7 +236,7 @@ def a_worker_that_was_lost(fixture):
 @case("queues", "warning", "manage.py notifications jobs resume default")
 def a_queue_that_was_left_paused(fixture):
     tasks.noop.enqueue()
-    queues.pause_queue("default")
+    pause_queue("default")
 
 
 @case("e-mail", "warning", "Check the address and the port")

@@ -12,7 +12,8 @@ from django.utils import timezone
 from notifications import outbound, readiness
 from notifications.db import deadlines
 from notifications.jobs import notifying
-from notifications.jobs.claiming import backlog, queues
+from notifications.jobs.claiming import backlog
+from notifications.management import pause_queue
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer, postgres
@@ -85,7 +86,7 @@ def test_without_a_worker(live_worker):  # noqa: F811
     Job.objects.filter(id=id).update(run_after=timezone.now() + timedelta(hours=1))
     assert diagnose()["workers"]["figures"]["due"] == 0
     Job.objects.filter(id=id).update(run_after=None)
-    queues.pause_queue("default")
+    pause_queue("default")
     assert diagnose()["workers"]["figures"]["paused"] == ["default"]
 
 
@@ -180,7 +181,7 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
     """The counts of long queues are lower bounds."""
     enqueue_in_queues(3)
     monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
-    queues.pause_queue("mail")
+    pause_queue("mail")
     assert diagnose()["queues"]["message"] == "Paused, without jobs: mail."
     for _ in range(3):
         tasks.noop.using(queue_name="mail").enqueue()
@@ -189,7 +190,7 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
     found = diagnose()["queues"]
     assert found["message"] == "Jobs wait in paused queues: mail (at least 2 jobs)."
     for number in range(3):
-        queues.pause_queue(f"a{number:02}")
+        pause_queue(f"a{number:02}")
     assert diagnose()["queues"]["message"].endswith("a00 (1 jobs), a01 (1 jobs) and others.")
 
 
@@ -197,7 +198,7 @@ def test_jobs_that_wait_behind_many_queues(monkeypatch):
     """Queues of engines and paused ones do not count. Those beyond the limit are not passed over in silence."""
     monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
     enqueue_in_queues(3, executor="engine")
-    queues.pause_queue("b")
+    pause_queue("b")
     for name in ("b", "c", "d"):
         tasks.noop.using(queue_name=name).enqueue()
     assert "; 2 jobs waiting" in diagnose()["workers"]["message"]
@@ -350,9 +351,9 @@ def test_sqlite_with_default_options(monkeypatch):
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no such options.")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
-    (warning,) = database.check_connection()
-    assert "database is locked" in warning.msg
-    assert '"transaction_mode": "IMMEDIATE"' in warning.hint
+    warning = diagnose()["database"]
+    assert "database is locked" in warning["message"]
+    assert '"transaction_mode": "IMMEDIATE"' in warning["remedy"]
 
 
 def test_an_index_is_missing():
@@ -364,7 +365,7 @@ def test_an_index_is_missing():
     finally:
         with connection.schema_editor() as editor:
             editor.add_index(Job, next(i for i in Job._meta.indexes if i.name == "notifications_job_queued"))
-    assert database.check_tables() == []
+    assert diagnose()["tables"]["state"] == "ok"
 
 
 def test_a_probe(live_worker, monkeypatch):  # noqa: F811

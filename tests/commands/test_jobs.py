@@ -10,13 +10,13 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import translation
 
-from notifications.ids import uuid7
-from notifications.jobs.claiming import queues
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import manual
+from notifications.management import pause_queue
 from notifications.management.commands.notifications import Command
 from notifications.management.subcommands import job_tail
 from notifications.management.subcommands.job_tail import JobChanges
-from notifications.models import Job, Queue
+from notifications.models import Job, Queue, uuid7
 from notifications.testing import run_jobs
 from tests.contrib.output import output_tasks
 from tests.jobs import tasks
@@ -103,7 +103,7 @@ class TestList:
         raised = tasks.fail.using(title="Export").enqueue()
         run_jobs()
         queued = tasks.noop.using(queue_name="mail").enqueue()
-        queues.pause_queue("mail")
+        pause_queue("mail")
         [attempt] = Job.objects.get(id=raised.id).attempts.all()
         assert run("list").splitlines() == [
             f"{queued.id}  queued     0/3  Noop | its queue is paused",
@@ -306,7 +306,7 @@ class TestCancelAndRetry:
 
     def test_a_retry_above_the_limit_of_active_jobs(self, user, settings):
         id = tasks.noop.using(owner=user).enqueue().id
-        manual.cancel([uuid.UUID(id)])
+        cancel([uuid.UUID(id)])
         tasks.noop.using(owner=user).enqueue()
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         with pytest.raises(CommandError, match="Not all jobs were queued again: the owner has too many"):
@@ -377,7 +377,7 @@ class TestTail:
         assert sorted((str(job.id), job.state) for job in changes.read()[0]) == sorted(
             [(before, "succeeded"), (new, "failed")]
         )
-        manual.retry([uuid.UUID(new)])
+        retry([uuid.UUID(new)])
         assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
         assert changes.read() == ([], False)
 

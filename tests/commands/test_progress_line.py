@@ -4,8 +4,7 @@ from io import StringIO
 
 import pytest
 
-from notifications.management import output
-from notifications.management.output import ProgressLine
+from notifications.management import ProgressLine, output
 
 
 class Terminal(StringIO):

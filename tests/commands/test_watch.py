@@ -8,9 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from notifications import streams
-from notifications.ids import uuid7
 from notifications.jobs import notifying
 from notifications.jobs.transitions import claims
+from notifications.models import uuid7
 from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks

@@ -20,3 +20,15 @@ def project(tmp_path):
     (project.folder / "mysite/urls.py").write_text(URLS)
     yield project
     project.close()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    """Have an answer that the database does not take be recorded again soon."""
+    monkeypatch.setattr("notifications.db.unavailable.RETRY_INTERVAL_SECONDS", 0.01)
+
+
+@pytest.fixture
+def frequent_sending(monkeypatch):
+    """Have processes look for due deliveries ten times a second."""
+    monkeypatch.setattr("notifications.contrib.deliveries.sending.INTERVAL_SECONDS", 0.1)

@@ -4,13 +4,13 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import enqueueing, recording
 from notifications.models import Job, Notification
-from notifications.streams import building
+from notifications.streams import build_notification
 from tests.support.claims import claim_rows
 
 
 def unnumbered(user, count, **fields):
     """Create committed notifications without a seq, as a process killed after its commit leaves them. Returns ids."""
-    rows = [building.build_notification(user, f"left {number}", **fields) for number in range(count)]
+    rows = [build_notification(user, f"left {number}", **fields) for number in range(count)]
     Notification.objects.bulk_create(rows)
     return [row.pk for row in rows]
 

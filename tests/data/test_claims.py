@@ -3,13 +3,13 @@
 import pytest
 from django.db import connection
 
-from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import claim_queries, queues, sources
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
-from notifications.models import Job
+from notifications.management import pause_queue
+from notifications.models import Job, uuid7
 from tests.data.rows import job
 from tests.support.claims import claim_rows
 
@@ -17,7 +17,7 @@ from tests.support.claims import claim_rows
 @pytest.mark.parametrize("key", ["", "key"])
 def test_locked_jobs_are_skipped(on_postgresql, open_connection, key):
     """Jobs that another transaction has locked are skipped, the next ones are claimed, and unlocked ones later."""
-    queues.pause_queue("other")
+    pause_queue("other")
     locked = [job(None).pk for _ in range(claim_queries.EXTRA_ROWS_READ)]
     unlocked = [job(None, concurrency_key=key).pk for _ in range(2)]
     other_connection = open_connection()
@@ -58,7 +58,7 @@ def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, quer
 def test_locked_jobs_of_an_executor_are_skipped(on_postgresql, open_connection, has_paused_queue):
     """Jobs of an executor that another worker is claiming are skipped, so that two workers share them."""
     if has_paused_queue:
-        queues.pause_queue("other")
+        pause_queue("other")
     jobs = [job(None).pk for _ in range(6)]
     other_connection = open_connection()
     other_connection.begin()

@@ -6,7 +6,7 @@ from django.db import connection, transaction
 from notifications import streams, times
 from notifications.api import notify
 from notifications.models import Notification
-from notifications.streams import building, marking
+from notifications.streams import build_notification, marking
 from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
@@ -91,7 +91,7 @@ def test_older_notification_without_seq(user, assigned_seqs):
 
 def test_numbered_row_that_changed_replaces_none(user):
     """It waits for another seq, with a higher id than the new one, which was created before it and committed later."""
-    newer = building.build_notification(user.pk, "newer", key="k")
+    newer = build_notification(user.pk, "newer", key="k")
     (numbered,) = notify(user, "numbered", key="k")
     Notification.objects.filter(pk=numbered).update(seq=None)
     newer.save(force_insert=True)
@@ -178,7 +178,7 @@ def lock_row(id):
 
 def notify_in_transaction(user, title):
     """Insert and number in the open transaction, as recording an outcome does. Returns the seq of the row."""
-    row = building.build_notification(user.pk, title, key="k")
+    row = build_notification(user.pk, title, key="k")
     row.save(force_insert=True)
     streams.number_in_transaction([user.pk])
     return scalar("SELECT seq FROM notifications_notification WHERE id = %s", row.pk)

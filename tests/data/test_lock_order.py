@@ -13,8 +13,8 @@ from notifications import times
 from notifications.api import batch, notify
 from notifications.contrib.deliveries import sending
 from notifications.extension import Topic
+from notifications.jobs import cancel, retry
 from notifications.jobs.announcing import announce
-from notifications.jobs.transitions import manual
 from notifications.models import PendingMark
 from notifications.streams import marking, marking_all, marking_seen, positions, retention
 from notifications.testing import run_jobs
@@ -111,11 +111,11 @@ def test_transactions_lock_in_the_documented_order(transactions, make_user, othe
     with batch(title="Two", owner=user):
         tasks.noop.enqueue()
         tasks.noop.enqueue()
-    manual.cancel([UUID(tasks.noop.using(owner=other_user).enqueue().id)])
+    cancel([UUID(tasks.noop.using(owner=other_user).enqueue().id)])
     asking = question_tasks.ask_sync.using(owner=user).enqueue(to=[other_user.pk])
     run_jobs()
-    manual.cancel([UUID(asking.id)])  # closes the question of the other user
-    manual.retry([UUID(failing.id)])
+    cancel([UUID(asking.id)])  # closes the question of the other user
+    retry([UUID(failing.id)])
     run_jobs()
     for _ in range(2):
         notify([user, other_user], "Twice", key="k")

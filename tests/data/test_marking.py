@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.db.transactions import retrying_atomic
+from notifications.db import retrying_atomic
 from notifications.jobs import notifying
 from notifications.models import Notification, PendingMark
 from notifications.streams import marking, marking_all, positions, rebuilding
@@ -33,6 +33,12 @@ def user(user):
     return user
 
 
+@pytest.fixture
+def impatient_marking(monkeypatch):
+    """Have requests mark the first rows only, and leave the rest to the background."""
+    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+
+
 def save_pending_read(user, up_to):
     """Leave the whole inbox up to a position to the background."""
     marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=MOMENT, up_to=up_to))
@@ -42,9 +48,8 @@ def unread_rows(user):
     return Notification.objects.filter(user=user, read_at=None)
 
 
-def test_slow_request_continues_in_the_background(monkeypatch, user_client, user):
+def test_slow_request_continues_in_the_background(user_client, user, impatient_marking):
     """Rows that the request does not reach in time are marked later; the page says so, and newer ones stay unread."""
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     assert (
         user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"}).status_code
         == 303
@@ -202,9 +207,8 @@ def test_undo_continues_in_the_background(monkeypatch, user):
     assert unread_rows(user).count() == MANY
 
 
-def test_equal_change_while_one_is_pending_is_undone_with_it(monkeypatch, user):
+def test_equal_change_while_one_is_pending_is_undone_with_it(monkeypatch, user, impatient_marking):
     """Both have the time of the first."""
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     first, second = (marking_all.mark_all(user.pk, "read", up_to) for up_to in (MANY - 10, MANY))
     assert first.moment == second.moment
     assert len(marking_all.pending_marks()) == 1
@@ -227,18 +231,16 @@ def test_filtered_change_examines_a_bounded_number_of_rows_at_once(monkeypatch, 
         marking.mark(user.pk, "unread", MANY)
 
 
-def test_number_of_pending_marks_of_a_user_is_limited(monkeypatch, user):
+def test_number_of_pending_marks_of_a_user_is_limited(user, impatient_marking):
     """Each request of another category would store one more."""
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     for n in range(marking_all.MAX_PENDING_MARKS_PER_USER):
         marking_all.mark_all(user.pk, "read", MANY, categories=[str(n)])
     with pytest.raises(marking_all.TooManyPendingMarks):
         marking_all.mark_all(user.pk, "read", MANY, categories=["one more"])
 
 
-def test_undo_beside_too_many_pending_changes(monkeypatch, user):
+def test_undo_beside_too_many_pending_changes(user, impatient_marking):
     """It is refused as a change is, and it may continue what is pending itself."""
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
     notifying.create_notifications(user, "One")
     categories = [f"c{number}" for number in range(marking_all.MAX_PENDING_MARKS_PER_USER)]
     marked = [marking_all.mark_all(user.pk, "read", 1, categories=[category]) for category in categories]

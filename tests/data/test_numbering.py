@@ -6,11 +6,11 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.api import notify
-from notifications.ids import process_number, uuid7
+from notifications.ids import process_number
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
-from notifications.models import Job, Notification, Ring, Stream
+from notifications.models import Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
 from notifications.streams import marking, numbering
 from tests.data.rows import finish_job, job, unnumbered

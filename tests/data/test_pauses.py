@@ -17,9 +17,8 @@ from django.utils import timezone
 from notifications import streams
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db import transactions
-from notifications.jobs import notifying
-from notifications.jobs.transitions import manual
+from notifications.db import fair_atomic, transactions
+from notifications.jobs import cancel, notifying, retry
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, purging, retention
 from notifications.testing import run_jobs
@@ -73,15 +72,15 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):
             pass
         return result
 
-    assert transactions.fair_atomic(partial(hold_lock, 0, 0)) == 0
-    assert transactions.fair_atomic(partial(hold_lock, 2, 7)) == 7
+    assert fair_atomic(partial(hold_lock, 0, 0)) == 0
+    assert fair_atomic(partial(hold_lock, 2, 7)) == 7
     assert time.monotonic() - starts[-1] < 4
-    assert transactions.fair_atomic(partial(hold_lock, 0, 0), more_follows=True) == 0
+    assert fair_atomic(partial(hold_lock, 0, 0), more_follows=True) == 0
     assert starts[-1] - starts[-2] >= 4
     prepared = transactions.lock_time.free_until
     assert prepared - transactions.lock_time.until == pytest.approx(transactions.MIN_LOCK_PAUSE_SECONDS)
     with transactions.transaction.atomic():
-        transactions.fair_atomic(partial(hold_lock, 0, 1))
+        fair_atomic(partial(hold_lock, 0, 1))
     assert transactions.lock_time.free_until == prepared
 
 
@@ -144,8 +143,8 @@ def cancel_and_retry(user):
     """Cancel ``MANY`` jobs that nothing has claimed, which are numbered as they are written, and retry them."""
     ids = [tasks.noop.enqueue().id for _ in range(MANY)]
     Job.objects.filter(id__in=ids).update(user_id=user.pk)
-    manual.cancel(map(UUID, ids), by=None)
-    manual.retry(map(UUID, ids))
+    cancel(map(UUID, ids), by=None)
+    retry(map(UUID, ids))
 
 
 def count_cancelled():

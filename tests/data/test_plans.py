@@ -20,16 +20,13 @@ from notifications.contrib.operations.running import count_waiting
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
-from notifications.ids import uuid7
-from notifications.inbox import lists
-from notifications.inbox.timeline import read_timeline
-from notifications.jobs import outcomes
+from notifications.inbox import lists, read_timeline
+from notifications.jobs import Outcome, cancel, outcomes, retry
 from notifications.jobs.claiming import backlog, candidates
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import claims, manual, reaping, recording, upgrading, waiting
-from notifications.models import Job, Notification, Wait, Worker
+from notifications.jobs.transitions import claims, reaping, recording, upgrading, waiting
+from notifications.models import Job, Notification, Wait, Worker, uuid7
 from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
 from notifications.streams.marking_seen import mark_seen
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
@@ -76,9 +73,9 @@ def run_limited_jobs(user):
 def cancel_and_retry(user):
     ids = [job(user).pk for _ in range(3)]
     (running,) = claim_rows(uuid7(), 1)
-    manual.cancel(ids)
+    cancel(ids)
     claims.cancellations_requested(running.worker)
-    manual.retry(ids)
+    retry(ids)
 
 
 def enqueue_with_key(user):
@@ -213,8 +210,8 @@ def wait(user):
     recording.finish_jobs(
         [Outcome(job=row, state="waiting", waits=[w]) for row, w in zip(jobs, waits, strict=True)]
     )
-    manual.cancel([jobs[0].pk])
-    manual.retry([jobs[0].pk])
+    cancel([jobs[0].pk])
+    retry([jobs[0].pk])
     waiting.end_due_waits()
     assert Job.objects.filter(pk__in=[row.pk for row in jobs], state="queued").count() == 3
     waiting.queue_jobs_without_wait()
@@ -277,9 +274,9 @@ OPERATIONS = {
     "a search of newer ones": lambda user: lists.read_inbox_page(
         user, 2 * ROWS_PER_USER, before=20, filters=SEARCH
     ),
-    "categories": lambda user: lists.read_categories(
-        user, below=2 * ROWS_PER_USER, filters=listing.Filters()
-    ),
+    "the views of the inbox": lambda user: lists.read_state(user, listing.Filters()),
+    "the views of the archive": lambda user: lists.read_state(user, listing.Filters(archived=True)),
+    "categories": lists.read_inbox_categories,
     "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
     "marking those of a level as unread": lambda user: marking.mark(user, "unread", 90, level="info"),
     "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, categories=("",)),

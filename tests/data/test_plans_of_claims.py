@@ -10,15 +10,14 @@ from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.ids import uuid7
 from notifications.jobs import turns
-from notifications.jobs.claiming import candidates, claim_queries, queues
+from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS, stored_executor
 from notifications.jobs.claiming.sources import Source, builtin_source
 from notifications.jobs.transitions import enqueueing
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
-from notifications.models import Job
-from notifications.states import ACTIVE
+from notifications.management import pause_queue
+from notifications.models import ACTIVE, Job, uuid7
 from tests.data.plans import ID, NUMBERS, explain
 from tests.support.claims import claim_rows
 
@@ -71,7 +70,7 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
         assert len(claim_rows(uuid7(), 1)) == 1
     insert_queued_jobs(BACKLOG, concurrency_key=key, priority=5, later=later)
     if held_back == "paused":
-        queues.pause_queue("held")
+        pause_queue("held")
     served = ["default", "other"] if held_back == "of another worker" else []
     for analyzed in (False, True):
         if analyzed:
@@ -109,7 +108,7 @@ def test_claim_does_not_read_other_executors(
     for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
         monkeypatch.setattr(claim_queries, name, 20)
     if held_back == "paused":
-        queues.pause_queue("other")
+        pause_queue("other")
     if held_back == "of a full key":
         queued_job(concurrency_key="full", executor=claimed_executor).save()
         assert len(claim_rows(uuid7(), 1)) == 1
@@ -162,7 +161,7 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, hel
             "AS n FROM notifications_job WHERE state = 'queued') AS numbered WHERE id = of_id"
         )
     if held_back == "paused":
-        queues.pause_queue("held")
+        pause_queue("held")
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:
@@ -257,7 +256,7 @@ def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, setti
 def test_awaited_jobs_are_looked_up(filled_tables):
     """Jobs that others wait for are claimed by their ids and batches, without reading the backlog."""
     insert_queued_jobs(BACKLOG, priority=5)
-    queues.pause_queue("held")
+    pause_queue("held")
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:

@@ -7,9 +7,8 @@ import pytest
 
 from notifications import times
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db.transactions import retrying_atomic
-from notifications.ids import uuid7
-from notifications.models import Job, SeenMark, Stream, Wait
+from notifications.db import retrying_atomic
+from notifications.models import Job, SeenMark, Stream, Wait, uuid7
 from notifications.streams import purging
 from tests.data.rows import job
 

@@ -10,8 +10,7 @@ from django.db.models import F
 from notifications import streams
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
-from notifications.ids import uuid7
-from notifications.models import Epoch, Job, Notification, Stream
+from notifications.models import Epoch, Job, Notification, Stream, uuid7
 from notifications.streams import changes, marking, positions, rebuilding
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job

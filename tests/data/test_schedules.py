@@ -7,9 +7,8 @@ from django.db import connection, transaction
 
 from notifications import streams
 from notifications.api import notify
-from notifications.ids import uuid7
-from notifications.models import Job, Notification, Stream
-from notifications.streams import building, marking, numbering
+from notifications.models import Job, Notification, Stream, uuid7
+from notifications.streams import build_notification, marking, numbering
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
@@ -249,7 +248,7 @@ class lock_timeout:
 
 def number_inserted(user, title):
     """Insert and number in the open transaction, as a transaction of the app does."""
-    building.build_notification(user.pk, title).save(force_insert=True)
+    build_notification(user.pk, title).save(force_insert=True)
     streams.number_in_transaction([user.pk])
     assert Stream.objects.get(pk=user).head == 1
 

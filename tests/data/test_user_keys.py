@@ -6,7 +6,7 @@ from django.db.models import BigAutoField
 
 from notifications import streams
 from notifications.api import notify
-from notifications.db import adapters, bulk
+from notifications.db import adapters, new_row
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
@@ -48,7 +48,7 @@ def test_rows_are_numbered_with_custom_user_keys(custom_user_key, user):
     """Jobs and notifications of users with custom keys are claimed, recorded and numbered."""
     assert user.pk > 1000
     tasks.noop.using(owner=user).enqueue()
-    (job,) = claim_rows(bulk.new_row(Job).id, 1)
+    (job,) = claim_rows(new_row(Job).id, 1)
     assert job.user_id == user.pk
     recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None)])
     notify(user, "note")

@@ -216,11 +216,10 @@ if __name__ == "__main__":
 
     from notifications import streams
     from notifications.api import notify
-    from notifications.ids import uuid7
     from notifications.jobs import outcomes
     from notifications.jobs.declaring.policies import DEFAULT_POLICY
     from notifications.jobs.transitions import recording
-    from notifications.models import Notification
+    from notifications.models import Notification, uuid7
     from notifications.streams import marking, numbering
     from notifications.streams.marking_seen import mark_seen
     from tests.data import rows

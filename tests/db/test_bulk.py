@@ -5,12 +5,12 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
+from django.contrib.auth import get_user_model
+from django.db import connection, models, transaction
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from notifications.db import adapters, bulk, insertion
-from notifications.ids import uuid7
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, uuid7
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -183,3 +183,29 @@ def test_a_column_of_a_fixed_length(forget, monkeypatch):
     bulk.insert_rows(made)
     condition, params = bulk.where_in(Job, "title", ["abc"])
     assert bulk.select_rows(Job, f"WHERE {condition}", params) == made[:1]
+
+
+@isolate_apps("asyncsite")
+@pytest.mark.django_db(transaction=True)
+def test_rows_of_other_packages(user):
+    """They have what Django gives them: times, keys and values of the database, and names that are words of SQL."""
+
+    class Letter(models.Model):  # noqa: DJ008
+        user = models.ForeignKey(get_user_model(), models.CASCADE)
+        order = models.JSONField(default=dict)
+        weight = models.IntegerField(db_default=20)
+        sent_at = models.DateTimeField(auto_now_add=True)
+
+        class Meta:
+            app_label, db_table = "asyncsite", "Group"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Letter)
+    try:
+        rows = [Letter(user=user, order={"number": number}) for number in (1, 2)]
+        bulk.insert_rows(rows)
+        stored = list(Letter.objects.order_by("id").values_list("id", "order", "weight"))
+        assert stored == [(row.pk, row.order, 20) for row in rows]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Letter)

@@ -13,7 +13,7 @@ from django.db import DatabaseError, OperationalError, connection, connections
 
 from notifications.db import deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
-from notifications.db.threads import DaemonExecutor, check_connections
+from notifications.worker import DaemonExecutor, check_connections
 from tests.support.site import ROOT
 
 

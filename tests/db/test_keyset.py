@@ -35,10 +35,9 @@ def before_statement():
 
 
 @pytest.fixture
-def failed_jobs(monkeypatch):
+def failed_jobs(set_slices):
     """Ten failed jobs, newest first, in slices of four."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 4)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 40)
+    set_slices(4, 40)
     ids = [job(None).pk for _ in range(10)]
     for number, id in enumerate(ids):
         created_at = START - timedelta(minutes=number)

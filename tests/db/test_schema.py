@@ -1,22 +1,25 @@
 """A database whose tables are not those of the models is refused by all that would use it, with the remedy."""
 
 import pytest
-from django.core.checks import ERROR
+from django.core.checks import Tags
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
-from notifications import checks
 from notifications.db import schema
 from notifications.db.former_migrations import FORMER_MIGRATIONS
-from notifications.management.diagnosis import database
+from tests.support.checks import doctor, system_checks
 
 RENAME = "ALTER TABLE notifications_worker RENAME COLUMN load TO former_load"
 DIFFERS = "The tables of the database 'default' are not those of this version: {}."
 CHANGED = " All migrations are applied, so something else has changed it."
 REMEDY = "Restore it from a backup, or correct the table."
+
+
+def database_checks():
+    return system_checks("E001", "E012", tags=[Tags.database], databases=["default"])
 
 
 @pytest.fixture
@@ -127,17 +130,17 @@ def test_a_database_of_a_commit_before_the_first_release(former_database):
     problem += " A commit before 0.9.0 has migrated it (notifications.0031_waits)."
     remedy = "Such a database cannot be migrated: start with an empty one."
     assert schema.find_mismatch() == schema.Mismatch(problem, remedy)
-    (error,) = checks.check_database(None, databases=["default"])
+    (error,) = database_checks()
     assert (error.id, error.msg, error.hint) == ("notifications.E012", problem, remedy)
     assert_doctor_says(problem, remedy)
 
 
 def test_a_database_of_another_app(hq_database):
     """All name the app and how its table is set aside, and none a newer version or `migrate`, which refuses."""
-    (error,) = checks.check_database(None, databases=["default"])
+    (error,) = database_checks()
     assert error.id == "notifications.E001" and "import_hq --set-aside" in error.hint
     assert "django-notifications-hq" in error.msg
-    assert checks.check_database(None, databases=None) == []
+    assert system_checks("E001", tags=None) == []
     with pytest.raises(ImproperlyConfigured, match=r"django-notifications-hq.*import_hq --set-aside"):
         schema.refuse(schema.find_mismatch())
     assert_doctor_says(error.msg, error.hint)
@@ -145,10 +148,10 @@ def test_a_database_of_another_app(hq_database):
 
 def assert_doctor_says(problem, remedy):
     """Say the same in the check of the tables, before it advises anything else, and to probes."""
-    (found,) = database.check_tables()
-    assert (found.level, found.msg, found.hint) == (ERROR, problem, remedy)
-    (found,) = database.check_readiness()
-    assert (found.level, found.hint) == (ERROR, remedy) and problem in found.msg
+    (found,) = doctor("E001", "E012")
+    assert (found["state"], found["message"], found["remedy"]) == ("error", problem, remedy)
+    (found,) = doctor("ready", live=True)
+    assert (found["state"], found["remedy"]) == ("error", remedy) and problem in found["message"]
 
 
 def test_a_newer_migration_has_no_name_of_a_former_one():
@@ -174,7 +177,7 @@ def test_a_database_that_is_not_migrated_yet(db, caplog):
     mismatch = schema.find_mismatch()
     text = DIFFERS.format("there is no table notifications_queue")
     assert mismatch == schema.Mismatch(text, "Run manage.py migrate.", is_unmigrated=True)
-    assert checks.check_database(None, databases=["default"]) == []
+    assert database_checks() == []
     schema.refuse(schema.find_mismatch())
     assert caplog.messages == [f"The database is not migrated: {text} Run manage.py migrate."]
 

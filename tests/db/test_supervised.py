@@ -9,7 +9,7 @@ import pytest
 
 from notifications.db import supervised
 from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread
+from notifications.worker import NoThread
 from tests.support.waiting import wait_until
 
 
@@ -133,10 +133,15 @@ def test_no_thread_is_left(make, monkeypatch):
     work.wait_for(1)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
-def test_error(make, monkeypatch, caplog, error):
-    """It is logged, and the work goes on after longer and longer pauses, in a new session."""
+@pytest.fixture
+def short_retry(monkeypatch):
+    """Have the first pause after an error be short."""
     monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_error(make, caplog, error, short_retry):
+    """It is logged, and the work goes on after longer and longer pauses, in a new session."""
     work, times = make(), []
 
     def fail():
@@ -177,9 +182,8 @@ def test_stop_while_it_is_busy(make):
     assert work.calls == 1
 
 
-def test_pause_after_an_error_begins_anew(make, monkeypatch):
+def test_pause_after_an_error_begins_anew(make, monkeypatch, short_retry):
     """After work that was done."""
-    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(supervised, "MAX_RETRY_SECONDS", 60.0)
     work = make()
     work.result = 0.0
@@ -188,8 +192,7 @@ def test_pause_after_an_error_begins_anew(make, monkeypatch):
     work.wait_for(30)  # with 15 errors
 
 
-def test_stop_while_no_session_can_be_entered(make, monkeypatch, caplog):
-    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
+def test_stop_while_no_session_can_be_entered(make, caplog, short_retry):
     work = make()
 
     def refuse():
@@ -202,9 +205,8 @@ def test_stop_while_no_session_can_be_entered(make, monkeypatch, caplog):
     assert not work.thread.is_running
 
 
-def test_end_of_a_session_that_fails(make, monkeypatch):
+def test_end_of_a_session_that_fails(make, short_retry):
     """The thread has ended already, and another one may work."""
-    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
     work = make(idle_seconds=lambda: 0.0)
 
     @contextmanager

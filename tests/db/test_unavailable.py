@@ -9,7 +9,7 @@ from django.db import DataError, InterfaceError, OperationalError, ProgrammingEr
 
 import notifications
 from notifications.db import unavailable
-from notifications.db.threads import NoThread
+from notifications.worker import NoThread
 from tests.support.sources import list_nodes
 
 PACKAGE = Path(notifications.__file__).parent

@@ -2,10 +2,13 @@
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import getdoc
+from textwrap import dedent, indent
 from threading import Thread
 
 import pytest
 
+from notifications.extension import WaitKind
 from tests.docs.pages import DOCS, blocks
 from tests.docs.project import Project
 from tests.support.waiting import wait_until
@@ -80,12 +83,75 @@ try:
 except WaitEnded as exc:
     print(exc)
 """
+SHOW_NOTIFICATION = """
+from django.contrib.auth.models import User
+from notifications.api import notifications_of, unread_count
+ada = User.objects.get(username="ada")
+print([(row.title, row.is_unread) for row in notifications_of(ada) if row.title.startswith("Signature")])
+"""
 SHOW = """
 from django.contrib.auth.models import User
 from django.test import Client
 client = Client()
 client.force_login(User.objects.get(username="ada"))
 print("signed" in client.get("/notifications/jobs/{id}/").text)
+"""
+
+
+ORDER_URL = """
+from django.urls import path
+from mysite.tasks import add
+from notifications.api import accepted
+def order(request):
+    return accepted(request, lambda: add.using(owner=request.user).enqueue(1, 2))
+urlpatterns += [path("order/", order)]
+"""
+ORDER = """
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test import Client
+from notifications.api import notify
+ada, bob = User.objects.create_superuser("ada"), User.objects.create_superuser("bob")
+client = Client()
+client.force_login(ada)
+first, second = [client.post("/order/", headers={"Idempotency-Key": "7"}).json()["id"] for _ in range(2)]
+notify(bob, "It is Bob's")
+try:
+    with transaction.atomic():
+        notify(ada, "It was not sent")
+        raise ValueError
+except ValueError:
+    print(first == second, first)
+"""
+READ_LEDGER = """
+import re
+from html import unescape
+from django.contrib.auth.models import User
+from django.test import Client
+from notifications.api import notify
+ada = User.objects.get(username="ada")
+client = Client()
+print(client.get("/notifications/ledger/").url)
+client.force_login(ada)
+print('<a href="/notifications/ledger/">Ledger</a>' in client.get("/notifications/").text)
+page = client.get("/notifications/ledger/").text
+print(re.findall('notifications-main">([^<]*)', page), 'rel="next"' in page, "<notifications-bell" in page)
+for number in range(30):
+    notify(ada, f"N{number}")
+def read(url):
+    page = client.get(url).text
+    links = dict(re.findall('<a[^>]* href="([^"]*)"[^>]* rel="(prev|next)"', page))
+    found = re.findall('notifications-main">([^<]*)', page)
+    return {rel: unescape(link) for link, rel in links.items()}, [found[0], found[-1], len(found)]
+links, shown = read("/notifications/ledger/")
+print(shown)
+links, shown = read(links["next"])
+print(shown)
+print(read(links["prev"])[1])
+print(client.get("/notifications/ledger/?after=x").status_code)
+ada.delete()
+from ledger.models import Entry
+print(set(Entry.objects.values_list("user__username", flat=True)))
 """
 
 
@@ -164,9 +230,11 @@ def test_page_step_by_step(project, gateway):
 
 def test_wait(project):
     """A stranger's wait: a task waits, a view ends it once, and the job goes on with the word of the kind."""
-    *_, app, settings = blocks(PAGE, "python")
-    assert "notifications.jobs" not in app and len(app.splitlines()) < 30
-    project.write(app)
+    app, settings = blocks(PAGE, "python", "A wait")
+    assert len(app.splitlines()) < 30
+    _, of_kind = getdoc(WaitKind).split("    class Signature(WaitKind):\n")
+    of_kind, _ = of_kind.split("\n\n``kind``")
+    project.write(app, kind=('    kind, label = "signature", "Signature"\n', indent(dedent(of_kind), "    ")))
     project.write(settings)
     project.add_settings('ALLOWED_HOSTS = ["*"]\n')
     (project.folder / "signatures/__init__.py").touch()
@@ -180,6 +248,11 @@ def test_wait(project):
         return json.loads(project.manage("notifications", "jobs", "show", id, "--json"))
 
     wait_until(lambda: job()["state"] == "waiting", what="the wait", timeout=60)
+    notified = "('Signature of contract 7', {})"
+    assert (
+        project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
+        == f"[{notified.format(True)}]"
+    )
     assert project.manage("shell", "--no-imports", "-c", SIGN.replace("{id}", id)).splitlines() == [
         "True",
         "Thank you.",
@@ -188,4 +261,42 @@ def test_wait(project):
     wait_until(lambda: job()["state"] == "succeeded", what="the end of the job", timeout=60)
     worker.stop()
     assert project.results(id) == ['"signed in Bern"']
+    assert (
+        project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
+        == f"[{notified.format(False)}]"
+    )
     assert project.manage("shell", "--no-imports", "-c", SHOW.replace("{id}", id)).strip() == "True"
+
+
+def test_rows_and_page(project):
+    """A stranger's rows, stored with what they are about, and a page that lists them."""
+    app, models = blocks(PAGE, "python", "Rows of your own")
+    [urls] = blocks(PAGE, "python", "A page with a list")
+    [template] = blocks(PAGE, "html", "A page with a list")
+    assert max(len(block.splitlines()) for block in (app, urls)) <= 25
+    for block in (app, models, urls):
+        project.write(block)
+    path = project.folder / template.split()[1]
+    path.parent.mkdir(parents=True)
+    path.write_text(template)
+    project.add_settings('ALLOWED_HOSTS = ["*"]\nINSTALLED_APPS += ["ledger"]\n')
+    (project.folder / "ledger/__init__.py").touch()
+    (project.folder / "mysite/urls.py").write_text(URLS + ORDER_URL)
+    project.manage("makemigrations", "ledger")
+    project.manage("migrate", "--verbosity", "0")
+    assert "no issues" in project.manage("check")
+    is_same, id = project.manage("shell", "--no-imports", "-c", ORDER).split()
+    assert is_same == "True"
+    worker = project.start("manage.py", "run_jobs")
+    project.wait_for(id, results=["3"])
+    worker.stop()
+    assert project.manage("shell", "--no-imports", "-c", READ_LEDGER).splitlines() == [
+        "/accounts/login/?next=/notifications/ledger/",
+        "True",
+        "['Notified: Add 1 and 2', 'Succeeded: Add 1 and 2', 'Ordered: Add 1 and 2'] False True",
+        "['Notified: N29', 'Notified: N5', 25]",
+        "['Notified: N4', 'Ordered: Add 1 and 2', 8]",
+        "['Notified: N29', 'Notified: N5', 25]",
+        "422",
+        "{'bob'}",
+    ]

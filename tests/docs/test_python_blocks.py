@@ -18,7 +18,7 @@ PYTHON_BLOCKS = {
 }
 
 #: Packages of the projects that the pages describe.
-EXAMPLE_PACKAGES = {"config", "mysite", "exports", "sms"}
+EXAMPLE_PACKAGES = {"config", "mysite", "exports", "ledger", "sms"}
 #: Modules that pages name and that cannot be imported here: one would bring protobuf and more, and that of models is of
 #: an app that is not installed in the settings of the tests.
 MISSING_MODULES = {"django_tasks_db.models", "opentelemetry.exporter.otlp.proto.http.trace_exporter"}

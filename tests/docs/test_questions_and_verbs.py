@@ -10,9 +10,9 @@ from django.core.management import load_command_class
 
 from notifications.contrib.questions import question_notifications, views
 from notifications.extension import hooks
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
+from notifications.management import common_options
 from notifications.management.commands.notifications import Command
-from notifications.management.management_command import common_options
 from notifications.models import Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
@@ -102,7 +102,7 @@ def test_the_keys_of_a_question_are_documented(user):
     run_jobs()
     job = Job.objects.get()
     waiting = serialize_job(job)["waiting"]
-    manual.cancel([job.id])
+    cancel([job.id])
     asked = json.loads(Notification.objects.get(title="Ship?").data)["question"]
 
     items = section("reference/protocol.md", "Items")

@@ -5,8 +5,8 @@ import asyncio
 from django.db import IntegrityError, InternalError, connection
 
 from notifications import testing
-from notifications.extension import Extension, hooks
-from notifications.extension.installed import Hooks
+from notifications.extension import Extension
+from tests.support import extensions
 
 
 def raise_error(*args, **kwargs):
@@ -92,6 +92,6 @@ def install(monkeypatch, *names, fault=None):
         return hook
 
     made = type("Faulty", (Faulty,), {name: define(name) for name in names})()
-    monkeypatch.setattr(hooks, "__dict__", Hooks([*hooks.extensions, made]).__dict__)
+    extensions.install(monkeypatch, made)
     made.fault = fault
     return made

@@ -6,11 +6,11 @@ from django.contrib import admin
 from django.core.checks import Info
 from django.db import OperationalError, connection
 
-from notifications import testing, times, upkeep
-from notifications.admin import filters
-from notifications.extension import AlertKind, Extension
+from notifications import testing, times
+from notifications.admin import KeysetFilter
+from notifications.extension import AlertKind, Duty, Extension
 from notifications.jobs.step_list import StoredStep
-from notifications.management.management_command import ManagementCommand
+from notifications.management import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -61,7 +61,7 @@ class Recorder(Extension):
 
     def duties(self, process):
         self._record("duties", ())
-        return [upkeep.Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
+        return [Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
 
     def steps_of(self, job, limit, *, with_results):
         self.calls.append(("steps_of", job.id, connection.in_atomic_block))
@@ -131,7 +131,7 @@ class OfAda(admin.SimpleListFilter):
         return queryset.filter(user__username=self.value()) if self.value() else queryset
 
 
-class Loudness(filters.KeysetFilter):
+class Loudness(KeysetFilter):
     """Takes the place of the core's filter by level, and has only the newest row read."""
 
     title, parameter_name = "loudness", "level"

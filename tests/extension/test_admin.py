@@ -9,7 +9,15 @@ from django.template import engines
 from django.utils.html import format_html
 
 from notifications import api
-from notifications.admin import JobAdmin, ModelAdminBase, NotificationAdmin, add_filters, extend, filters
+from notifications.admin import (
+    JobAdmin,
+    LevelFilter,
+    ModelAdminBase,
+    NotificationAdmin,
+    UserFilter,
+    add_filters,
+    extend,
+)
 from notifications.extension.moved import describe_remedy
 from notifications.models import Job, Notification
 from tests.extension.recorder import Loudness, OfAda
@@ -81,10 +89,10 @@ def test_a_filter_in_place_of_one_of_the_core(user, admin_client, extended):
 def test_a_filter_of_a_project_is_kept(user, admin_client, extended, monkeypatch):
     """The app's filter of the same parameter is left out: it would be shown, and have no effect."""
 
-    class ProjectLevelFilter(filters.LevelFilter):
+    class ProjectLevelFilter(LevelFilter):
         title = "importance"
 
-    monkeypatch.setattr(NotificationAdmin, "list_filter", (filters.UserFilter, ProjectLevelFilter))
+    monkeypatch.setattr(NotificationAdmin, "list_filter", (UserFilter, ProjectLevelFilter))
     page = admin_client.get(f"{PAGES}?level=error")
     assert page.status_code == 200
     assert "By importance" in page.text and "By loudness" not in page.text

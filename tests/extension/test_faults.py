@@ -9,33 +9,33 @@ from datetime import timedelta
 from inspect import isfunction
 
 import pytest
-from django.core.checks import ERROR, INFO, run_checks
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connection, transaction
 
 from notifications import api, extension, testing, times
 from notifications.extension import (
     AlertKind,
+    Calls,
     Channel,
     Extension,
     HubPart,
     JobSection,
     Setting,
     WaitKind,
+    call_of,
     calls,
     hooks,
 )
-from notifications.extension.installed import Hooks
-from notifications.ids import uuid7
 from notifications.jobs.transitions import reaping, recording, waiting
-from notifications.management.diagnosis import jobs as diagnosis
-from notifications.management.diagnosis.processes import check_outbound
-from notifications.models import Job, Notification, Queue, Stream, Wait, Worker
+from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
 from notifications.streams import rebuilding, snoozing
 from notifications.testing import run_jobs
 from notifications.worker.lease import _overview
 from tests.extension import faulty
 from tests.jobs import tasks
+from tests.support.checks import doctor
+from tests.support.extensions import install, load
 
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
 HOOKS = extension.installed._HOOKS
@@ -81,11 +81,11 @@ def test_every_hook(db, fault):
     functions = {"returns None": faulty.return_none, "sleeps": lambda *args: None}
     if fault == "sleeps":  # the core waits for it
         started = time.monotonic()
-        assert calls.call_of(sleep, "faulty", "on_ends")() == []
+        assert call_of(sleep, "faulty", "on_ends")() == []
         assert time.monotonic() - started >= 3
     for name in (*HOOKS, *METHODS):
         assert (name in calls.RAISING) != (name in calls.LEFT_OUT), name
-        call = calls.call_of(fails or functions[fault], "faulty", name)
+        call = call_of(fails or functions[fault], "faulty", name)
         if fails and name in calls.RAISING:
             with pytest.raises(Exception) as caught, transaction.atomic():
                 call()
@@ -112,7 +112,7 @@ def test_a_reading_hook_in_a_transaction(user):
     with transaction.atomic():
         Queue.objects.create(name="of the caller")
         for hook in (write_and_fail, catch):
-            assert calls.call_of(hook, "faulty", "page_links")() == []
+            assert call_of(hook, "faulty", "page_links")() == []
         Queue.objects.create(name="later")
     kept = {"of the caller", "later"}
     assert set(Queue.objects.values_list("name", flat=True)) - {"of the hook"} == kept
@@ -121,9 +121,9 @@ def test_a_reading_hook_in_a_transaction(user):
 
 
 class FaultyChannel(Channel):
-    """One whose page of set-up, addresses and checks are out of order."""
+    """One whose addresses and checks are out of order."""
 
-    links = describe_addresses = find_wrong = faulty.raise_error
+    describe_addresses = find_wrong = faulty.raise_error
 
 
 @pytest.mark.with_all_apps("deliveries have the page of channels")
@@ -132,8 +132,8 @@ def test_a_channel_on_pages(user, client, monkeypatch, caplog):
     monkeypatch.setattr(hooks, "channels", {"faulty": f"{__name__}.FaultyChannel", **hooks.channels})
     client.force_login(user)
     assert client.get("/notifications/preferences/").status_code == 200
-    assert "was left out: channel faulty.links" in caplog.text
     assert not [each for each in run_checks() if "faulty" in each.msg]
+    assert "was left out: channel faulty.find_wrong" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -186,9 +186,7 @@ class TestAfterCommit:
             def after_commit(self, titles):
                 kept.append((titles, transaction.get_connection().in_atomic_block))
 
-        installed = extension.hooks
-        made = Hooks([*installed.extensions, Keeping(Keeping.name, testing)])
-        monkeypatch.setattr(installed, "__dict__", made.__dict__)
+        install(monkeypatch, Keeping(Keeping.name, testing))
         return kept
 
     def test_of_notify(self, user, kept):
@@ -273,7 +271,7 @@ class TestEachByItself:
                 return set()
 
         kind = Nap()
-        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", calls.Calls(kind, WaitKind, "faulty"))
+        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", Calls(kind, WaitKind, "faulty"))
         bad, good = [Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id).id for _ in range(2)]
         run_jobs()
         Wait.objects.update(due_at=times.now())
@@ -317,16 +315,16 @@ class TestEachByItself:
         assert Job.objects.get(id=ids[0]).state == "succeeded"
 
 
-def test_doctor(db):
+def test_doctor(transactional_db):
     """It names the hook, and how many outcomes wait, in all live workers."""
-    assert not [*diagnosis.check_hooks()]
+    assert doctor("hooks")[0]["state"] == "ok"
     until = times.now() + timedelta(seconds=20)
     fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
     for _ in range(2):
         Worker.objects.create(outbound=_overview({"sms.on_ends": 2}), **fields)
-    (found,) = diagnosis.check_hooks()
-    assert found.level == ERROR and "sms.on_ends (outcomes that wait: 4)" in found.msg
-    assert [each.level for each in check_outbound()] == [INFO]
+    hook, outbound = doctor("hooks", "outbound")
+    assert hook["state"] == "error" and "sms.on_ends (outcomes that wait: 4)" in hook["message"]
+    assert outbound["state"] == "ok"
 
 
 @pytest.mark.filterwarnings("ignore")  # the coroutine that no event loop has awaited
@@ -369,20 +367,15 @@ def conflicting(what):
 @pytest.mark.parametrize("what", ["key of NOTIFICATIONS", "kind of wait", "channel", "subcommand"])
 def test_two_extensions_with_one_name(monkeypatch, what):
     """They are refused at the start, in place of one that silently replaces the other."""
-    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
-    others = extension.extensions()
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [*others, *conflicting(what)])
     with pytest.raises(
         ImproperlyConfigured, match=rf"The {what} '(?i:fax)' is that of fax_one and of fax_two"
     ):
-        extension.load()
+        load(monkeypatch, *extension.extensions(), *conflicting(what))
 
 
 def test_an_extension_with_a_name_of_the_core(monkeypatch):
-    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
     made = type(
         "Retaining", (Extension,), {"name": "one", "label": "one", "settings": {"RETENTION": Setting(1)}}
     )
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [made("one", testing)])
     with pytest.raises(ImproperlyConfigured, match=r"'RETENTION' is that of the app itself and of one"):
-        extension.load()
+        load(monkeypatch, made("one", testing))

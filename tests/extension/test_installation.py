@@ -15,6 +15,7 @@ from notifications import extension, testing
 from notifications.extension import Dispatch, Extension, JobSection, WaitKind
 from notifications.extension.installed import Hooks, ImportedHook
 from tests.extension.shop import Shop
+from tests.support.extensions import load
 
 #: What has hooks: the installed extensions, their kinds of waits and sections of jobs, and what dispatches jobs.
 HOOK_OWNERS = [
@@ -114,7 +115,5 @@ def test_a_base_class_of_extensions():
 
 def test_a_column_of_something_that_is_unknown(monkeypatch):
     made = type("Mistaken", (Shop,), {"tables": {"notifications.SeenMark.at": "ages"}})
-    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [made(Shop.name, testing)])
     with pytest.raises(ImproperlyConfigured, match="'ages' cannot be what a column of tables has"):
-        extension.load()
+        load(monkeypatch, made(Shop.name, testing))

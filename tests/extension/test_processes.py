@@ -3,24 +3,24 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications import extension, testing, upkeep
-from notifications.extension import Extension, Topic, WorkerPart
-from notifications.extension.installed import Hooks
+from notifications import extension, testing
+from notifications.extension import Extension, Topic, Upkeep, Where, WorkerPart
 from notifications.jobs import announcing
+from notifications.management import PruneCommand, register
 from notifications.management.diagnosis import diagnose
-from notifications.management.diagnosis.checking import CHECKS, register
+from notifications.management.diagnosis.checking import CHECKS
 from notifications.management.management_command import with_extensions
-from notifications.management.subcommands.prune import PruneCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.extension.recorder import RecordCommand, check_records, finish
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
+from tests.support.extensions import install
 
 
 def test_duties(recorder):
     """They are made once for each process, which does them with those of the core, outside of a transaction."""
-    process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0)
+    process = Upkeep(Where.WORKER, seconds=0)
     assert recorder.names() == ["duties"]
     assert {"number pending changes", "record"} <= {duty.name for duty in process.duties}
     process.run_round()
@@ -32,7 +32,7 @@ def test_duties(recorder):
 @pytest.mark.django_db(transaction=True)
 def test_dispatch(monkeypatch, user):
     """Jobs of the built-in worker need none. A backend with an engine names the app that has them."""
-    monkeypatch.setattr(extension.hooks, "dispatch", Hooks().dispatch)
+    monkeypatch.setattr(extension.hooks, "dispatch", extension.Dispatch())
     assert finish(tasks.noop.using(owner=user).enqueue()).state == "succeeded"
     with pytest.raises(
         ImproperlyConfigured, match=r'Add "notifications\.contrib\.engines" to INSTALLED_APPS'
@@ -112,9 +112,7 @@ def test_a_part_of_a_worker(transactional_db, monkeypatch):
             parts.append(CountingPart(state))
             return parts[-1]
 
-    installed = extension.hooks
-    hooks = Hooks([*installed.extensions, Counting("notifications.testing", testing)])
-    monkeypatch.setattr(installed, "__dict__", hooks.__dict__)
+    install(monkeypatch, Counting("notifications.testing", testing))
     worker = LocalWorker()
     try:
         (row,) = until_done(tasks.has_part.enqueue("counting"))

@@ -14,8 +14,10 @@ from django.template import engines
 from django.test import override_settings
 from django.urls import include, path
 
+import tests.extension
 from notifications import api, checks, conf, extension, times
-from notifications.extension import Extension, Fact, PageButton, moved
+from notifications.extension import Extension, Fact, PageButton, import_later, moved
+from notifications.extension.installed import Hooks
 from notifications.inbox.forms import redirect
 from notifications.inbox.query import INBOX
 from notifications.jobs import step_list
@@ -160,3 +162,23 @@ def test_parts_of_notifications(user, user_client, recorder):
     assert ["Rain &amp; sun" in page for page in pages] == [False, True]
     row = Notification.objects.get(pk=ids[1])
     assert extension.read_facts(row, user, "email") == [Fact("Weather", "Rain & sun")]
+
+
+def say_categories(rows, reader, place):
+    """As a hook, with ``reader`` to record calls."""
+    reader.append(len(rows))
+    return {row.pk: [row.category] for row in rows}
+
+
+def test_rows_of_a_hook():
+    """One that is imported later is called with rows that have something in its column, and not without any."""
+
+    class Categories(Extension):
+        name, label = "tests.extension", "categories"
+        parts_of = import_later("test_reading.say_categories", rows_with="category")
+
+    (hook,) = Hooks([Categories("tests.extension", tests.extension)]).parts_of
+    rows, calls = [Notification(category=category) for category in ("", "sales", "")], []
+    assert hook(rows, calls, "list") == {rows[1].pk: ["sales"]}
+    assert hook(rows[:1], calls, "list") == {}
+    assert calls == [1]

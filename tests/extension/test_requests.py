@@ -7,11 +7,11 @@ from django.db import connection
 
 from notifications import api, extension, testing
 from notifications.extension import Extension, OwnTask, calls
-from notifications.extension.installed import Hooks
+from notifications.http import Problem
 from notifications.models import Job
-from notifications.problems import Problem
 from tests.extension import faulty
 from tests.jobs import tasks
+from tests.support.extensions import install
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,9 +44,8 @@ class Shop(Extension):
 @pytest.fixture
 def shop(monkeypatch):
     """An extension that is installed beside those of the app."""
-    shop, installed = Shop(), extension.hooks
-    loaded = Hooks([*installed.extensions, shop])
-    monkeypatch.setattr(installed, "__dict__", loaded.__dict__)
+    shop = Shop()
+    install(monkeypatch, shop)
     return shop
 
 

@@ -27,7 +27,7 @@ from notifications.extension.tables import TableHooks
 MAX_HOOKS = 34
 HOOKS = (Extension, PageHooks, TableHooks)
 #: Attributes and methods of what extensions make, or are given.
-MAX_NAMES_OF_OBJECTS = 99
+MAX_NAMES_OF_OBJECTS = 100
 OBJECTS = (
     *(AlertKind, Channel, Dispatch, Duty, Event, Fact, HubPart, JobSection, OwnTask, PageButton),
     *(RecordedTransaction, Topic, WaitKind, WorkerPart),

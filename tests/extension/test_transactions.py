@@ -4,14 +4,15 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 from django.utils import translation
 
 from notifications import api, extension, times
 from notifications.extension import RecordedTransaction
-from notifications.ids import uuid7
-from notifications.jobs.transitions import manual, reaping
-from notifications.models import Attempt, Job, Notification, SeenMark, Worker
+from notifications.jobs import cancel, retry
+from notifications.jobs.transitions import reaping
+from notifications.models import Attempt, Job, Notification, SeenMark, Worker, uuid7
 from notifications.streams import purging, snoozing
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
@@ -32,13 +33,14 @@ def test_the_end_of_a_job(user, recorder):
 
 
 def test_rows_are_inserted(user, recorder):
-    """With the outcome and its notification; jobs among them are claimed."""
+    """With the outcome and its notification, also those of another package; jobs among them are claimed."""
     job = tasks.noop.using(owner=user).enqueue()
     mark = SeenMark(user=user, up_to=7, at=times.now())
+    group = Group(name="Key of the database")
     attempt = Attempt(job_id=UUID(job.id), number=7, ended_at=times.now(), outcome="lost")
     recorder.returned = {
         "on_attempts": lambda outcomes: [attempt] if is_first(outcomes) else (),
-        "on_ends": lambda outcomes: [mark, new_job()] if is_first(outcomes) else (),
+        "on_ends": lambda outcomes: [mark, group, new_job()] if is_first(outcomes) else (),
     }
 
     def is_first(outcomes):
@@ -47,6 +49,7 @@ def test_rows_are_inserted(user, recorder):
     run_jobs()
     assert SeenMark.objects.get().up_to == 7
     assert Attempt.objects.get().number == 7
+    assert Group.objects.get().pk == group.pk
     other = Job.objects.exclude(id=job.id).get()
     recorder.returned = {"on_created": lambda rows: [new_job()]}
     assert finish(other).state == "succeeded"
@@ -86,7 +89,7 @@ def test_a_transaction_that_is_repeated(user, recorder):
 
 def test_an_attempt_that_is_retried(recorder):
     """Its job still has the state in which it ran. It does not end."""
-    job = tasks.busy.enqueue(1)
+    job = tasks.busy.enqueue(1, 60)  # or the pause before the next attempt may be shorter than this takes
     run_jobs()
     assert recorder.names() == ["on_attempts", "last"]
     assert recorder.states == ["running"]
@@ -114,12 +117,12 @@ def test_a_job_that_is_retried_by_hand(recorder):
     job = tasks.fail.enqueue()
     run_jobs()
     recorder.calls.clear()
-    manual.retry([Job.objects.get(id=job.id).id])
+    retry([Job.objects.get(id=job.id).id])
     recorder.returned = {"cancelled": lambda jobs: [new_job()], "kept": "the hook of a change"}
-    manual.cancel([Job.objects.get(id=job.id).id])
+    cancel([Job.objects.get(id=job.id).id])
     assert recorder.names() == ["retried", "cancelled", "on_ends", "last"]
     assert Job.objects.filter(state="queued").count() == 1
-    manual.retry([Job.objects.get(id=job.id).id], from_start=True)
+    retry([Job.objects.get(id=job.id).id], from_start=True)
     assert recorder.names()[-1] == "restarted"
     # on_ends has put another value there.
     assert recorder.kept[-2:] == [(1, False), ("the hook of a change", False)]
@@ -131,7 +134,7 @@ def test_a_running_job_that_is_cancelled(recorder):
     Job.objects.filter(id=job.id).update(
         state="running", worker=uuid7(), attempt=1, fence=1, started_at=times.now()
     )
-    manual.cancel([Job.objects.get(id=job.id).id])
+    cancel([Job.objects.get(id=job.id).id])
     assert recorder.calls == [("prepare", 0, False), ("cancelled", 1, True), ("last", 0, True)]
 
 

@@ -6,11 +6,12 @@ from django.utils import timezone
 
 from notifications import extension, times
 from notifications.extension import WaitKind, hooks
+from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import manual, waiting
+from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from notifications.serializers import serialize_job
-from notifications.streams import building
+from notifications.streams import build_notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -27,7 +28,7 @@ class CountingKind(WaitKind):
 
     def opened(self, waits, jobs):
         self.opened_waits += waits
-        return [building.build_notification(jobs[wait.job].user_id, "It pauses.") for wait in waits]
+        return [build_notification(jobs[wait.job].user_id, "It pauses.") for wait in waits]
 
     def ended(self, waits):
         assert connection.in_atomic_block
@@ -64,7 +65,7 @@ def test_a_kind_of_wait(user, recorder, monkeypatch, how):
     job.refresh_from_db()
     assert (job.state, job.waiting) == ("waiting", None)
     if how == "cancelled":
-        manual.cancel([job.id])
+        cancel([job.id])
     else:
         Wait.objects.update(due_at=times.now())
         waiting.end_due_waits()
@@ -99,7 +100,7 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeyp
     run_jobs()
     Wait.objects.update(kind="fax", due_at=times.now())
     assert not waiting.end_due_waits()
-    manual.cancel([job])
+    cancel([job])
     assert not waiting.cancel_left_waits()
     assert (Job.objects.get().state, Wait.objects.get().how) == ("cancelled", "")
     kind = CountingKind()

@@ -9,12 +9,11 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web
 
-from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.faults.support.engine import Engine
 from tests.support.driver import driver
 from tests.support.postgres import Postgres
-from tests.support.push_service import browser_keys, push_service
+from tests.support.push_service import browser_keys, push_service, vapid_key
 from tests.support.site import Sites
 from tests.support.smtp_server import Mailbox, smtp_server
 from tests.support.waiting import wait_until
@@ -78,7 +77,7 @@ def test_answers_are_kept(cluster, tmp_path):
         site.notifications |= {
             "SITE_URL": "https://site.example",
             "DELIVERY": {"*": [{"push": 0}, {"email": 0}]},
-            "WEB_PUSH": {"private_key": generate_private_key(), "subject": "mailto:admin@site.example"},
+            "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:admin@site.example"},
             "OUTBOUND_ALLOW": [receiver.address, f"127.0.0.1:{service.port}"],
             "WEBHOOKS": True,
         }

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
-from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.faults.support.delivery_ledger import Ledger
 from tests.faults.support.engine import ROUNDS, SEED, TIMEOUT_SECONDS, Engine, canonical
 from tests.faults.support.readers import STEPS, Readers
@@ -23,6 +22,7 @@ from tests.faults.support.recipients import recipients
 from tests.faults.support.statement_faults import INSERT, OUTCOME
 from tests.support.driver import driver
 from tests.support.network import is_listening
+from tests.support.push_service import vapid_key
 from tests.support.waiting import wait_until
 
 COUNT = max(10 * ROUNDS, 40)
@@ -106,7 +106,7 @@ class World:
         self.moments = list(MOMENTS) if ROUNDS else self.rng.sample(MOMENTS, SHORT_MOMENTS)
         self.deaths, self.used_up, self.known_sent = Counter(), set(), {}
         addresses = [servers.receiver.address, f"127.0.0.1:{servers.service.port}"]
-        keys = {"private_key": generate_private_key(), "subject": "mailto:admin@site.example"}
+        keys = {"private_key": vapid_key(), "subject": "mailto:admin@site.example"}
         site.notifications |= {
             "SITE_URL": "https://site.example",
             "DELIVERY": STEPS,

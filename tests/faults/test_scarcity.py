@@ -18,11 +18,10 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from notifications.api import ajoin, notify
-from notifications.db.threads import DaemonExecutor
 from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.realtime import doorbell, hub
-from notifications.worker import joining
+from notifications.worker import DaemonExecutor, joining
 from tests.faults.support import scarcity
 from tests.faults.support.engine import ROUNDS
 from tests.jobs import tasks

@@ -10,11 +10,10 @@ from datetime import datetime
 
 import pytest
 
-from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.support.recipients import Moods, MoodyMailbox, MoodyReceiver
 from tests.support.driver import driver
-from tests.support.push_service import browser_keys, push_service
+from tests.support.push_service import browser_keys, push_service, vapid_key
 from tests.support.silent_proxy import silent_proxy
 from tests.support.smtp_server import smtp_server
 from tests.support.waiting import wait_until
@@ -53,7 +52,7 @@ class World:
         site.notifications |= {
             "SITE_URL": "https://site.example",
             "DELIVERY": {"*": [{"push": 0}, {"email": 0}]},
-            "WEB_PUSH": {"private_key": generate_private_key(), "subject": "mailto:admin@site.example"},
+            "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:admin@site.example"},
             "OUTBOUND_ALLOW": [f"127.0.0.1:{port}" for port in (*self.push.ports, *self.hooks.ports)],
             "WEBHOOKS": True,
         }

@@ -10,11 +10,10 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web
 
-from notifications.contrib.deliveries.vapid import generate_private_key
 from tests.faults.support.engine import Engine
 from tests.outbound.upstream import Upstream
 from tests.support.driver import driver
-from tests.support.push_service import browser_keys
+from tests.support.push_service import browser_keys, vapid_key
 from tests.support.waiting import wait_until
 
 #: Accounts with slow receivers, what each is sent at once, and the seconds after which their receivers answer.
@@ -63,7 +62,7 @@ def test_slow_receivers_delay_nobody(site, receivers):
     site.notifications |= {
         "SITE_URL": "https://site.example",
         "DELIVERY": {"*": [{"push": 0}]},
-        "WEB_PUSH": {"private_key": generate_private_key(), "subject": "mailto:admin@site.example"},
+        "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:admin@site.example"},
         "OUTBOUND_ALLOW": [receivers.address],
         "WEBHOOKS": True,
     }

@@ -75,7 +75,8 @@ from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
 from notifications.db.transactions import connection
-from notifications.jobs.transitions import manual, waiting
+from notifications.jobs import cancel
+from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from notifications.streams.retention import prune
 
@@ -86,7 +87,7 @@ with connection().cursor() as cursor:
     assert not cursor.fetchone()[0]
 assert not waiting.end_due_waits() and not waiting.cancel_left_waits()
 for name in ("cancelled", "pruned"):
-    manual.cancel([Wait.objects.get(name=name).job])
+    cancel([Wait.objects.get(name=name).job])
 assert Job.objects.filter(state="cancelled").count() == 2
 assert not Wait.objects.exclude(ended_at=None).exists()
 Job.objects.filter(id=Wait.objects.get(name="pruned").job).update(finished_at=timezone.now() - timedelta(days=99))
@@ -99,14 +100,14 @@ AFTER_RETURN = """
 import json
 from django.contrib.auth.models import User
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications import upkeep
+from notifications.extension import Upkeep, Where
 from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from django.apps import apps
 
 waiting.end_due_waits()
 waiting.cancel_left_waits()
-duties = upkeep.Upkeep(upkeep.Where.WORKER, seconds=5).duties
+duties = Upkeep(Where.WORKER, seconds=5).duties
 [close] = [duty for duty in duties if duty.name == "close questions without a wait"]
 close.run()
 bob = User.objects.get()

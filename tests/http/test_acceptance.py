@@ -11,7 +11,6 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
 from notifications.api import accepted, requester
-from notifications.db import unavailable
 from notifications.http import acceptance
 from notifications.jobs.transitions import enqueueing
 from notifications.models import Job
@@ -231,14 +230,13 @@ def test_too_many_jobs(user_client, settings):
     assert (Job.objects.count(), Group.objects.count()) == (2, 0)
 
 
-def test_database_unavailable(user_client, monkeypatch, caplog, rings):
+def test_database_unavailable(user_client, monkeypatch, caplog, rings, forgotten_log):
     """503 with Retry-After, nothing is stored, and the error is logged."""
 
     def busy(*args, **kwargs):
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(enqueueing, "enqueue", busy)
-    monkeypatch.setattr(unavailable, "_logged_at", {})
     response = user_client.post("/plain/")
     assert (response.status_code, response["Content-Type"]) == (503, "application/problem+json")
     assert int(response["Retry-After"]) > 0

@@ -9,9 +9,8 @@ from django.test import Client
 from notifications import streams
 from notifications.api import notify
 from notifications.db import unavailable
-from notifications.http import api_views
 from notifications.models import Job
-from notifications.streams import positions
+from notifications.streams import listing, positions
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
 
@@ -108,9 +107,8 @@ def test_csrf_token_in_an_unreadable_form(user_client):
 @pytest.mark.parametrize(
     "error", [OperationalError("database is locked"), OperationalError("gone raise_error")]
 )
-def test_database_unavailable(error, user_client, monkeypatch, caplog):
+def test_database_unavailable(error, user_client, monkeypatch, caplog, forgotten_log):
     """503 with Retry-After. All such errors are one log line a minute, with how many there were."""
-    monkeypatch.setattr(unavailable, "_logged_at", {})
     monkeypatch.setattr(unavailable, "_counts", {})
 
     def raise_error(*args):
@@ -144,8 +142,11 @@ def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
     """The response shows committed rows, and waiting holds no transaction."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     in_transaction = []
+    read = listing.read_numbered_position
     monkeypatch.setattr(
-        api_views.streams, "number_if_needed", lambda users: in_transaction.append(connection.in_atomic_block)
+        listing,
+        "read_numbered_position",
+        lambda user: in_transaction.append(connection.in_atomic_block) or read(user),
     )
     user_client.get(NOTIFICATIONS)
     assert in_transaction == [False]

@@ -8,11 +8,11 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from notifications.ids import uuid7
+from notifications import jobs
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, recording
-from notifications.models import Job, Notification
+from notifications.jobs.transitions import recording
+from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.data.rows import finish_job, job
 from tests.http.conftest import assert_problem, job_url
@@ -100,7 +100,7 @@ class TestList:
     def test_filter_by_state(self, user_client, user):
         finish_job(done := job(user), uuid7())
         cancelled, queued = job(user), job(user)
-        manual.cancel([cancelled.pk], by=user.pk)
+        jobs.cancel([cancelled.pk], by=user.pk)
         found = {
             state: [item["id"] for item in user_client.get(JOBS, {"state": state}).json()["items"]]
             for state in Job.State.values

@@ -11,8 +11,7 @@ from django.utils import timezone, translation
 from notifications import streams
 from notifications.api import notify
 from notifications.http.openapi import make_document
-from notifications.ids import uuid7
-from notifications.models import Notification
+from notifications.models import Notification, uuid7
 from notifications.streams import listing, marking, positions
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered

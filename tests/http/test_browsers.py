@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifications.http.parsing import describe_browser
+from notifications.http import describe_browser
 
 
 @pytest.mark.parametrize(

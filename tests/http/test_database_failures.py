@@ -80,8 +80,13 @@ def test_disk_full(user_client, disk, other_database):  # noqa: F811
     assert_replay(first, post(user_client))
 
 
-def test_database_unavailable(user_client, other_database):
-    """503 for the API and for pages, also when the user cannot be read. Later requests succeed."""
+@pytest.mark.parametrize("saves_sessions", [False, True])
+def test_database_unavailable(user_client, other_database, settings, saves_sessions):
+    """503 for the API and for pages, also when the user cannot be read. Later requests succeed.
+
+    ``SESSION_SAVE_EVERY_REQUEST`` does not turn it into a 500, as saving the session fails too.
+    """
+    settings.SESSION_SAVE_EVERY_REQUEST = saves_sessions
     sqlite = connection.vendor == "sqlite"
     before = dict(connection.settings_dict)
     other_database({"NAME": "/nowhere/at.sqlite3"} if sqlite else {"HOST": "127.0.0.1", "PORT": 1})

@@ -22,16 +22,16 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.extension import hooks
 from notifications.http import (
     api_views,
+    encode_json,
     job_responses,
     negotiation,
     parsing,
 )
 from notifications.http.openapi import DOCUMENT_FILE, make_document
-from notifications.ids import uuid7
-from notifications.inbox.categories import choices_of, list_channels
+from notifications.inbox import Choice, list_channels
 from notifications.jobs import turns
 from notifications.jobs.transitions import enqueueing
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, uuid7
 from notifications.realtime import frames
 from notifications.streams import marking, marking_seen
 
@@ -142,7 +142,7 @@ def test_authentication_is_described(transactional_db):
 )  # fmt: skip
 def test_items_match_their_schemas(name, row):
     """Schemas have exactly the keys of the items, all of them required, also in nested objects."""
-    item = json.loads(serializers.encode_json(serializers.serialize(row)))
+    item = json.loads(encode_json(serializers.serialize(row)))
     validator(name).validate(item)
     schema = SCHEMAS[name]
     assert list(schema["properties"]) == schema["required"] == list(item)
@@ -290,7 +290,7 @@ def test_choices_match_the_code():
         ),
     ):
         nullable = [None] if path.startswith("PreferenceChanges") else []
-        assert choices.pop(f"/components/schemas/{path}") == [*choices_of(channel), *nullable]
+        assert choices.pop(f"/components/schemas/{path}") == [*Choice.of_channel(channel), *nullable]
     for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges"):
         assert choices.pop(f"/components/schemas/{name}/properties/events/items") == list(EVENTS)
         reasons = choices.pop(f"/components/schemas/{name}/properties/disabled_reason", None)

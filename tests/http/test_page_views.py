@@ -11,10 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import batch, notify
-from notifications.db.transactions import connection
-from notifications.ids import uuid7
-from notifications.jobs.transitions import manual
-from notifications.models import Job, Notification
+from notifications.db import connection
+from notifications.jobs import cancel
+from notifications.models import Job, Notification, uuid7
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, jobs_of, row
@@ -152,7 +151,7 @@ class TestJobButtons:
     def test_job_that_is_being_cancelled(self, user_client, user):
         row = job(user)
         claim_rows(uuid7(), 1)
-        manual.cancel([row.pk], by=user.pk)
+        cancel([row.pk], by=user.pk)
         page = self.page(user_client, row)
         # The script, to which a job that is being cancelled runs, writes no state there.
         assert re.findall(r"<strong([^>]*)>([^<]*)</strong>", page) == [("", "Cancelling…")]
@@ -172,7 +171,7 @@ class TestJobButtons:
 
     def test_too_many_active_jobs(self, user_client, user, settings):
         row = job(user)
-        manual.cancel([row.pk])
+        cancel([row.pk])
         job(user)
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
         response = user_client.post(reverse("notifications:job-retry", args=[row.pk]))
@@ -243,7 +242,7 @@ class TestBatches:
             tasks.noop.enqueue()
             tasks.noop.enqueue()
         end(claim_rows(uuid7(), 1)[0])
-        manual.cancel([b.id], by=user.pk)
+        cancel([b.id], by=user.pk)
         page = self.page(user_client, row(b))
         assert (
             ">Cancelled</strong> by you</p>" in page and '<p dir="auto">1 of 2 done, 1 cancelled</p>' in page
@@ -290,7 +289,7 @@ class TestBatches:
     def test_a_job_of_it_that_an_operator_has_cancelled(self, user_client, user):
         with batch(owner=user) as b:
             one = tasks.noop.enqueue()
-        manual.cancel([uuid.UUID(one.id)])
+        cancel([uuid.UUID(one.id)])
         page = self.page(user_client, jobs_of(row(b))[0])
         assert ">Cancelled</strong>" in page and "by you" not in page
 
@@ -318,7 +317,7 @@ def test_the_page_keeps_its_height_at_the_end_of_the_job(user_client, user):
         Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - timedelta(seconds=ago))
         assert ("data-steady" in html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))) is is_kept
     at_once = make_job(user, state="queued")
-    manual.cancel([at_once.pk], by=user.pk)
+    cancel([at_once.pk], by=user.pk)
     assert "data-steady" not in html_of(user_client.get(f"/notifications/jobs/{at_once.pk}/"))
     Job.objects.filter(pk=job.pk).update(state="running", finished_at=None)
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/")).partition("<main")[2]

@@ -19,9 +19,8 @@ from hypothesis import HealthCheck, Phase, settings
 from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
-from notifications.ids import uuid7
-from notifications.jobs.transitions import manual
-from notifications.models import Attempt, Job, Notification, Stream
+from notifications.jobs import cancel
+from notifications.models import Attempt, Job, Notification, Stream, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -119,7 +118,7 @@ def create_example_rows(users):
         claim_rows(uuid7(), 1)
         for _ in range(2):
             cancelled = tasks.noop.using(owner=user, run_after=timezone.now() + timedelta(hours=1)).enqueue()
-        manual.cancel([cancelled.id])
+        cancel([cancelled.id])
         notify(user, "Hello", body="There", category="talk", data={"a": 1})
     IDS[:] = [str(id) for id in Job.objects.order_by("id").values_list("id", flat=True)]
     for user in users:

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from notifications.db.threads import close_idle_connections
 from notifications.http import waiting_requests
-from notifications.realtime import hub
+from notifications.realtime import current_hub
 from tests.realtime.conftest import in_thread, sign_in, until
 
 
@@ -19,9 +19,9 @@ async def start_waiting(asgi, cookie, kind):
         events = await asgi("events/", cookie=cookie)
         await events.start()
         return events
-    before = len(hub.current_hub().subscribers())
+    before = len(current_hub().subscribers())
     poll = await asgi("sync/?wait", cookie=cookie, headers={"Prefer": "wait=20", "If-None-Match": "*"})
-    await until(lambda: len(hub.current_hub().subscribers()) > before)
+    await until(lambda: len(current_hub().subscribers()) > before)
     return poll
 
 

@@ -10,9 +10,9 @@ from django.utils.decorators import async_only_middleware
 
 from notifications.api import notify
 from notifications.db.threads import MAX_THREADS_PER_SLOT
+from notifications.http import Problem
 from notifications.models import Job
-from notifications.problems import Problem
-from notifications.realtime import hub, pool
+from notifications.realtime import EventStream, hub
 from notifications.realtime.auth import sign_outs
 from notifications.realtime.transports import sse
 from tests.data.rows import job as make_job
@@ -49,11 +49,10 @@ class Directory:
 
 
 @pytest.fixture
-def directory(settings, monkeypatch):
+def directory(settings, monkeypatch, short_ticks):
     """The authenticator of the project; a second of a stream takes 20 ms."""
     directory = Directory()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": [directory]}
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.3)
     yield directory
@@ -197,7 +196,7 @@ async def test_users_of_middleware_without_a_session(asgi, directory, settings, 
     signed_in = await asgi("events/", user)
     await signed_in.start()
     ticks = []
-    monkeypatch.setattr(sse.EventStream, "handle_tick", lambda self, now: ticks.append(now > self.end_at))
+    monkeypatch.setattr(EventStream, "handle_tick", lambda self, now: ticks.append(now > self.end_at))
     await until(lambda: len(ticks) > 50)
     assert not any(ticks)
 

@@ -10,7 +10,7 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications.api import aaccepted, accepted, batch, task
-from notifications.compat import task_backends
+from notifications.jobs import task_backends
 from notifications.models import Job
 from tests.support.core_alone import host_urls
 

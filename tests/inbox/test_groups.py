@@ -13,12 +13,11 @@ from notifications import times
 from notifications.api import notify
 from notifications.contrib.celery import declarations
 from notifications.contrib.celery.observations import Observation
-from notifications.ids import uuid7
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
-from notifications.models import Notification
+from notifications.models import Notification, uuid7
 from notifications.streams.marking_all import continue_marking
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks

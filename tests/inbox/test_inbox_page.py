@@ -9,15 +9,22 @@ import pytest
 from django.urls import reverse
 
 from notifications.api import notify
-from notifications.inbox import lists, pages
+from notifications.inbox import lists
 from notifications.models import Notification
-from notifications.streams import grouping, listing, marking, positions
+from notifications.streams import grouping, marking, positions
+from tests.data.rows import unnumbered
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
 
 INBOX = "/notifications/"
 MARK = "/notifications/mark/"
 UNDO = "/notifications/undo/"
+
+
+@pytest.fixture
+def short_search(monkeypatch):
+    """Have a search look at four rows for a page."""
+    monkeypatch.setattr("notifications.streams.listing.MAX_ROWS_SEARCHED", 4)
 
 
 def read_page(client, url=INBOX, **query):
@@ -111,8 +118,15 @@ class TestViews:
                 ("Inbox", "2"),
                 ("Unread", "1"),
             ]
-        monkeypatch.setattr(pages, "MAX_COUNT", 1)
+        monkeypatch.setattr(lists, "MAX_COUNT", 1)
         assert '<span class="notifications-total">1+</span>' in read_page(user_client)
+
+    def test_what_is_committed_without_a_number(self, user_client, user):
+        """It is numbered first, then listed and counted."""
+        unnumbered(user.pk, 1)
+        page = read_page(user_client)
+        assert len(titles(page)) == 1
+        assert page.count('<span class="notifications-total">1</span>') == 2
 
     def test_questions(self, user_client, user):
         """Those that are open have a view of their own, which is there while any is."""
@@ -242,9 +256,8 @@ class TestFilters:
             "\\": [],
         }
 
-    def test_search_reads_a_bounded_number_and_continues(self, user_client, user, monkeypatch):
+    def test_search_reads_a_bounded_number_and_continues(self, user_client, user, short_search):
         """What the first part does not find is found by a link, and none is found twice."""
-        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
         for n in range(1, 11):
             notify(user, "wanted" if n in (2, 7) else f"other {n}")
         marking.mark(user.pk, "read", 10, [Notification.objects.get(raised=8).pk])
@@ -259,17 +272,17 @@ class TestFilters:
         assert found == ["wanted", "wanted"]
         assert texts == [True, True, False]
 
-    def test_search_towards_newer_ones(self, user_client, user, monkeypatch):
-        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
+    def test_search_towards_newer_ones(self, user_client, user, short_search):
         for n in range(1, 11):
             notify(user, f"wanted {n}" if n in (2, 7) else f"other {n}")
         assert titles(read_page(user_client, q="wanted", before=0)) == ["wanted 2"]
         page = follow(user_client, read_page(user_client, q="wanted", before=0), "prev")
         assert titles(page) == ["wanted 7"]
 
-    def test_a_search_that_fills_its_page_continues_as_any_page(self, user_client, user, monkeypatch):
+    def test_a_search_that_fills_its_page_continues_as_any_page(
+        self, user_client, user, monkeypatch, short_search
+    ):
         """That it searched only so many explains a page with fewer rows, or with none."""
-        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
         monkeypatch.setattr(lists, "PAGE_SIZE", 2)
         for n in range(1, 9):
             notify(user, f"wanted {n}" if n in (1, 5, 8) else f"other {n}")
@@ -298,9 +311,10 @@ class TestPages:
         assert len(titles(newest)) == 25
 
     @pytest.mark.parametrize("query", [{}, {"q": "Number"}])
-    def test_a_page_that_ends_at_the_newest_is_the_first(self, user_client, user, monkeypatch, query):
+    def test_a_page_that_ends_at_the_newest_is_the_first(
+        self, user_client, user, monkeypatch, query, short_search
+    ):
         """Else it would link to newer ones, of which there are none."""
-        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
         monkeypatch.setattr(grouping, "MAX_ROWS_SCANNED", 4)
         for n in range(1, 11):
             notify(user, f"Number {n}")

@@ -6,9 +6,8 @@ import pytest
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences
-from notifications.ids import uuid7
-from notifications.models import Job, Notification
-from notifications.streams import positions
+from notifications.models import Job, Notification, uuid7
+from notifications.streams import positions, read_stream_position
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +35,7 @@ class TestActions:
         confirm = f"/notifications/{id}/actions/0/"
         assert f'href="{confirm}" data-post="/approve/" aria-label="Approve: Request">Approve<' in page
         page = read_page(user_client, confirm)
-        assert '<form class="notifications-confirm" method="post" action="/approve/"' in page
+        assert f'<form class="notifications-confirm" method="post" action="{confirm}"' in page
         assert "csrfmiddlewaretoken" in page.partition("<main")[2]
         item = user_client.get("/notifications/api/notifications/").json()["items"][0]
         assert item["data"] == {"n": 1, "actions": actions}
@@ -49,14 +48,14 @@ class TestActions:
             {"label": "View", "url": "/access/"},
         ]
         (id,) = notify(user, "Request", actions=actions, data={"n": 1})
-        before = positions.read_stream_position(user.pk)
+        before = read_stream_position(user.pk)
         url = f"{INBOX}{id}/actions/0/"
         assert client_of(other_user).post(url).status_code == 404
         assert user_client.post(f"{INBOX}{id}/actions/2/").status_code == 404
         assert user_client.post(url).status_code == 204
         row = Notification.objects.get()
         assert row.read_at and row.seq == before.seq + 1
-        assert positions.read_stream_position(user.pk).unread == 0
+        assert read_stream_position(user.pk).unread == 0
         item = user_client.get("/notifications/api/notifications/").json()["items"][0]
         (done, *others) = item["data"].pop("actions")
         assert item["data"] == {"n": 1} and others == actions[1:]
@@ -73,6 +72,34 @@ class TestActions:
             ):
                 assert "<h1>Approve</h1>" in shown and "Done · " in shown and "/approve/" not in shown
         assert Notification.objects.get().seq == row.seq
+
+    def test_a_form_without_a_script_is_sent_once(self, user_client, client_of, user, other_user):
+        """The page stores that it was sent, and leads on to the view of the project, which says what came of it."""
+        actions = [{"label": "Approve", "post": "/approve/?x=1"}, {"label": "Decline", "post": "/decline/"}]
+        (id,) = notify(user, "Request", actions=actions)
+        url = f"{INBOX}{id}/actions/0/"
+        assert client_of(other_user).post(url, {"form": "1"}).status_code == 404
+        assert "Sent" not in read_page(user_client, url)
+        response = user_client.post(url, {"form": "1"})
+        assert (response.status_code, response["Location"]) == (307, "/approve/?x=1")  # with method and body
+        row = Notification.objects.get()
+        assert row.read_at and read_stream_position(user.pk).unread == 0
+        item = user_client.get("/notifications/api/notifications/").json()["items"][0]
+        assert item["data"]["actions"] == [{**actions[0], "sent": item["read_at"]}, actions[1]]
+        # A page that was loaded before, or is loaded again.
+        response = user_client.post(url, {"form": "1"})
+        assert response.status_code == 409
+        for page in (response.content.decode(), read_page(user_client, url)):
+            assert "Sent · " in page and "It is not known whether it was done." in page
+            assert 'name="again"' in page and ">Send again<" in page
+        # No list posts it in place.
+        for page in (read_page(user_client), read_page(user_client, f"{INBOX}{id}/")):
+            assert f'href="{url}"' in page and "/approve/" not in page and 'data-post="/decline/"' in page
+        response = user_client.post(url, {"form": "1", "again": item["read_at"]})
+        assert (response.status_code, response["Location"]) == (307, "/approve/?x=1")
+        assert user_client.post(url).status_code == 204  # A script has posted it from a list that was older.
+        response = user_client.post(url, {"form": "1", "again": item["read_at"]})
+        assert response.status_code == 409 and "Done · " in response.content.decode()
 
     def test_what_is_no_action_that_posts_is_not_found(self, user_client, client_of, user, other_user):
         (id,) = notify(
@@ -153,7 +180,8 @@ class TestReason:
     ):
         for _ in range(25):
             finish_job(job(user), uuid7())
-        with django_assert_max_num_queries(25):
+        read_page(user_client)
+        with django_assert_max_num_queries(7):
             read_page(user_client)
 
 

@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy
 
 from notifications import outbound
 from notifications.api import anotify, apause, notify, pause, policy, progress, task, track
-from notifications.context import current_execution
 from notifications.exceptions import JobCancelled
 from notifications.tracing import trace_context
+from notifications.worker import current_execution
 
 #: Tasks that hold wait for this event, which a test in the same process sets. `held` has an entry for each.
 gate = threading.Event()

@@ -11,21 +11,21 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.compat import (
-    InvalidTask,
-    TaskResultDoesNotExist,
-    TaskResultStatus,
-    task_backends,
-    task_enqueued,
-    task_finished,
-    task_started,
-)
 from notifications.exceptions import TooManyJobs
+from notifications.jobs import task_backends
 from notifications.jobs.backend import JobBackend
 from notifications.models import Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import hostile_tasks, tasks
+from tests.support.django_tasks import (
+    InvalidTask,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -284,7 +284,7 @@ def test_a_task_declared_for_another_backend(settings):
         "default": {"BACKEND": f"{module}.backends.immediate.ImmediateBackend", "QUEUES": []},
         "jobs": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []},
     }
-    from notifications.compat import Task
+    from tests.support.django_tasks import Task
 
     options = {"priority": 0, "queue_name": "default", "run_after": None}  # required by Django 6.0
     plain = Task(func=tasks.noop.func, backend="default", **options).using(backend="jobs")

@@ -7,12 +7,8 @@ import pytest
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
-from notifications.jobs import limits
-from notifications.jobs.transitions import (
-    batch_completion,
-    manual,
-    queueing,
-)
+from notifications.jobs import cancel, limits, retry
+from notifications.jobs.transitions import batch_completion, manual, queueing
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import batch_tasks, tasks
@@ -29,7 +25,7 @@ def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, user):
     with batch(owner=user) as b:
         results = [tasks.hold.enqueue(number) for number in range(5)]
     wait_until(lambda: len(tasks.held) == 2, what="two to run")
-    assert manual.cancel([b.id], by=user.pk) == {b.id: "asked"}
+    assert cancel([b.id], by=user.pk) == {b.id: "asked"}
     with pytest.raises(JobCancelled):
         join(b, timeout=20)
     assert {job.state for job in until_done(*results)} == {"cancelled"}
@@ -42,7 +38,7 @@ def test_a_batch_of_queued_jobs_is_cancelled_immediately(user, transactional_db)
     with batch(owner=user, title="Mine") as b:
         for _ in range(3):
             tasks.noop.enqueue()
-    manual.cancel([b.id], by=None)
+    cancel([b.id], by=None)
     assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
     assert [(note.title, note.level) for note in notifications_of(user)] == [("Mine", "warning")]
 
@@ -52,7 +48,7 @@ def test_a_released_job_is_cancelled_too(user, transactional_db):
     with batch(owner=user) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    manual.cancel([b.id], by=user.pk)
+    cancel([b.id], by=user.pk)
     queueing.release([job])
     assert Job.objects.get(id=job.id).state == "queued"
     manual.resume_batch_cancellations()
@@ -64,7 +60,7 @@ def test_cancelling_a_batch_whose_jobs_are_done(user, transactional_db):
     with batch(owner=user) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    manual.cancel([b.id], by=user.pk)
+    cancel([b.id], by=user.pk)
     end(job)
     assert row(b).state == "succeeded"
 
@@ -73,12 +69,12 @@ def test_cancelling_single_jobs(user, transactional_db):
     """The batch fails, and its error counts the cancelled jobs."""
     with batch(owner=user) as b:
         first, _, _ = [task.enqueue() for task in (tasks.noop, tasks.fail, tasks.noop)]
-    manual.cancel([uuid.UUID(first.id)])
+    cancel([uuid.UUID(first.id)])
     run_jobs()
     assert json.loads(row(b).error)["detail"] == "1 of 3 done, 1 failed, 1 cancelled"
     with batch(owner=user) as b:
         last = tasks.noop.enqueue()
-    manual.cancel([uuid.UUID(last.id)])
+    cancel([uuid.UUID(last.id)])
     assert json.loads(row(b).error)["detail"] == "0 of 1 done, 1 cancelled"
 
 
@@ -89,7 +85,7 @@ def test_an_interrupted_cancellation_is_completed(user, transactional_db, monkey
             tasks.noop.enqueue()
         tasks.noop.enqueue()
     monkeypatch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
-    manual.cancel([b.id], by=user.pk)
+    cancel([b.id], by=user.pk)
     monkeypatch.undo()
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
     manual.resume_batch_cancellations()
@@ -104,7 +100,7 @@ def test_retrying_a_batch_retries_its_failed_jobs(worker, user, tmp_path):
     with pytest.raises(JobFailed):
         join(b, timeout=20)
     before = row(b)
-    assert manual.retry([b.id]) == [b.id]
+    assert retry([b.id]) == [b.id]
     assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 2}
     job = row(b)
     assert (job.attempt, job.max_attempts, job.error) == (2, 2, None)
@@ -124,11 +120,11 @@ def test_retrying_nested_batches(user, transactional_db):
     run_jobs()
     assert row(outer).state == row(inner).state == "failed"
     Job.objects.filter(id=failing.id).update(task_path=tasks.noop.module_path, args="[]")
-    assert manual.retry([outer.id]) == [outer.id]
+    assert retry([outer.id]) == [outer.id]
     assert (row(outer).state, row(inner).state, row(outer).progress_current) == ("running", "running", 1)
     run_jobs()
     assert row(outer).state == row(inner).state == "succeeded"
-    assert manual.retry([outer.id]) == []
+    assert retry([outer.id]) == []
 
 
 def test_retrying_a_single_job_reopens_its_batches(user, transactional_db):
@@ -141,7 +137,7 @@ def test_retrying_a_single_job_reopens_its_batches(user, transactional_db):
     run_jobs()
     assert (row(inner).state, row(outer).state) == ("failed", "failed")
     Job.objects.filter(id=failing.id).update(task_path="tests.jobs.tasks.noop")
-    assert manual.retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
+    assert retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
     assert (row(inner).state, row(outer).state) == ("running", "running")
     run_jobs()
     assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
@@ -158,7 +154,7 @@ def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, t
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     tasks.noop.using(owner=user).enqueue()
     with pytest.raises(TooManyJobs):
-        manual.retry([b.id])
+        retry([b.id])
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
@@ -179,7 +175,7 @@ def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
         return places
 
     monkeypatch.setattr(limits, "read_places", read_and_fill)
-    assert manual.retry([b.id], passes_over_full=True) == [b.id]
+    assert retry([b.id], passes_over_full=True) == [b.id]
 
 
 @pytest.mark.parametrize("is_full", ["the owner of its job", "its owner"])
@@ -190,7 +186,7 @@ def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings
     run_jobs()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     tasks.noop.using(owner=user if is_full == "its owner" else other_user).enqueue()
-    assert manual.retry([b.id], passes_over_full=True) == []
+    assert retry([b.id], passes_over_full=True) == []
     assert (row(b).state, row(b).attempt, jobs_of(b).get().state) == ("failed", 1, "failed")
 
 
@@ -204,7 +200,7 @@ def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):
 
     def forget_and_retry(ids):
         forget(ids)
-        manual.retry([first.id])
+        retry([first.id])
 
     with monkeypatch.context() as patch:
         patch.setattr(batch_completion, "_forget", forget_and_retry)

@@ -10,15 +10,15 @@ from django.db import transaction
 from django.test import TestCase
 
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
-from notifications.compat import task_backends, task_enqueued
 from notifications.exceptions import JobFailed, TooManyJobs
-from notifications.jobs import results
+from notifications.jobs import results, task_backends
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.jobs import batch_tasks, tasks
 from tests.jobs.batch_rows import jobs_of, row
 from tests.jobs.conftest import notifications_of, until_state
+from tests.support.django_tasks import task_enqueued
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 

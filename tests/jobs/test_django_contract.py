@@ -14,25 +14,25 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.compat import (
-    BaseTaskBackend,
-    InvalidTask,
-    Task,
-    TaskError,
-    TaskResultDoesNotExist,
-    TaskResultStatus,
-    task,
-    task_backends,
-    task_enqueued,
-    task_finished,
-    task_started,
-)
+from notifications.api import task
+from notifications.jobs import task_backends
 from notifications.jobs.backend import JobBackend
 from notifications.jobs.declaring.tasks import JobTask
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import until_done, until_state
+from tests.support.django_tasks import (
+    BaseTaskBackend,
+    InvalidTask,
+    Task,
+    TaskError,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db

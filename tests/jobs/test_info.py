@@ -18,7 +18,7 @@ from notifications.api import (
     release_connections,
 )
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -65,7 +65,7 @@ class TestGetJob:
     @pytest.mark.django_db(transaction=True)
     def test_cancelled(self):
         enqueued = tasks.noop.enqueue()
-        manual.cancel([UUID(enqueued.id)])
+        cancel([UUID(enqueued.id)])
         job = get_job(enqueued.id)
         assert (job.state, job.is_done, job.error["type"]) == ("cancelled", True, "cancelled")
 

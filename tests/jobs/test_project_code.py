@@ -16,25 +16,23 @@ from django.db import connections
 from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
-from notifications.compat import task_enqueued, task_finished, task_started
 from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions import reminders
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db import signal_queue
-from notifications.db.signal_queue import SignalQueue
-from notifications.jobs import announcing
-from notifications.jobs.transitions import manual
+from notifications.extension import Upkeep, Where
+from notifications.jobs import announcing, cancel
 from notifications.models import Job, Notification, Wait
-from notifications.realtime import hub as hubs
+from notifications.realtime import current_hub
 from notifications.signals import job_finished, notification_recorded
 from notifications.testing import run_jobs
-from notifications.upkeep import Upkeep, Where
+from notifications.worker import SignalQueue, use_on_this_thread
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.realtime.conftest import Socket, in_thread, sign_in
+from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.waiting import wait_until
 
 #: Threads of the app on which nothing may wait for the project, each with what it calls nevertheless.
@@ -221,7 +219,7 @@ class TestQuestionsWithoutAddressee:
 
         def run_rounds():
             signals = SignalQueue()
-            signal_queue.use_on_this_thread(signals)
+            use_on_this_thread(signals)
             while not is_ended.wait(0.05):
                 process.run_round()
             signals.end()
@@ -277,7 +275,7 @@ def test_worker(project, start_worker):
         cancelled = tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
         with batch(notify=notify_of_batch):
             tasks.noop.enqueue()
-    manual.cancel([cancelled.id], by=operator.pk)
+    cancel([cancelled.id], by=operator.pk)
     wait_until(lambda: {"failing has failed", "missing has failed"} <= titles(owner), what="schedules")
     assert Schedule.objects.filter(problem="failed").count() == 2
     begin_alert()
@@ -313,7 +311,7 @@ def test_server_process(project):
             connections.close_all()
 
     async def serve():
-        hub = hubs.current_hub()
+        hub = current_hub()
         try:
             await asyncio.to_thread(wait_for_alert)
             socket = Socket(await in_thread(sign_in, operator))

@@ -8,13 +8,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import batch, policy, task
-from notifications.ids import uuid7
-from notifications.jobs import turns
-from notifications.jobs.claiming.backlog import read_large_shares
+from notifications.jobs import retry, turns
 from notifications.jobs.transitions import manual
-from notifications.management.diagnosis.jobs import check_shares
-from notifications.models import Job, Queue, QueueClock
+from notifications.management import read_large_shares
+from notifications.models import Job, Queue, QueueClock, uuid7
 from tests.jobs import tasks
+from tests.support.checks import doctor
 from tests.support.claims import claim_rows
 from tests.support.waiting import wait_until
 
@@ -109,7 +108,7 @@ def test_jobs_that_are_retried_by_hand_take_turns(people, flood, django_capture_
     Job.objects.filter(id__in=failed).update(state="failed", seq=None, turn=0)
     singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
     with django_capture_on_commit_callbacks(execute=True):
-        manual.retry(failed)
+        retry(failed)
     assert Job.objects.filter(id__in=failed, turn__gt=0).count() == len(failed)
     assert set(ids(singles)) <= set(claim(7))
 
@@ -147,12 +146,12 @@ def test_place(people, flood, client):
 
 def test_doctor_names_a_large_share(people, flood):
     """Of a queue of which it holds over half for over a minute; not that of a paused queue."""
-    assert not [*check_shares()] and read_large_shares() == []
+    assert doctor("shares")[0]["state"] == "ok" and read_large_shares() == []
     Job.objects.update(queued_at="2020-01-01T00:00Z")
     (share,) = read_large_shares()
     assert (share.share, share.jobs, share.total) == (f"user:{people[0].pk}", 30, 30)
-    (warning,) = check_shares()
-    assert f"user:{people[0].pk} has 30 of 30 in default" in warning.msg
+    (warning,) = doctor("shares")
+    assert f"user:{people[0].pk} has 30 of 30 in default" in warning["message"]
     for _ in range(30):
         tasks.noop.using(owner=people[1]).enqueue()
     assert read_large_shares() == []

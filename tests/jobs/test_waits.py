@@ -11,27 +11,27 @@ from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from notifications.api import WaitInfo, apause, batch, get_job, join, pause
-from notifications.compat import TaskResultStatus
 from notifications.context import set_current_execution
 from notifications.contrib.questions import aquestion
 from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
 from notifications.contrib.webhooks.callback_storage import end_callback
-from notifications.db.transactions import retrying_atomic
+from notifications.db import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
-from notifications.jobs import durable_calls
+from notifications.jobs import cancel, durable_calls, retry
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import manual, reaping, waiting
+from notifications.jobs.transitions import reaping, waiting
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.serializers import serialize_job
 from notifications.streams.purging import purge_chunk
 from notifications.streams.retention import Pruning
 from notifications.testing import clock, run_jobs, run_until_idle
-from notifications.worker.execution import Execution
+from notifications.worker import Execution
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import TaskResultStatus
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
@@ -130,7 +130,7 @@ class TestPause:
             info = get_job(job.id)
         assert info.waiting == (WaitInfo(kind="pause", name="nap", title="nap", until=wait.due_at),)
         assert info.waiting[0].until.tzinfo is UTC
-        manual.cancel([job.id])
+        cancel([job.id])
         with django_assert_num_queries(1):
             assert get_job(job.id).waiting == ()
 
@@ -244,7 +244,7 @@ def test_tasks_that_the_job_has_started_are_cancelled(worker, calls, kind):
 class TestCancel:
     def test_at_once(self, user):
         job = suspended(owner=user)
-        assert manual.cancel([job.id], by=user.pk) == {job.id: "cancelled"}
+        assert cancel([job.id], by=user.pk) == {job.id: "cancelled"}
         job.refresh_from_db()
         assert (job.state, job.waiting) == ("cancelled", None)
         assert job.cancel_requested_at and job.seq
@@ -256,7 +256,7 @@ class TestCancel:
 
     def test_by_another_user(self, user):
         job = suspended(owner=user)
-        manual.cancel([job.id], by=user.pk + 1)
+        cancel([job.id], by=user.pk + 1)
         assert Notification.objects.get(user=user).key == f"job:{job.id}"
 
     def test_with_queued_and_running_jobs(self, user):
@@ -266,7 +266,7 @@ class TestCancel:
         [running] = claim_rows(uuid.uuid4(), 1)
         queued = tasks.noop.enqueue()
         ids = [job.id, running.id, uuid.UUID(queued.id)]
-        assert manual.cancel(ids) == dict(zip(ids, ["cancelled", "asked", "cancelled"], strict=True))
+        assert cancel(ids) == dict(zip(ids, ["cancelled", "asked", "cancelled"], strict=True))
         assert [row(id).state for id in ids] == ["cancelled", "running", "cancelled"]
 
     def test_retry_waits_anew(self, calls):
@@ -274,8 +274,8 @@ class TestCancel:
         job = suspended()
         clock.advance(DAY)
         run_jobs()
-        manual.cancel([job.id])
-        assert manual.retry([job.id]) == [job.id]
+        cancel([job.id])
+        assert retry([job.id]) == [job.id]
         assert list(Wait.objects.values_list("name", "how")) == [("nap", "due")]
         run_jobs()
         job.refresh_from_db()
@@ -287,15 +287,15 @@ class TestCancel:
 
     def test_retry_from_the_start(self, calls):
         job = suspended()
-        manual.cancel([job.id])
-        manual.retry([job.id], from_start=True)
+        cancel([job.id])
+        retry([job.id], from_start=True)
         assert not Wait.objects.exists()
         run_until_idle()
         assert calls.count("first") == 2
 
     def test_a_waiting_job_is_not_retried(self):
         job = suspended()
-        assert manual.retry([job.id]) == []
+        assert retry([job.id]) == []
         assert row(job.id).state == "waiting"
 
 
@@ -313,7 +313,7 @@ class TestWhatTakesItForActive:
         with batch() as jobs:
             wait_tasks.pause_twice.enqueue()
         run_jobs()
-        manual.cancel([jobs.id])
+        cancel([jobs.id])
         assert {job.state for job in Job.objects.all()} == {"cancelled"}
 
     def test_join(self, worker):
@@ -323,7 +323,7 @@ class TestWhatTakesItForActive:
     def test_join_of_a_job_that_is_cancelled(self, worker):
         result = wait_tasks.pause_sync.enqueue()
         until_state(result, "waiting")
-        manual.cancel([uuid.UUID(result.id)])
+        cancel([uuid.UUID(result.id)])
         with pytest.raises(JobCancelled):
             join(result, timeout=10)
 
@@ -337,7 +337,7 @@ class TestWhatTakesItForActive:
 class TestRows:
     def test_they_are_pruned_with_the_job(self, user):
         jobs = [suspended(owner=user), suspended()]
-        manual.cancel([job.id for job in jobs])
+        cancel([job.id for job in jobs])
         pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
         while pruning.prune_chunk() is not None:
             pass
@@ -347,7 +347,7 @@ class TestRows:
     def test_they_stay_until_their_jobs_are_deleted(self, monkeypatch):
         """Or a job that waits without a wait would be queued."""
         monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 2)
-        manual.cancel([suspended().id for _ in range(3)])
+        cancel([suspended().id for _ in range(3)])
         pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
         assert pruning.prune_chunk() == 1
         assert (Job.objects.count(), Wait.objects.count()) == (2, 2)

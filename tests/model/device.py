@@ -5,6 +5,7 @@ import json
 from collections import deque
 
 from notifications import serializers
+from notifications.http import encode_json
 from notifications.models import Job
 from notifications.realtime import frames, reader
 from notifications.realtime.transports.consumers import notifications_socket
@@ -91,7 +92,7 @@ class Device:
             id = path.rstrip("/").rpartition("/")[2]
             row = Job.objects.filter(pk=id, user=self.user).first()
             if row:
-                self.follower.apply_item(json.loads(serializers.encode_json(serializers.serialize(row))))
+                self.follower.apply_item(json.loads(encode_json(serializers.serialize(row))))
             else:
                 del self.follower.jobs[id]
 

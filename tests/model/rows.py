@@ -13,7 +13,7 @@ from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, enqueueing, queueing, recording
 from notifications.models import Attempt, Job, Notification, Stream
-from notifications.streams import building, retention
+from notifications.streams import build_notification, retention
 from tests.support.claims import claim_rows
 
 WORKER = uuid.uuid4()
@@ -22,11 +22,7 @@ WORKER = uuid.uuid4()
 def notify_users(users, count, key, end):
     """Notify in a transaction that is "committed", "rolled back", or "killed" between its commit and the numbering."""
     if end == "killed":
-        rows = [
-            building.build_notification(user.pk, f"left {nth}", key=key)
-            for nth in range(count)
-            for user in users
-        ]
+        rows = [build_notification(user.pk, f"left {nth}", key=key) for nth in range(count) for user in users]
         Notification.objects.bulk_create(rows)
         return
     with transaction.atomic():

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from notifications import serializers, streams
+from notifications.http import encode_json
 from notifications.models import Job, Notification, Stream
 from notifications.realtime import hub
 from notifications.signals import rung
@@ -290,7 +291,7 @@ def differences(follower, user):
         if row is None:  # Clients are not notified of pruned rows.
             if not (item["archived_at"] if item["kind"] == "notification" else item["done"]):
                 yield f"{item} exists only in the client, and was not prunable"
-        elif item != json.loads(serializers.encode_json(serializers.serialize(row))):
+        elif item != json.loads(encode_json(serializers.serialize(row))):
             yield f"{item} is {serializers.serialize(row)}"
 
 

@@ -17,10 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifications.api import batch
-from notifications.ids import uuid7
 from notifications.jobs import turns
 from notifications.jobs.transitions import queueing
-from notifications.models import Job, QueueClock
+from notifications.models import Job, QueueClock, uuid7
 from tests.jobs import tasks
 from tests.model.fair_queue import FairQueue, simulate
 from tests.support.claims import claim_rows

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import outbound
-from notifications.outbound.guard import Forbidden, parse_target
+from notifications.outbound import Forbidden, parse_target
 from notifications.outbound.request import Request, follow
 
 from .upstream import Upstream

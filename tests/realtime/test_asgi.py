@@ -10,7 +10,7 @@ import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import hub, servers
+from notifications.realtime import current_hub, hub, servers
 from notifications.realtime.servers import daphne, uvicorn
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
@@ -85,10 +85,10 @@ async def test_application_can_start_again(application):
         lifespan = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
         events.put_nowait({"type": "lifespan.startup"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.startup.complete"}
-        assert not hub.current_hub().stopping.is_set()
+        assert not current_hub().stopping.is_set()
         events.put_nowait({"type": "lifespan.shutdown"})
         assert await asyncio.wait_for(answers.get(), 10) == {"type": "lifespan.shutdown.complete"}
-        assert hub.current_hub().stopping.is_set()
+        assert current_hub().stopping.is_set()
         await lifespan
 
 

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from notifications import streams
 from notifications.models import Epoch
-from notifications.streams import building, marking
+from notifications.streams import build_notification, marking
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -64,9 +64,8 @@ async def test_other_epoch_gets_a_reset(connect, user):
     assert sync["epoch"] == await in_thread(streams.epoch)
 
 
-async def test_new_epoch_resets_connected_clients(connect, user, monkeypatch):
+async def test_new_epoch_resets_connected_clients(connect, user, short_ticks):
     """The position check finds a new epoch, as after a restored backup, without a ring."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     before = (await socket.start())["epoch"]
     await in_thread(rows.notices, user, 1)
@@ -164,7 +163,7 @@ async def test_snapshot_numbers_pending_changes(connect, user):
 
     def leave_unnumbered():
         with transaction.atomic():
-            row = building.build_notification(user.pk, "left")
+            row = build_notification(user.pk, "left")
             row.save(force_insert=True)
 
     await in_thread(leave_unnumbered)

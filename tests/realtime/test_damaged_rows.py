@@ -235,9 +235,9 @@ def test_lack_of_a_resource_is_no_damage(monkeypatch, user, exc):
 
 def test_damaged_job_does_not_block_claims(transactional_db):
     """A job with damaged arguments fails when a worker starts it, and the other jobs succeed."""
-    from notifications.compat import task_started
     from tests.jobs import tasks
     from tests.jobs.conftest import LocalWorker, until_done
+    from tests.support.django_tasks import task_started
 
     def record_state(**_):
         pass

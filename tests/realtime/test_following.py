@@ -6,11 +6,11 @@ from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
+from notifications.http import encode_json
 from notifications.realtime.doorbell import _handle_rung
 from notifications.realtime.doorbell.sqlite import SqliteListener
-from notifications.serializers import encode_json
 from notifications.signals import rung
-from notifications.streams import building, changes, marking, positions
+from notifications.streams import build_notification, changes, marking, positions
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -209,9 +209,8 @@ async def test_nothing_is_lost_between_start_and_first_ring(connect, user):
             version = frame["jobs"][0]["version"]
 
 
-async def test_lost_ring_only_delays(connect, user, monkeypatch):
+async def test_lost_ring_only_delays(connect, user, monkeypatch, short_ticks):
     """Without rings, the position check finds changes and active jobs."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
     rung.disconnect(dispatch_uid="notifications.doorbell")
@@ -227,12 +226,11 @@ async def test_lost_ring_only_delays(connect, user, monkeypatch):
         rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
-async def test_pending_changes_are_numbered_every_second(connect, user, monkeypatch):
+async def test_pending_changes_are_numbered_every_second(connect, user, short_ticks):
     """A row that a killed process left without a seq is numbered by another process, and sent."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     socket = await connect(user)
     await socket.start()
-    await in_thread(building.build_notification(user.pk, "left").save)
+    await in_thread(build_notification(user.pk, "left").save)
     assert (await socket.receive("change"))["items"][0]["title"] == "left"
 
 

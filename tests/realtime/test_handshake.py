@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from notifications import duties, paths
 from notifications.models import Stream
-from notifications.realtime import fanout, hub, pool
+from notifications.realtime import current_hub, fanout, hub, pool
 from notifications.realtime.auth import sign_outs
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
@@ -205,7 +205,7 @@ async def test_session_of_the_middlewares_user_is_used(connect, user, other_user
     by_session = await connect(scope_user=user, session=own_session)
     await by_token.start()
     await by_session.start()
-    session_keys = [subscriber.session_key for subscriber in hub.current_hub().subscribers()]
+    session_keys = [subscriber.session_key for subscriber in current_hub().subscribers()]
     assert session_keys == [None, own_session.session_key]
 
 
@@ -245,9 +245,8 @@ async def test_sockets_per_user_are_limited(connect, user, other_user, settings)
     await (await connect(user)).start()
 
 
-async def test_hello_timeout(connect, user, monkeypatch):
+async def test_hello_timeout(connect, user, monkeypatch, short_ticks):
     """A client that sends no hello in time gets bye no_hello."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
     bye = await (await connect(user)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
@@ -294,12 +293,11 @@ async def test_disconnected_client_leaves_the_hub(connect, user):
     await socket.start()
     socket.disconnect()
     await socket.wait_until_closed()
-    assert hub.current_hub().subscribers() == []
+    assert current_hub().subscribers() == []
 
 
-async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch):
+async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch, short_ticks):
     """A new guard closes the user's sockets whose session has ended, and no others."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sign_outs, "CHECK_DELAYS_SECONDS", (0.05,))
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     valid_cookie, ended_cookie = await in_thread(sign_in, user), await in_thread(sign_in, user)
@@ -318,9 +316,8 @@ async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monk
     assert (await valid_socket.receive_beat_only())["seq"] == 0
 
 
-async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch):
+async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch, short_ticks):
     """An expired session closes the socket at the next periodic check, without a ring."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)

@@ -6,9 +6,10 @@ import pytest
 
 from notifications import api, extension
 from notifications.extension import Extension, HubPart
-from notifications.extension.installed import Hooks
+from notifications.realtime import current_hub
 from notifications.realtime import hub as hubs
 from tests.realtime.conftest import in_thread, until
+from tests.support.extensions import install
 
 
 class FaxReader(HubPart):
@@ -38,9 +39,7 @@ class Fax(Extension):
 
 @pytest.fixture
 def fax(monkeypatch):
-    installed = extension.hooks
-    hooks = Hooks([*installed.extensions, Fax(Fax.name, extension)])
-    monkeypatch.setattr(installed, "__dict__", hooks.__dict__)
+    install(monkeypatch, Fax(Fax.name, extension))
 
 
 async def test_a_part_of_the_hub(fax, connect, user, monkeypatch):
@@ -48,9 +47,9 @@ async def test_a_part_of_the_hub(fax, connect, user, monkeypatch):
     monkeypatch.setattr(hubs, "POSITION_CHECK_TICKS", 1)
     socket = await connect(user)
     await socket.start()
-    part = hubs.current_hub().parts["fax"]
-    assert part.hub is hubs.current_hub()
-    await until(lambda: hubs.current_hub().users[user.pk].guard is not None)
+    part = current_hub().parts["fax"]
+    assert part.hub is current_hub()
+    await until(lambda: current_hub().users[user.pk].guard is not None)
     part.users.clear()
     await in_thread(api.notify, user, "Not read")
     await socket.receive("change")

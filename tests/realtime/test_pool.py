@@ -6,8 +6,8 @@ import threading
 import pytest
 from django.db import connection, connections
 
-from notifications.db.threads import NoThread
 from notifications.realtime.pool import ThreadPool
+from notifications.worker import NoThread
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 

@@ -7,13 +7,11 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application as get_django_application
-from django.core.checks import INFO, WARNING
 
-from notifications import checks
 from notifications.asgi import get_asgi_application
-from notifications.management.diagnosis.configuration import check_socket
 from notifications.realtime import hub, probe
 from notifications.routing import websocket_urlpatterns
+from tests.support.checks import doctor, system_checks
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -64,8 +62,8 @@ def test_it_leads_to_the_app(settings, name):
     settings.ASGI_APPLICATION = f"{__name__}.{name}"
     settings.ALLOWED_HOSTS = [".example.com"]
     before = set(hub._hubs)
-    assert [each.level for each in check_socket()] == [INFO]
-    assert checks.check_websocket(None) == []
+    assert [finding["state"] for finding in doctor("socket")] == ["ok"]
+    assert system_checks("W038", include_deployment_checks=True) == []
     assert set(hub._hubs) == before
 
 
@@ -87,9 +85,9 @@ def test_it_leads_elsewhere(settings, monkeypatch, name, problem):
     monkeypatch.setattr(probe, "TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(probe, "CANCEL_SECONDS", 0.1)
     settings.ASGI_APPLICATION = f"{__name__}.{name}"
-    (warning,) = check_socket()
-    assert warning.id == "notifications.W038" and problem in warning.msg, warning
-    assert [each.msg for each in checks.check_websocket(None)] == [warning.msg]
+    (warning,) = system_checks("W038", include_deployment_checks=True)
+    assert problem in warning.msg, warning
+    assert {finding["message"] for finding in doctor("W038")} == {warning.msg}
 
 
 def test_the_application_beside_that_of_wsgi(settings):
@@ -98,5 +96,5 @@ def test_the_application_beside_that_of_wsgi(settings):
     assert probe.application_path() == "asyncsite.asgi.application"
     settings.WSGI_APPLICATION = "tests.wsgi.application"
     assert probe.application_path() == ""
-    assert [each.level for each in check_socket()] == [WARNING]
-    assert checks.check_websocket(None) == []
+    assert [finding["state"] for finding in doctor("socket")] == ["warning"]
+    assert system_checks("W038", include_deployment_checks=True) == []

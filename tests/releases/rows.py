@@ -16,8 +16,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib import webhooks
-from notifications.ids import uuid7
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, uuid7
 from tests.releases import tasks
 
 

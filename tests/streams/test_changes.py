@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import serializers, streams
 from notifications.models import Epoch, Job, Notification, Stream
-from notifications.streams import building, changes, marking, positions
+from notifications.streams import build_notification, changes, marking, positions
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 
@@ -223,7 +223,7 @@ def test_snapshots_of_several_users_take_one_query(user, other_user):
 
 def test_users_with_unnumbered_rows_are_found(user, other_user):
     """find_unnumbered_users() returns only the users with rows that have no seq."""
-    building.build_notification(user.pk, "left").save()
+    build_notification(user.pk, "left").save()
     assert positions.find_unnumbered_users([user.pk, other_user.pk]) == [user.pk]
     streams.number([user.pk])
     assert positions.find_unnumbered_users([user.pk, other_user.pk]) == []

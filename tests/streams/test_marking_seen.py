@@ -8,7 +8,7 @@ from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification
 from notifications.signals import rung
-from notifications.streams import building, changes, marking, positions, rebuilding
+from notifications.streams import build_notification, changes, marking, positions, rebuilding
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent
@@ -111,7 +111,7 @@ def test_notification_of_a_job_is_unseen(user):
 
 def test_notification_that_is_numbered_again_after_a_rollback(user):
     """A transaction that the database has refused is tried again with the same rows: they are counted then."""
-    row = building.build_notification(user.pk, "note")
+    row = build_notification(user.pk, "note")
     with transaction.atomic():
         assert streams.number_new([row])
         transaction.set_rollback(True)

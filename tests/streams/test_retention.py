@@ -9,12 +9,11 @@ from django.db.models import Manager
 from django.utils import timezone
 
 from notifications.api import batch, join
-from notifications.ids import uuid7
 from notifications.jobs import notifying, outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
-from notifications.management.subcommands.prune import PruneCommand
-from notifications.models import Attempt, Job, Notification, SeenMark, Stream
+from notifications.management import PruneCommand
+from notifications.models import Attempt, Job, Notification, SeenMark, Stream, uuid7
 from notifications.streams import changes, purging, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks

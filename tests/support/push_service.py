@@ -28,6 +28,18 @@ def from_base64url(text):
     return base64.urlsafe_b64decode(text + "==")
 
 
+def vapid_key():
+    """Return a private key of a site, as the setting has it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return base64url(key.private_numbers().private_value.to_bytes(32, "big"))
+
+
+def public_key_of(private_key):
+    """Return the public key of a private one, which browsers subscribe with."""
+    key = ec.derive_private_key(int.from_bytes(from_base64url(private_key)), ec.SECP256R1())
+    return base64url(key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
+
+
 def browser_keys():
     """Return a private key of a browser, and the keys of its subscription."""
     private = ec.generate_private_key(ec.SECP256R1())

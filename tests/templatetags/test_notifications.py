@@ -17,14 +17,12 @@ from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
-from notifications.ids import uuid7
 from notifications.inbox import client_files
 from notifications.inbox.bell import client_strings
 from notifications.inbox.client_files import CORE_MODULES, ENTRY_MODULE, LAZY_MODULES, MODULES
-from notifications.models import Job, Notification, Stream
-from notifications.paths import WEBSOCKET_PATH
+from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import positions
+from notifications.streams import positions, read_stream_position
 from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
 from notifications.streams.marking_seen import mark_seen
@@ -122,7 +120,7 @@ def test_position_is_rendered(user, django_assert_num_queries):
     for title in ("One", "Two"):
         notify(user, title)
     Notification.objects.filter(title="One").update(open_question=uuid7())
-    position = positions.read_stream_position(user.pk)
+    position = read_stream_position(user.pk)
     with django_assert_num_queries(1):
         elements = render(user)
     data = script(elements)
@@ -309,7 +307,7 @@ def test_urls_have_the_script_name(user):
 
 
 def test_websocket_path_matches_the_route():
-    assert [str(route.pattern) for route in websocket_urlpatterns] == [WEBSOCKET_PATH]
+    assert [str(route.pattern) for route in websocket_urlpatterns] == ["ws/notifications/"]
 
 
 def test_csrf_settings_of_the_project(user, settings):

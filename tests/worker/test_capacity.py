@@ -4,9 +4,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from notifications.ids import uuid7
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of
-from notifications.models import Job
+from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.models import Job, uuid7
+from notifications.worker import Execution, claim_of
 from notifications.worker.capacity import (
     MAX_EMAIL_THREADS,
     MAX_SENDERS,
@@ -15,7 +15,6 @@ from notifications.worker.capacity import (
     Executions,
     exhausted_executors,
 )
-from notifications.worker.execution import Execution
 from notifications.worker.joining import release_slot
 
 pytestmark = pytest.mark.any_database

@@ -133,9 +133,8 @@ def test_a_sync_task_that_times_out(worker, user, gate):
     assert len(notifications_of(user)) == 1
 
 
-def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, monkeypatch, gate):
+def test_the_timeout_does_not_include_the_wait_for_a_thread(start_worker, gate, one_sync_thread):
     """The timeout of a sync task starts when it gets a thread."""
-    monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
     start_worker()
     first = tasks.hold_sync.enqueue("first")
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
@@ -156,8 +155,9 @@ def claimed_as_async(result):
     Job.objects.filter(id=result.id).update(executor="async")
 
 
-def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker, monkeypatch, gate):
-    monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
+def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(
+    start_worker, monkeypatch, gate, one_sync_thread
+):
     monkeypatch.setattr("notifications.worker.running_jobs.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
     monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
     start_worker()
@@ -181,9 +181,8 @@ def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(start_worker,
     assert later > claimed
 
 
-def test_sync_tasks_that_do_not_end(start_worker, monkeypatch, gate, caplog):
+def test_sync_tasks_that_do_not_end(start_worker, gate, caplog, one_sync_thread):
     """Each keeps its thread after its timeout; another thread takes its place, and the log names the task."""
-    monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
     start_worker()
     hanging = [tasks.slow_sync.enqueue(number) for number in range(2)]
     (job,) = until_done(tasks.noop_sync.enqueue())
@@ -213,9 +212,8 @@ def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):
     assert tasks.seen == [asyncio.CancelledError] and upstream.requests == []
 
 
-def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate):
+def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate, one_sync_thread):
     """Both jobs that wait for a thread and later ones are requeued. Their attempts do not count."""
-    monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
     monkeypatch.setattr("notifications.db.threads.MAX_THREADS_PER_SLOT", 1)
     start_worker(concurrency=2)
     hanging = tasks.slow_sync.enqueue()

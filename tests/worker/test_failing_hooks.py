@@ -8,7 +8,6 @@ import pytest
 from django.db import DataError, transaction
 
 from notifications import times
-from notifications.db import unavailable
 from notifications.extension import WorkerPart
 from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job, Notification, SeenMark, Worker
@@ -25,10 +24,9 @@ RECORDING = ("prepare", "before_created", "on_created", "on_attempts", "on_ends"
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
+def short_pauses(monkeypatch, forgotten_log):
     monkeypatch.setattr(held_outcomes, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(held_outcomes, "MAX_PAUSE_SECONDS", 0.2)
-    monkeypatch.setattr(unavailable, "_logged_at", {})
 
 
 def is_held(worker, hook):

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from notifications.api import join
 from notifications.exceptions import JobCancelled, JobFailed
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job
 from notifications.realtime import doorbell
 from tests.jobs import batch_tasks, joining_tasks, tasks
@@ -128,7 +128,7 @@ def test_cancelling_a_sync_parent_ends_its_wait(worker, gate):
     """join() is a point where a sync task can be cancelled. The child continues."""
     parent = joining_tasks.parent_until_cancelled.enqueue()
     wait_until(lambda: tasks.held == ["child"], what="the child to run")
-    manual.cancel([uuid.UUID(parent.id)])
+    cancel([uuid.UUID(parent.id)])
     with pytest.raises(JobCancelled):
         join(parent, timeout=20)
     assert tasks.seen == ["parent"]

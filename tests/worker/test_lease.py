@@ -12,7 +12,6 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications.db import clock
 from notifications.models import Worker
 from notifications.worker import lease as leases
 from notifications.worker.lease import Lease, find_dead_neighbors, process_identity
@@ -133,13 +132,13 @@ class TestMayReap:
         lease._thread.join(30)
         wait_until(lambda: not lease.may_reap(), what="its lease to be over")
 
-    def test_not_for_one_lease_after_the_clock_was_set_back(self, lease, monkeypatch):
+    def test_not_for_one_lease_after_the_clock_was_set_back(self, lease, jobs_clock):
         """The leases of the others are those of a fast clock until they renew them."""
-        monkeypatch.setattr(clock, "clock_offset", timedelta(hours=1))
+        jobs_clock.advance(timedelta(hours=1))
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
         renewed = lease._unbroken_since
-        monkeypatch.setattr(clock, "clock_offset", timedelta(0))
+        jobs_clock.reset()
         assert not lease.may_reap()
         wait_until(lambda: lease._unbroken_since > renewed, what="the next renewal")
         assert not lease.may_reap() and read_end(lease) < timezone.now() + timedelta(minutes=1)

@@ -3,7 +3,7 @@
 import pytest
 
 from notifications.contrib.operations.admin.overview.processes import request_of_worker
-from notifications.jobs.claiming import queues
+from notifications.management import pause_queue, resume_queue
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done, until_state
@@ -42,12 +42,12 @@ def test_a_quiet_worker_starts_no_more_jobs(worker, gate):
 
 def test_a_quiet_worker_starts_jobs_for_which_its_jobs_wait(worker):
     """Or they would wait for ever."""
-    queues.pause_queue("other")
+    pause_queue("other")
     parent = joining_tasks.counted_parent.enqueue("other")
     wait_until(lambda: Job.objects.filter(queue_name="other").exists(), what="the child to be queued")
     assert request_of_worker(worker.id, Worker.Request.QUIET)
     wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")
-    queues.resume_queue("other")
+    resume_queue("other")
     assert until_done(parent)[0].state == "succeeded"
 
 

@@ -12,14 +12,14 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from notifications.compat import task_finished, task_started
 from notifications.db import project_code, signal_queue
-from notifications.db.signal_queue import SignalQueue
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
+from notifications.worker import SignalQueue
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.django_tasks import task_finished, task_started
 from tests.support.waiting import wait_until
 
 SIGNALS = [task_started, task_finished, job_finished, notification_recorded]
@@ -135,7 +135,7 @@ def test_a_receiver_that_cancels_a_job(worker, user, connect_receiver, caplog):
 
     def cancel_other(job, **kwargs):
         if str(job.id) != other.id:
-            manual.cancel([UUID(other.id)])
+            cancel([UUID(other.id)])
 
     connect_receiver(cancel_other, job_finished)
     connect_receiver(lambda job, **_: received.append(str(job.id)), job_finished)

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from django.db import InterfaceError, OperationalError, connection, connections
 
-from notifications.db.transactions import MAX_PAUSE_SECONDS, call_after_write, lock_time, retrying_atomic
+from notifications.db import retrying_atomic
+from notifications.db.transactions import MAX_PAUSE_SECONDS, call_after_write, lock_time
 from notifications.models import Ring
 from notifications.worker.writer import BURST_SECONDS, Writer
 from tests.support.waiting import wait_until

@@ -26,4 +26,4 @@ class Broadcasts(Extension):
     tables: ClassVar[Mapping[str, str]] = {"notifications_broadcasts.Broadcast.sender_id": "named user"}
 
     before_raised = import_later("withdrawal.find_withdrawn")
-    parts_of = import_later("starting.describe_senders")
+    parts_of = import_later("starting.describe_senders", rows_with="broadcast")

@@ -23,7 +23,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import RETRIED_ERRORS, database, retrying_atomic
 from notifications.exceptions import JobError
 from notifications.inbox import require_permission
-from notifications.jobs import first_queue_name, own_task
+from notifications.jobs import own_task
 from notifications.jobs.notifying import chunk_size, create_chunk
 from notifications.jobs.reader_languages import read_languages
 from notifications.streams import build_notification
@@ -51,7 +51,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-@own_task(queue_name=first_queue_name, takes_context=True)
+@own_task(takes_context=True)
 @policy(**POLICY)
 def send_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:
     """Notify each user of the audience that has not been notified yet, in the order of their keys."""

@@ -18,7 +18,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db import database, retrying_atomic
-from notifications.jobs import cancel, first_backend_alias, first_queue_name
+from notifications.jobs import cancel, using_first_backend
 from notifications.models import ACTIVE, Job, Notification
 
 State = Broadcast.State
@@ -123,8 +123,6 @@ def _enqueue(
 ) -> UUID:
     if not hasattr(task, "using"):
         raise ImproperlyConfigured(_("TASKS is wrong, so that no job can be enqueued. Run manage.py check."))
-    alias = first_backend_alias()
-    # Where the backend "default" is not one of this app, .using() takes no title and no owner.
-    prepared = task.using(backend=alias, queue_name=first_queue_name(alias), run_after=run_after)
+    prepared = using_first_backend(task, run_after=run_after)
     with requester(owner):
         return UUID(str(prepared.enqueue(title=title, **arguments).id))

@@ -19,7 +19,7 @@ from notifications.db import connection, database, fair_atomic
 from notifications.exceptions import JobError
 from notifications.extension import RecordedTransaction
 from notifications.inbox import require_permission
-from notifications.jobs import first_queue_name, own_task
+from notifications.jobs import own_task
 from notifications.models import Notification
 
 State = Broadcast.State
@@ -30,7 +30,7 @@ MAX_PASSES, PAUSE_SECONDS = 20, 0.25
 MAX_ROWS_PER_CHUNK = 50
 
 
-@own_task(queue_name=first_queue_name, takes_context=True)
+@own_task(takes_context=True)
 @policy(**POLICY)
 def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, url: str) -> dict[str, Any]:
     """Archive the notifications of a broadcast that are unread. Done again from the start it archives none twice."""

@@ -90,6 +90,6 @@ class Deliveries(Extension):
     duties = import_later("sending.list_duties")
     events_of = import_later("timeline.read_deliveries_of")
     time_zone_of = import_later("preferences.read_time_zone")
-    page_data = import_later("pushes.describe_key")
+    page_data = import_later("preference_views.describe_key")
     page_links = import_later("preference_views.list_links")
-    parts_of = import_later("preference_views.list_buttons")
+    parts_of = import_later("preference_views.list_buttons", rows_with="category")

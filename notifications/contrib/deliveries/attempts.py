@@ -47,7 +47,7 @@ from notifications.db import (
     retry_while_unavailable,
 )
 from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
-from notifications.inbox import Recipient, read_recipient
+from notifications.inbox import read_recipient
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -246,13 +246,13 @@ def open_deliveries(
     return Opened(channel, message, job, context.attempt, ids, never_attempted, outage, is_resend)
 
 
-def _read_reach(channel: Channel, first: Delivery, recipient: Recipient | None) -> Reach:
+def _read_reach(channel: Channel, first: Delivery, recipient: tuple[Any, bool] | None) -> Reach:
     if recipient is None:
         return Reach(exists=False)
+    user, is_active = recipient
     if channel.has_many_addresses and first.address:
-        return Reach(is_active=recipient.is_active)
-    addresses = check_addresses(channel, channel.addresses(recipient.user))
-    return Reach(is_active=recipient.is_active, addresses=addresses)
+        return Reach(is_active=is_active)
+    return Reach(is_active=is_active, addresses=check_addresses(channel, channel.addresses(user)))
 
 
 def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is_resend: bool) -> list[Facts]:

@@ -18,10 +18,8 @@ from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db import database, database_now
 from notifications.extension import Channel, find_channel, hooks
-from notifications.inbox import ALERTS, Choice, load_categories
-from notifications.inbox.categories import Category
-from notifications.models import Notification, Wait
-from notifications.streams.marking_seen import seen_positions
+from notifications.inbox import ALERTS, Category, Choice, load_categories
+from notifications.models import Notification, Stream, Wait
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -90,7 +88,8 @@ def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
     rows = list(deliveries)
     alias, keys = database(), {row.user_id for row in rows}
     found = Notification.objects.using(alias).defer("data").in_bulk({row.notification for row in rows})
-    seen, choices = seen_positions(keys), read_choices(keys)
+    streams = Stream.objects.using(alias).filter(user_id__in=keys)
+    seen, choices = dict(streams.values_list("user_id", "seen")), read_choices(keys)
     readers = Reader.objects.using(alias).in_bulk(keys)
     questions = {row.open_question for row in found.values() if row.open_question}
     deadlines = (

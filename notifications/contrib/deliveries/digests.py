@@ -22,15 +22,13 @@ from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import (
-    bulk,
-    connection,
     database,
     database_now,
     insert_rows,
     lock_query,
     retrying_atomic,
+    update_rows_by_id,
 )
-from notifications.db.adapters import adapter
 from notifications.inbox import Choice
 from notifications.models import ACTIVE, Job
 
@@ -190,7 +188,9 @@ def throttle(
             ends[row.job] = row.ends_at
     _run_later(ends)
     columns = ("ends_at", "opened_by", "joined_since", "job")
-    bulk.update_rows(Throttle, columns, ("id",), bulk.column_values(Throttle, (*columns, "id"), throttles))
+    update_rows_by_id(
+        Throttle, columns, {row.pk: [getattr(row, name) for name in columns] for row in throttles}
+    )
     queue_deliveries(job_of)
     return jobs
 
@@ -209,19 +209,16 @@ def _lock_throttles(channel: str, users: Iterable[Any]) -> list[Throttle]:
 def _run_later(moments: Mapping[UUID, datetime]) -> None:
     jobs = Job.objects.using(database()).filter(id__in=list(moments), state=Job.State.QUEUED)
     # A worker claims one that is locked: what joins is sent by it.
-    found = list(lock_query(jobs.only("id").order_by("id")))
-    for job in found:
-        job.run_after = moments[job.id]
-    rows = bulk.column_values(Job, ("run_after", "id"), found)
-    bulk.update_rows(Job, ("run_after",), ("id",), rows, assignments=("version = version + 1",))
+    found = lock_query(jobs.only("id").order_by("id"))
+    rows = {job.id: (moments[job.id],) for job in found}
+    update_rows_by_id(Job, ("run_after",), rows, assignments=("version = version + 1",))
 
 
 def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:
     """Give deliveries, which this transaction has locked, their jobs by their ids."""
     # bulk_update() in its place held SQLite's lock for eight times as long.
-    convert = adapter(Delivery._meta.pk, connection()) or (lambda id: id)
-    rows = [(convert(job), convert(id)) for id, job in jobs.items()]
-    bulk.update_rows(Delivery, ("job",), ("id",), rows, assignments=(f"state = '{Delivery.State.QUEUED}'",))
+    rows = {id: (job,) for id, job in jobs.items()}
+    update_rows_by_id(Delivery, ("job",), rows, assignments=(f"state = '{Delivery.State.QUEUED}'",))
 
 
 def close(job: UUID) -> None:

@@ -6,19 +6,17 @@ digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.policy import Policy
 from email.policy import default as default_policy
 from itertools import groupby
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-from uuid import UUID
+from urllib.parse import urlsplit
 
 import django
 from django.conf import settings as django_settings
 from django.core.mail import EmailMultiAlternatives
-from django.db.models import Count, Max, Min
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone, translation
@@ -33,15 +31,8 @@ from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database
 from notifications.extension import ChannelMessage, Fact, read_facts
-from notifications.http import read_data
-from notifications.inbox import absolute, load_categories
-from notifications.inbox.actions import describe_actions
-from notifications.jobs.group_texts import describe_group, name_people, read_jobs
-from notifications.jobs.outcomes import end_key
-from notifications.jobs.transitions.batch_completion import is_batch
-from notifications.models import Job, Notification, NotificationLevel
-from notifications.streams import icons
-from notifications.streams.grouping import Group, read_actor_name
+from notifications.inbox import MessageRow, absolute, load_categories, read_message_rows
+from notifications.models import Notification, NotificationLevel
 
 #: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
 MAX_HEADER_URL_LENGTH = 998 - len("List-Unsubscribe: <>")
@@ -86,67 +77,55 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
         return _build_digest(message)
     (row,) = message.notifications
     category = load_categories().get(row.category)
-    context = {"notification": row, "category": category.name, **_row(row)}
+    (shown,) = read_message_rows([row])
+    outcome = shown.read_outcome()
+    context = {"notification": row, "category": category.name, **_context_of(shown)}
     context |= {
         "url": context.pop("link"),
         "body": row.body,
         "preview": row.body,
-        "actions": _list_actions(row),
+        "actions": _list_actions(shown),
+        "has_failed": outcome is not None and outcome[1],
     }
-    job = _find_ended_job(row)
-    # The text of a batch says how many of its jobs have failed.
-    has_failed = job is not None and row.level == NotificationLevel.ERROR and not is_batch(job)
-    context["has_failed"] = has_failed
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
-        subject = _describe_in_subject(row, has_failed) if job else row.title
+        subject = _describe_in_subject(row, *outcome) if outcome else row.title
     return _make_email("email", message, [category.key], context, subject=subject)
 
 
-def _list_actions(row: Notification) -> list[dict[str, Any]]:
+def _list_actions(shown: MessageRow) -> list[dict[str, Any]]:
     """Return links to the pages of what a notification offers, of a question its choices.
 
     Opening one changes nothing: programs follow the links of e-mails to examine them.
     """
-    actions = [action for action in describe_actions(row) if not action.is_done]
     return [
         {
             "label": action.label,
             "link": absolute(action.href),
-            "is_main": bool(row.open_question) and number == 0 and not action.danger,
+            "is_main": bool(shown.notification.open_question) and number == 0 and not action.danger,
         }
-        for number, action in enumerate(actions)
+        for number, action in enumerate(shown.actions())
     ]
 
 
-def _find_ended_job(row: Notification) -> Job | None:
-    """Return the job whose end a notification tells of, None if its task has another title for its end."""
-    if row.job is None or row.key != end_key(row.job):
-        return None
-    job = Job.objects.using(database()).only("title", "task_path").filter(pk=row.job).first()
-    return job if job and job.title == row.title else None
-
-
-def _describe_in_subject(row: Notification, has_failed: bool) -> str:
+def _describe_in_subject(row: Notification, outcome: str, has_failed: bool) -> str:
     """Return the title of the end of a job with its outcome: "Import failed: No answer"."""
-    outcome = row.body.partition("\n")[0].removesuffix(".")
     if not outcome:
         return row.title
     text = gettext("{title} failed: {outcome}") if has_failed else "{title}: {outcome}"
     return validators.shortened(text.format(title=row.title, outcome=outcome), MAX_SUBJECT_LENGTH)
 
 
-def describe_disc(row: Notification) -> dict[str, str]:
+def describe_disc(shown: MessageRow) -> dict[str, str]:
     """Return what stands before a notification: its symbol or the initials of its actor, their image, and its color.
 
     Programs for e-mail draw no SVG, so the symbol of a level is a letter or a sign.
     """
-    name, image = icons.read_actor(read_data(row).get("actor"))
-    symbol, color, tint = DISCS.get(row.level, DISCS["info"])
-    initials = icons.read_initials(name)
+    symbol, color, tint = DISCS.get(shown.level, DISCS["info"])
+    is_question = bool(shown.notification.open_question) and shown.count == 1
     return {
-        "symbol": initials or ("?" if row.open_question else symbol),
-        "level": row.level,
-        "image": absolute(image) if image else "",
+        "symbol": shown.initials or ("?" if is_question else symbol),
+        "level": shown.level,
+        "image": shown.image,
         "color": color,
         "tint": tint,
     }
@@ -233,54 +212,32 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
     """
     categories = load_categories()
 
-    def level(row: Notification) -> str:
-        group = found.get(row.group_key)
-        return group.level if group else row.level
-
-    def place(row: Notification) -> tuple[int, str]:  # those without a category come last
-        if row.open_question:
+    def place(shown: MessageRow) -> tuple[int, str]:  # those without a category come last
+        if shown.notification.open_question:
             return 0, ""
-        if level(row) == NotificationLevel.ERROR:
+        if shown.level == NotificationLevel.ERROR:
             return 1, ""
-        return (2, row.category) if row.category else (3, "")
+        category = shown.notification.category
+        return (2, category) if category else (3, "")
 
-    def weight(row: Notification) -> tuple[int, bool]:
-        return min(2, place(row)[0]), level(row) != NotificationLevel.WARNING
+    def weight(shown: MessageRow) -> tuple[int, bool]:
+        return min(2, place(shown)[0]), shown.level != NotificationLevel.WARNING
 
     # The id of a digest is that of its job.
     of_job = Delivery.objects.using(database()).filter(job=message.id, state=Delivery.State.QUEUED)
     sent = Notification.objects.using(database()).filter(id__in=of_job.values("notification"))
-    found = _count_groups(sent)
-    # Each group is where its newest notification is.
-    shown_groups: dict[str | None, None] = {}
-    shown = []
-    for row in reversed(message.notifications):
-        group = found.get(row.group_key)
-        is_newest = row.group_key not in shown_groups
-        if group is None or is_newest:
-            shown.append(row)
-        shown_groups[row.group_key] = None
-        if group and row.level == group.level:
-            group.worst = group.worst or row
-        name = read_actor_name(row.data) if group and (is_newest or group.people) else ""
-        if group and name and name not in group.people:
-            group.people.append(name)
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
-        jobs = read_jobs(shown)
+        shown = read_message_rows(reversed(message.notifications), sent)
         headings = {0: gettext("Waiting for you"), 1: gettext("Failed")}
         groups = [
-            (
-                headings.get(number) or categories.get(key).name,
-                [_row(row, found.get(row.group_key), jobs) for row in rows],
-            )
+            (headings.get(number) or categories.get(key).name, list(rows))
             for (number, key), rows in groupby(sorted(sorted(shown, key=weight), key=place), place)
         ]
-        titles = [row["title"] for _, rows in groups for row in rows[:3]]
+        titles = [row.title for _, rows in groups for row in rows[:3]]
         summary = _summarize(sent)
         first = min(shown, key=weight)
-        subject = _row(first, found.get(first.group_key), jobs)["title"]
-        counts = {row.pk: found[row.group_key].total if row.group_key in found else 1 for row in shown}
-        if others := message.count - counts[first.pk]:
+        subject = first.title
+        if others := message.count - first.count:
             text = ngettext("%(title)s and %(count)d more", "%(title)s and %(count)d more", others)
             title = validators.shortened(subject, MAX_SUBJECT_LENGTH - len(text))
             subject = text % {"title": title, "count": others}
@@ -289,11 +246,11 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
         message,
         list(sent.order_by().values_list("category", flat=True).distinct()) if message.is_joined else None,
         {
-            "groups": groups,
+            "groups": [(heading, [_context_of(row) for row in rows]) for heading, rows in groups],
             "count": message.count,
             "summary": summary,
             "preview": " · ".join([summary] * bool(summary) + titles[1:]),
-            "hidden": max(0, message.count - sum(counts.values())),
+            "hidden": max(0, message.count - sum(row.count for row in shown)),
             "is_throttled": message.is_joined,
         },
         subject=subject,
@@ -311,31 +268,11 @@ def _summarize(rows: Any) -> str:
     return ", ".join(text % {"count": count} for count, text in texts if count)
 
 
-def _count_groups(rows: Any) -> dict[str | None, Group]:
-    """Return those groups of notifications that are shown as one row, by their keys."""
-    groups: dict[str | None, Group] = {}
-    counts = rows.exclude(group_key=None).order_by().values_list("group_key", "level")
-    for key, level, count, first, last in counts.annotate(Count("id"), Min("title"), Max("title")):
-        group = groups.setdefault(key, Group(key=key))
-        group.counts[level] = count
-        group.total += count
-        group.titles |= {first, last}
-    return {key: group for key, group in groups.items() if group.is_one_row}
-
-
-def _row(
-    row: Notification, group: Group | None = None, jobs: Mapping[UUID, Job] | None = None
-) -> dict[str, Any]:
-    title, body, link, disc = row.title, row.body, row.url or reverse("notifications:inbox"), row
-    if group is not None:
-        texts = describe_group(group, row, (jobs or {}).get(row.job) if row.job else None)
-        title, body = name_people(group) or texts.title, texts.body
-        disc = Notification(level=texts.level, data=row.data if group.people else "{}")
-        link = f"{reverse('notifications:inbox')}?{urlencode({'group': group.key})}"
+def _context_of(shown: MessageRow) -> dict[str, Any]:
     return {
-        "title": title,
-        "body": " ".join(body.split()),
-        "link": absolute(link),
-        "created_at": row.raised_at,
-        "disc": describe_disc(disc),
+        "title": shown.title,
+        "body": shown.body,
+        "link": shown.link,
+        "created_at": shown.notification.raised_at,
+        "disc": describe_disc(shown),
     }

@@ -18,15 +18,11 @@ from notifications.extension import find_channel, hooks
 from notifications.inbox import (
     BELL,
     Choice,
-    choices_of,
     label_of,
     list_channels,
     load_categories,
-    sort_by_name,
+    read_inbox_categories,
 )
-from notifications.inbox.lists import read_categories
-from notifications.inbox.query import VIEWS
-from notifications.streams import read_stream_position
 
 logger = logging.getLogger("notifications")
 
@@ -69,10 +65,10 @@ def shown_channels() -> list[str]:
 
 def read_rows(user: Any) -> list[PreferenceRow]:
     """Return the rows of a user (key): declared categories in their order, then others that they have had, by name."""
-    declared, rules = load_categories().declared, load_rules()
+    categories, rules = load_categories(), load_rules()
+    declared, sort_by_name = categories.declared, categories.sort_by_name
     choices = read_choices([user])
-    position = read_stream_position(user)
-    had = read_categories(user, below=position.seq + 1, filters=VIEWS["inbox"])
+    had = read_inbox_categories(user)
     # Those for which the user has chosen something are never cut off.
     chosen = {key for _, key, _ in choices}
     others = sort_by_name({*rules.categories, *had} - {*declared, *chosen, ALL_OTHERS, ""})[:MAX_CATEGORIES]
@@ -91,7 +87,7 @@ def _row(user: Any, key: str, choices: Any, off_until: datetime | None) -> Prefe
     for channel in shown_channels():
         # Without a category nothing can be muted.
         is_offered = key != "" if channel == BELL else channel in used or (user, key, channel) in choices
-        options = [(value, str(Preference.Choice(value).label)) for value in choices_of(channel)]
+        options = [(value, str(Preference.Choice(value).label)) for value in Choice.of_channel(channel)]
         choice = choice_in_force(choices, user, key, channel)
         cells.append(
             Cell(

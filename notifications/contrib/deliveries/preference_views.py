@@ -27,12 +27,12 @@ from notifications.contrib.deliveries.preference_rows import (
     read_rows,
     shown_channels,
 )
+from notifications.contrib.deliveries.pushes import read_public_key
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
-from notifications.extension import PageButton, find_channel, hooks
-from notifications.http import page_view, text_response
+from notifications.extension import PageButton, hooks
+from notifications.http import Problem, page_view
 from notifications.inbox import label_of, load_categories, return_to_inbox
 from notifications.models import Notification
-from notifications.streams import read_stream_position
 
 #: Rows of the form that are read, more than the page has.
 MAX_ROWS = 1000
@@ -57,16 +57,10 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
     reader = preferences.read_reader(user)
     is_paused = preferences.is_paused(reader, times.now())
     context = {
-        "notifications_position": read_stream_position(user),
         "rows": read_rows(user),
         "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),
-        # The page has the list itself.
-        "links": [
-            link
-            for link in list_channel_links()
-            if not (_has_devices() and link[1] == reverse("notifications:devices"))
-        ],
+        "links": [link for hook in hooks.page_links for link in hook("preferences")],
         "reader": reader,
         "paused_until": reader.paused_until if is_paused else None,
         "off_days": [(days, _off_label(days)) for days in OFF_DAYS],
@@ -114,8 +108,8 @@ def _save(request: HttpRequest) -> HttpResponse:
                 preferences.change_reader(user, **values)
             if "off" in form or "on" in form:
                 return _switch(request)
-    except preferences.TooManyPreferences:
-        return _too_many()
+    except preferences.TooManyPreferences as exc:
+        raise _too_many() from exc
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
     return _redirect(saved="1")
@@ -133,7 +127,7 @@ def _switch(request: HttpRequest) -> HttpResponse:
         preferences.unmute(user, key)
         return _redirect(saved="1")
     if load_categories().get(key).is_required:
-        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+        raise Problem(409, gettext("This category cannot be switched off. Go back."))
     preferences.mute(user, key, until=times.now() + timedelta(days=int(days)))
     return _redirect(muted=key)
 
@@ -177,11 +171,11 @@ def mute(request: HttpRequest) -> HttpResponse:
     """Mute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
     if load_categories().get(category).is_required:
-        return text_response(gettext("This category cannot be switched off. Go back."), status=409)
+        raise Problem(409, gettext("This category cannot be switched off. Go back."))
     try:
         preferences.mute(request.user.pk, category)
-    except preferences.TooManyPreferences:
-        return _too_many()
+    except preferences.TooManyPreferences as exc:
+        raise _too_many() from exc
     return return_to_inbox(request, _describe_muting(category)) or _redirect(muted=category)
 
 
@@ -198,13 +192,11 @@ def _redirect(**query: str) -> HttpResponse:
     return HttpResponseRedirect(f"{reverse('notifications:preferences')}?{urlencode(query)}", status=303)
 
 
-def _too_many() -> HttpResponse:
-    return text_response(
-        gettext(
-            "You have preferences for too many categories. Go back, and set some of them to their defaults."
-        ),
-        status=409,
+def _too_many() -> Problem:
+    text = gettext(
+        "You have preferences for too many categories. Go back, and set some of them to their defaults."
     )
+    return Problem(409, text)
 
 
 def _parse_category(request: HttpRequest) -> str:
@@ -217,16 +209,18 @@ def _parse_category(request: HttpRequest) -> str:
 
 
 def list_links(page: str) -> list[tuple[str, str]]:
-    """Return the label and address of each link of a page."""
-    return [
-        *(list_channel_links() if page == "inbox" else ()),
-        (gettext("Preferences"), reverse("notifications:preferences")),
-    ]
+    """Return the label and address of each link of a page. See ``Extension.page_links()``."""
+    devices = [(gettext("Devices for push"), reverse("notifications:devices"))] if settings.WEB_PUSH else []
+    if page == "preferences":
+        return [] if _has_devices() else devices  # the page has the list itself
+    preferences = gettext("Preferences"), reverse("notifications:preferences")
+    return [*(devices if page == "inbox" else ()), preferences]
 
 
-def list_channel_links() -> list[tuple[str, str]]:
-    """Return the label and address of each page where users set a channel up."""
-    return [link for name in hooks.channels for link in find_channel(name).links()]
+def describe_key() -> dict[str, Any]:
+    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
+    key = settings.WEB_PUSH and read_public_key()
+    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
 
 
 def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID, list[PageButton]]:
@@ -241,7 +235,7 @@ def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[
     return {
         row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
         for row in rows
-        if row.category and not (category := categories.get(row.category)).is_required
+        if not (category := categories.get(row.category)).is_required
     }
 
 

@@ -23,7 +23,6 @@ from notifications.contrib.deliveries.models import (
 )
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
 from notifications.db import (
-    MAX_ROWS_PER_TRANSACTION,
     connection,
     database,
     database_now,
@@ -35,7 +34,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
-from notifications.inbox import BELL, Choice, choices_of, list_channels, load_categories
+from notifications.inbox import BELL, Choice, list_channels, load_categories
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -44,6 +43,8 @@ MAX_CATEGORIES = 100
 DEFAULT = "default"
 #: For how long a user can pause.
 MAX_PAUSE = timedelta(days=366)
+#: Deliveries that one transaction moves to another end of a pause.
+MAX_MOVED_AT_ONCE = 100
 
 #: What users have chosen, by user (key), category and channel.
 Choices = Mapping[tuple[Any, str, str], str]
@@ -130,7 +131,7 @@ def choose(
 
     for (key, channel), choice in changes.items():
         category = categories.get(key)
-        if channel not in list_channels() or choice not in (None, *choices_of(channel)):
+        if channel not in list_channels() or choice not in (None, *Choice.of_channel(channel)):
             raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
         if category.is_required and choice not in (None, Choice.ON):
             raise ValueError(f"The category {key!r} cannot be switched off.")
@@ -329,8 +330,8 @@ def _move_waiting(user: Any, previous_end: datetime, after: UUID | None) -> UUID
     waiting = Delivery.objects.using(database()).filter(user=user, state="pending", due_at=previous_end)
     if after is not None:
         waiting = waiting.filter(id__gt=after)
-    ids = list(waiting.order_by("id").values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    ids = list(waiting.order_by("id").values_list("id", flat=True)[:MAX_MOVED_AT_ONCE])
     # Those that are locked are being decided, which waits for the row of the reader and reads the new end.
     locked = lock_query(waiting.filter(id__in=ids).order_by("id")).values_list("id", flat=True)
     Delivery.objects.using(database()).filter(id__in=list(locked)).update(due_at=until)
-    return ids[-1] if len(ids) == MAX_ROWS_PER_TRANSACTION else None
+    return ids[-1] if len(ids) == MAX_MOVED_AT_ONCE else None

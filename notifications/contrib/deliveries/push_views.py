@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.apps import apps
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import get_token
 from django.shortcuts import render
@@ -18,25 +19,25 @@ from django.urls import reverse
 from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_POST, require_safe
 
-import notifications
-from notifications import paths
 from notifications.conf import settings
 from notifications.contrib.deliveries import devices, pushes, vapid
 from notifications.http import (
     Problem,
-    access,
     api_view,
+    bind_to_user,
     describe_browser,
     exempt_from_project,
     is_not_modified,
     json_response,
     page_view,
     parse_json_object,
-    read_header,
 )
+from notifications.http.access import csrf_header_name
 from notifications.streams import number_if_needed, read_stream_position
 
-WORKER_FILE = Path(notifications.__file__).parent / "static" / "notifications" / "bundle" / "push_worker.js"
+WORKER_FILE = (
+    Path(apps.get_app_config("notifications").path) / "static" / "notifications" / "bundle" / "push_worker.js"
+)
 
 
 @page_view
@@ -45,11 +46,7 @@ def devices_page(request: HttpRequest) -> HttpResponse:
     """List the devices of the user, each with a form that removes it."""
     if not settings.WEB_PUSH:
         raise Http404("NOTIFICATIONS['WEB_PUSH'] is empty.")
-    context = {
-        "notifications_position": read_stream_position(request.user.pk),
-        "devices": read_devices(request.user.pk),
-    }
-    return render(request, "notifications/devices_page.html", context)
+    return render(request, "notifications/devices_page.html", {"devices": read_devices(request.user.pk)})
 
 
 def read_devices(user: Any) -> list[dict[str, Any]]:
@@ -89,12 +86,12 @@ def state(request: HttpRequest) -> HttpResponse:
     return json_response(
         {
             "public_key": vapid.public_key(vapid.private_key()),
-            "csrf_header": access.csrf_header_name(),
+            "csrf_header": csrf_header_name(),
             "csrf_token": get_token(request),
             "position": read_stream_position(user).seq,
             "links": {
                 # For this user only: in a browser that another one signs in to, no worker speaks for that one.
-                "worker": f"{worker}?{paths.PAGE_USER_PARAMETER}={paths.page_token(user)}",
+                "worker": bind_to_user(worker, user),
                 "subscribe": reverse("notifications:push-subscribe"),
                 "read": reverse("notifications:api-notifications-read"),
             },
@@ -118,7 +115,7 @@ def subscribe(request: HttpRequest) -> HttpResponse:
             body.get("endpoint"),
             keys.get("p256dh"),
             keys.get("auth"),
-            name=describe_browser(read_header(request, "User-Agent")),
+            name=describe_browser(request.headers.get("User-Agent", "")),
             language=get_language() or "",
             key=body.get("key"),
             replaces=body.get("replaces"),

@@ -99,9 +99,6 @@ class Push(Channel):
         names = {str(device.id): device.name for device in devices.of_user(user)}
         return {id: names.get(id) or gettext("a device that was removed since") for id in addresses}
 
-    def links(self) -> list[tuple[str, str]]:
-        return [(gettext("Devices for push"), reverse("notifications:devices"))] if settings.WEB_PUSH else []
-
     def find_wrong(self, *, is_used: bool) -> list[WrongDeclaration]:
         return vapid.find_wrong_web_push(is_used=is_used)
 
@@ -112,12 +109,6 @@ def read_public_key() -> str:
         return vapid.public_key(vapid.private_key()) if settings.WEB_PUSH else ""
     except ImproperlyConfigured:
         return ""
-
-
-def describe_key() -> dict[str, Any]:
-    """Return what ``push_key.js`` needs: the public key of the site, and the scope of the service worker."""
-    key = read_public_key()
-    return {"push": {"key": key, "scope": reverse("notifications:devices")}} if key else {}
 
 
 class DeviceGone(AddressGone):

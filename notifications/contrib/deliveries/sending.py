@@ -19,7 +19,6 @@ from django.db import IntegrityError
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext
 
-from notifications import times
 from notifications.api import policy
 from notifications.contrib.deliveries import digests, outages
 from notifications.contrib.deliveries.attempts import POLICY, asend_open, send_open
@@ -47,8 +46,7 @@ from notifications.db import (
 )
 from notifications.extension import Channel, Duty, Upkeep, find_channel, hooks, run_all
 from notifications.inbox import read_recipient, read_users
-from notifications.jobs import own_task, sender_queue_name, stores_jobs
-from notifications.jobs.notifying import insert_jobs
+from notifications.jobs import own_task, stores_jobs
 from notifications.models import ACTIVE, Job
 from notifications.worker import EMAIL, SENDER
 
@@ -235,9 +233,7 @@ def resend(id: UUID) -> str:
 
 
 def _insert_jobs(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        job.created_at = job.queued_at = times.now()
-    insert_jobs(jobs)
+    deliver.get_backend().insert_all(jobs)
 
 
 def _prepare_digest_job(channel: Channel, user: Any, run_after: datetime, **options: bool) -> Job:
@@ -260,21 +256,21 @@ def fail_orphaned() -> bool:
     return len(orphaned) == MAX_PER_CHUNK
 
 
-@own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
+@own_task(takes_context=True, executor=EMAIL)
 @policy(title="Deliver a notification", concurrency_key="mail:{user}", concurrency=MAX_PER_USER, **POLICY)
 def deliver(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
     """Send a delivery, which has this job, on a thread, if its notification is still open. Returns its state."""
     return send_open(context, is_resend=is_resend)
 
 
-@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=SENDER)
 @policy(title="Deliver a notification", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_async(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
     """Do what ``deliver()`` does, by a channel whose ``send()`` is async."""
     return await asend_open(context, is_resend=is_resend)
 
 
-@own_task(queue_name=sender_queue_name, takes_context=True, executor=EMAIL)
+@own_task(takes_context=True, executor=EMAIL)
 @policy(title="Deliver a digest", concurrency_key="mail:{user}", concurrency=MAX_PER_USER, **POLICY)
 def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
     """Send the deliveries of a digest, which have this job, in one message if they are open. Returns their state.
@@ -285,7 +281,7 @@ def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
     return send_open(context, is_digest=True, is_joined=is_joined)
 
 
-@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=SENDER)
 @policy(title="Deliver a digest", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_digest_async(context: Any, user: str, is_joined: bool = False) -> str:
     """Do what ``deliver_digest()`` does, by a channel whose ``send()`` is async: no thread for e-mails waits for it."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from notifications.testing import clock
-from notifications.testing.inline import InlineRun
+from notifications.testing import clock, run_jobs
 
 
 def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
@@ -32,12 +31,15 @@ def send_deliveries(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     sent = deliveries.filter(state=Delivery.State.SENT)
     jobs = Q(id__in=deliveries.filter(state=Delivery.State.QUEUED, job__isnull=False).values("job"))
     count_before, ahead_before = sent.count(), clock.ahead
-    run = InlineRun(limit, raise_errors)
+    ran = 0
     try:
         while True:
             started = clock.now()
-            while enqueue_due() or run.run_one_or_raise(jobs):
-                pass
+            if enqueue_due():
+                continue
+            if count := run_jobs(limit - ran, raise_errors=raise_errors, among=jobs):
+                ran += count
+                continue
             if (next_at := _next_delivery_after(started, jobs)) is None:
                 break
             clock.advance(max(next_at - clock.now(), timedelta()))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -15,16 +14,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.db import is_unavailable
-from notifications.http import exempt_from_project, leave_out_of_log, log_database_error
-from notifications.http.access import database_unavailable_page
-from notifications.inbox import load_categories
-from notifications.inbox.categories import Category
+from notifications.http import signed_page_view
+from notifications.inbox import Category, load_categories
 from notifications.models import Notification
 
 
@@ -84,28 +78,7 @@ def categories_of(scope: Scope) -> Sequence[str] | None:
     return [scope] if isinstance(scope, str) else scope
 
 
-def signed_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Make a view a page for everybody, whose link is signed. What posts to it has no cookie and no CSRF token."""
-
-    @csrf_exempt
-    @never_cache
-    @wraps(view)
-    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            response = view(request, *args, **kwargs)
-        except Exception as exc:
-            if not is_unavailable(exc):
-                raise
-            log_database_error(exc)
-            return database_unavailable_page()
-        response["Referrer-Policy"] = "no-referrer"  # the address is the permission
-        response["X-Robots-Tag"] = "noindex"
-        return response
-
-    return exempt_from_project(leave_out_of_log(wrapped))
-
-
-@signed_page
+@signed_page_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe_page(request: HttpRequest, token: str) -> HttpResponse:
     """Show the form that ends e-mails of a category, or end them. Programs of e-mail post to it (RFC 8058)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from notifications.db import connection
+from notifications.jobs import JobFilter
 from notifications.management import read_moment
 
 #: The running jobs that are read at most, and the waiting ones that are counted.
@@ -27,14 +28,20 @@ class RunningJobs:
     has_observed: bool
 
 
-def read_running() -> dict[str, RunningJobs]:
-    """Return the running jobs of each queue. Batches are not counted."""
+def read_running(*, without_deliveries: bool = False) -> dict[str, RunningJobs]:
+    """Return the running jobs of each queue. Batches are not counted.
+
+    ``without_deliveries``
+        Without the jobs that ``JobFilter(deliveries="hidden")`` leaves out.
+    """
+    condition = f"WHERE {JobFilter.project_sql()}" if without_deliveries else ""
     with connection().cursor() as cursor:
         cursor.execute(
             "SELECT queue_name, count(*), min(started_at), min(CASE WHEN executor <> 'observed' THEN deadline END), "
             "count(CASE WHEN executor = 'observed' THEN 1 END) FROM ("
-            "SELECT queue_name, started_at, executor, deadline FROM notifications_job "
-            f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running GROUP BY queue_name"
+            "SELECT queue_name, task_path, started_at, executor, deadline FROM notifications_job "
+            f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running {condition} "
+            "GROUP BY queue_name"
         )
         return {
             name: RunningJobs(

@@ -46,6 +46,7 @@ class Output(Extension):
     }
 
     worker_part = import_later("storage.make_worker_part")
+    events_of = import_later("pages.describe_span")
     hub_part = import_later("readers.OutputFeeds")
     on_attempts = import_later("storage.read_last_output")
     after_commit = import_later("storage.drop_stored")

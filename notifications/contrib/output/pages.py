@@ -9,16 +9,17 @@ from uuid import UUID
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.translation import gettext
 
 from notifications.contrib.output.readers import format_offset
-from notifications.contrib.output.reading import has_output, read_end, read_part
+from notifications.contrib.output.reading import has_output, read_end, read_part, read_span
 from notifications.contrib.output.storage import MARK
 from notifications.db import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
-from notifications.extension import Fact
-from notifications.models import Job
+from notifications.extension import Event, Fact
+from notifications.models import Job, Notification
 
 #: Bytes of the end of an output that others than its owner are shown, about.
 MAX_END_BYTES = 64 * 1024
@@ -68,6 +69,15 @@ def describe_last_lines(job: Job) -> Fact | None:
     written = "".join(text for mark, text in _split_lines(text) if not mark)
     last = "\n".join(written.rstrip().splitlines()[-MAX_MESSAGE_LINES:])
     return Fact(gettext("Latest output"), last[-MAX_MESSAGE_CHARS:], is_verbatim=True) if last else None
+
+
+def describe_span(subject: Job | Notification, reader: Any) -> list[Event]:
+    """Return when a job has written, from its first chunk to its last. See ``Extension.events_of()``."""
+    if not isinstance(subject, Job) or (found := read_span(subject.pk)) is None:
+        return []
+    first, last, size = found
+    text = gettext("Output, {size}").format(size=filesizeformat(size))
+    return [Event(first, text, until=last)]
 
 
 def describe_for_admin(job: Job, request: HttpRequest) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 from uuid import UUID
+
+from django.db.models import Q, Subquery
 
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import MARK
@@ -51,6 +54,16 @@ class OutputPart:
 
 def has_output(job: UUID) -> bool:
     return OutputChunk.objects.using(database()).filter(job=job).exists()
+
+
+def read_span(job: UUID) -> tuple[datetime, datetime, int] | None:
+    """Return when the first and the last chunk of a job were stored, and the bytes of all; None if there are none."""
+    rows = OutputChunk.objects.using(database()).filter(job=job)
+    last = rows.order_by("-start").values("start")[:1]
+    found = list(rows.filter(Q(start=0) | Q(start=Subquery(last))).order_by("start"))
+    if not found:
+        return None
+    return found[0].created_at, found[-1].created_at, found[-1].start + len(found[-1].text.encode())
 
 
 def read_parts(user: Any, job: UUID, offsets: Iterable[int]) -> dict[int, OutputPart]:

@@ -23,7 +23,7 @@ from notifications.contrib.output.reading import OutputPart, read_part
 from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
-from notifications.http import Problem, async_api_view, is_not_modified, prevent_caching, read_header
+from notifications.http import Problem, async_api_view, is_not_modified, prevent_caching
 from notifications.models import Job
 from notifications.realtime import (
     SIGNED_OUT,
@@ -90,7 +90,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
         raise Problem(400, f"live must be {LONG_POLL} or {SSE}.", field="live")
     if live and not isinstance(request, ASGIRequest):
         raise Problem(501, "This is a WSGI server, which cannot wait. Read without live, again and again.")
-    text = (read_header(request, "Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
+    text = (request.headers.get("Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
     if live and text is None:
         raise Problem(400, "offset is missing. It must be -1, now, or the one that the last response gave.")
     user, at_end = request.user.pk, text == "now" or request.method == "HEAD"

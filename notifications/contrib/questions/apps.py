@@ -69,5 +69,5 @@ class Questions(Extension):
 
     duties = import_later("reminders.make_duties")
     may_follow = import_later("answering.may_follow")
-    parts_of = import_later("question_facts.facts_of")
+    parts_of = import_later("question_facts.facts_of", rows_with="open_question")
     events_of = import_later("question_facts.describe_events")

@@ -21,7 +21,7 @@ from notifications.contrib.questions.question_notifications import describe_end_
 from notifications.db import database
 from notifications.extension import Event, Fact, hooks
 from notifications.http import read_data
-from notifications.inbox import job_page, name_of
+from notifications.inbox import job_path, name_of
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Wait
 
@@ -42,7 +42,7 @@ def facts_of(rows: Sequence[Notification], reader: Any, place: str) -> dict[UUID
     """See ``Extension.parts_of()``. Nothing once a question has ended, or the reader may not answer it any more."""
     if place == "list":
         return {}
-    return {row.pk: _facts_of(row, reader, in_full=place == "email") for row in rows if row.open_question}
+    return {row.pk: _facts_of(row, reader, in_full=place == "email") for row in rows}
 
 
 def _facts_of(row: Notification, reader: Any, *, in_full: bool) -> list[Fact]:
@@ -97,7 +97,7 @@ def describe_question(
 
 def describe_job(job: Job, reader: Any) -> list[Fact]:
     """Return the facts of the job that asks: its title, with a link for its owner, and its progress."""
-    page = job_page(job.id) if job.user_id == reader.pk else ""
+    page = job_path(job.id) if job.user_id == reader.pk else ""
     return [Fact(gettext("Job"), job.title, url=page or ""), *describe_progress(job)]
 
 

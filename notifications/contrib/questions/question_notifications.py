@@ -17,8 +17,8 @@ from django.utils.translation import gettext, gettext_lazy
 from notifications import times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
-from notifications.db import MAX_ROWS_PER_TRANSACTION, database, database_now, lock_query
-from notifications.inbox import job_page, job_path
+from notifications.db import database, database_now, lock_query
+from notifications.inbox import job_path
 from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
 from notifications.models import Job, Notification, Wait
@@ -26,19 +26,21 @@ from notifications.streams import build_notification
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
+#: Notifications that one transaction closes.
+MAX_CLOSED_AT_ONCE = 100
 #: The key of the notifications of a question, by which a reminder replaces the earlier one.
 KEY = "question:{}"
 
 
 def question_page(job: UUID, id: UUID) -> str:
     """Return the path of a question's page, ``""`` if the project does not include the app's URLs."""
-    path = job_page(job)
+    path = job_path(job)
     return f"{path}questions/{id}/" if path else ""
 
 
 def answer_path(job: UUID, id: UUID) -> str | None:
     """Return the path of the API for the answer to a question, None if the project does not include it."""
-    path = job_path("api-job", job)
+    path = job_path(job, "api-job")
     return f"{path}answers/{id}/" if path else None
 
 
@@ -210,7 +212,7 @@ def close_left_notifications() -> int:
     rows = Notification.objects.using(database()).filter(open_question__isnull=False)
     waits = Wait.objects.using(database())
     left = rows.filter(~Exists(waits.filter(id=OuterRef("open_question"), ended_at=None)))
-    ids = list(left.values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION])
+    ids = list(left.values_list("id", flat=True)[:MAX_CLOSED_AT_ONCE])
     if not ids:
         return 0
     locked = list(lock_query(rows.filter(id__in=ids).order_by("id"), skip_locked=False))

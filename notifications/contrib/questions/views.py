@@ -38,7 +38,6 @@ from notifications.http import (
     json_response,
     page_view,
     parse_json_object,
-    read_header,
 )
 from notifications.inbox.pages import describe_notification
 from notifications.models import Job, Wait
@@ -189,7 +188,7 @@ def _log_answer_of_staff(user: Any, question: AskedQuestion) -> None:
 
 def _browser_of(request: HttpRequest) -> str:
     """Return the browser of a request, the name of another client, such as "curl", or "" if it sends none."""
-    agent = read_header(request, "User-Agent")
+    agent = request.headers.get("User-Agent", "")
     if agent.startswith("Mozilla/"):
         return str(describe_browser(agent))
     client = re.match(r"[\w.-]{1,40}", agent, re.ASCII)

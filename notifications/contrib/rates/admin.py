@@ -12,9 +12,8 @@ from notifications.admin import ReadOnlyMixin
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND
-from notifications.db import database, database_now
-from notifications.jobs.declaring.holding import HELD
-from notifications.models import Job
+from notifications.db import database_now
+from notifications.jobs import HeldJobs
 from notifications.times import format_exact, from_microseconds, to_microseconds
 
 #: Waiting jobs of a limit that are counted.
@@ -75,9 +74,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
 def _add_state(limits: list[Limit]) -> None:
     """Set ``now`` and ``waiting`` of limits that are shown."""
     now = to_microseconds(database_now())
-    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after=None)
+    counts = HeldJobs.count([limit.bucket for limit in limits], MAX_COUNTED + 1)
     for limit in limits:
         limit.now = now  # type: ignore[attr-defined]
-        limit.waiting = len(  # type: ignore[attr-defined]
-            queued.filter(executor=HELD + limit.bucket).values_list("id")[: MAX_COUNTED + 1]
-        )
+        limit.waiting = counts[limit.bucket]  # type: ignore[attr-defined]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from notifications.contrib.rates.declarations import bucket_of, name_of, rate_of
+from notifications.contrib.rates.declarations import name_of, rate_of
 from notifications.extension import require
-from notifications.jobs.declaring.holding import hold
-from notifications.jobs.declaring.policies import storable_key
-from notifications.jobs.declaring.templates import format_template, refuse_unknown_names
+from notifications.jobs import Hold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ATTRIBUTE = "_notifications_rate"
+#: The jobs of tasks with a rate are queued as held ones, by the key of their rate.
+HOLD = Hold("rate")
 #: Functions with a rate, for system checks.
 _declared: dict[str, str] = {}
 
@@ -43,43 +41,11 @@ def rate(key: str) -> Callable[[F], F]:
     def declare(function: F) -> F:
         if not callable(function) or hasattr(function, "enqueue"):
             raise TypeError(f"@rate({key!r}) stands below @task, not above it.")
-        refuse_unknown_names("rate", key, function, "owner")
-        setattr(function, _ATTRIBUTE, key)
+        HOLD.attach(function, key)
         _declared[f"{function.__module__}.{function.__qualname__}"] = key
-
-        hold(function, lambda job: bucket_of(key_of(function, job)))
         return function
 
     return declare
-
-
-def key_of(function: Callable[..., Any], job: Any) -> str:
-    """Return the key of a job of a task with a rate. One that cannot be made is the name of the rate alone."""
-    template: str = getattr(function, _ATTRIBUTE, "")
-    if "{" not in template:
-        return template
-    from notifications.jobs import find_task  # it imports models
-
-    owner = "" if job.user_id is None else str(job.user_id)
-    try:
-        takes_context = find_task(job.task_path).takes_context
-        args, kwargs = json.loads(job.args), json.loads(job.kwargs)
-        return storable_key(
-            format_template("rate", template, function, takes_context, args, kwargs, owner=owner)
-        )
-    except (ImportError, TypeError, ValueError):
-        return name_of(template)
-
-
-def key_of_job(job: Any) -> str:
-    """Return the key of a job whose task has a rate, "" if that is not known in this process."""
-    from notifications.jobs import find_task  # it imports models
-
-    try:
-        function = find_task(job.task_path).func
-    except ImportError:
-        return ""
-    return key_of(function, job) if hasattr(function, _ATTRIBUTE) else ""
 
 
 def declared_keys() -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ api            ``rate()`` below ``@task``, ``charge()``, and the error of a call
 declarations   reads and validates ``NOTIFICATIONS["RATES"]``
 models         the state of each limit, and the jobs that were released and have not begun
 tokens         takes what a limit allows now, by the generic cell rate algorithm
-releasing      a duty that releases jobs when their limit allows it; see ``jobs/declaring/holding.py``
+releasing      a duty that releases jobs when their limit allows it; see ``jobs/holding.py``
 calls, gates   what outbound calls to the hosts of a rate wait for, and what the responses say of it
 corrections    reads ``Retry-After`` and ``RateLimit``
 pages          what the page of a job and ``jobs show`` say

@@ -23,7 +23,6 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications import outbound
-from notifications.compat import is_test_runner
 from notifications.contrib.rates import corrections, tokens
 from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
 from notifications.db import UNAVAILABLE
@@ -37,9 +36,6 @@ MAX_THREADS = 4
 RETRY_SECONDS = 1.0
 #: Seconds for which the requests that a partner still allows are not stored again, while there are some.
 CORRECTION_INTERVAL_SECONDS = 1.0
-
-#: Whether rates count under a test runner too, where transactions of test cases hide the rows from other threads.
-enabled_in_tests = False
 
 
 class RateExceeded(outbound.Unavailable):
@@ -208,7 +204,7 @@ def _executor() -> DaemonExecutor:
 def _budget_of(target: Any) -> _Budget | None:
     hosts = read_rates().by_host
     rate = hosts.get(target.host) or hosts.get(f"{target.host}:{target.port}")
-    if rate is None or (is_test_runner() and not enabled_in_tests):
+    if rate is None:
         return None
     with _lock:
         budget = _budgets.get(rate.name)

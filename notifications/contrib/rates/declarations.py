@@ -7,7 +7,6 @@ A rate of 100 a minute with a burst of 10 allows at most 110 in any minute. The 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -23,8 +22,6 @@ SLACK_SECONDS = AHEAD_SECONDS + TOKEN_VALID_SECONDS
 UNITS = {"s": 60, "m": 60, "h": 3_600, "d": 86_400}
 #: Characters of a name.
 MAX_NAME_LENGTH = 50
-#: Hex digits of the name of a key that held jobs have.
-BUCKET_LENGTH = 16
 
 _RATE = re.compile(r"(?P<count>[1-9][0-9]{0,8})/(?P<unit>[smhd])")
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_LENGTH}}}")
@@ -110,11 +107,6 @@ def name_of(key: str) -> str:
 def rate_of(key: str) -> Rate | None:
     """Return the rate of a key, None if it is not declared, or declared wrongly."""
     return read_rates().by_name.get(name_of(key))
-
-
-def bucket_of(key: str) -> str:
-    """Return the name by which held jobs say for which key they wait."""
-    return hashlib.sha256(key.encode(errors="replace")).hexdigest()[:BUCKET_LENGTH]
 
 
 def _parse(name: Any, value: Any) -> Rate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -10,59 +11,76 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.api import key_of_job
+from notifications.contrib.rates.api import HOLD
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.db import database, database_now
-from notifications.jobs.declaring.holding import is_held
+from notifications.jobs import HeldJobs
 from notifications.models import Job
 from notifications.times import format_time, to_microseconds
 
 #: Jobs before this one that are counted.
 MAX_COUNTED = 1_000
+#: Seconds after which an open page is loaded again: at the time that it shows, after which that is wrong, but not
+#: earlier and later than these. A limit that moves back begins the job earlier, which is pushed.
+MIN_RELOAD_SECONDS, MAX_RELOAD_SECONDS = 10, 3_600
+#: The same for a page that shows no time.
+RELOAD_SECONDS = 300
 
 
 class Waiting(NamedTuple):
-    """The rate for which a job waits, and about when it may begin: None if over ``MAX_COUNTED`` jobs come first."""
+    """The rate for which a job waits, and about when it may begin: None if over ``MAX_COUNTED`` jobs come first.
+
+    ``seconds``
+        Until then.
+    """
 
     name: str
     at: datetime | None
+    seconds: float = 0.0
 
 
 def read_waiting(job: Job) -> Waiting | None:
     """Return what a job waits for, in three queries at most; None if it does not wait for a rate."""
-    if job.state != Job.State.QUEUED or not is_held(job.executor):
+    held = HeldJobs.of_job(job)
+    if held is None:
         return None
-    key = key_of_job(job)
+    key = HOLD.key_of(job)
     rate = rate_of(key)
     if rate is None:
         return None
     now = database_now()
     if job.run_after is not None and job.run_after > now:
         return None  # the page says until when it waits
-    before = _count_before(job)
+    before = _count_before(held, job)
     if before > MAX_COUNTED:
         return Waiting(rate.name, None)
     limit = Limit.objects.using(database()).filter(pk=key).first() or Limit(key=key)
     released = limit.releases.using(database()).count() if limit.name else 0
     state = tokens.read_state(limit, rate, to_microseconds(now), released)
-    return Waiting(rate.name, now + timedelta(seconds=tokens.seconds_until(state, rate, before + 1)))
+    seconds = tokens.seconds_until(state, rate, before + 1)
+    return Waiting(rate.name, now + timedelta(seconds=seconds), seconds)
 
 
-def _count_before(job: Job) -> int:
+def _count_before(held: HeldJobs, job: Job) -> int:
     """Return how many jobs begin before, ``MAX_COUNTED + 1`` for more. Those whose time has come begin first."""
     if job.run_after is not None:
         return 0
-    rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=job.executor, run_after=None)
-    # In the order of the index, of which so many rows are read.
-    ids = rows.order_by("-priority", "turn", "id").values_list("id", flat=True)[: MAX_COUNTED + 1]
+    ids = held.rows().values_list("id", flat=True)[: MAX_COUNTED + 1]
     return next((index for index, id in enumerate(ids) if id == job.id), MAX_COUNTED + 1)
 
 
 def describe_for_page(job: Job, request: Any) -> dict[str, Any]:
-    """Return the context of ``notifications/rate.html``."""
+    """Return the context of ``notifications/rate.html``, and when an open page of the job is loaded again."""
     waiting = read_waiting(job)
-    return {} if waiting is None else {"rate_name": waiting.name, "rate_time": _local_time(waiting.at)}
+    if waiting is None:
+        return {}
+    until = min(max(math.ceil(waiting.seconds), MIN_RELOAD_SECONDS), MAX_RELOAD_SECONDS)
+    return {
+        "rate_name": waiting.name,
+        "rate_time": _local_time(waiting.at),
+        "reload_after": until if waiting.at else RELOAD_SECONDS,
+    }
 
 
 def describe_in_lines(job: Job) -> Iterator[str]:

@@ -8,19 +8,17 @@ paid for with the time at which it began.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import partial
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.api import key_of_job
-from notifications.contrib.rates.declarations import AHEAD_SECONDS, Rate, bucket_of, rate_of
+from notifications.contrib.rates.api import HOLD
+from notifications.contrib.rates.declarations import AHEAD_SECONDS, Rate, rate_of
 from notifications.contrib.rates.models import Limit, Release
 from notifications.db import chunks, database, database_now, retrying_atomic
 from notifications.extension import LASTING, Duty, Upkeep
-from notifications.jobs.transitions import releasing
-from notifications.jobs.transitions.releasing import HeldQueue
+from notifications.jobs import HeldJobs
 from notifications.models import Job
 from notifications.times import as_utc, to_microseconds
 
@@ -40,20 +38,18 @@ def make_duties(process: Upkeep) -> list[Duty]:
 
 def release_due() -> bool:
     """Release jobs of all limits. Return whether there may be more at once."""
-    queues: dict[str, list[HeldQueue]] = defaultdict(list)
-    for queue in releasing.held_queues():
-        queues[queue.name].append(queue)
+    waiting = {held.name: held for held in HeldJobs.find()}
     has_more = False
     now = to_microseconds(database_now())
-    for limit, released in _read_limits(queues):
+    for limit, released in _read_limits(waiting):
         rate = rate_of(limit.key)
-        of_limit = queues.pop(limit.bucket, [])
+        held = waiting.pop(limit.bucket, None)
         if rate is None:
-            has_more |= _release_without_limit(of_limit)
+            has_more |= _release_without_limit(held)
         elif released or tokens.count_free(tokens.read_state(limit, rate, now, 0), rate, _AHEAD):
-            has_more |= retrying_atomic(partial(_release, rate, limit.key, of_limit))
-    for of_bucket in queues.values():  # those that have no row yet
-        has_more |= _release_first(of_bucket)
+            has_more |= retrying_atomic(partial(_release, rate, limit.key, held))
+    for held in waiting.values():  # those that have no row yet
+        has_more |= _release_first(held)
     return has_more
 
 
@@ -61,7 +57,7 @@ _AHEAD = int(AHEAD_SECONDS * tokens.SECOND)
 
 
 def _condition() -> tuple[str, list[object]]:
-    sql, params = releasing.condition()
+    sql, params = HeldJobs.condition()
     return f"{sql} OR EXISTS (SELECT 1 FROM notifications_rates_release)", params
 
 
@@ -75,29 +71,27 @@ def _read_limits(buckets: Collection[str]) -> list[tuple[Limit, bool]]:
     return [(limit, limit.key in unsettled) for limit in found.values()]
 
 
-def _release_first(queues: Sequence[HeldQueue]) -> bool:
+def _release_first(held: HeldJobs) -> bool:
     """Insert the row of a limit that a job names for the first time. Return whether jobs of it may be released."""
-    job = releasing.first_held(queues[0])
-    key = key_of_job(job) if job else ""
+    job = held.first()
+    key = HOLD.key_of(job) if job else ""
     if job is None or not key:
         return False  # another version of the code may know the task
-    if bucket_of(key) != queues[0].name:
+    if HeldJobs.of_key(key).name != held.name:
         # Its rate was declared otherwise when it was queued.
-        return bool(retrying_atomic(partial(releasing.hold_again, [job])))
+        return bool(retrying_atomic(partial(HeldJobs.hold_again, [job])))
     rate = rate_of(key)
     if rate is None:
-        return _release_without_limit(queues)
-    return retrying_atomic(partial(_release, rate, key, queues))
+        return _release_without_limit(held)
+    return retrying_atomic(partial(_release, rate, key, held))
 
 
-def _release_without_limit(queues: Sequence[HeldQueue]) -> bool:
+def _release_without_limit(held: HeldJobs | None) -> bool:
     """Release jobs whose rate is not declared any more, or wrongly."""
-    return (
-        bool(queues) and len(retrying_atomic(lambda: releasing.release(queues, MAX_RELEASED))) == MAX_RELEASED
-    )
+    return held is not None and len(retrying_atomic(partial(held.release, MAX_RELEASED))) == MAX_RELEASED
 
 
-def _release(rate: Rate, key: str, queues: Sequence[HeldQueue]) -> bool:
+def _release(rate: Rate, key: str, held: HeldJobs | None) -> bool:
     limit = tokens.lock(rate, key, skip_locked=True)
     if limit is None:
         return False  # another process is at it
@@ -106,7 +100,7 @@ def _release(rate: Rate, key: str, queues: Sequence[HeldQueue]) -> bool:
     waiting = _settle(limit, rate, now)
     state = tokens.read_state(limit, rate, moment, waiting)
     free = min(tokens.count_free(state, rate, _AHEAD), MAX_RELEASED)
-    jobs = releasing.release(queues, free) if free and queues else []
+    jobs = held.release(free) if free and held else []
     rows = [Release(limit=limit, job=job.id, fence=job.fence, released_at=now) for job in jobs]
     Release.objects.using(database()).bulk_create(rows)
     limit.used_at = now
@@ -134,8 +128,8 @@ def _settle(limit: Limit, rate: Rate, now: datetime) -> int:
                 late.append(job)
             continue
         settled.append(release)
-    held = set(releasing.hold_again(late)) if late else set()
-    settled += [release for release in releases if release.job in held]
+    held_again = set(HeldJobs.hold_again(late)) if late else set()
+    settled += [release for release in releases if release.job in held_again]
     for moment in sorted(begun):
         tokens.pay(limit, rate, to_microseconds(moment))
     Release.objects.using(database()).filter(id__in=[release.id for release in settled]).delete()

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from notifications.contrib.rates.declarations import Rate, bucket_of
+from notifications.contrib.rates.declarations import Rate
 from notifications.contrib.rates.models import Limit
-from notifications.db import connection, database, database_now, database_now_sql, lock_query, retrying_atomic
+from notifications.db import (
+    connection,
+    database,
+    database_now,
+    database_now_sql,
+    execute_one,
+    lock_query,
+    retrying_atomic,
+)
+from notifications.jobs import HeldJobs
 from notifications.times import to_microseconds
 
 SECOND = 1_000_000
@@ -58,7 +67,7 @@ def seconds_until(state: LimitState, rate: Rate, tokens: int = 1) -> float:
 
 
 def take(rate: Rate, key: str, count: int) -> float:
-    """Take ``count`` tokens, in one statement. Return 0.0, or in how many seconds there may be as many."""
+    """Take ``count`` tokens, in one round trip. Return 0.0, or in how many seconds there may be as many."""
     if _take(rate, key, count):
         return 0.0
     limit = Limit.objects.using(database()).filter(pk=key).first()
@@ -87,13 +96,7 @@ def _take(rate: Rate, key: str, count: int) -> bool:
             AND {busy} + {cost} + {released} * {rate.interval} <= moment + {full}
         RETURNING 1
     """
-
-    def write() -> bool:
-        with connection().cursor() as cursor:
-            cursor.execute(sql, [param, *params, key, key])
-            return bool(cursor.fetchall())
-
-    return retrying_atomic(write)
+    return bool(execute_one(sql, [param, *params, key, key]))
 
 
 def lock(rate: Rate, key: str, *, skip_locked: bool = False) -> Limit | None:
@@ -163,5 +166,5 @@ def now_sql() -> tuple[str, list[Any]]:
 
 
 def _insert(rate: Rate, key: str) -> None:
-    row = Limit(key=key, name=rate.name, bucket=bucket_of(key), used_at=database_now())
+    row = Limit(key=key, name=rate.name, bucket=HeldJobs.of_key(key).name, used_at=database_now())
     Limit.objects.using(database()).bulk_create([row], ignore_conflicts=True)

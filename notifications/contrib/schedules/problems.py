@@ -21,7 +21,7 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.users import find_notified_users
 from notifications.db import database
 from notifications.extension import AlertKind, Topic
-from notifications.inbox import job_page
+from notifications.inbox import job_path
 
 Problem = Schedule.Problem
 PREFIX = "schedule:"
@@ -69,7 +69,7 @@ def _describe(row: Schedule, declaration: ScheduleDeclaration, before: str) -> d
         ),
     }[row.problem]
     # The page of a job is for its owner.
-    url = job_page(row.problem_job) if declaration.owner and row.problem_job else ""
+    url = job_path(row.problem_job) if declaration.owner and row.problem_job else ""
     return {
         "title": title % {"schedule": row.name},
         "body": validators.shortened(body, validators.MAX_BODY_LENGTH),

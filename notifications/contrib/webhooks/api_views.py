@@ -22,15 +22,15 @@ from notifications.contrib.webhooks.endpoints import (
 )
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, OVERLAP
-from notifications.db import database, keyset
+from notifications.db import database
 from notifications.exceptions import TooManyJobs
 from notifications.http import (
     Problem,
     api_view,
     json_response,
+    paginate,
     parse_integer,
     parse_json_object,
-    parse_limit,
     prevent_caching,
 )
 from notifications.http.job_responses import job_response
@@ -38,9 +38,6 @@ from notifications.jobs.limits import limit_request, retry_within_rate
 from notifications.models import Job, parse_id
 
 T = TypeVar("T")
-
-#: Newest first, by an index of the log.
-NEWEST_FIRST = keyset.Order(fields=("started_at", "id"))
 
 
 @api_view("GET, POST")
@@ -130,21 +127,9 @@ def webhook_resend(request: HttpRequest, id: UUID) -> HttpResponse:
 def webhook_attempts(request: HttpRequest, id: UUID) -> HttpResponse:
     """Return a page of the log of a webhook, the newest attempt first."""
     _get(request.user.pk, id)
-    limit = parse_limit(request)
-    after = None
-    if (text := request.GET.get("after")) is not None:
-        try:
-            after = keyset.RowPosition.parse(text, 2)
-        except ValueError as exc:
-            raise Problem(
-                422, "after must be the value of next in the previous page.", field="after"
-            ) from exc
-    rows = WebhookAttempt.objects.using(database()).filter(endpoint=id)
-    page = list(NEWEST_FIRST.sort(NEWEST_FIRST.after(rows, after))[: limit + 1])
-    has_more = len(page) > limit
-    del page[limit:]
-    next = str(keyset.RowPosition((page[-1].started_at, page[-1].id))) if has_more else None
-    return json_response({"items": [_attempt_item(row) for row in page], "next": next})
+    attempts = WebhookAttempt.objects.using(database()).filter(endpoint=id)
+    page = paginate(request, attempts, ("started_at", "id"))
+    return json_response({"items": [_attempt_item(row) for row in page.rows], "next": page.next})
 
 
 def _require_on() -> None:

@@ -139,7 +139,7 @@ def _store(execution: CurrentExecution, name: str, secret: str | None, expires: 
 
     is_stored(execution, name, "callback")
     wait, token = store_callback(execution.job, name, secret or "", expires)
-    path = job_path("callback", wait.id)
+    path = job_path(wait.id, "callback")
     if not path:
         raise ImproperlyConfigured("The URLs of notifications are not included, so a callback has no URL.")
     return Callback(execution, name, wait, absolute(f"{path}{token}/"))

@@ -34,7 +34,7 @@ from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
 from notifications.db import database, lock_query, retrying_atomic
 from notifications.http import Problem, encode_json
 from notifications.inbox import absolute, job_path
-from notifications.jobs import own_task, sender_queue_name
+from notifications.jobs import own_task
 from notifications.models import ACTIVE, Job
 from notifications.validators import MAX_URL_LENGTH
 from notifications.worker import SENDER, current_execution
@@ -44,7 +44,7 @@ HEADER = "Callback-URL"
 _ONE_URL = re.compile(rf"[\x21-\x2b\x2d-\x7e]{{1,{MAX_URL_LENGTH}}}")
 
 
-@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=SENDER)
 @policy(title="Callback: {event[type]}", concurrency_key="callback:{event[host]}", **POLICY)
 async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Call the URL of the job that has ended, and return the status of the answer."""
@@ -75,7 +75,7 @@ def _record(attempt: WebhookAttempt, answer: EndpointResponse, is_last: bool) ->
 
 def make_body(event: dict[str, Any]) -> dict[str, Any]:
     """Return what is sent: the job by its id and URL, which is a path where ``SITE_URL`` is not set."""
-    path = job_path("api-job", UUID(event["job"])) or ""
+    path = job_path(UUID(event["job"]), "api-job")
     job = {
         "id": event["job"],
         "state": event["type"].partition(".")[2],

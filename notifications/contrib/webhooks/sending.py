@@ -30,7 +30,7 @@ from notifications.db import RETRIED_ERRORS, database, retry_while_unavailable, 
 from notifications.exceptions import JobError
 from notifications.http import encode_json
 from notifications.inbox import read_recipient
-from notifications.jobs import own_task, sender_queue_name
+from notifications.jobs import own_task
 from notifications.models import Job
 from notifications.worker import SENDER, current_execution
 
@@ -99,7 +99,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-@own_task(queue_name=sender_queue_name, takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=SENDER)
 @policy(title="Webhook: {event[type]}", concurrency_key="webhook:{event[endpoint]}", **POLICY)
 @sensitive_variables()
 async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:

@@ -25,21 +25,38 @@ from notifications.models import Job, Notification
 MAX_CALLS_SHOWN, MAX_ATTEMPTS_SHOWN = 20, 200
 #: The columns of a job that are read.
 _COLUMNS = (
-    *("id", "task_path", "args", "state", "attempt", "max_attempts"),
-    *("run_after", "queued_at", "finished_at", "error", "result"),
+    "id",
+    "task_path",
+    "args",
+    "state",
+    "attempt",
+    "max_attempts",
+    "run_after",
+    "created_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "error",
+    "result",
 )
+#: The tasks that call programs. Others are those of handlers.
+_CALLS = (WEBHOOK_TASK, CALLBACK_TASK)
 
 
 def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     """Return the attempts to tell programs of a job, or of a notification and its job, and what follows them.
 
-    ``reader`` is the user (key) to whom it is shown: without the webhooks of others. None: staff.
+    ``reader`` is the user (key) to whom it is shown: without the webhooks of others. None: staff, who are also shown
+    the jobs of handlers.
     """
     job = subject.id if isinstance(subject, Job) else subject.job
     sources = [id for id in {subject.id, job} if id is not None]
-    calls = {"event_source__in": sources, "task_path__in": (WEBHOOK_TASK, CALLBACK_TASK)}
-    rows = Job.objects.using(database()).filter(**calls).only(*_COLUMNS)
-    sends = list(rows.order_by("-id")[:MAX_CALLS_SHOWN])
+    with_handlers = isinstance(subject, Job) and reader is None
+    rows = Job.objects.using(database()).filter(event_source__in=sources).only(*_COLUMNS)
+    if not with_handlers:
+        rows = rows.filter(task_path__in=_CALLS)
+    found = list(rows.order_by("-id")[: MAX_CALLS_SHOWN * (1 + with_handlers)])
+    sends = [row for row in found if row.task_path in _CALLS][:MAX_CALLS_SHOWN]
     events_of_sends = {send.id: json.loads(send.args)[0] for send in sends}
     endpoints = _read_endpoints(events_of_sends.values())
     if reader is not None:
@@ -58,7 +75,14 @@ def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     ]
     if job is not None and not any(send.task_path == CALLBACK_TASK for send in sends):
         events += _events_before_callback(job)
+    events += [_describe_handler(row) for row in found if row.task_path not in _CALLS and row.finished_at]
     return in_order(events)
+
+
+def _describe_handler(row: Job) -> Event:
+    """Return what became of a job of a handler that has ended."""
+    text = _("Handler %(task)s: %(state)s") % {"task": row.task_path, "state": row.get_state_display()}
+    return Event(row.started_at or row.created_at, text, until=row.finished_at)
 
 
 def _read_endpoints(events: Collection[Mapping[str, Any]]) -> dict[UUID, WebhookEndpoint]:

@@ -5,5 +5,4 @@ policies, policy_settings  ``@policy``, and policies in the settings for tasks o
 templates, signatures      texts that name arguments, and which arguments a task takes
 package_tasks              the check of tasks of packages without a policy
 own_tasks                  the tasks of this app
-holding                    tasks whose jobs an extension holds back
 """

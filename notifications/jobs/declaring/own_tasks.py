@@ -20,24 +20,22 @@ SENDER_QUEUE = "deliveries"
 _EXECUTOR_ATTRIBUTE = "_notifications_executor"
 
 
-def own_task(
-    *, queue_name: Callable[[], str] = lambda: "default", executor: str = "", **options: Any
-) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function as ``@task`` does. With a wrong ``TASKS`` it stays a function, and an error is logged.
+def own_task(*, executor: str = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function of an app as ``@task`` does. With a wrong ``TASKS`` it stays a function, which is logged.
 
-    ``queue_name``
-        Returns the queue of the task. It may read ``TASKS``.
     ``executor``
-        SENDER or EMAIL for a task that calls servers of others: see ``jobs/claiming/executors.py``.
+        ``notifications.worker.SENDER``, or ``EMAIL`` for a sync function, for a task that calls servers of others: its
+        jobs have slots and threads beside those of the project's, and a queue of their own where one is served.
     ``options``
-        Others of ``@task``.
+        Others of ``@task``. The queue follows from ``TASKS``.
     """
 
     def declare(function: Callable[..., Any]) -> Any:
         if executor:
             setattr(function, _EXECUTOR_ATTRIBUTE, executor)
         try:
-            return task(queue_name=queue_name(), **options)(function)
+            queue = sender_queue_name() if executor else first_queue_name()
+            return task(queue_name=queue, **options)(function)
         except Exception as exc:  # each backend of the project may raise anything
             name = f"{function.__module__}.{function.__qualname__}"
             logger.error("Could not declare the task %s, because TASKS is wrong: %s", name, exc)
@@ -54,6 +52,19 @@ def own_executor_of(function: Callable[..., Any]) -> str:
 def first_backend_alias() -> str:
     """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
     return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
+
+
+def using_first_backend(task: Any, **options: Any) -> Any:
+    """Return a task of ``own_task()`` for the first backend in ``TASKS`` that enqueues jobs of this app.
+
+    ``options``
+        Of ``.using()``, which on a backend of another package takes no title and no owner.
+
+    Raises StopIteration if there is no such backend, and AttributeError for a task that a wrong ``TASKS`` has left a
+    function.
+    """
+    alias = first_backend_alias()
+    return task.using(backend=alias, queue_name=first_queue_name(alias), **options)
 
 
 def first_queue_name(alias: str = "default") -> str:

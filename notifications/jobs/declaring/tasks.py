@@ -149,6 +149,13 @@ class JobTask(Task):
         return copy
 
 
+def with_options(task: Any, **options: Any) -> JobTask:
+    """Return a task, which may be a plain one of Django, with these ``JobOptions`` and none of its own."""
+    names = [field.name for field in fields(task) if field.init and field.name != "options"]
+    values = {name: getattr(task, name) for name in names}
+    return JobTask(**values, options=JobOptions(**options))
+
+
 def _describe_unknown(name: str) -> str:
     if option := OPTION_SYNONYMS.get(name):
         hint = f"Use {option}."

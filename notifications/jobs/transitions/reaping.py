@@ -30,7 +30,7 @@ from notifications.jobs.claiming.executors import (
     requeued_executor,
     stored_executor,
 )
-from notifications.jobs.declaring.holding import is_held
+from notifications.jobs.holding import is_held
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at

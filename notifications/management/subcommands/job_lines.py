@@ -11,7 +11,7 @@ from django.utils import translation
 
 from notifications import serializers, times
 from notifications.db.transactions import chunks, database
-from notifications.extension import hooks
+from notifications.extension import Event, hooks
 from notifications.extension.installed import read_events
 from notifications.jobs.arguments import describe_arguments
 from notifications.jobs.declaring.tasks import has_engine
@@ -127,9 +127,7 @@ def step_item(step: StoredStep) -> dict[str, Any]:
 
 def describe_calls(job: Job) -> Iterator[str]:
     """Yield the lines of what extensions know of a job, calls to programs for its events; none if there are none."""
-    with translation.override("en"):  # as all output of commands
-        events = read_events(job)
-    if events:
+    if events := _read_calls(job):
         yield ""
         yield "Calls to programs"
     for event in events:
@@ -138,8 +136,12 @@ def describe_calls(job: Job) -> Iterator[str]:
 
 def call_items(job: Job) -> list[dict[str, Any]]:
     """Return the same for ``--json``."""
-    with translation.override("en"):
-        return [{"at": times.format_time(event.at), "text": event.text} for event in read_events(job)]
+    return [{"at": times.format_time(event.at), "text": event.text} for event in _read_calls(job)]
+
+
+def _read_calls(job: Job) -> list[Event]:
+    with translation.override("en"):  # as all output of commands
+        return [event for event in read_events(job) if event.until is None]
 
 
 def attempt_item(attempt: Attempt) -> dict[str, Any]:

@@ -9,6 +9,8 @@
 
 /** Texts that change while the job does not are rendered again after this long. */
 const TIMES_INTERVAL_MS = 1_000;
+/** After a change of the job its timeline is read again, once in this time. */
+const TIMELINE_INTERVAL_MS = 2_000;
 
 /**
  * @typedef {{connect: (element: HTMLElement) => void, disconnect: (element: HTMLElement) => void}} Elements
@@ -63,6 +65,7 @@ function followJobs(page, { describeJob }) {
     #announcedQuarter = -1;
 
     #reloadTimer = 0;
+    #timelineTimer = /** @type {any} */ (null);
 
     id = "";
 
@@ -93,6 +96,7 @@ function followJobs(page, { describeJob }) {
 
     disconnect() {
       clearTimeout(this.#reloadTimer);
+      clock.clearTimeout(this.#timelineTimer);
       elements.get(this.id)?.delete(this);
       if (!elements.get(this.id)?.size) elements.delete(this.id);
     }
@@ -119,7 +123,10 @@ function followJobs(page, { describeJob }) {
       if (this.#item && item.version <= this.#item.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
       const wasRenderedDone = !this.#item && doneStates.includes(this.element.dataset.state ?? "");
+      const isNews = this.#item || item.state !== this.element.dataset.state;
       this.#item = item;
+      if (isNews && this.element.hasAttribute("reload"))
+        this.#timelineTimer ??= clock.setTimeout(() => this.#readTimeline(), TIMELINE_INTERVAL_MS);
       const texts = describeJob(item, localization);
       this.element.dataset.state = item.state;
       if (!item.done) shownJobs.delete(item.id);
@@ -140,6 +147,21 @@ function followJobs(page, { describeJob }) {
       ) {
         location.reload();
       }
+    }
+
+    /** Put the timeline in its place that the page would have now. The browser parses it, as trusted types want it. */
+    #readTimeline() {
+      this.#timelineTimer = null;
+      const shown = document.querySelector("[data-job-timeline]");
+      if (!shown || this.#item?.done) return;
+      const request = new XMLHttpRequest();
+      request.open("GET", "?background=1");
+      request.responseType = "document";
+      request.onload = () => {
+        const found = request.responseXML?.querySelector("[data-job-timeline]");
+        if (found) shown.replaceWith(found);
+      };
+      request.send();
     }
 
     /** @param {boolean} isOut whether the server cannot be reached */

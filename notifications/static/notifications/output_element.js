@@ -15,7 +15,7 @@ const PLACEHOLDER_ID = "00000000-0000-0000-0000-000000000000";
  * @param {HTMLElement} element
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
- * @param {{output_reader: typeof import("./output_reader.js")}} modules
+ * @param {{output_reader: typeof import("./output_reader.js"), output_search: typeof import("./output_search.js")}} modules
  */
 export function connectElement(element, page, signal, modules) {
   const id = element.getAttribute("job");
@@ -84,6 +84,8 @@ export function connectElement(element, page, signal, modules) {
     else box.scrollTop = box.scrollHeight;
   }
 
+  const form = /** @type {HTMLFormElement|null} */ (element.querySelector("[role=search]"));
+  if (form) modules.output_search.connectSearch(form, element, box, signal);
   addEventListener("pagehide", saveScroll, { signal });
   signal.addEventListener("abort", unsubscribe);
   restoreScroll();

@@ -107,14 +107,14 @@ export function createRows(page, { row_menu, row_keys, actions }) {
     if (!Array.isArray(items)) return null;
     const list = createElement("div", "notifications-actions");
     for (const [number, action] of items.entries()) {
-      const { label, url, post, danger } = Object(action);
+      const { label, url, post, danger, sent } = Object(action);
       const target = data.question?.links.page ?? page.getActionUrl(id, number);
       const link = parseLink(post ? target : (url ?? ""), location.origin);
       if (!link || typeof label !== "string") continue;
       const node = createLink("notifications-plainbutton", label, link.href);
       if (link.isExternal) node.rel = "noopener noreferrer";
       node.ariaLabel = `${label}: ${title}`;
-      if (post) node.dataset[data.question ? "answer" : "post"] = post;
+      if (post && !sent) node.dataset[data.question ? "answer" : "post"] = post;
       if (danger) {
         node.dataset.danger = danger;
         node.classList.add("notifications-danger");

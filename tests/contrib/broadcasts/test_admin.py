@@ -6,7 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
 from notifications.streams import marking, positions
 from notifications.testing import run_jobs
@@ -83,10 +83,10 @@ def test_state_is_requested_again_while_it_is_sent(client, staff, send):
 def test_stopped_sending_is_named(client, staff, user, send, monkeypatch):
     """With the remedy: to retry the job."""
     broadcast = send()
-    manual.cancel([broadcast.job], by=staff.pk)
+    cancel([broadcast.job], by=staff.pk)
     page = page_of(client, broadcast)
     assert state(page) == "Stopped while sending" and "Retry it to continue" in page
-    manual.retry([broadcast.job])
+    retry([broadcast.job])
     run_jobs(raise_errors=True)
     assert state(page_of(client, broadcast)) == "Sent"
 

@@ -6,9 +6,8 @@ from django.db import OperationalError
 
 from notifications.contrib.broadcasts import sending, starting, withdrawal
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs import notifying, outcomes
+from notifications.jobs import notifying, outcomes, retry
 from notifications.jobs.results import policy_at
-from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recorded
 from notifications.testing import run_jobs, run_until_idle
@@ -113,7 +112,7 @@ def test_failed_sending_continues_when_it_is_retried(users, make_broadcast, smal
     assert Job.objects.get().state == "failed" and len(recipients(broadcast)) == 2
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent) == ("sending", 2)
-    manual.retry([broadcast.job])
+    retry([broadcast.job])
     run_jobs()
     assert len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
 
@@ -169,7 +168,7 @@ def test_right_that_is_lost_stops_it_before_the_next_chunk(
     assert Job.objects.get().state == "failed" and len(recipients(broadcast)) == 2
     type(sender).objects.filter(pk=sender.pk).update(is_staff=True, is_active=True)
     sender.user_permissions.add(Permission.objects.get(codename="add_notification"))
-    manual.retry([broadcast.job])
+    retry([broadcast.job])
     run_jobs()
     assert len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
 

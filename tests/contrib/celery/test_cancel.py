@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from notifications.contrib.celery import results
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel, retry
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
 from tests.support.waiting import wait_until
 
@@ -34,7 +34,7 @@ def test_a_running_job(worker, tasks, user, other_user, tmp_path, by_owner):
     result = tasks.hold.delay(user.pk, str(path))
     job = until_row(result, state="running")
     wait_until(Path(f"{path}.started").exists, what="the task to run")
-    assert manual.cancel([job.id], by=(user if by_owner else other_user).pk) == {job.id: "asked"}
+    assert cancel([job.id], by=(user if by_owner else other_user).pk) == {job.id: "asked"}
     assert until_ended(result).state == "cancelled"
     assert [body for _, body, _ in bell_of(user)] == ([] if by_owner else ["It was cancelled."])
 
@@ -47,7 +47,7 @@ def test_a_request_that_no_worker_heard_is_repeated(worker, tasks, user, tmp_pat
     result = tasks.hold.delay(user.pk, str(path))
     job = until_row(result, state="running")
     wait_until(Path(f"{path}.started").exists, what="the task to run")
-    manual.cancel([job.id], by=user.pk)
+    cancel([job.id], by=user.pk)
     assert until_ended(result).state == "cancelled"
 
 
@@ -75,5 +75,5 @@ def test_it_cannot_be_retried_by_hand(worker, tasks, user, user_client):
     assert (item["state"], item["links"]["retry"]) == ("failed", None)
     response = user_client.post(f"/notifications/api/jobs/{job.id}/retry/")
     assert (response.status_code, "Celery task" in response.json()["detail"]) == (409, True)
-    assert manual.retry([job.id]) == []
+    assert retry([job.id]) == []
     assert b"Retry" not in user_client.get(f"/notifications/jobs/{job.id}/").content

@@ -12,16 +12,14 @@ from notifications import times
 from notifications.contrib.celery import held_reports
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
-from notifications.contrib.celery.transitions import recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
-from notifications.db import unavailable
-from notifications.db.threads import NoThread
 from notifications.extension import calls
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import notify_functions
+from notifications.jobs import Policy, outcomes
+from notifications.jobs.observed import recording
+from notifications.jobs.observed.starts import ObservedAttempt
+from notifications.jobs.transitions import claims, notify_functions
 from notifications.models import Job, Notification
 from notifications.signals import job_finished
+from notifications.worker import NoThread
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -144,7 +142,7 @@ def stored(monkeypatch):
     def store(jobs):
         stored.extend((job.progress_current, time.monotonic()) for job in jobs)
 
-    monkeypatch.setattr(module.claims, "store_progress", store)
+    monkeypatch.setattr(claims, "store_progress", store)
     return stored
 
 
@@ -189,7 +187,7 @@ def test_progress_is_stored_although_the_database_was_away(recorder, running, mo
         if len(tries) < 3:
             raise OperationalError("away")
 
-    monkeypatch.setattr(module.claims, "store_progress", store)
+    monkeypatch.setattr(claims, "store_progress", store)
     recorder.report_progress(running)
     wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the progress to be stored")
 
@@ -415,7 +413,9 @@ def test_drain_waits_for_notify_functions(recorder, user):
     assert Notification.objects.get().title == "Called"
 
 
-def test_notify_function_for_which_there_is_no_thread_is_called_later(recorder, user, monkeypatch, caplog):
+def test_notify_function_for_which_there_is_no_thread_is_called_later(
+    recorder, user, monkeypatch, caplog, forgotten_log
+):
     """The log says so once a minute, although it is tried 50 times a second."""
     real, tries = notify_functions._threads.records.submit, itertools.count(1)
 
@@ -423,8 +423,6 @@ def test_notify_function_for_which_there_is_no_thread_is_called_later(recorder, 
         if next(tries) < 5:
             raise NoThread
         return real(*args)
-
-    monkeypatch.setattr(unavailable, "_logged_at", {})
 
     attempt = make_attempt(user)
     attempt.outcome = outcomes.succeeded(attempt.job, Policy(notify=lambda job: {"title": "Called"}), None)

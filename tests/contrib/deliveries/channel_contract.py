@@ -10,8 +10,7 @@ from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, find_channel, hooks
 from notifications.extension.channels import MAX_NAME_LENGTH
-from notifications.inbox.categories import choices_of, label_of
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import Choice, label_of, read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
@@ -54,7 +53,7 @@ class ChannelContract:
             isinstance(channel, Channel) and channel.name == self.name and len(self.name) <= MAX_NAME_LENGTH
         )
         assert str(channel.label) and label_of(self.name) not in ("", self.name)
-        assert set(choices_of(self.name)) >= {"on", "off"}
+        assert set(Choice.of_channel(self.name)) >= {"on", "off"}
         assert set(channel.reasons) <= set(Delivery.Reason.values)
 
     def test_it_is_sent_once(self, user, server):

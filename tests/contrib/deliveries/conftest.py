@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import digests, sending, vapid
+from notifications.contrib.deliveries import digests, sending
 from notifications.contrib.deliveries.models import Delivery, Digest
 from notifications.models import Job
 from notifications.outbound.circuits import circuits
@@ -19,7 +19,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     start_worker,
     with_engine,
 )
-from tests.support.push_service import push_service
+from tests.support.push_service import push_service, vapid_key
 from tests.support.smtp_server import smtp_server
 
 SITE_URL = "https://site.example"
@@ -105,6 +105,21 @@ def send_digests():
 
 
 @pytest.fixture
+def answer_mail(monkeypatch):
+    """answer_mail(send) has the backend of Django's tests call ``send(email)``, which may raise, for each e-mail."""
+
+    def answer(send):
+        def send_messages(backend, messages):
+            for email in messages:
+                send(email)
+            return len(messages)
+
+        monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", send_messages)
+
+    return answer
+
+
+@pytest.fixture
 def mailbox(settings):
     """What a real SMTP server has received, to which Django's backend sends."""
     with smtp_server() as mailbox:
@@ -115,7 +130,7 @@ def mailbox(settings):
 @pytest.fixture(scope="session")
 def private_key():
     """A private key of VAPID."""
-    return vapid.generate_private_key()
+    return vapid_key()
 
 
 @pytest.fixture

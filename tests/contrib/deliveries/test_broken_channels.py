@@ -17,9 +17,9 @@ from notifications.api import notify
 from notifications.contrib.deliveries import attempts, outages, preferences, sending
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.rules import find_wrong_declarations
-from notifications.extension import Channel, hooks
-from notifications.extension.installed import _make_channel, load
-from notifications.inbox.timeline import read_timeline
+from notifications.extension import Channel, hooks, load
+from notifications.extension.installed import _make_channel
+from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker.capacity import MAX_EMAIL_THREADS
@@ -222,9 +222,8 @@ def test_errors_of_outbound(odd, user, error, timeouts):
     assert (outage and outage.timeouts) == timeouts
 
 
-def test_a_channel_that_blocks(odd, user, start_worker, monkeypatch):
+def test_a_channel_that_blocks(odd, user, start_worker, frequent_sending):
     """Where it reads addresses of many users."""
-    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
     release = threading.Event()
     odd(find_addresses=lambda self, users: release.wait(30) and {})
     notify(user, "note")
@@ -279,9 +278,8 @@ def test_names(monkeypatch, name):
         load()
 
 
-def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_worker, monkeypatch):
+def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_worker, frequent_sending):
     """Those of a channel whose send() is async wait beside it."""
-    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
     running, release = [], threading.Event()
 
     async def send(self, message):

@@ -20,7 +20,7 @@ from notifications.contrib.deliveries.errors import judge
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.sending import fail_orphaned
 from notifications.extension import find_channel, list_apps
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due

@@ -9,10 +9,9 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery, Preference
-from notifications.ids import uuid7
-from notifications.inbox.categories import list_channels
-from notifications.models import Notification
-from notifications.streams import building, marking, positions, rebuilding
+from notifications.inbox import list_channels
+from notifications.models import Notification, uuid7
+from notifications.streams import build_notification, marking, positions, rebuilding
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,11 +79,9 @@ def test_number_of_muted_categories_is_limited(user, monkeypatch):
 def test_one_query_for_many_users_and_none_without_a_category(make_user, django_assert_num_queries):
     users = [make_user(f"user{n}").pk for n in range(50)]
     with django_assert_num_queries(1):
-        preferences.mark_muted(
-            [building.build_notification(user, "note", category="reports") for user in users]
-        )
+        preferences.mark_muted([build_notification(user, "note", category="reports") for user in users])
     with django_assert_num_queries(0):
-        preferences.mark_muted([building.build_notification(user, "note") for user in users])
+        preferences.mark_muted([build_notification(user, "note") for user in users])
 
 
 def test_a_category_that_is_off_for_a_time(user, configure):

@@ -16,18 +16,17 @@ from django.db import connection
 from django.test import Client
 from notifications import duties, testing
 from notifications.api import notify
-from notifications.db.schema import find_mismatch
 from notifications.models import Notification, Stream
-from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams import snoozing
 from notifications.streams.retention import count_prunable
 from notifications.times import now
-from notifications.upkeep import Upkeep
+from notifications.extension import Upkeep
+from tests.support.checks import doctor
 
 FEATURE = re.compile("deliver|preference|digest|throttle|push|outage|_reader|[^_a-z]mute|unsubscribe", re.I)
 assert not [table for table in connection.introspection.table_names() if FEATURE.search(table)]
 assert not [each for each in Permission.objects.values_list("codename", flat=True) if FEATURE.search(each)]
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
+assert doctor("tables")[0]["state"] == "ok"
 assert not [noun for noun, count in count_prunable(now()) if FEATURE.search(noun)]
 
 ada = User.objects.create_superuser("ada")

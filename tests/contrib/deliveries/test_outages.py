@@ -10,7 +10,6 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, emails, outages, preferences, sending
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest
-from notifications.db import unavailable
 from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
 from notifications.testing import run_jobs, run_until_idle
@@ -111,7 +110,7 @@ def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
     assert "failed" in states()
 
 
-def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
+def test_answers_in_between_start_the_count_anew(made_due, answer_mail):
     """Two time-outs, an answer, and two time-outs are no outage."""
     results = [TimeoutError, TimeoutError, None, TimeoutError, TimeoutError]
 
@@ -119,7 +118,7 @@ def test_answers_in_between_start_the_count_anew(made_due, monkeypatch):
         if result := results.pop(0):
             raise result
 
-    monkeypatch.setattr(emails, "send_email", send)
+    answer_mail(send)
     made_due(5)
     enqueue_and_run()
     assert ChannelOutage.objects.get().suspended_until is None and not results
@@ -196,7 +195,7 @@ def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
     assert not Attempt.objects.exists()
 
 
-def test_a_timeout_counts_once_while_the_database_flickers(made_due, silent, monkeypatch):
+def test_a_timeout_counts_once_while_the_database_flickers(made_due, silent, monkeypatch, short_pauses):
     """What is stored after it may be tried again and again."""
     store, failures = attempts.store, [OperationalError("server closed the connection")] * 3
 
@@ -206,7 +205,6 @@ def test_a_timeout_counts_once_while_the_database_flickers(made_due, silent, mon
         store(*args, **fields)
 
     monkeypatch.setattr(attempts, "store", fail_first)
-    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
     made_due(1)
     enqueue_and_run()
     assert ChannelOutage.objects.get().timeouts == 1 and not failures

@@ -11,8 +11,8 @@ from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import hooks
+from notifications.jobs import cancel
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_at
-from notifications.jobs.transitions import manual
 from notifications.models import Job
 from tests.contrib.deliveries.test_broken_channels import odd  # noqa: F401 (a fixture)
 from tests.jobs import tasks
@@ -42,7 +42,7 @@ def end_with_callback(user):
     with requester(user):
         id = tasks.fail.enqueue().id
     JobCallback.objects.create(job=id, url="https://crm.example/done")
-    manual.cancel([id])
+    cancel([id])
 
 
 def test_each_own_task_is_a_sender(odd, user, settings):  # noqa: F811 (the fixture)

@@ -24,9 +24,9 @@ from notifications.contrib.deliveries import (
     storing,
 )
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
-from notifications.db.transactions import fair_atomic
-from notifications.inbox.timeline import read_timeline
-from notifications.jobs.transitions import manual
+from notifications.db import fair_atomic
+from notifications.inbox import read_timeline
+from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
@@ -221,7 +221,7 @@ class TestSending:
         run_jobs()
         assert len(mail.outbox) == 1
 
-    def test_late_failure_leaves_what_was_postponed(self, notified, user, monkeypatch):
+    def test_late_failure_leaves_what_was_postponed(self, notified, user, answer_mail):
         """A try that fails for good after another one has met a pause, and a look for abandoned ones."""
         delivery = notified()
         until = timezone.now() + timedelta(hours=1)
@@ -230,7 +230,7 @@ class TestSending:
             storing.postpone([delivery.id], until)
             raise ValueError("late")
 
-        monkeypatch.setattr(emails, "send_email", postpone_and_fail)
+        answer_mail(postpone_and_fail)
         send_due()
         delivery.refresh_from_db()
         assert (delivery.state, delivery.due_at) == ("pending", until)
@@ -356,7 +356,7 @@ class TestDigests:
         send_due()
         due_at = Digest.objects.get().due_at
         if how == "cancelled":
-            manual.cancel([Digest.objects.get().job])
+            cancel([Digest.objects.get().job])
         else:
             Job.objects.update(run_after=timezone.now())
             run_jobs()
@@ -497,7 +497,7 @@ class TestDigests:
         assert set(read_states()) == {("sent", "")}
         assert written == [100, 100, 30] * 2
 
-    def test_failed_one_is_retried_as_a_whole(self, user, categories, monkeypatch):
+    def test_failed_one_is_retried_as_a_whole(self, user, categories, answer_mail):
         notify(user, "Export", category="export")
         send_due()
         sent = []
@@ -507,7 +507,7 @@ class TestDigests:
             if len(sent) == 1:
                 raise ConnectionError("refused")
 
-        monkeypatch.setattr(emails, "send_email", fail_once)
+        answer_mail(fail_once)
         send_digests()
         assert read_states() == [("queued", "")]
         Job.objects.update(run_after=timezone.now())

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries import devices
 from notifications.contrib.deliveries.models import PushSubscription
-from tests.support.push_service import browser_keys
+from tests.support.push_service import browser_keys, public_key_of, vapid_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -18,7 +18,7 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.
 
 @pytest.fixture
 def private_key():
-    return vapid.generate_private_key()
+    return vapid_key()
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def post(client, document, **headers):
 
 
 @pytest.mark.database_law
-def test_subscribing(user_client, user):
+def test_subscribing(user_client, user, private_key):
     """Twice is the same device. It is named after the browser, and its endpoint is shown nowhere."""
     ids = {post(user_client, body(), user_agent=FIREFOX).json()["id"] for _ in range(2)}
     device = PushSubscription.objects.get()
@@ -47,7 +47,7 @@ def test_subscribing(user_client, user):
     assert "Firefox on Linux" in page and "push.example" not in page
     state = user_client.get("/notifications/devices/state/")
     assert (
-        state.json()["public_key"] == vapid.public_key(vapid.private_key())
+        state.json()["public_key"] == public_key_of(private_key)
         and "push.example" not in state.content.decode()
     )
 
@@ -173,11 +173,11 @@ def test_links_to_devices(user_client, settings, path):
 @pytest.mark.database_law
 def test_key_of_the_site(user_client, user, private_key):
     """Its hash is stored. A device with another one is shown as refused, until its browser subscribes anew."""
-    old = vapid.public_key(vapid.generate_private_key())
+    old = public_key_of(vapid_key())
     assert post(user_client, body(key=old)).status_code == 200
     page = user_client.get("/notifications/devices/").content.decode()
     assert "push.example refuses messages of this site" in page
-    key = vapid.public_key(private_key)
+    key = public_key_of(private_key)
     made = body("https://push.example/send/2", key=key, replaces=ENDPOINT, confirms=True)
     assert post(user_client, made).json()["id"]
     device = PushSubscription.objects.get()

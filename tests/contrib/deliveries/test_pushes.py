@@ -6,23 +6,22 @@ import threading
 import time
 
 import pytest
-from django.core.checks import INFO, WARNING
 from django.db import OperationalError, transaction
 from django.utils import timezone, translation
 
 from notifications import times
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, preferences, pushes, sending, vapid
+from notifications.contrib.deliveries import attempts, preferences, pushes
 from notifications.contrib.deliveries.decisions import Reach
-from notifications.contrib.deliveries.findings import check_refused_devices
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
-from notifications.db import unavailable
 from notifications.extension import find_channel
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_due
 from tests.contrib.questions import question_tasks
+from tests.support.checks import doctor
+from tests.support.push_service import public_key_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -64,7 +63,7 @@ def test_message(user, service, private_key):
     assert received.claims["sub"] == "mailto:admin@site.example"
     assert received.claims["aud"] == service.origin
     assert 0 < received.claims["exp"] - time.time() <= 12 * 3600
-    assert received.public_key == vapid.public_key(private_key)
+    assert received.public_key == public_key_of(private_key)
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.address) == ("sent", str(device.id))
     device.refresh_from_db()
@@ -267,8 +266,7 @@ def test_each_device_has_a_delivery_and_a_job(user, other_user, service):
     assert len({row.job for row in rows}) == 3 and {row.state for row in rows} == {"sent"}
 
 
-def test_device_that_hangs_holds_up_no_other(user, service, start_worker, monkeypatch):
-    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
+def test_device_that_hangs_holds_up_no_other(user, service, start_worker, monkeypatch, frequent_sending):
     monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 200.0)
     stuck, *others = (service.add_device(user) for _ in range(3))
     released = threading.Event()
@@ -351,7 +349,7 @@ def test_rollback(user, service):
     assert not Delivery.objects.exists() and not service.tries
 
 
-def test_answer_is_kept_until_the_database_takes_it(user, service, monkeypatch):
+def test_answer_is_kept_until_the_database_takes_it(user, service, monkeypatch, short_pauses):
     """While it is away the attempt goes on, and each device gets the message once."""
     ids = [service.add_device(user).id for _ in range(2)]
     end, failures = attempts.end, [OperationalError("server closed the connection")] * 2
@@ -362,7 +360,6 @@ def test_answer_is_kept_until_the_database_takes_it(user, service, monkeypatch):
         end(*args, **fields)
 
     monkeypatch.setattr(attempts, "end", fail_twice)
-    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
     push(user)
     send_due()
     run_until_idle()
@@ -461,15 +458,15 @@ def test_refusal_for_good(user, user_client, service, caplog):
     logged = [each for each in caplog.records if "refuses messages" in each.message]
     assert len(logged) == 1 and f"{device.id}, status 403" in logged[0].message
     assert "127.0.0.1 refuses messages" in user_client.get("/notifications/devices/").content.decode()
-    (finding,) = check_refused_devices()
-    assert finding.level == WARNING and finding.obj == {"refused": 1, "outdated": 0}
+    (finding,) = doctor("devices")
+    assert finding["state"] == "warning" and finding["figures"] == {"refused": 1, "outdated": 0}
     service.answer = lambda device, number: 201
     push(user, "three")
     send_all()
     device.refresh_from_db()
     assert device.refused_status == 0 and device.used_at
-    (finding,) = check_refused_devices()
-    assert finding.level == INFO
+    (finding,) = doctor("devices")
+    assert finding["state"] == "ok"
 
 
 def test_answer_that_may_pass_is_no_refusal(user, service):
@@ -483,5 +480,6 @@ def test_answer_that_may_pass_is_no_refusal(user, service):
 
 def test_devices_of_another_key(user, service):
     PushSubscription.objects.filter(pk=service.add_device(user).pk).update(key_hash="0" * 64)
-    (finding,) = check_refused_devices()
-    assert finding.obj == {"refused": 0, "outdated": 1} and "Set the earlier private_key" in finding.hint
+    (finding,) = doctor("devices")
+    assert finding["figures"] == {"refused": 0, "outdated": 1}
+    assert "Set the earlier private_key" in finding["remedy"]

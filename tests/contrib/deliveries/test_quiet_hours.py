@@ -14,9 +14,7 @@ from notifications.contrib.deliveries import digests, preferences, sending
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, decide, read_facts
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
-from notifications.db import clock
-from notifications.inbox.categories import Category
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import Category, read_timeline
 from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import send_digests, send_due
@@ -159,9 +157,9 @@ class TestWhatWaits:
         return be_quiet
 
     @pytest.fixture
-    def wake(self, monkeypatch):
+    def wake(self, jobs_clock):
         def wake():
-            monkeypatch.setattr(clock, "clock_offset", timedelta(hours=2))
+            jobs_clock.ahead = timedelta(hours=2)
             run_jobs()
 
         return wake

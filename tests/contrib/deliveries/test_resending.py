@@ -12,10 +12,10 @@ from django.utils import timezone
 
 from notifications.admin import NotificationAdmin
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, emails, preferences, sending
+from notifications.contrib.deliveries import attempts, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.extension import AddressGone
-from notifications.jobs.transitions import manual
+from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
@@ -93,7 +93,7 @@ def test_failed_one_is_sent(notified, mailbox):
     assert resend(delivery) == ""
     assert (delivery.state, delivery.error, len(mailbox.messages)) == ("sent", "", 1)
     # A retry by hand of the job that had failed sends nothing: the delivery has another job.
-    manual.retry([failed])
+    retry([failed])
     run_jobs()
     assert len(mailbox.messages) == 1
 
@@ -160,23 +160,22 @@ def test_one_that_is_being_sent(notified, state):
     assert not Job.objects.exists() and delivery.state == state
 
 
-def test_while_its_job_sends(notified, monkeypatch):
+def test_while_its_job_sends(notified, answer_mail):
     """Of an attempt in the moment in which it talks to the mail server."""
     delivery = notified()
     reasons = []
-    send_email = emails.send_email
 
     def send(email):
         run_in_threads(lambda: reasons.append(sending.resend(delivery.id)))
-        send_email(email)
+        mail.outbox.append(email)
 
-    monkeypatch.setattr(emails, "send_email", send)
+    answer_mail(send)
     send_due()
     assert reasons == ["It is not decided yet, or is being sent."] and len(mail.outbox) == 1
 
 
 @pytest.mark.parametrize("error", [ConnectionError("away"), AddressGone("gone")])
-def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monkeypatch, error):
+def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, answer_mail, error):
     """Its job was recorded as ended while it hung, and it fails after the resend was enqueued."""
     delivery = notified()
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
@@ -189,7 +188,7 @@ def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, monke
         assert sending.resend(delivery.id) == ""
         raise error
 
-    monkeypatch.setattr(emails, "send_email", hang)
+    answer_mail(hang)
     with suppress(attempts.TemporaryError):
         context = SimpleNamespace(task_result=SimpleNamespace(id=str(job.id)), attempt=1)
         sending.deliver.func(context, str(delivery.id), "")

@@ -16,20 +16,18 @@ from notifications.contrib.deliveries import (
     attempts,
     decisions,
     email_texts,
-    emails,
     preferences,
     sending,
-    vapid,
 )
 from notifications.contrib.deliveries.models import Delivery
-from notifications.db import unavailable
 from notifications.extension import hooks
+from notifications.jobs import retry
 from notifications.jobs.declaring import own_tasks
-from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due
+from tests.support.push_service import vapid_key
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -149,7 +147,7 @@ def test_concurrent_processes_enqueue_each_once(make_user, by_email, monkeypatch
     assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 46
 
 
-def test_answer_is_kept_until_the_database_takes_it(notified, monkeypatch):
+def test_answer_is_kept_until_the_database_takes_it(notified, monkeypatch, short_pauses):
     """While it is away the attempt goes on, and the message is sent once."""
     delivery = notified()
     end, ends = attempts.end, []
@@ -161,7 +159,6 @@ def test_answer_is_kept_until_the_database_takes_it(notified, monkeypatch):
         end(ids, state, **fields)
 
     monkeypatch.setattr(attempts, "end", fail_twice)
-    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
     send_due()
     run_until_idle()
     assert [email.extra_headers["Message-ID"] for email in mail.outbox] == [f"<{delivery.id}@site.example>"]
@@ -178,9 +175,9 @@ def test_late_failure_changes_nothing_of_what_was_sent(notified):
     assert (delivery.state, delivery.error) == ("sent", "")
 
 
-def test_row_that_is_deleted_while_it_is_sent(notified, monkeypatch):
+def test_row_that_is_deleted_while_it_is_sent(notified, answer_mail):
     delivery = notified()
-    monkeypatch.setattr(emails, "send_email", lambda email: Delivery.objects.all().delete())
+    answer_mail(lambda email: Delivery.objects.all().delete())
     send_due()
     assert Job.objects.get().state == "succeeded" and not Delivery.objects.filter(id=delivery.id)
 
@@ -302,7 +299,7 @@ def test_retry_by_hand_sends_again(notified, mailbox):
     assert set(Delivery.objects.values_list("state", flat=True)) == {"failed"}
     mailbox.answer_to_recipient = "250 OK"
     Notification.objects.filter(id=seen.notification).update(read_at=timezone.now())
-    assert len(manual.retry(Job.objects.values_list("id", flat=True))) == 2
+    assert len(retry(Job.objects.values_list("id", flat=True))) == 2
     run_jobs()
     assert dict(Delivery.objects.values_list("id", "state")) == {delivery.id: "sent", seen.id: "skipped"}
     assert len(mailbox.messages) == 1
@@ -314,7 +311,7 @@ def test_retry_by_hand_that_is_tried_again(notified, mailbox):
     mailbox.answer_to_recipient = "550 No such user"
     send_due()
     mailbox.answer_to_recipient = "451 Try again"
-    assert manual.retry(Job.objects.values_list("id", flat=True))
+    assert retry(Job.objects.values_list("id", flat=True))
     run_jobs()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.ended_at) == ("queued", None) and "451" in delivery.error
@@ -350,9 +347,8 @@ def test_queue_of_an_engine(settings, monkeypatch):
         assert own_tasks.sender_queue_name() == expected
 
 
-def test_worker_sends(notified, start_worker, monkeypatch):
+def test_worker_sends(notified, start_worker, frequent_sending):
     """The duty is done by workers, without a call."""
-    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
     delivery = notified()
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     start_worker()
@@ -408,7 +404,7 @@ def test_who_cannot_be_reached_gets_no_job(configure, make_user, service, monkey
 
 def settings_of_push(service):
     return {
-        "WEB_PUSH": {"private_key": vapid.generate_private_key(), "subject": "mailto:admin@site.example"},
+        "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:admin@site.example"},
         "OUTBOUND_ALLOW": [service.address],
     }
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import decisions, preferences, sending
 from notifications.contrib.deliveries.models import Delivery
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, SeenMark, Stream
 from notifications.streams import marking, marking_seen, snoozing
 from notifications.testing import run_jobs, run_until_idle

@@ -10,13 +10,14 @@ from django.db import connections, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from notifications import jobs
 from notifications.api import batch
 from notifications.contrib import questions
-from notifications.contrib.engines import findings, unserved, wakeups
+from notifications.contrib.engines import unserved, wakeups
 from notifications.contrib.output.testing import output as read_output
-from notifications.jobs.claiming import queues
-from notifications.jobs.transitions import manual
+from notifications.management import pause_queue, resume_queue
 from notifications.models import Attempt, Job, Notification, Wait
+from tests.support.checks import doctor
 
 
 def enqueue(task, args=(), owner=None, delay=None, count=1, **options):
@@ -56,7 +57,7 @@ def describe_untaken(id):
     logger.addHandler(handler)
     unserved.warn_of_unserved_jobs()
     logger.removeHandler(handler)
-    return findings.check_engine("default", findings.ping_engines()["default"]).msg, "\n".join(logged)
+    return doctor("engine")[0]["message"], "\n".join(logged)
 
 
 def starts(ids):
@@ -90,19 +91,19 @@ def enqueue_batch(task, arguments, owner=None):
 
 
 def cancel(id):
-    return manual.cancel([UUID(id)])[UUID(id)]
+    return jobs.cancel([UUID(id)])[UUID(id)]
 
 
 def retry(id):
-    return [str(queued) for queued in manual.retry([UUID(id)])]
+    return [str(queued) for queued in jobs.retry([UUID(id)])]
 
 
 def pause(queue):
-    queues.pause_queue(queue)
+    pause_queue(queue)
 
 
 def resume(queue):
-    queues.resume_queue(queue)
+    resume_queue(queue)
 
 
 def rows(ids):

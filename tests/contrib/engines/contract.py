@@ -296,6 +296,7 @@ class EngineContract:
         ids += project.call("enqueue", task="noop", count=3)
         rows = self.ended_with_restarts(project, ids)
         assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
+        self.replace_worker(project.site)
 
     def test_queue_that_no_process_takes(self, project):
         """`doctor` and the log of servers name it."""
@@ -318,6 +319,9 @@ class EngineContract:
 
     def restart_ended(self, site):
         """Start a worker that has ended, if the engine does not."""
+
+    def replace_worker(self, site):
+        """Start another one in place of a worker that an outage of the database ends, after its jobs have ended."""
 
     def test_batch_ends_with_its_jobs(self, project):
         id = project.call("enqueue_batch", task="echo", arguments=[1, 2, 3], owner="demo")

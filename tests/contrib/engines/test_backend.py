@@ -34,6 +34,11 @@ class TestDatabaseBackend(EngineContract):
         if not site.processes[-1].running:
             start_db_worker(site)
 
+    def replace_worker(self, site):
+        """It keeps its connection, and fails when it stores that its task has ended."""
+        site.processes[-1].stop()
+        start_db_worker(site)
+
     def test_process_that_is_stopped_leaves_no_worker(self, project):
         """It deletes its row, and does not leave that to other processes."""
         ended(project, project.call("enqueue", task="noop"))

@@ -2,8 +2,9 @@
 
 import pytest
 
-from notifications.compat import BaseTaskBackend, TaskResultDoesNotExist, task_backends
 from notifications.contrib.engines import engine_of, process
+from notifications.jobs import task_backends
+from tests.support.django_tasks import BaseTaskBackend, TaskResultDoesNotExist
 
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from notifications.contrib.engines import findings as engines
-from notifications.jobs.claiming import queues
+from notifications.management import pause_queue
 from notifications.models import Job
 from tests.commands.test_doctor import diagnose
 from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
@@ -22,7 +22,7 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
     """No built-in worker is missing when an engine runs all jobs."""
     engine_process(load=2)
     engine_process(load=1)
-    queues.pause_queue("paused")
+    pause_queue("paused")
     tasks.noop.using(queue_name="paused").enqueue()
     for _ in range(3):
         tasks.noop.enqueue()

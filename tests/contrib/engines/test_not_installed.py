@@ -4,18 +4,17 @@ USE = """
 import sys
 from django.contrib.auth.models import User
 from django.test import Client
-from notifications import upkeep
-from notifications.management.diagnosis import diagnose
+from notifications.extension import Upkeep, Where
 from notifications.models import Job
-from notifications.readiness import find_missing
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.checks import doctor
 
 assert not [name for name in sys.modules if name.startswith("notifications.contrib")]
-names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+names = {duty.name for duty in Upkeep(Where.WORKER, seconds=0).duties}
 assert not [name for name in names if "engine" in name]
-assert not [each for each in diagnose(timeout=0.1) if "engine" in each.check]
-assert find_missing()[0] == "worker"
+assert not [each for each in doctor() if "engine" in each["check"]]
+assert doctor("ready", live=True)[0]["remedy"].startswith("Start one: manage.py run_jobs")
 ada = User.objects.create_superuser("ada")
 client = Client()
 client.force_login(ada)

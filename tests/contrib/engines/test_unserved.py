@@ -7,7 +7,8 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.contrib.engines import unserved
-from notifications.jobs.claiming import backlog, queues
+from notifications.jobs.claiming import backlog
+from notifications.management import pause_queue
 from notifications.models import Job
 from tests.contrib.engines.conftest import wait_long
 from tests.jobs import tasks
@@ -53,7 +54,7 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(job):
     Job.objects.update(run_after=timezone.now() + timedelta(hours=1))
     assert unserved_jobs() == []
     Job.objects.update(run_after=None)
-    queues.pause_queue("reports")
+    pause_queue("reports")
     assert unserved_jobs() == []
 
 

@@ -10,9 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.contrib.engines import wakeups
-from notifications.ids import uuid7
-from notifications.jobs.claiming import queues
-from notifications.models import Job
+from notifications.management import pause_queue
+from notifications.models import Job, uuid7
 from tests.contrib.engines import recording_engine
 from tests.contrib.engines.conftest import wait_long
 from tests.data.test_plans_of_claims import insert_queued_jobs
@@ -112,7 +111,7 @@ class TestWaitingJobs:
             tasks.noop.using(queue_name="paused").enqueue()
             tasks.noop.using(queue_name="later", run_after=timezone.now() + timedelta(hours=1)).enqueue()
             tasks.noop.using(backend="builtin").enqueue()
-        queues.pause_queue("paused")
+        pause_queue("paused")
         wait_long()
         sent(messages)
         wake()

@@ -11,11 +11,10 @@ from django.contrib.messages.storage.fallback import FallbackStorage
 from django.test.utils import isolate_apps
 from django.utils import timezone
 
-from notifications.admin.filters import JOB_FILTERS
-from notifications.admin.jobs import JobAdmin
-from notifications.contrib.operations.admin.job_filters import PERMISSIONS, WithFilters
-from notifications.db import keyset
-from notifications.jobs import changing, selection
+from notifications.admin import JOB_FILTERS, JobAdmin
+from notifications.contrib.operations.admin import WithFilters
+from notifications.contrib.operations.admin.job_filters import PERMISSIONS
+from notifications.jobs import cancel, changing, selection
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -158,7 +157,7 @@ def test_only_jobs_of_the_filter_are_changed(staff, user, other_user, change_all
         [tasks.noop.using(owner=owner, title=title).enqueue().id for title in ("red", "blue")]
         for owner in (user, other_user)
     )
-    manual.cancel(Job.objects.values_list("pk", flat=True), by=None)
+    cancel(Job.objects.values_list("pk", flat=True), by=None)
     change_all("retry_jobs", f"?user={user.username}&q=red", confirm=True)
     run_jobs()
     assert states(mine[:1]) == {"succeeded"}
@@ -171,7 +170,7 @@ def test_owner_with_too_many_jobs_is_skipped(staff, user, other_user, change_all
     for owner in (user, other_user):
         for _ in range(2):
             tasks.noop.using(owner=owner).enqueue()
-    manual.cancel(Job.objects.values_list("pk", flat=True), by=None)
+    cancel(Job.objects.values_list("pk", flat=True), by=None)
     waiting = timezone.now() + timedelta(days=1)
     tasks.noop.using(owner=user, run_after=waiting).enqueue()
     change_all("retry_jobs", confirm=True)
@@ -192,10 +191,9 @@ def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
     assert json.loads(bulk_job().result)["changed"] == 3
 
 
-def test_many_are_counted_exactly(staff, user, change_all, monkeypatch):
+def test_many_are_counted_exactly(staff, user, change_all, set_slices):
     """However few rows a page of the list may read."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", 1)
-    monkeypatch.setattr(keyset, "MAX_ROWS_READ", 2)
+    set_slices(1, 2)
     ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(5)]
     Job.objects.filter(pk__in=ids).update(state="failed", finished_at=timezone.now())
     assert "<h1>Retry 5 jobs?</h1>" in change_all("retry_jobs").text
@@ -293,7 +291,6 @@ def test_right_that_is_lost_stops_it_before_the_next_chunk(staff, user, change_a
     later = timezone.now() + timedelta(days=1)
     ids = [tasks.noop.using(owner=user, run_after=later).enqueue().id for _ in range(5)]
     change_all("cancel_jobs", confirm=True)
-    cancel = manual.cancel
 
     def cancel_and_lose_right(ids, by):
         lose_right(staff, right)

@@ -7,12 +7,12 @@ from django.db import connection
 from django.template import Template
 from prometheus_client.core import GaugeMetricFamily
 
-from notifications import paths
 from notifications.contrib.operations import additions
 from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.metrics import exposition
 from notifications.extension import AlertKind, calls
+from notifications.management import admin_list
 from tests.extension import faulty
 
 
@@ -54,10 +54,10 @@ def test_alert_kinds(user, module):
     evaluation.evaluate()
     (alert,) = texts.open_alerts()
     assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")
-    assert subject_url(alert, paths.admin_list) == "/admin/notifications/notification/1/change/"
+    assert subject_url(alert, admin_list) == "/admin/notifications/notification/1/change/"
     del module.alert_kinds
     additions.read_alert_kinds.cache_clear()
-    assert subject_url(alert, paths.admin_list) == ""
+    assert subject_url(alert, admin_list) == ""
     assert texts.open_alerts()[0].detail == "They are 3."
 
 

@@ -1,5 +1,6 @@
 """The filters of the list of jobs: each shows the jobs that meet it, and reads few others."""
 
+import html
 import json
 import re
 from datetime import timedelta
@@ -201,9 +202,9 @@ def test_counts(get, short_pages, monkeypatch):
     assert "5 jobs" in get() and "5 jobs" in get("?state__exact=failed")
     for number in range(6):
         make_job(f"{number}", state="failed")
-    assert re.search(r"about \d+ jobs", get())
-    assert "over 10 jobs" in get("?state__exact=failed")
-    assert " jobs\n" not in get("?queue_name=default")
+    assert re.search(r"about \d+ jobs", get("?deliveries=shown"))
+    assert "over 10 jobs" in get("?state__exact=failed&deliveries=shown")
+    assert " jobs\n" not in get("?queue_name=default") and " jobs\n" not in get()
     assert "1 job\n" in get(f"?q={Job.objects.first().pk}")
 
 
@@ -213,3 +214,31 @@ def test_notifications_of_a_category(admin_client, user):
     page = "/admin/notifications/notification/?category="
     assert titles(admin_client.get(f"{page}nothing").text) == []
     assert len(titles(admin_client.get(f"{page}export").text)) == 2
+
+
+SENDER = "notifications.contrib.deliveries.sending.deliver"
+
+
+@pytest.mark.with_all_apps("the jobs are those of notifications.contrib.deliveries")
+def test_jobs_that_send_messages_are_shown_when_they_are_asked_for(get, short_pages):
+    """By the filter, or by their task, queue or id; the numbers of states are of what is shown, also as they change."""
+    for number in range(9):
+        make_job(
+            f"mail-{number}", minutes=9 + number, task_path=SENDER, queue_name="deliveries", state="failed"
+        )
+    for number in range(2):
+        make_job(f"{number}", minutes=number, state="failed")
+    assert walk(get, "?state__exact=failed", "Search further") == [[], ["1", "0"]]
+    page = get()
+    assert "Failed (2)</span>" in page and "Hidden</a>" in page
+    make_job("now", minutes=99, state="running")
+    for query, count in (("", 2), ("?deliveries=shown", 11)):
+        page = get(query)
+        assert ("mail-8" in page) == bool(query)
+        address = html.unescape(re.search(r'data-overview-figures="([^"]*)"', page).group(1))
+        for text in (page, get(address.removeprefix(LIST))):
+            assert f"Failed ({count})</span>" in text
+    id = Job.objects.get(title="mail-3").pk
+    for query in (f"?task_path={SENDER}", "?queue_name=deliveries", f"?q={id}"):
+        assert "mail-3" in " ".join(map(" ".join, walk(get, query, "Next page"))), query
+    assert "mail" not in " ".join(titles(get("?q=mail")))

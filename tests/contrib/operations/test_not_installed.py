@@ -8,23 +8,20 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from notifications import readiness, upkeep
-from notifications.db.schema import find_mismatch
-from notifications.management.diagnosis import diagnose
+from notifications.extension import Upkeep, Where
 from notifications.models import Job, Notification
-from notifications.readiness import missing_indexes, pending_migrations
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.checks import doctor
 
 tables = connection.introspection.table_names()
 assert not [table for table in tables if re.search("alert|statistics|overview|operations", table)]
 permissions = Permission.objects.values_list("codename", flat=True)
 assert not [name for name in permissions if re.search("alert|statistics|overview", name)]
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
-names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+assert doctor("tables")[0]["state"] == "ok"
+names = {duty.name for duty in Upkeep(Where.WORKER, seconds=0).duties}
 assert not [name for name in names if re.search("alert|statistics|announce", name)]
-assert not [each for each in diagnose(timeout=0.1) if "alert" in each.check]
-assert not list(readiness.find_wrong_times())
+assert not [each for each in doctor() if "alert" in each["check"]]
 
 ada = User.objects.create_superuser("ada")
 client = Client()

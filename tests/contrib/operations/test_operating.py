@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications.api import batch
 from notifications.contrib.operations.models import Alert
-from notifications.jobs.claiming import queues
+from notifications.management import paused_queues
 from notifications.models import Job, Queue, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -228,7 +228,7 @@ def test_pause_a_queue_with_atomic_requests(admin_client, monkeypatch):
     """Its row is written after the request."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     admin_client.post(f"{PAGE}queue/", {"name": "default", "action": "pause"}, follow=True)
-    assert list(queues.paused_queues()) == ["default"]
+    assert list(paused_queues()) == ["default"]
     assert LogEntry.objects.get().change_message == "Paused."
 
 
@@ -243,7 +243,7 @@ def test_pause_and_resume_a_queue(admin_client):
     assert 'value="resume"' in admin_client.get(PAGE).text
     response = admin_client.post(f"{PAGE}queue/", {"name": "default", "action": "resume"}, follow=True)
     assert messages_of(response) == ["The queue default is resumed."]
-    assert list(queues.paused_queues()) == []
+    assert list(paused_queues()) == []
     assert [entry.change_message for entry in LogEntry.objects.order_by("id")] == ["Paused.", "Resumed."]
 
 

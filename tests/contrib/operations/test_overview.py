@@ -19,13 +19,13 @@ from notifications.contrib.operations.admin import OverviewAdmin
 from notifications.contrib.operations.admin.overview import failures, figures, history, processes
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
-from notifications.ids import uuid7
-from notifications.jobs.claiming import backlog, queues
-from notifications.management.diagnosis.jobs import check_shares
-from notifications.models import Job, ServerProcess, Worker
+from notifications.jobs.claiming import backlog
+from notifications.management import pause_queue
+from notifications.models import Job, ServerProcess, Worker, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support import core_alone
+from tests.support.checks import doctor
 from tests.support.claims import claim_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -126,7 +126,7 @@ def test_depth_and_wait_of_queues(admin_client):
     Job.objects.filter(id=old).update(queued_at=timezone.now() - timedelta(minutes=10))
     Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
     claim_rows(uuid7(), 1, queues=["default"])
-    queues.pause_queue("other")
+    pause_queue("other")
     by_name = {row.now.name: row for row in figures.read_figures("hour").queues}
     default, other = by_name["default"], by_name["other"]
     assert (default.now.due, default.now.delayed, default.running) == (3, 1, 1)
@@ -172,7 +172,7 @@ def test_a_large_share_is_named(admin_client, make_user):
     Job.objects.update(queued_at=timezone.now() - timedelta(minutes=10))
     text = text_of(admin_client.get(PAGE))
     assert f"user:{flood.pk} has 30 of 31 jobs that wait in default , the first for 10 min." in text
-    assert f"user:{flood.pk} has 30 of 31 in default" in next(iter(check_shares())).msg
+    assert f"user:{flood.pk} has 30 of 31 in default" in doctor("shares")[0]["message"]
 
 
 def test_failures_are_grouped_by_task_exception_and_location(admin_client):
@@ -394,6 +394,57 @@ def test_a_range_of_time(staff_client, make_user):
         assert client.get("/admin/notifications/job/", {"finished": wrong}).status_code == 302
 
 
+@pytest.mark.with_all_apps("the jobs are those of notifications.contrib.deliveries")
+def test_jobs_that_send_messages_are_there_when_they_are_asked_for(staff_client, make_user):
+    """In figures, queues, charts, tasks and failures, in what is retried, and in the lists to which the page links."""
+    fail_jobs(5)
+    sent = list(Job.objects.values_list("pk", flat=True)[:3])
+    task = "notifications.contrib.deliveries.sending.deliver"
+    Job.objects.filter(pk__in=sent).update(task_path=task, queue_name="deliveries", user=make_user("bea"))
+    JobStatistics.objects.filter(queue_name="default").update(count=2)
+    JobStatistics.objects.create(
+        **{field: value for field, value in JobStatistics.objects.values()[0].items() if field != "id"}
+        | {"task_path": task, "queue_name": "deliveries", "count": 3}
+    )
+    tasks.noop.using(queue_name="other").enqueue()
+    waiting, running = (tasks.noop.using(queue_name="deliveries").enqueue().id for _ in range(2))
+    Job.objects.filter(pk__in=[waiting, running]).update(task_path=task, executor="email")
+    claim_rows(uuid7(), 1, queues=["deliveries"])
+    client = staff_client("view_overview", "view_job", "change_job", "add_notification")
+    hidden, shown = client.get(PAGE), client.get(PAGE, {"deliveries": "shown"})
+    facts = [
+        (
+            {row.now.name for row in page.context["figures"].queues},
+            page.context["figures"].due,
+            page.context["figures"].running,
+            page.context["figures"].history.totals.failed,
+            sum(point.failed for point in page.context["figures"].history.points),
+            [group.count for group in page.context["figures"].failures.groups],
+            task in page.context["task_choices"],
+        )
+        for page in (hidden, shown)
+    ]
+    assert facts[0] == ({"default", "other"}, 1, 0, 2, 2, [2], False)
+    assert facts[1] == ({"default", "other", "deliveries"}, 2, 1, 5, 5, [3, 2], True)
+    assert "deliveries=shown" not in hidden.text and "finished=hour&amp;deliveries=shown" not in hidden.text
+    assert "?deliveries=shown&amp;state__exact=failed" in shown.text
+    assert [len(client.get(f"{PAGE}tasks/{q}").context["tasks"].rows) for q in ("", "?deliveries=shown")] == [
+        1,
+        2,
+    ]
+    since = hidden.context["figures"].since.isoformat()
+    assert client.get(TELL, {"all": "1", "since": since}, follow=True).text.count("bea") == 0
+    everybody = client.get(TELL, {"all": "1", "since": since, "deliveries": "shown"}, follow=True)
+    assert re.search(r'<textarea name="users"[^>]*>\s*bea</textarea>', everybody.text)
+    for fields, count in (({}, 2), ({"deliveries": "shown"}, 5)):
+        question = client.get(RETRY, {"all": "1", "since": since} | fields).text
+        assert f"<h1>Retry {count} jobs?</h1>" in question and ("shown" in question) == bool(fields)
+    client.post(RETRY, {"all": "1", "since": since, "confirm": "1"})
+    Job.objects.filter(pk__in=[waiting, running]).delete()
+    run_jobs()
+    assert set(Job.objects.filter(state="failed", attempt=1).values_list("pk", flat=True)) == set(sent)
+
+
 @pytest.mark.parametrize(("count", "is_capped"), [(1, False), (2, False), (3, True)])
 def test_as_many_failures_as_are_read_are_all_of_them(db, count, is_capped, monkeypatch):
     """The figures and the count before a retry say that there are more only if there are."""
@@ -518,7 +569,7 @@ def test_unknown_period(admin_client):
 def test_database_is_unavailable(admin_client, monkeypatch):
     """The page says so instead of an error page."""
 
-    def raise_error(period):
+    def raise_error(period, **selection):
         raise OperationalError("database is locked")
 
     monkeypatch.setattr("notifications.contrib.operations.admin.overview.page.read_figures", raise_error)

@@ -110,7 +110,7 @@ def hold():
 @task
 @policy(max_attempts=3, retry_on=(Down,))
 def fail_twice(text="text"):
-    from notifications.context import current_execution
+    from notifications.worker import current_execution
 
     attempt = current_execution().job.attempt
     output(f"{text} {attempt}")

@@ -12,14 +12,14 @@ from notifications.contrib.output.api import _warn_of_observed_task
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import OutputBuffer, buffer_of, store_output
 from notifications.contrib.output.testing import output as stored_output
-from notifications.db.transactions import connection
-from notifications.jobs.transitions import manual
+from notifications.db import connection
+from notifications.jobs import cancel
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
-from notifications.worker.execution import Execution
+from notifications.worker import Execution
 from tests.contrib.output import output_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
@@ -195,7 +195,7 @@ def test_cancelled(worker):
     """The iterator is closed, and what was written until then stays."""
     result = output_tasks.stream.enqueue(1_000, "{} ", 0.01)
     wait_until(lambda: stored_output(result), what="output")
-    manual.cancel([Job.objects.get(id=result.id).id])
+    cancel([Job.objects.get(id=result.id).id])
     until_state(result, "cancelled")
     assert output_tasks.closed.is_set()
     assert stored_output(result).startswith("0 1 2 ")

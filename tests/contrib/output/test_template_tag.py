@@ -10,6 +10,7 @@ from django.test import RequestFactory
 
 from notifications.api import get_job, task
 from notifications.contrib.output import output, reading
+from notifications.contrib.output.models import OutputChunk
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -70,7 +71,7 @@ def test_a_job_that_has_written_nothing(user):
 def test_lines_of_the_app(user):
     """They are sentences, and one that is not whole yet is left to the script, with the offset before it."""
     id = run(user, "one")
-    chunk = reading.OutputChunk.objects.get()
+    chunk = OutputChunk.objects.get()
     chunk.text = "one\n\x1eattempt 2\ntwo\n\x1econtinued\nthree\n\x1eatt"
     chunk.save()
     Job.objects.filter(id=id).update(state="running")

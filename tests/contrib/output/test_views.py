@@ -13,9 +13,9 @@ from notifications.contrib.output import readers, reading, views
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.readers import next_cursor
 from notifications.contrib.output.storage import buffer_of, store_output
-from notifications.db.transactions import connection
+from notifications.db import connection
 from notifications.models import Job
-from notifications.realtime import hub
+from notifications.realtime import current_hub, hub
 from tests.data.rows import job as make_job
 from tests.http.conftest import assert_problem, job_url
 from tests.realtime.conftest import in_thread, until
@@ -161,7 +161,7 @@ async def waiting(count=1):
         lambda: (
             sum(
                 len(feed.readers)
-                for feeds in hub.current_hub().parts["notifications_output"]._feeds.values()
+                for feeds in current_hub().parts["notifications_output"]._feeds.values()
                 for feed in feeds.values()
             )
             == count
@@ -203,7 +203,7 @@ async def test_the_end_of_the_job_ends_a_long_poll(asgi, user, job, path, before
         await waiting()
         await in_thread(write, job, "")
         await in_thread(end, job)
-        hub.current_hub().parts["notifications_output"].read_all()
+        current_hub().parts["notifications_output"].read_all()
     await poll.wait_for_response()
     assert (poll.status, poll.headers["stream-closed"]) == (204, "true")
 
@@ -244,12 +244,12 @@ async def test_events(asgi, user, job, path):
         assert got == line
     await in_thread(write, job, "last")
     await in_thread(end, job)
-    hub.current_hub().parts["notifications_output"].read_all()
+    current_hub().parts["notifications_output"].read_all()
     text, controls = await read_events(events)
     assert text == "last"
     assert (controls[-1]["streamClosed"], controls[-1]["upToDate"]) == (True, True)
     await events.wait_until_closed()
-    assert not hub.current_hub().parts["notifications_output"]._feeds
+    assert not current_hub().parts["notifications_output"]._feeds
 
 
 async def test_events_go_on_after_the_last_id(asgi, user, job, path):
@@ -368,7 +368,7 @@ async def test_the_job_is_pruned(asgi, user, job, path):
     await events.wait_for_response()
     await waiting(2)
     await in_thread(Job.objects.all().delete)
-    hub.current_hub().parts["notifications_output"].read_all()
+    current_hub().parts["notifications_output"].read_all()
     await poll.wait_for_response()
     assert poll.status == 404
     await events.wait_until_closed()
@@ -392,7 +392,7 @@ async def test_a_reader_that_disconnects(asgi, user, path):
         response.disconnect()
         await response.wait_until_closed()
         await waiting(0)
-        assert not hub.current_hub().users
+        assert not current_hub().users
 
 
 def test_queries(user_client, job):

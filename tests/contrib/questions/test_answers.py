@@ -23,7 +23,7 @@ from notifications.contrib.questions import (
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs
 from tests.contrib.questions import forms, question_tasks
@@ -59,11 +59,11 @@ class TestDetails:
     def test_a_later_attempt_gets_the_same(self, user, calls):
         job = ask(user, question_tasks.ask_who)
         answer(job, "ship", "yes", user=user, via="Slack")
-        manual.cancel([job])
-        manual.retry([job])
+        cancel([job])
+        retry([job])
         run_jobs()
         Job.objects.filter(id=job).update(state="failed")
-        manual.retry([job])
+        retry([job])
         run_jobs()
         assert calls[0] == calls[1] and calls[0].user == user
 
@@ -229,7 +229,7 @@ class TestAnswer:
 
     def test_one_whose_job_was_cancelled(self, user):
         job = ask(user)
-        manual.cancel([job])
+        cancel([job])
         with pytest.raises(QuestionEnded, match="The job was cancelled") as caught:
             answer(job, "ship", "yes", user=user)
         assert caught.value.how == "cancelled"

@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
-from notifications.db.transactions import connection
-from notifications.jobs.transitions import manual
+from notifications.db import connection
+from notifications.jobs import cancel
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
@@ -113,7 +113,7 @@ def test_only_while_the_question_is_open(job, asked, client_of, end):
         assert not is_output_shown(client, job)
         run_jobs()
     else:
-        manual.cancel([job.id])
+        cancel([job.id])
     assert not is_output_shown(client, job)
     text = client.get(question_page(job), follow=True).content.decode()
     assert text and "Dear customer" not in text and "Answer of Mr. Grant" not in text

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
-from notifications.db.transactions import database
+from notifications.db import database
 from notifications.extension import read_facts
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.templatetags.notifications import notifications_icon
 from notifications.testing import run_jobs
@@ -71,7 +71,7 @@ def test_the_job_and_who_else_is_asked(user, make_user, user_client, client_of):
     job = ask(user, question_tasks.ask_about_draft, to=[user.pk, others[0].pk], argument="a secret argument")
     text = user_client.get(page(job)).text
     assert f'<a href="/notifications/jobs/{job.id}/">Order 7</a>' in text
-    assert ">a step</span>" in text and "Steps" in text and "a step&#x27;s result" not in text
+    assert ">a step</span>" in text and "Timeline" in text and "a step&#x27;s result" not in text
     assert facts_on(text) | {"Progress": "Page 3 · 3 of 7", "Also asked": "Bea"} == facts_on(text)
     text = client_of(others[0]).get(page(job)).text
     assert facts_on(text)["Also asked"] == user.username
@@ -155,7 +155,7 @@ def test_the_step_of_a_question_that_has_expired(user, user_client, frozen):
 def test_the_step_of_a_question_of_a_cancelled_job(user, user_client):
     """It has no tick, which would say that it was answered."""
     job = ask(user)
-    manual.cancel([job.id], by=user.pk)
+    cancel([job.id], by=user.pk)
     text = user_client.get(f"/notifications/jobs/{job.id}/").text
     step = text.partition("notifications-ticks")[2].partition("</ol>")[0]
     assert notifications_icon("error") in step and notifications_icon("success") not in step

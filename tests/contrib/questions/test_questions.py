@@ -22,10 +22,10 @@ from notifications.contrib.questions import answering, aquestion, question
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import build_notifications
 from notifications.contrib.questions.testing import answer_question
-from notifications.db.transactions import retrying_atomic
+from notifications.db import retrying_atomic
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import manual, recording, waiting
+from notifications.jobs import Outcome, cancel, retry
+from notifications.jobs.transitions import recording, waiting
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream
 from notifications.serializers import serialize_job
 from notifications.streams.marking import mark
@@ -128,7 +128,7 @@ class TestQuestion:
         for by, words in ((user.pk, "Der Job wurde abgebrochen."), (other_user.pk, "The job was cancelled.")):
             job = ask(user)
             with translation.override("de"):
-                manual.cancel([job.id], by=by)
+                cancel([job.id], by=by)
             assert Notification.objects.get(job=job.id, title="Ship?").body.startswith(words)
 
     def test_marks_do_not_change_it_until_it_is_answered(self, user, other_user):
@@ -229,13 +229,13 @@ class TestEnds:
     def test_cancel_and_retry(self, user):
         job = ask(user)
         wait = AskedQuestion.objects.get()
-        manual.cancel([job.id], by=user.pk)
+        cancel([job.id], by=user.pk)
         row = Notification.objects.get()
         assert row.read_at and row.seq and unread(user) == 0
         assert json.loads(row.data)["question"]["ended"]["how"] == "cancelled"
         with pytest.raises(QuestionEnded):
             answering.store_answer(wait, "yes", user=user)
-        manual.retry([job.id])
+        retry([job.id])
         with pytest.raises(QuestionDoesNotExist):
             answering.store_answer(wait, "yes", user=user)
         run_jobs()
@@ -247,8 +247,8 @@ class TestEnds:
     def test_an_answer_survives_a_retry(self, user, calls):
         job = ask(user)
         answer_question("yes")
-        manual.cancel([job.id])
-        manual.retry([job.id])
+        cancel([job.id])
+        retry([job.id])
         run_jobs()
         job.refresh_from_db()
         assert job.result == '"yes"'
@@ -414,7 +414,7 @@ class TestApi:
         assert post(protected, wait).status_code == 403
         assert protected.post(page(wait), {"value": "yes"}).status_code == 403
         assert AskedQuestion.objects.get().ended_at is None
-        manual.cancel([job.id])
+        cancel([job.id])
         assert post(client, wait).status_code == 410
         pruning = Pruning(clock.now() + timedelta(days=1), run=retrying_atomic)
         while pruning.prune_chunk() is not None:
@@ -442,10 +442,8 @@ class TestApi:
         wait, row, client = AskedQuestion.objects.get(), Notification.objects.get(user=user), client_of(user)
         own = f"/notifications/{row.pk}/"
         assert client.get(own)["Location"] == page(wait)
-        cancel = f'action="/notifications/jobs/{wait.job}/cancel/"'
-        assert (
-            cancel in client.get(page(wait)).text and cancel not in client_of(other_user).get(page(wait)).text
-        )
+        link = f'action="/notifications/jobs/{wait.job}/cancel/"'
+        assert link in client.get(page(wait)).text and link not in client_of(other_user).get(page(wait)).text
         pane = client.get(own, {"part": "pane"})
         assert "question" not in pane.context and f'href="{page(wait)}"' in pane.text
         answering.store_answer(wait, "yes", user=user)
@@ -601,15 +599,15 @@ def race(users):
             waiting.end_due_waits()
             time.sleep(random.uniform(0, 0.004))
 
-    def cancel():
+    def cancel_jobs():
         for id in cancelled:
-            manual.cancel([id])
+            cancel([id])
             time.sleep(random.uniform(0, 0.004))
         for id in unanswered[::2]:
             wait_until(
                 lambda id=id: AskedQuestion.objects.filter(job=id).exists(), what="the question to be stored"
             )
-            manual.cancel([id])
+            cancel([id])
 
     def answer(user):
         def run():
@@ -628,7 +626,7 @@ def race(users):
 
         return run
 
-    run_in_threads(suspend, end_due, cancel, *map(answer, users))
+    run_in_threads(suspend, end_due, cancel_jobs, *map(answer, users))
     while waiting.end_due_waits():
         pass
     stored = {wait.job: wait for wait in AskedQuestion.objects.filter(job__in=waits)}

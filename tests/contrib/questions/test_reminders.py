@@ -12,8 +12,9 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.questions import answering, question_notifications, reminders
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
-from notifications.db.bulk import lock_query
-from notifications.jobs.transitions import manual, waiting
+from notifications.db import lock_query
+from notifications.jobs import cancel
+from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs
 from tests.contrib.questions import question_tasks
@@ -107,7 +108,7 @@ def test_those_that_were_replaced_say_how_it_ended(user, other_user, end):
     if end == "answered":
         answer_question("yes", by=user)
     elif end == "cancelled":
-        manual.cancel([job.id])
+        cancel([job.id])
     else:
         clock.advance(timedelta(days=20))
         waiting.end_due_waits()
@@ -159,7 +160,7 @@ def test_not_after_the_end(user, end):
     if end == "answered":
         answer_question("yes", by=user)
     else:
-        manual.cancel([job.id])
+        cancel([job.id])
     advance(2 * HOUR)
     assert len(Notification.objects.filter(title="Ship?")) == 1
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from notifications.contrib.rates import calls
+from notifications.outbound import gates
 from notifications.testing import clock
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
@@ -30,7 +31,7 @@ def declare(settings):
 @pytest.fixture
 def limited_calls(monkeypatch):
     """Calls of this process count, as outside of tests."""
-    monkeypatch.setattr(calls, "enabled_in_tests", True)
+    monkeypatch.setattr(gates, "enabled_in_tests", True)
     calls._forget()
     yield
     calls._forget()

@@ -6,11 +6,9 @@ from uuid import UUID
 import pytest
 
 from notifications.contrib.rates import rate, releasing
-from notifications.contrib.rates.declarations import bucket_of
 from notifications.contrib.rates.models import Limit, Release
-from notifications.jobs.selection import JobFilter
-from notifications.jobs.transitions import manual, queueing, reaping
-from notifications.jobs.transitions.releasing import hold_again
+from notifications.jobs import HeldJobs, JobFilter, cancel, retry
+from notifications.jobs.transitions import queueing, reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -43,7 +41,7 @@ def released():
 def test_they_are_held_until_their_limit_allows_them(declare, user):
     declare(partner={"rate": "60/m", "burst": 3})
     jobs = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
-    assert {job.executor for job in rows(*jobs)} == {f"held{bucket_of('partner')}"}
+    assert {job.executor for job in rows(*jobs)} == {f"held{HeldJobs.of_key('partner').name}"}
     assert not claim_rows(None, 10)
     releasing.release_due()
     first = released()
@@ -75,7 +73,7 @@ def test_a_cancelled_one_leaves_no_hole(declare, django_capture_on_commit_callba
     releasing.release_due()
     assert [str(job.id) for job in released()] == [first.id]
     with django_capture_on_commit_callbacks(execute=True):
-        manual.cancel([UUID(first.id)])
+        cancel([UUID(first.id)])
     releasing.release_due()
     assert [str(job.id) for job in released()] == [second.id]
     assert Limit.objects.get().used == 0
@@ -89,9 +87,9 @@ def test_one_that_has_begun_meanwhile_is_not_held_again(declare):
     (before,) = released()
     queueing.release(claim_rows(None, 1))
     Job.objects.update(executor=before.executor)
-    assert not hold_again([before])
+    assert not HeldJobs.hold_again([before])
     (after,) = released()
-    assert hold_again([after]) == [after.id]
+    assert HeldJobs.hold_again([after]) == [after.id]
 
 
 def test_priority_and_turn(declare, user, other_user):
@@ -128,7 +126,7 @@ def test_a_retry_waits_too(declare, django_capture_on_commit_callbacks):
     [job] = rows(result)
     assert job.state == "failed"
     with django_capture_on_commit_callbacks(execute=True):
-        manual.retry([job.id])
+        retry([job.id])
     [job] = rows(result)
     assert job.executor.startswith("held")
 
@@ -179,7 +177,7 @@ def test_a_queued_key_takes_the_limit_of_the_newest_call(declare):
     declare(partner="1/m")
     first, second = [rated_tasks.fetch_of.using(queued_key="one").enqueue(account) for account in "ab"]
     assert first.id == second.id
-    assert rows(first)[0].executor == f"held{bucket_of('partner:b')}"
+    assert rows(first)[0].executor == f"held{HeldJobs.of_key('partner:b').name}"
 
 
 def test_delayed_ones(declare):

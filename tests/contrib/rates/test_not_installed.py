@@ -4,14 +4,13 @@ LINE = 'Add "notifications.contrib.rates" to INSTALLED_APPS, and run manage.py m
 USE = """
 from django.contrib.auth.models import Permission
 from django.db import connection
-from notifications.contrib.rates.api import charge, rate
-from notifications.db.schema import find_mismatch
+from notifications.contrib.rates import charge, rate
 from notifications.outbound.gates import read_gates
-from notifications.readiness import missing_indexes, pending_migrations
+from tests.support.checks import doctor
 
 assert not [table for table in connection.introspection.table_names() if "rate" in table]
 assert not Permission.objects.filter(codename__contains="limit").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
+assert doctor("tables")[0]["state"] == "ok"
 assert not read_gates()
 try:
     rate("partner")

@@ -6,14 +6,17 @@ import re
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from prometheus_client import CollectorRegistry, generate_latest
 
-from notifications.contrib.rates import metrics, releasing, tokens
+from notifications.contrib.rates import admin as limits_admin
+from notifications.contrib.rates import metrics, pages, releasing, tokens
 from notifications.contrib.rates.declarations import read_rates
-from notifications.management.diagnosis import diagnose
 from notifications.models import Job
 from tests.contrib.rates import rated_tasks
+from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +37,23 @@ def close():
 def test_the_page_of_a_job_says_what_it_waits_for(waiting, user_client):
     page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
     assert re.search(r"Waits for the limit of partner, about \d\d:\d\d\.", page)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(3.2, 10), (59.1, 60), (90_000.0, 3_600)])
+def test_an_open_page_is_loaded_again_at_the_time_that_it_shows(
+    waiting, user_client, monkeypatch, seconds, expected
+):
+    """Then it shows that to which the limit has moved since; not each moment, where no worker takes the queue."""
+    monkeypatch.setattr(tokens, "seconds_until", lambda *args: seconds)
+    page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
+    assert re.findall(r'reload-after="(\d+)"', page) == [str(expected)]
+
+
+def test_an_open_page_without_a_time_is_loaded_again(waiting, user_client, monkeypatch):
+    """Over so many jobs before it."""
+    monkeypatch.setattr(pages, "MAX_COUNTED", -1)
+    page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
+    assert "Waits for the limit of partner." in page and 'reload-after="300"' in page
 
 
 def test_the_time_moves_with_the_limit(waiting, capsys):
@@ -68,15 +88,36 @@ def test_the_admin_lists_limits(waiting, admin_client):
     )
 
 
-def test_doctor_names_closed_limits(waiting):
-    def found():
-        return [finding for finding in diagnose("processes", timeout=0.1) if finding.check == "rates"]
+def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, admin_client, monkeypatch):
+    """And no more of a limit than it shows."""
+    monkeypatch.setattr(limits_admin, "MAX_COUNTED", 2)
+    declare(partner={"rate": "1/m", "burst": 1})
 
-    assert [(finding.state, finding.message) for finding in found()] == [("ok", "Declared: 1.")]
+    def read():
+        with CaptureQueriesContext(connection) as queries:
+            page = admin_client.get(reverse("admin:notifications_rates_limit_changelist")).text
+        return re.findall(r'field-waiting">([^<]+)<', page), len(queries)
+
+    rated_tasks.fetch.using(owner=user).enqueue()
+    releasing.release_due()
+    read()  # the first page reads more, such as the types of models
+    one, count = read()
+    for account in ("ada", "bob"):
+        for _ in range(3 if account == "ada" else 5):
+            rated_tasks.fetch_of.using(owner=user).enqueue(account)
+    releasing.release_due()
+    several, count_of_several = read()
+    assert (one, several) == (["0"], ["0", "2", "2+"])
+    assert count_of_several == count
+
+
+def test_doctor_names_closed_limits(waiting):
+    [finding] = doctor("rates")
+    assert (finding["state"], finding["message"]) == ("ok", "Declared: 1.")
     close()
-    [finding] = found()
-    assert finding.state == "warning"
-    assert "partner for 1" in finding.message
+    [finding] = doctor("rates")
+    assert finding["state"] == "warning"
+    assert "partner for 1" in finding["message"]
 
 
 def test_metrics(waiting):

@@ -7,10 +7,11 @@ from django.contrib.auth.models import Group
 
 from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db.clock import database_now
+from notifications.db import database_now
 from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
+from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     live_worker,

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.admin import describe_tick
@@ -24,19 +23,6 @@ def declared(settings, db):
     operating.insert_declared()
     row = Schedule.objects.get()
     Schedule(name="old", timing="0 3 * * * UTC", task_path="gone.task", created_at=row.created_at).save()
-
-
-@pytest.fixture
-def sign_in_staff(client, make_user):
-    """sign_in_staff(*codenames) signs a staff user with these permissions in to ``client`` and returns the user."""
-
-    def sign_in(*codenames):
-        user = make_user("staff", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return user
-
-    return sign_in
 
 
 def act(client, action, *names):

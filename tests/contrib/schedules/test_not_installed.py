@@ -7,22 +7,20 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import Client
-from notifications import upkeep
-from notifications.db.schema import find_mismatch
-from notifications.management.diagnosis import diagnose
+from notifications.extension import Upkeep, Where
 from notifications.models import Job, Notification
-from notifications.readiness import missing_indexes, pending_migrations
 from notifications.streams import retention
 from notifications.testing import run_jobs
 from notifications.times import now
 from tests.jobs import tasks
+from tests.support.checks import doctor
 
 assert not [table for table in connection.introspection.table_names() if re.search("schedule|tick", table)]
 assert not Permission.objects.filter(codename__contains="schedule").exists()
-assert (find_mismatch(), pending_migrations(), missing_indexes()) == (None, [], set())
-names = {duty.name for duty in upkeep.Upkeep(upkeep.Where.WORKER, seconds=0).duties}
+assert doctor("tables")[0]["state"] == "ok"
+names = {duty.name for duty in Upkeep(Where.WORKER, seconds=0).duties}
 assert not [name for name in names if "schedule" in name]
-assert not [each for each in diagnose(timeout=0.1) if "schedule" in each.check]
+assert not [each for each in doctor() if "schedule" in each["check"]]
 assert "ticks" not in str(dict(retention.count_prunable(now())))
 
 ada = User.objects.create_superuser("ada")

@@ -4,16 +4,16 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.core.checks import ERROR, INFO
 
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
-from notifications.contrib.schedules import findings, problems
+from notifications.contrib.schedules import problems
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.db.clock import database_now
+from notifications.db import database_now
 from notifications.models import Notification
 from tests.contrib.operations.alerts.conftest import alerts, operator  # noqa: F401 (fixtures)
 from tests.contrib.schedules.test_processes import each_second, never_found, wait_for_ticks  # noqa: F401
+from tests.support.checks import doctor
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -39,10 +39,10 @@ def test_one_schedule_that_stands_is_named(
     wait_for_ticks(schedule="poll", job_state="succeeded")
     about_first = Alert.objects.filter(kind="overdue", subject="first")
     wait_until(lambda: about_first.filter(closed_at=None).exists(), what="the alert")
-    (error,) = findings.check_schedules()
-    assert error.level == ERROR and error.obj == {"overdue": ["first"]}
-    assert "first (" in error.msg and "does not return in" in error.msg
-    assert "has not returned" in error.hint
+    (error,) = doctor("schedules")
+    assert error["state"] == "error" and error["figures"] == {"overdue": ["first"]}
+    assert "first (" in error["message"] and "does not return in" in error["message"]
+    assert "has not returned" in error["remedy"]
     last = Tick.objects.filter(schedule="poll").latest("id").id
     wait_until(lambda: Tick.objects.filter(schedule="poll", id__gt=last).exists(), what="a later tick")
     titles = Notification.objects.filter(user=operator, category="alert").values_list("title", flat=True)
@@ -50,7 +50,7 @@ def test_one_schedule_that_stands_is_named(
     assert set(Alert.objects.filter(kind="overdue").values_list("subject", flat=True)) == {"first"}
     never_found.set()
     wait_until(lambda: not about_first.filter(closed_at=None).exists(), what="the end of the alert")
-    assert [each.level for each in findings.check_schedules()] == [INFO]
+    assert doctor("schedules")[0]["state"] == "ok"
 
 
 def test_a_schedule_is_overdue_a_minute_after_it_was_due(schedules, alerts, operator):  # noqa: F811

@@ -8,15 +8,15 @@ import pytest
 from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
 
-from notifications.compat import task_enqueued
 from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.schedules import runs, ticks
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
+from notifications.extension import Upkeep
 from notifications.models import Worker
 from notifications.testing import run_jobs
-from notifications.upkeep import Upkeep
+from tests.support.django_tasks import task_enqueued
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -6,7 +6,7 @@ import pytest
 from django.utils import translation
 
 from notifications.contrib.schedules.models import Tick
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 
@@ -134,7 +134,7 @@ def test_retry_by_hand_ends_a_problem(schedules, titles, user, monkeypatch):
     schedules.run_due()
     tick = Tick.objects.get()
     assert tick.job_state == "failed"
-    manual.retry([tick.job])
+    retry([tick.job])
     monkeypatch.setattr("tests.jobs.tasks.fail", None)
     Job.objects.update(task_path=WORKING)
     run_jobs()
@@ -148,7 +148,7 @@ def test_cancelled_run_is_no_problem(schedules, titles, user):
     """The owner has decided so, and learns nothing new."""
     row = schedules.declare(owner="ada")
     schedules.round(at=row.next_tick)
-    manual.cancel([Tick.objects.get().job], by=user.pk)
+    cancel([Tick.objects.get().job], by=user.pk)
     schedules.round(), schedules.round()
     assert Tick.objects.get().job_state == "cancelled" and titles(user) == []
 

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notifications.compat import task_enqueued
 from notifications.conf import settings as app_settings
 from notifications.contrib.schedules import runs, ticks
 from notifications.contrib.schedules.models import Tick
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.contrib.schedules.tasks import nightly
+from tests.support.django_tasks import task_enqueued
 
 TEN_MINUTES = timedelta(minutes=10)
 

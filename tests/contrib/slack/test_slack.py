@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from notifications import conf
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.rules import find_wrong_declarations
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_until_idle
@@ -233,13 +233,8 @@ def test_checks_of_the_setting(user, configure, url, text):
 
 
 def test_a_server_that_does_not_answer_delays_no_other_channel(
-    user,
-    server,
-    configure,
-    start_worker,
-    monkeypatch,
+    user, server, configure, start_worker, frequent_sending
 ):
-    monkeypatch.setattr(sending, "INTERVAL_SECONDS", 0.1)
     server.is_silent = True
     server.reach(user)
     slack = {"webhook_url": f"{__name__}.webhook_of"}

@@ -15,9 +15,8 @@ from notifications.contrib.steps import astep, step, storage
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.storage import StepLoop, StepWrite, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
-from notifications.jobs import step_list
+from notifications.jobs import cancel, retry, step_list
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
@@ -184,7 +183,7 @@ def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
     monkeypatch.setattr(StepLoop, "_store", store_later)
     result = step_tasks.one_step.enqueue()
     wait_until(step_tasks.entered.is_set, what="the step to be stored")
-    manual.cancel([result.id])
+    cancel([result.id])
     [execution] = worker.worker.state.executions.values()
     wait_until(lambda: execution.is_over, what="the task to end")
     assert Job.objects.get(id=result.id).state == "running"
@@ -197,13 +196,13 @@ def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db,
     result = step_tasks.fail_in_the_third.enqueue(4)
     run_until_idle()
     assert Job.objects.get().state == "failed"
-    assert manual.retry([result.id])
+    assert retry([result.id])
     assert Job.objects.get().state == "queued"
     run_until_idle()
     assert Job.objects.get().state == "succeeded"
     assert calls.count("first") == 1
     Job.objects.update(state="failed")
-    assert manual.retry([Job.objects.get().id], from_start=True)
+    assert retry([Job.objects.get().id], from_start=True)
     assert not Step.objects.exists()
     run_jobs()
     assert calls.count("first") == 2
@@ -240,7 +239,7 @@ def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, monkey
     Job.objects.update(state="failed")
     pruning = Pruning(timezone.now() + timedelta(minutes=1))
     pruning.prune_chunk()
-    assert len(manual.retry([UUID(job.id) for job in jobs])) == Job.objects.count() == 2
+    assert len(retry([UUID(job.id) for job in jobs])) == Job.objects.count() == 2
     run_jobs()
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
     assert len(calls) == 30

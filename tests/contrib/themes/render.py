@@ -10,6 +10,7 @@ def main(paths):
     django.setup()
     from django.conf import settings
     from django.contrib.auth import get_user_model
+    from django.core.checks import run_checks
     from django.test import Client
     from django.test.utils import get_runner, setup_test_environment
 
@@ -22,16 +23,14 @@ def main(paths):
         for path in paths:
             response = client.get(path, follow=True)
             pages[path] = response.status_code, response.content.decode()
-        ids = [message.id for message in run_checks()]
+        ids = [
+            message.id
+            for message in run_checks(["notifications"])
+            if message.id in ("notifications.W001", "notifications.W034")
+        ]
         print(json.dumps({"pages": pages, "checks": ids}))
     finally:
         get_runner(settings)(verbosity=0).teardown_databases(databases)
-
-
-def run_checks():
-    from notifications.checks import check_order
-
-    return check_order(None)
 
 
 if __name__ == "__main__":

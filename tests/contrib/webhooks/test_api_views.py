@@ -7,10 +7,9 @@ import pytest
 from django.utils import timezone
 
 from notifications.contrib import webhooks
-from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
+from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
-from notifications.ids import uuid7
-from notifications.models import Job
+from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
 from tests.contrib.webhooks.endpoints.conftest import receiver, reset_circuits, webhooks_on  # noqa: F401 (fixtures)
 from tests.contrib.webhooks.endpoints.receiver import signers
@@ -33,7 +32,9 @@ def fail(endpoint, user):
     """Have an event of the user fail in all attempts, and return its job."""
     tasks.noop.using(owner=user).enqueue()
     run_jobs()
-    job = Job.objects.get(task_path=WEBHOOK_TASK, args__contains=str(endpoint))
+    job = Job.objects.get(
+        task_path="notifications.contrib.webhooks.sending.send", args__contains=str(endpoint)
+    )
     Job.objects.filter(pk=job.pk).update(state="failed", finished_at=timezone.now(), seq=0)
     return job
 

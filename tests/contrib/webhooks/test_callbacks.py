@@ -14,9 +14,9 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from notifications.contrib.webhooks import callback, callback_storage, callback_view
-from notifications.db.transactions import retrying_atomic
+from notifications.db import retrying_atomic
 from notifications.exceptions import AttemptEnded
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel, retry
 from notifications.models import Attempt, Job, Wait
 from notifications.streams.retention import Pruning
 from notifications.testing import clock, run_jobs, run_until_idle
@@ -215,15 +215,15 @@ class TestEnds:
 
     def test_cancelled(self, calls):
         job = waiting_job()
-        manual.cancel([job.id])
+        cancel([job.id])
         assert post(calls[0]).status_code == 410
-        manual.retry([job.id])
+        retry([job.id])
         run_jobs()
         assert Job.objects.get().state == "waiting" and len(calls) == 1  # the step is stored
 
     def test_pruned(self, calls):
         job = waiting_job()
-        manual.cancel([job.id])
+        cancel([job.id])
         Job.objects.update(finished_at=timezone.now() - timedelta(days=999), seq=0)
         pruning = Pruning(timezone.now(), run=retrying_atomic)
         while pruning.prune_chunk() is not None:
@@ -251,7 +251,7 @@ class TestEnds:
         assert job.state == "failed"
         if is_key_replaced:
             settings.SECRET_KEY = "another"
-        manual.retry([job.id])
+        retry([job.id])
         run_jobs()
         first, second = calls
         assert (first != second) is is_key_replaced

@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job
 from tests.faults.support import tasks
 from tests.support.site_actions import sign_in
@@ -75,7 +75,7 @@ def cancel_running(task, by_owner):
     """Cancel the running jobs of a task; return the number of its active jobs."""
     active = Job.objects.filter(task_path__endswith=f".{task}", state__in=["queued", "running"])
     for job in active.filter(state="running", cancel_requested_at=None):
-        manual.cancel([job.pk], by=job.user_id if by_owner else None)
+        cancel([job.pk], by=job.user_id if by_owner else None)
     return active.count()
 
 

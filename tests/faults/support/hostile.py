@@ -15,8 +15,8 @@ class Hostile(AppConfig):
     label = "fault_hostile"
 
     def ready(self):
-        from notifications.compat import task_finished, task_started
         from notifications.signals import job_finished, notification_recorded
+        from tests.support.django_tasks import task_finished, task_started
 
         for signal, receiver in (
             (notification_recorded, recorded),

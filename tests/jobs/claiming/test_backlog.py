@@ -6,7 +6,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.jobs.claiming import backlog, queues
+from notifications.jobs.claiming import backlog
+from notifications.management import pause_queue
 from notifications.models import Job, Worker
 from notifications.testing import connect
 from tests.jobs import tasks
@@ -55,7 +56,7 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
     assert unserved() == []
     Job.objects.update(run_after=timezone.now() - LONG_WAIT)
     assert unserved() == [waiting]
-    queues.pause_queue("reports")
+    pause_queue("reports")
     assert unserved() == []
 
 
@@ -80,9 +81,8 @@ def test_one_warning_is_logged(waiting, live_worker, caplog):
     assert [record.message.startswith(text) for record in caplog.records] == [True, True]
 
 
-def test_a_server_logs_the_warning(waiting, user, caplog, monkeypatch):
+def test_a_server_logs_the_warning(waiting, user, caplog, short_ticks):
     """Without a worker, servers are the only processes that can."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
     with connect(user):
         wait_until(lambda: "No live worker takes queue" in caplog.text, what="the warning")
 

@@ -13,9 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.jobs import outcomes
+from notifications.jobs import Policy, outcomes
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job
 from tests.jobs import tasks

@@ -8,12 +8,11 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.jobs import outcomes
-from notifications.jobs.claiming import queues
+from notifications.jobs import Policy, outcomes, retry
 from notifications.jobs.claiming.executors import executor_at
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import manual, queueing, reaping, recording
+from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.management import pause_queue
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done
@@ -52,8 +51,7 @@ class TestWorkers:
         tasks.gate.set()
         assert {job.attempt for job in until_done(*jobs)} == {1}
 
-    def test_a_sync_job_of_higher_priority_runs_first(self, start_worker, monkeypatch):
-        monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
+    def test_a_sync_job_of_higher_priority_runs_first(self, start_worker, one_sync_thread):
         start_worker()
         jobs = [tasks.hold_sync.enqueue("first")]
         wait_until(lambda: tasks.held, what="the thread to be taken")
@@ -148,7 +146,7 @@ class TestClaims:
                     tasks.noop.using(queue_name=queue, **options).enqueue()
                     options.pop("concurrency_key", None)
         if restriction == "queue":
-            queues.pause_queue("reports")
+            pause_queue("reports")
         jobs = claim(20, **{"async": 20, "sync": 3, "quarantined": 1})
         assert Counter(job.executor for job in jobs) == {"sync": 3, "async": 17}
         assert (
@@ -162,7 +160,7 @@ class TestClaims:
         result = tasks.noop.enqueue()
         for executor in ("sync", "quarantined"):
             Job.objects.update(executor=executor, state="failed")
-            manual.retry([uuid.UUID(result.id)])
+            retry([uuid.UUID(result.id)])
             assert Job.objects.get(id=result.id).executor == "async"
 
     def test_an_unknown_task_is_in_the_sync_executor(self):

@@ -6,11 +6,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.ids import uuid7
-from notifications.jobs import turns
-from notifications.jobs.claiming import queues
-from notifications.jobs.declaring.policies import Policy
-from notifications.models import Job
+from notifications.jobs import Policy, turns
+from notifications.management import pause_queue, resume_queue
+from notifications.models import Job, uuid7
 from notifications.worker.capacity import MAX_SENDERS
 from tests.support.claims import claim_rows
 
@@ -114,7 +112,7 @@ def test_paused_queues_and_limits_hold_senders_back(settings):
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"small": 3}}}}
     queue("ada", 2, queue_name="paused")
     queue("bob", 5, queue_name="small")
-    queues.pause_queue("paused")
+    pause_queue("paused")
     assert claim() == {"bob": 3}
-    queues.resume_queue("paused")
+    resume_queue("paused")
     assert claim() == {"ada": 2}

@@ -2,17 +2,18 @@
 
 import pytest
 
-from notifications.checks import check_tasks
+from notifications.api import policy
 from notifications.contrib.wagtail.apps import WagtailAdmin
 from notifications.extension import hooks
 from notifications.jobs.declaring import package_tasks
 from notifications.jobs.declaring.package_tasks import check_policies_of_packages
-from notifications.jobs.declaring.policies import policy, policy_of
+from notifications.jobs.declaring.policies import policy_of
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.otherpackage.tasks import insert_or_update_object_task
+from tests.support.checks import system_checks
 
 
 @pytest.fixture
@@ -85,8 +86,8 @@ def test_patterns_add_to_the_policy_of_the_task(set_policies):
 def test_wrong_policies(policies, problem, set_policies):
     """A check names the key."""
     set_policies(policies)
-    [error] = check_tasks(None)
-    assert error.id == "notifications.W011" and problem in error.msg
+    [error] = system_checks("W011")
+    assert problem in error.msg
 
 
 def test_wrong_policies_are_ignored(set_policies, caplog):

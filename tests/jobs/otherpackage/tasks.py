@@ -4,7 +4,7 @@ import threading
 
 from django.contrib.auth.models import Group
 
-from notifications.compat import task
+from notifications.api import task
 
 #: Tasks of one object meet between looking and inserting, as far as they run at once.
 barrier = threading.Barrier(2)

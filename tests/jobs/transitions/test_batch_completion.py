@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled
-from notifications.jobs import outcomes
+from notifications.jobs import cancel, outcomes
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import batch_completion, manual, reaping, recording
 from notifications.models import Job
@@ -143,7 +143,7 @@ def test_a_worker_completes_a_cancellation(user, transactional_db, start_worker)
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
-        manual.cancel([b.id], by=user.pk)
+        cancel([b.id], by=user.pk)
     start_worker()
     with pytest.raises(JobCancelled):
         join(b, timeout=20)

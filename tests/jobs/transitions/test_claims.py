@@ -8,9 +8,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.claiming import candidates, queues
+from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.sources import builtin_source
 from notifications.jobs.transitions import claims
+from notifications.management import pause_queue
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import clock
@@ -83,7 +84,7 @@ def test_a_claim_of_plain_jobs_is_one_round_trip(live_worker, settings, conditio
     if condition in ("paused", "elsewhere"):
         other.enqueue()
     if condition == "paused":
-        queues.pause_queue("reports")
+        pause_queue("reports")
     expected = [
         tasks.noop.using(priority=1, run_after=ago if condition == "later" else None).enqueue(),
         tasks.noop.enqueue(),

@@ -9,13 +9,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.compat import task_enqueued
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.django_tasks import task_enqueued
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,7 +94,7 @@ def test_a_key_expires_after_a_day(user):
 def test_a_cancelled_job_keeps_its_key(user):
     """It may still be retried manually."""
     first = enqueue(1, owner=user)
-    manual.cancel([Job.objects.get().id], by=user.pk)
+    cancel([Job.objects.get().id], by=user.pk)
     assert enqueue(1, owner=user).id == first.id
 
 

@@ -7,17 +7,17 @@ from functools import partial
 import pytest
 from django.db import transaction
 
-from notifications.compat import TaskResultStatus, task_finished
 from notifications.exceptions import JobCancelled
-from notifications.jobs import outcomes
+from notifications.jobs import cancel, outcomes, retry
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import claims, manual, notify_functions, queueing, reaping, recording
+from notifications.jobs.transitions import claims, notify_functions, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import TaskResultStatus, task_finished
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -55,7 +55,7 @@ class TestQueuedJob:
     def test_it_is_cancelled_immediately(self, user, received):
         """It gets a number, but no notification for the owner who cancelled it. Its TaskResult is FAILED."""
         id = enqueue(owner=user)
-        assert manual.cancel([id], by=user.pk) == {id: "cancelled"}
+        assert cancel([id], by=user.pk) == {id: "cancelled"}
         job = row(id)
         assert (job.state, job.seq, job.attempt, job.result) == ("cancelled", 1, 0, None)
         assert job.finished_at >= job.cancel_requested_at >= job.created_at
@@ -76,7 +76,7 @@ class TestQueuedJob:
     @pytest.mark.parametrize("by", ["another user", None])
     def test_the_owner_is_notified_of_a_cancellation_by_another_user(self, user, other_user, by):
         id = enqueue(owner=user, title="Report")
-        manual.cancel([id], by=other_user.pk if by else None)
+        cancel([id], by=other_user.pk if by else None)
         (note,) = notifications_of(user)
         assert (note.title, note.body, note.level) == ("Report", "It was cancelled.", "warning")
         assert (note.job, note.key) == (id, f"job:{id}")
@@ -85,7 +85,7 @@ class TestQueuedJob:
 
     def test_a_job_without_an_owner(self):
         id = enqueue()
-        assert manual.cancel([id]) == {id: "cancelled"}
+        assert cancel([id]) == {id: "cancelled"}
         assert (row(id).state, row(id).seq) == ("cancelled", 0)
         assert not Notification.objects.exists()
 
@@ -93,7 +93,7 @@ class TestQueuedJob:
         """Its failed attempt is kept, and no other attempt is added."""
         id = enqueue(tasks.busy, 9, owner=user)
         run_jobs()
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         assert row(id).state == "cancelled"
         assert [attempt.outcome for attempt in Attempt.objects.all()] == ["failed"]
         result = tasks.busy.get_result(str(id))
@@ -101,7 +101,7 @@ class TestQueuedJob:
 
     def test_a_policy_without_notifications(self, user, other_user):
         id = enqueue(tasks.silent, 1, owner=user)
-        manual.cancel([id], by=other_user.pk)
+        cancel([id], by=other_user.pk)
         assert notifications_of(user) == []
 
     def test_more_jobs_than_one_transaction_takes(self, user):
@@ -111,15 +111,15 @@ class TestQueuedJob:
         missing = uuid.uuid4()
         (first,) = claim_rows(uuid.uuid4(), 1)
         recording.record_outcomes([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
-        assert manual.cancel([*ids, missing], by=user.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
+        assert cancel([*ids, missing], by=user.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
         assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=user).head
 
     def test_a_second_time(self, user):
         id = enqueue(owner=user)
-        manual.cancel([id])
+        cancel([id])
         version = row(id).version
-        assert manual.cancel([id]) == {}
+        assert cancel([id]) == {}
         assert row(id).version == version
         assert len(notifications_of(user)) == 1
 
@@ -127,12 +127,12 @@ class TestQueuedJob:
         """A rollback cancels nothing."""
         id = enqueue(owner=user)
         with transaction.atomic():
-            assert manual.cancel([id], by=user.pk) == {id: "asked"}
+            assert cancel([id], by=user.pk) == {id: "asked"}
             assert row(id).state == "queued"
         assert row(id).state == "cancelled"
         other = enqueue(owner=user)
         with pytest.raises(RuntimeError), transaction.atomic():
-            manual.cancel([other], by=user.pk)
+            cancel([other], by=user.pk)
             raise RuntimeError
         assert row(other).state == "queued"
 
@@ -147,22 +147,22 @@ class TestQueuedJob:
             return call_all(group)
 
         monkeypatch.setattr(notify_functions, "call_all", claim_and_release)
-        assert manual.cancel([id]) == {id: "cancelled"}
+        assert cancel([id]) == {id: "cancelled"}
         assert (row(id).state, row(id).fence) == ("cancelled", 1)
         assert len(notifications_of(user)) == 1
 
     def test_a_job_that_is_retried_meanwhile(self, user, monkeypatch):
         """It was done when the jobs were read, so it is not cancelled."""
         done, queued = enqueue(owner=user), enqueue(owner=user)
-        manual.cancel([done], by=user.pk)
+        cancel([done], by=user.pk)
         call_all = notify_functions.call_all
 
-        def retry(group):
-            manual.retry([done])
+        def retry_job(group):
+            retry([done])
             return call_all(group)
 
-        monkeypatch.setattr(notify_functions, "call_all", retry)
-        assert manual.cancel([done, queued], by=user.pk) == {queued: "cancelled"}
+        monkeypatch.setattr(notify_functions, "call_all", retry_job)
+        assert cancel([done, queued], by=user.pk) == {queued: "cancelled"}
         assert row(done).state == "queued"
 
 
@@ -170,12 +170,12 @@ class TestRunningJob:
     def test_its_cancellation_is_requested(self, user, live_worker):
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        assert manual.cancel([id], by=user.pk) == {id: "asked"}
+        assert cancel([id], by=user.pk) == {id: "asked"}
         now = row(id)
         assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
         assert claims.cancellations_requested(job.worker) == [(id, 1, False)]
         requested_at = now.cancel_requested_at
-        assert manual.cancel([id]) == {id: "asked"}, "The first request counts."
+        assert cancel([id]) == {id: "asked"}, "The first request counts."
         assert (row(id).cancel_requested_at, row(id).cancelled_by_other) == (requested_at, False)
 
     def test_it_rings_for_the_workers(self, user, live_worker):
@@ -188,7 +188,7 @@ class TestRunningJob:
 
         rung.connect(receive)
         try:
-            manual.cancel([id], by=user.pk)
+            cancel([id], by=user.pk)
         finally:
             rung.disconnect(receive)
         assert rings == [([user.pk], True)]
@@ -196,16 +196,16 @@ class TestRunningJob:
     def test_a_result_that_is_stored_first_wins(self, user, live_worker):
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
-        assert manual.cancel([id], by=user.pk) == {}
+        assert cancel([id], by=user.pk) == {}
 
     def test_it_is_not_retried(self, user, live_worker):
         """An attempt that fails, and would be retried, ends the job."""
         id = enqueue(tasks.busy, 9, owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        manual.cancel([id])
+        cancel([id])
         outcome = outcomes.failed(job, tasks.busy.func._notifications_policy, tasks.Busy())
         assert outcome.retry_delay is not None
         ((stored,), _) = recording.record_outcomes([outcome])
@@ -216,7 +216,7 @@ class TestRunningJob:
         """It has attempts left, but is not queued again."""
         id = enqueue(owner=user)
         claim_rows(live_worker(-1), 1)
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         reaping.reap_jobs()
         assert row(id).state == "cancelled"
         assert Attempt.objects.get().outcome == "cancelled"
@@ -226,7 +226,7 @@ class TestRunningJob:
         """The next worker that claims it ends it without calling the task."""
         id = enqueue(tasks.fail, owner=user)
         (job,) = claim_rows(live_worker(), 1)
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         queueing.release([job])
         assert row(id).state == "queued"
         run_jobs()
@@ -239,9 +239,9 @@ class TestRunningJob:
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
         first, second = (user.pk, None) if is_owner_first else (None, user.pk)
-        manual.cancel([id], by=first)
+        cancel([id], by=first)
         queueing.release([job])
-        assert manual.cancel([id], by=second) == {id: "cancelled"}
+        assert cancel([id], by=second) == {id: "cancelled"}
         assert row(id).cancelled_by_other is not is_owner_first
         assert len(notifications_of(user)) == (not is_owner_first)
 
@@ -250,7 +250,7 @@ class TestOnWorker:
     def test_an_async_task_is_cancelled_where_it_awaits(self, worker, user, gate, received):
         id = enqueue(tasks.hold, "a", owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         (job,) = until_done(tasks.hold.get_result(str(id)))
         assert (job.state, job.attempt, job.worker) == ("cancelled", 1, worker.id)
         assert job.seq is not None
@@ -264,7 +264,7 @@ class TestOnWorker:
     def test_a_sync_task_that_checks_for_its_cancellation(self, worker, user, other_user, gate):
         id = enqueue(tasks.hold_until_cancelled, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=other_user.pk)
+        cancel([id], by=other_user.pk)
         (job,) = until_done(tasks.hold_until_cancelled.get_result(str(id)))
         assert job.state == "cancelled"
         assert [note.level for note in notifications_of(user)] == ["warning"]
@@ -273,7 +273,7 @@ class TestOnWorker:
         """It ends with its own result."""
         id = enqueue(tasks.hold_sync, "x", owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         wait_until(
             lambda: all(run.is_cancelling for run in worker.worker.state.executions.values()),
             what="the worker",
@@ -286,21 +286,20 @@ class TestOnWorker:
         """Its user has got the end that they asked for: it has not failed."""
         id = enqueue(tasks.slow_sync, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         (job,) = until_done(tasks.slow_sync.get_result(str(id)))
         assert (job.state, Attempt.objects.get().outcome) == ("cancelled", "cancelled")
         assert notifications_of(user) == []
 
-    def test_a_sync_task_in_line_for_a_thread(self, start_worker, user, gate, monkeypatch):
+    def test_a_sync_task_in_line_for_a_thread(self, start_worker, user, gate, one_sync_thread):
         """The job is cancelled before a thread is free, and the task is never called."""
-        monkeypatch.setattr("notifications.worker.state.MAX_SYNC_THREADS", 1)
         start_worker()
         first = enqueue(tasks.hold_sync, "first")
         wait_until(lambda: tasks.held, what="the thread to be held")
         second = enqueue(tasks.hold_sync, "second", owner=user)
         Job.objects.filter(id=second).update(executor="async")  # claimed although no thread is free
         until_state(tasks.hold_sync.get_result(str(second)), "running")
-        manual.cancel([second], by=user.pk)
+        cancel([second], by=user.pk)
         (job,) = until_done(tasks.hold_sync.get_result(str(second)))
         assert job.state == "cancelled"
         gate.set()
@@ -319,7 +318,7 @@ class TestOnWorker:
         """A return value is a success and an exception a failure, which is never retried."""
         id = enqueue(task, *args, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         (job,) = until_done(task.get_result(str(id)))
         assert (job.state, job.attempt) == (state, 1)
 
@@ -333,7 +332,7 @@ class TestOnWorker:
     def test_other_jobs_are_not_affected(self, worker, user, gate):
         ids = [enqueue(tasks.hold, number, owner=user) for number in range(6)]
         wait_until(lambda: len(tasks.held) == 6, what="all to run")
-        manual.cancel(ids[::2], by=user.pk)
+        cancel(ids[::2], by=user.pk)
         until_done(*(tasks.hold.get_result(str(id)) for id in ids[::2]))
         assert {row(id).state for id in ids[1::2]} == {"running"}
         gate.set()
@@ -345,7 +344,7 @@ class TestOnWorker:
         start_worker(listen=None)
         id = enqueue(tasks.hold, owner=user)
         wait_until(lambda: tasks.held, what="the task to run")
-        manual.cancel([id], by=user.pk)
+        cancel([id], by=user.pk)
         assert until_done(tasks.hold.get_result(str(id)))[0].state == "cancelled"
 
 
@@ -364,7 +363,7 @@ def test_concurrent_cancelling_claiming_and_recording(user, live_worker, round):
                 assert not void
                 waiting = [outcome for outcome in waiting if outcome not in stored]
 
-    run_in_threads(work, partial(manual.cancel, ids, by=user.pk))
+    run_in_threads(work, partial(cancel, ids, by=user.pk))
     work()  # Jobs that were skipped because their rows were locked.
     jobs = list(Job.objects.all())
     assert {job.state for job in jobs} <= {"succeeded", "cancelled"}

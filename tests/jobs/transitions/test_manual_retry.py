@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.exceptions import TooManyJobs
-from notifications.jobs import outcomes
+from notifications.jobs import cancel, outcomes, retry
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import manual, recording
 from notifications.models import Attempt, Job, Stream
@@ -37,9 +37,9 @@ class TestRetry:
     def test_a_failed_or_cancelled_job_is_queued_again(self, user, end):
         """It keeps its id and Attempt rows, and gets a new fence, a new version and further attempts."""
         id = enqueue(tasks.fail, owner=user)
-        manual.cancel([id], by=user.pk) if end == "cancelled" else run_jobs()
+        cancel([id], by=user.pk) if end == "cancelled" else run_jobs()
         before = row(id)
-        assert manual.retry([id]) == [id]
+        assert retry([id]) == [id]
         job = row(id)
         assert (job.state, job.seq, job.version, job.fence) == (
             "queued",
@@ -59,7 +59,7 @@ class TestRetry:
     def test_the_new_notification_archives_the_old_one(self, user):
         id = enqueue(tasks.fail, owner=user)
         run_jobs()
-        manual.retry([id])
+        retry([id])
         run_jobs()
         old, new = notifications_of(user)
         assert old.archived_at is not None and new.archived_at is None
@@ -73,7 +73,7 @@ class TestRetry:
         if state == "succeeded":
             recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
         before = Job.objects.filter(id=id).values().get()
-        assert manual.retry([id]) == []
+        assert retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
 
     def test_a_late_outcome_of_an_older_claim_is_void(self, user, live_worker):
@@ -81,7 +81,7 @@ class TestRetry:
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
-        manual.retry([id])
+        retry([id])
         late = outcomes.succeeded(job, DEFAULT_POLICY, "late")
         assert recording.record_outcomes([late]) == ([], [late])
         (retried,) = claim_rows(live_worker(), 1)
@@ -94,35 +94,35 @@ class TestRetry:
         run_jobs()
         enqueue(owner=user)
         with pytest.raises(TooManyJobs, match="There are 2 active jobs already"):
-            manual.retry(ids)
+            retry(ids)
         assert {row(id).state for id in ids} == {"failed"}, "No job of the group is queued."
-        assert manual.retry(ids[:1]) == ids[:1]
+        assert retry(ids[:1]) == ids[:1]
 
     def test_a_task_that_does_not_exist(self, user):
         """The job is queued nevertheless, because another worker may know its task."""
         id = enqueue(tasks.fail, owner=user)
         run_jobs()
         Job.objects.update(task_path="tests.jobs.tasks.removed")
-        assert manual.retry([id]) == [id]
+        assert retry([id]) == [id]
 
     def test_it_rings_for_the_workers(self, worker, user):
         id = enqueue(tasks.fail, owner=user)
         until_done(tasks.fail.get_result(str(id)))
-        manual.retry([id])
+        retry([id])
         wait_until(lambda: row(id).attempt == 2 and row(id).done, what="the second attempt")
 
     def test_in_a_transaction_it_is_queued_after_the_commit(self, user):
         id = enqueue(tasks.fail, owner=user)
         run_jobs()
         with transaction.atomic():
-            assert manual.retry([id]) == [id]
+            assert retry([id]) == [id]
             assert row(id).state == "failed"
         assert row(id).state == "queued"
 
     def test_a_scheduled_job_is_due_now(self, user):
         id = enqueue(owner=user, run_after=timezone.now() + timedelta(hours=1))
-        manual.cancel([id], by=user.pk)
-        manual.retry([id])
+        cancel([id], by=user.pk)
+        retry([id])
         assert run_jobs() == 1
 
 
@@ -139,7 +139,7 @@ def test_a_job_is_rescheduled_after_the_commit_of_a_caller(user):
 def test_workers_are_woken(rings, change):
     id = enqueue(run_after=timezone.now() + timedelta(hours=1))
     if change == "retry":
-        manual.cancel([id])
+        cancel([id])
     rings.clear()
     assert getattr(manual, change)([id]) == [id]
     assert True in rings
@@ -158,7 +158,7 @@ def test_reschedule(user):
     """A job that is due, or waits for another time, runs at this one. Its version tells clients of it."""
     now = timezone.now()
     ids = [enqueue(owner=user), enqueue(owner=user, run_after=now + timedelta(days=9)), enqueue(owner=user)]
-    manual.cancel(ids[2:])
+    cancel(ids[2:])
     versions = [row(id).version for id in ids[:2]]
     run_at = (now + timedelta(days=1)).astimezone(ZoneInfo("Asia/Tokyo"))
     assert manual.reschedule(ids, run_at) == sorted(ids[:2])
@@ -173,10 +173,10 @@ def test_owner_with_one_place_left(user, settings):
     """Of three jobs one is queued, the others are passed over."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 4}
     ids = [enqueue(owner=user) for _ in range(3)]
-    manual.cancel(ids)
+    cancel(ids)
     for _ in range(3):
         enqueue(owner=user)
-    assert len(manual.retry(ids, passes_over_full=True)) == 1
+    assert len(retry(ids, passes_over_full=True)) == 1
 
 
 @pytest.mark.parametrize("change", ["retry", "reschedule", "cancel"])

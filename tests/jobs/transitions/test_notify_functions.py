@@ -15,21 +15,12 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.api import batch, policy, task
-from notifications.db import signal_queue
-from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
-from notifications.ids import uuid7
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import (
-    batch_completion,
-    manual,
-    notify_functions,
-    reaping,
-    recording,
-)
-from notifications.models import Job
+from notifications.jobs import Policy, cancel, outcomes
+from notifications.jobs.transitions import batch_completion, notify_functions, reaping, recording
+from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
+from notifications.worker import DaemonExecutor, NoThread, SignalQueue, use_on_this_thread
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.threads import run_in_threads
@@ -214,7 +205,7 @@ def test_cancellation_by_another_user(worker, user, gate):
     wait_until(lambda: tasks.held, what="the task to run")
     later = timezone.now() + timedelta(hours=1)
     queued = observed.using(owner=user, run_after=later).enqueue()
-    manual.cancel([UUID(queued.id), UUID(running.id)], by=uuid7())
+    cancel([UUID(queued.id), UUID(running.id)], by=uuid7())
     executions = worker.worker.state.executions
     wait_until(lambda: all(each.is_cancelling for each in executions.values()), what="the request")
     assert len(calls) == 1  # that of the running job is called at its end
@@ -249,9 +240,7 @@ def test_inside_a_test_case(db, user):
 def test_rows_are_not_locked_while_a_function_runs(user, monkeypatch):
     """A manual cancellation calls it before its transaction."""
     result = hanging.using(owner=user).enqueue()
-    canceller = threading.Thread(
-        target=lambda: (manual.cancel([UUID(result.id)], by=uuid7()), connection.close())
-    )
+    canceller = threading.Thread(target=lambda: (cancel([UUID(result.id)], by=uuid7()), connection.close()))
     canceller.start()
     try:
         wait_until(lambda: calls, what="the function to be called")
@@ -294,7 +283,7 @@ def test_record_without_a_thread(threads, monkeypatch, caplog):
     silent, loud = replace(outcome_with(observe), notify=None), outcome_with(observe)
 
     def find():
-        signal_queue.use_on_this_thread(signal_queue.SignalQueue())
+        use_on_this_thread(SignalQueue())
         assert notify_functions.record_apart([silent, loud], calls.append) == [silent]
 
     run_in_threads(find)
@@ -341,7 +330,7 @@ def test_end_that_two_threads_find(threads, monkeypatch):
     monkeypatch.setattr(threads.records, "submit", lambda call: time.sleep(0.2) or submit(call))
 
     def find():
-        signal_queue.use_on_this_thread(signal_queue.SignalQueue())
+        use_on_this_thread(SignalQueue())
         assert notify_functions.record_apart([outcome], recorded.append) == []
 
     run_in_threads(find, find)

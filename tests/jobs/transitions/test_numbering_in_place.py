@@ -5,11 +5,10 @@ from django.db import connection
 
 from notifications import times
 from notifications.api import notify
-from notifications.ids import uuid7
-from notifications.jobs import outcomes
+from notifications.jobs import outcomes, retry
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.transitions import manual, recording
-from notifications.models import Job, Notification, Stream
+from notifications.jobs.transitions import recording
+from notifications.models import Job, Notification, Stream, uuid7
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
@@ -79,7 +78,7 @@ def test_the_second_end_of_a_job(user, statements, is_read):
     if is_read:
         Notification.objects.update(read_at=times.now(), counted=False)
         Stream.objects.update(unread=0, unseen=0)
-    manual.retry([job.id])
+    retry([job.id])
     (job,) = claim_rows(uuid7(), 1)
     statements.clear()
     finish(job)

@@ -12,13 +12,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch, get_job, policy, task
-from notifications.compat import task_enqueued
-from notifications.ids import uuid7
-from notifications.jobs.transitions import claims, manual, queueing
-from notifications.models import Job
+from notifications.jobs import cancel, retry
+from notifications.jobs.transitions import claims, queueing
+from notifications.models import Job, uuid7
 from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import task_enqueued
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,10 +98,10 @@ def test_a_job_that_has_begun_is_not_changed():
 
 def test_a_cancelled_job_loses_its_key(user):
     first = enqueue(1, owner=user)
-    manual.cancel([Job.objects.get().id], by=user.pk)
+    cancel([Job.objects.get().id], by=user.pk)
     second = enqueue(1, owner=user)
     assert second.id != first.id
-    manual.retry([first.id])
+    retry([first.id])
     assert enqueue(1, owner=user).id == second.id
 
 

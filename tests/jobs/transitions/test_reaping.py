@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from notifications.conf import settings
 from notifications.contrib.operations.models import AlertState
-from notifications.db.transactions import retrying_atomic
+from notifications.db import retrying_atomic
 from notifications.extension import hooks
-from notifications.jobs.results import find_task
+from notifications.jobs import find_task
 from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks

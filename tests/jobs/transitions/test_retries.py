@@ -11,9 +11,7 @@ from django.db import ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import DATABASE_UNAVAILABLE, policy, task
-from notifications.compat import TaskResultStatus, task_finished, task_started
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs import Policy, outcomes
 from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
@@ -21,6 +19,7 @@ from notifications.testing import run_jobs
 from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
+from tests.support.django_tasks import TaskResultStatus, task_finished, task_started
 
 pytestmark = pytest.mark.django_db
 

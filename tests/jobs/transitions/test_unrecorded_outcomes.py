@@ -2,9 +2,8 @@
 
 import pytest
 
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import manual, queueing, unrecorded_outcomes
+from notifications.jobs import Policy, cancel, outcomes, retry
+from notifications.jobs.transitions import queueing, unrecorded_outcomes
 from notifications.models import Job, Notification
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -42,8 +41,8 @@ def test_another_attempt_is_executed(live_worker, released):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_job_that_is_cancelled_and_retried_by_hand_is_executed(live_worker, released):
-    assert manual.cancel([released.job.id])
-    assert manual.retry([released.job.id])
+    assert cancel([released.job.id])
+    assert retry([released.job.id])
     (job,) = claim_rows(live_worker(), 1)
     assert job.attempt == 1
     assert unrecorded_outcomes.restore(job) is None

@@ -4,10 +4,9 @@ import pytest
 from django.db import transaction
 
 from notifications.extension import Dispatch, hooks
-from notifications.ids import uuid7
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.transitions import reaping, upgrading
-from notifications.models import Job
+from notifications.models import Job, uuid7
 from tests.jobs import tasks
 from tests.jobs.conftest import with_engine  # noqa: F401 (fixtures)
 from tests.support.claims import claim_rows

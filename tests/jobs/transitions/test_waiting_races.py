@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 
 from notifications.contrib.webhooks import callback_storage
-from notifications.db.clock import database_now
-from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import manual, recording, waiting
+from notifications.db import database_now
+from notifications.jobs import Outcome, cancel
+from notifications.jobs.transitions import recording, waiting
 from notifications.models import Job, Wait
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -81,9 +81,9 @@ def race(user):
             waiting.end_due_waits()
             time.sleep(random.uniform(0, MAX_PAUSE))
 
-    def cancel():
+    def cancel_jobs():
         for id in cancelled:
-            manual.cancel([id])
+            cancel([id])
             time.sleep(random.uniform(0, MAX_PAUSE))
 
     def call():
@@ -100,7 +100,7 @@ def race(user):
             time.sleep(0.5)
             is_over.set()
 
-    run_in_threads(suspend_and_tell, end_due, end_due, call, cancel)
+    run_in_threads(suspend_and_tell, end_due, end_due, call, cancel_jobs)
     rows = list(Job.objects.filter(id__in=fences))
     waits = {wait.job: wait for wait in Wait.objects.filter(job__in=fences)}
     for job in rows:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.models import Stream
-from notifications.realtime import hub, pool
+from notifications.realtime import current_hub, hub, pool
 from notifications.realtime.auth import handshakes, sessions, sign_outs
 from notifications.realtime.auth.sign_outs import SessionChecker
 from notifications.realtime.doorbell import _handle_rung
@@ -31,13 +31,18 @@ REAL_TICK_SECONDS = pool.TICK_SECONDS
 
 
 @pytest.fixture(autouse=True)
-def shorten_delays(monkeypatch):
+def shorten_delays(monkeypatch, short_ticks):
     """Shorten ticks and delays, and disable the checks that a test does not enable itself."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
     monkeypatch.setattr(sign_outs, "CHECK_DELAYS_SECONDS", (0.05, 0.2))
     monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 10**9)
     monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", 10**9)
+
+
+@pytest.fixture
+def short_join_delay(monkeypatch):
+    """Look for users without a stream soon after they have joined."""
+    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
 
 
 def session_of(cookie):
@@ -48,7 +53,7 @@ class Browser:
     """A session with a socket, events and a long poll."""
 
     async def open(self, connect, send_request, user):
-        before = len(hub.current_hub().subscribers())
+        before = len(current_hub().subscribers())
         self.cookie = await in_thread(sign_in, user)
         self.socket = await connect(cookie=self.cookie)
         await self.socket.start()
@@ -59,8 +64,7 @@ class Browser:
         )
         await until(
             lambda: (
-                [subscriber.is_synced for subscriber in hub.current_hub().subscribers()]
-                == [True] * (before + 3)
+                [subscriber.is_synced for subscriber in current_hub().subscribers()] == [True] * (before + 3)
             )
         )
         return self
@@ -196,26 +200,26 @@ async def test_deleted_user_is_closed(device, user):
 
 
 @pytest.mark.parametrize("rings", [True, False])
-async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch, rings):
+async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch, rings, short_join_delay):
     """A deleted user without a stream, so without a guard, is found by a ring or by the position check."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     socket = await connect(user)
     await socket.start()
     if rings:
         monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
-    await until(lambda: not hub.current_hub()._session_checker._scheduled)
+    await until(lambda: not current_hub()._session_checker._scheduled)
     with nullcontext() if rings else no_rings(monkeypatch):
         await in_thread(user.delete)
         assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_deleted_user_whose_stream_is_created_anew_is_closed(connect, user, monkeypatch):
+async def test_deleted_user_whose_stream_is_created_anew_is_closed(
+    connect, user, monkeypatch, short_join_delay
+):
     """A notification after the deletion creates a stream. The hub, which knew of none, has seen neither."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     socket = await connect(user)
     await socket.start()
-    await until(lambda: not hub.current_hub()._session_checker._scheduled)
+    await until(lambda: not current_hub()._session_checker._scheduled)
     with no_rings(monkeypatch):
         key = user.pk
         await in_thread(user.delete)
@@ -224,10 +228,9 @@ async def test_deleted_user_whose_stream_is_created_anew_is_closed(connect, user
         assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_first_notification_checks_no_sessions(connect, user, monkeypatch):
+async def test_first_notification_checks_no_sessions(connect, user, monkeypatch, short_join_delay):
     """The stream that it creates is no sign of a sign-out; a sign-out that follows is one."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
-    checks, checker = record_checks(monkeypatch), hub.current_hub()._session_checker
+    checks, checker = record_checks(monkeypatch), current_hub()._session_checker
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await socket.start()
@@ -240,16 +243,15 @@ async def test_first_notification_checks_no_sessions(connect, user, monkeypatch)
     )
     await in_thread(notify, user, "The first")
     assert (await socket.receive("change"))["seq"] == 1
-    assert hub.current_hub().users[user.pk].guard == 0
+    assert current_hub().users[user.pk].guard == 0
     assert changed == checker._scheduled == []
     assert len(checks) == 1
     await in_thread(sign_out, cookie)
     assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch):
+async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch, short_join_delay):
     """The sessions of users without a stream are checked once after they connect, not at each position check."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
     checks, searches, find_deleted = record_checks(monkeypatch), [], sessions.find_deleted
     monkeypatch.setattr(hub, "find_deleted", lambda users: searches.append(users) or find_deleted(users))
@@ -357,7 +359,7 @@ async def test_outage_of_the_session_store_closes_nothing(only_search, device, m
 async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch):
     """A search that takes 0.2 s of CPU time is repeated after 5 s, and none runs without clients."""
     delays = []
-    checker = hub.current_hub()._session_checker
+    checker = current_hub()._session_checker
     monkeypatch.setattr(sign_outs, "_find_ended_and_measure", lambda keys: (set(), 0.2))
     fake_loop = SimpleNamespace(call_later=lambda delay, *call: delays.append(delay), time=lambda: 0.0)
     monkeypatch.setattr(checker, "_loop", fake_loop)
@@ -390,9 +392,10 @@ async def test_sign_out_with_lost_ring(device, user, monkeypatch):
 
 @pytest.mark.parametrize("sends_hello", [True, False])
 @pytest.mark.parametrize("has_other_socket", [True, False])
-async def test_session_that_ends_before_joining(connect, user, monkeypatch, has_other_socket, sends_hello):
+async def test_session_that_ends_before_joining(
+    connect, user, monkeypatch, has_other_socket, sends_hello, short_join_delay
+):
     """A session that ends between its authentication and the hub's first read of the guard is checked again."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     if has_other_socket:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
@@ -413,9 +416,8 @@ async def test_session_that_ends_before_joining(connect, user, monkeypatch, has_
     assert frame["code"] == 4401
 
 
-async def test_sign_out_before_hello(connect, user, monkeypatch):
+async def test_sign_out_before_hello(connect, user, monkeypatch, short_join_delay):
     """A session that ends before hello is closed, although the hub has not read the user's guard yet."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
     monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
@@ -434,11 +436,11 @@ async def test_pending_frames_are_dropped_at_sign_out(connect, send_request, use
             await in_thread(notify, user, f"secret {number}")
             await until(
                 lambda seq=number + 1: all(
-                    subscriber.position == seq for subscriber in hub.current_hub().subscribers()
+                    subscriber.position == seq for subscriber in current_hub().subscribers()
                 )
             )
         await in_thread(sign_out, cookie)
-        await until(lambda: not hub.current_hub().subscribers())
+        await until(lambda: not current_hub().subscribers())
     frames = [await socket.receive()]
     while frames[-1]["op"] != "bye":
         frames.append(await socket.receive())

@@ -18,7 +18,8 @@ from django.db import connection, connections, transaction
 from notifications import ids, streams
 from notifications.models import Ring
 from notifications.realtime import doorbell as module
-from notifications.realtime.doorbell import Doorbell, doorbell, listen, sqlite
+from notifications.realtime import listen
+from notifications.realtime.doorbell import Doorbell, doorbell, sqlite
 from notifications.realtime.doorbell.sqlite import Inotify
 from tests.support.waiting import wait_until
 

@@ -9,11 +9,12 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import times
 from notifications.api import batch
-from notifications.db import bulk
+from notifications.db import new_row, select_rows
 from notifications.jobs import limits, notifying
 from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Ring
-from notifications.realtime.doorbell import _handle_rung, doorbell, listen, sqlite
+from notifications.realtime import listen
+from notifications.realtime.doorbell import _handle_rung, doorbell, sqlite
 from notifications.signals import rung
 from notifications.streams import rings
 from tests.jobs import tasks
@@ -46,13 +47,13 @@ def as_other_process(monkeypatch):
 
 def wait_until_read():
     """Wait until the listener has read the newest job."""
-    newest = bulk.select_rows(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
+    newest = select_rows(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
     wait_until(lambda: doorbell._listener._last_job[1] == newest)
 
 
 def enqueue(user=None, executor="async"):
     """Enqueue a job, and return its rowid."""
-    job = bulk.new_row(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
+    job = new_row(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
     enqueueing.enqueue(job)
     with connection.cursor() as cursor:
         cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [job.id.hex])
@@ -127,7 +128,7 @@ def enqueue_batch(user):
 
 
 def insert_own_job(user):
-    job = bulk.new_row(Job, user_id=user.pk, executor="async", task_path="tests.jobs.tasks.noop")
+    job = new_row(Job, user_id=user.pk, executor="async", task_path="tests.jobs.tasks.noop")
     job.created_at = job.queued_at = times.now()
     with transaction.atomic():
         notifying.insert_jobs([job])

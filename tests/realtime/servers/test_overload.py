@@ -14,10 +14,9 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, HttpResponseServerError
 from django.urls import clear_url_caches, path
 
-from notifications.db import unavailable
-from notifications.db.threads import NoThread
-from notifications.db.unavailable import is_unavailable
+from notifications.db import is_unavailable, unavailable
 from notifications.realtime.servers import overload
+from notifications.worker import NoThread
 from tests.support.site import ROOT
 
 #: What the view raises.
@@ -207,9 +206,8 @@ async def test_other_errors(error):
         await request(application)
 
 
-async def test_a_database_that_is_away_is_logged_once_a_minute(caplog, monkeypatch):
+async def test_a_database_that_is_away_is_logged_once_a_minute(caplog, monkeypatch, forgotten_log):
     """Not with a traceback of Django's for each request, of which one outage left 10,885 lines."""
-    monkeypatch.setattr(unavailable, "_logged_at", {})
     monkeypatch.setattr(unavailable, "_counts", {})
     raised.append(OperationalError("connection refused"))
     for _ in range(5):
@@ -222,9 +220,8 @@ async def test_a_database_that_is_away_is_logged_once_a_minute(caplog, monkeypat
     assert not first.exc_info
 
 
-async def test_a_table_that_is_not_migrated(caplog, monkeypatch):
+async def test_a_table_that_is_not_migrated(caplog, forgotten_log):
     """503 until `migrate` has run, and one line that says so."""
-    monkeypatch.setattr(unavailable, "_logged_at", {})
     raised.append(OperationalError("no such table: notifications_job"))
     for _ in range(3):
         assert_is_refusal(await request(ASGIHandler()))
@@ -232,9 +229,8 @@ async def test_a_table_that_is_not_migrated(caplog, monkeypatch):
     assert "run manage.py migrate: no such table: notifications_job" in record.getMessage()
 
 
-async def test_lack_of_threads_is_logged_once_a_minute(caplog, monkeypatch):
+async def test_lack_of_threads_is_logged_once_a_minute(caplog, monkeypatch, forgotten_log):
     """In one line, not with a traceback for each request."""
-    monkeypatch.setattr(unavailable, "_logged_at", {})
     monkeypatch.setattr(unavailable, "_counts", {})
 
     async def application(scope, receive, send):

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import fanout, hub, reader
+from notifications.realtime import current_hub, fanout, hub, reader
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
@@ -47,7 +47,7 @@ class Cursor:
 
 async def wait_for_waiting_poll():
     """Wait until one poll waits for changes."""
-    await until(lambda: sum(subscriber.is_synced for subscriber in hub.current_hub().subscribers()) == 1)
+    await until(lambda: sum(subscriber.is_synced for subscriber in current_hub().subscribers()) == 1)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -170,7 +170,7 @@ async def test_poll_timeout(send_request, user, cursor):
     request = await send_request(cursor.query, cookie=cursor.cookie, headers={"Prefer": "wait=1"})
     frame = await (await request.wait_for_response()).json()
     assert (request.status, frame["prev"], frame["seq"], frame["items"]) == (200, cursor.seq, cursor.seq, [])
-    assert hub.current_hub().subscribers() == []
+    assert current_hub().subscribers() == []
 
 
 async def test_partial_sync_is_returned_immediately(send_request, user, cursor):
@@ -268,7 +268,7 @@ async def test_disconnected_client_leaves_the_hub(send_request, cursor):
         await wait_for_waiting_poll()
         request.disconnect()
         await request.wait_until_closed()
-        assert hub.current_hub().subscribers() == []
+        assert current_hub().subscribers() == []
 
 
 async def test_server_shutdown_ends_the_wait(send_request, cursor):

@@ -7,7 +7,7 @@ from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import hub, pool
+from notifications.realtime import current_hub, hub
 from notifications.realtime.transports import sse
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
@@ -149,10 +149,9 @@ async def test_project_with_other_settings(send_request, user, settings, monkeyp
     assert (await (await send_request("sync/", user)).wait_for_response()).status == 200
 
 
-async def test_comments_keep_the_connection_open(send_request, user, monkeypatch):
+async def test_comments_keep_the_connection_open(send_request, user, monkeypatch, short_ticks):
     """A comment is sent every 15 seconds, which keeps proxies from closing the connection."""
     assert sse.COMMENT_INTERVAL_SECONDS == 15
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.1)
     events = await send_request("events/", user)
     await events.wait_for_response()
@@ -163,16 +162,15 @@ async def test_comments_keep_the_connection_open(send_request, user, monkeypatch
     assert [event for event in received if "event" not in event] == [{"comment": ""}] * 3
 
 
-async def test_response_ends_after_5_minutes(send_request, user, monkeypatch):
+async def test_response_ends_after_5_minutes(send_request, user, monkeypatch, short_ticks):
     """A response ends after 5 minutes without a bye, so that the EventSource reconnects."""
     assert sse.EventStream.max_response_seconds == 300
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse.EventStream, "max_response_seconds", 0.2)
     events = await send_request("events/", user)
     await events.start()
     assert await events.receive() is None
     await events.wait_until_closed()
-    assert hub.current_hub().subscribers() == []
+    assert current_hub().subscribers() == []
 
 
 async def test_response_ends_after_256_kib(send_request, user):
@@ -209,27 +207,26 @@ async def test_pending_events_of_slow_client_are_bounded(send_request, user):
     """Events that the server has not accepted are bounded in size; above the bound the response ends."""
     events = await send_request("events/", user)
     await events.start()
-    stream = hub.current_hub().subscribers()[0]
+    stream = current_hub().subscribers()[0]
     async with block_sends(events):
         for _ in range(12):
             await in_thread(rows.notices, user, 20, body="b" * 2000)
             await until(lambda: stream.is_closed or stream.position % 20 == 0)
         await until(lambda: stream.is_closed)
         assert 256 * 1024 < sum(map(len, stream.pending_chunks)) + 65536 < (256 + 128 + 64) * 1024
-        assert hub.current_hub().subscribers() == []
+        assert current_hub().subscribers() == []
     while (event := await events.receive()) is not None:
         last = event["data"]["seq"]
     assert last < 240
 
 
 @pytest.mark.parametrize("notes", [0, 1])
-async def test_stuck_client_is_dropped(send_request, user, monkeypatch, notes):
+async def test_stuck_client_is_dropped(send_request, user, monkeypatch, notes, short_ticks):
     """A response that has ended but whose rest, or only its end, cannot be sent is dropped after a timeout."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
     events = await send_request("events/", user)
     await events.start()
-    [stream] = hub.current_hub().subscribers()
+    [stream] = current_hub().subscribers()
     async with block_sends(events):
         for _ in range(notes):
             await in_thread(notify, user, "not taken")
@@ -246,7 +243,7 @@ async def test_disconnected_client_leaves_the_hub(send_request, user):
         await events.start()
         events.disconnect()
         await events.wait_until_closed()
-        assert hub.current_hub().subscribers() == []
+        assert current_hub().subscribers() == []
 
 
 async def test_server_shutdown(send_request, user):

@@ -8,7 +8,7 @@ from itertools import accumulate
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import close_reasons, hub, pool
+from notifications.realtime import SIGNED_OUT, Hub, close_reasons, current_hub
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
@@ -49,7 +49,7 @@ async def test_first_requested_ack_is_random(connect, user, set_first_ack):
     """The first ack is requested with a random one of 16 frames, so that not all sockets acknowledge at once."""
     set_first_ack(None)
     await connect(user)
-    subscriber = hub.current_hub().subscribers()[0]
+    subscriber = current_hub().subscribers()[0]
     numbers = set()
     for _ in range(1000):
         numbers.add(websocket.Socket(subscriber.hub, user.pk, None, subscriber.send).next_ack_n)
@@ -86,7 +86,7 @@ async def test_full_window_stops_live_frames_until_an_ack(connect, user):
     for title in missed:
         await in_thread(notify, user, title)
     job = await in_thread(rows.job, user)
-    subscriber = hub.current_hub().subscribers()[0]
+    subscriber = current_hub().subscribers()[0]
     await until(lambda: subscriber.needs_sync)
     assert (await socket.receive_beat_only())["seq"] == 62
     socket.send_frame("ack", n=16)
@@ -107,7 +107,7 @@ async def test_jobs_frame_without_room_is_replaced_by_sync(connect, user):
         await in_thread(rows.change, job, progress_current=step)
         if step < 61:
             await socket.receive("jobs")
-    await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
+    await until(lambda: current_hub().subscribers()[0].needs_sync)
     socket.send_frame("ack", n=64)
     sync = await socket.receive("sync")
     assert (sync["prev"], sync["seq"], sync["items"]) == (0, 0, [])
@@ -120,7 +120,7 @@ async def test_window_is_limited_to_256_kib(connect, user):
     await socket.start()
     for _ in range(6):
         await in_thread(rows.notices, user, 12, body="ä" * 2000)
-    subscriber = hub.current_hub().subscribers()[0]
+    subscriber = current_hub().subscribers()[0]
     await until(lambda: subscriber.needs_sync)
     sent = 0
     while not socket.outgoing.empty():
@@ -145,7 +145,7 @@ async def test_old_ack_has_no_effect(connect, user):
     """An ack that is not higher than the last one changes nothing."""
     socket = await connect(user)
     await socket.start()
-    subscriber = hub.current_hub().subscribers()[0]
+    subscriber = current_hub().subscribers()[0]
     socket.send_frame("ack", n=2)
     await until(lambda: subscriber.unacked_ends == [])
     for number in range(3):
@@ -167,9 +167,8 @@ async def test_ack_above_last_frame_is_refused(connect, user):
     assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (4400, "bad_ack", False, 0)
 
 
-async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
+async def test_late_ack_closes_the_connection(connect, user, monkeypatch, short_ticks):
     """A client that does not acknowledge in time gets bye too_slow; one that does stays connected."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 1.5)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
@@ -182,9 +181,8 @@ async def test_late_ack_closes_the_connection(connect, user, monkeypatch):
     assert (await quick.receive_beat_only())["seq"] == 15
 
 
-async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch):
+async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch, short_ticks):
     """An ack in time does not extend the deadline of the next requested ack."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 3)
     socket = await connect(user)
@@ -195,9 +193,8 @@ async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch):
     assert (await socket.receive_bye())["reason"] == "too_slow"
 
 
-async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch):
+async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch, short_ticks):
     """Beats have the position up to which changes were sent, and continue while the window is full."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     monkeypatch.setattr("notifications.realtime.frames.BEAT_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
     socket = await connect(user)
@@ -207,7 +204,7 @@ async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypat
     while (await socket.receive())["op"] == "beat":
         pass
     await in_thread(notify, user, "not sent")
-    await until(lambda: hub.current_hub().subscribers()[0].needs_sync)
+    await until(lambda: current_hub().subscribers()[0].needs_sync)
     for _ in range(3):
         assert await socket.receive() == {"op": "beat", "seq": 1}
 
@@ -231,7 +228,7 @@ async def test_slow_client_is_bounded_and_delays_no_other(connect, user):
     await quick.start()
     stuck_subscriber = next(
         subscriber
-        for subscriber in hub.current_hub().subscribers()
+        for subscriber in current_hub().subscribers()
         if subscriber.last_n == 2 and subscriber.send.__self__ is stuck
     )
     async with block_sends(stuck):
@@ -256,7 +253,7 @@ async def test_stuck_client_is_dropped(connect, user, monkeypatch):
     socket.unblocked.clear()
     socket.send_text("no json")
     await socket.wait_until_closed()
-    assert hub.current_hub().subscribers() == []
+    assert current_hub().subscribers() == []
 
 
 @pytest.mark.parametrize("count", [60, 61])
@@ -327,10 +324,10 @@ async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monke
     await socket.start()
     async with block_sends(socket):
         await in_thread(notify, user, "one")
-        await until(lambda: hub.current_hub().subscribers()[0].position == 1)
+        await until(lambda: current_hub().subscribers()[0].position == 1)
         direct_writes.append("open")
         await in_thread(notify, user, "two")
-        await until(lambda: hub.current_hub().subscribers()[0].position == 2)
+        await until(lambda: current_hub().subscribers()[0].position == 2)
     for title in ("one", "two"):
         await receive_change(socket, title)
     assert direct_writes == ["open"]
@@ -364,7 +361,7 @@ WELCOME, SYNC, BYE = (b"welcome", b"1", b""), (b"sync", b"2", b""), (b"", b"", b
 def unblock_reads(monkeypatch):
     """A function that lets the hub read for the subscribers that have joined. Until then it reads nothing."""
     waiting = []
-    monkeypatch.setattr(hub.Hub, "catch_up", lambda self, subscriber: waiting.append((self, subscriber)))
+    monkeypatch.setattr(Hub, "catch_up", lambda self, subscriber: waiting.append((self, subscriber)))
 
     def unblock():
         for each, subscriber in waiting:
@@ -385,10 +382,9 @@ async def test_welcome_and_first_sync_take_one_write(connect, user, direct_write
 
 
 async def test_welcome_does_not_wait_for_a_slow_sync(
-    connect, user, direct_writes, unblock_reads, monkeypatch
+    connect, user, direct_writes, unblock_reads, short_ticks
 ):
     """The next tick sends it."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.02)
     socket = await connect(user)
     socket.send_frame("hello", epoch=None, seq=None)
     await until(lambda: direct_writes)
@@ -407,12 +403,12 @@ async def test_welcome_and_first_sync_that_the_server_does_not_take(connect, use
 
 async def test_close_before_the_first_sync(connect, user, direct_writes, unblock_reads):
     """The reason follows the welcome that waits. A client that is signed out gets the reason only."""
-    for reason, expected in ((close_reasons.GOING_AWAY, [WELCOME, BYE]), (close_reasons.SIGNED_OUT, [BYE])):
+    for reason, expected in ((close_reasons.GOING_AWAY, [WELCOME, BYE]), (SIGNED_OUT, [BYE])):
         direct_writes.clear()
         socket = await connect(user)
         socket.send_frame("hello", epoch=None, seq=None)
-        await until(lambda: hub.current_hub().subscribers()[0].outbox)
-        hub.current_hub().subscribers()[0].close(reason)
+        await until(lambda: current_hub().subscribers()[0].outbox)
+        current_hub().subscribers()[0].close(reason)
         assert (await socket._next())["code"] == reason.code
         assert [op for ops in direct_writes.ops() for op in ops] == expected
         await socket.wait_until_closed()

@@ -20,7 +20,7 @@ from notifications.api import FinishedJob, policy, progress, requester
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
-from notifications.jobs import JobFilter, changing, first_backend_alias, first_queue_name, own_task
+from notifications.jobs import JobFilter, changing, own_task, using_first_backend
 from notifications.management import change_jobs, conditions_until, count_jobs
 from notifications.models import Job
 from notifications.worker import current_execution
@@ -81,13 +81,10 @@ def begin(
 
     ``count`` is how many they are, None if that is not known. ``run_at`` is when rescheduled jobs run.
     """
-    alias = first_backend_alias()
     with requester(request.user):
         try:
             # Before the jobs that it is to cancel.
-            prepared = change_matching_jobs.using(
-                backend=alias, queue_name=first_queue_name(alias), priority=MAX_PRIORITY
-            )
+            prepared = using_first_backend(change_matching_jobs, priority=MAX_PRIORITY)
             job = prepared.enqueue(
                 title=_title(change, count),
                 change=change,
@@ -113,7 +110,7 @@ def _notification(job: FinishedJob) -> dict[str, Any]:
     return {"body": job.result["text"]} if job.state == "succeeded" else {}
 
 
-@own_task(queue_name=first_queue_name)
+@own_task()
 @policy(title="{title}", max_attempts=3, timeout=TIMEOUT_SECONDS, notify=_notification)
 def change_matching_jobs(
     *,

@@ -23,29 +23,42 @@ def read_points(
     *,
     queue: str | None = None,
     task: str | None = None,
+    without_deliveries: bool = False,
     now: datetime | None = None,
 ) -> list[Figures]:
     """Return at most ``points`` figures for a chart of the last ``window``: equal steps of time, oldest first.
 
-    Each is the sum of all queues and tasks, or of ``queue`` and ``task``. Steps in which nothing ended are there too.
-    A step is a multiple of a minute, an hour or a day: see ``read_figures``. The last one lasts until ``now``, and
-    the first one may begin up to a step before or after the window. One query.
+    Each is the sum of all queues and tasks, or of those that are named: see ``read_figures``. Steps in which nothing
+    ended are there too. A step is a multiple of a minute, an hour or a day. The last one lasts until ``now``, and the
+    first one may begin up to a step before or after the window. One query.
     """
     now = now or times.now()
     steps = _Steps.of(window, points, now)
     figures = steps.make_figures(now, queue=queue or "", task=task or "")
-    for row in read_sums(steps.period, steps.since, now, (), queue=queue, task=task, step=steps.seconds):
+    sums = read_sums(
+        steps.period,
+        steps.since,
+        now,
+        (),
+        queue=queue,
+        task=task,
+        step=steps.seconds,
+        without_deliveries=without_deliveries,
+    )
+    for row in sums:
         if 0 <= row.step < steps.count:
             figures[row.step].add(row)
     return figures
 
 
-def read_queues(window: timedelta, points: int = 60, *, now: datetime | None = None) -> dict[str, Figures]:
+def read_queues(
+    window: timedelta, points: int = 60, *, without_deliveries: bool = False, now: datetime | None = None
+) -> dict[str, Figures]:
     """Return the figures of each queue, by name, within the time of the steps of ``read_points``. One query."""
     now = now or times.now()
     steps = _Steps.of(window, points, now)
     queues: dict[str, Figures] = {}
-    sums = read_sums(steps.period, steps.since, now, ("queue_name",))
+    sums = read_sums(steps.period, steps.since, now, ("queue_name",), without_deliveries=without_deliveries)
     for row in sorted(sums, key=lambda row: row.queue):  # PostgreSQL returns groups in any order.
         queues.setdefault(row.queue, steps.make_queue(row.queue, now)).add(row)
     return queues

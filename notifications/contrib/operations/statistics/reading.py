@@ -12,6 +12,8 @@ from notifications.contrib.operations.models import BUCKET_COUNT, JobStatistics
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, TABLE
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
 from notifications.db import connection
+from notifications.extension import hooks
+from notifications.jobs import JobFilter
 
 Outcome = JobStatistics.Outcome
 
@@ -175,12 +177,15 @@ def read_figures(
     by_task: bool = False,
     queue: str | None = None,
     task: str | None = None,
+    without_deliveries: bool = False,
     now: datetime | None = None,
 ) -> list[Figures]:
     """Return the figures of the last ``window`` of each queue, ordered by name; of each task in it with ``by_task``.
 
     ``queue``, ``task``
         Only of this queue or task.
+    ``without_deliveries``
+        Without the jobs that ``JobFilter(deliveries="hidden")`` leaves out.
     ``now``
         The end of the window; the current time by default.
 
@@ -193,7 +198,8 @@ def read_figures(
     since = first_start(now - window, PERIOD_SECONDS[period])
     group = ("queue_name", "task_path") if by_task else ("queue_name",)
     figures: dict[tuple[str, str], Figures] = {}
-    for row in read_sums(period, since, now, group, queue=queue, task=task):
+    sums = read_sums(period, since, now, group, queue=queue, task=task, without_deliveries=without_deliveries)
+    for row in sums:
         key = (row.queue, row.task)
         if key not in figures:
             figures[key] = Figures(
@@ -212,7 +218,9 @@ def read_totals() -> list[Sums]:
     return sorted(rows, key=lambda row: (row.queue, row.task, row.outcome))
 
 
-def read_names(window: timedelta, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+def read_names(
+    window: timedelta, *, now: datetime, limit: int, without_deliveries: bool = False
+) -> list[tuple[str, str]]:
     """Return queue and task of the jobs that ended in the last ``window``, ordered by both, at most ``limit``.
 
     One query.
@@ -220,6 +228,8 @@ def read_names(window: timedelta, *, now: datetime, limit: int) -> list[tuple[st
     period = period_of(window)
     columns = f"SELECT queue_name, task_path FROM {TABLE}"
     since = f"start >= {first_start(now - window, PERIOD_SECONDS[period])}"
+    if without_deliveries:
+        since += f" AND {JobFilter.project_sql()}"
     sql = (
         f"{columns} WHERE period = {int(period)} AND shard = 0 AND {since} "
         f"UNION {columns}{by_index_of_new_rows()} WHERE shard > 0 AND {since} ORDER BY 1, 2 LIMIT {limit}"
@@ -238,6 +248,7 @@ def read_sums(
     queue: str | None = None,
     task: str | None = None,
     step: int = 0,
+    without_deliveries: bool = False,
 ) -> Iterator[Sums]:
     """Yield sums of the rows of a period and of those that are not rolled up yet, in one snapshot."""
     if until is None:
@@ -251,6 +262,8 @@ def read_sums(
     selected = {"queue_name": queue, "task_path": task}
     params = [value for value in selected.values() if value is not None]
     condition = "".join(f" AND {column} = %s" for column, value in selected.items() if value is not None)
+    if without_deliveries and task not in hooks.own_tasks:
+        condition += f" AND {JobFilter.project_sql()}"
     keys = [*group, "outcome", *([f"(start - {since}) / {step}"] if step else [])]
     sums = ", ".join(f"sum({column})" for column in COLUMNS)
     columns = ", ".join(("start", "queue_name", "task_path", "outcome", *COLUMNS))

@@ -31,9 +31,9 @@ def breakable(name: str) -> SafeString:
 
 @register.simple_tag
 def with_query(url: str, **parameters: str) -> str:
-    """Return the address of a list with these parameters, without those that are empty; "" without a list."""
+    """Return the address of a list with these parameters too, without those that are empty; "" without a list."""
     given = {name: value for name, value in parameters.items() if value}
-    return f"{url}?{urlencode(given)}" if url else ""
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(given)}" if url else ""
 
 
 @register.simple_tag

@@ -6,15 +6,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.compat import task_backends
 from notifications.contrib import webhooks
 from notifications.contrib.operations.alerts import conditions, texts
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.webhooks import sending as webhook_sending
-from notifications.ids import uuid7
-from notifications.jobs.claiming import queues
+from notifications.jobs import task_backends
 from notifications.jobs.transitions import claims, queueing, reaping
-from notifications.models import Job, Wait, Worker
+from notifications.management import pause_queue, resume_queue
+from notifications.models import Job, Wait, Worker, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -61,10 +60,10 @@ def test_jobs_of_a_paused_queue_may_wait(alerts):
     alerts.limit(wait=0.000001)
     tasks.noop.using(queue_name="mail").enqueue()
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    queues.pause_queue("mail")
+    pause_queue("mail")
     assert alerts.evaluate() == []
     alerts.limit(wait=3600)
-    queues.resume_queue("mail")
+    resume_queue("mail")
     assert alerts.evaluate() == []
 
 
@@ -89,7 +88,7 @@ def test_long_job_with_free_slots_is_not_stalled(alerts):
         tasks.noop.using(queue_name=queue).enqueue()
         claim_rows(uuid7(), 1)
         tasks.noop.using(queue_name=queue, run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    queues.pause_queue("paused")
+    pause_queue("paused")
     tasks.noop.using(queue_name="paused").enqueue()
     assert alerts.evaluate() == []
     tasks.noop.using(queue_name="other").enqueue()

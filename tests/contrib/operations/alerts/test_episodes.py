@@ -5,18 +5,17 @@ import logging
 from datetime import timedelta
 
 from django.contrib.auth.models import Group, Permission
-from django.core.checks import ERROR
 from django.utils import timezone
 
-from notifications import upkeep
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.alerts.texts import read_recipients
-from notifications.contrib.operations.findings import check_alerts
 from notifications.contrib.operations.models import Alert, AlertState
+from notifications.extension import Upkeep, Where
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
 from tests.jobs import tasks
+from tests.support.checks import doctor
 from tests.support.threads import run_in_threads
 
 STALLED = Condition(kind="stalled", subject="mail", facts={"count": 1, "age": 400, "limit": 300})
@@ -126,20 +125,20 @@ def test_old_alerts_are_deleted(alerts):
 
 def test_doctor(alerts):
     """An open alert is an error with its text; without one the check is ok."""
-    assert not [*check_alerts()]
+    assert doctor("alerts")[0]["state"] == "ok"
     alerts.limit(wait=0.000001)
     tasks.noop.enqueue()
     alerts.evaluate()
-    (found,) = check_alerts()
-    assert found.level == ERROR and "Jobs wait too long: default." in found.msg
+    (found,) = doctor("alerts")
+    assert found["state"] == "error" and "Jobs wait too long: default." in found["message"]
 
 
 def test_all_alerts_off(alerts, operator):
     """By the interval None: no process evaluates, and `doctor` says so."""
     alerts.limit(interval=None, wait=0.000001)
     tasks.noop.enqueue()
-    process = upkeep.Upkeep(upkeep.Where.SERVER, seconds=0.05)
+    process = Upkeep(Where.SERVER, seconds=0.05)
     process.run_round()
     process.project_threads.end(5)
     assert not AlertState.objects.exists() and alerts.notified(operator) == []
-    assert "Off" in next(check_alerts()).msg
+    assert "Off" in doctor("alerts")[0]["message"]

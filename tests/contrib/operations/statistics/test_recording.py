@@ -8,15 +8,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.contrib.celery.transitions import changes, recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.contrib.operations.models import JobStatistics
-from notifications.contrib.operations.statistics import read_figures, read_totals
-from notifications.contrib.operations.statistics.reading import Histogram
+from notifications.contrib.operations.statistics import Histogram, read_figures, read_totals
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy
-from notifications.jobs.transitions import manual, reaping
+from notifications.jobs import Policy, cancel, outcomes, retry
+from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.observed import changes, recording
+from notifications.jobs.observed.starts import ObservedAttempt
+from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job
 from notifications.testing import run_jobs
@@ -44,7 +43,7 @@ def fail(worker):
     return {"failed": 1}
 
 
-def retry(worker):
+def end_with_retry(worker):
     tasks.busy.enqueue(1)
     run_jobs()
     assert counted() == {"retried": 1}
@@ -55,14 +54,14 @@ def retry(worker):
 
 def cancel_queued(worker):
     tasks.noop.enqueue()
-    manual.cancel([Job.objects.get().id])
+    cancel([Job.objects.get().id])
     return {"cancelled": 1}
 
 
 def cancel_running(worker):
     tasks.noop.enqueue()
     (job,) = claim(worker)
-    assert manual.cancel([job.id]) == {job.id: "asked"}
+    assert cancel([job.id]) == {job.id: "asked"}
     assert counted() == {}
     finish_jobs([outcomes.cancelled(job, DEFAULT_POLICY)])
     return {"cancelled": 1}
@@ -108,7 +107,7 @@ def end_batch(worker):
 def retry_by_hand(worker):
     tasks.fail.enqueue()
     run_jobs()
-    manual.retry([Job.objects.get().id])
+    retry([Job.objects.get().id])
     run_jobs()
     return {"failed": 2}
 
@@ -154,7 +153,7 @@ WAYS = (
     *(
         succeed,
         fail,
-        retry,
+        end_with_retry,
         cancel_queued,
         cancel_running,
         lose_worker,

@@ -14,17 +14,18 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from notifications.api import accepted
-from notifications.contrib.webhooks.calling import HEADER, call, store_url
+from notifications.contrib.webhooks.calling import call, store_url
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
-from notifications.inbox.timeline import read_timeline
+from notifications.inbox import read_timeline
+from notifications.jobs import cancel, retry
 from notifications.jobs.declaring.policies import sender_key
-from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.outbound import resolver
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
 
+HEADER = "Callback-URL"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
@@ -97,7 +98,7 @@ def test_absolute_url(settings, origins, receiver, request_job):
 def test_other_ends(origins, receiver, request_job, state):
     response = request_job(receiver.url("/hook"), tasks.fail, ())
     if state == "cancelled":
-        manual.cancel([job_of(response).id])
+        cancel([job_of(response).id])
     run_jobs()
     assert [(event["type"], event["job"]["state"]) for event in receiver.events] == [(f"job.{state}", state)]
 
@@ -132,7 +133,7 @@ def test_gone(origins, receiver, request_job):
     run_until_idle()
     calling = Job.objects.get(task_path=call.module_path)
     assert (calling.state, len(receiver.requests)) == ("failed", 1)
-    manual.retry([calling.id])
+    retry([calling.id])
     run_until_idle()
     assert len(receiver.requests) == 2 and receiver.ids[0] == receiver.ids[1]
 
@@ -141,7 +142,7 @@ def test_second_end(origins, receiver, request_job):
     """A job that is retried by hand calls it again when it ends again, as another event."""
     response = request_job(receiver.url("/hook"), tasks.fail, ())
     run_until_idle()
-    manual.retry([job_of(response).id])
+    retry([job_of(response).id])
     run_until_idle()
     assert len(receiver.requests) == 2 and len({event["id"] for event in receiver.events}) == 2
 
@@ -213,11 +214,11 @@ class TestReplays:
             adding = threads.submit(add)
             stored.wait(20)
 
-            def cancel():
-                manual.cancel([job.id])
+            def cancel_job():
+                cancel([job.id])
                 connection.close()
 
-            ending = threads.submit(cancel)
+            ending = threads.submit(cancel_job)
             may_commit.set()
             adding.result()
             ending.result()

@@ -11,15 +11,15 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import batch, notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
-from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
+from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookEndpoint
-from notifications.jobs import notifying
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel, notifying
 from notifications.models import Job, Notification
 from notifications.serializers import serialize
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
+SEND = "notifications.contrib.webhooks.sending.send"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 URL = "https://hooks.example/jobs"
@@ -31,7 +31,7 @@ def none_before():
 
 
 def events():
-    rows = Job.objects.filter(task_path=WEBHOOK_TASK).order_by("id")
+    rows = Job.objects.filter(task_path=SEND).order_by("id")
     return [json.loads(row.args)[0] for row in rows]
 
 
@@ -41,15 +41,15 @@ def received():
 
 
 def test_task_has_its_path():
-    assert sending.send.module_path == WEBHOOK_TASK
+    assert sending.send.module_path == SEND
 
 
 def test_end_of_a_job(user):
     """With the event that handlers get, and the id of the endpoint, but no secret and no URL."""
     endpoint = webhooks.create(URL, owner=user)
     result = tasks.noop.using(owner=user, title="Export").enqueue()
-    manual.cancel([UUID(result.id)], by=user.pk)
-    [row] = Job.objects.filter(task_path=WEBHOOK_TASK)
+    cancel([UUID(result.id)], by=user.pk)
+    [row] = Job.objects.filter(task_path=SEND)
     [event] = json.loads(row.args)
     job = Job.objects.get(id=result.id)
     assert event.pop("endpoint") == str(endpoint.id)
@@ -89,7 +89,7 @@ def test_only_its_events_while_it_is_on(user):
     assert events() == []
     for change, count in ((webhooks.turn_off, 0), (webhooks.turn_on, 1), (webhooks.turn_off, 1)):
         change(endpoint.id)
-        manual.cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
+        cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
         assert len(events()) == count
 
 
@@ -99,7 +99,7 @@ def test_job_without_an_owner(user):
     site = webhooks.create(URL)
     with batch() as b:
         tasks.noop.enqueue()
-    manual.cancel([b.id])
+    cancel([b.id])
     assert set(received()) == {("job.cancelled", site.id)} and len(events()) == 2
     assert {event["user"] for event in events()} == {None}
 
@@ -167,10 +167,10 @@ def test_events_of_the_jobs_of_webhooks(user, settings):
     }
     with batch(owner=user):
         job = tasks.noop.enqueue()
-    manual.cancel([UUID(job.id)])
+    cancel([UUID(job.id)])
     before = len(events())
-    manual.cancel(Job.objects.filter(task_path=WEBHOOK_TASK).values_list("id", flat=True))
-    manual.cancel(Job.objects.filter(task_path="tests.jobs.tasks.noop").values_list("id", flat=True))
+    cancel(Job.objects.filter(task_path=SEND).values_list("id", flat=True))
+    cancel(Job.objects.filter(task_path="tests.jobs.tasks.noop").values_list("id", flat=True))
     assert len(events()) == before > 0
 
 

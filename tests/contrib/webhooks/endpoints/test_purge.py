@@ -8,8 +8,7 @@ from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
 from notifications.extension import list_apps
-from notifications.ids import uuid7
-from notifications.models import Job
+from notifications.models import Job, uuid7
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs
 from notifications.worker import running_jobs

@@ -17,9 +17,8 @@ from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
-from notifications.db import unavailable
+from notifications.jobs import retry
 from notifications.jobs.declaring.policies import policy_of
-from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Notification
 from notifications.outbound import resolver
 from notifications.streams import purging, retention
@@ -129,7 +128,7 @@ def test_all_attempts_fail(create, receiver, user):
     job = Job.objects.get(task_path=sending.send.module_path)
     assert (job.state, len(receiver.requests)) == ("failed", ATTEMPTS)
     assert WebhookEndpoint.objects.get().off_at is None  # not for days
-    manual.retry([job.id])
+    retry([job.id])
     run_jobs()
     assert attempts()[-1] == (204, "") and len(set(receiver.ids)) == 1
 
@@ -278,7 +277,7 @@ def test_both_secrets_sign_during_a_rotation(create, receiver, user):
     assert signers(receiver.requests[-1], *secrets) == secrets[2:]
 
 
-def test_answer_is_kept_until_the_database_takes_it(create, receiver, user, monkeypatch):
+def test_answer_is_kept_until_the_database_takes_it(create, receiver, user, monkeypatch, short_pauses):
     """While it is away the attempt goes on, and the event is sent once."""
     create()
     record, calls = sending._record, []
@@ -291,7 +290,6 @@ def test_answer_is_kept_until_the_database_takes_it(create, receiver, user, monk
             raise OperationalError("server closed the connection")
 
     monkeypatch.setattr(sending, "_record", fail_twice)
-    monkeypatch.setattr(unavailable, "RETRY_INTERVAL_SECONDS", 0.01)
     notify(user, "Hello")
     run_until_idle()
     assert len(receiver.ids) == 1 and len(calls) == 3

@@ -12,8 +12,8 @@ from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks import timeline as calls
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.timeline import read_calls_of
-from notifications.inbox.timeline import read_timeline
-from notifications.jobs.transitions import manual
+from notifications.inbox import read_timeline
+from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -80,7 +80,7 @@ def test_events_of_its_job(create, receiver, user):
     create(events=["job.succeeded", "job.failed"])
     job = tasks.fail.using(owner=user).enqueue()
     run_until_idle()
-    manual.retry([job.id])
+    retry([job.id])
     run_until_idle()
     for row in Notification.objects.filter(job=job.id):
         shown = texts_of(row.id)
@@ -151,6 +151,22 @@ def test_handlers_are_no_calls(user, settings):
     (id,) = notify(user, "Hello")
     assert Job.objects.get().event_source == id
     assert read_calls_of(Notification.objects.get(id=id), None) == []
+
+
+def test_staff_see_the_handlers_of_a_job(user, settings):
+    """Those that have ended, with how long they ran. Owners do not."""
+    paths = {"job.succeeded": ["tests.contrib.webhooks.handlers.tasks.handle"]}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HANDLERS": paths}
+    id = tasks.noop.using(owner=user).enqueue().id
+    run_until_idle()
+    handled = Job.objects.exclude(id=id).get()
+    job = Job.objects.get(id=id)
+    [event] = read_calls_of(job, None)
+    assert event.text == "Handler tests.contrib.webhooks.handlers.tasks.handle: Succeeded"
+    assert (event.at, event.until) == (handled.started_at, handled.finished_at)
+    assert read_calls_of(job, user.pk) == []
+    Job.objects.filter(id=handled.id).update(state="queued", finished_at=None)
+    assert read_calls_of(job, None) == []
 
 
 def test_none(user, django_assert_num_queries):

@@ -11,30 +11,27 @@ from django.utils import timezone
 
 from notifications import streams, times
 from notifications.api import anotify, batch, notify
-from notifications.compat import task_enqueued, task_finished, task_started
-from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.db import signal_queue
-from notifications.ids import uuid7
-from notifications.jobs import announcing, notifying, outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import claims, manual, reaping
+from notifications.jobs import Policy, announcing, cancel, notifying, outcomes, retry
+from notifications.jobs.observed import changes, recording
+from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
-from notifications.models import Job, Notification, Stream, Wait
+from notifications.models import Job, Notification, Stream, Wait, uuid7
 from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.testing import run_jobs, run_until_idle
-from notifications.worker import record_loop
+from notifications.worker import SignalQueue, record_loop, use_on_this_thread
 from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
+from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -263,9 +260,9 @@ def test_cancelled_by_hand(user, make_user, declare):
     """Silently by its owner, with a notification by another user."""
     declare("handle_too")
     jobs = [UUID(tasks.noop.using(owner=user).enqueue().id) for _ in range(2)]
-    manual.cancel(jobs[:1], by=user.pk)
+    cancel(jobs[:1], by=user.pk)
     assert types() == ["job.cancelled"]
-    manual.cancel(jobs[1:], by=make_user("staff").pk)
+    cancel(jobs[1:], by=make_user("staff").pk)
     assert types() == ["job.cancelled", "job.cancelled", "notification.created"]
 
 
@@ -274,10 +271,10 @@ def test_retried_by_hand(user, declare):
     declare({"job.failed": ["handle_too"], "job.cancelled": ["handle_too"]})
     job = UUID(tasks.fail.using(owner=user).enqueue().id)
     run_jobs()
-    manual.retry([job])
+    retry([job])
     run_jobs()
-    manual.retry([job])
-    manual.cancel([job])
+    retry([job])
+    cancel([job])
     ids = [event["id"] for event in events()]
     assert len(set(ids)) == 3 and {id.partition(":")[0] for id in ids} == {str(job)}
 
@@ -386,16 +383,16 @@ def test_receiver_that_notifies_of_the_jobs_of_handlers(user, declare, signal, o
             received.append(notify(user, "A job of a handler"))
 
     received = []
-    queue = signal_queue.SignalQueue() if on_signal_thread else None
+    queue = SignalQueue() if on_signal_thread else None
     signal.connect(receive)
-    signal_queue.use_on_this_thread(queue)
+    use_on_this_thread(queue)
     try:
         notify(user, "Hello")
         assert run_jobs(limit=10) == 1
         if queue:
             queue.wait(10)
     finally:
-        signal_queue.use_on_this_thread(None)
+        use_on_this_thread(None)
         signal.disconnect(receive)
     assert len(received) == 1 and handlers_jobs("fail").count() == 1
 
@@ -406,7 +403,7 @@ def test_handler_that_fails(user, declare):
     assert run_jobs(limit=10) == 1
     job = handlers_jobs("fail").get()
     assert (job.state, Notification.objects.count()) == ("failed", 1)
-    manual.retry([job.id])
+    retry([job.id])
     assert run_jobs(limit=10) == 1
     assert handler_tasks.events[0] == handler_tasks.events[1], "The same event, with the same id."
 
@@ -439,7 +436,7 @@ def test_engine(with_engine, user, declare):
     """The built-in worker leaves the jobs to the engine of their backend."""
     declare({"notification.created": ["handle"], "job.cancelled": ["handle_too"]})
     notify(user, "Hello")
-    manual.cancel([UUID(tasks.noop.enqueue().id)])
+    cancel([UUID(tasks.noop.enqueue().id)])
     assert handlers_jobs().get().executor.startswith("woken_")
     assert handlers_jobs("handle_too").get().executor.startswith("woken_")
 
@@ -475,10 +472,10 @@ def test_modules_are_imported_before_the_transaction(user, settings, tmp_path, m
         **settings.NOTIFICATIONS,
         "HANDLERS": {event: ["late_handlers.handle"] for event in events},
     }
-    manual.cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
+    cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
     assert Job.objects.filter(task_path="late_handlers.handle").count() == 1
     monkeypatch.setattr(handlers, "find_task", None)
-    manual.cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
+    cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
     assert Job.objects.filter(task_path="late_handlers.handle").count() == 2
 
 

@@ -14,7 +14,7 @@ from notifications.management import read_moment
 from notifications.validators import shortened
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
-MAX_FAILED_READ = 2_000
+MAX_FAILED_READ = 10_000
 #: The groups that are shown: the largest.
 MAX_GROUPS = 20
 #: The owners of failed jobs who are named to whom writes to them, at most. Their names are in an address.
@@ -69,9 +69,14 @@ class Failures:
     is_retryable: bool
 
 
-def read_failures(since: datetime, until: datetime | None = None) -> Failures:
-    """Return the jobs that failed since a time, or between two, and were not retried, grouped, in one query."""
-    bounds = _bounds(since, until)
+def read_failures(
+    since: datetime, until: datetime | None = None, *, with_deliveries: bool = False
+) -> Failures:
+    """Return the jobs that failed since a time, or between two, and were not retried, grouped, in one query.
+
+    ``with_deliveries``
+        Whether the jobs are there that ``JobFilter(deliveries="hidden")`` leaves out, here and below.
+    """
     if connection().vendor == "postgresql":
         # It has no least UUID.
         least, job, end = "min(id::text)", "job::uuid", f"right(traceback, {MAX_END_LENGTH})"
@@ -81,19 +86,19 @@ def read_failures(since: datetime, until: datetime | None = None) -> Failures:
     sql = f"""
         SELECT task_path, exception, location, jobs, retryable, owners, first_at, last_at,
             CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END,
-            EXISTS ({failed_jobs_sql("1", 1, has_end=bool(until))} OFFSET {MAX_FAILED_READ})
+            EXISTS ({_failed_jobs(1, until, with_deliveries)} OFFSET {MAX_FAILED_READ})
         FROM (
             SELECT task_path, coalesce(exception_class_path, '') AS exception, coalesce(location, '') AS location,
                 count(*) AS jobs, count(CASE WHEN executor <> 'observed' THEN 1 END) AS retryable,
                 count(DISTINCT user_id) AS owners, {least} AS job, min(finished_at) AS first_at,
                 max(finished_at) AS last_at, row_number() OVER (ORDER BY count(*) DESC, 1, 2, 3) AS place
-            FROM ({_failed_jobs(MAX_FAILED_READ, until)}) AS failed {_JOIN_ATTEMPT}
+            FROM ({_failed_jobs(MAX_FAILED_READ, until, with_deliveries)}) AS failed {_JOIN_ATTEMPT}
             GROUP BY 1, 2, 3
         ) AS failures
         ORDER BY jobs DESC, task_path, exception, location
     """
     with connection().cursor() as cursor:
-        cursor.execute(sql, [*bounds, *bounds])
+        cursor.execute(sql, _bounds(since, until) * 2)
         rows = cursor.fetchall()
     groups = [
         FailureGroup(
@@ -117,7 +122,13 @@ def read_failures(since: datetime, until: datetime | None = None) -> Failures:
     )
 
 
-def count_jobs(since: datetime, group: Mapping[str, str], until: datetime | None = None) -> tuple[int, bool]:
+def count_jobs(
+    since: datetime,
+    group: Mapping[str, str],
+    until: datetime | None = None,
+    *,
+    with_deliveries: bool = False,
+) -> tuple[int, bool]:
     """Return how many jobs can be retried, and whether there may be more. At most ``MAX_FAILED_READ`` are counted.
 
     ``group``
@@ -126,7 +137,7 @@ def count_jobs(since: datetime, group: Mapping[str, str], until: datetime | None
     conditions = ["executor <> 'observed'", *_are_of_group(group)]
     sql = f"""
         SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
-        FROM ({_failed_jobs(MAX_FAILED_READ + 1, until)}) AS failed {_JOIN_ATTEMPT}
+        FROM ({_failed_jobs(MAX_FAILED_READ + 1, until, with_deliveries)}) AS failed {_JOIN_ATTEMPT}
     """
     with connection().cursor() as cursor:
         cursor.execute(sql, [*group.values(), *_bounds(since, until)])
@@ -134,11 +145,18 @@ def count_jobs(since: datetime, group: Mapping[str, str], until: datetime | None
     return min(count, MAX_FAILED_READ), read > MAX_FAILED_READ
 
 
-def read_owners(since: datetime, group: Mapping[str, str], until: datetime | None = None) -> list[Any]:
+def read_owners(
+    since: datetime,
+    group: Mapping[str, str],
+    until: datetime | None = None,
+    *,
+    with_deliveries: bool = False,
+) -> list[Any]:
     """Return the keys of the users of whom are the failed jobs of a group, ``MAX_OWNERS`` at most."""
     conditions = ["user_id IS NOT NULL", *_are_of_group(group)]
     sql = f"""
-        SELECT DISTINCT user_id FROM ({_failed_jobs(MAX_FAILED_READ, until)}) AS failed {_JOIN_ATTEMPT}
+        SELECT DISTINCT user_id FROM ({_failed_jobs(MAX_FAILED_READ, until, with_deliveries)}) AS failed
+        {_JOIN_ATTEMPT}
         WHERE {" AND ".join(conditions)} ORDER BY 1 LIMIT {MAX_OWNERS}
     """
     with connection().cursor() as cursor:
@@ -157,9 +175,9 @@ def _are_of_group(group: Mapping[str, str]) -> list[str]:
     return [f"coalesce({COLUMNS[name]}, '') = %s" for name in group]
 
 
-def _failed_jobs(limit: int, until: datetime | None) -> str:
+def _failed_jobs(limit: int, until: datetime | None, with_deliveries: bool) -> str:
     columns = "id, user_id, task_path, executor, attempt, finished_at"
-    return failed_jobs_sql(columns, limit, has_end=bool(until))
+    return failed_jobs_sql(columns, limit, has_end=bool(until), with_deliveries=with_deliveries)
 
 
 def _bounds(since: datetime, until: datetime | None) -> list[Any]:

@@ -18,7 +18,7 @@ from notifications.contrib.operations.periods import read_span
 from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
 from notifications.extension import hooks
-from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
 from notifications.management import (
     LargeShare,
     QueueDepth,
@@ -127,15 +127,19 @@ class OverviewFigures:
         return sum(server.sockets for server in self.servers)
 
 
-def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFigures:
+def read_figures(
+    period: str, *, queue: str = "", task: str = "", with_deliveries: bool = False
+) -> OverviewFigures:
     """Return the figures for a period (see ``read_span``). The number of queries and of rows read is bounded.
 
     ``queue``, ``task``
         The charts are of this queue and task only.
+    ``with_deliveries``
+        Whether the jobs are there that ``JobFilter(deliveries="hidden")`` leaves out.
     """
     now = estimated_database_now()
     since, until = read_span(period, now)
-    past = history.read_history(period, now, queue=queue, task=task)
+    past = history.read_history(period, now, queue=queue, task=task, with_deliveries=with_deliveries)
     workers = processes.read_workers(now)
     return OverviewFigures(
         now=now,
@@ -143,11 +147,11 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
         since=since,
         until=until,
         alerts=open_alerts(),
-        queues=_read_queues(now, past),
+        queues=_read_queues(now, past, with_deliveries=with_deliveries),
         large_shares=read_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
-        failures=failures.read_failures(since, until),
+        failures=failures.read_failures(since, until, with_deliveries=with_deliveries),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),
@@ -161,11 +165,11 @@ def read_figures(period: str, *, queue: str = "", task: str = "") -> OverviewFig
 
 def runners() -> list[tuple[str, str]]:
     """Return what runs the jobs of each backend of ``TASKS``: alias and label."""
-    built_in = str(_("Built-in worker"))
+    built_in, with_engines = str(_("Built-in worker")), aliases_with_engines()
     return [
-        (alias, hooks.dispatch.label_of(alias) if has_engine(alias) else built_in)
+        (alias, hooks.dispatch.label_of(alias) if alias in with_engines else built_in)
         for alias in task_backends.settings
-        if has_engine(alias) or has_job_tasks(task_backends[alias])
+        if alias in with_engines or stores_jobs(alias)
     ]
 
 
@@ -188,10 +192,10 @@ def _durations(past: History, kind: str) -> list[Series]:
     ]
 
 
-def _read_queues(now: datetime, past: History) -> list[QueueRow]:
+def _read_queues(now: datetime, past: History, *, with_deliveries: bool) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
-    depths = {depth.name: depth for depth in queue_depths().queues}
-    running = read_running()
+    depths = {depth.name: depth for depth in queue_depths(has_senders=with_deliveries).queues}
+    running = read_running(without_deliveries=not with_deliveries)
     paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
     for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):

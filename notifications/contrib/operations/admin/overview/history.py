@@ -16,6 +16,7 @@ from notifications.contrib.operations.statistics.points import read_points, read
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection
+from notifications.jobs import JobFilter
 from notifications.management import estimated_database_now, read_moment
 from notifications.models import ACTIVE
 
@@ -91,19 +92,27 @@ class TaskFigures:
     is_cut: bool
 
 
-def read_history(period: str, now: datetime, *, queue: str = "", task: str = "") -> History:
+def read_history(
+    period: str, now: datetime, *, queue: str = "", task: str = "", with_deliveries: bool = False
+) -> History:
     """Return the figures of a period (see ``read_span``), in three queries, or four for a task.
 
     ``queue``, ``task``
         The points are of this queue and task only.
+    ``with_deliveries``
+        See ``figures.read_figures``.
     """
     since, until = read_span(period, now)
     now = until or now
     length, count = now - since, PERIODS.get(period, RANGE).points
-    by_queue = read_queues(length, count, now=now)
-    points = read_points(length, count, queue=queue or None, task=task or None, now=now)
+    without = not with_deliveries
+    by_queue = read_queues(length, count, now=now, without_deliveries=without)
+    points = read_points(
+        length, count, queue=queue or None, task=task or None, now=now, without_deliveries=without
+    )
     start = min((point.start for point in points if point.start), default=since)
-    active = _read_active(start)
+    condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
+    active = _read_active(start, condition)
     for name in active:
         by_queue.setdefault(name, Figures(queue=name, start=start, seconds=length.total_seconds()))
     totals = _sum(by_queue.values())
@@ -112,7 +121,7 @@ def read_history(period: str, now: datetime, *, queue: str = "", task: str = "")
     for name, figures in by_queue.items():
         figures.enqueued += _count({name: active.get(name, [])}, figures.start or start, now)
     if task:
-        active = _read_active(start, task)
+        active = _read_active(start, task=task)
     active = {name: minutes for name, minutes in active.items() if queue in ("", name)}
     buckets = buckets_of(_sum(points))
     for point in points:
@@ -127,11 +136,13 @@ def without_empty_begin(points: list[Figures]) -> list[Figures]:
     return points[max(0, min(first - 1, len(points) - MIN_POINTS)) :]
 
 
-def _read_active(since: datetime, task: str = "") -> dict[str, list[tuple[datetime, int]]]:
+def _read_active(
+    since: datetime, condition: str = "", *, task: str = ""
+) -> dict[str, list[tuple[datetime, int]]]:
     """Return, by queue, the minutes since a time in which active jobs were queued, each with their number.
 
-    ``task``
-        Counts the jobs of this task only.
+    ``condition``, ``task``
+        Counts the jobs that meet this one, and those of this task, only.
     """
     db = connection()
     # Jobs that were created before the time and queued again are not found here.
@@ -142,7 +153,7 @@ def _read_active(since: datetime, task: str = "") -> dict[str, list[tuple[dateti
             SELECT queue_name, queued_at, state, task_path FROM notifications_job WHERE created_at >= %s
             ORDER BY created_at DESC, id DESC LIMIT {MAX_ACTIVE_READ}
         ) AS newest WHERE state IN ({active}) AND queued_at >= %s
-        {"AND task_path = %s" if task else ""} GROUP BY 1, 2
+        {"AND task_path = %s" if task else ""}{condition} GROUP BY 1, 2
     """
     found: dict[str, list[tuple[datetime, int]]] = {}
     with db.cursor() as cursor:
@@ -182,12 +193,12 @@ def buckets_of(figures: Figures) -> list[Bucket]:
     return buckets[filled[0] : filled[-1] + 1] if filled else []
 
 
-def read_tasks(period: str, order: str) -> TaskFigures:
+def read_tasks(period: str, order: str, *, with_deliveries: bool = False) -> TaskFigures:
     """Return the figures of the tasks of which jobs ended in a period (see ``read_span``), in one query."""
     now = estimated_database_now()
     since, until = read_span(period, now)
     end = until or now
-    found = reading.read_figures(end - since, by_task=True, now=end)
+    found = reading.read_figures(end - since, by_task=True, now=end, without_deliveries=not with_deliveries)
     rows = sorted(found, key=lambda row: (-_order_value(row, order), -row.ended, row.task, row.queue))
     return TaskFigures(rows=rows[:MAX_TASKS], is_cut=len(rows) > MAX_TASKS)
 

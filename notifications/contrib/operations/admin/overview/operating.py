@@ -168,9 +168,11 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
     group, since, until = found
     response: HttpResponse | None = None
     try:
-        count, is_capped = failures.count_jobs(since, group, until)
+        shown = shows_deliveries(request)
+        count, is_capped = failures.count_jobs(since, group, until, with_deliveries=shown)
         if count and request.method == "POST" and "confirm" in request.POST:
-            conditions = conditions_until("retry", _conditions(group, since, until), times.now())
+            of_group = _conditions(group, since, until, with_deliveries=shown)
+            conditions = conditions_until("retry", of_group, times.now())
             number = None if is_capped else count
             response = bulk_changes.begin(model_admin, request, "retry", conditions, number)
         elif count:
@@ -180,6 +182,7 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
                 "group": group,
                 "since": since,
                 "until": until,
+                "with_deliveries": shown,
                 "overview_url": overview_url,
             }
             response = TemplateResponse(request, f"{FOLDER}/retry.html", context)
@@ -201,7 +204,9 @@ def respond_to_tell(
         return redirect(overview_url)
     group, since, until = found
     try:
-        users = get_user_model()._default_manager.filter(pk__in=failures.read_owners(since, group, until))
+        shown = shows_deliveries(request)
+        owners = failures.read_owners(since, group, until, with_deliveries=shown)
+        users = get_user_model()._default_manager.filter(pk__in=owners)
         names = [user.get_username() for user in users.order_by("pk")]
     except UNAVAILABLE as exc:
         log_database_error(exc)
@@ -231,13 +236,21 @@ def _read_group(
     return group, since, _parse_since(fields.get("until", ""))
 
 
-def _conditions(group: dict[str, str], since: datetime, until: datetime | None) -> JobFilter:
+def shows_deliveries(request: HttpRequest) -> bool:
+    """Return whether the page has the jobs that send messages too. The list of jobs has the same parameter."""
+    return (request.POST if request.method == "POST" else request.GET).get("deliveries") == "shown"
+
+
+def _conditions(
+    group: dict[str, str], since: datetime, until: datetime | None, *, with_deliveries: bool
+) -> JobFilter:
     failure = failure_of(group["exception"], group["location"]) if group else ""
     task_path = group.get("task_path", "")
     return JobFilter(
         state="failed",
         task_path=task_path,
         failure=failure,
+        deliveries="" if with_deliveries else "hidden",
         finished_from=times.as_utc(since),
         finished_until=until and times.as_utc(until),
     )

@@ -37,6 +37,7 @@ from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
 from notifications.db import UNAVAILABLE
+from notifications.extension import hooks
 from notifications.http import BACKGROUND_MARK, background_view, log_database_error
 from notifications.management import estimated_database_now
 from notifications.models import Job
@@ -90,13 +91,14 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         self._require_permission(request)
         period, selection = self._period(request), read_selection(request)
+        parameters = {"period": period, **read_deliveries(request)}
         context = {
             **self._page_context(request, period),
             **self._figures_context(request, period, selection),
-            **_read_choices(period, selection),
+            **_read_choices(period, selection, read_deliveries(request)),
             "title": _("Overview"),
-            "figures_url": f"{self._url('figures')}?{urlencode({'period': period, **selection})}&{BACKGROUND_MARK}",
-            "tasks_url": f"{self._url('tasks')}?{urlencode({'period': period})}",
+            "figures_url": f"{self._url('figures')}?{urlencode(parameters | selection)}&{BACKGROUND_MARK}",
+            "tasks_url": f"{self._url('tasks')}?{urlencode(parameters)}",
             **(extra_context or {}),
         }
         return TemplateResponse(request, f"{FOLDER}.html", context)
@@ -107,7 +109,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         order = order if order in history.ORDERS else history.DEFAULT_ORDER
         tasks: history.TaskFigures | None
         try:
-            tasks = history.read_tasks(period, order)
+            tasks = history.read_tasks(period, order, with_deliveries=bool(read_deliveries(request)))
         except UNAVAILABLE as exc:
             log_database_error(exc)
             tasks = None
@@ -118,7 +120,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "order": order,
             "orders": list(history.ORDERS.items()),
             "overview_url": self._url("changelist"),
-            "jobs_url": list_url(self, request, Job),
+            "jobs_url": self._jobs_url(request),
         }
         return TemplateResponse(request, f"{FOLDER}/tasks.html", context)
 
@@ -128,13 +130,16 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "subtitle": None,
             **_describe_period(period),
             "periods": [(name, known.label) for name, known in PERIODS.items()],
+            "deliveries": urlencode(read_deliveries(request)),
+            "has_deliveries": bool(hooks.own_tasks),
         }
 
     def figures_view(self, request: HttpRequest) -> HttpResponse:
         """Return the figures without the page around them, or 304 if they cannot have changed."""
         self._require_permission(request)
         period, selection = self._period(request), read_selection(request)
-        etag = ring_counter.etag(period, *([urlencode(selection)] if selection else []))
+        variant = urlencode(selection | read_deliveries(request))
+        etag = ring_counter.etag(period, *([variant] if variant else []))
         if request.headers.get("If-None-Match") == etag:
             response: HttpResponse = HttpResponseNotModified()
         else:
@@ -168,7 +173,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         figures: OverviewFigures | None
         try:
-            figures = read_figures(period, **selection)
+            figures = read_figures(period, **selection, with_deliveries=bool(read_deliveries(request)))
             for alert in figures.alerts:
                 alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
             sections = [
@@ -186,10 +191,17 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "retry_url": self._url("retry"),
             "tell_url": self._url("tell") if self._composer_url(request) else "",
             "changes": {kind: self._url(kind) for kind in operating.permitted_changes(request)},
-            "jobs_url": list_url(self, request, Job),
+            "deliveries": urlencode(read_deliveries(request)),
+            "jobs_url": self._jobs_url(request),
             "alerts_url": list_url(self, request, Alert),
             "can_view_attempts": request.user.has_perm("notifications.view_attempt"),
         }
+
+    def _jobs_url(self, request: HttpRequest) -> str:
+        """Return the address of the list of jobs, with the same jobs as on the page, "" without permission."""
+        if not (url := list_url(self, request, Job)):
+            return ""
+        return f"{url}?{urlencode(shown)}" if (shown := read_deliveries(request)) else url
 
     def _composer_url(self, request: HttpRequest) -> str:
         """Return the address at which the user writes to others, "" without the permission or the app for it."""
@@ -291,11 +303,18 @@ def read_selection(request: HttpRequest) -> dict[str, str]:
     return selection
 
 
-def _read_choices(period: str, selection: dict[str, str]) -> dict[str, list[str]]:
+def read_deliveries(request: HttpRequest) -> dict[str, str]:
+    """Return the parameter of the address with which the jobs are there that send messages, nothing without it."""
+    return {"deliveries": "shown"} if operating.shows_deliveries(request) else {}
+
+
+def _read_choices(period: str, selection: dict[str, str], deliveries: dict[str, str]) -> dict[str, list[str]]:
     """Return the names of queues and tasks that can be chosen, for the template: those of jobs that ended."""
     try:
         now = estimated_database_now()
-        names = reading.read_names(now - read_span(period, now)[0], now=now, limit=MAX_NAMES)
+        names = reading.read_names(
+            now - read_span(period, now)[0], now=now, limit=MAX_NAMES, without_deliveries=not deliveries
+        )
     except UNAVAILABLE as exc:
         log_database_error(exc)
         names = []

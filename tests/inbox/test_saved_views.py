@@ -1,0 +1,122 @@
+"""The views of the inbox that a user saves: by forms of the page, which work without JavaScript."""
+
+import html
+import json
+import re
+
+import pytest
+from django.urls import reverse
+
+from notifications.api import notify
+from notifications.inbox.saved_views import MAX_VIEWS, put_view
+from notifications.models import InboxViews
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INBOX = reverse("notifications:inbox")
+VIEWS = reverse("notifications:inbox-views")
+FILTER = "view=unread&category=billing&category=export&except=1&q=invoice"
+
+
+@pytest.fixture
+def view(user, user_client):
+    """A page with filters that lists a notification, which can be saved."""
+    notify(user, "An invoice", category="other")
+    return f"{INBOX}?{FILTER}"
+
+
+def post(client, url, **fields):
+    """Send the form of a view on a page, and return the page that follows."""
+    [form] = re.findall(rf'<form[^>]*action="{VIEWS}".*?</form>', client.get(url).text, re.DOTALL)
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
+    query = {name: html.unescape(value) for name, value in hidden.items()}
+    return client.post(VIEWS, {**query, **fields}, follow=True)
+
+
+def undo(client, page):
+    [(name, value)] = re.findall(r'<button[^>]* name="(\w+)" value="([^"]*)">Undo<', page.text)
+    return client.post(VIEWS, {"query": FILTER, name: html.unescape(value)}, follow=True)
+
+
+def read_names(user):
+    return [
+        name
+        for text in InboxViews.objects.filter(user=user).values_list("views", flat=True)
+        for name, _ in json.loads(text)
+    ]
+
+
+def links(page):
+    """Return the names of the views of a page, that of the page with a star."""
+    nav = re.search(r'<nav class="notifications-views".*?</nav>', page.text, re.DOTALL)[0]
+    found = re.findall(r"<a([^>]*)>(?:<bdi>)?([^<]*)", nav)
+    return [name.strip() + "*" * ("aria-current" in attributes) for attributes, name in found]
+
+
+def test_a_view_is_saved_renamed_and_deleted(user, user_client, view):
+    """In the place of its form, each with Undo. It leads to the list with all its filters."""
+    assert links(user_client.get(view)) == ["Inbox", "Unread*", "Done"]
+    saved = post(user_client, view, name=" Invoices ")
+    assert "The view “Invoices” is saved." in saved.text
+    assert links(saved) == ["Inbox", "Unread", "Done", "Invoices*"]
+    url = html.unescape(re.search(r'<a href="([^"]*)"[^>]*><bdi>Invoices', saved.text)[1])
+    shown = user_client.get(url)
+    assert "An invoice" in shown.text and links(shown)[-1] == "Invoices*" and "Edit view" in shown.text
+    assert links(user_client.get(INBOX)) == ["Inbox*", "Unread", "Done", "Invoices"]
+    assert ">Invoices<" in user_client.get(f"{INBOX}?part=views").text
+    renamed = post(user_client, view, name="Money")
+    assert links(renamed)[3:] == ["Money*"] and "renamed to “Money”" in renamed.text
+    assert links(undo(user_client, renamed))[3:] == ["Invoices*"]
+    put_view(user.pk, "category=other", "Later")
+    deleted = post(user_client, view, delete="")
+    assert links(deleted) == ["Inbox", "Unread*", "Done", "Later"] and "“Invoices” is deleted" in deleted.text
+    again = undo(user_client, deleted)
+    assert links(again)[3:] == ["Invoices*", "Later"] and "Undone." in again.text
+    assert links(undo(user_client, saved))[3:] == ["Later"]
+
+
+def test_a_list_is_one_view(user, user_client, view):
+    """In whatever order its categories are named, and on whatever page of it; it is not that of a group."""
+    post(user_client, view, name="One")
+    other = "view=unread&category=export&category=billing&except=1&q=invoice&after=99"
+    assert links(user_client.get(f"{INBOX}?{other}"))[3:] == ["One*"]
+    post(user_client, f"{INBOX}?{other}", name="Two")
+    assert read_names(user) == ["Two"]
+    for query in ("", "view=unread", "group=x", "category=a&group=x"):
+        page = user_client.get(f"{INBOX}?{query}")
+        assert VIEWS not in page.text and not page.context["can_save_view"]
+        assert user_client.post(VIEWS, {"query": query, "name": "x"}).status_code == 400
+
+
+def test_views_have_limits(user, user_client, view):
+    """Of their number, also when one is restored, and of their names."""
+    for number in range(MAX_VIEWS):
+        put_view(user.pk, f"q={number}", f"{number}")
+    assert "You have 20 views. Delete one first." in post(user_client, view, name="One more").text
+    lost = json.dumps(["q=lost", "Lost", 0])
+    response = user_client.post(VIEWS, {"query": FILTER, "undo": lost}, follow=True)
+    assert "You have 20 views." in response.text
+    assert len(read_names(user)) == MAX_VIEWS
+    for name in ("", "  ", "x" * 41, "a\0b"):
+        assert user_client.post(VIEWS, {"query": FILTER, "name": name}).status_code == 400, name
+    for wrong in (
+        "x",
+        "[]",
+        '["q=x", 1, 1]',
+        '["", "n", 0]',
+        '["view=x", "n", 0]',
+        '["q=a&x=1", "n", 0]',
+        '["q=x", "\\ud800", 0]',
+    ):
+        assert user_client.post(VIEWS, {"query": FILTER, "undo": wrong}).status_code == 400, wrong
+    assert user_client.get(VIEWS).status_code == 405
+
+
+def test_views_are_of_one_user(user, user_client, view, client_of, other_user):
+    """Another one does not see them, and those of a deleted user are deleted."""
+    post(user_client, view, name="<Mine>")
+    assert "&lt;Mine&gt;" in user_client.get(INBOX).text
+    assert links(client_of(other_user).get(INBOX)) == ["Inbox*", "Unread", "Done"]
+    put_view(other_user.pk, "q=x", "Theirs")
+    user.delete()
+    assert [row.user_id for row in InboxViews.objects.all()] == [other_user.pk]

@@ -1,0 +1,197 @@
+"""The timeline of a job: attempts, their steps and waits, and what extensions know, on one scale."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from notifications.extension import Event, hooks
+from notifications.jobs.step_list import read_steps
+from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
+from notifications.models import Attempt, Job, Wait
+from tests.jobs import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def start():
+    return timezone.now() - timedelta(hours=1)
+
+
+@pytest.fixture
+def job(user, start):
+    """Return a job that waited 10 s in the queue, failed, was lost, and has succeeded in its third attempt."""
+    id = tasks.noop.using(owner=user, title="Ship").enqueue().id
+    after = start.__add__
+    Attempt.objects.create(
+        job_id=id,
+        number=1,
+        started_at=after(timedelta(seconds=10)),
+        ended_at=after(timedelta(seconds=40)),
+        outcome="failed",
+        traceback="Traceback",
+    )
+    lost = {"started_at": after(timedelta(seconds=50)), "ended_at": after(timedelta(seconds=60))}
+    Attempt.objects.create(job_id=id, number=2, outcome="lost", **lost)
+    times = {"created_at": start, "started_at": after(timedelta(seconds=80))}
+    ended = {"state": "succeeded", "finished_at": after(timedelta(seconds=100)), "seq": 1}
+    Job.objects.filter(pk=id).update(attempt=3, max_attempts=4, **times, **ended)
+    return Job.objects.get(pk=id)
+
+
+def add_wait(job, start, first, last, *, attempt, name="nap"):
+    ended = None if last is None else start + timedelta(seconds=last)
+    times = {"created_at": start + timedelta(seconds=first), "ended_at": ended}
+    how = "due" if last else ""
+    Wait.objects.create(
+        job=job.pk, name=name, kind="pause", how=how, attempt=attempt, is_awaited=True, **times
+    )
+
+
+def read(job, **options):
+    steps = read_steps(job, with_results=False)
+    return read_job_timeline(job, steps, read_failed_attempts(job), job.user_id, **options)
+
+
+def lines(timeline):
+    return [f"{row.kind} {row.name}: {row.note} {row.took}".rstrip(": ") for row in timeline.rows]
+
+
+def test_attempts_are_on_one_scale(job):
+    """From the queue to the end, each with what came of it; the last one is not stored apart from the job."""
+    timeline = read(job)
+    assert lines(timeline) == [
+        "queue Queue:  10\xa0s",
+        "attempt Attempt 1: Failed 30\xa0s",
+        "attempt Attempt 2: Worker lost 10\xa0s",
+        "attempt Attempt 3:  20\xa0s",
+    ]
+    bars = [(row.left, row.width) for row in timeline.rows]
+    assert bars == [("0.00%", "10.00%"), ("10.00%", "30.00%"), ("50.00%", "10.00%"), ("80.00%", "20.00%")]
+    assert [row.level for row in timeline.rows] == ["", "error", "error", "success"]
+    assert timeline.is_telling
+
+
+def test_waits_are_in_their_attempt(job, start):
+    """One that waits is executed twice: it begins before the last execution, and how long it ran is not known."""
+    add_wait(job, start, 62, 79, attempt=3)
+    timeline = read(job)
+    assert lines(timeline)[3:] == ["attempt Attempt 3", "step nap:  17\xa0s"]
+    assert [row.left for row in timeline.rows[3:]] == ["62.00%", "62.00%"]
+
+
+def test_what_lasts_goes_to_the_end(job, start):
+    """A job that is queued after a wait has not the number of its attempt, and one that waits goes on."""
+    add_wait(job, start, 85, None, attempt=3)
+    active = {"seq": 0, "finished_at": None}
+    Job.objects.update(state="waiting", **active)
+    timeline = read(Job.objects.get())
+    assert lines(timeline)[3:] == ["attempt Attempt 3: Waiting", "step nap:  Waiting"]
+    for row in timeline.rows[3:]:
+        assert row.is_open and float(row.left[:-1]) + float(row.width[:-1]) == pytest.approx(100, abs=0.02)
+    Wait.objects.update(ended_at=start + timedelta(seconds=90), how="due")
+    Job.objects.update(state="queued", attempt=2)
+    assert lines(read(Job.objects.get()))[3:] == ["attempt Attempt 3: Queued", "step nap:  5.0\xa0s"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"state": "succeeded"}, ["attempt Attempt 1:  1.0\xa0s"]),
+        ({"state": "cancelled"}, ["attempt Attempt 1: Cancelled 1.0\xa0s"]),
+        ({"state": "queued", "started_at": None, "attempt": 0}, []),
+    ],
+)
+def test_one_attempt_alone_tells_nothing(user, start, fields, expected):
+    tasks.noop.using(owner=user).enqueue()
+    times = {"created_at": start, "started_at": start, "finished_at": start + timedelta(seconds=1)}
+    Job.objects.update(**{"attempt": 1, "seq": 1, **times, **fields})
+    timeline = read(Job.objects.get())
+    assert (lines(timeline), timeline.is_telling) == (expected, False)
+
+
+@pytest.fixture
+def extended(monkeypatch, job):
+    """An extension that knows what lasted, an event, and one that is to come."""
+
+    def read_events_of(subject, reader):
+        start = job.started_at
+        written = Event(start, f"Written for {reader}", until=start + timedelta(seconds=5))
+        return [Event(job.finished_at, "Called"), Event(None, "Will be called"), written]
+
+    monkeypatch.setattr(hooks, "events_of", [read_events_of])
+
+
+def test_what_extensions_know_is_among_the_rows(job, user, extended):
+    """With a bar for what lasted, and last what has no time. The list of how one was notified has it only once."""
+    timeline = read(job)
+    assert lines(timeline)[3:] == [
+        "attempt Attempt 3:  20\xa0s",
+        f"span Written for {user.pk}:  5.0\xa0s",
+        "event Called",
+        "event Will be called",
+    ]
+    assert [row.width for row in timeline.rows[4:]] == ["5.00%", "", ""]
+    assert [row.kind for row in read(job, with_events=False).rows][4:] == []
+
+
+def section_of(client, job):
+    text = unescape(client.get(f"/notifications/jobs/{job.pk}/").text)
+    return re.search(r"<section data-job-timeline.*?</section>", text, re.DOTALL)[0]
+
+
+def test_the_page_of_the_job(user_client, job, start, extended):
+    """Without the tracebacks of its attempts."""
+    add_wait(job, start, 62, 79, attempt=3)
+    text = section_of(user_client, job)
+    assert text.count("<li ") == text.count("</li>") == 8
+    assert re.findall(r'<rect(?: data-level="(\w+)")? x="([\d.]+)%"', text)[1] == ("error", "10.00")
+    assert "Traceback" not in text
+    assert "Failed · 30\xa0s</span>" in text
+
+
+def test_the_page_of_an_active_job_has_a_place_for_it(user_client, user, job):
+    Attempt.objects.all().delete()
+    Job.objects.update(state="running", attempt=1, finished_at=None, seq=0)
+    assert section_of(user_client, job) == "<section data-job-timeline>\n</section>"
+    Job.objects.update(state="succeeded", finished_at=timezone.now(), seq=1)
+    assert "data-job-timeline" not in user_client.get(f"/notifications/jobs/{job.pk}/").text
+
+
+def test_staff_see_it_with_results_and_all_attempts(admin_client, job, start, extended):
+    add_wait(job, start, 62, 79, attempt=3)
+    text = admin_client.get(f"/admin/notifications/job/{job.pk}/change/").text
+    table = text.partition('aria-labelledby="timeline-heading"')[2].partition("</table>")[0]
+    names = re.findall(r'<tr data-kind="(\w+)"><th scope="row" data-label="Name">(.*?)</th>', table)
+    assert [kind for kind, _ in names] == ["queue", *["attempt"] * 3, "step", "span", "event", "event"]
+    assert ("span", "Written for None") in names and ">Due</td>" in table
+
+
+def test_attempts_need_a_permission(client, make_user, job):
+    """The last one is that of the job."""
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename="view_job"))
+    client.force_login(staff)
+    text = client.get(f"/admin/notifications/job/{job.pk}/change/").text
+    assert "timeline-heading" not in text
+
+
+def test_statements_do_not_grow_with_rows(user_client, job, start):
+    """One for the attempts, one for the waits, and one a hook."""
+    add_wait(job, start, 62, 79, attempt=3)
+    section_of(user_client, job)  # the epoch is created
+    counts = []
+    for number in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            section_of(user_client, job)
+        counts.append(len(queries))
+        for each in range(number * 10, 10 + number * 10):
+            add_wait(job, start, 62, 79, attempt=3, name=f"nap {each}")
+            Attempt.objects.create(job_id=job.pk, number=1, ended_at=start, outcome="failed")
+    assert counts[0] == counts[1]

@@ -1,0 +1,17 @@
+"""Extensions that are installed for the length of a test."""
+
+from notifications import extension
+from notifications.extension.installed import Hooks
+
+
+def install(monkeypatch, *extensions):
+    """Have the hooks of these extensions be called beside those of the installed apps."""
+    hooks = extension.hooks
+    monkeypatch.setattr(hooks, "__dict__", Hooks([*hooks.extensions, *extensions]).__dict__)
+
+
+def load(monkeypatch, *extensions):
+    """Load these extensions and no others, as at the start of a process. Raises ``ImproperlyConfigured``."""
+    monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
+    monkeypatch.setattr(extension.installed, "extensions", lambda: extensions)
+    extension.load()
