@@ -19,15 +19,18 @@ In modules that open a browser use `site.rows()` and `site.python()` rather than
 
 import shutil
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.db import connection, connections
 from django.test import Client
 from django.utils import translation
 
-from tests.support import core_alone, empty_tables, plugin, selection
+from tests.support import core_alone, empty_tables, plugin, resolvers, selection
 from tests.support.browser import PAGE_TIMEOUT_MS, SharedChromium, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
@@ -38,6 +41,7 @@ from tests.support.site import ROOT, Site, Sites, make_sqlite_template
 ARTIFACTS = ROOT / "var" / "test-failures"
 
 empty_tables.install()
+resolvers.install()
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -274,14 +278,28 @@ def other_user(make_user):
 
 @pytest.fixture
 def client_of():
-    """Return a function that signs a user in: client_of(user, **options of django.test.Client)."""
+    """Return a function that signs a user in: client_of(user, **options of django.test.Client).
+
+    By a session with what Django's login stores: ``force_login()`` executes six times as many statements.
+    """
 
     def make_client(user, **options):
         client = Client(**options)
-        client.force_login(user)
+        session = import_module(settings.SESSION_ENGINE).SessionStore()
+        session[SESSION_KEY] = user._meta.pk.value_to_string(user)
+        session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        session.save()
+        client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
         return client
 
     return make_client
+
+
+@pytest.fixture
+def admin_client(client_of, admin_user):
+    """Return a client in which the superuser of pytest-django is signed in."""
+    return client_of(admin_user)
 
 
 @pytest.fixture
