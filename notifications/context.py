@@ -133,6 +133,24 @@ class CurrentExecution:
     run_inline: Callable[[Any], None] | None
     database_thread: Executor | None
 
+    def make_current(self, owner: Any, job_id: UUID) -> Callable[[], None]:
+        """Make this the current execution of this context, whose caller runs the task in it.
+
+        ``owner``
+            The key of the owner of the jobs that the task enqueues, or a function that returns it.
+
+        Returns what undoes that.
+        """
+        outer, restore_attempt = current_execution(), save_attempt()
+
+        def restore() -> None:
+            restore_attempt()
+            set_current_execution(outer)
+
+        set_current_execution(self)
+        enter_attempt(owner, job_id)
+        return restore
+
 
 _execution: ContextVar[CurrentExecution | None] = ContextVar("notifications_execution", default=None)
 

@@ -89,7 +89,7 @@ CANCELLING = _("Cancelling…")
 class Change(NamedTuple):
     """A change of jobs: the states before (none: a new job) and after it, and its module.
 
-    That is one of ``jobs/transitions/``, or ``observed.NAME`` for one of ``contrib/celery/transitions/``.
+    That is one of ``jobs/transitions/``, or ``observed.NAME`` for one of ``jobs/observed/``.
     """
 
     what: str

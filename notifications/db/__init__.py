@@ -1,7 +1,6 @@
 """The two databases, SQLite and PostgreSQL.
 
 transactions               the app's own transactions, and callbacks after the commit of a caller's
-prepared                   a statement that is planned once on a connection
 bulk, updates, insertion, adapters  many rows, one row, values and keys of users in raw SQL
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made

@@ -173,7 +173,7 @@ def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> 
     """
     db, statements = connection(), [(sql, params)]
     # Statements sent together are one implicit transaction, in which the process cannot be frozen: it needs no timeout.
-    if in_callers_transaction(db) or not (db.vendor == "sqlite" or accepts_multiple_statements(db)):
+    if in_callers_transaction(db) or not (db.vendor == "sqlite" or _accepts_multiple_statements(db)):
         return retrying_atomic(lambda: execute_many(statements)[0])
     if db.vendor == "postgresql":
         statements.insert(0, (ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}", ()))
@@ -187,7 +187,7 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
     """
     db = connection()
     with db.cursor() as cursor:
-        if not accepts_multiple_statements(db):
+        if not _accepts_multiple_statements(db):
             found = []
             for sql, params in statements:
                 cursor.execute(sql, params)
@@ -324,7 +324,7 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | N
     def begin(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         db.execute_wrappers.remove(begin)
         # A cursor with a name is one of the server, as of QuerySet.iterator().
-        if many or getattr(context["cursor"].cursor, "name", None) or not accepts_multiple_statements(db):
+        if many or getattr(context["cursor"].cursor, "name", None) or not _accepts_multiple_statements(db):
             with db.connection.cursor() as cursor:
                 for statement in statements:
                     cursor.execute(statement)
@@ -338,7 +338,7 @@ def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | N
     return begin
 
 
-def accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
+def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
     """Return whether several statements can be sent at once; a host with server-side binding prepares each one."""
     return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 

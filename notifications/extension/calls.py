@@ -84,10 +84,8 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
 LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    **dict.fromkeys(
-        ("duties", "topics", "events_of", "page_links", "alert_kinds", "overview_sections", "metrics"),
-        (list, list),
-    ),
+    **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
+    **dict.fromkeys(("alert_kinds", "overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),
@@ -313,14 +311,22 @@ def _is_log_due(name: HookName) -> bool:
         return True
 
 
+class HookFailure:
+    """The hook that has failed in a block of ``left_to_later()``, such as ``sms.on_ends``, "" for none."""
+
+    hook = ""
+
+
 @contextmanager
-def left_to_later(what: str) -> Iterator[None]:
+def left_to_later(what: str) -> Iterator[HookFailure]:
     """Log an error of a hook in the block, once a minute for each. The caller tries again later, and goes on."""
+    failure = HookFailure()
     try:
-        yield
+        yield failure
     except Exception as exc:
         if (name := hook_of(exc)) is None:
             raise
+        failure.hook = str(name)
         if _is_log_due(name):
             logger.error("Hook failed, could not %s, which is tried again: %s", what, name, exc_info=exc)
 

@@ -4,6 +4,7 @@ declaring/, backend, limits           tasks and their policies; ``enqueue()``; h
 turns, holding                        the fair order of those that wait, and those that an extension holds back
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
+observed/                             what is reported of jobs that workers of another queue execute
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
 batches                               jobs that are enqueued together
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
     from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
-    from notifications.jobs.declaring.tasks import has_engine as has_engine
-    from notifications.jobs.declaring.tasks import has_job_tasks as has_job_tasks
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
     from notifications.jobs.durable_calls import begin_wait as begin_wait
     from notifications.jobs.durable_calls import is_stored as is_stored
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import suspend as suspend
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.holding import Hold as Hold
+    from notifications.jobs.observed.observer import Observer as Observer
+    from notifications.jobs.observed.starts import ObservedAttempt as ObservedAttempt
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
@@ -57,11 +58,13 @@ else:
             "notifications.jobs.holding": "Hold",
             "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
             "notifications.jobs.declaring.policies": "Policy",
-            "notifications.jobs.declaring.tasks": "aliases_with_engines has_engine has_job_tasks stores_jobs",
+            "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
             "notifications.jobs.durable_calls": (
                 "begin_wait is_stored refuse_in_transaction refuse_on_event_loop steps_of "
                 "suspend validate_duration"
             ),
+            "notifications.jobs.observed.observer": "Observer",
+            "notifications.jobs.observed.starts": "ObservedAttempt",
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
             "notifications.jobs.selection": "JobFilter",

@@ -22,7 +22,7 @@ def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:
 
 
 class Job(models.Model):
-    """One execution of a task. Only ``jobs/transitions/`` and ``contrib/celery/transitions/`` change its state.
+    """One execution of a task. Only ``jobs/transitions/`` and ``jobs/observed/`` change its state.
 
     ``seq`` is 0 while the job is active, and NULL when it is finished and not numbered yet.
     """

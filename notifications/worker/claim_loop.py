@@ -14,8 +14,9 @@ from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
+from notifications.jobs.claiming.candidates import has_limited_jobs
 from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
-from notifications.jobs.claiming.sources import Source, builtin_source
+from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.transitions.claims import ClaimedJob, claim_of
 from notifications.models import Job
@@ -47,7 +48,13 @@ SENDER_CLAIM_INTERVAL_SECONDS = 0.1
 
 
 class ClaimLoop:
-    """Claims jobs and passes them to ``start``, until the worker stops. Calls ``stop`` at its run limit."""
+    """Claims jobs and passes them to ``start``, until the worker stops. Calls ``stop`` at its run limit.
+
+    ``max_batch``
+        Jobs that one transaction claims at most.
+    """
+
+    max_batch = MAX_CLAIM_BATCH
 
     def __init__(
         self, state: WorkerState, *, start: Callable[[ClaimedJob], None], stop: Callable[[], None]
@@ -63,6 +70,8 @@ class ClaimLoop:
         #: When senders may be claimed again (monotonic), if that is later than now.
         self._next_sender_claim = 0.0
         self._has_left_out_senders = False
+        #: The backend and the queue of which jobs are claimed; None: those that the built-in worker claims.
+        self._only_queue: BackendQueue | None = None
 
     async def run(self) -> None:
         while not self._state.is_stopping:
@@ -203,7 +212,15 @@ class ClaimLoop:
         return jobs
 
     def _source(self) -> Source:
-        return builtin_source(self._state.queues)
+        if self._only_queue is None:
+            return builtin_source(self._state.queues)
+        backend, queue = self._only_queue
+        return Source(backends=(backend,), queues=(queue,))
+
+    @staticmethod
+    def has_limit(job: Job) -> bool:
+        """Return whether a job has a concurrency key, or its queue a limit: others may begin when it has ended."""
+        return has_limited_jobs([job])
 
     def _is_thorough(self) -> bool:
         """Return whether a claim looks for all jobs, which it does once in a while even if it finds the usual ones."""

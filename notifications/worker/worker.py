@@ -26,7 +26,7 @@ from notifications.worker.loops import RunLimit
 from notifications.worker.maintenance import Maintenance
 from notifications.worker.record_loop import RecordLoop
 from notifications.worker.running_jobs import CancelLoop, ClaimCheckLoop, ProgressLoop
-from notifications.worker.state import WorkerState
+from notifications.worker.state import MAX_SYNC_THREADS, WorkerState
 from notifications.worker.subtasks import is_subtask, make_task
 from notifications.worker.watchdog import Watchdog
 
@@ -63,8 +63,8 @@ class JobWorker:
         Jobs that run at once; ``NOTIFICATIONS["CONCURRENCY"]`` by default.
     ``run_limit``
         When the worker ends by itself; never by default.
-    ``sync_threads``
-        Threads for sync tasks; at most ``MAX_SYNC_THREADS`` by default.
+    ``min_sync_threads``
+        Threads for sync tasks: so many, at least ``MAX_SYNC_THREADS``. By default ``concurrency``, at most those.
     ``is_process``
         Whether the process is there for this worker only, and ends if the event loop does not come back.
 
@@ -85,7 +85,7 @@ class JobWorker:
         queues: Sequence[str] = (),
         concurrency: int | None = None,
         run_limit: RunLimit | None = None,
-        sync_threads: int | None = None,
+        min_sync_threads: int | None = None,
         is_process: bool = False,
     ) -> None:
         queues = tuple(queues)
@@ -101,7 +101,7 @@ class JobWorker:
             worker=self.lease.worker,
             queues=queues,
             concurrency=concurrency,
-            sync_threads=sync_threads,
+            sync_threads=min_sync_threads and max(MAX_SYNC_THREADS, min_sync_threads),
             run_limit=run_limit or RunLimit(),
         )
         self._listen = listen

@@ -26,7 +26,7 @@ execution      an observed task while it runs
 eager          observed tasks that their publisher calls itself
 task_ends      outcomes for what Celery says about the end of a task
 recorder       the thread that writes to the database, in groups; ``held_reports`` is what waits for a hook that fails
-transitions/   what it writes: starts, ends and other changes of the jobs
+               What it writes: `jobs/observed/`.
 main_process   the row of a Celery worker, and what it does for all jobs
 lost_tasks     what became of running tasks whose process is gone, and of queued ones of which nothing was reported
 silence        which queued jobs may be lost, because Celery is silent about them

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from notifications.db.transactions import in_callers_transaction
 from notifications.models import uuid7
-from notifications.worker.lease import Lease
+from notifications.worker import Lease
 
 #: How the row of such a process is marked. It takes no jobs.
 QUEUES = "engine:eager"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from notifications import times
-from notifications.context import enter_attempt, save_attempt, set_current_execution
 from notifications.contrib.celery import task_ends
 from notifications.contrib.celery.eager import eager_process
+from notifications.contrib.celery.held_reports import observer
 from notifications.contrib.celery.messages import (
     Message,
     build_job,
@@ -23,12 +21,9 @@ from notifications.contrib.celery.messages import (
 )
 from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import MAX_WAIT_SECONDS, log_unrecorded, recorder
-from notifications.contrib.celery.transitions import changes, recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.db import UNAVAILABLE
 from notifications.db.transactions import in_callers_transaction
-from notifications.jobs import Outcome, Policy, outcomes
-from notifications.jobs.transitions import claims, notify_functions
+from notifications.jobs import ObservedAttempt, Outcome, Policy
 from notifications.models import Job, uuid7
 from notifications.worker import Execution, current_execution
 
@@ -110,15 +105,7 @@ class ObservedExecution(Execution):
     def begin(self) -> None:
         """Have the start recorded, and make this the current execution, until ``leave()``."""
         self._record()
-        outer, restore_owner = current_execution(), save_attempt()
-
-        def restore() -> None:
-            restore_owner()
-            set_current_execution(outer)
-
-        self._restore = restore
-        set_current_execution(self)
-        enter_attempt(self._owner, job_id(self.id))
+        self._restore = self.make_current(self._owner, job_id(self.id))
 
     def wait_for_start(self, seconds: float = MAX_WAIT_SECONDS) -> None:
         """Wait until the start is recorded, so that what another process records of this task comes after it."""
@@ -140,11 +127,11 @@ class ObservedExecution(Execution):
         value, result = task_ends.storable(value)
 
         if callable(policy.notify):  # which gets the value
-            self.finish(lambda job: outcomes.succeeded(job, policy, value, result))
+            self.finish(lambda job: observer.succeeded(job, policy, value, result))
             return
         self.is_ended = True
         recorder.forget_progress(self.attempt)
-        self.attempt.outcome = lambda job: outcomes.succeeded(job, policy, value, result)
+        self.attempt.outcome = lambda job: observer.succeeded(job, policy, value, result)
         self._record()
 
     def finish(self, make: Callable[[Job], Outcome]) -> None:
@@ -155,24 +142,23 @@ class ObservedExecution(Execution):
         outcome = make(self.job)
         try:
             if self.is_inline:  # else the recorder has it called
-                [outcome] = notify_functions.call_all([outcome])
+                [outcome] = observer.complete([outcome])
         finally:  # SoftTimeLimitExceeded may be raised while this waits
             self.attempt.outcome = replace(outcome, notify=None) if self.is_inline else outcome
             self._record()
 
     def schedule_retry(self, outcome: Outcome) -> None:
         """Have a failed attempt recorded that another one follows."""
-        self._end_by(lambda: record_outcome(outcome, self._start_within))
+        self._end_by(lambda: observer.end(outcome, self._start_within))
 
     def requeue(self) -> None:
         """Have it recorded that the message went back to the broker, or that other tasks replace this one."""
-        change = changes.requeue_replaced if self.is_republished else changes.requeue
-        self._end_by(lambda: change(self.job))
+        self._end_by(lambda: observer.requeue(self.job, is_replaced=self.is_republished))
 
     def _record(self) -> None:
         if self.is_inline:
             try:
-                retry_unlocked(lambda: not recording.record_or_refuse([self.attempt]) or self._is_left())
+                retry_unlocked(lambda: not observer.record([self.attempt]) or self._is_left())
             except UNAVAILABLE as exc:
                 if self.is_ended:  # else the start is recorded with the end, if the database is back then
                     log_unrecorded(exc)
@@ -210,7 +196,7 @@ def _end_attempt(attempt: ObservedAttempt, change: Callable[[], Any]) -> bool:
 
 def _ensure_begun(attempt: ObservedAttempt) -> bool:
     """Record the start of an attempt if it is not recorded. Return False if the row is locked."""
-    return attempt.is_begun or attempt.is_void or not recording.record_or_refuse([attempt])
+    return attempt.is_begun or attempt.is_void or not observer.record([attempt])
 
 
 def retry_unlocked(function: Callable[[], object]) -> None:
@@ -218,15 +204,6 @@ def retry_unlocked(function: Callable[[], object]) -> None:
     give_up_at = time.monotonic() + MAX_LOCKED_SECONDS
     while function() is False and time.monotonic() < give_up_at:
         time.sleep(0.01)
-
-
-def record_outcome(outcome: Outcome, start_within: timedelta | None = None) -> bool:
-    """Record an end, or a failed attempt that another one follows. Return False if the row is locked."""
-    # Of a copy, because writing changes the job, and is tried again after an error of the database.
-    outcome = replace(outcome, job=copy.copy(outcome.job))
-    if outcome.retry_delay is not None:
-        return changes.schedule_retry(outcome, start_within)
-    return changes.finish(outcome)
 
 
 def current_observed(id: str) -> ObservedExecution | None:
@@ -250,6 +227,6 @@ def _report_progress(execution: Execution) -> None:
             recorder.report_progress(attempt)
     elif attempt.is_begun and not attempt.is_void:
         try:
-            claims.store_progress([attempt.job])
+            observer.store_progress(attempt)
         except UNAVAILABLE as exc:
             logger.warning("Could not store the progress of a Celery task: %s", exc)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.extension import left_to_later
-from notifications.extension.calls import HookName, hook_of
+from notifications.jobs import ObservedAttempt, Observer
 
 #: Seconds until a report at which a hook has failed is tried again, doubled each time.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0
@@ -31,7 +30,7 @@ class HeldCall:
     #: As those of an ``ObservedAttempt``.
     hook_failures: int = 0
     held_until: float = 0.0
-    held_by: HookName | None = None
+    held_by: str = ""
 
     def __call__(self) -> Any:
         return self.function()
@@ -39,24 +38,30 @@ class HeldCall:
 
 def run_call(call: Callable[[], Any]) -> list[Callable[[], Any]]:
     """Run a call. Return it if it is to be run again: its row is locked, or a hook has failed."""
-    try:
+    held = call if isinstance(call, HeldCall) else HeldCall(call)
+    with left_to_later("record a Celery task") as failure:
         return [call] if call() is False else []
-    except Exception as exc:
-        if hook_of(exc) is None:
-            raise
-        held = call if isinstance(call, HeldCall) else HeldCall(call)
-        hold(held, exc)
-        return [held]
+    _pause(held, failure.hook)
+    return [held]
 
 
-def hold(work: ObservedAttempt | HeldCall, exc: Exception) -> None:
-    """Note when to record something again at which a hook has failed, after a longer pause each time."""
+def hold(attempt: ObservedAttempt, exc: Exception) -> None:
+    """Note when to record an attempt again at which a hook has failed."""
+    with left_to_later("record a Celery task") as failure:
+        raise exc
+    _pause(attempt, failure.hook)
+
+
+def _pause(work: ObservedAttempt | HeldCall, hook: str) -> None:
+    """Have something recorded again after a longer pause each time."""
     pause = min(FIRST_PAUSE_SECONDS * 2**work.hook_failures, MAX_PAUSE_SECONDS)
     work.hook_failures = min(work.hook_failures + 1, 10)
     work.held_until = time.monotonic() + pause
-    work.held_by = hook_of(exc)
-    with left_to_later("record a Celery task"):
-        raise exc
+    work.held_by = hook
+
+
+#: Records what was reported.
+observer = Observer(hold)
 
 
 def held_keys(works: Iterable[Any]) -> set[Any]:
@@ -90,7 +95,7 @@ class HeldCounts:
 
     def send(self, works: Iterable[Any]) -> None:
         """Say how many of these reports wait in this process, if that is new or was said a while ago."""
-        counts = Counter(str(work.held_by) for work in works if getattr(work, "hook_failures", 0))
+        counts = Counter(work.held_by for work in works if getattr(work, "hook_failures", 0))
         now = time.monotonic()
         if counts == self._sent and (not counts or now - self._sent_at < SEND_INTERVAL_SECONDS):
             return

@@ -18,18 +18,16 @@ from typing import Any
 from uuid import UUID
 
 from celery.worker import state as worker_state
-from django.db.models import Q
 
 from notifications.contrib.celery import results, task_ends
-from notifications.contrib.celery.execution import policy_of, record_outcome
+from notifications.contrib.celery.execution import policy_of
+from notifications.contrib.celery.held_reports import observer
 from notifications.contrib.celery.messages import job_id, observation_of, task_id
-from notifications.contrib.celery.transitions import changes
-from notifications.db import database, database_now, is_lease_valid, is_unavailable
-from notifications.jobs import Outcome, outcomes
+from notifications.db import database, database_now, is_unavailable
+from notifications.jobs import Outcome
 from notifications.jobs.claiming.executors import EAGER_QUEUE
-from notifications.jobs.transitions import notify_functions
-from notifications.models import Job, Worker
-from notifications.worker.lease import Lease, find_dead_neighbors
+from notifications.models import Job
+from notifications.worker import Lease
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -105,11 +103,7 @@ class LostTasks:
         return found
 
     def _of_lost_workers(self) -> Iterable[Job]:
-        lost = Q(worker__in=find_dead_neighbors())
-        if self._lease.may_reap():
-            live = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
-            lost |= ~Q(worker__in=live.values_list("id", flat=True))
-        rows = _running().filter(lost).exclude(worker=self._lease.worker)
+        rows = _running().filter(self._lease.of_lost_workers()).exclude(worker=self._lease.worker)
         return list(rows.order_by("worker", "id")[:MAX_JOBS_PER_ROUND])
 
     def _end_all(
@@ -128,8 +122,8 @@ class LostTasks:
                 errors += 1
                 if errors == max_errors:
                     break
-        for end in notify_functions.call_all(ends):
-            record_outcome(end)  # if the row is locked, the next look does
+        for end in observer.complete(ends):
+            observer.end(end)  # if the row is locked, the next look does
 
     def _find_end(self, job: Job) -> Outcome | None:
         """Return the end of a running job whose process is gone, None if it is queued again."""
@@ -140,12 +134,12 @@ class LostTasks:
         if job.worker == self._lease.worker and task_id(job) in worker_state.successful_requests:
             return task_ends.succeeded(job, policy, None)
         if job.cancel_requested_at is not None:
-            return outcomes.cancelled(job, policy)
+            return observer.cancelled(job, policy)
         if job.acks_late:
-            changes.requeue_lost(job, observation.start_within if observation else None)
+            observer.requeue_lost(job, observation.start_within if observation else None)
             return None
         logger.warning("Ending the job of a lost Celery task: job %s (%s)", job.id, job.task_path)
-        return outcomes.failure(job, policy, "outcome-unknown")
+        return observer.failed_as(job, policy, "outcome-unknown")
 
     def _find_reported(self, job: Job) -> Outcome | None:
         """Return the end of a queued job that the result backend or Celery's main process knows, else None."""
@@ -165,7 +159,7 @@ class LostTasks:
         if outcome := meta and task_ends.from_meta(job, policy, meta):
             return outcome
         if job.process_id is not None:
-            changes.check_replaced_later(job)
+            observer.check_replaced_later(job)
             return None
         return task_ends.expired(job, policy)
 

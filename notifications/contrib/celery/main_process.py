@@ -22,8 +22,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.extension import Upkeep, Where
 from notifications.models import uuid7
-from notifications.worker import start_thread, use_on_this_thread
-from notifications.worker.lease import Lease
+from notifications.worker import Lease, start_thread, use_on_this_thread
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -29,8 +29,8 @@ from notifications.contrib.celery.execution import (
     ObservedExecution,
     current_observed,
     policy_of,
-    record_outcome,
 )
+from notifications.contrib.celery.held_reports import observer
 from notifications.contrib.celery.messages import (
     Message,
     build_job,
@@ -46,11 +46,9 @@ from notifications.contrib.celery.messages import (
 )
 from notifications.contrib.celery.observations import Observation
 from notifications.contrib.celery.recorder import recorder
-from notifications.contrib.celery.transitions import changes, recording
 from notifications.db import connection
 from notifications.db.transactions import on_commit
-from notifications.jobs import Outcome, Policy, outcomes
-from notifications.jobs.transitions.notify_functions import record_apart
+from notifications.jobs import Outcome, Policy
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -203,7 +201,7 @@ def retry(
     if execution := current_observed(request.id):
         exc = getattr(reason, "exc", None) or reason
         seconds = _seconds_until(getattr(reason, "when", None))
-        execution.schedule_retry(outcomes.retried(execution.job, exc, seconds))
+        execution.schedule_retry(observer.retried(execution.job, exc, seconds))
         return
 
 
@@ -230,7 +228,7 @@ def fail_unknown(id: str = "", name: str = "", message: Any = None, **kwargs: An
         lambda: _finish_row(
             str(id),
             policy_of(observation),
-            lambda job, policy: outcomes.failure(job, kind="unknown-task"),
+            lambda job, policy: observer.failed_as(job, Policy(), "unknown-task"),
             row,
         ),
         wait=0,
@@ -254,22 +252,22 @@ def _finish_row(id: str, policy: Policy, make: Callable[[Job, Policy], Outcome],
     Return False if the row is locked.
     """
     if missing:
-        recording.insert([missing])
+        observer.insert([missing])
 
     def find_end() -> list[Outcome]:
-        job = changes.read(job_id(id))
+        job = observer.read(job_id(id))
         if job is None:
             return []
         if job.state == Job.State.RUNNING and job.worker != main_process.worker_id():
             return []  # the message was delivered again, to another worker
         end = make(job, policy)
         # Other records do not wait for its notify function.
-        return record_apart([end], lambda ends: recorder.call(lambda: finish(ends), wait=0))
+        return observer.complete_apart(end, lambda ends: recorder.call(lambda: finish(ends), wait=0))
 
     def finish(ends: Sequence[Outcome]) -> bool:
         while ends:
             [end] = ends
-            if not record_outcome(end):
+            if not observer.end(end):
                 return False
             # The child may have recorded the start after the row was read, which voids the end. Then it is read again.
             ends = find_end() if end.job.state == Job.State.QUEUED else []

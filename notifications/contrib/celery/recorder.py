@@ -24,19 +24,15 @@ from uuid import UUID
 from django.db import connections, reset_queries
 
 from notifications.contrib.celery import held_reports
-from notifications.contrib.celery.transitions import recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
+from notifications.contrib.celery.held_reports import observer
 from notifications.db import UNAVAILABLE, connection
-from notifications.jobs import Outcome
-from notifications.jobs.notifying import jobs_added
-from notifications.jobs.transitions import claims, notify_functions
+from notifications.jobs import ObservedAttempt, Outcome
 from notifications.models import Job
 from notifications.worker import (
     NoThread,
     SignalQueue,
     SupervisedThread,
     check_connections,
-    claim_of,
     close_connections,
     use_on_this_thread,
 )
@@ -153,7 +149,7 @@ class Recorder:
         """Wait until all that was added is recorded, and its signals are sent, at most this long."""
         until = time.monotonic() + seconds
         self._drain_reports(until)
-        if calls := notify_functions.open_records():
+        if calls := observer.open_calls():
             futures.wait(calls, timeout=max(until - time.monotonic(), 0.0))
         self._drain_reports(until)  # the ends whose functions were called
         self.signals.wait(until - time.monotonic())
@@ -231,10 +227,10 @@ class Recorder:
         Each returns what is to be recorded again, because its row was locked, or nothing.
         """
         if rows := [row for report in reports if isinstance(report.work, list) for row in report.work]:
-            yield partial(recording.insert, rows)
+            yield partial(observer.insert, rows)
         group: dict[UUID, ObservedAttempt] = {}
         # The jobs of handlers and webhooks are rows too, for which others would wait longer.
-        size = max(1, int(2 * max_group / (2 + jobs_added["ends"])))
+        size = observer.group_size(max_group)
         for report in reports:
             work = report.work
             if isinstance(work, list):
@@ -246,14 +242,14 @@ class Recorder:
             # A second attempt at a job follows the first one.
             is_new = attempt is None or group.get(attempt.id, attempt) is not attempt
             if group and (is_new or len(group) >= size):
-                yield partial(recording.record_or_refuse, list(group.values()))
+                yield partial(observer.record, list(group.values()))
                 group = {}
             if attempt is not None:
                 group[attempt.id] = attempt
             elif callable(work):
                 yield partial(held_reports.run_call, work)
         if group:
-            yield partial(recording.record_or_refuse, list(group.values()))
+            yield partial(observer.record, list(group.values()))
 
     def _call_notify_function(self, attempt: ObservedAttempt) -> list[Work]:
         """Have the notify function of an end called on another thread, and record the end when it has returned.
@@ -267,11 +263,10 @@ class Recorder:
             attempt.outcome = replace(ends[0], notify=None)
             self._add(attempt)
 
-        notify_functions.record_apart([end], record)
-        is_open = claim_of(end.job) in notify_functions.claims_recorded_apart()
-        return (
-            [] if is_open or attempt.outcome is not end else [attempt]
-        )  # without a thread it is tried again
+        observer.complete_apart(end, record)
+        is_open = observer.is_completing(end)
+        # Without a thread it is tried again.
+        return [] if is_open or attempt.outcome is not end else [attempt]
 
     def _run_until_done(self, function: Callable[[], Any]) -> Any:
         """Return what a call returns, which is tried again while the database is away."""
@@ -311,7 +306,7 @@ class Recorder:
                 continue
             if attempt.is_begun and not attempt.is_void and attempt.outcome is None:
                 attempt.progress_stored_at = now
-                self._run_until_done(partial(claims.store_progress, [attempt.job]))
+                self._run_until_done(partial(observer.store_progress, attempt))
             elif not attempt.is_void and attempt.outcome is None:  # it follows the start
                 self._progress[attempt] = now + PROGRESS_INTERVAL_SECONDS
 

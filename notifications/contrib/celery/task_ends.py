@@ -9,22 +9,23 @@ from celery import states
 from celery.exceptions import TaskRevokedError
 from django.utils.translation import gettext_lazy as _
 
-from notifications.jobs import Outcome, Policy, outcomes
+from notifications.contrib.celery.held_reports import observer
+from notifications.jobs import Outcome, Policy
 from notifications.models import Job
 
 
 def storable(value: Any) -> tuple[Any, str]:
     """Return a result, and as JSON; None if this app cannot store it: a pickled object, or megabytes."""
     try:
-        return value, outcomes.encode(value)
+        return value, observer.encode(value)
     except BaseException:  # the value may be of a class of the project, which may raise anything
-        return None, outcomes.encode(None)
+        return None, observer.encode(None)
 
 
 def succeeded(job: Job, policy: Policy, value: Any) -> Outcome:
     """Return a success, with its value if this app can store that."""
     value, result = storable(value)
-    return outcomes.succeeded(job, policy, value, result)
+    return observer.succeeded(job, policy, value, result)
 
 
 def failed(job: Job, policy: Policy, exc: Any) -> Outcome:
@@ -32,23 +33,23 @@ def failed(job: Job, policy: Policy, exc: Any) -> Outcome:
     if not isinstance(exc, BaseException):
         exc = RuntimeError(str(exc))
     if isinstance(exc, TimeLimitExceeded | SoftTimeLimitExceeded):
-        return outcomes.failure(job, policy, "timed-out", exc, _("It took longer than it may take."))
+        return observer.failed_as(job, policy, "timed-out", exc, _("It took longer than it may take."))
     if isinstance(exc, WorkerLostError):
         detail = _("The worker process that ran the job ended unexpectedly.")
-        return outcomes.failure(job, policy, "worker-lost", exc, detail)
-    return outcomes.failed(job, policy, exc)
+        return observer.failed_as(job, policy, "worker-lost", exc, detail)
+    return observer.failed(job, policy, exc)
 
 
 def revoked(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that was revoked or terminated."""
     # Without a request in this app, it was revoked in Celery, of which the owner is notified.
     job.cancelled_by_other = job.cancelled_by_other or job.cancel_requested_at is None
-    return outcomes.cancelled(job, policy)
+    return observer.cancelled(job, policy)
 
 
 def expired(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that no worker started before it expired."""
-    return outcomes.failure(job, policy, "expired")
+    return observer.failed_as(job, policy, "expired")
 
 
 def from_meta(job: Job, policy: Policy, meta: dict[str, Any]) -> Outcome | None:

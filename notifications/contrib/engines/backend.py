@@ -19,7 +19,7 @@ from notifications.compat import TaskResultDoesNotExist
 from notifications.contrib.engines.backend_task import wake
 from notifications.contrib.engines.checks import shortest_time_limit
 from notifications.contrib.engines.interface import Engine
-from notifications.jobs import Policy, has_job_tasks, task_backends
+from notifications.jobs import Policy, stores_jobs, task_backends
 from notifications.worker import check_connections
 
 #: Backends of Django that run a task in the process that enqueues it, or never.
@@ -134,7 +134,7 @@ def create_engine(alias: str, name: str) -> Engine:
         backend = task_backends[name]
     except Exception as exc:
         raise ImproperlyConfigured(f"{text}, which cannot be set up: {exc}") from exc
-    if has_job_tasks(backend):
+    if stores_jobs(name):
         raise ImproperlyConfigured(
             f"{text}, which is a backend of this app itself. Name one of another package, or remove the engine."
         )

@@ -9,7 +9,7 @@ from django.core.checks import WARNING, CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.contrib.engines import engine_of
-from notifications.jobs import Policy, has_engine, task_backends
+from notifications.jobs import Policy, aliases_with_engines
 from notifications.jobs.backend import find_job_backends
 
 
@@ -22,8 +22,7 @@ def check_configuration(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications", deploy=True)
 def check_engines(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I004: what the engine of a backend cannot do."""
-    aliases = [alias for alias in task_backends.settings if has_engine(alias)]
-    return [message for message in _check_engines(aliases) if message.level < WARNING]
+    return [message for message in _check_engines(aliases_with_engines()) if message.level < WARNING]
 
 
 def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:

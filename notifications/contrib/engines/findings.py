@@ -16,7 +16,6 @@ from notifications.contrib.engines.interface import Engine
 from notifications.contrib.engines.unserved import has_processes, live_processes, untaken_queues
 from notifications.db import database_now
 from notifications.jobs import aliases_with_engines, task_backends
-from notifications.jobs.claiming.sources import Source
 from notifications.management import (
     MIN_WAIT_SECONDS,
     paused_queues,
@@ -126,9 +125,8 @@ def count_waiting(alias: str) -> dict[str, Any]:
 
     ``quarantined`` are those of which a process runs one at a time, because theirs was lost.
     """
-    source = Source(backends=(alias,))
-    depths = queue_depths(source=source).queues
-    quarantined = queue_depths(QUARANTINED, is_paused=False, source=source).queues
+    depths = queue_depths(backend=alias).queues
+    quarantined = queue_depths(QUARANTINED, is_paused=False, backend=alias).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {

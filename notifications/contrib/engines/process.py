@@ -20,7 +20,6 @@ from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
 from notifications.contrib.engines.worker import EngineWorker, MessageSlot
 from notifications.db import database
-from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
 from notifications.realtime import flush, listen
 from notifications.worker import start_thread
@@ -70,7 +69,7 @@ def run_waiting(queue: str, *, backend: str = "default") -> None:
     except ImproperlyConfigured as exc:
         logger.error("Could not run jobs of backend %s: %s", backend, exc)
         return
-    slot = MessageSlot(Source(backends=(backend,), queues=(queue,)))
+    slot = MessageSlot((backend, queue))
     while engine and not _is_stopping and not _start(engine.process_name).run_slot(slot):
         pass  # it has just ended, because it was idle
 

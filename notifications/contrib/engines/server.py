@@ -12,7 +12,6 @@ from django.db import connections
 
 from notifications.conf import settings
 from notifications.db import QUERY_ERRORS
-from notifications.db.unavailable import log_if_not_migrated
 from notifications.extension import Upkeep, Where
 from notifications.jobs import aliases_with_engines
 from notifications.worker import SignalQueue, SupervisedThread, use_on_this_thread
@@ -62,8 +61,7 @@ class ServerUpkeep(SupervisedThread):
             self._upkeep.run_round()
         except QUERY_ERRORS as exc:
             self._unbroken_since = time.monotonic()
-            if not log_if_not_migrated(exc):
-                logger.warning("Could not do the upkeep, which is tried again: %s", exc)
+            logger.warning("Could not do the upkeep, which is tried again: %s", exc)
             connections.close_all()
         return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
 

@@ -13,14 +13,8 @@ from uuid import UUID
 from notifications.conf import settings
 from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
-from notifications.jobs.claiming.candidates import has_limited_jobs
-from notifications.jobs.claiming.sources import Source
-from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Job
-from notifications.worker import EMAIL, SENDER, WorkerState, wait_for_event
-from notifications.worker.claim_loop import MAX_CLAIM_BATCH, ClaimLoop
-from notifications.worker.state import MAX_SYNC_THREADS
-from notifications.worker.worker import JobWorker
+from notifications.worker import EMAIL, SENDER, ClaimLoop, JobWorker, WorkerState, wait_for_event
 
 ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
 QUARANTINED = str(Job.Executor.QUARANTINED)
@@ -33,7 +27,7 @@ IDLE_SECONDS = 5.0
 class MessageSlot:
     """The slot of a message: sync jobs run in it, one after the other."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: wakeups.BackendQueue) -> None:
         self.source = source
         #: Done when the engine has it back: whether the worker took it. It may be cancelled until the first job begins.
         self.end: Future[bool] = Future()
@@ -55,18 +49,17 @@ class SlotClaims(ClaimLoop):
     It ends when the worker stops, or has been idle for ``IDLE_SECONDS``.
     """
 
-    def __init__(self, state: WorkerState, *, start: Callable[[ClaimedJob], None]) -> None:
+    def __init__(self, state: WorkerState, *, start: Callable[[Any], None]) -> None:
         super().__init__(state, start=start, stop=lambda: None)
         #: Whether it takes no slots any more.
         self.has_ended = False
-        self._free: dict[Source, deque[MessageSlot]] = {}
+        self._free: dict[wakeups.BackendQueue, deque[MessageSlot]] = {}
         #: The slots of running jobs.
         self._used: dict[UUID, MessageSlot] = {}
         #: Sources that may have more jobs that take no slot, once others of these have ended, and those of which some
         #: have.
-        self._beside: set[Source] = set()
-        self._ready: set[Source] = set()
-        self._claimed_source = Source()
+        self._beside: set[wakeups.BackendQueue] = set()
+        self._ready: set[wakeups.BackendQueue] = set()
         #: Claims nothing beside slots any more: the process ends with the last job.
         self.is_closing = False
 
@@ -127,13 +120,13 @@ class SlotClaims(ClaimLoop):
 
     def _put_back(self, slot: MessageSlot) -> None:
         if self._state.is_stopping or slot.is_used_up:
-            wakeups.send(Counter({(slot.source.backends[0], slot.source.queues[0]): 1}))
+            wakeups.send(Counter({slot.source: 1}))
             slot.give_back()
         else:
             self._free.setdefault(slot.source, deque()).append(slot)
             self._wake.set()
 
-    def _next_source(self) -> Source | None:
+    def _next_source(self) -> wakeups.BackendQueue | None:
         for source in list(self._free):
             slots = deque(slot for slot in self._free.pop(source) if not slot.end.done())
             if slots:
@@ -142,9 +135,9 @@ class SlotClaims(ClaimLoop):
                 return source
         return None if self.is_closing or not self._ready else self._ready.pop()
 
-    async def _claim_from(self, source: Source) -> None:
+    async def _claim_from(self, source: wakeups.BackendQueue) -> None:
         """Claim and start jobs, and give back slots for which there are none. After an error other messages follow."""
-        self._claimed_source = source
+        self._only_queue = source
         slots = self._free.get(source, deque())
         free = self._find_free(len(slots))
         jobs = await self._try_claim(
@@ -161,10 +154,10 @@ class SlotClaims(ClaimLoop):
         self._beside.discard(source)
         if any(claimed[kind] >= free.get(kind, 0) for kind in (ASYNC, SENDER, EMAIL)):
             self._beside.add(source)
-        if len(jobs) < MAX_CLAIM_BATCH:
+        if len(jobs) < self.max_batch:
             self._end_slots(source)
 
-    def _use_slot(self, source: Source, id: UUID) -> None:
+    def _use_slot(self, source: wakeups.BackendQueue, id: UUID) -> None:
         """Occupy a free slot by a job. One more job than there are slots, a quarantined one, shares that of another."""
         slots = self._free.get(source, deque())
         while slots:
@@ -178,7 +171,7 @@ class SlotClaims(ClaimLoop):
         slot.running.add(id)
         self._used[id] = slot
 
-    def _end_slots(self, source: Source) -> None:
+    def _end_slots(self, source: wakeups.BackendQueue) -> None:
         """Give back the free slots of a source: there is nothing for them."""
         for slot in self._free.pop(source, ()):
             slot.give_back()
@@ -188,9 +181,6 @@ class SlotClaims(ClaimLoop):
         for slot in self._used.values():
             slot.give_back()
         self._used.clear()
-
-    def _source(self) -> Source:
-        return self._claimed_source
 
     def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
         left = Counter(free)
@@ -206,12 +196,12 @@ class SlotClaims(ClaimLoop):
             SYNC: slots,
             QUARANTINED: min(slots, 1 - active[QUARANTINED]),
         }
-        return {executor: min(count, MAX_CLAIM_BATCH) for executor, count in free.items() if count > 0}
+        return {executor: min(count, self.max_batch) for executor, count in free.items() if count > 0}
 
-    def _claim_for(self, free: dict[str, int]) -> list[ClaimedJob]:
+    def _claim_for(self, free: dict[str, int]) -> list[Any]:
         """Claim jobs for what is free, on the writer's thread."""
         project = {executor: free[executor] for executor in (ASYNC, SYNC, QUARANTINED) if executor in free}
-        jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
+        jobs = self._claim_with_joined(project, min(sum(project.values()), self.max_batch))
         self._add_senders(jobs, free)
         self._prepare(jobs)
         return jobs
@@ -224,7 +214,7 @@ def _kind_of(executor: str) -> str:
 
 def _keeps_others_waiting(job: Job) -> bool:
     """Return whether others may begin only when this job is done: it has a limit, or is quarantined."""
-    return _kind_of(job.executor) == QUARANTINED or has_limited_jobs([job])
+    return _kind_of(job.executor) == QUARANTINED or ClaimLoop.has_limit(job)
 
 
 class EngineWorker(JobWorker):
@@ -251,7 +241,7 @@ class EngineWorker(JobWorker):
             listen=listen,
             queues=(f"engine:{engine}",),
             concurrency=concurrency,
-            sync_threads=max(MAX_SYNC_THREADS, concurrency),
+            min_sync_threads=concurrency,
         )
 
     def _make_claim_loop(self) -> SlotClaims:

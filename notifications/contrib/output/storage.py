@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from notifications import streams, validators
 from notifications.contrib.output.api import LABEL
@@ -18,8 +19,6 @@ from notifications.extension import WorkerPart
 from notifications.models import Job
 from notifications.worker import (
     RETRY_INTERVAL_SECONDS,
-    Claim,
-    claim_of,
     is_claim_valid,
     read_fences,
     wait_for_event,
@@ -267,7 +266,7 @@ class OutputLoop(WorkerPart):
     def __init__(self, state: WorkerState) -> None:
         self._state = state
         #: The jobs whose output is not stored yet.
-        self._jobs: dict[Claim, Job] = {}
+        self._jobs: dict[tuple[UUID, int], Job] = {}
         self._has_output = asyncio.Event()
         self._has_much = asyncio.Event()
         self._has_stored = asyncio.Event()
@@ -277,7 +276,7 @@ class OutputLoop(WorkerPart):
         job = execution.job
         buffer = buffer_of(job)
         buffer.append(text)
-        self._jobs[claim_of(job)] = job
+        self._jobs[(job.id, job.fence)] = job
         if not self._has_output.is_set():
             self._state.call_in_loop(self._has_output.set)
         if len(buffer) >= MAX_CHUNK_BYTES and not self._has_much.is_set():
@@ -292,7 +291,7 @@ class OutputLoop(WorkerPart):
             # Taken out one by one, because other threads add to the dict meanwhile.
             jobs = [self._jobs.pop(claim) for claim in list(self._jobs)[:MAX_JOBS_PER_TRANSACTION]]
             for job in await self._store(jobs):
-                self._jobs.setdefault(claim_of(job), job)
+                self._jobs.setdefault((job.id, job.fence), job)
                 if len(buffer_of(job)) >= MAX_CHUNK_BYTES:
                     self._has_much.set()
             if self._jobs:

@@ -21,7 +21,7 @@ from notifications.compat import signature_of
 from notifications.conf import WrongDeclaration, settings
 from notifications.db import new_row
 from notifications.extension import hooks
-from notifications.jobs import find_task, stores_jobs, task_backends
+from notifications.jobs import find_task, stores_jobs
 from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.models import Job
 from notifications.worker import NoThread, close_connections, start_thread
@@ -250,7 +250,7 @@ def _make_handler(path: str) -> Handler:
         ) from exc
     try:
         # As enqueue() validates it. The texts are made for each event.
-        job = task_backends[task.backend].prepare_with(task, [{}], title="Title", concurrency_key="key")
+        job = task.get_backend().prepare_with(task, [{}], title="Title", concurrency_key="key")
     except Exception as exc:
         raise _Wrong(
             UNUSABLE,

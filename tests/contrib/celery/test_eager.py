@@ -7,8 +7,8 @@ from django.db import OperationalError
 
 from notifications import times
 from notifications.api import accepted, requester
-from notifications.contrib.celery.transitions import recording
 from notifications.jobs import outcomes
+from notifications.jobs.observed import recording
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of

@@ -9,9 +9,9 @@ import pytest
 from notifications import times
 from notifications.contrib.celery import declarations
 from notifications.contrib.celery.observations import Observation
-from notifications.contrib.celery.transitions import changes, recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.jobs import Policy, outcomes
+from notifications.jobs.observed import changes, recording
+from notifications.jobs.observed.starts import ObservedAttempt
 from notifications.models import Attempt, Job, Notification
 from notifications.worker.lease import Lease
 from tests.contrib.celery.conftest import bell_of

@@ -12,11 +12,11 @@ from notifications import times
 from notifications.contrib.celery import held_reports
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
-from notifications.contrib.celery.transitions import recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.extension import calls
 from notifications.jobs import Policy, outcomes
-from notifications.jobs.transitions import notify_functions
+from notifications.jobs.observed import recording
+from notifications.jobs.observed.starts import ObservedAttempt
+from notifications.jobs.transitions import claims, notify_functions
 from notifications.models import Job, Notification
 from notifications.signals import job_finished
 from notifications.worker import NoThread
@@ -142,7 +142,7 @@ def stored(monkeypatch):
     def store(jobs):
         stored.extend((job.progress_current, time.monotonic()) for job in jobs)
 
-    monkeypatch.setattr(module.claims, "store_progress", store)
+    monkeypatch.setattr(claims, "store_progress", store)
     return stored
 
 
@@ -187,7 +187,7 @@ def test_progress_is_stored_although_the_database_was_away(recorder, running, mo
         if len(tries) < 3:
             raise OperationalError("away")
 
-    monkeypatch.setattr(module.claims, "store_progress", store)
+    monkeypatch.setattr(claims, "store_progress", store)
     recorder.report_progress(running)
     wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the progress to be stored")
 

@@ -13,9 +13,10 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import times
 from notifications.contrib.celery import recorder
-from notifications.contrib.celery.transitions import changes, recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
+from notifications.contrib.celery.held_reports import observer
 from notifications.jobs import Policy, outcomes
+from notifications.jobs.observed import changes, recording
+from notifications.jobs.observed.starts import ObservedAttempt
 from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions import recording as ends_of_jobs
 from notifications.jobs.transitions import recording as records_of_attempts
@@ -154,7 +155,7 @@ def test_an_end_that_the_database_refuses_harms_no_other(user, caplog):
     recording.insert(rows)
     attempts = [attempt_at(row) for row in rows]
     attempts[1].outcome.notification.level = None
-    assert recording.record_or_refuse(attempts) == []
+    assert observer.record(attempts) == []
     states = {row.id: row.state for row in Job.objects.all()}
     assert [states[row.id] for row in rows] == ["succeeded", "failed", "succeeded"]
     assert '"type": "result-not-storable"' in Job.objects.get(id=rows[1].id).error
@@ -171,7 +172,7 @@ def test_a_refused_end_among_many_costs_few_transactions(user, monkeypatch):
     monkeypatch.setattr(
         recording, "record", lambda group, **options: groups.append(len(group)) or record(group, **options)
     )
-    assert recording.record_or_refuse(attempts) == []
+    assert observer.record(attempts) == []
     assert (len(groups), Job.objects.filter(state="succeeded").count()) == (15, 63)
 
 
@@ -235,9 +236,6 @@ def test_time_within_which_a_retry_is_to_start(user):
 
 def test_a_retry_that_is_recorded_after_an_error_of_the_database(user, monkeypatch):
     """The first try has changed the state of its job."""
-    pytest.importorskip("celery", reason="Celery is not installed.")
-    from notifications.contrib.celery import execution
-
     outcome = running_row(user)
     with monkeypatch.context() as patch:
 
@@ -246,8 +244,8 @@ def test_a_retry_that_is_recorded_after_an_error_of_the_database(user, monkeypat
 
         patch.setattr(records_of_attempts, "call_last", fail)
         with pytest.raises(InterfaceError):
-            execution.record_outcome(outcome)
-    assert execution.record_outcome(outcome)
+            observer.end(outcome)
+    assert observer.end(outcome)
     assert (Job.objects.get().state, Attempt.objects.count()) == ("queued", 1)
 
 
@@ -451,7 +449,7 @@ def test_an_end_is_kept_when_the_transaction_that_restarts_its_job_is_rolled_bac
     end(suspended, 3)
     refused = attempt_at(neighbor)
     refused.outcome.notification.level = None
-    assert recording.record_or_refuse([suspended, refused]) == []
+    assert observer.record([suspended, refused]) == []
     job = Job.objects.get(id=row.id)
     assert (job.state, job.result, suspended.is_void) == ("succeeded", "3", False)
     assert Job.objects.get(id=neighbor.id).state == "failed"
@@ -498,7 +496,7 @@ def test_a_row_that_the_database_refuses_harms_no_other(user, caplog):
     rows[1].user_id = 10**30
     recording.insert(rows)
     assert set(Job.objects.values_list("id", flat=True)) == {row.id for row in rows if row is not rows[1]}
-    assert f"Could not insert the job of a Celery task: job {rows[1].id}" in caplog.text
+    assert f"Could not insert the job of an observed task: job {rows[1].id}" in caplog.text
 
 
 def test_notify_functions_of_remade_ends_are_called_at_once(user):
@@ -533,7 +531,7 @@ def test_notify_function_of_a_refused_end_is_not_called(user):
             return write_ends(recording, ended, now)
 
         patch.setattr(ends_of_jobs.Recording, "_write_ends", refuse)
-        assert recording.record_or_refuse([attempt]) == []
+        assert observer.record([attempt]) == []
     assert (Job.objects.get().state, calls, titles(user)) == ("failed", [], ["Export"])
 
 
@@ -556,12 +554,12 @@ def test_a_hook_that_fails_at_an_end(user, monkeypatch):
             raise FileNotFoundError("No such file.")
 
     extension = faulty.install(monkeypatch, "on_ends", fault=fail)
-    assert recording.record_or_refuse(attempts) == attempts[:1]
+    assert observer.record(attempts) == attempts[:1]
     assert attempts[0].held_until > time.monotonic()
     assert titles(user) == ["Export"]
     again, ready = recorder._held_apart([recorder._Report(attempts[0]), recorder._Report(attempts[1])])
     assert [report.work for report in again + ready] == attempts
     extension.fault = None
-    assert recording.record_or_refuse(attempts) == []
+    assert observer.record(attempts) == []
     assert titles(user) == ["Export", "Bad"]
     assert set(Job.objects.values_list("state", "attempt")) == {("succeeded", 1)}

@@ -9,7 +9,6 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.contrib.engines import process, wakeups, worker
 from notifications.contrib.engines.worker import MessageSlot
-from notifications.jobs.claiming.sources import Source
 from notifications.models import Job
 from notifications.models import Worker as WorkerRow
 from tests.data.test_plans_of_claims import insert_queued_jobs
@@ -35,7 +34,7 @@ def started(sent, start_worker):
 
 def give(started, queue="default", backend="default"):
     """Give the worker a slot, and return it."""
-    slot = MessageSlot(Source(backends=(backend,), queues=(queue,)))
+    slot = MessageSlot((backend, queue))
     started.state.call_in_loop(lambda: started._slots.add(slot))
     return slot
 
@@ -195,7 +194,7 @@ def test_stop_gives_slots_back(start_worker, sent, gate):
     slot.end.result(60)
     until(ids, "queued")
     assert set(Job.objects.values_list("attempt", flat=True)) == {0}
-    assert not local.worker.run_slot(MessageSlot(Source(backends=("default",), queues=("default",))))
+    assert not local.worker.run_slot(MessageSlot(("default", "default")))
 
 
 class TestProcess:

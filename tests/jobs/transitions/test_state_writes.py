@@ -1,4 +1,4 @@
-"""Only modules of ``jobs/transitions/`` and ``contrib/celery/transitions/`` write the state of a job."""
+"""Only modules of ``jobs/transitions/`` and ``jobs/observed/`` write the state of a job."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import notifications
 from tests.support.sources import list_nodes
 
 PACKAGE = Path(notifications.__file__).parent
-TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "contrib/celery/transitions"
+TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "jobs/observed"
 #: They change executors and times of queued jobs, by conditional updates that leave the state.
 DISPATCH_MODULES = {
     PACKAGE / "contrib/engines" / f"{name}.py"

@@ -14,7 +14,7 @@ from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
-from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
 from notifications.management import (
     QueueDepth,
     claiming_workers,
@@ -23,7 +23,7 @@ from notifications.management import (
     read_moment,
 )
 from notifications.models import Job
-from notifications.worker import CLAIMED_EXECUTORS, DEADLINE_MARGIN_SECONDS, OBSERVED
+from notifications.worker import DEADLINE_MARGIN_SECONDS, OBSERVED
 
 Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
@@ -145,7 +145,7 @@ def _waiting(now: datetime, limits: Limits) -> Iterator[Condition]:
     if limits.wait is None:
         return
     # With observed tasks: their messages may be lost.
-    for depth in queue_depths((*CLAIMED_EXECUTORS, OBSERVED)).queues:
+    for depth in queue_depths(has_observed=True).queues:
         if depth.is_paused or depth.oldest_since is None:
             continue
         waited = (now - depth.oldest_since).total_seconds()
@@ -221,9 +221,8 @@ def has_live_worker(now: datetime) -> bool:
 
 def _needs_worker() -> bool:
     """Return whether the built-in worker runs the jobs of a backend."""
-    return any(
-        has_job_tasks(task_backends[alias]) and not has_engine(alias) for alias in task_backends.settings
-    )
+    with_engines = aliases_with_engines()
+    return any(stores_jobs(alias) and alias not in with_engines for alias in task_backends.settings)
 
 
 def _unanswered(now: datetime, limits: Limits) -> Iterator[Condition]:

@@ -8,13 +8,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.contrib.celery.transitions import changes, recording
-from notifications.contrib.celery.transitions.starts import ObservedAttempt
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import Histogram, read_figures, read_totals
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
 from notifications.jobs import Policy, cancel, outcomes, retry
 from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs.observed import changes, recording
+from notifications.jobs.observed.starts import ObservedAttempt
 from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job

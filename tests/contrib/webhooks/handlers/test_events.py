@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from notifications import streams, times
 from notifications.api import anotify, batch, notify
-from notifications.contrib.celery.transitions import changes, recording
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
 from notifications.jobs import Policy, announcing, cancel, notifying, outcomes, retry
+from notifications.jobs.observed import changes, recording
 from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
@@ -19,7 +18,7 @@ from notifications.contrib.operations.periods import read_span
 from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
 from notifications.extension import hooks
-from notifications.jobs import has_engine, has_job_tasks, task_backends
+from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
 from notifications.management import (
     LargeShare,
     QueueDepth,
@@ -28,16 +27,9 @@ from notifications.management import (
     queue_depths,
     read_large_shares,
 )
-from notifications.models import Job, ServerProcess
+from notifications.models import ServerProcess
 from notifications.realtime import doorbell
-from notifications.worker import CLAIMED_EXECUTORS
 
-_Executor: Any = Job.Executor
-#: Those of the jobs with which the app sends messages.
-SENDER_EXECUTORS = {
-    *(_Executor.SENDER.value, _Executor.WOKEN_SENDER.value),
-    *(_Executor.EMAIL.value, _Executor.WOKEN_EMAIL.value),
-}
 #: Paused queues that are read at most.
 MAX_PAUSED_READ = 50
 
@@ -173,11 +165,11 @@ def read_figures(
 
 def runners() -> list[tuple[str, str]]:
     """Return what runs the jobs of each backend of ``TASKS``: alias and label."""
-    built_in = str(_("Built-in worker"))
+    built_in, with_engines = str(_("Built-in worker")), aliases_with_engines()
     return [
-        (alias, hooks.dispatch.label_of(alias) if has_engine(alias) else built_in)
+        (alias, hooks.dispatch.label_of(alias) if alias in with_engines else built_in)
         for alias in task_backends.settings
-        if has_engine(alias) or has_job_tasks(task_backends[alias])
+        if alias in with_engines or stores_jobs(alias)
     ]
 
 
@@ -202,8 +194,7 @@ def _durations(past: History, kind: str) -> list[Series]:
 
 def _read_queues(now: datetime, past: History, *, with_deliveries: bool) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
-    executors = [name for name in CLAIMED_EXECUTORS if with_deliveries or name not in SENDER_EXECUTORS]
-    depths = {depth.name: depth for depth in queue_depths(executors).queues}
+    depths = {depth.name: depth for depth in queue_depths(has_senders=with_deliveries).queues}
     running = read_running(without_deliveries=not with_deliveries)
     paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []

@@ -10,28 +10,25 @@ from datetime import datetime
 from uuid import UUID
 
 from notifications import streams
-from notifications.contrib.celery.held_reports import hold
-from notifications.contrib.celery.transitions.changes import requeue_guesses
-from notifications.contrib.celery.transitions.starts import START_COLUMNS, ObservedAttempt, write_starts
-from notifications.db import (
-    UNAVAILABLE,
-    chunks,
-    database_now,
-    insert_rows,
-    retrying_atomic,
-    select_rows,
-    where_in,
-)
-from notifications.db.bulk import lock_sql
+from notifications.db.bulk import insert_rows, lock_sql, select_rows, where_in
+from notifications.db.clock import database_now
+from notifications.db.transactions import chunks, retrying_atomic
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.extension import RecordedTransaction
 from notifications.extension.calls import hook_of
-from notifications.jobs import Outcome, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.observed.changes import requeue_guesses
+from notifications.jobs.observed.starts import START_COLUMNS, ObservedAttempt, write_starts
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions
 from notifications.jobs.transitions.conditional_updates import prepare_id
 from notifications.jobs.transitions.recording import end_jobs
 from notifications.models import ACTIVE, Job
 
 logger = logging.getLogger("notifications.jobs")
+
+#: Notes when to record an attempt again at which a hook of an extension has failed, with this error.
+Hold = Callable[[ObservedAttempt, Exception], object]
 
 #: Rows that one transaction inserts at most.
 MAX_INSERTED_ROWS = 100
@@ -60,7 +57,7 @@ def insert(rows: Sequence[Job]) -> None:
             raise
         except Exception:  # SQLite raises OverflowError for a number that is too large
             if len(chunk) == 1:
-                logger.exception("Could not insert the job of a Celery task: job %s", chunk[0].id)
+                logger.exception("Could not insert the job of an observed task: job %s", chunk[0].id)
             else:
                 for row in chunk:
                     insert_chunk([row])
@@ -164,11 +161,11 @@ class _Group:
             )
 
 
-def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
+def record_or_refuse(group: Sequence[ObservedAttempt], hold: Hold) -> list[ObservedAttempt]:
     """Record attempts as ``record`` does. An end that the database refuses becomes a failure.
 
-    A start that is refused is logged. One at which a hook of an extension fails is returned, and waits until
-    ``ObservedAttempt.held_until``. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is
+    A start that is refused is logged. One at which a hook of an extension fails is passed to ``hold`` with the error,
+    and returned. Raises ``django.db.OperationalError`` or ``InterfaceError`` while the database is
     away.
     """
     try:
@@ -177,33 +174,30 @@ def record_or_refuse(group: Sequence[ObservedAttempt]) -> list[ObservedAttempt]:
         if _is_unavailable(exc):
             raise
         if len(group) == 1:
-            return _record_alone(group[0])
+            return _record_alone(group[0], hold)
     # In halves: one refused end among 400 costs 20 transactions.
     half = len(group) // 2
-    return [*record_or_refuse(group[:half]), *record_or_refuse(group[half:])]
+    return [*record_or_refuse(group[:half], hold), *record_or_refuse(group[half:], hold)]
 
 
-def _record_alone(attempt: ObservedAttempt) -> list[ObservedAttempt]:
+def _record_alone(attempt: ObservedAttempt, hold: Hold) -> list[ObservedAttempt]:
     """Record an attempt by which it can be seen whether its outcome or a hook of an extension is refused."""
     try:
         return record([attempt], is_alone=True)
     except Exception as exc:
         if _is_unavailable(exc):
             raise
-        return _hold(attempt, exc) if hook_of(exc) else _record_refused(attempt, exc)
+        if hook_of(exc):
+            hold(attempt, exc)
+            return [attempt]
+        return _record_refused(attempt, exc, hold)
 
 
 def _is_unavailable(exc: Exception) -> bool:
     return isinstance(exc, UNAVAILABLE) and hook_of(exc) is None
 
 
-def _hold(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAttempt]:
-    """Note when to record an attempt again at which a hook fails. Returns it."""
-    hold(attempt, exc)
-    return [attempt]
-
-
-def _record_refused(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAttempt]:
+def _record_refused(attempt: ObservedAttempt, exc: Exception, hold: Hold) -> list[ObservedAttempt]:
     """Record an end that the database refused as a failure. Returns the attempt if its row is locked."""
     try:
         if attempt.outcome is None:
@@ -217,7 +211,8 @@ def _record_refused(attempt: ObservedAttempt, exc: Exception) -> list[ObservedAt
         if _is_unavailable(error):
             raise
         if hook_of(error):
-            return _hold(attempt, error)
+            hold(attempt, error)
+            return [attempt]
         logger.exception("Could not record job %s", attempt.id)
         return []
 

@@ -15,9 +15,12 @@ from uuid import UUID
 from django.db.models import Q
 
 from notifications import streams
-from notifications.db import database, database_now, lock_query, retrying_atomic
+from notifications.db.bulk import lock_query
+from notifications.db.clock import database_now
+from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction
-from notifications.jobs import Outcome, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.jobs.transitions.recording import end_jobs, finish_jobs, record_attempts, run_recording

@@ -14,8 +14,9 @@ from uuid import UUID
 from notifications import streams
 from notifications.db.bulk import column_values
 from notifications.extension import RecordedTransaction
-from notifications.extension.calls import HookName
-from notifications.jobs import Outcome, Policy, outcomes
+from notifications.jobs import outcomes
+from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.recording import record_attempts
@@ -70,9 +71,10 @@ class ObservedAttempt:
     #: The end is recorded.
     is_ended: bool = False
     #: How often in a row a hook of an extension has failed at it, until when it waits therefore (monotonic), and which.
+    #: The app that observes the task changes them.
     hook_failures: int = 0
     held_until: float = 0.0
-    held_by: HookName | None = None
+    held_by: str = ""
     #: When its progress was last stored (monotonic).
     progress_stored_at: float = 0.0
 
