@@ -11,7 +11,6 @@ from notifications import api
 from notifications.api import ajoin, get_job, join
 from notifications.db import schema
 from notifications.exceptions import JobDoesNotExist
-from notifications.jobs import job_context
 from notifications.outbound import Forbidden, parse_target
 from tests.jobs import tasks
 from tests.support.checks import system_checks
@@ -96,7 +95,7 @@ async def test_ajoin_without_a_worker():
 def test_progress_outside_of_a_job(caplog):
     """It has no effect, so that a function may be called from anywhere; the log says so."""
     with caplog.at_level("DEBUG", "notifications.jobs"):
-        job_context.progress(1, 2)
+        api.progress(1, 2)
     assert "progress() has no effect outside of a job" in caplog.text
 
 

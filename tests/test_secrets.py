@@ -23,7 +23,6 @@ from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
-from notifications.contrib.webhooks.calling import HEADER
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.extension import list_apps
 from notifications.models import Job, Notification
@@ -172,7 +171,7 @@ def send_to_all(user, service, origins):
             continue
         webhooks.create(f"{origin}{PATH}", owner=user)
         for _ in range(2):
-            request = RequestFactory().post("/", headers={HEADER: f"{origin}{PATH}"})
+            request = RequestFactory().post("/", headers={"Callback-URL": f"{origin}{PATH}"})
             request.user = user
             assert accepted(request, tasks.noop.enqueue).status_code == 202
 

@@ -49,7 +49,7 @@ from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 from notifications.inbox.bell import client_strings
-from notifications.jobs.info import JobInfo
+from notifications.api import JobInfo
 from notifications.models import Job
 from notifications.serializers import serialize_job
 from notifications.templatetags.notifications import DONE

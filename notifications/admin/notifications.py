@@ -28,8 +28,22 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
     ordering = ("-id",)
     sortable_by = ()
     fields = (
-        *("title", "body", "url", "user", "level", "category_name", "key", "job", "data"),
-        *("created_at", "read_at", "archived_at", "timeline", "seq", "raised", "id"),
+        "title",
+        "body",
+        "url",
+        "user",
+        "level",
+        "category_name",
+        "key",
+        "job",
+        "data",
+        "created_at",
+        "read_at",
+        "archived_at",
+        "timeline",
+        "seq",
+        "raised",
+        "id",
     )
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

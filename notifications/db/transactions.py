@@ -196,9 +196,9 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
         cursor.execute(
             "; ".join([sql for sql, _ in statements]), [part for _, params in statements for part in params]
         )
-        found = [cursor.fetchall() if cursor.description else []]
+        found = [cursor.fetchall() if cursor.pgresult.nfields else []]  # description makes an object a column
         while cursor.nextset():
-            found.append(cursor.fetchall() if cursor.description else [])
+            found.append(cursor.fetchall() if cursor.pgresult.nfields else [])
         return found
 
 

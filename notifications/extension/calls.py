@@ -84,10 +84,8 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
 LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    **dict.fromkeys(
-        ("duties", "topics", "events_of", "page_links", "alert_kinds", "overview_sections", "metrics"),
-        (list, list),
-    ),
+    **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
+    **dict.fromkeys(("alert_kinds", "overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _is_nothing),

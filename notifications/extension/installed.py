@@ -60,7 +60,9 @@ _HOOKS = [
 ]
 #: Those whose results go to other hooks of their extension, by its label.
 _BY_LABEL = {
-    *("worker_part", "hub_part", "after_commit"),
+    "worker_part",
+    "hub_part",
+    "after_commit",
     "accept",
 }
 

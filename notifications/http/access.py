@@ -65,7 +65,10 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     if request.method not in ("GET", "HEAD"):
         check_content_length(request)
         if not is_authenticated_without_session(request):
-            _check_csrf_token(request)
+            middleware = _CsrfMiddleware(lambda request: HttpResponse())
+            middleware.process_request(request)
+            with body_errors_as_problems():  # the token may be a field of a form
+                middleware.process_view(request, None, (), {})
 
 
 def is_signed_in(request: HttpRequest) -> bool:
@@ -180,8 +183,9 @@ def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> H
     """Have Django neither save the session nor send its cookie after a marked request that has not changed it.
 
     With ``SESSION_SAVE_EVERY_REQUEST`` such requests would prolong the session for as long as a page is open, and its
-    user would never be signed out for being idle. Nor after a 503, as Django does after a 500: saving would fail by the
-    same lack, and become a 500. Call it when ``request.user`` was read. Returns the response.
+    user would never be signed out for being idle. Nor after a 503: Django reads when a session expires that it may
+    save, which would fail by the same lack, and become a 500. Call it when ``request.user`` was read. Returns the
+    response.
     """
     session: Any = getattr(request, "session", None)
     # Not by request.GET, which refuses a query with too many parameters.
@@ -251,13 +255,6 @@ def _csrf_remedy(reason: str) -> str:
     if reason.startswith(("Origin ", "Referer ")):
         return "Send the request from a page of this site, or of an origin in CSRF_TRUSTED_ORIGINS."
     return f"Send {csrf_token_source()} in the header {csrf_header_name()}."
-
-
-def _check_csrf_token(request: HttpRequest) -> None:
-    middleware = _CsrfMiddleware(lambda request: HttpResponse())
-    middleware.process_request(request)
-    with body_errors_as_problems():  # the token may be a field of a form
-        middleware.process_view(request, None, (), {})
 
 
 class _CsrfMiddleware(CsrfViewMiddleware):

@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 #: The fields that are copied from the row as they are.
 _COPIED = (
-    *("id", "user_id", "title", "body", "url", "level", "category"),
-    *("created_at", "read_at", "archived_at", "snoozed_until"),
+    "id",
+    "user_id",
+    "title",
+    "body",
+    "url",
+    "level",
+    "category",
+    "created_at",
+    "read_at",
+    "archived_at",
+    "snoozed_until",
 )
 
 

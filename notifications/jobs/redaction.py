@@ -10,9 +10,33 @@ from typing import Any
 #: Words of the names whose values are never shown.
 SECRET_WORDS = frozenset(
     (
-        *("password", "passwd", "pwd", "passphrase", "pin", "otp", "secret", "secrets", "token", "tokens"),
-        *("key", "keys", "apikey", "credential", "credentials", "auth", "authorization", "cookie", "cookies"),
-        *("session", "sessionid", "signature", "csrf", "jwt", "bearer", "accesstoken", "privatekey"),
+        "password",
+        "passwd",
+        "pwd",
+        "passphrase",
+        "pin",
+        "otp",
+        "secret",
+        "secrets",
+        "token",
+        "tokens",
+        "key",
+        "keys",
+        "apikey",
+        "credential",
+        "credentials",
+        "auth",
+        "authorization",
+        "cookie",
+        "cookies",
+        "session",
+        "sessionid",
+        "signature",
+        "csrf",
+        "jwt",
+        "bearer",
+        "accesstoken",
+        "privatekey",
     )
 )
 #: Characters of one value, and nested values, that are shown.

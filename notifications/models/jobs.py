@@ -120,16 +120,36 @@ class Job(models.Model):
             # For claims from one backend, queue and executor, and of one concurrency key in them. The conditions differ
             # so that each query can name the one index that it uses: see jobs/claiming/.
             _job_index(
-                *("queued", "backend", "queue_name", "executor", "run_after", "-priority", "turn", "id"),
+                "queued",
+                "backend",
+                "queue_name",
+                "executor",
+                "run_after",
+                "-priority",
+                "turn",
+                "id",
                 state__startswith="queued",
             ),
             _job_index(
-                *("keyed", "backend", "queue_name", "executor", "concurrency_key"),
-                *("run_after", "-priority", "turn", "id"),
+                "keyed",
+                "backend",
+                "queue_name",
+                "executor",
+                "concurrency_key",
+                "run_after",
+                "-priority",
+                "turn",
+                "id",
                 state__endswith="queued",
             ),
             _job_index(
-                *("share", "backend", "queue_name", "executor", "priority", "share_name", "-turn"),
+                "share",
+                "backend",
+                "queue_name",
+                "executor",
+                "priority",
+                "share_name",
+                "-turn",
                 state__contains="queued",
                 run_after__isnull=True,
             ),
@@ -139,7 +159,7 @@ class Job(models.Model):
             _job_index("finished", "finished_at", finished_at__isnull=False),
             # With what the overview groups them by: of 10,000 jobs SQLite would look for each row.
             _job_index(
-                *("failed", "finished_at", "task_path", "executor", "attempt", "user", "id"), state="failed"
+                "failed", "finished_at", "task_path", "executor", "attempt", "user", "id", state="failed"
             ),
             _job_index("batch", "batch", "state", batch__isnull=False),
             _job_index("event", "event_source", "id", event_source__isnull=False),

@@ -45,9 +45,26 @@ MAX_ACTIVE_JOBS = 100
 
 #: The columns that an item shows, without arguments and results of jobs, which can be large.
 JOB_COLUMNS = (
-    *("id", "user_id", "seq", "version", "task_path", "state", "executor", "attempt", "max_attempts"),
-    *("progress_current", "progress_total", "progress_message", "error", "title", "url"),
-    *("created_at", "started_at", "finished_at", "run_after", "waiting"),
+    "id",
+    "user_id",
+    "seq",
+    "version",
+    "task_path",
+    "state",
+    "executor",
+    "attempt",
+    "max_attempts",
+    "progress_current",
+    "progress_total",
+    "progress_message",
+    "error",
+    "title",
+    "url",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "run_after",
+    "waiting",
 )
 ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...] = (
     (Notification, listing.COLUMNS),
@@ -249,7 +266,9 @@ def read_streams(cursors: Mapping[Any, int | None]) -> dict[Any, StreamRead]:
         for key, *columns, versions in cursor.fetchall():
             state = found[users[key]]
             if columns[0] is None:
-                state.position, state.versions = as_position(columns[size:]), _parse_versions(versions)
+                state.position = as_position(columns[size:])
+                pairs = [pair.split(":") for pair in versions.split(",")] if versions else []
+                state.versions = {id: int(version) for id, version in pairs}
                 continue
             row = columns[:size]
             for at, convert, column, takes_none in converting:
@@ -292,11 +311,6 @@ def join_by_index(table: str, condition: str, vendor: str, *, is_outer: bool = F
     alias = table.rsplit(maxsplit=1)[-1]
     kind = "LEFT" if is_outer else "INNER"
     return f"{kind} JOIN LATERAL (SELECT * FROM {table} WHERE {condition} OFFSET 0) AS {alias} ON TRUE"
-
-
-def _parse_versions(text: str | None) -> dict[str, int]:
-    pairs = (pair.split(":") for pair in text.split(",")) if text else ()
-    return {id: int(version) for id, version in pairs}
 
 
 def find_unreadable_rows(user: Any) -> list[str]:

@@ -24,8 +24,24 @@ M = TypeVar("M", bound=Model)
 
 #: The columns that an item or a row of the inbox shows.
 COLUMNS = (
-    *("id", "user_id", "seq", "raised", "level", "category", "title", "body", "url", "job", "data"),
-    *("created_at", "read_at", "archived_at", "open_question", "broadcast", "snoozed_until", "returned_at"),
+    "id",
+    "user_id",
+    "seq",
+    "raised",
+    "level",
+    "category",
+    "title",
+    "body",
+    "url",
+    "job",
+    "data",
+    "created_at",
+    "read_at",
+    "archived_at",
+    "open_question",
+    "broadcast",
+    "snoozed_until",
+    "returned_at",
 )
 
 

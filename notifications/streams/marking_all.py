@@ -127,7 +127,11 @@ def pending_marks(user: Any = None) -> list[tuple[int, Mark]]:
     rows = PendingMark.objects.using(database()).order_by("after", "id")
     if user is not None:
         rows = rows.filter(user=user)
-    return [(row.id, _mark_of(row)) for row in rows[:MAX_PENDING_MARKS]]
+    found = []
+    for row in rows[:MAX_PENDING_MARKS]:
+        values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
+        found.append((row.id, Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)))
+    return found
 
 
 def save_pending(mark: Mark) -> None:
@@ -164,8 +168,3 @@ def _continue(id: int, mark: Mark, run: Callable[[Callable[[], bool]], bool]) ->
         return chunk.has_advanced
 
     return run(change_chunk)
-
-
-def _mark_of(row: PendingMark) -> Mark:
-    values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
-    return Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)

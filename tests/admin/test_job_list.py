@@ -72,6 +72,13 @@ def walk(get, query, text):
     return pages
 
 
+def test_the_count_is_that_of_all_pages(get, short_pages):
+    for number in range(8):
+        make_job(f"{number}")
+    page = get()
+    assert len(titles(page)) == 3 and "8 jobs" in page and "3 jobs" not in page
+
+
 @pytest.mark.parametrize("is_ascending", [False, True], ids=["newest first", "oldest first"])
 def test_pages_have_each_job_once(get, short_pages, is_ascending):
     """In both directions, also where jobs were created at one moment, and where ids do not ascend with time."""

@@ -11,13 +11,15 @@ from django.utils import timezone
 from notifications.admin import live_jobs, timelines
 from notifications.api import notify, policy, task
 from notifications.jobs.arguments import describe_arguments
-from notifications.jobs.redaction import HIDDEN, is_secret
+from notifications.jobs.redaction import is_secret
 from notifications.models import Attempt, Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+#: What stands in place of a secret.
+HIDDEN = "•••"
 LIST = "/admin/notifications/job/"
 
 

@@ -19,9 +19,10 @@ for n in range({COUNT}):
 """
 #: Rows that one second of CPU of the page's thread loads, at least. Runs had 114 to 190.
 MIN_ROWS_PER_CPU_SECOND = 65
-#: How many times the CPU that it takes with 25 rows a verb may take with all. Runs had 1.7 to 3.7 by verb, those with
-#: content-visibility for each row by itself 5 to 7.5.
-MAX_FACTOR = 4
+#: How many times the CPU that it takes with 25 rows a verb may take with all. Runs had 1.3 to 2.4 by verb; 2.5 to 3.9
+#: with a :has() of a style sheet that is matched with all elements of the list at each change, and 5 to 7.5 with
+#: content-visibility for each row by itself.
+MAX_FACTOR = 2.5
 #: What a person presses, and what has happened then to the row that has the focus.
 VERBS = {
     "read": "() => !document.activeElement.closest('li').hasAttribute('data-unread')",

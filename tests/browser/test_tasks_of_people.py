@@ -107,7 +107,10 @@ def test_report_question_and_failure(site_server, new_page):
 
 
 def test_what_failed_whom_tell_them(site_server, new_page):
-    """An operator marks the time on a chart, sees what failed in it and whom it affects, and writes to them."""
+    """An operator marks the time on a chart, sees what failed in it and whom it affects, and writes to them.
+
+    In four presses: the mark, "Tell those affected", "Preview" and "Send"; the text is typed.
+    """
     site, page = site_server, new_page(viewport={"width": 1280, "height": 900}, errors=False)
     site.python(FAIL)
     sql = "SELECT count(*) FROM notifications_job WHERE state = 'failed'"
@@ -120,8 +123,17 @@ def test_what_failed_whom_tell_them(site_server, new_page):
     page.mouse.move(right + 5, y, steps=4)
     expect(page.locator("rect.mark")).to_be_visible()
     page.mouse.up()
+    presses = 1
     page.wait_for_url(re.compile(r"period=2\d{3}-"))
     failure = page.get_by_role("row").filter(has_text="Partner: no answer")
     expect(failure.get_by_role("cell")).to_contain_text(["ValueError", "3", "2"])
-    failure.get_by_role("button", name="Tell those affected").click()
-    expect(page.locator("[name=users]")).to_have_value("demo, other")
+    for name in ("Tell those affected", "Preview", "Send to 2 users"):
+        if name == "Preview":
+            expect(page.locator("[name=users]")).to_have_value("demo, other")
+            page.get_by_label("Title").fill("The partner did not answer")
+        buttons = failure.get_by_role("button") if presses == 1 else page.get_by_role("button")
+        buttons.and_(page.get_by_role("button", name=name)).click()
+        presses += 1
+    assert presses <= 4
+    sent = "SELECT count(*) FROM notifications_notification WHERE title = 'The partner did not answer'"
+    wait_until(lambda: site.rows(sent) == [(2,)], what="both to be notified")

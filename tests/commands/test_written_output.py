@@ -9,7 +9,7 @@ from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
 from django.core import checks
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.core.management.base import SystemCheckError
 from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
@@ -17,7 +17,6 @@ from django.db.migrations.recorder import MigrationRecorder
 from notifications.contrib.schedules.commands import SchedulesCommand
 from notifications.jobs import notifying
 from notifications.management.commands.notifications import Command
-from notifications.management.commands.notify import Command as NotifyCommand
 from notifications.management.subcommands.jobs import JobsCommand
 from notifications.models import Job, Notification
 from notifications.streams import retention
@@ -104,10 +103,14 @@ def test_a_terminal_without_unicode(forging_rows, arguments):
 def test_arguments_on_a_terminal_without_unicode(user, capsys):
     """Python keeps their bytes as lone surrogates."""
     argument = "Größe".encode().decode("ascii", "surrogateescape")
-    NotifyCommand().run_from_argv(["manage.py", "notify", user.username, argument])
+    load_command_class("notifications", "notify").run_from_argv(
+        ["manage.py", "notify", user.username, argument]
+    )
     assert Notification.objects.get().title == "Größe"
     with pytest.raises(SystemExit):
-        NotifyCommand().run_from_argv(["manage.py", "notify", argument, "Title"])
+        load_command_class("notifications", "notify").run_from_argv(
+            ["manage.py", "notify", argument, "Title"]
+        )
     assert "There is no user 'Größe'." in capsys.readouterr().err
 
 

@@ -52,6 +52,12 @@ def read_ids(*, is_complete=False):
     return keyset.read_page(rows, NEWEST_FIRST, limit=100, slices_of=failed, is_complete=is_complete).ids
 
 
+@pytest.mark.parametrize(("limit", "has_more"), [(9, True), (10, False), (11, False)])
+def test_whether_more_rows_follow_a_page(failed_jobs, limit, has_more):
+    page = keyset.read_page(Job.objects.all(), NEWEST_FIRST, limit=limit)
+    assert (page.ids, page.has_more) == (failed_jobs[:limit], has_more)
+
+
 @pytest.mark.parametrize("statement", range(1, 7))
 def test_no_row_is_passed_over_when_another_leaves_its_slice(failed_jobs, before_statement, statement):
     """Such as a failed job that is retried by hand while a job retries all of them."""

@@ -206,3 +206,14 @@ def test_a_table_that_is_not_migrated(table):
         cursor.execute(f"ALTER TABLE {table} RENAME TO gone")
         cursor.execute(f"SELECT 1 FROM {table}")
     assert is_not_migrated(raised.value) and is_unavailable(raised.value)
+
+
+class ServerError(Exception):
+    sqlstate = "54001"
+
+
+def test_a_code_of_a_listed_class():
+    """A value that exceeds a limit of the server is no outage, whatever the class of the error says."""
+    error = OperationalError("stack depth limit exceeded")
+    error.__cause__ = ServerError()
+    assert not is_unavailable(error)

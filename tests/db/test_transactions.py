@@ -203,6 +203,20 @@ def test_one_statement_is_a_transaction_of_our_own(transactional_db):
         connection.close()
 
 
+def test_one_statement_that_writes(user, monkeypatch):
+    """It is committed, without a transaction of Django's, and its rows are read without descriptions of columns."""
+    if connection.vendor == "postgresql":
+        cursor = pytest.importorskip("psycopg").Cursor
+        monkeypatch.setattr(
+            cursor, "description", property(lambda cursor: pytest.fail("description is slow"))
+        )
+    notify(user, "note")
+    sql = "UPDATE notifications_stream SET seen = seen RETURNING head"
+    with CaptureQueriesContext(connection) as queries:
+        assert execute_one(sql, []) == [(1,)]
+    assert len(queries) == 1 and not connection.in_atomic_block
+
+
 def test_it_begins_with_its_first_statement(transactional_db):
     """Which alone would take a round trip more; its rows and their number are its own. One without any sends none."""
     if connection.vendor != "postgresql":

@@ -36,6 +36,7 @@ def make_context():
         "state": "Succeeded",
         "question": SimpleNamespace(job=id, pk=id, title="Title"),
         "action": {"label": "Approve", "post": "/approve/"},
+        "number": 0,
         "notification": row,
         "page": SimpleNamespace(rows=[row], is_partial=False),
         "query": SimpleNamespace(view="inbox"),

@@ -15,7 +15,6 @@ from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
 from notifications.extension import Topic
 from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
@@ -93,7 +92,10 @@ def test_by_email_and_webhook(operators, settings):
     assert Delivery.objects.filter(channel="email").count() == len(operators)
     record()
     rounds.run_round()
-    sent = [json.loads(job.args or "[]") for job in Job.objects.filter(task_path=WEBHOOK_TASK).order_by("id")]
+    sent = [
+        json.loads(job.args or "[]")
+        for job in Job.objects.filter(task_path="notifications.contrib.webhooks.sending.send").order_by("id")
+    ]
     found = [
         (event["type"], event["notification"]["title"], event["notification"]["category"]) for [event] in sent
     ]

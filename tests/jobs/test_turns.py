@@ -68,6 +68,14 @@ def test_one_job_beside_a_flood(people, flood):
     assert QueueClock.objects.get().turn >= 4
 
 
+def test_a_batch_beside_a_flood(people, flood):
+    """Its jobs, whose turns one query reads, begin no earlier than one that is enqueued alone."""
+    claim(4)
+    with batch(owner=people[1]):
+        single = tasks.noop.enqueue()
+    assert claim(2) == [flood[4].id, single.id]
+
+
 def test_the_clock_moves_though_claims_of_others_leave_nothing(people, monkeypatch):
     """Those of async jobs, while sync ones wait for threads: newcomers would go before them for ever."""
     monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.05)

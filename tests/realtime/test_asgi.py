@@ -28,6 +28,8 @@ def application():
         ("/app/ws/notifications/", "/app", "", True),
         ("/app/ws/notifications/", None, "/app", True),
         ("/ws/notifications/", None, "/app", True),
+        ("/ws/notifications/", None, "/w", True),
+        ("/app/ws/notifications/", None, "/app/", True),
         ("/ws/notifications", None, "", False),
         ("/ws/notifications/more/", None, "", False),
         ("/", None, "", False),

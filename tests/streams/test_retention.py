@@ -41,6 +41,14 @@ def test_only_notifications_archived_before_the_limit_are_deleted(user):
     assert set(Notification.objects.values_list("title", flat=True)) == {"fresh", "read", "unread"}
 
 
+def test_what_is_snoozed_is_kept(user):
+    """It was archived long ago, and will be in the inbox again."""
+    notifying.create_notifications(user, "later")
+    age(Notification, 31)
+    Notification.objects.update(snoozed_until=timezone.now() + timedelta(days=1))
+    assert retention.prune(timezone.now() - timedelta(days=30)) == 0
+
+
 def test_floor_is_the_greatest_deleted_seq(user):
     """The floor is the greatest deleted seq: a cursor below it gets a reset, one at it the changes after it."""
     for title in ("one", "two", "three"):

@@ -21,7 +21,6 @@ from notifications.inbox import client_files
 from notifications.inbox.bell import client_strings
 from notifications.inbox.client_files import CORE_MODULES, ENTRY_MODULE, LAZY_MODULES, MODULES
 from notifications.models import Job, Notification, Stream, uuid7
-from notifications.paths import WEBSOCKET_PATH
 from notifications.routing import websocket_urlpatterns
 from notifications.streams import positions, read_stream_position
 from notifications.streams.icons import ICONS
@@ -308,7 +307,7 @@ def test_urls_have_the_script_name(user):
 
 
 def test_websocket_path_matches_the_route():
-    assert [str(route.pattern) for route in websocket_urlpatterns] == [WEBSOCKET_PATH]
+    assert [str(route.pattern) for route in websocket_urlpatterns] == ["ws/notifications/"]
 
 
 def test_csrf_settings_of_the_project(user, settings):

@@ -60,3 +60,15 @@ def test_a_malformed_trace_is_not_restored(text):
 
     # In a context of its own: restore() also sets OpenTelemetry's context, which later tests would see.
     assert contextvars.copy_context().run(restore) == ()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_trace_of_a_request_with_several_is_ignored(count):
+    """As the recommendation of the W3C says: which one is right is not known."""
+
+    def read():
+        trace_context.set_from_headers([(b"traceparent", PARENT.encode())] * count)
+        return trace_context.current_headers()
+
+    found = contextvars.copy_context().run(read)
+    assert found == ((("traceparent", PARENT),) if count == 1 else ())

@@ -14,8 +14,19 @@ from notifications.management import ManagementCommand
 #: The windows of ``--last``.
 WINDOWS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 HEADINGS = (
-    *("queue", "task", "ended", "/min", "failed", "retried", "lost"),
-    *("wait p50", "p95", "p99", "run p50", "p95", "p99"),
+    "queue",
+    "task",
+    "ended",
+    "/min",
+    "failed",
+    "retried",
+    "lost",
+    "wait p50",
+    "p95",
+    "p99",
+    "run p50",
+    "p95",
+    "p99",
 )
 #: How many of the columns are text; the others are numbers.
 TEXT_COLUMNS = 2

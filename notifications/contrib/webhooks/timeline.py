@@ -25,8 +25,19 @@ from notifications.models import Job, Notification
 MAX_CALLS_SHOWN, MAX_ATTEMPTS_SHOWN = 20, 200
 #: The columns of a job that are read.
 _COLUMNS = (
-    *("id", "task_path", "args", "state", "attempt", "max_attempts"),
-    *("run_after", "created_at", "queued_at", "started_at", "finished_at", "error", "result"),
+    "id",
+    "task_path",
+    "args",
+    "state",
+    "attempt",
+    "max_attempts",
+    "run_after",
+    "created_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "error",
+    "result",
 )
 #: The tasks that call programs. Others are those of handlers.
 _CALLS = (WEBHOOK_TASK, CALLBACK_TASK)

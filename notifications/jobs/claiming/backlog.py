@@ -17,7 +17,7 @@ from notifications.db.transactions import connection, database, execute_many
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, OBSERVED
+from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, OBSERVED, SENDER_EXECUTORS, kind_of
 from notifications.jobs.claiming.sources import Query, Source, names_of
 from notifications.models import Job, Worker
 
@@ -65,7 +65,7 @@ def queue_depths(
     source: Source | None = None,
     backend: str = "",
     has_observed: bool = False,
-    without: Collection[str] = (),
+    has_senders: bool = True,
 ) -> QueueDepths:
     """Return the depth of each queue that has queued jobs in these executors, at most ``MAX_QUEUES``, in one query.
 
@@ -73,14 +73,13 @@ def queue_depths(
         Whether to read paused queues only (True), or the others only (False).
     ``source``, ``backend``
         The backends and queues that are read, or a backend (alias in ``TASKS``) alone; all by default.
-    ``has_observed``
-        Whether jobs of observed tasks count, too.
-    ``without``
-        Executors, as jobs are stored with, that do not count.
+    ``has_observed``, ``has_senders``
+        Whether jobs of observed tasks count, and those with which the app sends messages.
     """
-    executors = [name for name in executors if name not in without]
     if has_observed:
-        executors.append(OBSERVED)
+        executors = (*executors, OBSERVED)
+    if not has_senders:
+        executors = [executor for executor in executors if kind_of(executor) not in SENDER_EXECUTORS]
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source())

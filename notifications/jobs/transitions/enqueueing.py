@@ -39,8 +39,17 @@ MAX_INSERT_TRIES = 3
 
 #: What the call that is enqueued last sets on the queued job with its queued key.
 REPLACED_COLUMNS = (
-    *("args", "kwargs", "title", "url", "priority", "run_after", "max_attempts", "concurrency_key"),
-    *("language", "trace", "executor"),
+    "args",
+    "kwargs",
+    "title",
+    "url",
+    "priority",
+    "run_after",
+    "max_attempts",
+    "concurrency_key",
+    "language",
+    "trace",
+    "executor",
 )
 
 #: How a stored key begins that stands for a job until it begins. No other key has a space.

@@ -49,10 +49,10 @@ from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 #: What is read of jobs that are retried, and what is set for all of them.
 RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
-    *("state = 'queued'", "seq = 0", "version = version + 1", "fence = fence + 1", "run_after = NULL"),
-    *("worker = NULL", "deadline = NULL", "fail_if_unknown_after = NULL", "result = NULL", "error = NULL"),
-    *("unrecorded_outcome = NULL", "cancel_requested_at = NULL", "cancelled_by_other = FALSE"),
-    *("finished_at = NULL", "progress_current = NULL", "progress_total = NULL", "progress_message = ''"),
+    "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL",
+    "worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
+    "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
+    "finished_at = NULL, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
 
 T = TypeVar("T")

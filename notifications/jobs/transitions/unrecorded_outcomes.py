@@ -15,8 +15,14 @@ from notifications.jobs.transitions.conditional_updates import conditional_updat
 from notifications.models import Job
 
 _FIELDS = (
-    *("state", "result", "error", "retry_delay"),
-    *("attempt", "exception_class_path", "traceback", "location"),
+    "state",
+    "result",
+    "error",
+    "retry_delay",
+    "attempt",
+    "exception_class_path",
+    "traceback",
+    "location",
 )
 
 

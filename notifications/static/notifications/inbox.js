@@ -246,8 +246,13 @@ export function connectElement(inbox, page, signal, modules) {
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
   function markShownSeen() {
     if (!client.unseen) return;
-    const places = getShown().map(({ dataset }) => Number(dataset.place ?? dataset.raised));
-    if (document.visibilityState === "visible") void page.markSeen(Math.max(0, ...places));
+    if (document.visibilityState !== "visible") return;
+    // The first row of each section is its newest.
+    const places = inbox_rows.findSections(inbox).map((section) => {
+      const row = /** @type {HTMLElement|null} */ (section.querySelector("li[data-raised]:not([hidden])"));
+      return Number(row?.dataset.place ?? row?.dataset.raised ?? 0);
+    });
+    void page.markSeen(Math.max(0, ...places));
   }
 
   /** @param {Change} change */

@@ -130,7 +130,8 @@ export function connectPane(inbox, page, signal, list) {
   function show(row, isByPerson = false) {
     const id = row ? getId(row) : "";
     // In a group that is open, the row of the notification that the group names.
-    const marked = list.getShown().find(({ dataset }) => dataset.id === id) ?? row;
+    const marked =
+      row?.dataset.id === id ? row : (list.getShown().find(({ dataset }) => dataset.id === id) ?? row);
     if (marked !== shown) {
       if (marked && row === shown) list.markRead(marked); // A person has opened the group, and so this one.
       shown?.removeAttribute("aria-current");

@@ -8,7 +8,7 @@ import pytest
 from notifications.contrib.rates import rate, releasing
 from notifications.contrib.rates.models import Limit, Release
 from notifications.jobs import HeldJobs, JobFilter, cancel, retry
-from notifications.jobs.transitions import reaping
+from notifications.jobs.transitions import queueing, reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -77,6 +77,19 @@ def test_a_cancelled_one_leaves_no_hole(declare, django_capture_on_commit_callba
     releasing.release_due()
     assert [str(job.id) for job in released()] == [second.id]
     assert Limit.objects.get().used == 0
+
+
+def test_one_that_has_begun_meanwhile_is_not_held_again(declare):
+    """And was queued again: it is at a later attempt than the one that was released."""
+    declare(partner={"rate": "1/m", "burst": 1})
+    rated_tasks.fetch.enqueue()
+    releasing.release_due()
+    (before,) = released()
+    queueing.release(claim_rows(None, 1))
+    Job.objects.update(executor=before.executor)
+    assert not HeldJobs.hold_again([before])
+    (after,) = released()
+    assert HeldJobs.hold_again([after]) == [after.id]
 
 
 def test_priority_and_turn(declare, user, other_user):

@@ -4,7 +4,7 @@ LINE = 'Add "notifications.contrib.rates" to INSTALLED_APPS, and run manage.py m
 USE = """
 from django.contrib.auth.models import Permission
 from django.db import connection
-from notifications.contrib.rates.api import charge, rate
+from notifications.contrib.rates import charge, rate
 from notifications.outbound.gates import read_gates
 from tests.support.checks import doctor
 

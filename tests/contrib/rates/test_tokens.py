@@ -101,3 +101,11 @@ def test_a_clock_that_was_set_back():
     limit = Limit(busy_until=7_300 * SECOND, closed_until=7_300 * SECOND)
     state = tokens.read_state(limit, rate, 0, 0)
     assert (state.closed, tokens.seconds_until(state, rate)) == (0, rate.interval / SECOND)
+
+
+def test_a_shorter_correction_opens_nothing_early(db):
+    """What the partner has said first still holds."""
+    rate = _parse("partner", "10/m")
+    for seconds in (120, 5):
+        tokens.correct(rate, "partner", "Retry-After", left=None, seconds=seconds)
+    assert 100 < tokens.take(rate, "partner", 1) <= 120

@@ -222,6 +222,9 @@ def test_checks_of_the_setting(user, configure, url, text):
     configure([{"slack": 0}], SLACK={"webhook_url": url} if url else {})
     wrong = [each.message for each in find_wrong_declarations() if each.id == "notifications.W037"]
     assert len(wrong) == bool(text) and all(text in each and "services" not in each for each in wrong)
+    if not url:
+        configure([{"email": 0}], SLACK={})
+        assert not list(find_wrong_declarations())
     if url and text:
         notify(user, "note")
         send_due()

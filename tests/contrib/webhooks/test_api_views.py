@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.contrib import webhooks
-from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
+from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
@@ -32,7 +32,9 @@ def fail(endpoint, user):
     """Have an event of the user fail in all attempts, and return its job."""
     tasks.noop.using(owner=user).enqueue()
     run_jobs()
-    job = Job.objects.get(task_path=WEBHOOK_TASK, args__contains=str(endpoint))
+    job = Job.objects.get(
+        task_path="notifications.contrib.webhooks.sending.send", args__contains=str(endpoint)
+    )
     Job.objects.filter(pk=job.pk).update(state="failed", finished_at=timezone.now(), seq=0)
     return job
 

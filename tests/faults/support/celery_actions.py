@@ -9,7 +9,7 @@ from django.db import transaction
 
 from notifications import jobs
 from notifications.api import batch
-from notifications.contrib.celery.app import OLD_TASK_NAME, TASK_NAME, celery_app
+from notifications.contrib.celery.app import celery_app
 from notifications.models import Job, Notification
 from tests.faults.support import celery_tasks
 from tests.faults.support.engine_actions import enqueue_jobs
@@ -66,8 +66,8 @@ def send_again(seed, copies=3):
     """Send messages again, also those of version 0.9.0 with the ids of jobs, as a broker that doubles messages does."""
     ids = list(Job.objects.values_list("id", flat=True))
     for id in (random.Random(seed).choices(ids, k=5) if ids else []) * copies:
-        celery_app().send_task(OLD_TASK_NAME, args=[str(id)])
-        celery_app().send_task(TASK_NAME, args=["default", "default"])
+        celery_app().send_task("notifications.run_job", args=[str(id)])
+        celery_app().send_task("notifications.wake", args=["default", "default"])
 
 
 def cancel(id):

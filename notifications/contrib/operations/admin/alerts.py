@@ -27,8 +27,14 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
     show_full_result_count = False
     actions = ("acknowledge_alerts",)
     fields = (
-        *("kind", "subject", "text", "opened_at", "seen_at", "closed_at"),
-        *("acknowledged_at", "acknowledged_by"),
+        "kind",
+        "subject",
+        "text",
+        "opened_at",
+        "seen_at",
+        "closed_at",
+        "acknowledged_at",
+        "acknowledged_by",
     )
 
     def has_acknowledge_permission(self, request: HttpRequest) -> bool:

@@ -14,7 +14,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from notifications.api import accepted
-from notifications.contrib.webhooks.calling import HEADER, call, store_url
+from notifications.contrib.webhooks.calling import call, store_url
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.inbox import read_timeline
 from notifications.jobs import cancel, retry
@@ -25,6 +25,7 @@ from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from tests.jobs import tasks
 
+HEADER = "Callback-URL"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import batch, notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
-from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK
+from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.jobs import cancel, notifying
 from notifications.models import Job, Notification
@@ -19,6 +19,7 @@ from notifications.serializers import serialize
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
+SEND = "notifications.contrib.webhooks.sending.send"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 URL = "https://hooks.example/jobs"
@@ -30,7 +31,7 @@ def none_before():
 
 
 def events():
-    rows = Job.objects.filter(task_path=WEBHOOK_TASK).order_by("id")
+    rows = Job.objects.filter(task_path=SEND).order_by("id")
     return [json.loads(row.args)[0] for row in rows]
 
 
@@ -40,7 +41,7 @@ def received():
 
 
 def test_task_has_its_path():
-    assert sending.send.module_path == WEBHOOK_TASK
+    assert sending.send.module_path == SEND
 
 
 def test_end_of_a_job(user):
@@ -48,7 +49,7 @@ def test_end_of_a_job(user):
     endpoint = webhooks.create(URL, owner=user)
     result = tasks.noop.using(owner=user, title="Export").enqueue()
     cancel([UUID(result.id)], by=user.pk)
-    [row] = Job.objects.filter(task_path=WEBHOOK_TASK)
+    [row] = Job.objects.filter(task_path=SEND)
     [event] = json.loads(row.args)
     job = Job.objects.get(id=result.id)
     assert event.pop("endpoint") == str(endpoint.id)
@@ -168,7 +169,7 @@ def test_events_of_the_jobs_of_webhooks(user, settings):
         job = tasks.noop.enqueue()
     cancel([UUID(job.id)])
     before = len(events())
-    cancel(Job.objects.filter(task_path=WEBHOOK_TASK).values_list("id", flat=True))
+    cancel(Job.objects.filter(task_path=SEND).values_list("id", flat=True))
     cancel(Job.objects.filter(task_path="tests.jobs.tasks.noop").values_list("id", flat=True))
     assert len(events()) == before > 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
@@ -28,15 +27,9 @@ from notifications.management import (
     queue_depths,
     read_large_shares,
 )
-from notifications.models import Job, ServerProcess
+from notifications.models import ServerProcess
 from notifications.realtime import doorbell
 
-_Executor: Any = Job.Executor
-#: Those of the jobs with which the app sends messages.
-SENDER_EXECUTORS = {
-    *(_Executor.SENDER.value, _Executor.WOKEN_SENDER.value),
-    *(_Executor.EMAIL.value, _Executor.WOKEN_EMAIL.value),
-}
 #: Paused queues that are read at most.
 MAX_PAUSED_READ = 50
 
@@ -201,8 +194,7 @@ def _durations(past: History, kind: str) -> list[Series]:
 
 def _read_queues(now: datetime, past: History, *, with_deliveries: bool) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
-    found = queue_depths(without=() if with_deliveries else SENDER_EXECUTORS)
-    depths = {depth.name: depth for depth in found.queues}
+    depths = {depth.name: depth for depth in queue_depths(has_senders=with_deliveries).queues}
     running = read_running(without_deliveries=not with_deliveries)
     paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
