@@ -69,7 +69,6 @@ def render_pages(request):
         ("A question by a form, with errors", "question", {**asked, "form": SampleForm({}, prefix="style")}),
         ("Answered", "question", {**asked, "end": "Ada has answered: Ship."}),
         ("A job", "job", ended),
-        ("Pages of a list", "pages", {"newer_url": "/style/", "newest_url": "/style/", "older_url": "/style/"}),
         ("Devices", "devices_page", {"devices": [{"row": device, "mark": "a"}]}),
         ("No devices", "devices_page", {"devices": []}),
         ("Unsubscribe", "unsubscribe", {"is_valid": True, "category": category}),
