@@ -143,8 +143,8 @@ def page_view(view: View) -> View:
 def signed_page_view(view: View) -> Any:
     """Make a view a page for everybody whose address is the permission. It needs no cookie and no CSRF token.
 
-    The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and search
-    engines leave it out. While the database is away the page says so, with 503.
+    The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and crawlers
+    leave it out. While the database is away the page says so, with 503.
     """
 
     @csrf_exempt

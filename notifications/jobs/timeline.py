@@ -132,7 +132,8 @@ def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) ->
     number = max([job.attempt, *begins])
     if number and not any(attempt.number == number for attempt in attempts):
         level = LEVELS.get(job.state, "info")
-        is_said = job.state == Job.State.SUCCEEDED or (
+        # What it waits for is a row of its own.
+        is_said = job.state in (Job.State.SUCCEEDED, Job.State.WAITING) or (
             job.state == Job.State.RUNNING and not is_cancelling(job)
         )
         note = "" if is_said else describe_state(job)

@@ -87,6 +87,7 @@ NOT_SHOWN = {
     "inbox_part.html": "what it includes is shown",
     "pane.html": "what it surrounds is shown",
     "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
+    "inbox_view.html": "a sheet that a button of the toolbar opens",
     "preferences.html": "its rows are shown",
     "job_question.html": "what it includes is shown",
     "rate.html": "a line of a job that waits for a limit",

@@ -4,9 +4,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.jobs.transitions.claims import ClaimedJob, claim_of
 from notifications.models import Job, uuid7
-from notifications.worker import Execution, claim_of
+from notifications.worker import Execution
 from notifications.worker.capacity import (
     MAX_EMAIL_THREADS,
     MAX_SENDERS,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from notifications import streams
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
 from notifications.contrib.deliveries.quiet_hours import quiet_until
@@ -19,7 +20,7 @@ from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db import database, database_now
 from notifications.extension import Channel, find_channel, hooks
 from notifications.inbox import ALERTS, Category, Choice, load_categories
-from notifications.models import Notification, Stream, Wait
+from notifications.models import Notification, Wait
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -88,8 +89,7 @@ def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
     rows = list(deliveries)
     alias, keys = database(), {row.user_id for row in rows}
     found = Notification.objects.using(alias).defer("data").in_bulk({row.notification for row in rows})
-    streams = Stream.objects.using(alias).filter(user_id__in=keys)
-    seen, choices = dict(streams.values_list("user_id", "seen")), read_choices(keys)
+    seen, choices = streams.seen_positions(keys), read_choices(keys)
     readers = Reader.objects.using(alias).in_bulk(keys)
     questions = {row.open_question for row in found.values() if row.open_question}
     deadlines = (
