@@ -34,7 +34,7 @@ from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import search_condition
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
-from notifications.templatetags.notifications_formats import duration, to_second
+from notifications.templatetags.notifications_formats import breakable, duration, to_second
 
 #: In place of a value. Where the list is narrow, its cell is hidden.
 NONE = mark_safe('<span class="none">-</span>')
@@ -167,7 +167,7 @@ class JobAdmin(
         return format_html(
             '<a href="{}">{}</a><br><span class="quiet" title="{}">{}</span>',
             job.page_url,  # type: ignore[attr-defined]
-            *(job.title, job.task_path, short_path(job.task_path)),
+            *(job.title, job.task_path, breakable(short_path(job.task_path))),
         )
 
     @admin.display(description=_("state"))

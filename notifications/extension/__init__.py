@@ -70,6 +70,7 @@ from notifications.extension.installed import list_apps as list_apps
 from notifications.extension.installed import load as load
 from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require
+from notifications.extension.pages import JobStep as JobStep
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:

@@ -312,9 +312,7 @@ def _is_log_due(name: HookName) -> bool:
 
 
 class HookFailure:
-    """The hook that has failed in a block of ``left_to_later()``, such as ``sms.on_ends``, "" for none."""
-
-    hook = ""
+    hook = ""  #: that has failed in a block of ``left_to_later()``, such as ``sms.on_ends``
 
 
 @contextmanager

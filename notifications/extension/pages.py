@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from notifications.extension.dimensions import Fact, PageButton
@@ -12,13 +13,31 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
     from notifications.models import Job, Notification
 
 
+class JobStep(NamedTuple):
+    """A step of a job that an extension has stored.
+
+    ``took``
+        How long the call took.
+    ``text``, ``size``
+        Its result as JSON, None if that was not read because it is long, and how many characters it has; None if no
+        result was read. Pages show it without the secrets of the policy's ``redact``.
+    """
+
+    name: str
+    attempt: int
+    started_at: datetime
+    took: timedelta
+    text: str | None = None
+    size: int | None = None
+
+
 class PageHooks:
     """What an extension adds to pages. Each hook is called on the thread of the request, outside of a transaction."""
 
-    def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[Any], int]:
+    def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[JobStep], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``jobs.step_list.StoredStep``, with names that are unique in the job. Called where the page of a job,
+        They are ``JobStep``, with names that are unique in the job. Called where the page of a job,
         the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
         job that has run before. One user: steps.
         """

@@ -180,6 +180,25 @@ class JobBackend(BaseTaskBackend):
             job.created_at = job.queued_at = times.now()
         notifying.insert_jobs(jobs)
 
+    def texts_of(self, task: Any, args: Sequence[Any], owner: Any = None) -> tuple[str, str]:
+        """Return title and concurrency key of a job of a task with these arguments, as its policy says.
+
+        ``owner`` is the key of its owner. Raises ValueError, also if one of them is too long.
+        """
+        title = job_title(task.func, task.takes_context, args, {})
+        key = job_concurrency_key(task.func, task.takes_context, args, {}, owner)
+        return (
+            validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
+            validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
+        )
+
+    def check_arguments(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise a ``TypeError``, which names the task and its signature, if it cannot be called with the arguments.
+
+        ``args`` are without the context of a task that takes one.
+        """
+        bind_arguments(task, args, kwargs)
+
     def prepare_with(self, task: Any, args: Sequence[Any], **options: Any) -> Job:
         """Return a job of a task, which may be a plain one of Django, as ``prepare()`` does.
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.extension import find_wait_kind, hooks
+from notifications.extension import JobStep, find_wait_kind, hooks
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
 from notifications.models import Job, Wait
@@ -109,15 +109,19 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
         return StepList(first=[], count=0)
     first: list[StoredStep] = []
     count = 0
+    redacted: frozenset[str] | None = None
     for hook in hooks.steps_of:
         of_extension, number = hook(job, MAX_STEPS_SHOWN, with_results=with_results)
-        first += of_extension
+        if redacted is None and with_results and of_extension:
+            redacted = _read_redacted(job)
+        first += [_describe_step(step, redacted or frozenset()) for step in of_extension]
         count += number
     waits = Wait.objects.using(database()).filter(job=job.pk)
     if not with_results:
         waits = waits.defer("value")
     found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
-    redacted = read_redacted(job) if with_results and found_waits else frozenset()
+    if redacted is None:
+        redacted = _read_redacted(job) if with_results and found_waits else frozenset()
     ends = _describe_ends(found_waits, reader)
     first += [
         _describe_wait(wait, redacted, ends.get(wait.id, ""), job.user_id, with_results=with_results)
@@ -129,9 +133,20 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
     return StepList(first=first[:MAX_STEPS_SHOWN], count=count, has_waits=bool(found_waits))
 
 
-def read_redacted(job: Job) -> frozenset[str]:
+def _read_redacted(job: Job) -> frozenset[str]:
     """Return the names whose values are hidden in what a job has stored. The module of its task is imported."""
     return frozenset(policy_at(job.task_path).redact)
+
+
+def _describe_step(step: JobStep, redacted: frozenset[str]) -> StoredStep:
+    has_result = step.size is not None
+    return StoredStep(
+        name=step.name,
+        attempt=step.attempt,
+        started_at=step.started_at,
+        took=step.took,
+        result=_describe_json(step.name, step.text, step.size, redacted) if has_result else None,
+    )
 
 
 def _describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
@@ -156,7 +171,7 @@ def _describe_wait(
         if wait.value is not None:
             size = len(wait.value)
             text = wait.value if size <= MAX_RESULT_CHARS else None
-            result += ": " + describe_json(wait.name, text, size, redacted)
+            result += ": " + _describe_json(wait.name, text, size, redacted)
     icon = "clock" if wait.ended_at is None else WITHOUT_ANSWER.get(wait.how, "success")
     took = wait.ended_at - wait.created_at if wait.ended_at else None
     # The owner may not be one of those who were asked. The page of one that has ended says who has answered.
@@ -175,7 +190,7 @@ def _describe_wait(
     )
 
 
-def describe_json(name: str, text: str | None, size: int, redacted: frozenset[str]) -> str:
+def _describe_json(name: str, text: str | None, size: int | None, redacted: frozenset[str]) -> str:
     """Return what is stored under a name without secrets, or its size in characters if it was not read."""
     if text is None:
         return f"{size:,} characters of JSON"

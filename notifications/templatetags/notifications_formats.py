@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import lru_cache
 
 from django import template
 from django.utils.formats import date_format, number_format
-from django.utils.html import format_html
+from django.utils.html import conditional_escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import localtime
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
@@ -31,6 +33,12 @@ def duration(seconds: float | None) -> str:
     if seconds < 48 * 3600:
         return _("%(count)s h") % {"count": _short(seconds / 3600)}
     return _("%(count)s d") % {"count": _short(seconds / 86400)}
+
+
+@register.filter
+def breakable(name: str) -> SafeString:
+    """Return the path of a class or file, which may be broken after its dots, slashes and underscores only."""
+    return mark_safe(re.sub(r"([./_])", r"\1<wbr>", conditional_escape(name)))  # noqa: S308  # it is escaped
 
 
 @register.filter

@@ -50,6 +50,7 @@ COMBINATIONS = {
     "view notifications and change jobs": {"view_notification", "change_job"},
     "view the overview and change jobs": {"view_overview", "change_job"},
     "all of jobs": {"view_job", "change_job", "view_attempt", "view_job_arguments", "view_traceback"},
+    "run jobs": {"view_job", "add_job", "view_job_arguments"},
     "operate schedules": {"view_schedule", "change_schedule", "run_schedule"},
     "all but to change": {
         *("view_job", "view_attempt", "view_job_arguments", "view_traceback", "view_notification"),
@@ -69,6 +70,7 @@ ANONYMOUS, PLAIN_USER, NO_PERMISSION, SUPERUSER = "anonymous", "no staff", "staf
 
 NOBODY = []
 VIEW_JOBS = [{"view_job"}, {"change_job"}]
+RUN_JOBS = [{view, "add_job", "view_job_arguments"} for view in ("view_job", "change_job")]
 RESEND = [{"view_notification", "change_job"}]
 VIEW_LIMITS = [{"view_limit"}]
 VIEW_SCHEDULES = [{"view_schedule"}, {"change_schedule"}]
@@ -98,6 +100,7 @@ PAGES = {
     "job_changelist?search": (f"job/?q={SECRET}", VIEW_JOBS),
     "job_change": ("job/{job}/change/", VIEW_JOBS),
     "job_state": ("job/{job}/state/", VIEW_JOBS),
+    "job_run": ("job/{job}/run/", RUN_JOBS),
     "job_rows": ("job/rows/?ids={job}", VIEW_JOBS),
     "job_history": ("job/{job}/history/", VIEW_JOBS),
     "job_add": ("job/add/", NOBODY),

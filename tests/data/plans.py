@@ -200,6 +200,7 @@ def insert_rows(streams, users, *names):
             ("deliveries_reader", reader, streams),
             ("deliveries_digest", digest, streams),
             ("pendingmark", pending, streams),
+            ("inboxviews", {"user_id": "i", "views": "'[]'"}, streams),
             ("deliveries_throttle", throttle, streams),
             ("notification", notice, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),

@@ -2,8 +2,7 @@
 
 from datetime import timedelta
 
-from notifications.extension import Event, Extension, JobSection, PageButton, Setting
-from notifications.jobs.step_list import StoredStep
+from notifications.extension import Event, Extension, JobSection, JobStep, PageButton, Setting
 
 PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
 
@@ -40,12 +39,13 @@ class Shop(Extension):
     def steps_of(self, job, limit, *, with_results):
         took = timedelta(seconds=1)
         sales = [
-            StoredStep(
+            JobStep(
                 name=f"sale {number}",
                 attempt=1,
                 started_at=job.started_at - number * took,
                 took=took,
-                result="sold" if with_results else None,
+                text='"sold"' if with_results else None,
+                size=6 if with_results else None,
             )
             for number in range(3)
         ]

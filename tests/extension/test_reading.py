@@ -42,7 +42,7 @@ def test_steps(job, monkeypatch):
     Wait.objects.create(job=job.pk, name="nap", kind="pause", **wait)
     listed = read_steps(job, with_results=True)
     assert [step.name for step in listed.first] == ["sale 2", "sale 1", "nap", "sale 0"]
-    assert [step.result for step in listed.first] == ["sold", "sold", "Due", "sold"]
+    assert [step.result for step in listed.first] == ['"sold"', '"sold"', "Due", '"sold"']
     monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 1)
     listed = read_steps(job, with_results=False)
     assert ([(step.name, step.result) for step in listed.first], listed.count) == ([("nap", None)], 4)

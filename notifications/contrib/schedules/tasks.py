@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from notifications.compat import signature_of
 from notifications.conf import WrongDeclaration
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
@@ -54,13 +53,12 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
             f"the task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
-    signature = signature_of(task.func)
     try:
-        signature.bind(*([None] if task.takes_context else []), *declaration.args, **declaration.kwargs)
+        task.get_backend().check_arguments(task, declaration.args, declaration.kwargs)
     except TypeError as exc:
         raise ScheduledTaskError(
             "notifications.W023",
-            f"{path}{signature} cannot be called with args and kwargs: {exc}.",
+            f"args and kwargs are wrong: {exc}",
             "Correct args and kwargs.",
         ) from exc
     if not declaration.queue:

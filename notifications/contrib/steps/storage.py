@@ -21,9 +21,7 @@ from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.values import decode
 from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
-from notifications.extension import WorkerPart
-from notifications.jobs import step_list
-from notifications.jobs.step_list import StoredStep, describe_json, read_redacted
+from notifications.extension import JobStep, WorkerPart
 from notifications.models import Job
 from notifications.worker import RETRY_INTERVAL_SECONDS, is_claim_valid, read_fences, wait_for_event
 
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("notifications.jobs")
 
+#: Characters of the results that pages show: of longer ones only the size is read.
+MAX_RESULT_CHARS = 20_000
 #: Results that one transaction stores at most, and their characters, but for the first.
 MAX_STORE_BATCH, MAX_STORE_CHARS = 100, 2_000_000
 
@@ -116,26 +116,26 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     return results
 
 
-def list_steps(job: Job, limit: int, *, with_results: bool) -> tuple[list[StoredStep], int]:
+def list_steps(job: Job, limit: int, *, with_results: bool) -> tuple[list[JobStep], int]:
     """Return the first steps of a job, and the number of all. Without ``with_results`` no result is read."""
     rows = Step.objects.using(database()).filter(job=job.pk)
     columns: dict[str, Any] = {}
     if with_results:
         size = Length("result")
-        columns = {"size": size, "text": Case(When(size__lte=step_list.MAX_RESULT_CHARS, then=F("result")))}
+        columns = {"size": size, "text": Case(When(size__lte=MAX_RESULT_CHARS, then=F("result")))}
     found = list(
         rows.annotate(**columns)
         .order_by("id")
         .values("name", "attempt", "started_at", "ended_at", *columns)[:limit]
     )
-    redacted = read_redacted(job) if with_results and found else frozenset()
     first = [
-        StoredStep(
-            name=row["name"],
-            attempt=row["attempt"],
-            started_at=row["started_at"],
-            took=row["ended_at"] - row["started_at"],
-            result=describe_json(row["name"], row["text"], row["size"], redacted) if with_results else None,
+        JobStep(
+            row["name"],
+            row["attempt"],
+            row["started_at"],
+            row["ended_at"] - row["started_at"],
+            row.get("text"),
+            row.get("size"),
         )
         for row in found
     ]

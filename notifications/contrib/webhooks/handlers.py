@@ -16,13 +16,11 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from notifications import times, validators
-from notifications.compat import signature_of
+from notifications import times
 from notifications.conf import WrongDeclaration, settings
 from notifications.db import new_row
 from notifications.extension import hooks
 from notifications.jobs import find_task, stores_jobs
-from notifications.jobs.declaring.policies import job_concurrency_key, job_title
 from notifications.models import Job
 from notifications.worker import NoThread, close_connections, start_thread
 
@@ -74,17 +72,12 @@ class Handler:
         )
 
     def _make_texts(self, event: Any) -> tuple[str, str]:
-        func, takes_context = self.task.func, self.task.takes_context
         try:
-            title = job_title(func, takes_context, [event], {})
-            key = job_concurrency_key(func, takes_context, [event], {}, None)
-            return (
-                validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
-                validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
-            )
+            texts: tuple[str, str] = self.task.get_backend().texts_of(self.task, [event])
+            return texts
         except Exception as exc:  # the outcome must be stored all the same
             logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
-            return func.__name__[:200], ""
+            return self.task.func.__name__[:200], ""
 
 
 class Handlers:
@@ -239,13 +232,12 @@ def _make_handler(path: str) -> Handler:
             f"The task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
-    signature = signature_of(task.func)
     try:
-        signature.bind(*([None] if task.takes_context else []), {})
+        task.get_backend().check_arguments(task, [{}], {})
     except TypeError as exc:
         raise _Wrong(
             "notifications.W028",
-            f"{path}{signature} cannot be called with the event: {exc}.",
+            f"It is called with the event only: {exc}",
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
     try:

@@ -277,14 +277,15 @@ def _claim_in_one_statement(
     now, now_param = database_now_sql()
     columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
     rows = execute_one(
-        f"WITH due AS MATERIALIZED ({locking}) "
+        # One time for all, whatever the plan.
+        f"WITH clock (now) AS MATERIALIZED {now}, due AS MATERIALIZED ({locking}) "
         f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
-        f"FROM due, {now} AS clock (now) WHERE j.id = due.id AND j.state = 'queued' "
+        "FROM due, clock WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
         f"RETURNING {columns}, "
         "CASE WHEN j.attempt >= j.max_attempts THEN set_config('synchronous_commit', 'on', true) END",
-        [*params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS, now_param],
+        [now_param, *params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS],
         is_durable=False,
     )
     jobs = bulk.instances(Job, (row[:-1] for row in rows))

@@ -310,7 +310,7 @@ def test_in_the_admin(client, django_user_model, transactional_db, may):
 
 def test_long_lists_and_large_results(db, monkeypatch):
     monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 4)
-    monkeypatch.setattr(step_list, "MAX_RESULT_CHARS", 9)
+    monkeypatch.setattr(storage, "MAX_RESULT_CHARS", 9)
     job, _ = run(step_tasks.ten_steps)
     steps = read_steps(job, with_results=True)
     assert [step.name for step in steps.first] == ["step 0", "step 1", "step 2", "step 3"]

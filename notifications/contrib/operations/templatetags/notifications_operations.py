@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from django import template
 from django.utils.formats import date_format
-from django.utils.html import conditional_escape, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.timezone import template_localtime
 
 from notifications.templatetags.notifications_formats import duration, rate
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
 register = template.Library()
 
 _POINT_ROW = '<tr><th scope="row"><time datetime="{}">{}</time></th>' + "<td>{}</td>" * 9 + "</tr>"
-
-
-@register.filter
-def breakable(name: str) -> SafeString:
-    """Return the path of a class, a function or a file, which may be broken after its dots and slashes only."""
-    return mark_safe(re.sub(r"([./])", r"\1<wbr>", conditional_escape(name)))  # noqa: S308  # it is escaped
 
 
 @register.simple_tag

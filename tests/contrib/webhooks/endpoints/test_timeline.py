@@ -153,6 +153,17 @@ def test_handlers_are_no_calls(user, settings):
     assert read_calls_of(Notification.objects.get(id=id), None) == []
 
 
+def test_the_page_of_a_job_says_each_call_once(create, receiver, user, user_client):
+    """In its timeline, and not in how its owner was notified as well, which has the calls for the notification."""
+    create()
+    id = tasks.noop.using(owner=user).enqueue().id
+    run_until_idle()
+    text = user_client.get(f"/notifications/jobs/{id}/").text
+    timeline, _, notified = text.partition("How you were notified")
+    assert (timeline.count(", job.succeeded: status"), notified.count(", job.succeeded: status")) == (1, 0)
+    assert (timeline.count(", notification.created: "), notified.count(", notification.created: ")) == (0, 1)
+
+
 def test_staff_see_the_handlers_of_a_job(user, settings):
     """Those that have ended, with how long they ran. Owners do not."""
     paths = {"job.succeeded": ["tests.contrib.webhooks.handlers.tasks.handle"]}

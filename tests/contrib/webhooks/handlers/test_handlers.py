@@ -11,6 +11,7 @@ from notifications.api import notify
 from notifications.compat import signature_of
 from notifications.conf import settings as app_settings
 from notifications.contrib.webhooks import handlers
+from notifications.jobs.backend import JobBackend
 from notifications.models import Job
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.support.waiting import wait_until
@@ -37,8 +38,8 @@ def with_handlers(settings):
         ({"job.failed": ["nodots"]}, "W027", "doesn't look like a module path"),
         ({"job.failed": [None]}, "W027", "doesn't look like a module path"),
         ({"job.failed": [f"{PATH}.events"]}, "W027", "is not a task"),
-        ({"job.failed": [f"{PATH}.takes_two"]}, "W028", "cannot be called with the event"),
-        ({"job.failed": [f"{PATH}.takes_none"]}, "W028", "cannot be called with the event"),
+        ({"job.failed": [f"{PATH}.takes_two"]}, "W028", "cannot be called with these arguments"),
+        ({"job.failed": [f"{PATH}.takes_none"]}, "W028", "cannot be called with these arguments"),
     ],
 )
 def test_wrong_handler(db, user, with_handlers, caplog, handlers, id, message):
@@ -81,7 +82,7 @@ def test_host_code_that_raises_anything(with_engine, with_handlers, monkeypatch,
     if raises == "engine":
         monkeypatch.setattr(with_engine.RecordingEngine, "check", fail)
     else:
-        monkeypatch.setattr(handlers, "signature_of", fail)
+        monkeypatch.setattr(JobBackend, "check_arguments", fail)
     wrong = handlers.read_handlers().wrong
     assert {each.id for each in wrong} == {"notifications.W027"}
     assert all("'broken'" in each.message for each in wrong)
