@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, load_backend
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.db import connection, connections
 from django.test import Client
 from django.utils import translation
@@ -287,9 +287,7 @@ def client_of():
         client = Client(**options)
         session = import_module(settings.SESSION_ENGINE).SessionStore()
         session[SESSION_KEY] = user._meta.pk.value_to_string(user)
-        session[BACKEND_SESSION_KEY] = next(
-            path for path in settings.AUTHENTICATION_BACKENDS if hasattr(load_backend(path), "get_user")
-        )
+        session[BACKEND_SESSION_KEY] = client._get_backend()
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
         session.save()
         client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key

@@ -12,7 +12,8 @@ from notifications import times
 from notifications.extension import Event, in_order
 from notifications.extension.installed import read_events
 from notifications.models import Notification
-from notifications.streams.marking_seen import Receipt, find_receipt, first_mark, seen_positions
+from notifications.streams.marking_seen import Receipt, find_receipt, first_mark
+from notifications.streams.positions import seen_positions
 
 
 def read_timeline(row: Notification, *, for_user: bool = False, viewer: Any = None) -> list[Event]:

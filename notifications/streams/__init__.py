@@ -58,15 +58,14 @@ from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring
 
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
-    from notifications.streams.marking_seen import seen_positions as seen_positions
     from notifications.streams.positions import read_stream_position as read_stream_position
+    from notifications.streams.positions import seen_positions as seen_positions
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.streams.building": "build_notification",
-            "notifications.streams.marking_seen": "seen_positions",
-            "notifications.streams.positions": "read_stream_position",
+            "notifications.streams.positions": "read_stream_position seen_positions",
         },
     )
 

@@ -21,7 +21,7 @@ from notifications.db.transactions import (
     on_commit,
     retrying_atomic,
 )
-from notifications.models import SeenMark, Stream
+from notifications.models import SeenMark
 from notifications.streams import ring
 from notifications.streams.numbering import Pass
 from notifications.streams.positions import position
@@ -55,12 +55,6 @@ def count_unseen_sql(user: str = "%s", seen: str = "%s") -> str:
     )
     count = f"SELECT count(*) FROM notifications_notification WHERE {of_user} AND"
     return f"SELECT ({count} {is_open}) + ({count} seq IS NULL AND NOT {is_open})"
-
-
-def seen_positions(users: Iterable[Any]) -> dict[Any, int]:
-    """Return up to where each of these users (keys) was shown the stream, without those that have none."""
-    rows = Stream.objects.using(database()).filter(user_id__in=list(users))
-    return dict(rows.values_list("user_id", "seen"))
 
 
 def mark_seen(user: Any, up_to: int, browser: str = "", receipts: Sequence[Receipt] = ()) -> None:

@@ -101,6 +101,12 @@ def positions(users: Iterable[Any]) -> dict[Any, Position]:
     return found
 
 
+def seen_positions(users: Iterable[Any]) -> dict[Any, int]:
+    """Return up to where each of these users (keys) was shown the stream, without those that have none."""
+    rows = _by_user("SELECT user_id, seen FROM notifications_stream", set(users))
+    return {user: seen for user, (seen,) in rows}
+
+
 def epoch_and_position(user: Any) -> tuple[str, Position]:
     """Return the epoch and the position of the stream of one user (key), of one moment, in one query."""
     epoch, position, _ = _read_epoch_and_position(user, (), [])

@@ -92,7 +92,7 @@ def test_what_lasts_goes_to_the_end(job, start):
     active = {"seq": 0, "finished_at": None}
     Job.objects.update(state="waiting", **active)
     timeline = read(Job.objects.get())
-    assert lines(timeline)[3:] == ["attempt Attempt 3: Waiting", "step nap:  Waiting"]
+    assert lines(timeline)[3:] == ["attempt Attempt 3", "step nap:  Waiting"]
     for row in timeline.rows[3:]:
         assert row.is_open and float(row.left[:-1]) + float(row.width[:-1]) == pytest.approx(100, abs=0.02)
     Wait.objects.update(ended_at=start + timedelta(seconds=90), how="due")
