@@ -19,8 +19,8 @@ HELD, AFTER_HELD = "held", "heldz"
 #: Hex digits of the name of a key: the name of an executor has at most 20 characters.
 MAX_NAME_LENGTH = 16
 
-#: The attribute of the function of such a task: its `Hold` and the template of its key.
-_ATTRIBUTE = "_notifications_hold"
+#: The attribute of the functions of such tasks, and of no other: the `Hold` and the template of its key.
+HOLD = "_notifications_hold"
 #: The dotted paths of those that this process has imported.
 held_tasks: set[str] = set()
 
@@ -47,7 +47,7 @@ class Hold:
         Call it when the module of the task is imported. Raises ValueError if ``key`` names something else.
         """
         refuse_unknown_names(self.option, key, function, "owner")
-        setattr(function, _ATTRIBUTE, (self, key))
+        setattr(function, HOLD, (self, key))
         held_tasks.add(f"{function.__module__}.{function.__qualname__}")
 
     def key_of(self, job: Any) -> str:
@@ -61,17 +61,12 @@ class Hold:
             function = find_task(job.task_path).func
         except ImportError:
             return ""
-        return key_of(function, job) if getattr(function, _ATTRIBUTE, (None,))[0] is self else ""
-
-
-def is_held_back(function: Any) -> bool:
-    """Return whether the jobs of the task with this function are held back."""
-    return hasattr(function, _ATTRIBUTE)
+        return key_of(function, job) if getattr(function, HOLD, (None,))[0] is self else ""
 
 
 def key_of(function: Callable[..., Any], job: Any) -> str:
     """Return the key of a job of a task with this function, which is held back."""
-    hold, template = getattr(function, _ATTRIBUTE)
+    hold, template = getattr(function, HOLD)
     if "{" not in template:
         return str(template)
     from notifications.jobs.results import find_task  # it imports models
