@@ -17,7 +17,7 @@ from notifications.extension import moved
 from notifications.streams import purging
 
 #: Fields of a user whose change ends sessions.
-SESSION_FIELDS = {"password", "is_active"}
+SESSION_FIELDS = ("is_active", "password")
 
 #: The attribute of a user that holds the values of these fields as they were loaded.
 _LOADED_VALUES = "_notifications_sessions"
@@ -49,7 +49,7 @@ def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:
 def _end_sessions_on_change(
     sender: Any, instance: Any, created: bool, raw: bool = False, update_fields: Any = None, **kwargs: Any
 ) -> None:
-    if update_fields is not None and SESSION_FIELDS.isdisjoint(update_fields):
+    if update_fields is not None and not {*SESSION_FIELDS}.intersection(update_fields):
         return
     before, now = instance.__dict__.get(_LOADED_VALUES), _session_values(instance)
     instance.__dict__[_LOADED_VALUES] = now
@@ -62,9 +62,9 @@ def _store_loaded_values(sender: Any, instance: Any, **kwargs: Any) -> None:
     instance.__dict__[_LOADED_VALUES] = _session_values(instance)
 
 
-def _session_values(instance: Any) -> list[Any]:
+def _session_values(instance: Any) -> tuple[Any, ...]:
     """Return the values of ``SESSION_FIELDS``. A deferred field is None: it is not saved either."""
-    return [instance.__dict__.get(name) for name in SESSION_FIELDS]
+    return tuple(instance.__dict__.get(name) for name in SESSION_FIELDS)
 
 
 def _purge_user(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:

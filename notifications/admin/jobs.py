@@ -235,7 +235,7 @@ class JobAdmin(
         row = Worker.objects.using(database()).filter(pk=job.worker).first()
         url = reverse(f"{self.admin_site.name}:notifications_job_changelist")
         text = f"{row.host} ({job.worker})" if row else str(job.worker)
-        return format_html('<a href="{}?worker={}">{}</a>', url, job.worker, text)
+        return format_html('<a href="{}?worker={}&amp;deliveries=shown">{}</a>', url, job.worker, text)
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:

@@ -283,7 +283,7 @@ def _parse(field: Any, text: str) -> Any:
         if not isinstance(field, DateTimeField):
             return field.clean(text, None)
         moment = times.from_microseconds(int(text))
+        is_aware = settings.USE_TZ or isinstance(field, times.MomentField)
+        return moment if is_aware else timezone.make_naive(moment, timezone.get_default_timezone())
     except (OverflowError, ValidationError) as exc:
         raise ValueError(f"{text[:50]!r} is no value of {field}.") from exc
-    is_aware = settings.USE_TZ or isinstance(field, times.MomentField)
-    return moment if is_aware else timezone.make_naive(moment, timezone.get_default_timezone())

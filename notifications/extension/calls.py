@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
+from notifications.extension.pages import JobStep
+
 if TYPE_CHECKING:
     from notifications.extension.channels import Channel
 
@@ -61,7 +63,7 @@ def _none() -> None:
 
 def _read_steps(value: Any) -> tuple[list[Any], int]:
     steps, count = value
-    return list(steps), int(count)
+    return [JobStep(*step) for step in steps], int(count)
 
 
 #: Of each hook whose errors are raised: what reads its result. None is nothing, for all of them.

@@ -31,16 +31,20 @@ class WaitKind:
 
             def opened(self, waits, jobs):
                 from notifications.streams import build_notification
+                waits = [wait for wait in waits if jobs[wait.job].user_id is not None]
                 rows = [build_notification(jobs[wait.job].user_id, wait.title, job=wait.job) for wait in waits]
                 for row, wait in zip(rows, waits):
                     row.id = wait.id
                 return rows
 
             def ended(self, waits):
+                from notifications.db import database, lock_query
                 from notifications.models import Notification
-                rows = Notification.objects.filter(id__in=[wait.id for wait in waits])
+                rows = Notification.objects.using(database()).filter(id__in=[wait.id for wait in waits])
+                # An UPDATE locks in no order, so the rows are locked first.
+                users = {row.user_id for row in lock_query(rows.order_by("id"), skip_locked=False)}
                 rows.update(read_at=waits[0].ended_at, seq=None)
-                return set(rows.values_list("user_id", flat=True))
+                return users
 
     ``kind``
         The value of ``Wait.kind``, at most 50 characters.

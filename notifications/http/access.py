@@ -189,10 +189,10 @@ def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> H
     """
     session: Any = getattr(request, "session", None)
     # Not by request.GET, which refuses a query with too many parameters.
-    is_marked = (
-        BACKGROUND_MARK in request.META["QUERY_STRING"].split("&") and settings.SESSION_SAVE_EVERY_REQUEST
-    )
-    if session is not None and (response.status_code == 503 or (is_marked and not session.modified)):
+    is_marked = BACKGROUND_MARK in request.META["QUERY_STRING"].split("&")
+    is_refused = response.status_code == 503
+    is_saved = session is not None and (session.modified or settings.SESSION_SAVE_EVERY_REQUEST)
+    if is_saved and (is_refused or (is_marked and not session.modified)):
         # SessionMiddleware ignores a request without a session, and sets no Vary for it.
         del request.session
         patch_vary_headers(response, ["Cookie"])

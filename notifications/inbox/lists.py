@@ -56,7 +56,8 @@ class InboxState:
     """What the inbox shows besides a page of notifications, as it was at ``position``.
 
     ``counts``
-        Of the views, at most one more than ``MAX_COUNT``. What is done is not counted: nothing is left to do there.
+        Of the views, of which pages show at most ``MAX_COUNT``. What is done is not counted: nothing is left to do
+        there.
     ``categories``
         Those of the newest notifications of a list.
     ``saved_views``

@@ -81,7 +81,9 @@ class Timeline:
 
 def read_failed_attempts(job: Job) -> list[Attempt]:
     """Return the newest attempts of a job that did not succeed, in their order, without tracebacks."""
-    if job.attempt <= 1 and (not job.done or job.state == Job.State.SUCCEEDED):
+    # One that waits for a retry has failed, and one that waits for something else has its number taken back.
+    is_first = job.state == Job.State.RUNNING or job.state == Job.State.SUCCEEDED
+    if not job.attempt or (job.attempt == 1 and is_first):
         return []
     rows = Attempt.objects.using(database()).filter(job=job.pk).defer("traceback")
     return list(rows.order_by("-number", "-id")[:MAX_ATTEMPTS_SHOWN])[::-1]
@@ -107,7 +109,9 @@ def read_job_timeline(
     events = read_events(job, reader, viewer=viewer) if with_events else []
     rows += [*map(_row_of_step, steps.first), *map(_row_of_event, events)]
     kinds = [row.kind for row in rows]
+    # For its owner only the output lasts, which the page has.
     is_telling = bool({"step", "event"} & {*kinds}) or kinds.count("attempt") > 1
+    is_telling |= reader is None and "span" in kinds
     note = steps.heading if steps.count > len(steps.first) else ""
     return Timeline(rows=_place_bars(_in_order(rows)), note=note, is_telling=is_telling, events=events)
 
@@ -133,9 +137,8 @@ def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) ->
     if number and not any(attempt.number == number for attempt in attempts):
         level = LEVELS.get(job.state, "info")
         # What it waits for is a row of its own.
-        is_said = job.state in (Job.State.SUCCEEDED, Job.State.WAITING) or (
-            job.state == Job.State.RUNNING and not is_cancelling(job)
-        )
+        is_going_on = job.state == Job.State.RUNNING and not is_cancelling(job)
+        is_said = is_going_on or job.state == Job.State.SUCCEEDED or job.state == Job.State.WAITING
         note = "" if is_said else describe_state(job)
         rows.append(_row_of_attempt(number, job.started_at, job.finished_at, note=note, level=level))
     shown = []
@@ -143,8 +146,9 @@ def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) ->
         start = row.start and min(row.start, begins.get(of_attempt, row.start))
         took = "" if of_attempt in with_waits else row.took
         shown.append(replace(row, start=start, took=took))
-    if not shown or shown[0].start is None or (attempts and attempts[0].number > 1):
-        return shown
+    first = attempts[0].number if attempts else number
+    if first != 1 or first in with_waits or not shown or shown[0].start is None:
+        return shown  # when the first attempt began is not known
     waited = shown[0].start - job.created_at
     if waited.total_seconds() < MIN_QUEUE_SECONDS:
         return shown
@@ -190,7 +194,11 @@ def _row_of_step(step: StoredStep) -> TimelineRow:
 
 
 def _row_of_event(event: Event) -> TimelineRow:
-    name, start, end = event.text, event.at, event.until
+    name, start, end = (
+        event.text,
+        event.at and times.as_utc(event.at),
+        event.until and times.as_utc(event.until),
+    )
     if start is None or end is None:
         return TimelineRow(kind="event", name=name, icon="info", start=start)
     took = describe_duration(start, end - start)

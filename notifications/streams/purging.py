@@ -14,7 +14,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import router
 from django.db.backends.utils import CursorWrapper
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from notifications.db import bulk
 from notifications.db.adapters import user_to_db
@@ -213,15 +213,19 @@ def find_deleted_users(*, in_extensions: bool = True) -> Iterator[list[Any]]:
     """Yield, for a chunk of keys at a time, the keys of the users that do not exist any more.
 
     ``in_extensions``
-        Also those whose streams are purged: an extension that was not installed then has kept its rows.
+        Also those whose streams are purged: an extension that was not installed then has kept its rows, and a request
+        that was running may have saved a view.
     """
     model, alias = get_user_model(), database()
     if router.db_for_write(model) != alias:
         return
-    columns = [(Stream, "user_id")]
+    columns: list[tuple[type[Model], str]] = [(Stream, "user_id")]
     if in_extensions:
         of_extensions = [*hooks.tables["user"], *hooks.tables["named user"]]
-        columns += [(apps.get_model(label), column) for label, column in of_extensions]
+        columns += [
+            (InboxViews, "user_id"),
+            *((apps.get_model(label), column) for label, column in of_extensions),
+        ]
     for table, column in columns:
         for keys in _read_keys(table, column):
             # Read after the rows, because a user exists before them.

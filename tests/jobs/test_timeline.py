@@ -100,6 +100,23 @@ def test_what_lasts_goes_to_the_end(job, start):
     assert lines(read(Job.objects.get()))[3:] == ["attempt Attempt 3: Queued", "step nap:  5.0\xa0s"]
 
 
+def test_a_job_that_waits_for_its_retry(job):
+    """Its attempt has failed, though its number is that of the first."""
+    Attempt.objects.filter(number=2).delete()
+    Job.objects.update(state="queued", attempt=1, finished_at=None, seq=0)
+    assert lines(read(Job.objects.get())) == ["queue Queue:  10\xa0s", "attempt Attempt 1: Failed 30\xa0s"]
+
+
+def test_the_queue_is_shown_only_if_the_first_start_is_known(job, start):
+    """Not without its attempts, nor if the only one has waited, and began again later."""
+    steps = read_steps(job, with_results=False)
+    assert lines(read_job_timeline(job, steps, [], None)) == ["attempt Attempt 3:  20\xa0s"]
+    Attempt.objects.all().delete()
+    add_wait(job, start, 62, 79, attempt=1)
+    Job.objects.update(attempt=1)
+    assert lines(read(Job.objects.get())) == ["attempt Attempt 1", "step nap:  17\xa0s"]
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

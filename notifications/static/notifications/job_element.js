@@ -66,6 +66,7 @@ function followJobs(page, { describeJob }) {
 
     #reloadTimer = 0;
     #timelineTimer = /** @type {any} */ (null);
+    #isReading = false;
 
     id = "";
 
@@ -125,8 +126,7 @@ function followJobs(page, { describeJob }) {
       const wasRenderedDone = !this.#item && doneStates.includes(this.element.dataset.state ?? "");
       const isNews = this.#item || item.state !== this.element.dataset.state;
       this.#item = item;
-      if (isNews && this.element.hasAttribute("reload"))
-        this.#timelineTimer ??= clock.setTimeout(() => this.#readTimeline(), TIMELINE_INTERVAL_MS);
+      if (isNews && this.element.hasAttribute("reload")) this.#readTimelineLater();
       const texts = describeJob(item, localization);
       this.element.dataset.state = item.state;
       if (!item.done) shownJobs.delete(item.id);
@@ -152,16 +152,29 @@ function followJobs(page, { describeJob }) {
     /** Put the timeline in its place that the page would have now. The browser parses it, as trusted types want it. */
     #readTimeline() {
       this.#timelineTimer = null;
-      const shown = document.querySelector("[data-job-timeline]");
-      if (!shown || this.#item?.done) return;
+      const version = this.#item?.version ?? 0;
+      if (!document.querySelector("[data-job-timeline]") || this.#item?.done) return;
+      if (document.hidden) return this.#readTimelineLater();
       const request = new XMLHttpRequest();
-      request.open("GET", "?background=1");
+      request.open("GET", `${location.pathname}?background=1`);
       request.responseType = "document";
       request.onload = () => {
-        const found = request.responseXML?.querySelector("[data-job-timeline]");
-        if (found) shown.replaceWith(found);
+        const find = (/** @type {Document | null} */ root) => root?.querySelector("[data-job-timeline]");
+        const [shown, found] = [find(document), find(request.responseXML)];
+        if (shown && found && !shown.contains(document.activeElement)) shown.replaceWith(found);
       };
+      // One at a time, or an earlier answer could replace a later one.
+      request.onloadend = () => {
+        this.#isReading = false;
+        if ((this.#item?.version ?? 0) > version) this.#readTimelineLater();
+      };
+      this.#isReading = true;
       request.send();
+    }
+
+    #readTimelineLater() {
+      if (this.#isReading) return;
+      this.#timelineTimer ??= clock.setTimeout(() => this.#readTimeline(), TIMELINE_INTERVAL_MS);
     }
 
     /** @param {boolean} isOut whether the server cannot be reached */

@@ -178,6 +178,7 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
     jobs_url = find_list(Job)
     is_of_queue = alert.subject and alert.kind != Kind.HOOK
     parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if is_of_queue else {})
+    parameters |= {"deliveries": "shown"}  # which alerts count too
     if alert.kind == Kind.FAILURES:  # those that it counted at its begin, and later ones
         window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
         parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"
