@@ -65,6 +65,10 @@ RETRYABLE: States = (JobState.FAILED, JobState.CANCELLED)
 LISTED_BY_INDEX: States = (JobState.FAILED, JobState.CANCELLED)
 #: Lists show the last error of jobs in these states. Queued ones wait for a retry.
 LISTED_WITH_ERROR: States = (JobState.FAILED, JobState.QUEUED)
+#: In its first attempt, a job in these states has no attempt that failed.
+UNFAILED_AT_FIRST: States = (JobState.RUNNING, JobState.SUCCEEDED)
+#: Rows of a timeline say without a word that a job is in these states: a bar that goes on, a symbol, a wait.
+SEEN_IN_TIMELINE: States = (JobState.RUNNING, JobState.SUCCEEDED, JobState.WAITING)
 #: The status of a job in Django's Tasks API.
 STATUS: dict[Any, Any] = {
     JobState.QUEUED: TaskResultStatus.READY,

@@ -15,7 +15,7 @@ from notifications.extension import Event
 from notifications.extension.installed import read_events
 from notifications.jobs.step_list import StepList, StoredStep, describe_duration
 from notifications.models import Attempt, Job
-from notifications.states import LEVELS, describe_state, is_cancelling
+from notifications.states import LEVELS, SEEN_IN_TIMELINE, UNFAILED_AT_FIRST, describe_state, is_cancelling
 
 #: The newest attempts that did not succeed of a timeline.
 MAX_ATTEMPTS_SHOWN = 20
@@ -82,8 +82,7 @@ class Timeline:
 def read_failed_attempts(job: Job) -> list[Attempt]:
     """Return the newest attempts of a job that did not succeed, in their order, without tracebacks."""
     # One that waits for a retry has failed, and one that waits for something else has its number taken back.
-    is_first = job.state == Job.State.RUNNING or job.state == Job.State.SUCCEEDED
-    if not job.attempt or (job.attempt == 1 and is_first):
+    if not job.attempt or (job.attempt == 1 and job.state in UNFAILED_AT_FIRST):
         return []
     rows = Attempt.objects.using(database()).filter(job=job.pk).defer("traceback")
     return list(rows.order_by("-number", "-id")[:MAX_ATTEMPTS_SHOWN])[::-1]
@@ -136,10 +135,8 @@ def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) ->
     number = max([job.attempt, *begins])
     if number and not any(attempt.number == number for attempt in attempts):
         level = LEVELS.get(job.state, "info")
-        # What it waits for is a row of its own.
-        is_going_on = job.state == Job.State.RUNNING and not is_cancelling(job)
-        is_said = is_going_on or job.state == Job.State.SUCCEEDED or job.state == Job.State.WAITING
-        note = "" if is_said else describe_state(job)
+        is_seen = job.state in SEEN_IN_TIMELINE and not is_cancelling(job)
+        note = "" if is_seen else describe_state(job)
         rows.append(_row_of_attempt(number, job.started_at, job.finished_at, note=note, level=level))
     shown = []
     for of_attempt, row in zip([*(attempt.number for attempt in attempts), number], rows, strict=False):
