@@ -194,6 +194,7 @@ def test_a_long_text_of_arguments(admin_client):
     assert admin_client.get(f"{LIST}?arguments={'x ' * 100}").status_code == 200
 
 
+@pytest.mark.with_all_apps("a list that hides the jobs of notifications.contrib.deliveries has no estimate")
 def test_counts(get, short_pages, monkeypatch):
     """Few rows are counted exactly; many are estimated, or counted up to a limit."""
     monkeypatch.setattr(paging, "MAX_ROWS_COUNTED", 10)
