@@ -69,7 +69,7 @@ def test_notification(alerts, operator):
         "error",
         DETAIL,
     )
-    jobs = "/admin/notifications/job/?state__exact=running&queue_name=mail"
+    jobs = "/admin/notifications/job/?state__exact=running&queue_name=mail&deliveries=shown"
     assert json.loads(begin.data)["actions"] == [{"label": "Jobs", "url": jobs}]
     record(seconds=61)
     end = Notification.objects.exclude(id=begin.id).get()
