@@ -46,7 +46,7 @@ from notifications.inbox.query import (
     parse_position,
     parse_query,
 )
-from notifications.inbox.saved_views import TooManyViews, key_of, put_view
+from notifications.inbox.saved_views import MAX_VIEWS, TooManyViews, key_of, put_view
 from notifications.problems import Problem
 from notifications.streams import snoozing
 from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
@@ -144,6 +144,8 @@ def save_view(request: HttpRequest) -> HttpResponse:
         before, place = put_view(user, key_of(query), name)
     except TooManyViews:
         return redirect(request, query, TOO_MANY_VIEWS)
+    if not name and not before:  # It was deleted in another tab.
+        return redirect(request, query, RowsChanged(verb="archive", ids=()).encode())
     if not name:
         text = gettext("The view “%(name)s” is deleted.") % {"name": before}
     elif before:
@@ -156,9 +158,10 @@ def save_view(request: HttpRequest) -> HttpResponse:
 
 
 def _parse_view(text: str) -> tuple[str, str, int]:
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, RecursionError):
         query, name, place = json.loads(text)
-        if isinstance(query, str) and isinstance(name, str) and isinstance(place, int):
+        is_place = type(place) is int and 0 <= place <= MAX_VIEWS
+        if isinstance(query, str) and isinstance(name, str) and is_place:
             return query, name, place
     raise BadRequest("The view to restore is not valid. Open the inbox and save it there.")
 
