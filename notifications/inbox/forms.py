@@ -45,6 +45,7 @@ from notifications.inbox.query import (
     parse_change,
     parse_position,
     parse_query,
+    said_salt,
 )
 from notifications.inbox.saved_views import MAX_VIEWS, TooManyViews, key_of, put_view
 from notifications.problems import Problem
@@ -256,13 +257,16 @@ def redirect(request: HttpRequest, query: InboxQuery, changed: str | tuple[str, 
     """Return to the page of a form, or to the message about its change only if an open inbox has sent the form.
 
     ``changed``
-        The change, or the message of an extension with the button that undoes it, which the address has signed.
+        The change, or the message of an extension with the button that undoes it, which the address has, signed
+        for the user of the request.
     """
     if isinstance(changed, str):
         value = changed
     else:
         text, undo = changed
-        value = SAID + signing.dumps([text, *undo], salt=SAID, compress=True)
+        # Otherwise a link could show another user any text, with a button that changes what they have.
+        salt = said_salt(request.user.pk)
+        value = SAID + signing.dumps([text, *undo], salt=salt, compress=True)
     url = add_parameter(query.url(), CHANGED, value)
     if request.POST.get(PART) == "message":
         url = add_parameter(url, PART, "message")

@@ -144,6 +144,14 @@ def test_an_undo_that_is_not_valid(user, user_client, undo):
     assert read_names(user) == []
 
 
+def test_the_message_is_of_one_user(user_client, view, client_of, other_user):
+    """Another one whom its address is sent does not see its text, nor a button that would change their views."""
+    [(address, _)] = post(user_client, view, name="Mallory").redirect_chain
+    message = read_message(user_client.get(address))
+    assert "Mallory" in message and ">Undo<" in message
+    assert read_message(client_of(other_user).get(address)) == ""
+
+
 def test_views_are_of_one_user(user, user_client, view, client_of, other_user):
     """Another one does not see them, and those of a deleted user are deleted."""
     post(user_client, view, name="<Mine>")
