@@ -45,8 +45,9 @@ from notifications.inbox.query import (
     parse_change,
     parse_position,
     parse_query,
+    said_salt,
 )
-from notifications.inbox.saved_views import TooManyViews, key_of, put_view
+from notifications.inbox.saved_views import MAX_VIEWS, TooManyViews, key_of, put_view
 from notifications.problems import Problem
 from notifications.streams import snoozing
 from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
@@ -144,6 +145,8 @@ def save_view(request: HttpRequest) -> HttpResponse:
         before, place = put_view(user, key_of(query), name)
     except TooManyViews:
         return redirect(request, query, TOO_MANY_VIEWS)
+    if not name and not before:  # It was deleted in another tab.
+        return redirect(request, query, RowsChanged(verb="archive", ids=()).encode())
     if not name:
         text = gettext("The view “%(name)s” is deleted.") % {"name": before}
     elif before:
@@ -156,9 +159,10 @@ def save_view(request: HttpRequest) -> HttpResponse:
 
 
 def _parse_view(text: str) -> tuple[str, str, int]:
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, RecursionError):
         query, name, place = json.loads(text)
-        if isinstance(query, str) and isinstance(name, str) and isinstance(place, int):
+        is_place = type(place) is int and 0 <= place <= MAX_VIEWS
+        if isinstance(query, str) and isinstance(name, str) and is_place:
             return query, name, place
     raise BadRequest("The view to restore is not valid. Open the inbox and save it there.")
 
@@ -253,13 +257,16 @@ def redirect(request: HttpRequest, query: InboxQuery, changed: str | tuple[str, 
     """Return to the page of a form, or to the message about its change only if an open inbox has sent the form.
 
     ``changed``
-        The change, or the message of an extension with the button that undoes it, which the address has signed.
+        The change, or the message of an extension with the button that undoes it, which the address has, signed
+        for the user of the request.
     """
     if isinstance(changed, str):
         value = changed
     else:
         text, undo = changed
-        value = SAID + signing.dumps([text, *undo], salt=SAID, compress=True)
+        # Otherwise a link could show another user any text, with a button that changes what they have.
+        salt = said_salt(request.user.pk)
+        value = SAID + signing.dumps([text, *undo], salt=salt, compress=True)
     url = add_parameter(query.url(), CHANGED, value)
     if request.POST.get(PART) == "message":
         url = add_parameter(url, PART, "message")

@@ -43,6 +43,7 @@ from notifications.inbox.query import (
     encode,
     parse_change,
     parse_query,
+    said_salt,
 )
 from notifications.inbox.rows import InboxRow, make_sections, read_rows
 from notifications.inbox.saved_views import MAX_NAME_LENGTH, MAX_VIEWS, SavedView, key_of
@@ -335,7 +336,7 @@ def _describe_change(request: HttpRequest, view: str) -> dict[str, Any]:
         return {"message": gettext("Undone.")}
     if text.startswith(SAID):
         with suppress(signing.BadSignature):
-            message, *undo = signing.loads(text.removeprefix(SAID), salt=SAID)
+            message, *undo = signing.loads(text.removeprefix(SAID), salt=said_salt(request.user.pk))
             return {"message": message, "undo": PageButton(*undo)}
     change = parse_change(text)
     if change is None:

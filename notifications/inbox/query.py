@@ -249,6 +249,11 @@ def parse_change(text: str) -> Change | None:
     )
 
 
+def said_salt(user: Any) -> str:
+    """Return the salt that signs a message in an address for a user (key): the address says nothing to another one."""
+    return f"{SAID}{user}"
+
+
 def describe_wrong_time() -> str:
     return gettext("Choose a time in the future, at most a year ahead.")
 

@@ -105,7 +105,9 @@ def test_parts_of_the_inbox(notification, user, client, shop, rf):
     """Links, buttons beside a notification, and the message after their forms, which is signed."""
     client.force_login(user)
     undo = PageButton("Show it", "", "/show/", "row", str(user.pk))
-    address = redirect(rf.post("/hide/"), INBOX, ("It is hidden.", undo))["Location"]
+    request = rf.post("/hide/")
+    request.user = user
+    address = redirect(request, INBOX, ("It is hidden.", undo))["Location"]
     inbox = client.get(address).text
     page = client.get(f"/notifications/{notification.pk}/").text
     assert '<a href="/shop/">Shop &amp; inbox</a>' in inbox

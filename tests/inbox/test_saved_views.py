@@ -53,6 +53,12 @@ def links(page):
     return [name.strip() + "*" * ("aria-current" in attributes) for attributes, name in found]
 
 
+def read_message(page):
+    """Return the message of a page about the last change, with its button, "" without one."""
+    found = re.search(r'<div class="notifications-message".*?</div>', page.text, re.DOTALL)
+    return found[0] if found else ""
+
+
 def test_a_view_is_saved_renamed_and_deleted(user, user_client, view):
     """In the place of its form, each with Undo. It leads to the list with all its filters."""
     assert links(user_client.get(view)) == ["Inbox", "Unread*", "Done"]
@@ -88,6 +94,15 @@ def test_a_list_is_one_view(user, user_client, view):
         assert user_client.post(VIEWS, {"query": query, "name": "x"}).status_code == 400
 
 
+def test_a_view_that_is_deleted_twice(user, user_client, view):
+    """As from two tabs: the second time nothing is changed, and nothing can be undone."""
+    query = {"query": FILTER, "delete": ""}
+    put_view(user.pk, "q=other", "Other")
+    page = user_client.post(VIEWS, query, follow=True)
+    assert "Nothing was left to change." in read_message(page) and "<button" not in read_message(page)
+    assert read_names(user) == ["Other"]
+
+
 def test_views_have_limits(user, user_client, view):
     """Of their number, also when one is restored, and of their names."""
     for number in range(MAX_VIEWS):
@@ -110,6 +125,31 @@ def test_views_have_limits(user, user_client, view):
     ):
         assert user_client.post(VIEWS, {"query": FILTER, "undo": wrong}).status_code == 400, wrong
     assert user_client.get(VIEWS).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "undo",
+    [
+        '["q=x", "n", 100000000000000000000]',
+        f'["q=x", "n", {MAX_VIEWS + 1}]',
+        '["q=x", "n", -1]',
+        '["q=x", "n", true]',
+        "[" * 200_000,
+    ],
+    ids=lambda undo: undo[:20],
+)
+def test_an_undo_that_is_not_valid(user, user_client, undo):
+    """The place is one that a view can have, and the JSON can be read."""
+    assert user_client.post(VIEWS, {"query": FILTER, "undo": undo}).status_code == 400
+    assert read_names(user) == []
+
+
+def test_the_message_is_of_one_user(user_client, view, client_of, other_user):
+    """Another one whom its address is sent does not see its text, nor a button that would change their views."""
+    [(address, _)] = post(user_client, view, name="Mallory").redirect_chain
+    message = read_message(user_client.get(address))
+    assert "Mallory" in message and ">Undo<" in message
+    assert read_message(client_of(other_user).get(address)) == ""
 
 
 def test_views_are_of_one_user(user, user_client, view, client_of, other_user):
