@@ -29,7 +29,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
-from notifications.jobs.declaring.tasks import with_options
+from notifications.jobs.declaring.tasks import stores_jobs, with_options
 from notifications.jobs.redaction import redact
 from notifications.jobs.results import find_task, policy_at
 from notifications.jobs.transitions.batch_completion import is_batch
@@ -306,7 +306,13 @@ def _can_have_form(job: Job) -> bool:
 
 
 def _find_task(job: Job) -> Any:
-    """Return the task of a job with a signature. Raises ``CannotRunAgain``."""
+    """Return the task of a job with a signature. Raises ``CannotRunAgain``, also if the job's backend is not usable."""
+    if not stores_jobs(job.backend):  # One of another kind may execute the task in the request.
+        error = _(
+            "In this process the backend of this job, %(backend)s, stores no jobs of this app, "
+            "so it cannot be run again here."
+        )
+        raise CannotRunAgain(error % {"backend": job.backend})
     try:
         task = find_task(job.task_path)
         signature_of(task.func)
@@ -323,5 +329,6 @@ def _enqueue(task: Any, job: Job, args: list[Any], kwargs: Mapping[str, Any], to
     sent = sha256(json.dumps([token, args, kwargs], sort_keys=True).encode()).hexdigest()
     key = f"{KEY_PREFIX}{job.pk.hex}:{sent}"
     again = with_options(task, owner=job.user_id, title=job.title, url=job.url, key=key)
-    again = again.using(queue_name=job.queue_name, priority=job.priority)
+    # The task may be declared for another backend than the one that the job was enqueued with.
+    again = again.using(backend=job.backend, queue_name=job.queue_name, priority=job.priority)
     return UUID(again.enqueue(*args, **kwargs).id)

@@ -2,13 +2,15 @@
 
 import json
 import re
+import sys
 from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
 
 from notifications.api import policy
-from notifications.compat import task
+from notifications.compat import BaseTaskBackend, task
+from notifications.jobs.declaring.tasks import with_options
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -37,6 +39,13 @@ def rest():
 @task(takes_context=True)
 def look(context, name):
     return name
+
+
+def settle(amount):
+    settled.append(amount)
+
+
+settled = []
 
 
 @pytest.fixture
@@ -279,3 +288,52 @@ def test_a_task_without_arguments(staff, client):
     assert "The task takes no arguments." in text and "without an owner" in text
     post(client, job)
     assert Job.objects.count() == 2
+
+
+BACKENDS = BaseTaskBackend.__module__.rpartition(".")[0]
+
+
+@pytest.fixture
+def backends(settings, monkeypatch):
+    """Declare ``settle`` for a backend that executes it on ``enqueue()``; ``slow`` stores jobs."""
+    settings.TASKS = {
+        **settings.TASKS,
+        "slow": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": ["reports"]},
+        "here": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend", "QUEUES": []},
+    }
+    monkeypatch.setattr(sys.modules[__name__], "settle", task(backend="here")(settle))
+    monkeypatch.setattr(sys.modules[__name__], "settled", [])
+
+
+@pytest.fixture
+def settlement(user, backends):
+    result = with_options(settle, owner=user).using(backend="slow", queue_name="reports").enqueue(1)
+    return Job.objects.get(pk=result.id)
+
+
+def test_the_backend_of_the_job(staff, client, settlement):
+    """That of the task may be another one."""
+    assert post(client, settlement, amount="2").status_code == 302
+    new = Job.objects.latest("created_at")
+    assert (new.backend, new.queue_name) == ("slow", "reports")
+    assert stored(new) == ([], {"amount": 2}) and not settled
+
+
+@pytest.mark.parametrize("backend", ["here", "gone"])
+def test_backends_that_store_no_jobs(staff, client, settlement, backend):
+    """Nothing is executed in the request."""
+    fields = {"token": "1", "argument.amount": "2"}
+    Job.objects.filter(pk=settlement.pk).update(backend=backend)
+    for response in (
+        client.get(address(settlement), follow=True),
+        client.post(address(settlement), fields, follow=True),
+    ):
+        assert response.redirect_chain == [(f"{LIST}{settlement.pk}/change/", 302)]
+        assert f"backend of this job, {backend}, stores no jobs" in unescape(response.text)
+    assert Job.objects.count() == 1 and not settled
+
+
+def test_a_queue_that_the_backend_does_not_have(staff, client, settlement):
+    Job.objects.filter(pk=settlement.pk).update(queue_name="gone")
+    found = errors(post(client, settlement, amount="2"))
+    assert "gone" in found[""][0] and Job.objects.count() == 1
