@@ -24,7 +24,7 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from notifications import serializers
 from notifications.admin.mixins import ModelAdminBase, page_context
-from notifications.compat import InvalidTask, signature_of
+from notifications.compat import InvalidTask, normalize_json, signature_of
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
@@ -67,6 +67,10 @@ class JSONField(forms.CharField):
         except (ValueError, RecursionError) as exc:
             error = _('This is not JSON: %(error)s. Text stands in double quotes, as in "Ada".')
             raise ValidationError(error % {"error": exc}) from exc
+        try:
+            normalize_json(found)  # as enqueue() does, whose limit is lower than that of json.loads()
+        except RecursionError as exc:
+            raise ValidationError(_("A value is nested too deeply.")) from exc
         if self._kind is list and not isinstance(found, list):
             raise ValidationError(_("This must be a list, as in [1, 2]."))
         if self._kind is dict and not isinstance(found, dict):
@@ -170,10 +174,7 @@ class ArgumentsForm(forms.Form):
 
 def _assign(parameters: list[Parameter], job: Job) -> tuple[dict[str, Any], list[str]]:
     """Return the arguments of a job by the names of parameters, and the names or places of those that fit none."""
-    try:
-        args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
-    except (ValueError, TypeError, RecursionError):
-        return {}, []
+    args, kwargs = _read_arguments(job)
     by_place = [each.name for each in parameters if each.kind in _BY_PLACE]
     by_name = {each.name for each in parameters if each.kind in _BY_NAME}
     given: dict[str, Any] = dict(zip(by_place, args, strict=False))
@@ -187,6 +188,15 @@ def _assign(parameters: list[Parameter], job: Job) -> tuple[dict[str, Any], list
             given[each.name], others = others, {}
     places = (str(place) for place in range(len(args) - len(rest) + 1, len(args) + 1))
     return given, [*places, *others]
+
+
+def _read_arguments(job: Job) -> tuple[list[Any], dict[str, Any]]:
+    """Return the stored arguments of a job, none if they are damaged."""
+    try:
+        args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
+    except (ValueError, TypeError, RecursionError):
+        return [], {}
+    return (args, kwargs) if isinstance(args, list) else ([], {})
 
 
 def _describe(value: Any) -> str:
@@ -288,6 +298,9 @@ class RunAgainMixin(ModelAdminBase):
             return None
         except (TypeError, ValueError, InvalidTask, ImproperlyConfigured, TooManyJobs) as exc:
             form.add_error(None, str(exc))
+            return None
+        except RecursionError:  # more calls surround enqueue() than the field that checks this
+            form.add_error(None, _("A value is nested too deeply."))
             return None
         new = Job.objects.using(database()).get(pk=id)
         self.log_addition(request, new, f"Run again with other arguments, as {job.pk} before.")

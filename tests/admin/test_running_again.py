@@ -252,6 +252,29 @@ def test_a_form_that_is_sent_twice(staff, client, paid):
     assert Job.objects.count() == 3
 
 
+@pytest.mark.parametrize("damaged", ["5", "null", "true", '"text"', '{"a": 1}'])
+def test_damaged_arguments(staff, client, paid, damaged):
+    """No field is filled in then."""
+    Job.objects.filter(pk=paid.pk).update(args=damaged)
+    assert "Ada" not in "".join(
+        re.findall(r"<textarea.*?</textarea>", client.get(address(paid)).text, re.DOTALL)
+    )
+    post(client, paid, customer='"Bea"', amount="1")
+    assert stored(Job.objects.latest("created_at")) == ([], {"customer": "Bea", "amount": 1})
+
+
+@pytest.mark.parametrize("is_found_by", ["amount", ""])
+def test_values_that_are_nested_deeply(staff, client, paid, monkeypatch, is_found_by):
+    """They may pass json.loads(), and of a value near the limit the check of its field, and still not enqueue()."""
+    if not is_found_by:
+        monkeypatch.setattr("notifications.admin.running_again.normalize_json", lambda value: value)
+    value = "[" * 2000 + "]" * 2000
+    response = post(client, paid, amount=value, customer='"Bea"')
+    assert errors(response) == {is_found_by: ["A value is nested too deeply."]}
+    assert value in unescape(response.text) and '"Bea"' in unescape(response.text)
+    assert Job.objects.count() == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
