@@ -3,10 +3,12 @@
 import json
 import re
 import sys
+from functools import wraps
 from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db.transaction import atomic
 
 from notifications.api import policy
 from notifications.compat import BaseTaskBackend, task
@@ -46,6 +48,90 @@ def settle(amount):
 
 
 settled = []
+
+
+def for_tenant(function):
+    """Add an argument, and leave one out."""
+
+    @wraps(function)
+    def wrapper(tenant, amount):
+        return function(amount, "EUR")
+
+    return wrapper
+
+
+def logged(function):
+    @wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def signed(function):
+    @wraps(function)
+    def wrapper(*args, **kwargs):
+        return function("tenant", *args, **kwargs)
+
+    return wrapper
+
+
+@task
+@for_tenant
+def bill(amount, currency):
+    return [amount, currency]
+
+
+@task
+@logged
+@policy(redact=("iban",))
+def charge(customer, iban=""):
+    return customer
+
+
+@task
+@logged
+@for_tenant
+def bill_logged(amount, currency):
+    return [amount, currency]
+
+
+@task
+@for_tenant
+@policy(redact=("iban",))
+def bill_account(amount, iban):
+    return amount
+
+
+@task(takes_context=True)
+@logged
+def look_logged(context, name):
+    return name
+
+
+@task
+@signed
+def refund(tenant, customer, amount):
+    return [tenant, customer, amount]
+
+
+@task
+@signed
+@policy(redact=("iban",))
+def transfer(tenant, iban, amount=1):
+    return amount
+
+
+@task
+@logged
+def listed(first, second=2, third=3):
+    return first
+
+
+@task
+@atomic
+def count(first, second=2):
+    return first
 
 
 @pytest.fixture
@@ -273,6 +359,39 @@ def test_values_that_are_nested_deeply(staff, client, paid, monkeypatch, is_foun
     assert errors(response) == {is_found_by: ["A value is nested too deeply."]}
     assert value in unescape(response.text) and '"Bea"' in unescape(response.text)
     assert Job.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "kwargs", "fields", "again"),
+    [
+        (bill, [1], {"amount": 2}, ["tenant", "amount"], ([], {"tenant": 1, "amount": 2})),
+        (bill_logged, [1], {"amount": 2}, ["tenant", "amount"], ([1], {"amount": 2})),
+        (bill_account, ["DE99", 2], {}, ["tenant", "amount"], ([], {"tenant": "DE99", "amount": 2})),
+        (look_logged, ["a"], {}, ["name"], (["a"], {})),
+        (charge, ["Ada"], {"iban": "DE99"}, ["customer", "iban"], (["Ada"], {"iban": "DE99"})),
+        (refund, ["Ada"], {"amount": 7}, ["*args", "**kwargs"], (["Ada"], {"amount": 7})),
+        (transfer, ["DE99"], {}, ["*args", "**kwargs"], (["DE99"], {})),
+        (count, [1], {}, ["first", "second"], ([], {"first": 1})),
+    ],
+)
+def test_tasks_with_decorators(staff, client, task, args, kwargs, fields, again):
+    """The fields are what ``enqueue()`` binds to. Of a wrapper that takes anything they are those of its function.
+
+    That is if the arguments fit them; they are sent on as they were given then, because the wrapper may read them.
+    """
+    job = Job.objects.get(pk=task.enqueue(*args, **kwargs).id)
+    text = client.get(address(job)).text
+    assert re.findall(r"<label.*?><code>(.*?)</code>", text) == fields
+    assert "DE99" not in text
+    assert post(client, job).status_code == 302
+    assert stored(Job.objects.latest("created_at")) == again
+
+
+def test_optional_arguments_of_such_tasks(staff, client):
+    """After one that is left out, the others are given by name."""
+    job = Job.objects.get(pk=listed.enqueue(1, 2, 3).id)
+    post(client, job, second="")
+    assert stored(Job.objects.latest("created_at")) == ([1], {"third": 3})
 
 
 @pytest.mark.parametrize(
