@@ -24,13 +24,14 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from notifications import serializers
 from notifications.admin.mixins import ModelAdminBase, page_context
-from notifications.compat import InvalidTask, signature_of
+from notifications.compat import InvalidTask, normalize_json, signature_of
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
 from notifications.extension import hooks
-from notifications.jobs.declaring.tasks import with_options
-from notifications.jobs.redaction import redact
+from notifications.jobs.declaring.signatures import called_signature
+from notifications.jobs.declaring.tasks import stores_jobs, with_options
+from notifications.jobs.redaction import is_secret, redact
 from notifications.jobs.results import find_task, policy_at
 from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.models import Job
@@ -46,6 +47,7 @@ MAX_LINE_CHARS = 60
 NOT_GIVEN: Any = type("NotGiven", (), {"__bool__": lambda self: False})()
 #: Kinds of parameters whose arguments are given by their places, and by their names.
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_PLACES = (*_BY_PLACE, Parameter.VAR_POSITIONAL)
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -67,6 +69,10 @@ class JSONField(forms.CharField):
         except (ValueError, RecursionError) as exc:
             error = _('This is not JSON: %(error)s. Text stands in double quotes, as in "Ada".')
             raise ValidationError(error % {"error": exc}) from exc
+        try:
+            normalize_json(found)  # as enqueue() does, whose limit is lower than that of json.loads()
+        except RecursionError as exc:
+            raise ValidationError(_("A value is nested too deeply.")) from exc
         if self._kind is list and not isinstance(found, list):
             raise ValidationError(_("This must be a list, as in [1, 2]."))
         if self._kind is dict and not isinstance(found, dict):
@@ -86,15 +92,30 @@ class ArgumentsForm(forms.Form):
     """
 
     def __init__(self, task: Any, job: Job, *, data: Any = None) -> None:
-        self.parameters = list(signature_of(task.func).parameters.values())[int(task.takes_context) :]
+        args, kwargs = _read_arguments(job)
+        signature, is_below_wrapper = called_signature(task, args, kwargs)
+        self.parameters = list(signature.parameters.values())
+        #: How many arguments stay at their places: a wrapper that takes any may read them there.
+        self._kept_places = len(args) if is_below_wrapper else 0
         self._redacted = frozenset(policy_at(job.task_path).redact)
         #: The values of fields that are not shown, which an empty field keeps.
         self._hidden: dict[str, Any] = {}
-        given, self.left_out = _assign(self.parameters, job)
+        given, self.left_out = _assign(self.parameters, args, kwargs)
+        self._unnamed = self._find_unnamed(task)
         super().__init__(data, auto_id="id_%s", initial={"token": uuid4().hex})
         self.fields["token"] = forms.CharField(widget=forms.HiddenInput, max_length=32)
         for parameter in self.parameters:
             self._add_field(parameter, given.get(parameter.name, NOT_GIVEN))
+
+    def _find_unnamed(self, task: Any) -> set[str]:
+        """Return the parameters of a wrapper whose values may be secrets by the names of the function below it.
+
+        Which value that function gets under which name is not known.
+        """
+        by_place = {each.name for each in self.parameters if each.kind in _PLACES}
+        below = list(signature_of(task.func).parameters.values())[int(task.takes_context) :]
+        others = {each.name for each in below if each.kind in _PLACES} - by_place
+        return by_place if any(is_secret(name, self._redacted) for name in others) else set()
 
     def _add_field(self, parameter: Parameter, value: Any) -> None:
         name, label, initial, help_text = parameter.name, parameter.name, "", ""
@@ -107,7 +128,7 @@ class ArgumentsForm(forms.Form):
         elif parameter.kind is Parameter.VAR_KEYWORD:
             label, kind, help_text = f"**{name}", dict, _("More arguments by name, as an object.")
         if value is not NOT_GIVEN:
-            if redact(name, value, self._redacted) == value:
+            if name not in self._unnamed and redact(name, value, self._redacted) == value:
                 initial = _describe(value)
             else:
                 self._hidden[name] = value
@@ -136,13 +157,14 @@ class ArgumentsForm(forms.Form):
         is_gap = False
         self.args: list[Any] = []
         self.kwargs: dict[str, Any] = {}
-        for parameter in self.parameters:
+        for index, parameter in enumerate(self.parameters):
             name, kind, value = parameter.name, parameter.kind, values[parameter.name]
+            is_kept = index == len(self.args) < self._kept_places
             if kind is Parameter.VAR_POSITIONAL:
                 self.args += [] if value is NOT_GIVEN else value
             elif kind is Parameter.VAR_KEYWORD:
                 self._add_others(name, {} if value is NOT_GIVEN else value)
-            elif kind is Parameter.POSITIONAL_ONLY or (kind in _BY_PLACE and more):
+            elif kind is Parameter.POSITIONAL_ONLY or (kind in _BY_PLACE and (more or is_kept)):
                 if value is not NOT_GIVEN and is_gap:
                     error = _(
                         "Fill in the fields before it too: the task takes these arguments by their places."
@@ -168,12 +190,10 @@ class ArgumentsForm(forms.Form):
         return self._hidden.get(name, NOT_GIVEN) if value is NOT_GIVEN else value
 
 
-def _assign(parameters: list[Parameter], job: Job) -> tuple[dict[str, Any], list[str]]:
-    """Return the arguments of a job by the names of parameters, and the names or places of those that fit none."""
-    try:
-        args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
-    except (ValueError, TypeError, RecursionError):
-        return {}, []
+def _assign(
+    parameters: list[Parameter], args: list[Any], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return arguments by the names of parameters, and the names or places of those that fit none."""
     by_place = [each.name for each in parameters if each.kind in _BY_PLACE]
     by_name = {each.name for each in parameters if each.kind in _BY_NAME}
     given: dict[str, Any] = dict(zip(by_place, args, strict=False))
@@ -187,6 +207,15 @@ def _assign(parameters: list[Parameter], job: Job) -> tuple[dict[str, Any], list
             given[each.name], others = others, {}
     places = (str(place) for place in range(len(args) - len(rest) + 1, len(args) + 1))
     return given, [*places, *others]
+
+
+def _read_arguments(job: Job) -> tuple[list[Any], dict[str, Any]]:
+    """Return the stored arguments of a job, none if they are damaged."""
+    try:
+        args, kwargs = json.loads(job.args), serializers.decode_object(job.kwargs)
+    except (ValueError, TypeError, RecursionError):
+        return [], {}
+    return (args, kwargs) if isinstance(args, list) else ([], {})
 
 
 def _describe(value: Any) -> str:
@@ -289,6 +318,9 @@ class RunAgainMixin(ModelAdminBase):
         except (TypeError, ValueError, InvalidTask, ImproperlyConfigured, TooManyJobs) as exc:
             form.add_error(None, str(exc))
             return None
+        except RecursionError:  # more calls surround enqueue() than the field that checks this
+            form.add_error(None, _("A value is nested too deeply."))
+            return None
         new = Job.objects.using(database()).get(pk=id)
         self.log_addition(request, new, f"Run again with other arguments, as {job.pk} before.")
         url = reverse(f"{self.admin_site.name}:notifications_job_change", args=[quote(id)])
@@ -306,7 +338,13 @@ def _can_have_form(job: Job) -> bool:
 
 
 def _find_task(job: Job) -> Any:
-    """Return the task of a job with a signature. Raises ``CannotRunAgain``."""
+    """Return the task of a job with a signature. Raises ``CannotRunAgain``, also if the job's backend is not usable."""
+    if not stores_jobs(job.backend):  # One of another kind may execute the task in the request.
+        error = _(
+            "In this process the backend of this job, %(backend)s, stores no jobs of this app, "
+            "so it cannot be run again here."
+        )
+        raise CannotRunAgain(error % {"backend": job.backend})
     try:
         task = find_task(job.task_path)
         signature_of(task.func)
@@ -323,5 +361,6 @@ def _enqueue(task: Any, job: Job, args: list[Any], kwargs: Mapping[str, Any], to
     sent = sha256(json.dumps([token, args, kwargs], sort_keys=True).encode()).hexdigest()
     key = f"{KEY_PREFIX}{job.pk.hex}:{sent}"
     again = with_options(task, owner=job.user_id, title=job.title, url=job.url, key=key)
-    again = again.using(queue_name=job.queue_name, priority=job.priority)
+    # The task may be declared for another backend than the one that the job was enqueued with.
+    again = again.using(backend=job.backend, queue_name=job.queue_name, priority=job.priority)
     return UUID(again.enqueue(*args, **kwargs).id)

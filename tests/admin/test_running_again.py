@@ -2,13 +2,17 @@
 
 import json
 import re
+import sys
+from functools import wraps
 from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db.transaction import atomic
 
 from notifications.api import policy
-from notifications.compat import task
+from notifications.compat import BaseTaskBackend, task
+from notifications.jobs.declaring.tasks import with_options
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -37,6 +41,97 @@ def rest():
 @task(takes_context=True)
 def look(context, name):
     return name
+
+
+def settle(amount):
+    settled.append(amount)
+
+
+settled = []
+
+
+def for_tenant(function):
+    """Add an argument, and leave one out."""
+
+    @wraps(function)
+    def wrapper(tenant, amount):
+        return function(amount, "EUR")
+
+    return wrapper
+
+
+def logged(function):
+    @wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def signed(function):
+    @wraps(function)
+    def wrapper(*args, **kwargs):
+        return function("tenant", *args, **kwargs)
+
+    return wrapper
+
+
+@task
+@for_tenant
+def bill(amount, currency):
+    return [amount, currency]
+
+
+@task
+@logged
+@policy(redact=("iban",))
+def charge(customer, iban=""):
+    return customer
+
+
+@task
+@logged
+@for_tenant
+def bill_logged(amount, currency):
+    return [amount, currency]
+
+
+@task
+@for_tenant
+@policy(redact=("iban",))
+def bill_account(amount, iban):
+    return amount
+
+
+@task(takes_context=True)
+@logged
+def look_logged(context, name):
+    return name
+
+
+@task
+@signed
+def refund(tenant, customer, amount):
+    return [tenant, customer, amount]
+
+
+@task
+@signed
+@policy(redact=("iban",))
+def transfer(tenant, iban, amount=1):
+    return amount
+
+
+@task
+@logged
+def listed(first, second=2, third=3):
+    return first
+
+
+@task
+@atomic
+def count(first, second=2):
+    return first
 
 
 @pytest.fixture
@@ -243,6 +338,62 @@ def test_a_form_that_is_sent_twice(staff, client, paid):
     assert Job.objects.count() == 3
 
 
+@pytest.mark.parametrize("damaged", ["5", "null", "true", '"text"', '{"a": 1}'])
+def test_damaged_arguments(staff, client, paid, damaged):
+    """No field is filled in then."""
+    Job.objects.filter(pk=paid.pk).update(args=damaged)
+    assert "Ada" not in "".join(
+        re.findall(r"<textarea.*?</textarea>", client.get(address(paid)).text, re.DOTALL)
+    )
+    post(client, paid, customer='"Bea"', amount="1")
+    assert stored(Job.objects.latest("created_at")) == ([], {"customer": "Bea", "amount": 1})
+
+
+@pytest.mark.parametrize("is_found_by", ["amount", ""])
+def test_values_that_are_nested_deeply(staff, client, paid, monkeypatch, is_found_by):
+    """They may pass json.loads(), and of a value near the limit the check of its field, and still not enqueue()."""
+    if not is_found_by:
+        monkeypatch.setattr("notifications.admin.running_again.normalize_json", lambda value: value)
+    value = "[" * 2000 + "]" * 2000
+    response = post(client, paid, amount=value, customer='"Bea"')
+    assert errors(response) == {is_found_by: ["A value is nested too deeply."]}
+    assert value in unescape(response.text) and '"Bea"' in unescape(response.text)
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "kwargs", "fields", "again"),
+    [
+        (bill, [1], {"amount": 2}, ["tenant", "amount"], ([], {"tenant": 1, "amount": 2})),
+        (bill_logged, [1], {"amount": 2}, ["tenant", "amount"], ([1], {"amount": 2})),
+        (bill_account, ["DE99", 2], {}, ["tenant", "amount"], ([], {"tenant": "DE99", "amount": 2})),
+        (look_logged, ["a"], {}, ["name"], (["a"], {})),
+        (charge, ["Ada"], {"iban": "DE99"}, ["customer", "iban"], (["Ada"], {"iban": "DE99"})),
+        (refund, ["Ada"], {"amount": 7}, ["*args", "**kwargs"], (["Ada"], {"amount": 7})),
+        (transfer, ["DE99"], {}, ["*args", "**kwargs"], (["DE99"], {})),
+        (count, [1], {}, ["first", "second"], ([], {"first": 1})),
+    ],
+)
+def test_tasks_with_decorators(staff, client, task, args, kwargs, fields, again):
+    """The fields are what ``enqueue()`` binds to. Of a wrapper that takes anything they are those of its function.
+
+    That is if the arguments fit them; they are sent on as they were given then, because the wrapper may read them.
+    """
+    job = Job.objects.get(pk=task.enqueue(*args, **kwargs).id)
+    text = client.get(address(job)).text
+    assert re.findall(r"<label.*?><code>(.*?)</code>", text) == fields
+    assert "DE99" not in text
+    assert post(client, job).status_code == 302
+    assert stored(Job.objects.latest("created_at")) == again
+
+
+def test_optional_arguments_of_such_tasks(staff, client):
+    """After one that is left out, the others are given by name."""
+    job = Job.objects.get(pk=listed.enqueue(1, 2, 3).id)
+    post(client, job, second="")
+    assert stored(Job.objects.latest("created_at")) == ([1], {"third": 3})
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
@@ -279,3 +430,52 @@ def test_a_task_without_arguments(staff, client):
     assert "The task takes no arguments." in text and "without an owner" in text
     post(client, job)
     assert Job.objects.count() == 2
+
+
+BACKENDS = BaseTaskBackend.__module__.rpartition(".")[0]
+
+
+@pytest.fixture
+def backends(settings, monkeypatch):
+    """Declare ``settle`` for a backend that executes it on ``enqueue()``; ``slow`` stores jobs."""
+    settings.TASKS = {
+        **settings.TASKS,
+        "slow": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": ["reports"]},
+        "here": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend", "QUEUES": []},
+    }
+    monkeypatch.setattr(sys.modules[__name__], "settle", task(backend="here")(settle))
+    monkeypatch.setattr(sys.modules[__name__], "settled", [])
+
+
+@pytest.fixture
+def settlement(user, backends):
+    result = with_options(settle, owner=user).using(backend="slow", queue_name="reports").enqueue(1)
+    return Job.objects.get(pk=result.id)
+
+
+def test_the_backend_of_the_job(staff, client, settlement):
+    """That of the task may be another one."""
+    assert post(client, settlement, amount="2").status_code == 302
+    new = Job.objects.latest("created_at")
+    assert (new.backend, new.queue_name) == ("slow", "reports")
+    assert stored(new) == ([], {"amount": 2}) and not settled
+
+
+@pytest.mark.parametrize("backend", ["here", "gone"])
+def test_backends_that_store_no_jobs(staff, client, settlement, backend):
+    """Nothing is executed in the request."""
+    fields = {"token": "1", "argument.amount": "2"}
+    Job.objects.filter(pk=settlement.pk).update(backend=backend)
+    for response in (
+        client.get(address(settlement), follow=True),
+        client.post(address(settlement), fields, follow=True),
+    ):
+        assert response.redirect_chain == [(f"{LIST}{settlement.pk}/change/", 302)]
+        assert f"backend of this job, {backend}, stores no jobs" in unescape(response.text)
+    assert Job.objects.count() == 1 and not settled
+
+
+def test_a_queue_that_the_backend_does_not_have(staff, client, settlement):
+    Job.objects.filter(pk=settlement.pk).update(queue_name="gone")
+    found = errors(post(client, settlement, amount="2"))
+    assert "gone" in found[""][0] and Job.objects.count() == 1

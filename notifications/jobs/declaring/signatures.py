@@ -31,6 +31,31 @@ def bind_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         ) from exc
 
 
+def called_signature(
+    task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[inspect.Signature, bool]:
+    """Return the signature that ``enqueue()`` binds arguments to, and whether it is that of a function below a wrapper.
+
+    A wrapper that takes only ``*args, **kwargs`` names no parameters: if the arguments fit the function below, that
+    function's are returned. If they do not, the wrapper adds arguments or takes some away.
+    ``args`` are without the context.
+    """
+    takes_context = task.takes_context
+    signature, _ = _own_signature(task.func, takes_context)
+    if not _takes_anything(signature):
+        return signature, False
+
+    def is_named(function: Callable[..., Any]) -> bool:
+        return not _takes_anything(_signature(function, takes_context, follow_wrapped=False))
+
+    below = _signature(inspect.unwrap(task.func, stop=is_named), takes_context, follow_wrapped=False)
+    try:
+        below.bind(*args, **kwargs)
+    except TypeError:
+        return signature, False
+    return below, True
+
+
 def explains(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exc: BaseException) -> bool:
     """Return whether a task raised ``exc`` because its arguments do not fit, before any code of it ran.
 
@@ -69,6 +94,11 @@ def _own_signature(function: Callable[..., Any], takes_context: bool) -> tuple[i
     ]
     is_simple = all(p.kind is not p.KEYWORD_ONLY for p in required)
     return signature, range(len(required), len(positional) + 1) if is_simple else range(0)
+
+
+def _takes_anything(signature: inspect.Signature) -> bool:
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    return kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
 
 
 def _signature(function: Callable[..., Any], takes_context: bool, **options: bool) -> inspect.Signature:
