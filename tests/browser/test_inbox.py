@@ -55,6 +55,10 @@ def unread_rows(page):
     return page.locator("notifications-inbox li[data-unread]:visible")
 
 
+def current_view(page):
+    return page.locator(".notifications-views [aria-current]")
+
+
 def message(page):
     return page.locator(".notifications-floating")
 
@@ -379,6 +383,25 @@ def test_the_list_follows_the_search(inbox_page):
     expect(rows(page)).to_have_count(2)
     expect(page).to_have_url(re.compile(r"\?category=reports$"))
     assert page.evaluate("window.isSamePage")
+
+
+def test_an_empty_list_is_saved_as_a_view(site_server, inbox_page):
+    """What arrives is shown at once, as in another empty list, but not while the name of the view is typed."""
+    page = inbox_page
+    page.get_by_role("searchbox", name="Search").press_sequentially("number 8")
+    expect(rows(page)).to_have_count(0)
+    page.get_by_role("button", name="Save view").click()
+    sheet = page.get_by_role("group", name="Save view")
+    sheet.get_by_role("textbox", name="Name").press_sequentially("Eight")
+    site_server.python(CREATE.format(count=7))
+    expect(page.get_by_role("navigation", name="Views")).to_contain_text("Inbox 12")
+    expect(sheet.get_by_role("textbox", name="Name")).to_have_value("Eight")
+    sheet.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("The view “Eight” is saved.")).to_be_visible()
+    expect(current_view(page)).to_have_text("Eight")
+    wait_for_keys(page)
+    site_server.python(CREATE.format(count=8))
+    expect(rows(page)).to_have_count(1)
 
 
 @pytest.mark.parametrize(
