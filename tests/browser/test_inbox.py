@@ -404,6 +404,26 @@ def test_an_empty_list_is_saved_as_a_view(site_server, inbox_page):
     expect(rows(page)).to_have_count(1)
 
 
+def test_the_view_follows_the_search(inbox_page):
+    """The link to a saved view is that of the page while its filters are chosen, and no longer."""
+    page = inbox_page
+    search = page.get_by_role("searchbox", name="Search")
+    search.press_sequentially("number 3")
+    page.get_by_role("button", name="Save view").click()
+    page.get_by_role("textbox", name="Name").fill("Third")
+    page.keyboard.press("Enter")
+    expect(current_view(page)).to_have_text("Third")
+    wait_for_keys(page)
+    page.evaluate("window.isSamePage = true")
+    search.fill("")
+    expect(rows(page)).to_have_count(5)
+    expect(current_view(page)).to_contain_text("Inbox")
+    search.fill("number 3")
+    expect(rows(page)).to_have_count(1)
+    expect(current_view(page)).to_have_text("Third")
+    assert page.evaluate("window.isSamePage")
+
+
 @pytest.mark.parametrize(
     "window", [{"viewport": {"width": 1280, "height": 800}}, PHONE], ids=["desktop", "phone"]
 )
