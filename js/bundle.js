@@ -15,7 +15,7 @@ const MODULES = {
   page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
   rows: "actions row_menu row_keys rows",
   panel: "toast_list bell_panel bell_place",
-  inbox: "inbox_rows inbox_search inbox_state reading_pane inbox inbox_list",
+  inbox: "inbox_rows inbox_search inbox_list inbox_state inbox reading_pane",
   job: "job_element job_texts",
   output: "output_element output_reader output_search job_events",
   shortcuts: "shortcuts",

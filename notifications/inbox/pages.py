@@ -303,7 +303,13 @@ def _describe_saved(views: list[SavedView], query: InboxQuery) -> dict[str, Any]
     """Return whether the list of the page can be a view, and which of the saved ones it is."""
     key = key_of(query) if query.has_fields else ""
     shown = next((view for view in views if view.query == key), None)
-    return {"can_save_view": bool(key), "saved_view": shown, "max_view_name": MAX_NAME_LENGTH}
+    label = gettext("Edit view") if shown else gettext("Save view")
+    return {
+        "can_save_view": bool(key),
+        "saved_view": shown,
+        "view_label": label,
+        "max_view_name": MAX_NAME_LENGTH,
+    }
 
 
 def _describe_all(total: str, query: InboxQuery) -> str:

@@ -55,6 +55,10 @@ def unread_rows(page):
     return page.locator("notifications-inbox li[data-unread]:visible")
 
 
+def current_view(page):
+    return page.locator(".notifications-views [aria-current]")
+
+
 def message(page):
     return page.locator(".notifications-floating")
 
@@ -378,6 +382,45 @@ def test_the_list_follows_the_search(inbox_page):
     page.get_by_role("checkbox", name="Reports").check()
     expect(rows(page)).to_have_count(2)
     expect(page).to_have_url(re.compile(r"\?category=reports$"))
+    assert page.evaluate("window.isSamePage")
+
+
+def test_an_empty_list_is_saved_as_a_view(site_server, inbox_page):
+    """What arrives is shown at once, as in another empty list, but not while the name of the view is typed."""
+    page = inbox_page
+    page.get_by_role("searchbox", name="Search").press_sequentially("number 8")
+    expect(rows(page)).to_have_count(0)
+    page.get_by_role("button", name="Save view").click()
+    sheet = page.get_by_role("group", name="Save view")
+    sheet.get_by_role("textbox", name="Name").press_sequentially("Eight")
+    site_server.python(CREATE.format(count=7))
+    expect(page.get_by_role("navigation", name="Views")).to_contain_text("Inbox 12")
+    expect(sheet.get_by_role("textbox", name="Name")).to_have_value("Eight")
+    sheet.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("The view “Eight” is saved.")).to_be_visible()
+    expect(current_view(page)).to_have_text("Eight")
+    wait_for_keys(page)
+    site_server.python(CREATE.format(count=8))
+    expect(rows(page)).to_have_count(1)
+
+
+def test_the_view_follows_the_search(inbox_page):
+    """The link to a saved view is that of the page while its filters are chosen, and no longer."""
+    page = inbox_page
+    search = page.get_by_role("searchbox", name="Search")
+    search.press_sequentially("number 3")
+    page.get_by_role("button", name="Save view").click()
+    page.get_by_role("textbox", name="Name").fill("Third")
+    page.keyboard.press("Enter")
+    expect(current_view(page)).to_have_text("Third")
+    wait_for_keys(page)
+    page.evaluate("window.isSamePage = true")
+    search.fill("")
+    expect(rows(page)).to_have_count(5)
+    expect(current_view(page)).to_contain_text("Inbox")
+    search.fill("number 3")
+    expect(rows(page)).to_have_count(1)
+    expect(current_view(page)).to_have_text("Third")
     assert page.evaluate("window.isSamePage")
 
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from notifications.api import notify
 from notifications.inbox.saved_views import MAX_VIEWS, put_view
 from notifications.models import InboxViews
+from notifications.streams import listing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,6 +93,43 @@ def test_a_list_is_one_view(user, user_client, view):
         page = user_client.get(f"{INBOX}?{query}")
         assert VIEWS not in page.text and not page.context["can_save_view"]
         assert user_client.post(VIEWS, {"query": query, "name": "x"}).status_code == 400
+
+
+@pytest.mark.parametrize("query", ["q=nothing", "q=nothing&after=99"])
+def test_the_view_of_an_empty_list(user, user_client, query):
+    """It can be saved, renamed and deleted where nothing is listed: the button that opens its form is there too."""
+    page = f"{INBOX}?{query}"
+    _expect_button(user_client.get(page), "Save view")
+    saved = post(user_client, page, name="Nothing")
+    assert links(saved)[3:] == ["Nothing*"]
+    _expect_button(saved, "Edit view")
+    assert read_names(user) == ["Nothing"]
+    assert links(post(user_client, page, name="Later"))[3:] == ["Later*"]
+    post(user_client, page, delete="")
+    assert read_names(user) == []
+    assert 'id="notifications-view"' not in user_client.get(f"{INBOX}?view=done").text
+
+
+def test_the_view_of_a_list_of_which_no_row_is_found_yet(user, user_client, monkeypatch):
+    """A search that has read all that it may, and lists nothing, can be saved too."""
+    monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 2)
+    for number in range(5):
+        notify(user, f"{number}")
+    page = user_client.get(f"{INBOX}?q=0")
+    assert "Search older" in page.text
+    _expect_button(page, "Save view")
+
+
+def _expect_button(page, label):
+    """Expect one button, and the form that it opens: a group with the name of the button, outside of other forms."""
+    [button] = re.findall(
+        r'<button[^>]* popovertarget="notifications-view".*?</button>', page.text, re.DOTALL
+    )
+    assert label in button
+    [sheet] = re.findall(r'<div[^>]* id="notifications-view"[^>]*>', page.text)
+    assert 'role="group"' in sheet and f'aria-label="{label}"' in sheet
+    before = page.text.partition(sheet)[0]
+    assert before.count("<form") == before.count("</form>")
 
 
 def test_a_view_that_is_deleted_twice(user, user_client, view):

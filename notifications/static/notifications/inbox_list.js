@@ -28,8 +28,8 @@ export function connectList(
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
   let isUpdatePlanned = false;
-  /** Whether the list has no rows, and no older page: nothing is being read, so it is loaded again. */
-  const isEmpty = () => !inbox.querySelector("form, [data-end]");
+  /** Whether the list has no rows, no older page and no focus: nothing is being read or typed, so it is loaded again. */
+  const isEmpty = () => !inbox.querySelector("section, [data-end], :focus");
   const findEnd = () => /** @type {HTMLElement|null} */ (inbox.querySelector("[data-end]"));
   const observer = new IntersectionObserver(
     (entries) => {
@@ -263,7 +263,7 @@ export function connectList(
     if (!link || end.ariaBusy) return false;
     return load(end, link, (older) => {
       if (end.hidden) return; // They are changed with all others meanwhile.
-      if (!inbox.querySelector("form")) {
+      if (!inbox.querySelector("section")) {
         inbox.replaceWith(older);
         return focusRow(older.querySelector("li") ?? undefined);
       }

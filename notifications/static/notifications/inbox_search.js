@@ -55,6 +55,9 @@ export function connectSearch(inbox, { clock }, signal, loadPage) {
       const shown = document.querySelector(inbox.localName);
       if (number !== lastSearch || !shown) return;
       history.replaceState(null, "", url);
+      // The page with the list says which view it is.
+      const views = /** @type {Element} */ (list.parentElement?.querySelector(".notifications-views"));
+      document.querySelector(".notifications-views")?.replaceWith(views);
       shown.replaceWith(list);
     } catch {
       // The browser says what is wrong.
