@@ -10,7 +10,7 @@ from notifications.http import (
     stream_views,
 )
 from notifications.http.openapi import openapi
-from notifications.inbox import forms, pages
+from notifications.inbox import confirming, forms, pages
 from notifications.streams.marking import VERBS
 
 app_name = "notifications"
@@ -23,7 +23,7 @@ urlpatterns = [
     path("views/", forms.save_view, name="inbox-views"),
     path("snooze/", forms.snooze, name="snooze"),
     path("<uuid:id>/", pages.detail, name="notification"),
-    path("<uuid:id>/actions/<int:number>/", pages.confirm_action, name="action"),
+    path("<uuid:id>/actions/<int:number>/", confirming.confirm_action, name="action"),
     path("jobs/<uuid:id>/", pages.job_detail, name="job"),
     path("jobs/<uuid:id>/cancel/", page_views.job_cancel, name="job-cancel"),
     path("jobs/<uuid:id>/retry/", page_views.job_retry, name="job-retry"),

@@ -3,7 +3,7 @@
 jobs                       the list and the page of jobs
 job_details                what the page of a job shows
 job_actions, confirmation  cancel, retry and reschedule, with the page that asks before
-running_again              the form that runs a job again with other arguments
+running_again, arguments_form  runs a job again with other arguments, and the form that asks for them
 live_jobs                  what open pages request again while jobs are active
 notifications              the list and the page of notifications
 mixins, paging, filters    what all lists share: read-only, keyset pages, filters

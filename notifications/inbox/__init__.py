@@ -6,6 +6,7 @@ lists, rows    what they list, and what is shown of each notification and group
 saved_views    lists with filters that a user has saved as views
 messages       what messages, such as e-mails, show of notifications
 actions        what a notification offers to do, and what was done of it
+confirming     the page that asks to confirm that
 timeline       what happened to a notification
 categories     what notifications are about, as the project declares it
 bell           what ``{% notifications %}`` renders

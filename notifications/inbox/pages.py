@@ -13,16 +13,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import translation
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext, gettext_lazy
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from notifications.db.transactions import database
 from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view
 from notifications.http.page_views import describe_job, find_end, get_job, read_batch
 from notifications.inbox import lists
-from notifications.inbox.actions import DONE, SENT, find_done, read_actions, record_done, record_sent
 from notifications.inbox.categories import load_categories
 from notifications.inbox.query import (
     CHANGED,
@@ -55,7 +53,6 @@ from notifications.paths import localize_link
 from notifications.serializers import read_data
 from notifications.streams import grouping, listing
 from notifications.streams.listing import read_numbered_position
-from notifications.streams.positions import read_stream_position
 
 #: Open questions above the list, as in the bell.
 MAX_WAITING = 3
@@ -244,38 +241,6 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
         **of_job,
     }
     return render(request, "notifications/job.html", context)
-
-
-@page_view
-@require_http_methods(["GET", "HEAD", "POST"])
-def confirm_action(request: HttpRequest, id: UUID, number: int) -> HttpResponse:
-    """Ask the user to confirm an action of a notification that posts, with the form that does, unless one was done.
-
-    A POST stores that it was done, which the script of the page sends when the view of the project has said so. That of
-    the form stores that it is sent, and leads the browser on to that view, with its method and its body.
-    """
-    is_form = "form" in request.POST
-    if request.method == "POST" and not is_form and record_done(request.user.pk, id, number):
-        return HttpResponse(status=204)
-    row = Notification.objects.using(database()).filter(pk=id, user=request.user.pk).first()
-    actions = read_actions(row) if row else []
-    if row is None or number >= len(actions) or "post" not in actions[number]:
-        raise Http404("The action does not exist.")
-    if is_form and record_sent(request.user.pk, id, number, request.POST.get("again", "")):
-        return HttpResponseRedirect(actions[number]["post"], preserve_request=True)
-    done, sent = find_done(actions), actions[number].get(SENT)
-    context = {
-        "notifications_position": read_stream_position(request.user.pk),
-        "row": row,
-        "action": actions[number],
-        "number": number,
-        "done": done,
-        "done_at": done and parse_datetime(done[DONE]),
-        "sent": sent,
-        "sent_at": sent and parse_datetime(sent),
-    }
-    status = 409 if request.method == "POST" else 200
-    return render(request, "notifications/confirm_action.html", context, status=status)
 
 
 def _describe_views(counts: Mapping[str, int], view: str) -> list[tuple[str, str, str, str]]:

@@ -353,7 +353,7 @@ def test_damaged_arguments(staff, client, paid, damaged):
 def test_values_that_are_nested_deeply(staff, client, paid, monkeypatch, is_found_by):
     """They may pass json.loads(), and of a value near the limit the check of its field, and still not enqueue()."""
     if not is_found_by:
-        monkeypatch.setattr("notifications.admin.running_again.normalize_json", lambda value: value)
+        monkeypatch.setattr("notifications.admin.arguments_form.normalize_json", lambda value: value)
     value = "[" * 2000 + "]" * 2000
     response = post(client, paid, amount=value, customer='"Bea"')
     assert errors(response) == {is_found_by: ["A value is nested too deeply."]}

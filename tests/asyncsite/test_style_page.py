@@ -88,6 +88,7 @@ NOT_SHOWN = {
     "pane.html": "what it surrounds is shown",
     "inbox_shortcuts.html": "a dialog that the script of the inbox opens",
     "inbox_view.html": "a sheet that a button of the toolbar opens",
+    "inbox_view_button.html": "a button of a list without rows",
     "preferences.html": "its rows are shown",
     "job_question.html": "what it includes is shown",
     "rate.html": "a line of a job that waits for a limit",

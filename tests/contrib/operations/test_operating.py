@@ -108,11 +108,11 @@ def test_from_a_queue_to_its_jobs(admin_client):
 @pytest.mark.parametrize(
     ("kind", "subject", "expected"),
     [
-        ("wait", "other", f"{ADMIN}job/?state__exact=queued&queue_name=other"),
-        ("stalled", "other", f"{ADMIN}job/?state__exact=running&queue_name=other"),
-        ("no_worker", "", f"{ADMIN}job/?state__exact=queued"),
-        ("question", "other", f"{ADMIN}job/?state__exact=waiting&queue_name=other"),
-        ("lease", "", f"{ADMIN}job/?created=hour"),
+        ("wait", "other", f"{ADMIN}job/?state__exact=queued&queue_name=other&deliveries=shown"),
+        ("stalled", "other", f"{ADMIN}job/?state__exact=running&queue_name=other&deliveries=shown"),
+        ("no_worker", "", f"{ADMIN}job/?state__exact=queued&deliveries=shown"),
+        ("question", "other", f"{ADMIN}job/?state__exact=waiting&queue_name=other&deliveries=shown"),
+        ("lease", "", f"{ADMIN}job/?created=hour&deliveries=shown"),
         pytest.param(
             *("schedule", "nightly/1", "/admin/notifications_schedules/schedule/nightly_2F1/change/"),
             marks=pytest.mark.with_all_apps("the page is that of schedules"),
