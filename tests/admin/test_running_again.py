@@ -34,12 +34,12 @@ def collect(first, /, second=2, *rest, size, **others):
 
 
 @task
-def rest():
+def do_nothing():
     pass
 
 
 @task(takes_context=True)
-def look(context, name):
+def read_name(context, name):
     return name
 
 
@@ -312,7 +312,7 @@ def test_errors_of_such_parameters(staff, client, collected, given, label, error
 
 
 def test_the_context_is_no_argument(staff, client, user):
-    job = Job.objects.get(pk=look.using(owner=user).enqueue("a").id)
+    job = Job.objects.get(pk=read_name.using(owner=user).enqueue("a").id)
     assert "argument.context" not in client.get(address(job)).text
     post(client, job, name='"b"')
     assert stored(Job.objects.latest("created_at")) == ([], {"name": "b"})
@@ -425,7 +425,7 @@ def test_a_job_that_does_not_exist(staff, client):
 
 
 def test_a_task_without_arguments(staff, client):
-    job = Job.objects.get(pk=rest.enqueue().id)
+    job = Job.objects.get(pk=do_nothing.enqueue().id)
     text = client.get(address(job)).text
     assert "The task takes no arguments." in text and "without an owner" in text
     post(client, job)
