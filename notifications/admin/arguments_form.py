@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from notifications import serializers
-from notifications.compat import normalize_json, signature_of
+from notifications.compat import signature_of
 from notifications.jobs.declaring.signatures import called_signature
 from notifications.jobs.redaction import is_secret, redact
 from notifications.jobs.results import policy_at
@@ -45,11 +45,13 @@ class JSONField(forms.CharField):
             return NOT_GIVEN
         try:
             found = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as exc:
-            error = _('This is not JSON: %(error)s. Text stands in double quotes, as in "Ada".')
-            raise ValidationError(error % {"error": exc}) from exc
-        try:
-            normalize_json(found)  # as enqueue() does, whose limit is lower than that of json.loads()
+        except json.JSONDecodeError as exc:
+            error = _(
+                'Line %(line)d, column %(column)d: this is not JSON. Put text in double quotes, as in "Ada".'
+            )
+            raise ValidationError(error % {"line": exc.lineno, "column": exc.colno}) from exc
+        except ValueError as exc:  # Python converts no integer of over 4,300 digits
+            raise ValidationError(_("A number is too long.")) from exc
         except RecursionError as exc:
             raise ValidationError(_("A value is nested too deeply.")) from exc
         if self._kind is list and not isinstance(found, list):
@@ -60,7 +62,7 @@ class JSONField(forms.CharField):
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValidationError(_("JSON has no %(name)s. Write null or a number.") % {"name": name})
 
 
 class ArgumentsForm(forms.Form):

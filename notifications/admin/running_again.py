@@ -128,7 +128,9 @@ class RunAgainMixin(ModelAdminBase):
         except (TypeError, ValueError, InvalidTask, ImproperlyConfigured, TooManyJobs) as exc:
             form.add_error(None, str(exc))
             return None
-        except RecursionError:  # more calls surround enqueue() than the field that checks this
+        except (
+            RecursionError
+        ):  # the limit of enqueue() is lower than that of json.loads(), which the field uses
             form.add_error(None, _("A value is nested too deeply."))
             return None
         new = Job.objects.using(database()).get(pk=id)
