@@ -185,7 +185,8 @@ def _row_of_step(step: StoredStep) -> TimelineRow:
         end=None if step.took is None else step.started_at + step.took,
         took=step.took_label,
         note=step.end,
-        is_open=step.took is None,
+        level="error" if step.state == "failed" else "",
+        is_open=step.is_open,
         step=step,
     )
 

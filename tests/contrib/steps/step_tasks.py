@@ -141,3 +141,9 @@ def _hold(name):
 @task
 async def ten_steps():
     return [await astep(f"step {n}", apay, n) for n in range(10)]
+
+
+@task
+async def many_steps(count):
+    for number in range(count):
+        await astep(f"step {number}", apay, number)
