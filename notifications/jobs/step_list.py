@@ -123,9 +123,7 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
     count = 0
     redacted: frozenset[str] | None = None
     for hook in hooks.steps_of:
-        of_extension, number = hook(
-            job, MAX_STEPS_SHOWN, with_results=with_results, with_unfinished=True
-        )
+        of_extension, number = hook(job, MAX_STEPS_SHOWN, with_results=with_results, with_unfinished=True)
         if redacted is None and with_results and of_extension:
             redacted = _read_redacted(job)
         first += [_describe_step(step, redacted or frozenset()) for step in of_extension]
@@ -166,7 +164,7 @@ def _describe_step(step: JobStep, redacted: frozenset[str]) -> StoredStep:
         started_at=step.started_at,
         took=step.took,
         result=_describe_json(step.name, step.text, step.size, redacted) if has_result else None,
-        end=str(Attempt.Outcome.FAILED.label) if step.state == "failed" else "",
+        end=str(Attempt.Outcome("failed").label) if step.state == "failed" else "",
         icon=ICONS[step.state],
         state=step.state,
     )

@@ -1,4 +1,4 @@
-"""Store the results of steps of running jobs, many in one transaction; read those of a job, and delete them.
+"""Store the results of steps of running jobs, many in one transaction, and which calls have none; delete them.
 
 A part of the worker (``StepLoop``) collects what is stored.
 """
@@ -14,17 +14,14 @@ from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
-from django.db.models import Case, F, Q, When
-from django.db.models.functions import Length
+from django.db.models import Q
 
 from notifications import times
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.contrib.steps.values import decode
 from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
-from notifications.extension import JobStep, WorkerPart
+from notifications.extension import WorkerPart
 from notifications.models import Job
 from notifications.worker import RETRY_INTERVAL_SECONDS, is_claim_valid, read_fences, wait_for_event
 
@@ -34,12 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Characters of the results that pages show: of longer ones only the size is read.
-MAX_RESULT_CHARS = 20_000
 #: Results that one transaction stores at most, and their characters, but for the first.
 MAX_STORE_BATCH, MAX_STORE_CHARS = 100, 2_000_000
-#: Calls without a result that are shown, the newest.
-MAX_UNFINISHED_SHOWN = 50
 #: How long a call runs before that is stored, and the seconds between two looks at those that run.
 NOTE_AFTER, FOLLOW_INTERVAL_SECONDS = timedelta(seconds=0.5), 0.25
 
@@ -76,7 +69,7 @@ class StepWrite:
 
 
 def store_steps(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
-    """Store calls that have ended in one transaction, each conditional on fence and state of its job, whose row it locks.
+    """Store calls that have ended in one transaction, conditional on fence and state of their jobs, which it locks.
 
     Returns for each the result that is stored now, "" if it has raised, None if the claim is void, so that nothing was
     stored. One that is left out has a row that another transaction holds locked: try it again. Raises
@@ -103,12 +96,6 @@ def delete_repeated_steps(change: str, jobs: Sequence[Any], tx: RecordedTransact
         for model in (Step, UnfinishedStep):
             model.objects.using(database()).filter(job__in=jobs).delete()
     return ()
-
-
-def read_results(job: UUID) -> dict[str, Any]:
-    """Return the stored results of a job's steps by name, in the order in which they were stored."""
-    rows = Step.objects.using(database()).filter(job=job).order_by("id")
-    return {name: decode(result) for name, result in rows.values_list("name", "result")}
 
 
 def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
@@ -172,48 +159,6 @@ def _write_unfinished(calls: Sequence[StepWrite]) -> None:
         unique_fields=("job", "attempt", "name"),
         update_fields=("fence", "started_at", "ended_at"),
     )
-
-
-def list_steps(
-    job: Job, limit: int, *, with_results: bool, with_unfinished: bool
-) -> tuple[list[JobStep], int]:
-    """Return the first steps of a job, and the number of all. Without ``with_results`` no result is read."""
-    rows = Step.objects.using(database()).filter(job=job.pk)
-    columns: dict[str, Any] = {}
-    if with_results:
-        size = Length("result")
-        columns = {"size": size, "text": Case(When(size__lte=MAX_RESULT_CHARS, then=F("result")))}
-    found = list(
-        rows.annotate(**columns)
-        .order_by("id")
-        .values("name", "attempt", "started_at", "ended_at", *columns)[:limit]
-    )
-    first = [
-        JobStep(
-            row["name"],
-            row["attempt"],
-            row["started_at"],
-            row["ended_at"] - row["started_at"],
-            row.get("text"),
-            row.get("size"),
-        )
-        for row in found
-    ]
-    count = len(first) if len(first) < limit else rows.count()
-    unfinished = _list_unfinished(job) if with_unfinished else []
-    return first + unfinished, count + len(unfinished)
-
-
-def _list_unfinished(job: Job) -> list[JobStep]:
-    """Return the newest calls of a job that have stored no result."""
-    steps = []
-    rows = UnfinishedStep.objects.using(database()).filter(job=job.pk)
-    for row in rows.order_by("-id")[:MAX_UNFINISHED_SHOWN]:
-        took = row.ended_at and row.ended_at - row.started_at
-        is_running = took is None and job.state == Job.State.RUNNING and row.fence == job.fence
-        state = "running" if is_running else "failed" if took is not None else "lost"
-        steps.append(JobStep(row.name, row.attempt, row.started_at, took, state=state))
-    return steps
 
 
 class StepLoop(WorkerPart):
@@ -313,8 +258,9 @@ class StepLoop(WorkerPart):
             logger.warning("Could not store that %d steps run, which is tried again: %s", len(calls), exc)
             return
         for call in noted:
-            if (execution := self._running.pop(call, None)) is not None:
-                self._changed[execution] = None
+            if call in self._running:
+                self._changed[self._running[call]] = None
+            self.drop(call)
 
     def end(self) -> None:
         """End the attempts whose results could not be stored before the worker ended."""
@@ -371,7 +317,7 @@ def _fail(write: StepWrite, exc: BaseException) -> None:
 
 
 class InlineSteps(WorkerPart):
-    """Stores the results of steps of jobs that run inline, on the caller's connection. Calls that raise are not stored."""
+    """Stores the results of steps of jobs that run inline, on the caller's connection, and no calls that raise."""
 
     def begin(self, execution: Execution, name: str) -> StepWrite:
         """See ``StepLoop.begin()``."""

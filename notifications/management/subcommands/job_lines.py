@@ -114,9 +114,7 @@ def describe_steps(steps: StepList) -> Iterator[str]:
         took = f"{step.took.total_seconds():.2f} s" if step.took is not None else "waiting" * step.is_wait
         due = f" until {times.format_time(step.due_at)}" if step.took is None and step.due_at else ""
         result = "" if step.result is None else step.result
-        yield ", ".join(
-            filter(None, (f"{step.name}: attempt {step.attempt}", state, f"{took}{due}", result))
-        )
+        yield ", ".join(filter(None, (f"{step.name}: attempt {step.attempt}", state, f"{took}{due}", result)))
 
 
 def step_item(step: StoredStep) -> dict[str, Any]:
