@@ -145,7 +145,10 @@ def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
     id = tasks.noop.enqueue().id
     shown = re.compile(r"Deadline:</[^>]*>\s*<div class=\"readonly\">(.*?)</div>", re.DOTALL)
     columns = {"deadline": datetime(2031, 2, 3, 4, 5, tzinfo=UTC)}
-    for state, expected in (("queued", '<span class="none">-</span>'), ("running", "Feb. 3, 2031, 4:05 a.m.")):
+    for state, expected in (
+        ("queued", '<span class="none">-</span>'),
+        ("running", "Feb. 3, 2031, 4:05 a.m."),
+    ):
         Job.objects.update(state=state, worker=uuid7(), **columns)
         assert shown.search(page(client, id).text)[1] == expected
 
