@@ -36,8 +36,6 @@ from notifications.states import CLAIMABLE, describe_state
 from notifications.templatetags.notifications_formats import breakable, duration, to_second
 
 
-
-
 def _show_time(name: str) -> Any:
     """Return a column that shows a time of a job to the second."""
     shown = admin.display(description=Job._meta.get_field(name).verbose_name, ordering=name)

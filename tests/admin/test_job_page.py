@@ -57,7 +57,7 @@ def test_values_of_secrets_are_hidden():
 def test_positional_values_of_an_unknown_task_are_hidden():
     """Nothing says what they are."""
     job = Job(task_path="gone.tasks.pay", args='["hunter2"]', kwargs='{"size": 3}')
-    assert describe_arguments(job, with_values=True) == " = str\nsize = 3"
+    assert describe_arguments(job, with_values=True) == "1 = str\nsize = 3"
     job = Job(task_path="gone.tasks.pay", args="[", kwargs="{}")
     assert describe_arguments(job, with_values=True) == "Damaged: not JSON"
 
@@ -145,7 +145,10 @@ def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
     id = tasks.noop.enqueue().id
     shown = re.compile(r"Deadline:</[^>]*>\s*<div class=\"readonly\">(.*?)</div>", re.DOTALL)
     columns = {"deadline": datetime(2031, 2, 3, 4, 5, tzinfo=UTC)}
-    for state, expected in (("queued", '<span class="none">-</span>'), ("running", "Feb. 3, 2031, 4:05 a.m.")):
+    for state, expected in (
+        ("queued", '<span class="none">-</span>'),
+        ("running", "Feb. 3, 2031, 4:05 a.m."),
+    ):
         Job.objects.update(state=state, worker=uuid7(), **columns)
         assert shown.search(page(client, id).text)[1] == expected
 
