@@ -168,6 +168,14 @@ def test_digests_with_many_addresses(odd, user):
     assert [each.id for each in find_wrong_declarations()] == ["notifications.W036"]
 
 
+@pytest.mark.parametrize("name", ["addresses", "send"])
+def test_a_method_that_is_missing(odd, user, name):
+    """Nothing would ever be sent, and only the first delivery would show it."""
+    odd(**{name: getattr(Channel, name)})
+    [wrong] = [each for each in find_wrong_declarations() if each.id == "notifications.W036"]
+    assert f"It has no method {name}()." in wrong.message
+
+
 def test_a_dead_address_of_several(odd, user):
     """It is left out."""
     kind = odd(has_many_addresses=True, addresses=returning(["dead", "one", "two", "one"]))
