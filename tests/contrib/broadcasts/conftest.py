@@ -9,16 +9,7 @@ from notifications import times
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
 from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    live_worker,
-    longest_backoff,
-    short_join_idle,
-    start_worker,
-    with_engine,
-    without_engine,
-    worker,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
 
 @pytest.fixture
