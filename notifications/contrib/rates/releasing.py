@@ -84,7 +84,7 @@ def _release_first(held: HeldJobs) -> bool:
     key = HOLD.key_of(job) if job else ""
     if job is None or not key:
         return False  # another version of the code may know the task
-    if HeldJobs.of_key(key).name != held.name:
+    if HOLD.name_of(key) != held.name:
         # Its rate was declared otherwise when it was queued.
         return bool(retrying_atomic(partial(HeldJobs.hold_again, [job])))
     rate = rate_of(key)
