@@ -8,8 +8,6 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
@@ -17,6 +15,7 @@ from notifications.streams import marking
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -67,7 +66,7 @@ def test_job_without_owner_has_no_seq(transactional_db):
     row = job(None)
     claim_rows(worker, 1)
     row.refresh_from_db()
-    recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None)])
+    recording.record_outcomes([succeeded(row)])
     streams.number_pending()
     assert Job.objects.get().seq == 0
     assert not Stream.objects.exists()

@@ -3,7 +3,6 @@
 import random
 import re
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 
@@ -13,8 +12,7 @@ from notifications import times
 from notifications.api import notify
 from notifications.contrib.celery import declarations
 from notifications.contrib.celery.observations import Observation
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import Policy
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
 from notifications.models import Notification, uuid7
@@ -22,6 +20,7 @@ from notifications.streams.marking_all import continue_marking
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,12 +159,12 @@ class TestWhatIsAGroup:
         assert len(set(keys)) == 2
 
     def test_a_notify_function_names_one(self, user_client, user):
-        policy = replace(DEFAULT_POLICY, notify=lambda job: {"group": "Imports"})
+        policy = Policy(notify=lambda job: {"group": "Imports"})
         for _ in range(2):
             row, worker = job(user), uuid7()
             (claimed,) = claim_rows(worker, 1)
             assert claimed.pk == row.pk
-            recording.record_outcomes([call_here(outcomes.succeeded(claimed, policy, None))])
+            recording.record_outcomes([call_here(succeeded(claimed, policy=policy))])
         assert read_titles(user_client) == ["Imports: 2 succeeded"]
 
     @pytest.mark.parametrize(("group", "error"), [("x" * 101, ValueError), (5, TypeError), (" ", ValueError)])
