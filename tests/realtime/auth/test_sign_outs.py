@@ -21,8 +21,6 @@ from notifications.models import Stream
 from notifications.realtime import current_hub
 from notifications.realtime.auth import sign_outs
 from notifications.realtime.auth.sign_outs import SessionChecker
-from notifications.realtime.doorbell import _handle_rung
-from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.signals import rung
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
@@ -51,6 +49,16 @@ def shorten_delays(set_ticks, set_seconds, short_ticks):
 def short_join_delay(shorten_delays, set_seconds):
     """Look for users without a stream soon after they have joined."""
     set_seconds(JOIN_DELAY=0.2)
+
+
+@contextmanager
+def no_rings():
+    """Drop the rings of this process."""
+    receivers, rung.receivers = rung.receivers, []
+    try:
+        yield
+    finally:
+        rung.receivers = receivers
 
 
 def session_of(cookie):
@@ -227,29 +235,27 @@ async def test_deleted_user_is_closed(device, user):
 
 
 @pytest.mark.parametrize("rings", [True, False])
-async def test_deleted_user_without_stream_is_closed(
-    connect, user, monkeypatch, set_ticks, rings, short_join_delay
-):
+async def test_deleted_user_without_stream_is_closed(connect, user, set_ticks, rings, short_join_delay):
     """A deleted user without a stream, so without a guard, is found by a ring or by the position check."""
     socket = await connect(user)
     await socket.start()
     if rings:
         set_ticks(POSITION_CHECK=10**9)
     await until(lambda: not current_hub()._session_checker._scheduled)
-    with nullcontext() if rings else no_rings(monkeypatch):
+    with nullcontext() if rings else no_rings():
         await in_thread(user.delete)
         assert (await socket.receive_bye())["code"] == 4401
 
 
 async def test_deleted_user_whose_stream_is_created_anew_is_closed(
-    connect, user, monkeypatch, set_ticks, short_join_delay
+    connect, user, set_ticks, short_join_delay
 ):
     """A notification after the deletion creates a stream. The hub, which knew of none, has seen neither."""
     set_ticks(POSITION_CHECK=10**9)
     socket = await connect(user)
     await socket.start()
     await until(lambda: not current_hub()._session_checker._scheduled)
-    with no_rings(monkeypatch):
+    with no_rings():
         key = user.pk
         await in_thread(user.delete)
         await in_thread(Stream.objects.create, user_id=key)
@@ -394,20 +400,9 @@ async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch, set_
     assert delays == [5.0] and not checker._is_searching
 
 
-@contextmanager
-def no_rings(monkeypatch):
-    """Drop all rings, of this process and of others."""
-    rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
-    try:
-        yield
-    finally:
-        rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
-
-
-async def test_sign_out_with_lost_ring(device, user, monkeypatch):
+async def test_sign_out_with_lost_ring(device, user):
     """Without a ring, the position check finds the new guard."""
-    with no_rings(monkeypatch):
+    with no_rings():
         await in_thread(change_password, user)
         await device.assert_signed_out()
 
