@@ -71,12 +71,15 @@ class Timeline:
         There is more than one attempt without steps, of which the state of the job says all.
     ``events``
         What extensions know to have happened to the job, which is among the rows.
+    ``seconds``
+        The whole time, until now if something goes on.
     """
 
     rows: list[TimelineRow]
     note: str
     is_telling: bool
     events: list[Event]
+    seconds: float
 
 
 def read_failed_attempts(job: Job) -> list[Attempt]:
@@ -112,7 +115,8 @@ def read_job_timeline(
     is_telling = bool({"step", "event"} & {*kinds}) or kinds.count("attempt") > 1
     is_telling |= reader is None and "span" in kinds
     note = steps.heading if steps.count > len(steps.first) else ""
-    return Timeline(rows=_place_bars(_in_order(rows)), note=note, is_telling=is_telling, events=events)
+    placed, seconds = _place_bars(_in_order(rows))
+    return Timeline(rows=placed, note=note, is_telling=is_telling, events=events, seconds=seconds)
 
 
 def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) -> list[TimelineRow]:
@@ -185,7 +189,8 @@ def _row_of_step(step: StoredStep) -> TimelineRow:
         end=None if step.took is None else step.started_at + step.took,
         took=step.took_label,
         note=step.end,
-        is_open=step.took is None,
+        level="error" if step.state == "failed" else "",
+        is_open=step.is_open,
         step=step,
     )
 
@@ -209,8 +214,11 @@ def _in_order(rows: Iterable[TimelineRow]) -> list[TimelineRow]:
     return sorted(rows, key=key)
 
 
-def _place_bars(rows: list[TimelineRow]) -> list[TimelineRow]:
-    """Return the rows with their bars on the scale from the first start to the last end, or now while one lasts."""
+def _place_bars(rows: list[TimelineRow]) -> tuple[list[TimelineRow], float]:
+    """Return the rows with their bars on the scale from the first start to the last end, or now while one lasts.
+
+    And the seconds of the scale.
+    """
     now = times.now()
     spans = [_span(row, now) for row in rows]
     begin = min((span[0] for span in spans if span), default=now)
@@ -222,7 +230,7 @@ def _place_bars(rows: list[TimelineRow]) -> list[TimelineRow]:
         left = min(100 * (start - begin).total_seconds() / whole, 100 - width)
         return replace(row, left=f"{left:.2f}%", width=f"{width:.2f}%")
 
-    return [place(row, *span) if span else row for row, span in zip(rows, spans, strict=True)]
+    return [place(row, *span) if span else row for row, span in zip(rows, spans, strict=True)], whole
 
 
 def _span(row: TimelineRow, now: datetime) -> tuple[datetime, datetime] | None:

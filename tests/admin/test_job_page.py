@@ -64,7 +64,7 @@ def test_traceback_needs_a_permission(client, sign_in_staff, may):
     id = tasks.fail.enqueue().id
     run_jobs()
     text = page(client, id).text
-    assert Attempt.objects.get().exception_class_path in text
+    assert Attempt.objects.get().exception_class_path in text.replace("<wbr>", "")
     assert ("Traceback (most recent call last)" in text) is may
 
 
@@ -114,7 +114,10 @@ def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
     id = tasks.noop.enqueue().id
     shown = re.compile(r"Deadline:</[^>]*>\s*<div class=\"readonly\">(.*?)</div>", re.DOTALL)
     columns = {"deadline": datetime(2031, 2, 3, 4, 5, tzinfo=UTC)}
-    for state, expected in (("queued", "-"), ("running", "Feb. 3, 2031, 4:05 a.m.")):
+    for state, expected in (
+        ("queued", '<span class="none">-</span>'),
+        ("running", "Feb. 3, 2031, 4:05 a.m."),
+    ):
         Job.objects.update(state=state, worker=uuid7(), **columns)
         assert shown.search(page(client, id).text)[1] == expected
 
@@ -127,8 +130,10 @@ def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, m
     address = f"{LIST}{id}/state/?background=1"
     assert f'data-overview-figures="{address}"' in page(client, id).text
     first = client.get(address)
-    assert "Queued" in first.text and "Cancel this job" in first.text
-    assert first.text.count('form="job_form"') == 3, "django-unfold has the buttons outside of the form"
+    assert "Queued" in first.text
+    # In each theme of the admin that is the form.
+    [form] = re.findall(r'<form[^>]* id="job_form".*?</form>', first.text, re.DOTALL)
+    assert "Cancel this job" in form and form.count('name="_selected_action"') == 1
     assert client.get(address, headers={"If-None-Match": first["ETag"]}).status_code == 304
     Job.objects.update(
         progress_current=3, progress_total=10, progress_message="<b>", version=F("version") + 1

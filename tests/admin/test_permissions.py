@@ -261,7 +261,7 @@ ACTIONS = {
 #: What the page of a job shows only with these permissions, besides that to view jobs.
 DETAILS = {
     r"Traceback \(most recent call last\)": {"view_attempt", "view_traceback"},
-    "builtins.ValueError": {"view_attempt"},
+    r"builtins\.<wbr>ValueError": {"view_attempt"},
     f"message = &quot;{SECRET}&quot;": {"view_job_arguments"},
     "Try this job again": {"change_job"},
     "/admin/notifications/notification/": {"view_notification"},

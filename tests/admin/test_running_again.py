@@ -12,6 +12,7 @@ from django.db.transaction import atomic
 
 from notifications.api import policy
 from notifications.compat import BaseTaskBackend, task
+from notifications.jobs.arguments import describe_arguments
 from notifications.jobs.declaring.tasks import with_options
 from notifications.models import Job
 from notifications.testing import run_jobs
@@ -382,6 +383,25 @@ def test_tasks_with_decorators(staff, client, task, args, kwargs, fields, again)
     assert "DE99" not in text
     assert post(client, job).status_code == 302
     assert stored(Job.objects.latest("created_at")) == again
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "text"),
+    [
+        (bill, [1, 2], "tenant = 1\namount = 2"),
+        (bill_logged, [1, 2], "tenant = 1\namount = 2"),
+        (bill_account, ["DE99", 2], "tenant = str\namount = int"),
+        (look_logged, ["a"], 'name = "a"'),
+        (refund, ["Ada", 7], '1 = "Ada"\n2 = 7'),
+        (transfer, ["DE99"], "1 = str"),
+        (count, [1, 3], "first = 1\nsecond = 3"),
+        (listed, [1, 2, 3], "first = 1\nsecond = 2\nthird = 3"),
+    ],
+)
+def test_how_they_are_shown(db, task, args, text):
+    """By the names by which they are taken, else by their places; hidden if the function may know a secret in them."""
+    job = Job.objects.get(pk=task.enqueue(*args).id)
+    assert describe_arguments(job, with_values=True) == text
 
 
 def test_optional_arguments_of_such_tasks(staff, client):

@@ -23,6 +23,6 @@ def test_values_of_secrets_are_hidden():
 def test_positional_values_of_an_unknown_task_are_hidden():
     """Nothing says what they are."""
     job = Job(task_path="gone.tasks.pay", args='["hunter2"]', kwargs='{"size": 3}')
-    assert describe_arguments(job, with_values=True) == " = str\nsize = 3"
+    assert describe_arguments(job, with_values=True) == "1 = str\nsize = 3"
     job = Job(task_path="gone.tasks.pay", args="[", kwargs="{}")
     assert describe_arguments(job, with_values=True) == "Damaged: not JSON"

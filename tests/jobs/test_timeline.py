@@ -14,6 +14,8 @@ from notifications.extension import Event, hooks
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Attempt, Job, Wait
+from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -179,6 +181,40 @@ def test_the_page_of_an_active_job_has_a_place_for_it(user_client, user, job):
     assert section_of(user_client, job) == "<section data-job-timeline>\n</section>"
     Job.objects.update(state="succeeded", finished_at=timezone.now(), seq=1)
     assert "data-job-timeline" not in user_client.get(f"/notifications/jobs/{job.pk}/").text
+
+
+def read_part(client, job, tag=""):
+    headers = {"If-None-Match": tag} if tag else {}
+    return client.get(f"/notifications/jobs/{job.pk}/?part=timeline&background=1", headers=headers)
+
+
+def test_the_part_that_an_open_page_reads_again(user_client, other_user, client_of, job, start, extended):
+    """The section of the page alone, and nothing while nothing has begun or ended, nor grown by a tenth."""
+    Job.objects.update(state="running", finished_at=None, seq=0, attempt=3)
+    part = read_part(user_client, job)
+    kinds = re.compile(r'<li data-kind="(\w+)"')
+    assert part.text.strip().endswith("</section>") and "<html" not in part.text
+    assert kinds.findall(part.text) == kinds.findall(section_of(user_client, job))
+    assert "no-store" in part.headers["Cache-Control"]
+    again = read_part(user_client, job, part.headers["ETag"])
+    assert (again.status_code, again.content) == (304, b"")
+    Job.objects.update(progress_current=1, version=9)
+    assert read_part(user_client, job, part.headers["ETag"]).status_code == 304
+    add_wait(job, start, 90, 91, attempt=3)
+    waited = read_part(user_client, job, part.headers["ETag"])
+    assert waited.status_code == 200 and "nap" in waited.text
+    Job.objects.update(created_at=start - timedelta(hours=1))
+    assert read_part(user_client, job, waited.headers["ETag"]).status_code == 200
+    assert read_part(client_of(other_user), job).status_code == 404
+
+
+def test_the_part_of_a_question_that_the_page_shows(user_client, user):
+    """It is not among the steps, as on the page."""
+    question_tasks.ask_sync.using(owner=user).enqueue()
+    run_jobs()
+    job = Job.objects.get()
+    texts = [read_part(user_client, job).text, section_of(user_client, job)]
+    assert [text.count("<li ") for text in texts] == [0, 0]
 
 
 def test_staff_see_it_with_results_and_all_attempts(admin_client, job, start, extended):

@@ -575,7 +575,7 @@ NIGHTLY = {
         "db/test_deadlines.py::*",
         "db/test_supervised.py::*",
         "db/test_threads.py::*",
-        "extension/test_faults.py::*",
+        "extension/test_calls.py::*",
         "extension/test_processes.py::*",
         "extension/test_reading.py::*",
         "extension/test_transactions.py::*",

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from notifications import times
 from notifications.contrib.celery import held_reports
-from notifications.extension import call_of
+from notifications.extension import hooks
 from tests.contrib.celery.test_recorder import make_attempt, recorder, until_succeeded  # noqa: F401 (a fixture)
 from tests.extension import faulty
 from tests.support.waiting import wait_until
@@ -20,17 +22,19 @@ def test_a_call_at_which_a_hook_fails(recorder, monkeypatch):  # noqa: F811
     monkeypatch.setattr(held_reports, "of_worker", counts)
     tries, is_mended, ran = [], threading.Event(), threading.Event()
 
-    def write():
+    def write(outcomes, tx):
         tries.append(time.monotonic())
         if not is_mended.is_set():
             raise RuntimeError("No.")
 
-    recorder.call(call_of(write, "sms", "on_ends"), wait=0)
+    transaction = SimpleNamespace(now=times.now())
+    faulty.install(monkeypatch, "on_ends", fault=write)
+    recorder.call(lambda: [hook([], transaction) for hook in hooks.on_ends], wait=0)
     recorder.call(ran.set)
     assert ran.is_set()
     wait_until(lambda: len(tries) == 3, what="the third try", timeout=30)
     assert tries[1] - tries[0] >= 0.5 and tries[2] - tries[1] >= 1.0
-    assert counts.read() == {"sms.on_ends": 1}
+    assert counts.read() == {"faulty.on_ends": 1}
     is_mended.set()
     wait_until(lambda: len(tries) == 4, what="the try that succeeds", timeout=30)
     recorder.call(lambda: None)

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.contrib.steps import astep, step, storage
+from notifications.contrib.steps import astep, listing, step, storage
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.storage import StepLoop, StepWrite, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
@@ -310,7 +310,7 @@ def test_in_the_admin(client, django_user_model, transactional_db, may):
 
 def test_long_lists_and_large_results(db, monkeypatch):
     monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 4)
-    monkeypatch.setattr(storage, "MAX_RESULT_CHARS", 9)
+    monkeypatch.setattr(listing, "MAX_RESULT_CHARS", 9)
     job, _ = run(step_tasks.ten_steps)
     steps = read_steps(job, with_results=True)
     assert [step.name for step in steps.first] == ["step 0", "step 1", "step 2", "step 3"]
