@@ -2,21 +2,21 @@
 
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from notifications import times
 from notifications.contrib.celery import held_reports
-from notifications.extension import hooks
+from notifications.jobs import Policy
 from tests.contrib.celery.test_recorder import make_attempt, recorder, until_succeeded  # noqa: F401 (a fixture)
+from tests.contrib.celery.test_recording import new_row
 from tests.extension import faulty
+from tests.support.outcomes import observer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_call_at_which_a_hook_fails(recorder, monkeypatch):  # noqa: F811
+def test_a_call_at_which_a_hook_fails(recorder, user, monkeypatch):  # noqa: F811
     """It is made again after longer and longer pauses, holds up no other call, and the worker's row has its hook."""
     counts = held_reports.open_counts()
     monkeypatch.setattr(held_reports, "of_worker", counts)
@@ -27,9 +27,10 @@ def test_a_call_at_which_a_hook_fails(recorder, monkeypatch):  # noqa: F811
         if not is_mended.is_set():
             raise RuntimeError("No.")
 
-    transaction = SimpleNamespace(now=times.now())
     faulty.install(monkeypatch, "on_ends", fault=write)
-    recorder.call(lambda: [hook([], transaction) for hook in hooks.on_ends], wait=0)
+    row = new_row(user)
+    observer.insert([row])
+    recorder.call(lambda: observer.end(observer.failed_as(row, Policy(), "unknown-task")), wait=0)
     recorder.call(ran.set)
     assert ran.is_set()
     wait_until(lambda: len(tries) == 3, what="the third try", timeout=30)
