@@ -129,7 +129,7 @@ def timeline_part(job: Job, request: HttpRequest) -> HttpResponse:
     context = asking[0].page_context(job, request) if asking and job.state == Job.State.WAITING else {}
     steps = _read_steps(job, request, context.get("question_page", ""))
     timeline = read_job_timeline(job, steps, read_failed_attempts(job), request.user.pk)
-    facts = [replace(row, left="", width="") for row in timeline.rows]
+    facts = [replace(row, left="", width="") for row in (*timeline.rows, *timeline.more)]
     scale = int(10 * log(max(timeline.seconds, 1)))
     digest = sha256(repr((facts, scale, timeline.note, job.done, get_language())).encode()).hexdigest()
     etag = f'W/"{digest[:32]}"'
