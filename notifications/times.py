@@ -19,6 +19,22 @@ from django.utils.formats import date_format, number_format
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+#: What apps use. Modules of the core use the other names, too.
+__all__ = [
+    "MomentField",
+    "as_utc",
+    "first_zone",
+    "format_exact",
+    "format_short",
+    "format_time",
+    "from_microseconds",
+    "latest_possible",
+    "now",
+    "to_db",
+    "to_microseconds",
+    "zone_names",
+]
+
 
 def now() -> datetime:
     """Return the current time of this machine."""

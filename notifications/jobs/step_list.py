@@ -15,7 +15,7 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.extension import JobStep, find_wait_kind, hooks
+from notifications.extension import JobStep, hooks
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
 from notifications.models import Attempt, Job, Wait
@@ -174,14 +174,14 @@ def _describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
             by_kind[wait.kind].append(wait)
     found: dict[UUID, str] = {}
     for kind, ended in by_kind.items():
-        found |= find_wait_kind(kind).describe_ends(ended, reader)
+        found |= hooks.find_wait_kind(kind).describe_ends(ended, reader)
     return found
 
 
 def _describe_wait(
     wait: Wait, redacted: frozenset[str], end: str, owner: Any, *, with_results: bool
 ) -> StoredStep:
-    result, kind = None, find_wait_kind(wait.kind)
+    result, kind = None, hooks.find_wait_kind(wait.kind)
     is_shown = kind.is_shown_to(wait, owner)
     if with_results:
         result = str(kind.label or wait.kind) if wait.ended_at is None else end or str(wait.get_how_display())

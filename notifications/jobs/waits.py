@@ -21,7 +21,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
-from notifications.extension import WaitKind, find_wait_kind, hooks
+from notifications.extension import WaitKind, hooks
 from notifications.jobs.durable_calls import (
     acall_when_available,
     begin_wait,
@@ -225,7 +225,7 @@ def end_stored(
         now = database_now()
         # The duty that ends it has not come to it yet.
         if is_late := wait.due_at is not None and wait.due_at <= now:
-            wait.how = find_wait_kind(wait.kind).ends_by_time
+            wait.how = hooks.find_wait_kind(wait.kind).ends_by_time
         else:
             wait.how, wait.value, wait.ended_with = how, value, via[:100]
             wait.ended_by_id = None if user is None else user.pk
