@@ -157,7 +157,7 @@ def find_dearer(
     # What names no database is measured on the first.
     ends = {name.rpartition(", ")[2] for name in doubtful}
     databases = {end if end in DATABASES else DATABASES[0] for end in ends}
-    again = report(compare({*doubtful.values(), "older"}, databases), limit)
+    again = report(compare({*doubtful.values(), *(only & {"older"})}, databases), limit)
     return [name for name in found if name not in doubtful or name in again]
 
 

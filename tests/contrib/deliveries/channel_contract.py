@@ -8,7 +8,7 @@ from django.utils import timezone, translation
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
-from notifications.extension import Channel, find_channel, hooks
+from notifications.extension import Channel, hooks
 from notifications.extension.channels import MAX_NAME_LENGTH
 from notifications.inbox import Choice, label_of, read_timeline
 from notifications.models import Job, Notification
@@ -48,7 +48,7 @@ class ChannelContract:
         return [event.text for event in read_timeline(Notification.objects.get(id=id))]
 
     def test_declaration(self, server):
-        channel = find_channel(self.name)
+        channel = hooks.find_channel(self.name)
         assert (
             isinstance(channel, Channel) and channel.name == self.name and len(self.name) <= MAX_NAME_LENGTH
         )

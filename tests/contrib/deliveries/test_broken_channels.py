@@ -17,13 +17,14 @@ from notifications.api import notify
 from notifications.contrib.deliveries import attempts, outages, preferences, sending
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.rules import find_wrong_declarations
-from notifications.extension import Channel, hooks, load
+from notifications.extension import Channel, hooks
 from notifications.extension.installed import _make_channel
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker.capacity import MAX_EMAIL_THREADS
 from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.support.extensions import load
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -167,6 +168,14 @@ def test_digests_with_many_addresses(odd, user):
     assert [each.id for each in find_wrong_declarations()] == ["notifications.W036"]
 
 
+@pytest.mark.parametrize("name", ["addresses", "send"])
+def test_a_method_that_is_missing(odd, user, name):
+    """Nothing would ever be sent, and only the first delivery would show it."""
+    odd(**{name: getattr(Channel, name)})
+    [wrong] = [each for each in find_wrong_declarations() if each.id == "notifications.W036"]
+    assert f"It has no method {name}()." in wrong.message
+
+
 def test_a_dead_address_of_several(odd, user):
     """It is left out."""
     kind = odd(has_many_addresses=True, addresses=returning(["dead", "one", "two", "one"]))
@@ -272,10 +281,9 @@ def test_names(monkeypatch, name):
     monkeypatch.setattr(type(config), "channels", {name: "absent.Channel"})
     try:
         with pytest.raises(ImproperlyConfigured, match="cannot be a channel"):
-            load()
+            load(monkeypatch, *hooks.extensions)
     finally:
         monkeypatch.undo()
-        load()
 
 
 def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_worker, frequent_sending):

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications import streams, times
+from notifications import times
 from notifications.api import anotify, batch, notify
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
@@ -22,15 +22,17 @@ from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait, uuid7
 from notifications.serializers import serialize
 from notifications.signals import job_finished
+from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import SignalQueue, record_loop, use_on_this_thread
+from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
-from tests.support.outcomes import attempt_at, end, guess, new_row, observer, succeeded
+from tests.support.outcomes import observer, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -90,7 +92,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
     """Each time that a job waits, and each notification that is answered, in their transactions."""
     declare("handle_too")
     woken = []
-    monkeypatch.setattr(streams, "ring_new_jobs", woken.extend)
+    monkeypatch.setattr(rings, "ring_new_jobs", woken.extend)
     question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     wait_tasks.pause_sync.enqueue()
