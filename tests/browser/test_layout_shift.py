@@ -130,7 +130,10 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
     assert abs(output.bounding_box()["y"] - before["y"]) <= 1
     assert job.locator(".notifications-columns").evaluate(UNUSED) <= 48, "what follows is far below"
     outcome = job.locator(".notifications-band strong")
-    assert len(outcome.inner_text()) > 60 and outcome.evaluate("(text) => getComputedStyle(text).fontSize") == "16px"
+    assert (
+        len(outcome.inner_text()) > 60
+        and outcome.evaluate("(text) => getComputedStyle(text).fontSize") == "16px"
+    )
 
 
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
