@@ -174,9 +174,9 @@ WRITES = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name):
+def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, name, set_marking):
     """At most 100 rows are written between two pauses, and after the last one."""
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 150)
+    set_marking(MAX_MARKED_ROWS=150)
     write, count = WRITES[name]
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
@@ -193,10 +193,10 @@ def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name
     assert Stream.objects.filter(pk=user.pk).exists() == (name != "purging")
 
 
-def test_mark_returns_whether_rows_remain(transactional_db, user, monkeypatch):
+def test_mark_returns_whether_rows_remain(transactional_db, user, set_marking):
     """mark() returns where to continue after MAX_MARKED_ROWS rows if more remain; those it has changed are numbered."""
     half = MANY // 2
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", half)
+    set_marking(MAX_MARKED_ROWS=half)
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     assert marking.mark(user.pk, "read", 9999).next == half
