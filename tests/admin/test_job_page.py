@@ -10,8 +10,6 @@ from django.utils import timezone
 
 from notifications.admin import live_jobs, timelines
 from notifications.api import notify, policy, task
-from notifications.jobs.arguments import describe_arguments
-from notifications.jobs.redaction import is_secret
 from notifications.models import Attempt, Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -31,35 +29,6 @@ def pay(customer, password, *, card=None, iban=""):
 
 def page(client, id, part="change"):
     return client.get(f"{LIST}{id}/{part}/")
-
-
-@pytest.mark.parametrize("name", ["password", "api_key", "apiKey", "X-Auth-Token", "client_secret", "APIKEY"])
-def test_names_of_secrets(name):
-    assert is_secret(name)
-
-
-@pytest.mark.parametrize("name", ["monkey", "author", "report_id", "spinner", "url"])
-def test_names_of_no_secrets(name):
-    assert not is_secret(name)
-
-
-def test_values_of_secrets_are_hidden():
-    """By their names, at any depth and position, and by the policy of the task."""
-    card = {"number": 4, "cvc": {"pin": "1234"}, "notes": [{"token": "t0p"}]}
-    job = Job.objects.get(pk=pay.enqueue("Ada", "hunter2", card=card, iban="DE99").id)
-    assert describe_arguments(job, with_values=False) == "(str, str, card=dict, iban=str)"
-    text = describe_arguments(job, with_values=True)
-    assert 'customer = "Ada"' in text and '"number": 4' in text
-    assert not any(secret in text for secret in ("hunter2", "1234", "t0p", "DE99"))
-    assert text.count(HIDDEN) == 4
-
-
-def test_positional_values_of_an_unknown_task_are_hidden():
-    """Nothing says what they are."""
-    job = Job(task_path="gone.tasks.pay", args='["hunter2"]', kwargs='{"size": 3}')
-    assert describe_arguments(job, with_values=True) == "1 = str\nsize = 3"
-    job = Job(task_path="gone.tasks.pay", args="[", kwargs="{}")
-    assert describe_arguments(job, with_values=True) == "Damaged: not JSON"
 
 
 @pytest.mark.parametrize("may", [True, False])

@@ -2,7 +2,6 @@
 
 import email.policy
 import re
-import smtplib
 from datetime import UTC, datetime
 from email.parser import BytesParser
 from html import unescape
@@ -17,10 +16,8 @@ from notifications import times
 from notifications.api import batch, notify
 from notifications.contrib.deliveries import emails, preferences
 from notifications.contrib.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
-from notifications.contrib.deliveries.errors import judge
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.sending import fail_orphaned
-from notifications.extension import hooks
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
@@ -422,49 +419,6 @@ class ApiError(Exception):
 
     def __init__(self, status_code):
         self.status_code = status_code
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ConnectionRefusedError(), True),
-        (RuntimeError("MaxRetryError of another library"), True),
-        (TimeoutError(), True),
-        (smtplib.SMTPServerDisconnected(), True),
-        (smtplib.SMTPAuthenticationError(535, b"wrong"), True),
-        (smtplib.SMTPDataError(451, b""), True),
-        (smtplib.SMTPDataError(552, b"too large"), False),
-        (smtplib.SMTPSenderRefused(550, b"", "a"), True),
-        (smtplib.SMTPConnectError(554, b"No SMTP service here"), True),
-        (smtplib.SMTPHeloError(550, b""), True),
-        (smtplib.SMTPRecipientsRefused({"a": (450, b"")}), True),
-        (smtplib.SMTPRecipientsRefused({"a": (550, b"")}), False),
-        (ApiError(429), True),
-        (ApiError(503), True),
-        (ApiError(400), False),
-        (ValueError("Header values can't contain newlines"), False),
-    ],
-)
-def test_errors_that_may_pass(error, expected):
-    assert judge(hooks.find_channel("email"), error).may_pass is expected
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ConnectionRefusedError(), True),
-        (smtplib.SMTPDataError(451, b""), True),
-        (smtplib.SMTPRecipientsRefused({"a": (450, b"")}), True),
-        (ApiError(503), True),
-        (ValueError("The e-mail cannot be made"), True),
-        (smtplib.SMTPServerDisconnected(), False),
-        (ConnectionResetError(), False),
-        (TimeoutError(), False),
-        (RuntimeError("MaxRetryError of another library"), False),
-    ],
-)
-def test_errors_after_which_nothing_has_arrived(error, expected):
-    assert judge(hooks.find_channel("email"), error).is_certain is expected
 
 
 @pytest.mark.parametrize("character", ["日", "\U0001f600", '"', "\x01"])

@@ -25,13 +25,14 @@ from notifications.signals import job_finished
 from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import SignalQueue, record_loop, use_on_this_thread
+from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
-from tests.support.outcomes import attempt_at, end, guess, new_row, observer, succeeded
+from tests.support.outcomes import observer, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = [
