@@ -9,7 +9,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -17,7 +17,7 @@ from django.utils import timezone
 from notifications import streams
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db import fair_atomic, transactions
+from notifications.db import fair_atomic, retrying_atomic, transactions
 from notifications.jobs import cancel, notifying, retry
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, purging, retention
@@ -37,22 +37,21 @@ def pauses(monkeypatch):
 
     A bulk write that begins before the pause is over fails the test.
     """
-    begin = transactions.retrying_atomic
 
     def record(count):
         counts, ended = [count()], []
 
-        def retrying_atomic(work, **options):
+        def record_and_begin(work, **options):
             if not connection.in_atomic_block:
                 now = time.monotonic()
                 assert now >= transactions.lock_time.free_until
                 if ended and now - ended[-1][0] >= transactions.MIN_LOCK_PAUSE_SECONDS:
                     counts.extend((ended[-1][1], count()))
-            result = begin(work, **options)
+            result = retrying_atomic(work, **options)
             ended.append((transactions.lock_time.until, count()))
             return result
 
-        monkeypatch.setattr(transactions, "retrying_atomic", retrying_atomic)
+        monkeypatch.setattr(transactions, "retrying_atomic", record_and_begin)
         return counts
 
     return record
@@ -79,7 +78,7 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):
     assert starts[-1] - starts[-2] >= 4
     prepared = transactions.lock_time.free_until
     assert prepared - transactions.lock_time.until == pytest.approx(transactions.MIN_LOCK_PAUSE_SECONDS)
-    with transactions.transaction.atomic():
+    with transaction.atomic():
         fair_atomic(partial(hold_lock, 0, 1))
     assert transactions.lock_time.free_until == prepared
 
