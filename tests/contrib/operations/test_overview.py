@@ -603,8 +603,8 @@ def test_charts_begin_before_the_first_job(admin_client):
     tasks.noop.enqueue()
     run_jobs()
     points = figures.read_figures("hour").history.points
-    assert len(points) == history.MIN_POINTS
-    assert [point.has_jobs for point in points[:-2]] == [False] * (history.MIN_POINTS - 2)
+    assert len(points) == 12
+    assert [point.has_jobs for point in points[:-2]] == [False] * (12 - 2)
     rows = re.search(r'id="overview-points".*?</details>', admin_client.get(PAGE).text, re.DOTALL)[0]
     assert rows.count('<th scope="row">') == sum(point.has_jobs for point in points) <= 2
     Job.objects.update(queued_at=timezone.now() - timedelta(minutes=50))
