@@ -5,7 +5,7 @@ import sys
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
-from notifications import extension
+from notifications.extension import installed
 
 
 class NotificationsConfig(AppConfig):
@@ -20,7 +20,7 @@ class NotificationsConfig(AppConfig):
         from notifications.tracing import spans
 
         receivers.connect()
-        extension.load()
+        installed.load()
         upkeep.list_duties = duties.list_duties
         spans.configure()
         if "daphne.http_protocol" in sys.modules:

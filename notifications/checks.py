@@ -19,7 +19,8 @@ from django.urls import NoReverseMatch, reverse
 from notifications import conf, readiness
 from notifications.db import pools, schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
-from notifications.extension import Dispatch, hooks, list_apps, moved
+from notifications.extension import Dispatch, hooks, moved
+from notifications.extension.installed import list_apps
 from notifications.inbox.categories import read_categories
 from notifications.jobs.backend import find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits

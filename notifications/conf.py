@@ -18,6 +18,9 @@ from django.core.checks import Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+#: What apps use, beside ``Setting`` and ``WrongDeclaration``, which are exported by ``extension``.
+__all__ = ["cached_until_changed", "settings"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -38,6 +41,15 @@ class Setting(NamedTuple):
     is_valid: Callable[[Any], bool] | None = None
     rule: str = ""
     is_secret: bool = False
+
+    @classmethod
+    def of_origins(cls, example: str) -> Setting:
+        """Return a key whose value is a list of origins: scheme, host and port, like the example."""
+        return cls(
+            [],
+            is_valid=lambda value: all(map(_is_origin, value)),
+            rule=f"a list like ['{example}'], without a path",
+        )
 
 
 class WrongDeclaration(NamedTuple):
@@ -119,11 +131,6 @@ def _is_port(value: Any) -> bool:
     return type(value) is int and 0 < value < 65536
 
 
-def are_origins(value: Any) -> bool:
-    """Return whether all of these are origins: scheme, host and port."""
-    return all(map(_is_origin, value))
-
-
 POSITIVE: dict[str, Any] = {"is_valid": _is_positive, "rule": "1 or more"}
 #: Enqueueing counts the active jobs of a user up to the limit, 1.1 s for 1,000,000 of them.
 MAX_ACTIVE_JOBS_PER_USER = 100_000
@@ -153,7 +160,7 @@ CORE_SETTINGS = {
         rule="1 or more, or None",
     ),
     "OPENTELEMETRY": Setting(False),
-    "ORIGINS": Setting([], is_valid=are_origins, rule="a list like ['https://example.com'], without a path"),
+    "ORIGINS": Setting.of_origins("https://example.com"),
     "OUTBOUND_ALLOW": Setting([]),
     "OUTBOUND_PER_HOST": Setting(10, **POSITIVE),
     "OUTBOUND_PORTS": Setting(

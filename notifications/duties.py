@@ -7,18 +7,20 @@ import random
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db import sqlstates
 from notifications.db.transactions import fair_atomic, retrying_atomic
-from notifications.extension import EVERYWHERE, Duty, hooks, list_apps
+from notifications.extension import Duty, Where, hooks
+from notifications.extension.installed import list_apps
 from notifications.jobs import announcing
 from notifications.jobs.transitions import batch_completion, manual, reaping, recording, upgrading, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
-from notifications.upkeep import Search, Upkeep
+from notifications.upkeep import Upkeep
 from notifications.worker.lease import find_dead_neighbors
 
 logger = logging.getLogger("notifications.jobs")
@@ -31,11 +33,23 @@ WAIT_CHECK_INTERVAL_SECONDS = 60.0
 UPGRADE_INTERVAL_SECONDS = 2.0
 
 
+class _Search:
+    """One search after the other, each in chunks: a chunk takes the position of the last one, and returns the next."""
+
+    def __init__(self, search: Callable[[Any], Any]) -> None:
+        self._search = search
+        self._after: Any = None
+
+    def run_chunk(self) -> bool:
+        self._after = self._search(self._after)
+        return self._after is not None
+
+
 def list_duties(process: Upkeep) -> list[Duty]:
     """Return all duties. ``process`` does those of its kind."""
     prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
-    check_waits = Search(waiting.queue_jobs_without_wait)
+    check_waits = _Search(waiting.queue_jobs_without_wait)
 
     def run_chunks(run_chunk: Callable[[], object]) -> Callable[[], bool]:
         return lambda: process.run_chunks(run_chunk)
@@ -48,7 +62,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
             "number pending changes",
             0,
             streams.number_pending,
-            EVERYWHERE,
+            Where.EVERYWHERE,
             condition=streams.pending_condition,
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
@@ -57,20 +71,24 @@ def list_duties(process: Upkeep) -> list[Duty]:
             "raise snoozed notifications",
             0,
             run_chunks(snoozing.raise_due),
-            EVERYWHERE,
+            Where.EVERYWHERE,
             condition=snoozing.due_condition,
         ),
         Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations, condition=remaining),
         Duty("finish batches", 0, recording.finish_remaining_batches, condition=remaining),
         Duty(
-            "mark notifications as read", 0, lambda: _mark(process), EVERYWHERE, condition=pending_condition
+            "mark notifications as read",
+            0,
+            lambda: _mark(process),
+            Where.EVERYWHERE,
+            condition=pending_condition,
         ),
     ]
     if hooks.topics:
         start, announce = process.project_threads.start, announcing.Announcer().run_round
         start_round = partial(start, announce, "Could not announce problems", may_be_stuck=True)
         for_each_process.append(
-            Duty("announce problems", announcing.ROUND_INTERVAL_SECONDS, start_round, EVERYWHERE)
+            Duty("announce problems", announcing.ROUND_INTERVAL_SECONDS, start_round, Where.EVERYWHERE)
         )
     for duty in for_each_process:
         duty.is_for_each_process = True

@@ -15,7 +15,8 @@ from notifications.compat import task_backends
 from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import connection, database, try_write
 from notifications.db.unavailable import is_query_error
-from notifications.extension import hooks, list_apps
+from notifications.extension import hooks
+from notifications.extension.installed import list_apps
 from notifications.jobs.claiming.backlog import claiming_workers
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import Attempt, Job, Notification, Wait

@@ -16,7 +16,7 @@ from django.db.models import Model
 
 from notifications import paths, times, validators
 from notifications.db.unavailable import log_damage
-from notifications.extension import find_wait_kind
+from notifications.extension import hooks
 from notifications.models import Job, Notification
 
 #: Shown as the error of a job whose stored error is damaged.
@@ -156,7 +156,7 @@ def _link(row: Job, name: str) -> str | None:
 def serialize_waiting(row: Job) -> dict[str, Any]:
     """Return what the item of a waiting job says about what it waits for, with links."""
     wait = decode_object(row.waiting)
-    kind, id = find_wait_kind(wait["kind"]), UUID(wait["id"])
+    kind, id = hooks.find_wait_kind(wait["kind"]), UUID(wait["id"])
     page = kind.page(row.id, id) or paths.job_path(row.id)
     return {**wait, "links": {"answer": kind.answer_path(row.id, id), "page": page}}
 

@@ -13,13 +13,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import QUERY_ERRORS, is_unavailable, log_if_not_migrated
-from notifications.extension.duty import LASTING, Duty, Where
+from notifications.extension.duty import Duty, Where
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")
@@ -146,24 +146,6 @@ class Upkeep:
         return False
 
 
-def run_all(run_chunk: Callable[[], object]) -> None:
-    """Run chunks until there are no more: on a thread for code of the project, where no other duty waits."""
-    while run_chunk():
-        pass
-
-
-class Search:
-    """One search after the other, each in chunks: a chunk takes the position of the last one, and returns the next."""
-
-    def __init__(self, search: Callable[[Any], Any]) -> None:
-        self._search = search
-        self._after: Any = None
-
-    def run_chunk(self) -> bool:
-        self._after = self._search(self._after)
-        return self._after is not None
-
-
 #: Returns the duties of a new process. ``duties.py`` sets it, because it knows all parts of the core.
 list_duties: Callable[[Upkeep], Iterable[Duty]] = lambda upkeep: ()  # noqa: E731
 
@@ -242,7 +224,7 @@ def read_ages() -> list[DutyAge]:
     runs: dict[str, datetime] = dict(DutyRun.objects.using(database()).values_list("name", "last_run_at"))
     moment = database_now()
     ages = []
-    for duty in Upkeep(LASTING, seconds=0).duties:
+    for duty in Upkeep(Where.LASTING, seconds=0).duties:
         interval = duty.interval
         if duty.is_for_each_process or duty.condition or interval is None:
             continue  # nothing is known of the age of a duty that is run only if there is something to do

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from notifications.extension.installed import find_urlpatterns
+from notifications.extension import hooks
 from notifications.http import (
     api_views,
     health_views,
@@ -49,6 +49,6 @@ urlpatterns = [
     path("api/health/live/", health_views.live, name="api-health-live"),
     path("api/health/ready/", health_views.ready, name="api-health-ready"),
     path("api/openapi.json", openapi, name="api-openapi"),
-    *find_urlpatterns(),
+    *(pattern for module in hooks.find_modules("urls").values() for pattern in module.urlpatterns),
     re_path(r"^api/", api_views.not_found),
 ]

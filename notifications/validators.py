@@ -11,6 +11,31 @@ from django.utils.functional import Promise
 
 from notifications.context import is_inside_job
 
+#: What apps use. Modules of the core use the other names, too.
+__all__ = [
+    "MAX_ACTIONS",
+    "MAX_ARGUMENTS_BYTES",
+    "MAX_BODY_LENGTH",
+    "MAX_CATEGORY_LENGTH",
+    "MAX_DANGER_LENGTH",
+    "MAX_DATA_BYTES",
+    "MAX_GROUP_LENGTH",
+    "MAX_KEY_LENGTH",
+    "MAX_LABEL_LENGTH",
+    "MAX_NAME_LENGTH",
+    "MAX_QUEUE_LENGTH",
+    "MAX_RESULT_BYTES",
+    "MAX_TITLE_LENGTH",
+    "MAX_URL_LENGTH",
+    "decoration",
+    "json_text",
+    "label",
+    "link",
+    "printable",
+    "shortened",
+    "text",
+]
+
 #: Characters of the fields of notifications and jobs.
 MAX_TITLE_LENGTH = 200
 MAX_BODY_LENGTH = 2_000

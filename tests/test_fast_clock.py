@@ -22,7 +22,7 @@ from notifications.contrib.operations.alerts import conditions
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
-from notifications.jobs import limits, outcomes
+from notifications.jobs import limits
 from notifications.jobs.claiming import backlog
 from notifications.jobs.declaring.policies import policy_of
 from notifications.jobs.transitions import manual, queueing, reaping, recording
@@ -36,6 +36,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.support.checks import doctor, system_checks
 from tests.support.offenders import collect_offenders
+from tests.support.outcomes import failed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,7 +75,7 @@ def claim_one():
 
 
 def fail(job):
-    outcome = outcomes.failed(job, policy_of(tasks.attempts_so_far.func), tasks.Busy())
+    outcome = failed(job, tasks.Busy(), policy_of(tasks.attempts_so_far.func))
     assert recording.record_outcomes([outcome]) == ([outcome], [])
 
 
@@ -193,7 +194,7 @@ def test_snoozed_notification(far, user):
 def test_unknown_task(fast_clock, ahead):
     """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
     id = tasks.noop.enqueue().id
-    hour, day = timedelta(hours=1), 24 * 3600 - queueing.REQUEUE_DELAY_SECONDS
+    hour, day = timedelta(hours=1), 24 * 3600 - 30
 
     def meet(ahead):
         with fast_clock(ahead):

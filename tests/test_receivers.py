@@ -10,13 +10,12 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from notifications import receivers, streams, times
 from notifications.api import notify
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Attempt, Job, Notification, Stream, Wait, uuid7
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_consistent
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +27,7 @@ def fill(user):
     job(user)
     job(user)
     mine = [claimed for claimed in claim_rows(uuid7(), 10) if claimed.user_id == user.pk]
-    recording.record_outcomes([outcomes.failed(mine[0], DEFAULT_POLICY, ValueError())])
+    recording.record_outcomes([failed(mine[0], ValueError())])
 
 
 def everything_of(key):

@@ -38,6 +38,7 @@ class _Call:
     """A call of a function, from the moment at which it begins to run (monotonic) on a thread."""
 
     function: Callable[[], Any]
+    is_repeated: bool = False
     future: Future[Any] = field(init=False)
     began_at: float | None = None
     thread: int = 0
@@ -45,7 +46,10 @@ class _Call:
     def run(self) -> Any:
         self.thread, self.began_at = threading.get_ident(), time.monotonic()
         try:
-            return self.function()
+            result = self.function()
+            while self.is_repeated and result is True:
+                result = self.function()
+            return result
         except Exception:
             raise
         except BaseException as exc:
@@ -67,17 +71,20 @@ class ProjectThreads:
         With ``may_be_stuck`` the function is called again, on another thread, ``STUCK_SECONDS`` after the previous call
         began. It must run beside itself.
         """
-        if not self._is_running(function, may_be_stuck):
-            call = _Call(function)
+        return self._submit(_Call(function), may_be_stuck)
+
+    def _submit(self, call: _Call, may_be_stuck: bool) -> Future[Any]:
+        if not self._is_running(call.function, may_be_stuck):
             call.future = self._executor.submit(call.run)
-            self._calls[function] = call
-        return self._calls[function].future
+            self._calls[call.function] = call
+        return self._calls[call.function].future
 
     def start(
         self, function: Callable[[], object], error_message: str, *, may_be_stuck: bool = False
     ) -> None:
-        """Call a function, unless its previous one still runs or the threads end. Log an error with ``error_message``.
+        """Call a function until it returns something else than True, which means that it has more to do.
 
+        Not if its previous call still runs, or the threads end. Logs an error with ``error_message``.
         ``may_be_stuck`` is that of ``submit()``.
         """
         if self._is_running(function, may_be_stuck):
@@ -89,7 +96,7 @@ class ProjectThreads:
                 logger.warning("%s, which is tried again: %s", error_message, exc, exc_info=trace)
 
         try:
-            self.submit(function).add_done_callback(log_error)
+            self._submit(_Call(function, is_repeated=True), may_be_stuck).add_done_callback(log_error)
         except NoThread as exc:
             logger.warning("%s, which is tried again: %s", error_message, exc)
         except RuntimeError:

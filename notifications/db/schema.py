@@ -19,7 +19,8 @@ from notifications.db.former_migrations import FORMER_MIGRATIONS
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, in_callers_transaction, is_supported
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
-from notifications.extension import list_apps, moved
+from notifications.extension import moved
+from notifications.extension.installed import list_apps
 
 logger = logging.getLogger("notifications")
 

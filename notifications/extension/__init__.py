@@ -33,16 +33,11 @@ from typing import TYPE_CHECKING
 from notifications.conf import Setting as Setting
 from notifications.conf import WrongDeclaration as WrongDeclaration
 from notifications.extension.app import Extension as Extension
-from notifications.extension.app import Rows as Rows
-from notifications.extension.calls import Calls as Calls
-from notifications.extension.calls import call_of as call_of
 from notifications.extension.calls import left_to_later as left_to_later
 from notifications.extension.channels import AddressGone as AddressGone
 from notifications.extension.channels import Channel as Channel
 from notifications.extension.channels import ChannelMessage as ChannelMessage
-from notifications.extension.channels import DeliveryStep as DeliveryStep
 from notifications.extension.channels import Verdict as Verdict
-from notifications.extension.channels import read_steps as read_steps
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import Event as Event
 from notifications.extension.dimensions import Fact as Fact
@@ -54,35 +49,23 @@ from notifications.extension.dimensions import RecordedTransaction as RecordedTr
 from notifications.extension.dimensions import Topic as Topic
 from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
-from notifications.extension.dimensions import in_order as in_order
 from notifications.extension.dispatch import Dispatch as Dispatch
-from notifications.extension.duty import EVERYWHERE as EVERYWHERE
-from notifications.extension.duty import LASTING as LASTING
 from notifications.extension.duty import Duty as Duty
 from notifications.extension.duty import Where as Where
-from notifications.extension.installed import call_after_commit as call_after_commit
-from notifications.extension.installed import extensions as extensions
-from notifications.extension.installed import find_channel as find_channel
-from notifications.extension.installed import find_wait_kind as find_wait_kind
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later
-from notifications.extension.installed import list_apps as list_apps
-from notifications.extension.installed import load as load
-from notifications.extension.installed import read_facts as read_facts
 from notifications.extension.installed import require as require
 from notifications.extension.pages import JobStep as JobStep
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.tracing.trace_context import serialize_trace as serialize_trace
-    from notifications.upkeep import Search as Search
     from notifications.upkeep import Upkeep as Upkeep
-    from notifications.upkeep import run_all as run_all
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.tracing.trace_context": "serialize_trace",
-            "notifications.upkeep": "Search Upkeep run_all",
+            "notifications.upkeep": "Upkeep",
         },
     )

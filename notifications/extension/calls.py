@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
+from notifications.extension.dimensions import AlertKind
 from notifications.extension.pages import JobStep
 
 if TYPE_CHECKING:
@@ -49,16 +50,12 @@ class HookName(NamedTuple):
 UNKNOWN_HOOK = HookName("an extension", "hook")
 
 
-def _is_nothing(value: Any) -> None:
-    """Take what a hook returned that returns nothing."""
-
-
 def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _none() -> None:
-    return None
+def _none(*result: Any) -> None:
+    """Take what a hook has returned that returns nothing, or stand for that."""
 
 
 def _read_steps(value: Any) -> tuple[list[Any], int]:
@@ -68,7 +65,7 @@ def _read_steps(value: Any) -> tuple[list[Any], int]:
 
 #: Of each hook whose errors are raised: what reads its result. None is nothing, for all of them.
 RAISING: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("prepare", "before_created", "last"), _is_nothing),
+    **dict.fromkeys(("prepare", "before_created", "last"), _none),
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
     **dict.fromkeys(("accept", "worker_part"), _as_it_is),
     # Called when the apps are ready.
@@ -87,10 +84,10 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
 LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
-    **dict.fromkeys(("alert_kinds", "overview_sections", "metrics"), (list, list)),
+    **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
-    "after_commit": (_none, _is_nothing),
+    "after_commit": (_none, _none),
     **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), _read_steps),
@@ -103,7 +100,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("lines", "find", "find_wrong"), (list, list)),
     "describe_addresses": (dict, dict),
     "has_readers": (bool, bool),
-    **dict.fromkeys(("read_users", "read_all"), (_none, _is_nothing)),
+    **dict.fromkeys(("read_users", "read_all"), (_none, _none)),
 }
 
 
@@ -145,7 +142,11 @@ def name_of(hook: Any) -> HookName:
 def call_of(hook: Any, label: str, name: str) -> Any:
     """Return what the core calls for a hook of an extension with this label."""
     hook_name = HookName(label, name)
-    if name in LEFT_OUT:
+    if name == "alert_kinds":
+        call = _leaving_out(
+            hook, hook_name, list, lambda kinds: [Calls(kind, AlertKind, label) for kind in kinds]
+        )
+    elif name in LEFT_OUT:
         call = _leaving_out(hook, hook_name, *LEFT_OUT[name])
     else:
         call = _raising(hook, hook_name, RAISING.get(name, _as_it_is), _EMPTY.get(name, _none))

@@ -12,8 +12,6 @@ from uuid import UUID
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
-from notifications import times
-
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.http import HttpRequest
 
@@ -341,8 +339,3 @@ class RecordedTransaction:
         if job := self.jobs.get(row.id):
             return job.language
         return self.languages.get(row.id) or translation.get_language() or ""
-
-
-def in_order(events: Iterable[Event]) -> list[Event]:
-    """Return events in the order of their times; those without a time come last."""
-    return sorted(events, key=lambda event: (event.at is None, event.at and times.as_utc(event.at)))

@@ -21,11 +21,9 @@ class Where(enum.Flag):
     ENGINE_SERVER = enum.auto()
     #: Each ASGI server. It may have an upkeep of another kind too.
     SERVER = enum.auto()
-
-
-#: In each arrangement of processes there is one of these, as far as there are jobs.
-LASTING = Where.WORKER | Where.OBSERVER | Where.ENGINE_SERVER
-EVERYWHERE = LASTING | Where.SERVER
+    #: In each arrangement of processes there is one of these, as far as there are jobs.
+    LASTING = WORKER | OBSERVER | ENGINE_SERVER
+    EVERYWHERE = LASTING | SERVER
 
 
 #: SQL with its parameters.
@@ -60,7 +58,7 @@ class Duty:
     name: str
     every: float | Callable[[], float | None]
     run: Callable[[], object]
-    where: Where = LASTING
+    where: Where = Where.LASTING
     is_for_each_process: bool = False
     at_start: bool = False
     condition: Callable[[], Condition] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import isfunction
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig, apps
@@ -16,11 +16,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 
-from notifications import conf
+from notifications import conf, times
 from notifications.extension import moved
 from notifications.extension.app import Extension
 from notifications.extension.calls import Calls, call_of, leave_out_of_pages
-from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel
+from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel, DeliveryStep, read_steps
 from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     Event,
@@ -32,7 +32,6 @@ from notifications.extension.dimensions import (
     RecordedTransaction,
     WaitKind,
     WorkerPart,
-    in_order,
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.pages import PageHooks
@@ -82,6 +81,7 @@ class Hooks:
 
     def __init__(self, extensions: Iterable[Extension] = ()) -> None:
         self.extensions = list(extensions)
+        self._modules: dict[str, dict[str, ModuleType]] = {}
         for name in _MAPPINGS:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
@@ -113,12 +113,59 @@ class Hooks:
         }
         self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
 
+    def find_modules(self, name: str) -> dict[str, ModuleType]:
+        """Import the module of this name of each installed extension that has one, and return them by its label."""
+        if name not in self._modules:
+            self._modules[name] = {
+                each.label: import_module(f"{each.name}.{name}")
+                for each in self.extensions
+                if module_has_submodule(each.module, name)
+            }
+        return self._modules[name]
+
+    def functions_of(self, module: str, name: str) -> list[Any]:
+        """Return the functions of this name in such modules, each of which is called as a hook is."""
+        found = [(label, getattr(each, name, None)) for label, each in self.find_modules(module).items()]
+        return [call_of(function, label, name) for label, function in found if function]
+
+    def find_channel(self, name: str) -> Channel:
+        """Return a channel; one that has no addresses if its extension is not installed any more.
+
+        For one whose class cannot be imported, or is none, a ``BrokenChannel``: neither pages nor other channels fail.
+        """
+        path = self.channels.get(name)
+        return Channel(name) if path is None else _make_channel(name, path)
+
+    def read_delivery_steps(self, value: Any) -> tuple[DeliveryStep, ...]:
+        """Return the steps of a value like ``[{"email": 600}]``, by installed channels. Raises ``ValueError``."""
+        return read_steps(value, self.channels)
+
+    def find_wait_kind(self, kind: str) -> WaitKind:
+        """Return a kind of waits; one that does nothing if its extension is not installed any more."""
+        return self.wait_kinds.get(kind, UNKNOWN_KIND)
+
+    def read_facts(self, row: Notification, reader: Any, place: str) -> list[Fact]:
+        """Return what extensions say of a notification to its user. See ``Extension.parts_of()``."""
+        parts = (part for hook in self.parts_of for part in hook([row], reader, place).get(row.pk, ()))
+        return [part for part in parts if isinstance(part, Fact)]
+
+    def call_after_commit(self, tx: RecordedTransaction) -> None:
+        """Let extensions use what they have kept in a transaction that is committed."""
+        for label, kept in tx.kept.items():
+            if hook := self.after_commit.get(label):
+                hook(kept)
+
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 
 
 hooks = Hooks()
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """Return events in the order of their times; those without a time come last."""
+    return sorted(events, key=lambda event: (event.at is None, event.at and times.as_utc(event.at)))
 
 
 def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any = None) -> list[Event]:
@@ -135,38 +182,6 @@ def read_events(subject: Job | Notification, reader: Any = None, *, viewer: Any 
     )
 
 
-def read_facts(row: Notification, reader: Any, place: str) -> list[Fact]:
-    """Return what extensions say of a notification to its user. See ``Extension.parts_of()``."""
-    parts = (part for hook in hooks.parts_of for part in hook([row], reader, place).get(row.pk, ()))
-    return [part for part in parts if isinstance(part, Fact)]
-
-
-def call_after_commit(tx: RecordedTransaction) -> None:
-    """Let extensions use what they have kept in a transaction that is committed."""
-    for label, kept in tx.kept.items():
-        if hook := hooks.after_commit.get(label):
-            hook(kept)
-
-
-def find_urlpatterns() -> list[Any]:
-    """Return the URL patterns of the modules ``urls`` of installed extensions."""
-    return [
-        pattern
-        for each in extensions()
-        if module_has_submodule(each.module, "urls")
-        for pattern in import_module(f"{each.name}.urls").urlpatterns
-    ]
-
-
-def find_channel(name: str) -> Channel:
-    """Return a channel; one that has no addresses if its extension is not installed any more.
-
-    For one whose class cannot be imported, or is none, a ``BrokenChannel``: neither pages nor other channels fail.
-    """
-    path = hooks.channels.get(name)
-    return Channel(name) if path is None else _make_channel(name, path)
-
-
 @cache
 def _make_channel(name: str, path: str) -> Channel:
     try:
@@ -175,6 +190,9 @@ def _make_channel(name: str, path: str) -> Channel:
             raise TypeError("It is no notifications.extension.Channel.")
         if channel.has_digests and channel.has_many_addresses:
             raise TypeError("has_digests and has_many_addresses exclude each other.")
+        for method in ("addresses", "send"):
+            if getattr(type(channel), method) is getattr(Channel, method):
+                raise TypeError(f"It has no method {method}().")
     except Exception as exc:
         if not apps.ready:  # it can be imported later
             raise
@@ -182,11 +200,6 @@ def _make_channel(name: str, path: str) -> Channel:
         text = f"The channel {name!r} cannot be made from {path}: {type(exc).__name__}: {exc}"
         return BrokenChannel(name, text)
     return leave_out_of_pages(channel)
-
-
-def find_wait_kind(kind: str) -> WaitKind:
-    """Return a kind of waits; one that does nothing if its extension is not installed any more."""
-    return hooks.wait_kinds.get(kind, UNKNOWN_KIND)
 
 
 def make_worker_parts(state: Any) -> dict[str, WorkerPart]:

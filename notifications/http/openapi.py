@@ -22,7 +22,7 @@ from django.urls import get_script_prefix, resolve, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers
-from notifications.extension import find_channel, hooks
+from notifications.extension import hooks
 from notifications.http import access, api_views
 from notifications.http.access import exempt_from_project
 from notifications.http.negotiation import is_not_modified
@@ -77,7 +77,7 @@ def _read_file(channels: tuple[str, ...]) -> dict[str, Any]:
     choices = schemas["Preferences"]["properties"]["categories"]["items"]["properties"]["channels"]
     changes = schemas["PreferenceChanges"]["properties"]["categories"]["additionalProperties"]["properties"]
     for channel in ("bell", *channels):
-        has_digests = find_channel(channel).has_digests
+        has_digests = hooks.find_channel(channel).has_digests
         offered = choices["additionalProperties"]["enum"] if has_digests else ["on", "off"]
         changes[channel] = {"type": ["string", "null"], "enum": [*offered, None]}
     return document

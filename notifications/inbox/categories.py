@@ -14,7 +14,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext, pgettext_lazy
 
 from notifications.conf import WrongDeclaration, cached_until_changed, settings
-from notifications.extension import find_channel, hooks
+from notifications.extension import hooks
 from notifications.validators import MAX_CATEGORY_LENGTH
 
 logger = logging.getLogger("notifications")
@@ -37,7 +37,7 @@ class Choice(models.TextChoices):
         """Return what a user can choose for a channel, nothing if there is no such channel."""
         if channel not in list_channels():
             return ()
-        has_digests = channel != BELL and find_channel(channel).has_digests
+        has_digests = channel != BELL and hooks.find_channel(channel).has_digests
         return tuple(cls.values) if has_digests else (str(cls.ON), str(cls.OFF))
 
 
@@ -56,7 +56,9 @@ def list_channels() -> list[str]:
 def label_of(channel: str) -> str:
     """Return what a channel is called where users choose by what they are notified."""
     return (
-        gettext("in the bell") if channel == BELL else str(find_channel(channel).preference_label or channel)
+        gettext("in the bell")
+        if channel == BELL
+        else str(hooks.find_channel(channel).preference_label or channel)
     )
 
 

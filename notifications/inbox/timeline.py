@@ -9,8 +9,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.extension import Event, in_order
-from notifications.extension.installed import read_events
+from notifications.extension import Event
+from notifications.extension.installed import in_order, read_events
 from notifications.models import Notification
 from notifications.streams.marking_seen import Receipt, find_receipt, first_mark
 from notifications.streams.positions import seen_positions

@@ -14,7 +14,7 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import ngettext
 
-from notifications import streams, times, validators
+from notifications import times, validators
 from notifications.compat import TaskResult, should_send, task_backends, task_enqueued
 from notifications.context import open_batch
 from notifications.db import bulk
@@ -27,6 +27,7 @@ from notifications.jobs.declaring.policies import NotifyOption
 from notifications.jobs.transitions import batch_completion, recording
 from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
+from notifications.streams import rings
 from notifications.tracing import spans
 
 MAX_ROWS_PER_INSERT = 500
@@ -147,8 +148,8 @@ class Batch:
             turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
-            streams.expect_own_jobs(rows)
-            streams.ring_new_jobs(rows)
+            rings.expect_own_jobs(rows)
+            rings.ring_new_jobs(rows)
 
         if connection().in_atomic_block:
             insert()

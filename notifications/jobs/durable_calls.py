@@ -101,7 +101,7 @@ def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
         waits = Wait.objects.using(database()).filter(job=execution.job.id)
         kinds = dict(waits.values_list("name", "kind"))
         for hook in hooks.steps_of:
-            found, _ = hook(execution.job, MAX_STEPS, with_results=False)
+            found, _ = hook(execution.job, MAX_STEPS, with_results=False, with_unfinished=False)
             kinds |= dict.fromkeys((step.name for step in found), "step")
         steps.stored_kinds = kinds
     stored_kind = steps.stored_kinds.get(name, kind)

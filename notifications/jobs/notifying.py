@@ -29,7 +29,8 @@ from notifications.db.transactions import (
     retrying,
 )
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.extension import RecordedTransaction, Rows, call_after_commit, hooks
+from notifications.extension import RecordedTransaction, hooks
+from notifications.extension.app import Rows
 from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
 from notifications.jobs.outcomes import Outcome
@@ -37,7 +38,7 @@ from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
-from notifications.streams import building
+from notifications.streams import building, rings
 from notifications.tracing import spans
 from notifications.tracing.error_trackers import error_scope
 
@@ -81,7 +82,7 @@ def create_notifications(users: Any, title: Any, **fields: Any) -> list[UUID]:
             wake_workers(retrying(partial(insert_notifications, chunk, tx)))
         streams.number(row.user_id for row in rows)
         if tx.kept:
-            on_commit(lambda: call_after_commit(tx))
+            on_commit(lambda: hooks.call_after_commit(tx))
         if _has_receivers():
             on_commit(lambda: _send_recorded(rows))
     else:
@@ -154,7 +155,7 @@ def create_chunk(
         return not is_numbered and streams.number_in_transaction(users)
 
     has_more_to_number = fair_atomic(insert, more_follows=more_follows)
-    call_after_commit(tx)
+    hooks.call_after_commit(tx)
     if has_more_to_number:
         streams.number_committed(users, more_follows=more_follows)
     if is_claimed and _has_receivers():
@@ -204,14 +205,14 @@ def record_change(
     """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``.
 
     ``tx``
-        That of the caller, who calls ``call_after_commit()``. By default a new one with what is ``known``.
+        That of the caller, who calls ``hooks.call_after_commit()``. By default a new one with what is ``known``.
     """
     if not (rows and hooks.on_change):
         return
     own = tx or RecordedTransaction(**known)
     wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, own)))
     if tx is None and own.kept:
-        on_commit(lambda: call_after_commit(own))
+        on_commit(lambda: hooks.call_after_commit(own))
 
 
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
@@ -248,8 +249,8 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     """Have inserted jobs claimed after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
-    streams.expect_own_jobs(jobs)
-    streams.ring_new_jobs(jobs)
+    rings.expect_own_jobs(jobs)
+    rings.ring_new_jobs(jobs)
     hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))

@@ -21,7 +21,7 @@ from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
-from notifications.extension import WaitKind, find_wait_kind, hooks
+from notifications.extension import WaitKind, hooks
 from notifications.jobs.durable_calls import (
     acall_when_available,
     begin_wait,
@@ -143,6 +143,8 @@ def end_wait(
     """
     from notifications.models import Wait
 
+    if user is not None and not hasattr(user, "get_username"):
+        raise TypeError(f"user is {user!r}. Pass the user, such as request.user.")
     how = validators.text("how", how, MAX_HOW_LENGTH, required=True)
     if how in APP_WORDS:
         raise ValueError(f"how is {how!r}, by which the app ends waits. Use another word.")
@@ -225,7 +227,7 @@ def end_stored(
         now = database_now()
         # The duty that ends it has not come to it yet.
         if is_late := wait.due_at is not None and wait.due_at <= now:
-            wait.how = find_wait_kind(wait.kind).ends_by_time
+            wait.how = hooks.find_wait_kind(wait.kind).ends_by_time
         else:
             wait.how, wait.value, wait.ended_with = how, value, via[:100]
             wait.ended_by_id = None if user is None else user.pk
@@ -307,6 +309,8 @@ def _describe(wait: Wait) -> EndedWait:
 
 
 def _installed(kind: type[WaitKind]) -> str:
+    if not (isinstance(kind, type) and issubclass(kind, WaitKind)):
+        raise TypeError(f"kind is {kind!r}. Pass its class, a subclass of WaitKind.")
     if kind.kind not in hooks.wait_kinds:
         raise ValueError(
             f"No installed extension has {kind.__name__} in wait_kinds. Add it there, and the extension to "

@@ -46,6 +46,25 @@ from notifications.states import ACTIVE as ACTIVE
 from notifications.states import DONE as DONE
 from notifications.times import MomentField
 
+#: What apps use. Modules of the core use the other models, too.
+__all__ = [
+    "ACTIVE",
+    "DONE",
+    "Attempt",
+    "Job",
+    "Notification",
+    "NotificationLevel",
+    "Queue",
+    "Ring",
+    "ServerProcess",
+    "UserPrimaryKey",
+    "Wait",
+    "Worker",
+    "parse_id",
+    "user_key",
+    "uuid7",
+]
+
 
 class Notification(models.Model):
     """A durable message to one user. With ``seq`` NULL it has changed and is not numbered yet."""

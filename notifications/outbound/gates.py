@@ -7,10 +7,6 @@ first call of a process imports it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import import_module
-
-from django.utils.module_loading import module_has_submodule
 
 from notifications.compat import is_test_runner
 from notifications.extension import hooks
@@ -44,11 +40,5 @@ class Gate:
 
 def read_gates() -> Sequence[Gate]:
     """Return the gates of the installed extensions; none in a program that has not set Django up."""
-    gates = _import_gates(tuple([each.name for each in hooks.extensions]))
+    gates = [module.GATE for module in hooks.find_modules("gates").values()]
     return () if gates and is_test_runner() and not enabled_in_tests else gates
-
-
-@cache
-def _import_gates(apps: tuple[str, ...]) -> Sequence[Gate]:
-    found = [name for name in apps if module_has_submodule(import_module(name), "gates")]
-    return [import_module(f"{name}.gates").GATE for name in found]

@@ -54,7 +54,7 @@ from notifications.streams.numbering import (
     write_streams,
 )
 from notifications.streams.positions import begin_epoch, epoch, find_unnumbered_users
-from notifications.streams.rings import expect_own_jobs, prune_rings, ring, ring_new_jobs, too_many_rings
+from notifications.streams.rings import prune_rings, ring, too_many_rings
 
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
@@ -69,16 +69,17 @@ else:
         },
     )
 
-#: What apps use, and what other folders use of modules of this one.
+#: What apps use. Modules of the core use the other names, too.
 __all__ = [
     "begin_epoch",
+    "build_notification",
     "epoch",
-    "expect_own_jobs",
     "number",
     "number_if_needed",
     "number_in_transaction",
+    "read_stream_position",
     "ring",
-    "ring_new_jobs",
+    "seen_positions",
 ]
 
 logger = logging.getLogger("notifications")

@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 
 from notifications import paths, times, validators
 from notifications.db import bulk
-from notifications.extension import hooks, moved, read_steps
+from notifications.extension import hooks, moved
 from notifications.ids import uuid7
 from notifications.models import Job, Notification
 from notifications.streams import icons
@@ -144,7 +144,7 @@ def _make_unnamed_key(subject: str, day: date) -> str:
 def _read_deliver(value: Any) -> Any:
     """Return the steps of ``deliver``. Raises ``ValueError``."""
     if hooks.channels:
-        return read_steps(value, hooks.channels)
+        return hooks.read_delivery_steps(value)
     if value:
         remedy = moved.describe_remedy("deliveries")
         raise ValueError(f"deliver is {value!r}, but only the page shows notifications. {remedy}")

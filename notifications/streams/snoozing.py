@@ -25,7 +25,7 @@ from notifications.db.transactions import (
     fair_atomic,
     on_commit,
 )
-from notifications.extension import RecordedTransaction, call_after_commit, hooks
+from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.calls import do_apart
 from notifications.models import Notification
 from notifications.streams.marking import Mark, Marked, change_rows, without_replaced
@@ -114,7 +114,7 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     )
     streams.number_in_transaction(users)
     if tx.kept:
-        on_commit(lambda: call_after_commit(tx))
+        on_commit(lambda: hooks.call_after_commit(tx))
     return len(ids) == MAX_ROWS_PER_TRANSACTION
 
 

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connections
 from notifications.db import clock as db_clock
 from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
-from notifications.extension import find_wait_kind, hooks
+from notifications.extension import hooks
 from notifications.ids import uuid7
 
 
@@ -112,7 +112,7 @@ class InlineRun:
             waiting.end_due_waits()
             due = Wait.objects.using(database()).filter(ended_at=None, remind_at__lte=clock.now())
             for kind in set(due.values_list("kind", flat=True)):
-                find_wait_kind(kind).remind()
+                hooks.find_wait_kind(kind).remind()
             recording.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
             if not self.run_one_or_raise():
                 break

@@ -16,7 +16,6 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, upgrading
 from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
-from notifications.upkeep import run_all
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
 from notifications.worker.execution import Execution
@@ -146,7 +145,8 @@ class JobWorker:
             await self.state.retry_write(maintenance.reap_dead_neighbors)
             if self.state.run_limit.ends_by_itself:
                 # Else it may end before the duty has given the jobs of an earlier version their executors.
-                await self.state.retry_write(run_all, upgrading.turn_old_executors)
+                while await self.state.retry_write(upgrading.turn_old_executors):
+                    pass
         except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)

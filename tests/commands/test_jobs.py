@@ -120,6 +120,21 @@ class TestList:
         assert mine in run("list", "--state", "succeeded")
         assert run("list", "--state", "failed") == ""
         assert len(run("list", "--limit", 1).splitlines()) == 1
+        add = tasks.add.enqueue(1, 2).id
+        assert run_json("list", "--task", "tests.jobs.tasks.add")[0]["id"] == add
+        assert mine not in run("list", "--task", "tests.jobs.tasks.add")
+
+    def test_what_failed_since_a_time(self):
+        """Also a job that was created long before."""
+        early, late = (tasks.fail.enqueue().id for _ in range(2))
+        run_jobs()
+        Job.objects.filter(id=early).update(finished_at="2026-05-01T01:59:59Z")
+        Job.objects.filter(id=late).update(
+            created_at="2026-01-01T00:00:00Z", finished_at="2026-05-01T02:00:00Z"
+        )
+        since = ("--finished-since", "2026-05-01T02:00+00:00")
+        for arguments in (("--state", "failed", *since), since):
+            assert [item["id"] for item in run_json("list", *arguments)] == [late]
 
     def test_json(self, user):
         """Each line is the item of the API with further fields for operators."""

@@ -1,11 +1,10 @@
 """Functions that create rows in the states that numbering has to handle."""
 
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import enqueueing, recording
 from notifications.models import Job, Notification
 from notifications.streams import build_notification
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 
 
 def unnumbered(user, count, **fields):
@@ -30,4 +29,4 @@ def job(user, **fields):
 def finish_job(row, worker, value=None):
     """Claim a queued job and record its success."""
     (claimed,) = [claimed for claimed in claim_rows(worker, 100) if claimed.pk == row.pk]
-    return recording.record_outcomes([outcomes.succeeded(claimed, DEFAULT_POLICY, value)])
+    return recording.record_outcomes([succeeded(claimed, value)])

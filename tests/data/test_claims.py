@@ -3,15 +3,14 @@
 import pytest
 from django.db import connection
 
-from notifications.jobs import outcomes
 from notifications.jobs.claiming import claim_queries, queues, sources
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from tests.data.rows import job
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 
 
 @pytest.mark.parametrize("key", ["", "key"])
@@ -70,7 +69,7 @@ def test_locked_jobs_of_an_executor_are_skipped(on_postgresql, open_connection, 
 def test_outcome_of_a_locked_job_is_not_void(on_postgresql, open_connection):
     """It is recorded later; the others of its group are recorded now."""
     rows = [job(None) for _ in range(2)]
-    group = [outcomes.succeeded(row, DEFAULT_POLICY, None) for row in claim_rows(uuid7(), 2)]
+    group = [succeeded(row) for row in claim_rows(uuid7(), 2)]
     other_connection = open_connection()
     other_connection.begin()
     other_connection.do(lambda: list(Job.objects.filter(pk=rows[0].pk).select_for_update(no_key=True)))

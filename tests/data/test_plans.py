@@ -21,10 +21,9 @@ from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.inbox import lists, read_timeline
-from notifications.jobs import Outcome, cancel, outcomes, retry
+from notifications.jobs import Outcome, cancel, retry
 from notifications.jobs.claiming import backlog, candidates
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, reaping, recording, upgrading, waiting
 from notifications.models import Job, Notification, Wait, Worker, uuid7
 from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
@@ -32,6 +31,7 @@ from notifications.streams.marking_seen import mark_seen
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 from tests.support.push_service import browser_keys
 
 pytestmark = pytest.mark.database_law
@@ -59,7 +59,7 @@ def run_a_job(user):
     candidates.claimable_queues()
     jobs = claim_rows(uuid7(), 2)
     claims.store_progress(jobs)
-    recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None) for row in jobs])
+    recording.record_outcomes([succeeded(row) for row in jobs])
 
 
 def run_limited_jobs(user):

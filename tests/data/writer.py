@@ -104,9 +104,7 @@ class WriterProcess:
         for _ in range(self.random.randint(1, 3)):
             self.note("+", [rows.job(self.random.choice(self.users)).pk])
         claimed = claim_rows(uuid7(), 5)
-        stored, _ = recording.record_outcomes(
-            [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in claimed]
-        )
+        stored, _ = recording.record_outcomes([succeeded(job) for job in claimed])
         self.note("+", [outcome.notification.pk for outcome in stored])
 
     def raise_in_callback(self):
@@ -216,8 +214,6 @@ if __name__ == "__main__":
 
     from notifications import streams
     from notifications.api import notify
-    from notifications.jobs import outcomes
-    from notifications.jobs.declaring.policies import DEFAULT_POLICY
     from notifications.jobs.transitions import recording
     from notifications.models import Notification, uuid7
     from notifications.streams import marking, numbering
@@ -225,5 +221,6 @@ if __name__ == "__main__":
     from tests.data import rows
     from tests.data.shapes import position
     from tests.support.claims import claim_rows
+    from tests.support.outcomes import succeeded
 
     main(*sys.argv[1:])

@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.db import UNAVAILABLE, is_unavailable, retrying_atomic, transactions
 from notifications.db.sqlstates import SQLSTATES, Meaning, is_not_migrated, sqlstate_of
 from notifications.db.transactions import try_write
-from notifications.extension import LASTING, Duty, Upkeep
+from notifications.extension import Duty, Upkeep, Where
 from notifications.models import DutyRun, Notification, Ring
 from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import post
@@ -132,7 +132,7 @@ def test_a_request(on_postgres, short_retries, user_client, settings):
 def test_a_duty(on_postgres, short_retries):
     """The round ends, and the next one does the duty."""
     for code in TEMPORARY:
-        process, runs = Upkeep(LASTING, seconds=0), []
+        process, runs = Upkeep(Where.LASTING, seconds=0), []
         process.duties = [Duty("sweep", 60, lambda runs=runs: runs.append(1))]
         with raises(code, "notifications_dutyrun", "INSERT"), pytest.raises(UNAVAILABLE):
             process.run_round()

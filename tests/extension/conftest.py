@@ -21,5 +21,5 @@ def shop(monkeypatch):
     """An extension that is installed beside those of the app."""
     shop = Shop(Shop.name, testing)
     monkeypatch.setattr(conf, "SETTINGS", conf.SETTINGS)
-    load(monkeypatch, *extension.extensions(), shop)
+    load(monkeypatch, *extension.hooks.extensions, shop)
     return shop

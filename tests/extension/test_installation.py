@@ -15,11 +15,13 @@ from notifications import extension, testing
 from notifications.extension import Dispatch, Extension, JobSection, WaitKind
 from notifications.extension.installed import Hooks, ImportedHook
 from tests.extension.shop import Shop
-from tests.support.extensions import load
+from tests.support.extensions import install, load
 
 #: What has hooks: the installed extensions, their kinds of waits and sections of jobs, and what dispatches jobs.
 HOOK_OWNERS = [
-    owner for each in extension.extensions() for owner in (each, *each.wait_kinds, *each.job_sections)
+    owner
+    for each in extension.installed.extensions()
+    for owner in (each, *each.wait_kinds, *each.job_sections)
 ] + [extension.hooks.dispatch]
 
 
@@ -33,7 +35,7 @@ def test_an_app_that_is_required():
 def test_apps_whose_tables_belong_together(recorder, monkeypatch):
     """Checks and doctor look at those of all extensions."""
     monkeypatch.setattr(extension.installed, "extensions", lambda: [recorder])
-    assert extension.list_apps() == [apps.get_app_config("notifications"), recorder]
+    assert extension.installed.list_apps() == [apps.get_app_config("notifications"), recorder]
 
 
 def test_hooks_that_are_not_defined_are_not_called():
@@ -81,16 +83,16 @@ def test_installed_extensions(monkeypatch):
     shop = Shop(Shop.name, testing)
     with monkeypatch.context() as patch:
         patch.setattr(apps, "get_app_configs", lambda: [AppConfig("notifications.testing", testing), shop])
-        assert extension.extensions() == [shop]
+        assert extension.installed.extensions() == [shop]
 
 
 def test_urls_are_found(monkeypatch):
     urls = ModuleType("notifications.testing.urls")
     urls.urlpatterns = [path("shop/", lambda request: HttpResponse("open"), name="shop")]
     monkeypatch.setitem(sys.modules, urls.__name__, urls)
-    monkeypatch.setattr(extension.installed, "extensions", lambda: [Shop(Shop.name, testing)])
-    monkeypatch.setattr(extension.installed, "module_has_submodule", lambda module, name: name == "urls")
-    assert [pattern.name for pattern in extension.installed.find_urlpatterns()] == ["shop"]
+    install(monkeypatch, Shop(Shop.name, testing))
+    monkeypatch.setattr(extension.installed, "module_has_submodule", lambda module, name: module is testing)
+    assert extension.hooks.find_modules("urls") == {Shop.label: urls}
 
 
 def test_apps_of_one_test(slack_messages):
@@ -98,7 +100,7 @@ def test_apps_of_one_test(slack_messages):
     before = list(extension.hooks.extensions)
     with modify_settings(INSTALLED_APPS={"append": ["slack_messages"]}):
         assert "slack" in {each.label for each in extension.hooks.extensions}
-    assert extension.hooks.extensions == before == extension.extensions()
+    assert extension.hooks.extensions == before == extension.installed.extensions()
 
 
 def test_a_base_class_of_extensions():

@@ -163,7 +163,7 @@ def test_parts_of_notifications(user, user_client, recorder):
     assert ["Because &amp; so" in page for page in pages] == [True, False]
     assert ["Rain &amp; sun" in page for page in pages] == [False, True]
     row = Notification.objects.get(pk=ids[1])
-    assert extension.read_facts(row, user, "email") == [Fact("Weather", "Rain & sun")]
+    assert extension.hooks.read_facts(row, user, "email") == [Fact("Weather", "Rain & sun")]
 
 
 def say_categories(rows, reader, place):

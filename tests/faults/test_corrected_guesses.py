@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from notifications.jobs import outcomes
 from notifications.models import Attempt, Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery, until_row  # noqa: F401
 from tests.faults.support.freezing import frozen
 from tests.support.celery_worker import database_url
+from tests.support.outcomes import error_type
 from tests.support.waiting import wait_until
 
 #: A guess before a worker is suspended would be corrected too. In CI a process may not run for seconds.
@@ -28,7 +28,7 @@ def until_guessed(ids, kind):
         return all(job.done and job.seq for job in jobs)
 
     wait_until(have_failed, timeout=60, every=0.5, what="the guess")
-    assert {outcomes.error_type(job.error) for job in Job.objects.filter(id__in=ids)} == {kind}
+    assert {error_type(job) for job in Job.objects.filter(id__in=ids)} == {kind}
 
 
 def assert_corrected(jobs, user, workers):

@@ -18,6 +18,7 @@ from notifications.jobs import outcomes
 from notifications.models import Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery  # noqa: F401
 from tests.support.celery_worker import CeleryWorker, require_prefork
+from tests.support.outcomes import error_type
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 from tests.support.redis_server import Redis
 from tests.support.waiting import wait_until
@@ -237,7 +238,7 @@ def test_no_task_that_ran_is_lost_when_workers_are_suspended_or_killed(
         wait_until(lambda: not find_wrongly_lost(), timeout=45, every=1, what="the corrections")
     told = list(Notification.objects.filter(user=user).values_list("job", "archived_at"))
     corrected = sum(log.read_text().count("Corrected a guess") for log in tmp_path.glob("celery-*.log"))
-    states = Counter((job.state, outcomes.error_type(job.error)) for job in jobs.all())
+    states = Counter((job.state, error_type(job)) for job in jobs.all())
     print(f"{rounds} rounds: {dict(counts)}; {len(published)} tasks: {dict(states)}; corrected: {corrected}")
     assert find_wrongly_lost() == []
     shown = Counter(job for job, archived_at in told if archived_at is None)

@@ -13,10 +13,10 @@ from django.db import connection
 from django.db.models import F
 
 from notifications import times
-from notifications.jobs import outcomes
 from notifications.models import Job, Notification
 from tests.contrib.celery.conftest import broker, celery_app, start_celery  # noqa: F401
 from tests.support.celery_worker import require_prefork
+from tests.support.outcomes import error_type
 from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("OBSERVED_ROUNDS", "3"))
@@ -40,7 +40,7 @@ def count_unended(results, user):
     jobs.update(queued_at=F("queued_at") - timedelta(seconds=61))
     with suppress(AssertionError):
         wait_until(lambda: not unended.exists(), timeout=25, every=0.2, what="all ends")
-    states = Counter((job.state, outcomes.error_type(job.error)) for job in jobs)
+    states = Counter((job.state, error_type(job)) for job in jobs)
     print(f"{len(results)} tasks: {dict(states)}")
     notified = Counter(Notification.objects.filter(user=user).values_list("job", flat=True))
     assert set(notified.values()) <= {1}

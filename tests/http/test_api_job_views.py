@@ -9,8 +9,6 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications import jobs
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
@@ -18,6 +16,7 @@ from tests.data.rows import finish_job, job
 from tests.http.conftest import assert_problem, job_url
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -207,7 +206,7 @@ class TestResult:
         """409 without Retry-After, and without the traceback."""
         row = job(user)
         (claimed,) = claim_rows(uuid7(), 1)
-        recording.record_outcomes([outcomes.failed(claimed, DEFAULT_POLICY, ValueError("secret"))])
+        recording.record_outcomes([failed(claimed, ValueError("secret"))])
         response = user_client.get(job_url(row, "result/"))
         assert "failed" in assert_problem(response, 409)["detail"]
         assert "Retry-After" not in response

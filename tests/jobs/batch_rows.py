@@ -2,11 +2,10 @@
 
 import uuid
 
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed, succeeded
 
 
 def row(b):
@@ -26,9 +25,4 @@ def claim_all():
 
 def end(job, *, succeeds=True):
     """Record that a claimed job succeeded or failed, as a worker does."""
-    outcome = (
-        outcomes.succeeded(job, DEFAULT_POLICY, 1)
-        if succeeds
-        else outcomes.failed(job, DEFAULT_POLICY, ValueError("broken"))
-    )
-    recording.finish_jobs([outcome])
+    recording.finish_jobs([succeeded(job, 1) if succeeds else failed(job)])

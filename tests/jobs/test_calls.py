@@ -8,10 +8,9 @@ import pytest
 from django.db import connection
 
 from notifications.api import notify
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.models import Job
 from tests.jobs import tasks
+from tests.support.outcomes import succeeded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,7 +49,7 @@ def test_the_notification_of_an_end_checks_nothing_again(user):
     job = Job.objects.get()
     for _ in range(2):  # the second time with what is cached
         with counted_calls() as calls:
-            outcomes.announcement(job, DEFAULT_POLICY, Job.State.SUCCEEDED, None, None)
+            succeeded(job)
     assert not [call for call in calls if call.startswith("validators.py")]
     assert len(calls) <= 15, "\n".join(calls)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from notifications.api import apause, join, pause, policy, task
+from notifications.api import apause, pause, policy, task
 from notifications.contrib.steps import astep, step
 from notifications.contrib.webhooks import acallback, callback
 from tests.jobs import tasks
@@ -115,11 +115,6 @@ async def change_kind():
 def pause_in_transaction():
     with transaction.atomic():
         pause("nap", DAY)
-
-
-@task
-def join_waiting(id):
-    return join(id)
 
 
 @task

@@ -9,12 +9,11 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, enqueueing, queueing, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import build_notification, retention
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed, succeeded
 
 WORKER = uuid.uuid4()
 
@@ -54,9 +53,9 @@ def advance_job(row, action):
     elif row.state == "running" and action == "release":
         queueing.release([row])
     elif row.state == "running" and action == "fail":
-        recording.record_outcomes([outcomes.failed(row, DEFAULT_POLICY, ValueError("broken"))])
+        recording.record_outcomes([failed(row, ValueError("broken"))])
     elif row.state == "running":
-        recording.record_outcomes([outcomes.succeeded(row, DEFAULT_POLICY, None)])
+        recording.record_outcomes([succeeded(row)])
     elif row.state == "failed" and action == "retry":
         retry_job(row)
 

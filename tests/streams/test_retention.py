@@ -9,8 +9,7 @@ from django.db.models import Manager
 from django.utils import timezone
 
 from notifications.api import batch, join
-from notifications.jobs import notifying, outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import notifying
 from notifications.jobs.transitions import recording
 from notifications.management import PruneCommand
 from notifications.models import Attempt, Job, Notification, SeenMark, Stream, uuid7
@@ -18,6 +17,7 @@ from notifications.streams import changes, purging, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -85,7 +85,7 @@ def test_jobs_of_a_batch_are_kept_until_it_is_deleted(user):
         for number in range(3):
             tasks.add.enqueue(number, 1)
     for job in claim_rows(uuid7(), 2):
-        recording.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+        recording.finish_jobs([succeeded(job, 1)])
     age(Job, 31, state="succeeded")
     before = timezone.now() - timedelta(days=30)
 

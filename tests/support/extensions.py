@@ -14,4 +14,4 @@ def load(monkeypatch, *extensions):
     """Load these extensions and no others, as at the start of a process. Raises ``ImproperlyConfigured``."""
     monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))
     monkeypatch.setattr(extension.installed, "extensions", lambda: extensions)
-    extension.load()
+    extension.installed.load()

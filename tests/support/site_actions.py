@@ -12,13 +12,12 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs import outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import claims, enqueueing, queueing, recording
 from notifications.models import Job
 from notifications.streams import marking, retention
 from notifications.streams.marking_seen import mark_seen
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed, succeeded
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 User = get_user_model()
@@ -85,11 +84,11 @@ def store_progress(id, current, total=None, message=""):
 
 
 def finish_job(id, value=None):
-    recording.record_outcomes([outcomes.succeeded(Job.objects.get(pk=id), DEFAULT_POLICY, value)])
+    recording.record_outcomes([succeeded(Job.objects.get(pk=id), value)])
 
 
 def fail_job(id):
-    recording.record_outcomes([outcomes.failed(Job.objects.get(pk=id), DEFAULT_POLICY, ValueError("broken"))])
+    recording.record_outcomes([failed(Job.objects.get(pk=id))])
 
 
 def release_job(id):

@@ -2,17 +2,7 @@
 
 import pytest
 
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    live_worker,
-    longest_backoff,
-    rings,
-    short_join_idle,
-    start_worker,
-    with_engine,
-    without_engine,
-    worker,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
 
 @pytest.fixture

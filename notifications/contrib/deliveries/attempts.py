@@ -46,7 +46,7 @@ from notifications.db import (
     new_row,
     retry_while_unavailable,
 )
-from notifications.extension import AddressGone, Channel, ChannelMessage, find_channel
+from notifications.extension import AddressGone, Channel, ChannelMessage, hooks
 from notifications.inbox import read_recipient
 
 State: Any = Delivery.State
@@ -204,7 +204,7 @@ def open_deliveries(
     first = deliveries.only("user", "channel", "address").first()
     if first is None:
         return None
-    channel, outage = find_channel(first.channel), outages.read(first.channel)
+    channel, outage = hooks.find_channel(first.channel), outages.read(first.channel)
     if not is_resend and not outages.may_try(outage):
         if is_digest:
             raise ChannelSuspended(channel.name)
@@ -264,7 +264,7 @@ def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is
 
     def reach_of(row: Delivery) -> Reach:
         # Of several addresses, a delivery keeps its own.
-        keeps = find_channel(row.channel).has_many_addresses and row.address
+        keeps = hooks.find_channel(row.channel).has_many_addresses and row.address
         return reach._replace(addresses=[row.address]) if keeps else reach
 
     locked = lock_query(rows.order_by("id"), skip_locked=False)

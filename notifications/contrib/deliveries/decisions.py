@@ -18,7 +18,7 @@ from notifications.contrib.deliveries.preferences import choice_in_force, is_pau
 from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db import database, database_now
-from notifications.extension import Channel, find_channel, hooks
+from notifications.extension import Channel, hooks
 from notifications.inbox import ALERTS, Category, Choice, load_categories
 from notifications.models import Notification, Wait
 
@@ -105,7 +105,7 @@ def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
         facts.append(
             Facts(
                 row,
-                find_channel(row.channel),
+                hooks.find_channel(row.channel),
                 notification,
                 category,
                 seen.get(row.user_id, 0),

@@ -30,7 +30,7 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database
-from notifications.extension import ChannelMessage, Fact, read_facts
+from notifications.extension import ChannelMessage, Fact, hooks
 from notifications.inbox import MessageRow, absolute, load_categories, read_message_rows
 from notifications.models import Notification, NotificationLevel
 
@@ -177,7 +177,7 @@ def _make_email(
 
 
 def _read_facts(message: ChannelMessage) -> list[Fact]:
-    facts = read_facts(message.notifications[0], message.user, "email")
+    facts = hooks.read_facts(message.notifications[0], message.user, "email")
     return [fact._replace(url=absolute(fact.url)) for fact in facts]
 
 

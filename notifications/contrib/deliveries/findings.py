@@ -11,7 +11,7 @@ from notifications.conf import settings
 from notifications.contrib.deliveries import devices, outages, pushes
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db import database
-from notifications.extension import find_channel, hooks
+from notifications.extension import hooks
 from notifications.management import register
 
 
@@ -20,7 +20,7 @@ def check_outages(**options: Any) -> Iterator[CheckMessage]:
     """Check whether the server of each channel that has only one has answered."""
     known = outages.read_all()
     for name in hooks.channels:
-        channel = find_channel(name)
+        channel = hooks.find_channel(name)
         outage = known.get(name)
         if not channel.server:
             continue

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from notifications.extension import find_channel, require
+from notifications.extension import hooks, require
 from notifications.inbox import Choice as CategoryChoice
 from notifications.models import UserPrimaryKey, user_key, uuid7
 from notifications.times import MomentField
@@ -97,12 +97,12 @@ class Delivery(models.Model):
         return has_ended_unsent and self.attempted_at is not None
 
     def describe_channel(self) -> str:
-        return str(find_channel(self.channel).label or self.channel)
+        return str(hooks.find_channel(self.channel).label or self.channel)
 
     def describe_reason(self, reason: str = "") -> str:
         """Return a reason not to send it in words, by default its own; empty if there is none."""
         reason = reason or self.reason
-        text = find_channel(self.channel).reasons.get(reason)
+        text = hooks.find_channel(self.channel).reasons.get(reason)
         return str(text or self.Reason(reason).label) if reason else ""
 
 

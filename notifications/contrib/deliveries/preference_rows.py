@@ -14,7 +14,7 @@ from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.db import database, is_query_error
-from notifications.extension import find_channel, hooks
+from notifications.extension import hooks
 from notifications.inbox import (
     BELL,
     Choice,
@@ -123,7 +123,7 @@ def find_dead_addresses(user: Any, reader: Reader) -> list[tuple[str, str, str]]
 
 def _has_address(user: Any, name: str, address: str) -> bool:
     try:
-        return address in find_channel(name).addresses(user)
+        return address in hooks.find_channel(name).addresses(user)
     except Exception as exc:  # the page offers to try it again
         if is_query_error(exc):
             raise

@@ -15,14 +15,14 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import settings
 from notifications.contrib.deliveries import devices, vapid
 from notifications.contrib.deliveries.errors import PASSING_STATUS_CODES
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database, retrying_atomic
-from notifications.extension import AddressGone, Channel, ChannelMessage, read_facts
+from notifications.extension import AddressGone, Channel, ChannelMessage, WrongDeclaration, hooks
 from notifications.http import encode_json
 from notifications.inbox import absolute
 from notifications.models import Notification, NotificationLevel
@@ -196,5 +196,5 @@ def _describe(row: Notification, user: Any) -> str:
     if not row.open_question:
         return row.body
     with timezone.override(zone_of(read_reader(user.pk))):
-        facts = read_facts(row, user, "push")
+        facts = hooks.read_facts(row, user, "push")
     return "\n".join(filter(None, (row.body, *(f"{fact.label}: {fact.text}" for fact in facts))))

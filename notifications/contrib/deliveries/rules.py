@@ -15,11 +15,11 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.conf import WrongDeclaration, cached_until_changed, settings
+from notifications.conf import cached_until_changed, settings
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import database, lock_query, new_row
-from notifications.extension import DeliveryStep, RecordedTransaction, find_channel, hooks, read_steps
+from notifications.extension import RecordedTransaction, WrongDeclaration, hooks
 from notifications.inbox import Choice, load_categories
 from notifications.models import Notification
 
@@ -42,18 +42,18 @@ class Rules:
     """
 
     def __init__(self, declared: Mapping[Any, Any]) -> None:
-        self._steps: dict[str, tuple[DeliveryStep, ...]] = {}
+        self._steps: dict[str, Sequence[Any]] = {}
         self.wrong: list[WrongDeclaration] = []
         for category, value in declared.items():
             try:
                 if not isinstance(category, str):
                     raise ValueError("A category is a text.")
-                self._steps[category] = read_steps(value, hooks.channels)
+                self._steps[category] = hooks.read_delivery_steps(value)
             except ValueError as exc:
                 message = f"NOTIFICATIONS['DELIVERY'][{category!r}]: {exc}"
                 self.wrong.append(WrongDeclaration("notifications.W029", message, f"Write {EXAMPLE}."))
 
-    def of(self, category: str) -> tuple[DeliveryStep, ...]:
+    def of(self, category: str) -> Sequence[Any]:
         """Return the steps of a category."""
         steps = self._steps.get(category)
         return self._steps.get(ALL_OTHERS, ()) if steps is None else steps
@@ -92,7 +92,7 @@ def find_wrong_declarations() -> Iterator[WrongDeclaration]:
                 "Write the address of the site, to which links lead: 'https://example.com'.",
             )
     for name in hooks.channels:
-        yield from find_channel(name).find_wrong(is_used=name in rules.channels)
+        yield from hooks.find_channel(name).find_wrong(is_used=name in rules.channels)
 
 
 @cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")

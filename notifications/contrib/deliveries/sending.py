@@ -44,7 +44,7 @@ from notifications.db import (
     lock_query,
     retrying_atomic,
 )
-from notifications.extension import Channel, Duty, Upkeep, find_channel, hooks, run_all
+from notifications.extension import Channel, Duty, Upkeep, hooks
 from notifications.inbox import read_recipient, read_users
 from notifications.jobs import own_task, stores_jobs
 from notifications.models import ACTIVE, Job
@@ -70,7 +70,7 @@ MAX_PER_CHUNK = 50
 def list_duties(process: Upkeep) -> list[Duty]:
     """Return the duties that enqueue the jobs of deliveries, and end those whose jobs have ended without them."""
     # A call for each channel: one that blocks or raises holds up no other.
-    calls = {name: partial(run_all, partial(enqueue_due_by, name)) for name in (*hooks.channels, "")}
+    calls = {name: partial(enqueue_due_by, name) for name in (*hooks.channels, "")}
 
     def enqueue() -> None:
         for name, call in calls.items():
@@ -117,7 +117,7 @@ def enqueue_due_by(name: str) -> bool:
     now = database_now()
     pending = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=now)
     of_channel = pending.filter(channel=name) if name else pending.exclude(channel__in=list(hooks.channels))
-    return _enqueue_due(find_channel(name), of_channel, outages.read(name), now)
+    return _enqueue_due(hooks.find_channel(name), of_channel, outages.read(name), now)
 
 
 def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: datetime) -> bool:
@@ -192,7 +192,7 @@ def resend(id: UUID) -> str:
     """
     deliveries = Delivery.objects.using(database()).filter(id=id)
     user, name = deliveries.values_list("user_id", "channel").first() or (None, "")
-    channel, recipient = find_channel(name), None if user is None else read_recipient(user)
+    channel, recipient = hooks.find_channel(name), None if user is None else read_recipient(user)
     reach = Reach(exists=False)
     if recipient is not None:
         reach = Reach(is_active=recipient.is_active)

@@ -16,7 +16,7 @@ from notifications.contrib.deliveries.decisions import decide, find_quiet_end, r
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.rules import REASONS_OF_NOTIFICATION
 from notifications.db import database
-from notifications.extension import Event, find_channel
+from notifications.extension import Event, hooks
 from notifications.models import Attempt, Job, Notification
 
 #: The module of the errors whose texts are the answers of servers.
@@ -107,7 +107,7 @@ def describe_addresses(deliveries: Iterable[Delivery]) -> dict[UUID, str]:
     described: dict[UUID, str] = {}
     for name, rows in by_channel.items():
         addresses = {row.address for row in rows if row.address}
-        found = find_channel(name).describe_addresses(rows[0].user_id, addresses) if addresses else {}
+        found = hooks.find_channel(name).describe_addresses(rows[0].user_id, addresses) if addresses else {}
         described |= {row.id: found.get(row.address, row.address) for row in rows}
     return described
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import settings
+from notifications.extension import WrongDeclaration
 
 #: A signature is used for so many seconds, and is valid for at most twice as long: 12 hours.
 SIGNATURE_SECONDS = 6 * 3600

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Limits, read_limits
 from notifications.contrib.operations.statistics import roll_up
-from notifications.extension import EVERYWHERE, Duty, Upkeep
+from notifications.extension import Duty, Upkeep, Where
 
 #: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
 #: one job would begin what others have time for.
@@ -19,7 +19,7 @@ MAX_FIRST_DELAY_SECONDS = 15.0
 def make_duties(process: Upkeep) -> list[Duty]:
     """See ``Extension.duties()``."""
     alerts = Duty(
-        "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), EVERYWHERE
+        "evaluate alerts", _alert_interval, lambda: evaluation.evaluate(alerts.previous_run), Where.EVERYWHERE
     )
     statistics = Duty(
         "roll up statistics",

@@ -20,7 +20,6 @@ from django.db.models import Count, Q, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from notifications.contrib.operations.additions import functions_of
 from notifications.contrib.operations.alerts.conditions import has_questions, read_questions
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, alert_kinds
@@ -29,6 +28,7 @@ from notifications.contrib.operations.statistics import Histogram, Sums, read_to
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection, database, database_now, is_lease_valid
+from notifications.extension import hooks
 from notifications.management import queue_depths
 from notifications.models import Worker
 from notifications.realtime import live_servers
@@ -67,7 +67,7 @@ class JobCollector(Collector):
         yield from _worker_gauges()
         yield from _server_gauges()
         yield _alert_gauge()
-        yield from chain.from_iterable(find() for _, find in functions_of("metrics"))
+        yield from chain.from_iterable(find() for find in hooks.functions_of("operations", "metrics"))
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

@@ -29,7 +29,7 @@ from notifications.contrib.questions.addressees import (
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import change_addressees, close_left_notifications
 from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
-from notifications.extension import Duty, Search, Upkeep, left_to_later, run_all
+from notifications.extension import Duty, Upkeep, left_to_later
 from notifications.inbox import filter_active, read_user
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
@@ -51,20 +51,25 @@ FIRST_POSITION: Position = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 
 def make_duties(process: Upkeep) -> list[Duty]:
     """See ``Extension.duties()``."""
-    start, remind = process.project_threads.start, partial(run_all, remind_of_due)
-    update = partial(run_all, Search(update_addressees).run_chunk)
+    start, position = process.project_threads.start, None
+
+    def update_chunk() -> bool:
+        nonlocal position
+        position = update_addressees(position)
+        return position is not None
+
     return [
         Duty(
             "remind of open questions",
             0,
-            lambda: start(remind, "Could not remind of open questions"),
+            lambda: start(remind_of_due, "Could not remind of open questions"),
             is_for_each_process=True,
             condition=due_condition,
         ),
         Duty(
             "update who is asked open questions",
             CHECK_INTERVAL_SECONDS,
-            lambda: start(update, "Could not update who is asked open questions"),
+            lambda: start(update_chunk, "Could not update who is asked open questions"),
         ),
         # At the start too, because the app may be installed again.
         Duty(

@@ -7,9 +7,10 @@ from typing import Any
 from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import settings
 from notifications.contrib.rates.api import declared_keys
 from notifications.contrib.rates.declarations import name_of, read_rates
+from notifications.extension import WrongDeclaration
 
 
 @register("notifications")

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from notifications.conf import WrongDeclaration, cached_until_changed, settings
+from notifications.conf import cached_until_changed, settings
+from notifications.extension import WrongDeclaration
 
 #: Seconds for which jobs are released in advance, and for which a process may use a token that it has taken.
 AHEAD_SECONDS, TOKEN_VALID_SECONDS = 2.0, 1.0

@@ -17,7 +17,7 @@ from notifications.contrib.rates.api import HOLD
 from notifications.contrib.rates.declarations import AHEAD_SECONDS, Rate, rate_of
 from notifications.contrib.rates.models import Limit, Release
 from notifications.db import chunks, database, database_now, retrying_atomic
-from notifications.extension import LASTING, Duty, Upkeep
+from notifications.extension import Duty, Upkeep, Where
 from notifications.jobs import HeldJobs
 from notifications.models import Job
 from notifications.times import as_utc, to_microseconds
@@ -32,7 +32,14 @@ MAX_WAIT_SECONDS = 10.0
 def make_duties(process: Upkeep) -> list[Duty]:
     """Return the duty of each process that lasts. It finds the rows locked where another process is at them."""
     return [
-        Duty("release jobs of rates", 0, release_due, LASTING, is_for_each_process=True, condition=_condition)
+        Duty(
+            "release jobs of rates",
+            0,
+            release_due,
+            Where.LASTING,
+            is_for_each_process=True,
+            condition=_condition,
+        )
     ]
 
 
@@ -77,7 +84,7 @@ def _release_first(held: HeldJobs) -> bool:
     key = HOLD.key_of(job) if job else ""
     if job is None or not key:
         return False  # another version of the code may know the task
-    if HeldJobs.of_key(key).name != held.name:
+    if HOLD.name_of(key) != held.name:
         # Its rate was declared otherwise when it was queued.
         return bool(retrying_atomic(partial(HeldJobs.hold_again, [job])))
     rate = rate_of(key)

@@ -18,8 +18,9 @@ from django.utils import timezone
 
 from notifications import validators
 from notifications.compat import normalize_json
-from notifications.conf import WrongDeclaration, cached_until_changed, settings
+from notifications.conf import cached_until_changed, settings
 from notifications.contrib.schedules import timing
+from notifications.extension import WrongDeclaration
 
 KEYS = ("task", "cron", "every", "timezone", "args", "kwargs", "owner", "group", "queue", "overlap", "grace")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")

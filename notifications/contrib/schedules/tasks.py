@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from notifications.conf import WrongDeclaration
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
     wrong_declarations,
 )
+from notifications.extension import WrongDeclaration
 from notifications.jobs import find_task, stores_jobs
 
 

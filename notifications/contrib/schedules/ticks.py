@@ -23,7 +23,7 @@ from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tic
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
 from notifications.db import database, database_now, is_unavailable, lock_query, retrying_atomic, select_rows
-from notifications.extension import LASTING, Duty, Upkeep, Where
+from notifications.extension import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -65,7 +65,7 @@ def make_duties(process: Upkeep) -> list[Duty]:
             name,
             0,
             lambda: start(run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
-            LASTING & ~Where.WORKER,
+            Where.LASTING & ~Where.WORKER,
             is_for_each_process=True,
         ),
     ]

@@ -12,8 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
-from notifications.conf import WrongDeclaration, settings
-from notifications.extension import Extension, Setting
+from notifications.conf import settings
+from notifications.extension import Extension, Setting, WrongDeclaration
 
 
 def _is_slack(value: dict[str, Any]) -> bool:

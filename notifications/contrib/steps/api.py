@@ -6,14 +6,14 @@ No model is imported at the top: modules with tasks may be imported before the m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 
-from notifications import times
 from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
 from notifications.db import database
@@ -61,10 +61,9 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     refuse_in_transaction(execution, "step")
     result = call_when_available(execution, _read_result, execution, name)
     if result is None:
-        started_at = times.now()
-        with entered_step(execution.job.id, name):
-            value = func(*args, **kwargs)
-        result = _store(execution, name, encode(name, value), started_at).result()
+        with _begun(execution, name) as call:
+            text = encode(name, func(*args, **kwargs))
+        result = _store(execution, call, text).result()
     return decode(result)
 
 
@@ -81,14 +80,12 @@ async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: An
     if may_have_stored(execution):
         result = await acall_when_available(execution, _read_result, execution, name)
     if result is None:
-        started_at = times.now()
-        with entered_step(execution.job.id, name):
-            value = await _call(func, args, kwargs)
-        text = encode(name, value)
+        with _begun(execution, name) as call:
+            text = encode(name, await _call(func, args, kwargs))
         if execution.run_inline:
-            future = await sync_to_async(_store)(execution, name, text, started_at)
+            future = await sync_to_async(_store)(execution, call, text)
         else:
-            future = _store(execution, name, text, started_at)
+            future = _store(execution, call, text)
         result = await asyncio.wrap_future(future)
     return decode(result)
 
@@ -119,11 +116,25 @@ def _read_result(execution: CurrentExecution, name: str) -> str | None:
     return result
 
 
-def _store(execution: CurrentExecution, name: str, result: str, started_at: Any) -> Future[str]:
-    """Begin to store a result, and return the future of what is stored under the name."""
-    writes = steps_of(execution).writes
+@contextmanager
+def _begun(execution: CurrentExecution, name: str) -> Iterator[Any]:
+    """Make a call of a step the one that runs in this context, and store it if it raises. Its caller has its result."""
     part = execution.parts[LABEL]
-    future: Future[str] = part.add(execution, name, result, started_at, times.now())
+    call = part.begin(execution, name)
+    try:
+        with entered_step(execution.job.id, name):
+            yield call
+    except Exception:
+        _store(execution, call, None)
+        raise
+    finally:
+        part.drop(call)
+
+
+def _store(execution: CurrentExecution, call: Any, result: str | None) -> Future[str]:
+    """Begin to store what a call has returned, and return the future of what is stored under its name."""
+    writes = steps_of(execution).writes
+    future: Future[str] = execution.parts[LABEL].add(call, result)
     writes.add(future)
     future.add_done_callback(writes.discard)
     return future

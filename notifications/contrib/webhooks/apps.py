@@ -23,7 +23,6 @@ from typing import ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.conf import are_origins
 from notifications.extension import Extension, OwnTask, Setting, WaitKind, import_later
 
 #: Of each of its tasks.
@@ -48,9 +47,7 @@ class Webhooks(Extension):
     }
 
     settings: ClassVar[Mapping[str, Setting]] = {
-        "CALLBACK_ORIGINS": Setting(
-            [], is_valid=are_origins, rule="a list like ['https://crm.example.com'], without paths"
-        ),
+        "CALLBACK_ORIGINS": Setting.of_origins("https://crm.example.com"),
         "HANDLERS": Setting({}),
         "WEBHOOKS": Setting(False),
     }

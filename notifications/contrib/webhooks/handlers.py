@@ -17,9 +17,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from notifications import times
-from notifications.conf import WrongDeclaration, settings
+from notifications.conf import settings
 from notifications.db import new_row
-from notifications.extension import hooks
+from notifications.extension import WrongDeclaration, hooks
 from notifications.jobs import find_task, stores_jobs
 from notifications.models import Job
 from notifications.worker import NoThread, close_connections, start_thread

@@ -18,7 +18,7 @@ from notifications import serializers
 from notifications.contrib.webhooks.handlers import CALLBACK_TASK, WEBHOOK_TASK
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
 from notifications.db import database
-from notifications.extension import Event, in_order
+from notifications.extension import Event
 from notifications.models import Job, Notification
 
 #: Calls of a notification and its job that are shown, the newest, and attempts of all of them, the first.
@@ -76,7 +76,7 @@ def read_calls_of(subject: Job | Notification, reader: Any) -> list[Event]:
     if job is not None and not any(send.task_path == CALLBACK_TASK for send in sends):
         events += _events_before_callback(job)
     events += [_describe_handler(row) for row in found if row.task_path not in _CALLS and row.finished_at]
-    return in_order(events)
+    return events
 
 
 def _describe_handler(row: Job) -> Event:

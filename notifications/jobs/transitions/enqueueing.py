@@ -30,6 +30,7 @@ from notifications.db.transactions import (
 from notifications.exceptions import IdempotencyKeyConflict
 from notifications.jobs import limits
 from notifications.models import Job
+from notifications.streams import rings
 from notifications.validators import MAX_KEY_LENGTH
 
 KEY_LIFETIME_HOURS = 24
@@ -65,9 +66,9 @@ def enqueue(job: Job) -> Job:
     job.created_at = job.queued_at = times.now()
 
     def insert() -> Job:
-        streams.expect_own_jobs([job])
+        rings.expect_own_jobs([job])
         limits.insert_within_limit(job)
-        streams.ring_new_jobs([job])
+        rings.ring_new_jobs([job])
         return job
 
     if job.idempotency_key:

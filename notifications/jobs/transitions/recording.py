@@ -16,7 +16,8 @@ from uuid import UUID
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.extension import RecordedTransaction, Rows, call_after_commit, hooks
+from notifications.extension import RecordedTransaction, hooks
+from notifications.extension.app import Rows
 from notifications.extension.calls import do_apart, mark_if_of_hook
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
@@ -144,7 +145,7 @@ def run_recording(write: Callable[[RecordedTransaction], T]) -> T:
 
     prepare_hooks()
     result = retrying_atomic(run)
-    call_after_commit(tx)
+    hooks.call_after_commit(tx)
     return result
 
 
@@ -220,7 +221,7 @@ def record(
     except Exception as exc:
         mark_if_of_hook(exc, is_at_commit=recording.is_written)
         raise
-    call_after_commit(recording.tx)
+    hooks.call_after_commit(recording.tx)
     if after_commit:
         after_commit(recording.outcomes)
     if has_more_to_number:

@@ -23,7 +23,7 @@ from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import chunks, connection, database, fair_atomic, on_commit
-from notifications.extension import RecordedTransaction, WaitKind, call_after_commit, find_wait_kind, hooks
+from notifications.extension import RecordedTransaction, WaitKind, hooks
 from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor
@@ -115,7 +115,7 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
     for chunk in chunks(rows):
         wake_workers(insert_notifications(chunk, tx))
     if tx.kept:
-        on_commit(lambda: call_after_commit(tx))
+        on_commit(lambda: hooks.call_after_commit(tx))
     return {row.user_id for row in rows}
 
 
@@ -347,4 +347,4 @@ def _by_kind(waits: Sequence[Wait]) -> Iterable[tuple[WaitKind, list[Wait]]]:
 
 
 def _kind_of(wait: Wait) -> WaitKind:
-    return find_wait_kind(wait.kind)
+    return hooks.find_wait_kind(wait.kind)

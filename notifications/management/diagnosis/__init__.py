@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from importlib import import_module
 
 from django.core.checks import ERROR, Tags
-from django.utils.module_loading import module_has_submodule
 
-from notifications.extension import extensions
+from notifications.extension import hooks
 
 # They register their checks, in this order whichever of them is imported first.
 from notifications.management.diagnosis import configuration, database, jobs, processes  # noqa: F401
@@ -28,9 +26,7 @@ def diagnose(*tags: str, timeout: float = 10.0, page: str | None = None) -> Iter
 
     The options are those of each check. Yields what they find, as it is found.
     """
-    for each in extensions():
-        if module_has_submodule(each.module, "findings"):
-            import_module(f"{each.name}.findings")
+    hooks.find_modules("findings")
     for tag in tags or (Tags.database, "processes"):
         for check in [check for check in CHECKS if check.tag == tag]:
             start = time.perf_counter()

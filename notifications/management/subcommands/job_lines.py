@@ -110,15 +110,18 @@ def describe_steps(steps: StepList) -> Iterator[str]:
         yield ""
         yield f"Steps: {steps.count}"
     for step in steps.first:
-        took = "waiting" if step.took is None else f"{step.took.total_seconds():.2f} s"
+        state = "" if step.state == "returned" else step.state
+        took = f"{step.took.total_seconds():.2f} s" if step.took is not None else "waiting" * step.is_wait
         due = f" until {times.format_time(step.due_at)}" if step.took is None and step.due_at else ""
-        yield f"{step.name}: attempt {step.attempt}, {took}{due}, {step.result}"
+        result = "" if step.result is None else step.result
+        yield ", ".join(filter(None, (f"{step.name}: attempt {step.attempt}", state, f"{took}{due}", result)))
 
 
 def step_item(step: StoredStep) -> dict[str, Any]:
     return {
         "name": step.name,
         "attempt": step.attempt,
+        "state": "waiting" if step.is_wait and step.is_open else step.state,
         "started_at": times.format_time(step.started_at),
         "seconds": None if step.took is None else step.took.total_seconds(),
         "result": step.result,

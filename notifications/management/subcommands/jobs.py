@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from datetime import datetime
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
@@ -18,6 +19,7 @@ from notifications.extension import hooks
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
@@ -43,6 +45,7 @@ from notifications.management.subcommands.job_verbs import (
     RetryCommand,
     job_id,
     no_such_job,
+    read_time,
     user_key_of,
 )
 from notifications.models import Job
@@ -53,12 +56,18 @@ MAX_JOBS_LISTED = 1_000_000
 
 class ListCommand(ManagementCommand):
     help = "list jobs, newest first"
-    examples = ("list --state failed --queue mail --limit 10",)
+    examples = (
+        "list --state failed --queue mail --limit 10",
+        "list --state failed --finished-since 2026-12-01T06:00",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--state", choices=Job.State.values)
         parser.add_argument("--queue")
+        parser.add_argument("--task", metavar="PATH", help="only jobs of this task")
         parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
+        help_text = "only those that ended at this time or later, as 2026-12-01T02:00 in TIME_ZONE"
+        parser.add_argument("--finished-since", type=read_time, metavar="TIME", help=help_text)
         parser.add_argument("--limit", type=int, default=50, help="jobs to list at most (50)")
 
     def handle(
@@ -66,16 +75,25 @@ class ListCommand(ManagementCommand):
         *args: Any,
         state: str | None,
         queue: str | None,
+        task: str | None,
         user: str | None,
+        finished_since: datetime | None,
         limit: int,
         **options: Any,
     ) -> None:
         if not 1 <= limit <= MAX_JOBS_LISTED:
             raise CommandError(f"--limit is {limit}. It must be 1 to {MAX_JOBS_LISTED}.")
-        rows = NEWEST_FIRST.sort(Job.objects.using(database()))
-        for field, value in (("state", state), ("queue_name", queue), ("user", user and user_key_of(user))):
-            if value is not None:
-                rows = rows.filter(**{field: value})
+        conditions = JobFilter(
+            state=state or "",
+            queue_name=queue or "",
+            task_path=task or "",
+            user="" if user is None else str(user_key_of(user)),
+            finished_from=finished_since,
+        )
+        rows = conditions.apply(NEWEST_FIRST.sort(Job.objects.using(database())))
+        # Few have failed of late, and the newest jobs of a large table may all be others.
+        if finished_since and (ids := conditions.few_ids()) is not None:
+            rows = rows.filter(pk__in=ids)
         paused = set(queues.paused_queues())
         listed = rows[:limit].values("pk")
         unserved_ids = {
@@ -152,7 +170,7 @@ def _describe_user(job: Job) -> str:
 
 
 class JobsCommand(ManagementCommand):
-    help = "Enqueue, list, show, follow, count, cancel, retry and reschedule jobs; pause and resume queues."
+    help = "Enqueue, list, show, follow, cancel, retry and reschedule jobs; pause and resume queues."
     verbs: ClassVar[dict[str, type[ManagementCommand]]] = with_extensions(
         {
             "enqueue": EnqueueCommand,

@@ -5,15 +5,7 @@ from contextlib import closing, suppress
 import pytest
 
 from notifications.models import Job, Notification
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    live_worker,
-    longest_backoff,
-    short_join_idle,
-    start_worker,
-    with_engine,
-    without_engine,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 from tests.support.celery_worker import CeleryWorker, require_celery, require_prefork, two_slots
 from tests.support.waiting import wait_until
 

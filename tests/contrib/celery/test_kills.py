@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from notifications.jobs import outcomes
 from notifications.models import Attempt, Worker
 from tests.contrib.celery.conftest import bell_of, until_ended, until_row
+from tests.support.outcomes import error_type
 from tests.support.waiting import wait_until
 
 
@@ -37,7 +37,7 @@ def test_a_killed_worker(start_celery, tasks, user, tmp_path):
     worker.kill()
     start_celery()
     job = until_ended(result)
-    assert (job.state, outcomes.error_type(job.error)) == ("failed", "outcome-unknown")
+    assert (job.state, error_type(job)) == ("failed", "outcome-unknown")
     assert len(bell_of(user)) == 1
 
 
@@ -66,7 +66,7 @@ def test_a_cold_shutdown(start_celery, tasks, user, tmp_path):
     wait_until(lambda: not worker.process.running, what="the worker to end")
     start_celery()
     job = until_ended(result)
-    assert (job.state, outcomes.error_type(job.error)) == ("failed", "outcome-unknown")
+    assert (job.state, error_type(job)) == ("failed", "outcome-unknown")
     assert len(bell_of(user)) == 1
 
 
@@ -109,7 +109,7 @@ def test_messages_that_the_broker_loses(start_celery, tasks, user, broker):
     start_celery()
     for result in expiring:
         job = until_ended(result)
-        assert (job.state, outcomes.error_type(job.error)) == ("failed", "expired")
+        assert (job.state, error_type(job)) == ("failed", "expired")
     assert until_row(lost).state == "queued"
     assert len(bell_of(user)) == 2
 

@@ -3,18 +3,17 @@
 import os
 import uuid
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from notifications import times
-from notifications.contrib.celery import declarations
-from notifications.contrib.celery.observations import Observation
-from notifications.jobs import Policy, outcomes
-from notifications.jobs.observed import changes, recording
-from notifications.jobs.observed.starts import ObservedAttempt
+from notifications.jobs import ObservedAttempt, Policy
 from notifications.models import Attempt, Job, Notification
-from notifications.worker.lease import Lease
+from notifications.worker import Lease
 from tests.contrib.celery.conftest import bell_of
+from tests.contrib.celery.test_recording import new_row
+from tests.support.outcomes import error_type, observer, succeeded
 
 states = pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 
@@ -38,14 +37,33 @@ def lease(transactional_db, monkeypatch):
     lease.stop()
 
 
-@pytest.fixture
-def stored(monkeypatch):
-    """What the result backend has stored, by the ids of tasks."""
-    from notifications.contrib.celery import results
+class Results:
+    """A result backend. ``stored`` has results by the ids of tasks, ``asked`` the ids that were looked up."""
 
-    stored = {}
-    monkeypatch.setattr(results, "read_meta", lambda app, id: stored.get(id))
-    return stored
+    def __init__(self):
+        self.stored, self.asked = {}, []
+        #: What is raised for a task, by its id.
+        self.error_of = lambda id: None
+
+    def as_uri(self):
+        return "memory://"
+
+    def get_task_meta(self, id, cache):
+        self.asked.append(id)
+        if error := self.error_of(id):
+            raise error
+        return self.stored.get(id, {"status": states.PENDING})
+
+
+@pytest.fixture
+def results():
+    return Results()
+
+
+@pytest.fixture
+def stored(results):
+    """What the result backend has stored, by the ids of tasks."""
+    return results.stored
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +74,11 @@ def known_successes():
 
 
 @pytest.fixture
-def lost_tasks(lease, stored):
+def lost_tasks(lease, results):
     from notifications.contrib.celery.lost_tasks import LostTasks
 
-    return LostTasks(None, "nobody@nowhere", lease, lambda: {os.getpid(), CHILD})
+    app = SimpleNamespace(backend=results)
+    return LostTasks(app, "nobody@nowhere", lease, lambda: {os.getpid(), CHILD})
 
 
 @pytest.fixture
@@ -67,34 +86,19 @@ def make_job(user):
     """make_job(**fields) inserts the job of an observed task."""
 
     def make(**fields):
-        now = times.now()
-        values = {
-            "id": uuid.uuid4(),
-            "user_id": user.pk,
-            "task_path": TASK,
-            "title": "Export",
-            "executor": "observed",
-            "queue_name": "celery",
-            "state": "queued",
-            "created_at": now,
-            "queued_at": now,
-        }
         if fields.get("state") == "running":
-            values |= {
-                "attempt": 1,
-                "fence": 1,
-                "started_at": now,
-                "worker": uuid.uuid4(),
-                "process_id": GONE,
-            }
-        return Job.objects.create(**values | fields)
+            started = {"attempt": 1, "fence": 1, "started_at": times.now(), "process_id": GONE}
+            fields = {"worker": uuid.uuid4(), **started, **fields}
+        row = new_row(user, task_path=TASK, **fields)
+        row.save(force_insert=True)
+        return row
 
     return make
 
 
 def problem(job):
     job.refresh_from_db()
-    return job.state, outcomes.error_type(job.error)
+    return job.state, error_type(job)
 
 
 class Reports:
@@ -120,15 +124,15 @@ class Reports:
         return self.attempts[number]
 
     def start(self, number=1, worker=None, process_id=GONE, retries=0):
-        recording.record([self.attempt(number, worker or self.lease.worker, process_id, retries)])
+        observer.record([self.attempt(number, worker or self.lease.worker, process_id, retries)])
 
     def start_elsewhere(self):
         self.start(worker=uuid.uuid4(), process_id=CHILD)
 
     def end(self, number=1):
         attempt = self.attempt(number, self.lease.worker, GONE)
-        attempt.outcome = lambda job: outcomes.succeeded(job, POLICY, None)
-        recording.record([attempt])
+        attempt.outcome = succeeded
+        observer.record([attempt])
 
     def start_again(self):
         self.start(2, process_id=CHILD)
@@ -140,8 +144,8 @@ class Reports:
         self.end(2)
 
     def celery_reports_killed_child(self):
-        job = changes.read(self.job.id)
-        changes.finish(outcomes.failure(job, POLICY, "worker-lost"))
+        job = observer.read(self.job.id)
+        observer.end(observer.failed_as(job, POLICY, "worker-lost"))
 
     def result_is_stored(self):
         self.stored[str(self.job.id)] = STORED
@@ -164,10 +168,10 @@ class Reports:
         self.lost_tasks.run_round()
 
     def requeued(self):
-        changes.requeue(Job.objects.get(id=self.job.id))
+        observer.requeue(Job.objects.get(id=self.job.id))
 
     def replaced(self):
-        changes.requeue_replaced(Job.objects.get(id=self.job.id))
+        observer.requeue(Job.objects.get(id=self.job.id), is_replaced=True)
 
     def cancel(self):
         Job.objects.update(cancel_requested_at=times.now())
@@ -301,8 +305,8 @@ def test_what_the_owner_reads(make_job, lost_tasks, user):
     ]
 
 
-def test_start_within_counts_from_the_loss(make_job, lost_tasks, monkeypatch):
-    monkeypatch.setattr(declarations, "find", lambda name: Observation(start_within=3600))
+def test_start_within_counts_from_the_loss(make_job, lost_tasks, settings):
+    settings.NOTIFICATIONS = {"CELERY": {"tasks": {TASK: {"start_within": 3600}}}}
     job = make_job(state="running", acks_late=True)
     lost_tasks.run_round()
     assert problem(job) == ("queued", "")
@@ -315,49 +319,33 @@ def test_a_task_that_may_be_about_to_be_recorded_does_not_expire(make_job, lost_
     assert problem(job) == ("queued", "")
 
 
-def test_all_silent_jobs_are_looked_up_in_turn(make_job, lost_tasks, monkeypatch):
+def test_all_silent_jobs_are_looked_up_in_turn(make_job, lost_tasks, results, monkeypatch):
     """A hundred in a round: here two."""
     from notifications.contrib.celery import lost_tasks as module
 
     monkeypatch.setattr(module, "MAX_JOBS_PER_ROUND", 2)
-    asked = []
-    monkeypatch.setattr(module.results, "read_meta", lambda app, id: asked.append(id))
     queued_at = times.now() - timedelta(seconds=61)
     jobs = [make_job(queued_at=queued_at) for _ in range(5)]
     make_job(), make_job(queued_at=queued_at, run_after=times.now() - timedelta(seconds=1))
     counts = []
     for _ in range(4):
         lost_tasks.run_round()
-        counts.append(len(asked))
+        counts.append(len(results.asked))
     assert counts == [2, 4, 5, 7]
-    assert set(asked) == {str(job.id) for job in jobs}
+    assert set(results.asked) == {str(job.id) for job in jobs}
 
 
-def test_a_result_backend_that_is_away_is_not_asked_for_each_job(make_job, lost_tasks, monkeypatch):
-    from notifications.contrib.celery import results
-
-    asked = []
-
-    def read_meta(app, id):
-        asked.append(id)
-        raise ConnectionError("away")
-
-    monkeypatch.setattr(results, "read_meta", read_meta)
+def test_a_result_backend_that_is_away_is_not_asked_for_each_job(make_job, lost_tasks, results):
+    results.error_of = lambda id: ConnectionError("away")
     for _ in range(5):
         make_job(queued_at=times.now() - timedelta(seconds=61))
     lost_tasks.run_round()
-    assert len(asked) == 3
+    assert len(results.asked) == 3
 
 
 @pytest.mark.parametrize("error", [ValueError("The result cannot be decoded."), FileNotFoundError("result")])
-def test_result_that_cannot_be_read_stops_no_other_job(make_job, lost_tasks, monkeypatch, caplog, error):
-    from notifications.contrib.celery import results
-
-    def read_meta(app, id):
-        if id == str(unreadable.id):
-            raise error
-
-    monkeypatch.setattr(results, "read_meta", read_meta)
+def test_result_that_cannot_be_read_stops_no_other_job(make_job, lost_tasks, results, caplog, error):
+    results.error_of = lambda id: error if id == str(unreadable.id) else None
     unreadable = make_job(state="running", worker=uuid.UUID(int=1))
     lost = make_job(state="running", worker=uuid.UUID(int=2))
     lost_tasks.run_round()

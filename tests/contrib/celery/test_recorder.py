@@ -8,21 +8,21 @@ import uuid
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from notifications import times
-from notifications.contrib.celery import held_reports
 from notifications.contrib.celery import recorder as module
 from notifications.contrib.celery.recorder import Recorder
-from notifications.extension import calls
-from notifications.jobs import Policy, outcomes
-from notifications.jobs.observed import recording
-from notifications.jobs.observed.starts import ObservedAttempt
-from notifications.jobs.transitions import claims, notify_functions
+from notifications.jobs import Policy
 from notifications.models import Job, Notification
 from notifications.signals import job_finished
-from notifications.worker import NoThread
+from notifications.worker import DaemonExecutor, NoThread
+from tests.contrib.celery.test_recording import attempt_at, new_row
+from tests.support.outcomes import succeeded
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+#: The statement that stores the progress of a task.
+PROGRESS = "UPDATE notifications_job SET progress_current"
 
 
 @pytest.fixture
@@ -30,6 +30,12 @@ def recorder():
     recorder = Recorder()
     yield recorder
     recorder.drain(10)
+
+
+@pytest.fixture
+def patient_publisher(monkeypatch):
+    """Have publishers wait for their rows, however busy the machine is."""
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
 
 
 def test_a_call_has_run_when_it_returns(recorder):
@@ -52,19 +58,17 @@ def test_a_call_is_tried_again_while_the_database_is_away(recorder, caplog):
     assert caplog.text.count("which is tried again") == 1
 
 
-def test_a_call_is_tried_for_as_long_as_the_process_lives(recorder, monkeypatch, caplog):
-    """The log says once in a while for how long. That is counted from the first error, as after a suspension."""
-    monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.0)
+def test_a_call_is_tried_for_as_long_as_the_process_lives(recorder, caplog):
+    """The log says for how long. That is counted from the first error, as after a suspension."""
     tries = []
 
     def write():
         tries.append(1)
-        if len(tries) < 60:
+        if len(tries) < 6:
             raise OperationalError("away")
 
     recorder.call(write, wait=30)
-    assert len(tries) == 60
+    assert len(tries) == 6
     assert (
         "Could not record Celery tasks for 0 s, which is tried again; reports that wait: 0: away"
         in caplog.text
@@ -72,8 +76,7 @@ def test_a_call_is_tried_for_as_long_as_the_process_lives(recorder, monkeypatch,
     assert "records given up" not in caplog.text
 
 
-def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 1)
+def test_tasks_do_not_wait_while_the_database_is_away(recorder):
     is_away, ran = threading.Event(), []
     is_away.set()
 
@@ -86,7 +89,7 @@ def test_tasks_do_not_wait_while_the_database_is_away(recorder, monkeypatch):
     started = time.monotonic()
     for number in range(1, 20):
         recorder.call(lambda number=number: write(number))
-    assert time.monotonic() - started < 15  # Each would wait for a second.
+    assert time.monotonic() - started < 15  # Each would wait for two seconds.
     is_away.clear()
     wait_until(lambda: ran == list(range(20)), what="all calls in order")
 
@@ -106,21 +109,8 @@ def test_a_call_that_finds_its_row_locked_is_made_again(recorder):
     assert tries[1] == 2  # others do not wait for it
 
 
-def make_attempt(user):
-    now = times.now()
-    row = Job(
-        id=uuid.uuid4(),
-        user=user,
-        title="Export",
-        task_path="shop.tasks.export",
-        executor="observed",
-        created_at=now,
-        queued_at=now,
-    )
-    policy = Policy(max_attempts=1)
-    attempt = ObservedAttempt(id=row.id, make_job=lambda: row, worker=uuid.uuid4(), number=1, policy=policy)
-    attempt.outcome = outcomes.succeeded(row, policy, None)
-    return attempt
+def make_attempt(user, **fields):
+    return attempt_at(new_row(user, **fields))
 
 
 @pytest.fixture
@@ -135,15 +125,10 @@ def running(recorder, user):
 
 
 @pytest.fixture
-def stored(monkeypatch):
-    """What is stored of the progress of tasks, and when."""
-    stored = []
-
-    def store(jobs):
-        stored.extend((job.progress_current, time.monotonic()) for job in jobs)
-
-    monkeypatch.setattr(claims, "store_progress", store)
-    return stored
+def stored():
+    """The statements that store the progress of tasks."""
+    with preceded(PROGRESS, lambda: None, times=None) as statements:
+        yield statements
 
 
 def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder, running, stored):
@@ -152,7 +137,7 @@ def test_progress_is_stored_twice_a_second_and_the_latest_wins(recorder, running
         running.job.progress_current = number
         recorder.report_progress(running)
         time.sleep(0.02)
-    wait_until(lambda: stored and stored[-1][0] == 49, what="the latest report")
+    wait_until(lambda: Job.objects.get().progress_current == 49, what="the latest report")
     assert len(stored) <= (time.monotonic() - started) / module.PROGRESS_INTERVAL_SECONDS + 1
 
 
@@ -179,17 +164,12 @@ def test_progress_that_a_thread_forgets_while_it_is_looked_at(recorder, running,
     assert "A thread failed" not in caplog.text
 
 
-def test_progress_is_stored_although_the_database_was_away(recorder, running, monkeypatch):
-    tries = []
-
-    def store(jobs):
-        tries.append(1)
-        if len(tries) < 3:
-            raise OperationalError("away")
-
-    monkeypatch.setattr(claims, "store_progress", store)
-    recorder.report_progress(running)
-    wait_until(lambda: len(tries) == 3 and not recorder._progress, what="the progress to be stored")
+def test_progress_is_stored_although_the_database_was_away(recorder, running):
+    running.job.progress_current = 7
+    with refused(PROGRESS, times=2) as tries:
+        recorder.report_progress(running)
+        wait_until(lambda: Job.objects.get().progress_current == 7, what="the progress to be stored")
+    assert len(tries) == 2
 
 
 def test_of_too_many_reports_progress_and_starts_are_dropped(recorder, running, user, monkeypatch, caplog):
@@ -221,8 +201,8 @@ def until_succeeded(number):
 @pytest.fixture
 def groups(monkeypatch):
     """Return the sizes of the groups that are recorded."""
-    sizes, record = [], recording.record
-    monkeypatch.setattr(recording, "record", lambda group: sizes.append(len(group)) or record(group))
+    sizes, record = [], module.observer.record
+    monkeypatch.setattr(module.observer, "record", lambda group: sizes.append(len(group)) or record(group))
     return sizes
 
 
@@ -312,25 +292,19 @@ def test_drain_waits_for_signals(recorder, user):
         job_finished.disconnect(receive)
 
 
-def test_a_row_is_there_when_its_publisher_goes_on(recorder, user, monkeypatch):
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+def test_a_row_is_there_when_its_publisher_goes_on(recorder, user, patient_publisher):
     job = make_attempt(user).job
     recorder.insert([job])
     assert Job.objects.filter(id=job.id).exists()
 
 
-def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user, monkeypatch):
+def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(
+    recorder, user, patient_publisher, monkeypatch
+):
     """The rows follow."""
-    insert = recording.insert
-
-    def insert_slowly(rows):
-        time.sleep(0.1)
-        insert(rows)
-
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
     monkeypatch.setattr(module, "MAX_PUBLISHER_SHARE", 0.0001)
-    monkeypatch.setattr(recording, "insert", insert_slowly)
-    recorder.insert([make_attempt(user).job])
+    with preceded('INSERT INTO "?notifications_job"?', lambda: time.sleep(0.1)):
+        recorder.insert([make_attempt(user).job])
     gate = threading.Event()
     recorder.call(gate.wait, wait=0)
     for _ in range(50):  # each would wait for the gate
@@ -340,8 +314,7 @@ def test_a_publisher_of_many_tasks_waits_for_a_share_of_its_time(recorder, user,
     wait_until(lambda: Job.objects.count() == 51, what="the rows")
 
 
-def test_an_event_loop_does_not_wait(recorder, user, monkeypatch):
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 30)
+def test_an_event_loop_does_not_wait(recorder, user, patient_publisher):
     gate = threading.Event()
     recorder.call(gate.wait, wait=0)
     started = time.monotonic()
@@ -368,7 +341,7 @@ def test_the_connection_is_kept_for_the_next_call(recorder):
 def test_neither_tasks_nor_records_wait_for_a_notify_function(recorder, user):
     gate, policy = threading.Event(), Policy(notify=lambda job: {"title": f"{job.state} {gate.wait(10)}"})
     slow, other = make_attempt(user), make_attempt(user)
-    slow.outcome = outcomes.succeeded(slow.job, policy, None)
+    slow.outcome = succeeded(slow.job, policy=policy)
     started = time.monotonic()
     recorder.record(slow)
     recorder.record(other)
@@ -407,7 +380,7 @@ def test_drain_waits_for_rows_that_others_hold_locked(recorder, user):
 def test_drain_waits_for_notify_functions(recorder, user):
     attempt = make_attempt(user)
     policy = Policy(notify=lambda job: time.sleep(0.5) or {"title": "Called"})
-    attempt.outcome = outcomes.succeeded(attempt.job, policy, None)
+    attempt.outcome = succeeded(attempt.job, policy=policy)
     recorder.record(attempt)
     recorder.drain(30)
     assert Notification.objects.get().title == "Called"
@@ -417,7 +390,7 @@ def test_notify_function_for_which_there_is_no_thread_is_called_later(
     recorder, user, monkeypatch, caplog, forgotten_log
 ):
     """The log says so once a minute, although it is tried 50 times a second."""
-    real, tries = notify_functions._threads.records.submit, itertools.count(1)
+    real, tries = DaemonExecutor.submit, itertools.count(1)
 
     def submit(*args):
         if next(tries) < 5:
@@ -425,44 +398,12 @@ def test_notify_function_for_which_there_is_no_thread_is_called_later(
         return real(*args)
 
     attempt = make_attempt(user)
-    attempt.outcome = outcomes.succeeded(attempt.job, Policy(notify=lambda job: {"title": "Called"}), None)
-    monkeypatch.setattr(notify_functions._threads.records, "submit", submit)
+    attempt.outcome = succeeded(attempt.job, policy=Policy(notify=lambda job: {"title": "Called"}))
+    monkeypatch.setattr(DaemonExecutor, "submit", submit)
     recorder.record(attempt)
     until_succeeded(1)
     assert Notification.objects.get().title == "Called"
     assert caplog.text.count("Could not call notify functions") == 1
-
-
-def test_end_whose_notify_function_is_slow_delays_no_other_record(user, monkeypatch):
-    """The end is recorded when the function has returned, and is waited for when the process ends."""
-    pytest.importorskip("celery", reason="Celery is not installed.")
-    from notifications.contrib.celery import observe
-
-    recorder, gate, ran = Recorder(), threading.Event(), threading.Event()
-    monkeypatch.setattr(observe, "recorder", recorder)
-    now = times.now()
-    job = Job.objects.create(
-        id=uuid.uuid4(),
-        user=user,
-        title="Slow",
-        executor="observed",
-        queue_name="celery",
-        created_at=now,
-        queued_at=now,
-    )
-    policy = Policy(notify=lambda job: {"title": f"{job.state} {gate.wait(10)}"})
-
-    def end(job, policy):
-        return outcomes.failure(job, policy, "timed-out")
-
-    recorder.call(lambda: observe._finish_row(str(job.id), policy, end, None), wait=0)
-    recorder.call(ran.set, wait=0)
-    assert ran.wait(2)
-    assert Job.objects.get().state == "queued"
-    gate.set()
-    recorder.drain(5)
-    assert not notify_functions.open_records()
-    assert (Job.objects.get().state, Notification.objects.get().title) == ("failed", "failed True")
 
 
 @pytest.fixture
@@ -476,9 +417,7 @@ def run_task(celery_app, user):
 
     def run(**request):
         id = str(uuid.uuid4())
-        row = Job(id=uuid.UUID(id), user=user, title="Export", task_path=task.name, executor="observed")
-        row.created_at = row.queued_at = times.now()
-        recording.insert([row])
+        module.observer.insert([new_row(user, id=uuid.UUID(id), task_path=task.name)])
         request |= {"id": id, "ignore_result": True, "delivery_info": {}, "is_eager": False}
         build_tracer(task.name, task, app=celery_app)(id, (user.pk, 2026), {}, request)
         recorder.drain(10)
@@ -499,29 +438,6 @@ def test_end_of_a_process_while_it_sends_the_result_is_no_success(run_task, monk
     assert Job.objects.get().state == "running"
 
 
-@pytest.mark.parametrize(("name", "is_made"), [("export", False), ("fail", True)])
-def test_functions_of_the_project_are_called_on_the_thread_of_the_task(
-    celery_app, user, monkeypatch, name, is_made
-):
-    """Not on the recording thread, inside the transaction of a hundred tasks, if the header turns out to be forged."""
-    from celery.app.task import Context
-
-    from notifications.contrib.celery import observe
-    from notifications.contrib.celery.execution import ObservedExecution
-
-    made = []
-    monkeypatch.setattr(
-        ObservedExecution, "begin", lambda execution: made.append("_job" in vars(execution.attempt))
-    )
-    task = celery_app.tasks[f"tests.contrib.celery.tasks.{name}"]
-    request = Context(
-        id=str(uuid.uuid4()), args=(user.pk, 2026), headers={"notifications": "forged"}, is_eager=False
-    )
-    monkeypatch.setattr(type(task), "request", request)
-    observe.begin(request.id, task)
-    assert made == [is_made]
-
-
 def test_no_header_is_checked_where_the_job_has_a_row(run_task, monkeypatch):
     """With that, and the job that it names, the thread of a task took three times as long before the next one."""
     from notifications.contrib.celery import headers
@@ -540,28 +456,3 @@ def test_a_success_that_celery_could_not_report_is_a_failure(run_task, monkeypat
 
     monkeypatch.setattr(celery_app.backend, "mark_as_done", fail)
     assert run_task(notifications="signed").state == "failed"
-
-
-def test_a_call_at_which_a_hook_fails(recorder, monkeypatch):
-    """It is made again after longer and longer pauses, holds up no other call, and the worker's row has its hook."""
-    counts = held_reports.open_counts()
-    monkeypatch.setattr(held_reports, "of_worker", counts)
-    tries, is_mended, ran = [], threading.Event(), threading.Event()
-
-    def write():
-        tries.append(time.monotonic())
-        if not is_mended.is_set():
-            error = RuntimeError("No.")
-            calls.mark(error, calls.HookName("sms", "on_ends"))
-            raise error
-
-    recorder.call(write, wait=0)
-    recorder.call(ran.set)
-    assert ran.is_set()
-    wait_until(lambda: len(tries) == 3, what="the third try", timeout=30)
-    assert tries[1] - tries[0] >= 0.5 and tries[2] - tries[1] >= 1.0
-    assert counts.read() == {"sms.on_ends": 1}
-    is_mended.set()
-    wait_until(lambda: len(tries) == 4, what="the try that succeeds", timeout=30)
-    recorder.call(lambda: None)
-    assert counts.read() == {}

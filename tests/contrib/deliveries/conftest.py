@@ -12,13 +12,7 @@ from notifications.contrib.deliveries.models import Delivery, Digest
 from notifications.models import Job
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    longest_backoff,
-    short_join_idle,
-    start_worker,
-    with_engine,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 from tests.support.push_service import push_service, vapid_key
 from tests.support.smtp_server import smtp_server
 

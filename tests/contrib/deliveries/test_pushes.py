@@ -14,7 +14,7 @@ from notifications.api import notify
 from notifications.contrib.deliveries import attempts, preferences, pushes
 from notifications.contrib.deliveries.decisions import Reach
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
-from notifications.extension import find_channel
+from notifications.extension import hooks
 from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
@@ -377,7 +377,10 @@ def test_second_execution_decides_no_other_devices(user, service):
     decided = []
 
     def decide():
-        reach, rows = Reach(addresses=find_channel("push").addresses(user)), Delivery.objects.filter(id=id)
+        reach, rows = (
+            Reach(addresses=hooks.find_channel("push").addresses(user)),
+            Delivery.objects.filter(id=id),
+        )
         with transaction.atomic():
             decided.extend(attempts._decide(rows, reach, is_digest=False, is_resend=False))
 

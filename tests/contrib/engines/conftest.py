@@ -7,17 +7,7 @@ from django.utils import timezone
 
 from notifications.contrib.engines import engine_of, unserved
 from notifications.models import Job, Worker
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    live_worker,
-    longest_backoff,
-    rings,
-    short_join_idle,
-    start_worker,
-    with_engine,
-    without_engine,
-    worker,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
 IDLE_ENGINE = "tests.contrib.engines.idle_engine"
 
@@ -31,19 +21,13 @@ def idle_engine(settings, monkeypatch, db):
 
 
 @pytest.fixture
-def engine_process(live_worker):  # noqa: F811
+def engine_process(live_worker):
     """Return a function that adds the row of a live process of that engine: engine_process(load=0)."""
 
     def add(load=0, seconds=20):
         Worker.objects.filter(id=live_worker(seconds)).update(queues="engine:idle", load=load)
 
     return add
-
-
-@pytest.fixture
-def other_engine(settings):
-    """A second backend with an engine of its own."""
-    settings.TASKS = {**settings.TASKS, "other": settings.TASKS["default"]}
 
 
 def wait_long(**fields):

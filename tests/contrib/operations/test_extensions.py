@@ -11,7 +11,7 @@ from notifications.contrib.operations import additions
 from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.metrics import exposition
-from notifications.extension import AlertKind, calls
+from notifications.extension import AlertKind, calls, hooks
 from notifications.management import admin_list
 from tests.extension import faulty
 
@@ -42,8 +42,8 @@ def module(transactional_db, monkeypatch):
     module = SimpleNamespace(
         alert_kinds=lambda: [TooManyRecords()], metrics=metrics, overview_sections=overview_sections
     )
-    found = {**additions.find_modules(), "records": module}
-    monkeypatch.setattr(additions, "find_modules", lambda: found)
+    found = {**hooks.find_modules("operations"), "records": module}
+    monkeypatch.setattr(hooks, "find_modules", lambda name: found)
     additions.read_alert_kinds.cache_clear()
     yield module
     additions.read_alert_kinds.cache_clear()
@@ -74,7 +74,7 @@ def test_metrics(module):
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None"])
 def test_what_fails_is_left_out(admin_client, module, fault, caplog, monkeypatch):
     monkeypatch.setattr(calls, "_logged_at", {})
-    for name in additions.NAMES:
+    for name in ("metrics", "alert_kinds", "overview_sections"):
         setattr(module, name, faulty.FAULTS.get(fault, faulty.return_none))
     evaluation.evaluate()
     assert not texts.open_alerts()
@@ -84,4 +84,4 @@ def test_what_fails_is_left_out(admin_client, module, fault, caplog, monkeypatch
 
 
 def test_an_app_without_such_a_module(db):
-    assert "notifications_slack" not in additions.find_modules()
+    assert "notifications_slack" not in hooks.find_modules("operations")

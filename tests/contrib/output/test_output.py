@@ -8,18 +8,15 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.contrib.output import aoutput_from, output, storage
-from notifications.contrib.output.api import _warn_of_observed_task
 from notifications.contrib.output.models import OutputChunk
-from notifications.contrib.output.storage import OutputBuffer, buffer_of, store_output
+from notifications.contrib.output.storage import store_output
 from notifications.contrib.output.testing import output as stored_output
 from notifications.db import connection
 from notifications.jobs import cancel
-from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
-from notifications.worker import Execution
 from tests.contrib.output import output_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
@@ -220,60 +217,6 @@ def test_a_claim_that_is_void_stores_nothing(worker):
     assert stored_output(result) == "before "
 
 
-@pytest.fixture
-def running(db):
-    """running() returns the claimed row of a running job."""
-
-    def make(fence=1):
-        result = output_tasks.write.enqueue()
-        Job.objects.filter(id=result.id).update(state="running", fence=fence, attempt=1)
-        return Job.objects.get(id=result.id)
-
-    return make
-
-
-def test_groups_of_several_jobs(running):
-    """In one transaction; of one that another worker has claimed nothing is stored, nor is anything kept."""
-    jobs = [running() for _ in range(3)]
-    for job in jobs:
-        buffer_of(job).append("text")
-    Job.objects.filter(id=jobs[1].id).update(fence=2)
-    assert store_output(jobs) == []
-    assert [stored_output(job) for job in jobs] == ["text", "", "text"]
-    buffer_of(jobs[1]).append("more")
-    assert len(storage.find_buffer(jobs[1])) == 0
-
-
-@pytest.mark.parametrize("fence", [1, 2])
-@pytest.mark.parametrize("committed", [True, False])
-def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
-    """Nothing is stored twice, and nothing is lost."""
-    job = running(fence)
-    if fence > 1:
-        OutputChunk.objects.create(
-            job=job.id, start=0, text="old", attempt=1, fence=1, created_at=timezone.now()
-        )
-    retrying_atomic = storage.retrying_atomic
-
-    def lose_answer(write):
-        if committed:
-            retrying_atomic(write)
-        raise OperationalError("server closed the connection unexpectedly")
-
-    mark = "old\n\x1econtinued\n" if fence > 1 else ""
-    for text, expected in (("one ", "one "), ("two ", "one two more ")):
-        buffer_of(job).append(text)
-        with monkeypatch.context() as patched:
-            patched.setattr(storage, "retrying_atomic", lose_answer)
-            with pytest.raises(OperationalError):
-                store_output([job])
-        if text == "two ":
-            buffer_of(job).append("more ")
-        assert store_output([job]) == []
-        assert stored_output(job) == mark + expected
-    assert_contiguous(job)
-
-
 def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
     failures = []
 
@@ -330,31 +273,3 @@ def test_purged_with_their_user(transactional_db, user, monkeypatch):
     run_jobs()
     assert purge([user.pk])
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
-
-
-class Observed(Execution):
-    is_observed = True
-
-
-def test_output_of_an_observed_task_is_dropped(running, caplog):
-    """Its execution cannot store output, which the log says once."""
-
-    async def run():
-        from notifications.context import set_current_execution
-
-        set_current_execution(Observed(ClaimedJob(running_job), lambda execution: None))
-        output("text")
-        output("text")
-
-    running_job = running()
-    _warn_of_observed_task.cache_clear()
-    asyncio.run(run())
-    assert caplog.text.count("Dropped output of an observed Celery task") == 1
-
-
-def test_a_buffer_is_bounded(monkeypatch):
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 10)
-    buffer = OutputBuffer()
-    for _ in range(5):
-        buffer.append("x" * 1_000)
-    assert len(buffer) == 10 + len(storage.CUT)

@@ -2,18 +2,14 @@
 
 import asyncio
 import json
-import re
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.contrib.output import readers, reading, views
 from notifications.contrib.output.models import OutputChunk
-from notifications.contrib.output.readers import next_cursor
 from notifications.contrib.output.storage import buffer_of, store_output
-from notifications.db import connection
 from notifications.models import Job
 from notifications.realtime import current_hub, hub
 from tests.data.rows import job as make_job
@@ -140,14 +136,6 @@ def test_rights(user_client, client_of, client, other_user, job):
     assert_problem(user_client.get(url(job), headers={"Accept": "application/json"}), 406)
     assert_problem(user_client.get(url(job), {"live": "websocket"}), 400)
     assert_problem(user_client.get(url(job), {"live": "sse", "offset": "-1"}), 501)
-
-
-def test_cursors(monkeypatch):
-    """They count intervals of 20 s, and one that the client has is never repeated."""
-    monkeypatch.setattr(readers.time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
-    assert next_cursor("") == next_cursor("999") == next_cursor("x") == "1000"
-    assert 1_000 < int(next_cursor("1000")) <= 1_180
-    assert int(next_cursor("5000")) > 5_000
 
 
 @pytest.fixture
@@ -393,14 +381,3 @@ async def test_a_reader_that_disconnects(asgi, user, path):
         await response.wait_until_closed()
         await waiting(0)
         assert not current_hub().users
-
-
-def test_queries(user_client, job):
-    """Reading at the end of an output of many chunks reads none of them."""
-    for number in range(30):
-        write(job, f"{number}\n")
-    with CaptureQueriesContext(connection()) as queries:
-        parts = reading.read_parts(job.user_id, job.pk, {80})
-    assert parts[80].data == b""
-    assert len(queries) == 2
-    assert not re.search("arguments|kwargs", str(queries.captured_queries))

@@ -11,7 +11,7 @@ from django.utils import timezone
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.db import database
-from notifications.extension import read_facts
+from notifications.extension import hooks
 from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.templatetags.notifications import notifications_icon
@@ -94,21 +94,21 @@ def test_the_number_of_statements_does_not_depend_on_the_rows(user, make_user, d
     )
     row = Notification.objects.get(user=user, job=job.id)
     with django_assert_max_num_queries(8, using=database()):
-        facts = {fact.label: fact for fact in read_facts(row, user, "email")}
+        facts = {fact.label: fact for fact in hooks.read_facts(row, user, "email")}
     assert facts["Steps"].text == "a step"
     assert facts["Latest output"].text == "Dear customer,\n<b>no</b>." and facts["Latest output"].is_verbatim
     answer_question("yes", by=user)
     row.refresh_from_db()
-    assert read_facts(row, user, "email") == []
+    assert hooks.read_facts(row, user, "email") == []
 
 
 def test_facts_need_the_right_to_answer(user, other_user):
     """A notification that is withdrawn within minutes says no more of the job."""
     ask(user, to=[other_user.pk])
     row = Notification.objects.get(user=other_user)
-    assert read_facts(row, other_user, "push")
+    assert hooks.read_facts(row, other_user, "push")
     type(other_user).objects.filter(pk=other_user.pk).update(is_active=False)
-    assert read_facts(row, other_user, "push") == []
+    assert hooks.read_facts(row, other_user, "push") == []
 
 
 def test_who_has_answered_in_every_place(user, other_user, user_client, client_of, admin_user, jobs_clock):

@@ -12,7 +12,7 @@ from notifications import times
 from notifications.contrib.questions import answer_forms, open_questions
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
-from notifications.extension import Fact, read_facts
+from notifications.extension import Fact, hooks
 from notifications.models import Attempt, Job, Notification
 from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
@@ -284,8 +284,8 @@ class TestSubject:
         ask(user, question_tasks.ask_about, url=self.URL)
         note = Notification.objects.get()
         fact = Fact("About", "View details", url=self.URL)
-        assert fact in read_facts(note, user, "email")
-        assert fact not in read_facts(note, user, "push")
+        assert fact in hooks.read_facts(note, user, "email")
+        assert fact not in hooks.read_facts(note, user, "push")
 
 
 class TestFormThatFails:

@@ -8,14 +8,7 @@ import pytest
 from notifications.contrib.rates import calls
 from notifications.outbound import gates
 from notifications.testing import clock
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    live_worker,
-    longest_backoff,
-    short_join_idle,
-    start_worker,
-    worker,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
 
 @pytest.fixture

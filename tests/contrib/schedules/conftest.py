@@ -12,16 +12,7 @@ from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    live_worker,
-    longest_backoff,
-    short_join_idle,
-    start_worker,
-    with_engine,
-    without_engine,
-    worker,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
 
 class Schedules:

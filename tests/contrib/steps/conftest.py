@@ -1,9 +1,3 @@
 """Fixtures of the folder whose parts these tests use."""
 
-from tests.jobs.conftest import (  # noqa: F401 (fixtures)
-    gate,
-    longest_backoff,
-    short_join_idle,
-    start_worker,
-    worker,
-)
+from tests.jobs.conftest import *  # noqa: F403 (fixtures)

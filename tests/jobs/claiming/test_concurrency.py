@@ -13,14 +13,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import batch
-from notifications.jobs import Policy, outcomes
+from notifications.jobs import Policy
 from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
 from notifications.jobs.transitions import recording
 from notifications.models import Job
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed, succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -43,7 +43,7 @@ def claim(limit=100, **options):
 
 def finish(*jobs):
     """Record that jobs succeeded, as the worker does: it tries again rows that another claimer has locked."""
-    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+    group = [succeeded(job) for job in jobs]
     while group:
         stored, void = recording.record_outcomes(group)
         assert not void
@@ -81,7 +81,7 @@ class TestKeys:
 
     def test_more_full_keys_than_passes(self):
         """One count of running jobs finds all full keys, so that one pass skips them."""
-        names = [f"key {number}" for number in range(3 * candidates.MAX_PASSES)]
+        names = [f"key {number}" for number in range(30)]
         for name in names:
             tasks.noop.using(concurrency_key=name, priority=9).enqueue()
         assert len(claim()) == len(names)
@@ -106,7 +106,7 @@ class TestKeys:
 
     def test_one_job_of_each_of_many_keys(self):
         """A claim takes the first job of each key, by priority, and then the job without a key."""
-        for name in range(3 * candidates.MAX_PASSES):
+        for name in range(30):
             for priority in (0, 1):
                 for _ in range(2):
                     tasks.noop.using(concurrency_key=f"key {name:02}", priority=priority).enqueue()
@@ -171,11 +171,7 @@ class TestKeys:
         for key in ("x", ""):
             tasks.noop.using(owner=user, concurrency_key=key).enqueue()
             (job,) = claim()
-            end = (
-                outcomes.failed(job, policy, ValueError())
-                if is_retried
-                else outcomes.succeeded(job, policy, 1)
-            )
+            end = failed(job, ValueError(), policy) if is_retried else succeeded(job, 1, policy)
             rings.clear()
             recording.record_outcomes([end])
             assert (True in rings) is bool(key)

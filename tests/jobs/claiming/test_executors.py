@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.jobs import Policy, outcomes, retry
+from notifications.jobs import Policy, retry
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.jobs.transitions.claims import ClaimedJob
@@ -17,6 +17,7 @@ from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -204,7 +205,7 @@ class TestQuarantined:
             requeue(job)
             Job.objects.update(run_after=None)
         (job,) = claim_rows(uuid.uuid4(), 1)
-        recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
+        recording.record_outcomes([failed(job, tasks.Busy(), Policy(retry_on=tasks.Busy))])
         job = Job.objects.get()
         assert (job.state, job.executor) == ("queued", "async")
 

@@ -12,8 +12,7 @@ from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled
-from notifications.jobs import cancel, outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import cancel
 from notifications.jobs.transitions import batch_completion, manual, reaping, recording
 from notifications.models import Job
 from notifications.signals import job_finished
@@ -21,6 +20,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
+from tests.support.outcomes import succeeded
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
@@ -48,7 +48,7 @@ def test_queries_do_not_grow_with_the_number_of_batches(user, transactional_db):
             batches.append(b)
         # The first job of each batch.
         jobs = {job.batch: job for job in claim_all()}.values()
-        recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in jobs])
+        recording.record_outcomes([succeeded(job, 1) for job in jobs])
         with CaptureQueriesContext(connection) as captured:
             assert batch_completion.collect_outcomes(job.batch for job in jobs) == []
         numbers.append(len(captured))
@@ -67,7 +67,7 @@ def test_two_processes_finish_the_last_jobs(user, transactional_db):
         finished.append(job.id)
 
     jobs = claim_all()
-    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in jobs])
+    recording.record_outcomes([succeeded(job, 1) for job in jobs])
     first, second = batch_completion.collect_outcomes([b.id]), batch_completion.collect_outcomes([b.id])
     assert len(first) == len(second) == 1
     job_finished.connect(count)
@@ -154,7 +154,7 @@ def test_an_error_at_the_end_of_a_batch_loses_no_outcome(user, transactional_db,
         tasks.noop.enqueue()
     (job,) = claim_all()
     monkeypatch.setattr(batch_completion, "collect_outcomes", lambda batches: 1 / 0)
-    assert recording.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
+    assert recording.finish_jobs([succeeded(job, 1)]) == {(job.id, job.fence)}
     assert "Could not end batches, which a worker tries again." in caplog.text
     monkeypatch.undo()
     recording.finish_remaining_batches()

@@ -8,8 +8,7 @@ import pytest
 from django.db import transaction
 
 from notifications.exceptions import JobCancelled
-from notifications.jobs import cancel, outcomes, retry
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import claims, notify_functions, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
@@ -18,6 +17,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus, task_finished
+from tests.support.outcomes import failed, succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -110,7 +110,7 @@ class TestQueuedJob:
             ids = [enqueue(owner=user) for _ in range(230)]
         missing = uuid.uuid4()
         (first,) = claim_rows(uuid.uuid4(), 1)
-        recording.record_outcomes([outcomes.succeeded(first, DEFAULT_POLICY, 1)])
+        recording.record_outcomes([succeeded(first, 1)])
         assert cancel([*ids, missing], by=user.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
         assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=user).head
@@ -197,7 +197,7 @@ class TestRunningJob:
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
         cancel([id], by=user.pk)
-        recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, "done")])
+        recording.record_outcomes([succeeded(job, "done")])
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
         assert cancel([id], by=user.pk) == {}
 
@@ -206,7 +206,7 @@ class TestRunningJob:
         id = enqueue(tasks.busy, 9, owner=user)
         (job,) = claim_rows(live_worker(), 1)
         cancel([id])
-        outcome = outcomes.failed(job, tasks.busy.func._notifications_policy, tasks.Busy())
+        outcome = failed(job, tasks.Busy(), tasks.busy.func._notifications_policy)
         assert outcome.retry_delay is not None
         ((stored,), _) = recording.record_outcomes([outcome])
         assert (row(id).state, row(id).run_after, stored.state) == ("cancelled", None, "cancelled")
@@ -357,7 +357,7 @@ def test_concurrent_cancelling_claiming_and_recording(user, live_worker, round):
 
     def work():
         while jobs := claim_rows(worker, 7):
-            waiting = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+            waiting = [succeeded(job) for job in jobs]
             while waiting:
                 stored, void = recording.record_outcomes(waiting)
                 assert not void

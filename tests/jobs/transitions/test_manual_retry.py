@@ -10,14 +10,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.exceptions import TooManyJobs
-from notifications.jobs import cancel, outcomes, retry
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import manual, recording
 from notifications.models import Attempt, Job, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,7 +71,7 @@ class TestRetry:
         if state != "queued":
             (job,) = claim_rows(live_worker(), 1)
         if state == "succeeded":
-            recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+            recording.record_outcomes([succeeded(job, 1)])
         before = Job.objects.filter(id=id).values().get()
         assert retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
@@ -82,7 +82,7 @@ class TestRetry:
         (job,) = claim_rows(live_worker(), 1)
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         retry([id])
-        late = outcomes.succeeded(job, DEFAULT_POLICY, "late")
+        late = succeeded(job, "late")
         assert recording.record_outcomes([late]) == ([], [late])
         (retried,) = claim_rows(live_worker(), 1)
         assert retried.fence == job.fence + 2

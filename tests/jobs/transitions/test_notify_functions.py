@@ -16,13 +16,14 @@ from django.utils import timezone
 
 from notifications.api import batch, policy, task
 from notifications.db.transactions import in_callers_transaction
-from notifications.jobs import Policy, cancel, outcomes
+from notifications.jobs import Policy, cancel
 from notifications.jobs.transitions import batch_completion, notify_functions, reaping, recording
 from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
 from notifications.worker import DaemonExecutor, NoThread, SignalQueue, use_on_this_thread
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.outcomes import succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -110,9 +111,8 @@ def threads(monkeypatch):
 
 
 def outcome_with(notify):
-    return outcomes.succeeded(
-        Job(task_path="shop.pay", title="Pay", user_id=1, fence=1), Policy(notify=notify), None
-    )
+    job = Job(task_path="shop.pay", title="Pay", user_id=1, fence=1)
+    return succeeded(job, policy=Policy(notify=notify))
 
 
 def assert_neighbors_end(user):

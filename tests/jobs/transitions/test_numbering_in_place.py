@@ -5,13 +5,13 @@ from django.db import connection
 
 from notifications import times
 from notifications.api import notify
-from notifications.jobs import outcomes, retry
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import Policy, retry
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Stream, uuid7
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
+from tests.support.outcomes import observer, succeeded
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def statements():
 
 
 def finish(*jobs):
-    stored, void = recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
+    stored, void = recording.record_outcomes([succeeded(job) for job in jobs])
     assert (len(stored), void) == (len(jobs), [])
 
 
@@ -74,7 +74,7 @@ def test_a_notification_with_the_key_of_the_job_is_archived(user, numbered):
 def test_the_second_end_of_a_job(user, statements, is_read):
     """It is numbered in place, unless the notification of the first end is unread: a pass archives that one."""
     (job,) = claim(user)
-    recording.record_outcomes([outcomes.failure(job, DEFAULT_POLICY, "worker-lost")])
+    recording.record_outcomes([observer.failed_as(job, Policy(), "worker-lost")])
     if is_read:
         Notification.objects.update(read_at=times.now(), counted=False)
         Stream.objects.update(unread=0, unseen=0)

@@ -2,7 +2,6 @@
 
 import threading
 import uuid
-from dataclasses import replace
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -15,8 +14,7 @@ from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.webhooks.callback_storage import store_callback
 from notifications.exceptions import AttemptEnded
-from notifications.jobs import notifying, outcomes
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
+from notifications.jobs import Policy, notifying
 from notifications.jobs.transitions import (
     claims,
     conditional_updates,
@@ -30,6 +28,7 @@ from notifications.signals import job_finished
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
+from tests.support.outcomes import failed, succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
@@ -69,7 +68,7 @@ class TestVoidClaim:
         assert not Attempt.objects.exists()
 
     def test_record_outcomes(self, void_claim):
-        outcome = outcomes.failed(void_claim, DEFAULT_POLICY, ValueError())
+        outcome = failed(void_claim, ValueError())
         assert recording.record_outcomes([outcome]) == ([], [outcome])
 
     def test_release(self, void_claim):
@@ -142,7 +141,7 @@ def test_a_repeated_transaction_returns_void_outcomes_once(live_worker, user, mo
         return number(users)
 
     monkeypatch.setattr(streams, "number_in_transaction", fail_at_first)
-    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+    group = [succeeded(job) for job in jobs]
     assert recording.record_outcomes(group) == ([group[0]], [group[1]])
     assert (len(tries), len(notifications_of(user))) == (2, 1)
 
@@ -154,7 +153,7 @@ def test_the_end_of_a_job_without_an_owner_rings_the_queue(live_worker, user, ri
     tasks.noop.using(owner=user if has_owner else None).enqueue()
     job = claim_one(live_worker())
     rings.clear()
-    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+    recording.record_outcomes([succeeded(job, 1)])
     assert (True in rings) is not has_owner
 
 
@@ -175,7 +174,7 @@ def test_void_outcomes_do_not_affect_others_of_their_group(live_worker, user):
         tasks.noop.using(owner=user).enqueue()
     jobs = claim_rows(live_worker(), 3)
     Job.objects.filter(id=jobs[1].id).update(fence=7)
-    group = [outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs]
+    group = [succeeded(job) for job in jobs]
     assert recording.record_outcomes(group) == ([group[0], group[2]], [group[1]])
     assert [stored(job).state for job in jobs] == ["succeeded", "running", "succeeded"]
     assert {note.job for note in notifications_of(user)} == {jobs[0].id, jobs[2].id}
@@ -193,7 +192,7 @@ def test_a_job_to_be_cancelled_is_not_retried(live_worker, user, by_other):
     tasks.noop.using(owner=user).enqueue()
     job = claim_one(live_worker())
     job.max_attempts = 2
-    outcome = outcomes.failed(job, replace(DEFAULT_POLICY, retry_on=(ValueError,)), ValueError())
+    outcome = failed(job, ValueError(), Policy(retry_on=(ValueError,)))
     assert outcome.retry_delay is not None
     Job.objects.update(cancel_requested_at=timezone.now(), cancelled_by_other=by_other)
     ((end,), _) = recording.record_outcomes([outcome])
@@ -204,7 +203,7 @@ def test_a_job_to_be_cancelled_is_not_retried(live_worker, user, by_other):
 def test_a_job_without_an_owner_gets_no_number(live_worker):
     tasks.noop.enqueue()
     job = claim_one(live_worker())
-    recording.record_outcomes([outcomes.succeeded(job, DEFAULT_POLICY, 1)])
+    recording.record_outcomes([succeeded(job, 1)])
     assert (stored(job).state, stored(job).seq) == ("succeeded", 0)
     assert not Notification.objects.exists()
 
@@ -216,7 +215,7 @@ def test_concurrent_recording_and_reaping(live_worker, user, round):
     for _ in range(40):
         tasks.noop.using(owner=user).enqueue()
     jobs = claim_rows(live_worker(-1), 40)
-    outcome_of = {job.id: outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs}
+    outcome_of = {job.id: succeeded(job) for job in jobs}
     start, ended = threading.Barrier(2), []
 
     def finish():
@@ -256,7 +255,7 @@ def test_an_outcome_whose_row_is_locked_is_not_void(live_worker):
         StepWrite(job=job, name="a", result="1", started_at=job.started_at, ended_at=job.started_at)
         for job in (locked, free)
     ]
-    group = [outcomes.succeeded(job, DEFAULT_POLICY, 1) for job in (locked, free)]
+    group = [succeeded(job, 1) for job in (locked, free)]
     found = []
 
     def write():
@@ -281,7 +280,7 @@ def test_failed_reading_for_a_signal(live_worker, monkeypatch, caplog, connect_r
     ended = []
     monkeypatch.setattr(notifying.results, "task_result", fail)
     connect_receiver(job_finished, lambda job, **kwargs: ended.append(job.id))
-    recording.finish_jobs([outcomes.failed(job, DEFAULT_POLICY, ValueError("no"))])
+    recording.finish_jobs([failed(job, ValueError("no"))])
     assert ended == [job.id]
     assert "Could not send task_finished" in caplog.text
 
@@ -301,7 +300,7 @@ def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, capl
         patch.setattr(streams, "number", fail)
         ended = []
         patch.setattr(recording, "send_signals_of_ends", ended.extend)
-        assert recording.finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, 1)]) == {(job.id, job.fence)}
+        assert recording.finish_jobs([succeeded(job, 1)]) == {(job.id, job.fence)}
         assert [outcome.job.id for outcome in ended] == [job.id]
     assert "Could not number rows" in caplog.text
     streams.number_pending()

@@ -20,6 +20,7 @@ from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus, task_finished, task_started
+from tests.support.outcomes import failed, succeeded
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +31,7 @@ def make_due():
 
 def retry_delay(policy=None, *, attempt=1, exc=None, max_attempts=100):
     job = Job(attempt=attempt, max_attempts=max_attempts, title="x")
-    return outcomes.failed(job, policy or Policy(retry_on=tasks.Busy), exc or tasks.Busy()).retry_delay
+    return failed(job, exc or tasks.Busy(), policy or Policy(retry_on=tasks.Busy)).retry_delay
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_a_retry_rings_for_the_owner(user, live_worker):
     (job,) = claim_rows(live_worker(), 1)
     rung.connect(receive)
     try:
-        recording.record_outcomes([outcomes.failed(job, Policy(retry_on=tasks.Busy), tasks.Busy())])
+        recording.record_outcomes([failed(job, tasks.Busy(), Policy(retry_on=tasks.Busy))])
     finally:
         rung.disconnect(receive)
     assert rings == [([user.pk], False)]
@@ -198,9 +199,9 @@ def test_a_group_of_different_outcomes(user, live_worker):
     jobs = claim_rows(live_worker(), 3)
     policy = Policy(retry_on=tasks.Busy)
     group = [
-        outcomes.failed(jobs[0], policy, tasks.Busy()),
-        outcomes.succeeded(jobs[1], policy, 1),
-        outcomes.failed(jobs[2], policy, ValueError()),
+        failed(jobs[0], tasks.Busy(), policy),
+        succeeded(jobs[1], 1, policy),
+        failed(jobs[2], ValueError(), policy),
     ]
     stored, void = recording.record_outcomes(group)
     assert (len(stored), void) == (3, [])

@@ -2,11 +2,12 @@
 
 import pytest
 
-from notifications.jobs import Policy, cancel, outcomes, retry
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import queueing, unrecorded_outcomes
 from notifications.models import Job, Notification
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.outcomes import succeeded
 
 pytestmark = pytest.mark.django_db
 
@@ -16,7 +17,8 @@ def released(user, live_worker):
     """A job that was done and is queued again, because its outcome could not be recorded; its outcome."""
     tasks.noop.using(owner=user).enqueue()
     (job,) = claim_rows(live_worker(), 1)
-    outcome = outcomes.succeeded(job, Policy(), {"rows": 3}, body="All is well.")
+    outcome = succeeded(job, {"rows": 3})
+    outcome.notification.body = "All is well."
     unrecorded_outcomes.store(outcome)
     queueing.release([job])
     return outcome

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from notifications.realtime.servers import request_limits
-from notifications.validators import MAX_HEADER_BYTES
 
 
 async def call(*headers, pieces=(b"",)):
@@ -34,8 +33,8 @@ async def call(*headers, pieces=(b"",)):
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ([(b"content-type", b"a" * MAX_HEADER_BYTES)], 200),
-        ([(b"content-type", b"a" * (MAX_HEADER_BYTES + 1))], 400),
+        ([(b"content-type", b"a" * 2048)], 200),
+        ([(b"content-type", b"a" * 2049)], 400),
         ([(b"content-length", b"10")], 200),
         ([(b"content-length", b"11")], 413),
         ([(b"content-length", b"9" * 5000)], 413),

@@ -11,17 +11,16 @@ from notifications.api import batch
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import Histogram, read_figures, read_totals
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
-from notifications.jobs import Policy, cancel, outcomes, retry
-from notifications.jobs.declaring.policies import DEFAULT_POLICY
-from notifications.jobs.observed import changes, recording
-from notifications.jobs.observed.starts import ObservedAttempt
+from notifications.jobs import Policy, cancel, retry
 from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job
 from notifications.testing import run_jobs
+from tests.contrib.celery.test_recording import attempt_at, new_row
 from tests.contrib.operations.statistics.sums import counted, ended, lost
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.outcomes import observer, succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +62,7 @@ def cancel_running(worker):
     (job,) = claim(worker)
     assert cancel([job.id]) == {job.id: "asked"}
     assert counted() == {}
-    finish_jobs([outcomes.cancelled(job, DEFAULT_POLICY)])
+    finish_jobs([observer.cancelled(job, Policy())])
     return {"cancelled": 1}
 
 
@@ -83,16 +82,14 @@ def lose_worker_in_last_attempt(worker):
 
 
 def time_out(worker):
-    tasks.noop.enqueue()
-    (job,) = claim(worker)
-    finish_jobs([outcomes.timed_out(job, Policy(timeout=1))])
+    tasks.slow.enqueue()
+    run_jobs()
     return {"failed": 1, "timed_out": 1}
 
 
 def time_out_and_retry(worker):
-    tasks.busy.enqueue(0)
-    (job,) = claim(worker)
-    finish_jobs([outcomes.timed_out(job, Policy(timeout=1, retry_on=(TimeoutError,)))])
+    tasks.slow_at_first.enqueue()
+    run_jobs()
     return {"retried": 1, "timed_out": 1}
 
 
@@ -112,40 +109,26 @@ def retry_by_hand(worker):
     return {"failed": 2}
 
 
-def make_observed(**fields):
-    now = timezone.now()
-    fields = {"queue_name": "celery", "backend": "celery", "executor": "observed", "title": "x"} | fields
-    return Job(task_path="shop.tasks.add", created_at=now, queued_at=now, **fields)
-
-
-def begin_observed(job, worker, number, started_at):
+def begin_observed(row, worker, number, started_at):
     """Record the start of an attempt by a worker that has a copy of the row."""
-    copy = make_observed(id=job.id, state="running", attempt=number)
-    attempt = ObservedAttempt(
-        id=copy.id,
-        make_job=lambda: copy,
-        worker=worker,
-        number=number,
-        policy=DEFAULT_POLICY,
-        started_at=started_at,
-    )
-    recording.record([attempt])
+    attempt = attempt_at(row, worker=worker, number=number, started_at=started_at, is_ended=False)
+    observer.record([attempt])
     return attempt.job
 
 
 def observe(worker):
-    job = make_observed()
-    recording.insert([job])
+    row = new_row()
+    observer.insert([row])
     now = monotonic()
-    begin_observed(job, worker, 1, now)
-    begin_observed(job, worker, 1, now)  # recorded again by another process
+    begin_observed(row, worker, 1, now)
+    begin_observed(row, worker, 1, now)  # recorded again by another process
     assert counted() == {}
-    running = begin_observed(job, worker, 1, now + 1)  # delivered again
+    running = begin_observed(row, worker, 1, now + 1)  # delivered again
     assert counted() == {"lost": 1}
-    changes.schedule_retry(outcomes.retried(running, ValueError(), 1), timedelta(seconds=60))
-    running = begin_observed(job, worker, 2, monotonic() + 1)
-    changes.requeue_lost(running, timedelta(seconds=60))
-    changes.finish(outcomes.failure(Job.objects.get(), DEFAULT_POLICY, "expired"))
+    observer.end(observer.retried(running, ValueError(), 1), timedelta(seconds=60))
+    running = begin_observed(row, worker, 2, monotonic() + 1)
+    observer.requeue_lost(running, timedelta(seconds=60))
+    observer.end(observer.failed_as(Job.objects.get(), Policy(), "expired"))
     return {"lost": 2, "retried": 1, "failed": 1}
 
 
@@ -195,7 +178,7 @@ def test_a_void_outcome_is_not_counted(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     Job.objects.update(fence=7)
-    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([succeeded(job)])
     assert counted() == {}
 
 
@@ -203,7 +186,7 @@ def test_a_rolled_back_end_is_not_counted(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     with transaction.atomic():
-        finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+        finish_jobs([succeeded(job)])
         transaction.set_rollback(True)
     assert counted() == {}
     assert Job.objects.get().state == "running"
@@ -214,12 +197,12 @@ def test_times_of_a_job(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     job.queued_at = job.started_at - timedelta(seconds=100)
-    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([succeeded(job)])
     tasks.of_reports.enqueue()
     (job,) = claim(live_worker())
     job.queued_at = job.started_at - timedelta(seconds=100)
     job.run_after = job.started_at - timedelta(seconds=3)
-    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([succeeded(job)])
     totals = {total.queue: total for total in read_totals()}
     for queue, seconds in (("default", 100), ("reports", 3)):
         wait = totals[queue].wait
@@ -233,7 +216,7 @@ def test_a_job_is_enqueued_in_its_minute(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     job.queued_at -= timedelta(minutes=30)
-    finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+    finish_jobs([succeeded(job)])
     rows = JobStatistics.objects.order_by("start").values_list("count", "enqueued")
     assert list(rows) == [(0, 1), (1, 0)]
     (figures,) = read_figures(timedelta(minutes=5))
@@ -250,7 +233,7 @@ def test_each_connection_adds_to_rows_of_its_own(transactional_db, live_worker):
 
     def record(group):
         for job in group:
-            finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None)])
+            finish_jobs([succeeded(job)])
 
     run_in_threads(*(lambda group=group: record(group) for group in groups))
     assert counted() == {"succeeded": 60}
@@ -265,8 +248,8 @@ def test_a_transaction_that_records_waits_for_no_other(transactional_db, live_wo
         tasks.noop.enqueue()
     first, second = claim(live_worker(), 2)
     with transaction.atomic():
-        finish_jobs([outcomes.succeeded(first, DEFAULT_POLICY, None)])
-        run_in_threads(lambda: finish_jobs([outcomes.succeeded(second, DEFAULT_POLICY, None)]))
+        finish_jobs([succeeded(first)])
+        run_in_threads(lambda: finish_jobs([succeeded(second)]))
     assert counted() == {"succeeded": 2}
 
 
@@ -281,7 +264,7 @@ def test_statistics_are_the_last_rows_that_are_written(live_worker, user, django
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(record):
-        finish_jobs([outcomes.succeeded(job, DEFAULT_POLICY, None) for job in jobs])
+        finish_jobs([succeeded(job) for job in jobs])
     writes = [sql for sql in statements if "INSERT" in sql or "UPDATE notif" in sql]
     position = next(n for n, sql in enumerate(writes) if "jobstatistics" in sql)
     assert [sql for sql in writes[position + 1 :] if "notifications_ring" not in sql] == []

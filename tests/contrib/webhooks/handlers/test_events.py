@@ -9,20 +9,20 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications import streams, times
+from notifications import times
 from notifications.api import anotify, batch, notify
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.jobs import Policy, announcing, cancel, notifying, outcomes, retry
-from notifications.jobs.observed import changes, recording
+from notifications.jobs import Policy, announcing, cancel, notifying, retry
 from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait, uuid7
 from notifications.serializers import serialize
 from notifications.signals import job_finished
+from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import SignalQueue, record_loop, use_on_this_thread
 from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
@@ -32,6 +32,7 @@ from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
+from tests.support.outcomes import observer, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -91,7 +92,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
     """Each time that a job waits, and each notification that is answered, in their transactions."""
     declare("handle_too")
     woken = []
-    monkeypatch.setattr(streams, "ring_new_jobs", woken.extend)
+    monkeypatch.setattr(rings, "ring_new_jobs", woken.extend)
     question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     wait_tasks.pause_sync.enqueue()
@@ -175,7 +176,7 @@ def test_transactions_have_as_many_rows_with_handlers(make_user, declare, monkey
 def test_groups_of_outcomes_have_as_many_rows_with_handlers(start_worker, declare, monkeypatch):
     """But in the first group of a process, which does not know how many jobs follow. Jobs of handlers have none."""
     declare({"job.succeeded": ["handle", "handle_too"], "notification.created": ["handle"]})
-    finish_jobs([outcomes.succeeded(Job.objects.get(id=make_lost(tasks.noop)), Policy(), None)])
+    finish_jobs([succeeded(Job.objects.get(id=make_lost(tasks.noop)))])
     finish, sizes = record_loop.finish_jobs, []
 
     def count(group):
@@ -198,7 +199,7 @@ def test_version_after_progress(user, declare):
     job = Job.objects.get(id=make_lost(tasks.noop, owner=user))
     job.progress_current, job.progress_total = 1, 2
     claims.store_progress([job])
-    finish_jobs([outcomes.succeeded(job, Policy(), None)])
+    finish_jobs([succeeded(job)])
     assert {event["job"]["version"] for event in events()} == {Job.objects.get(id=job.id).version}
 
 
@@ -320,17 +321,9 @@ def test_batch(user, declare):
 def test_observed_task(user, declare):
     """The end of a job that Celery runs, which no worker of the app has claimed."""
     declare("handle_too")
-    job = Job.objects.create(
-        user=user,
-        task_path="shop.export",
-        backend="celery",
-        queue_name="celery",
-        executor="observed",
-        title="Export",
-        created_at=timezone.now(),
-        queued_at=timezone.now(),
-    )
-    assert changes.finish(outcomes.failure(job, kind="unknown-task"))
+    row = new_row(user)
+    observer.insert([row])
+    assert observer.end(observer.failed_as(row, Policy(), "unknown-task"))
     assert types() == ["job.failed", "notification.created"]
 
 
@@ -338,12 +331,12 @@ def test_corrected_guess(user, declare):
     """A worker was only suspended: both ends are events, each with an id of its own."""
     declare("handle_too")
     row = new_row(user)
-    recording.insert([row])
+    observer.insert([row])
     attempt = attempt_at(row, is_ended=False)
-    recording.record([attempt])
+    observer.record([attempt])
     guess(row)
     end(attempt)
-    recording.record([attempt])
+    observer.record([attempt])
     assert types() == ["job.failed", "job.succeeded", *["notification.created"] * 2]
     failed, succeeded = sorted(
         (event for event in events() if event["type"] != "notification.created"),

@@ -27,7 +27,6 @@ from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.admin import ReadOnlyMixin, list_url, page_context
-from notifications.contrib.operations.additions import functions_of
 from notifications.contrib.operations.admin.overview import history, operating
 from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
@@ -176,9 +175,8 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             figures = read_figures(period, **selection, with_deliveries=bool(read_deliveries(request)))
             for alert in figures.alerts:
                 alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
-            sections = [
-                section for _, read in functions_of("overview_sections") for section in read(self, request)
-            ]
+            read_all = hooks.functions_of("operations", "overview_sections")
+            sections = [section for read in read_all for section in read(self, request)]
         except UNAVAILABLE as exc:
             log_database_error(exc)
             figures, sections = None, []

@@ -16,17 +16,16 @@ from django.db import Error, connection, transaction
 from notifications import api, extension, testing, times
 from notifications.extension import (
     AlertKind,
-    Calls,
     Channel,
     Extension,
     HubPart,
     JobSection,
     Setting,
     WaitKind,
-    call_of,
     calls,
     hooks,
 )
+from notifications.extension.calls import Calls, call_of
 from notifications.jobs.transitions import reaping, recording, waiting
 from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
 from notifications.streams import rebuilding, snoozing
@@ -123,7 +122,7 @@ def test_a_reading_hook_in_a_transaction(user):
 class FaultyChannel(Channel):
     """One whose addresses and checks are out of order."""
 
-    describe_addresses = find_wrong = faulty.raise_error
+    addresses = send = describe_addresses = find_wrong = faulty.raise_error
 
 
 @pytest.mark.with_all_apps("deliveries have the page of channels")
@@ -370,7 +369,7 @@ def test_two_extensions_with_one_name(monkeypatch, what):
     with pytest.raises(
         ImproperlyConfigured, match=rf"The {what} '(?i:fax)' is that of fax_one and of fax_two"
     ):
-        load(monkeypatch, *extension.extensions(), *conflicting(what))
+        load(monkeypatch, *extension.installed.extensions(), *conflicting(what))
 
 
 def test_an_extension_with_a_name_of_the_core(monkeypatch):

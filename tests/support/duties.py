@@ -1,0 +1,16 @@
+"""Do now what a process does every so often."""
+
+from notifications.extension import Upkeep, Where
+
+
+def run_duty(name, where=Where.WORKER, **options):
+    """Do a duty on this thread until nothing is left to do, as a process of this kind does when it is due."""
+    process = Upkeep(where, seconds=60, **{"may_reap": lambda: True, **options})
+    [duty] = [duty for duty in process.duties if duty.name == name]
+    while process.run(duty):
+        pass
+
+
+def reap():
+    """Take the jobs of workers whose leases are over, or whose deadlines are."""
+    run_duty("take jobs from lost workers")

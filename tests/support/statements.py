@@ -1,0 +1,37 @@
+"""Statements of this process, on any thread, that fail or at which something else happens first.
+
+with refused("UPDATE notifications_job", times=2):       # as if the database was away
+with preceded("DELETE FROM notifications_worker", renew):
+"""
+
+import re
+from contextlib import contextmanager
+
+import pytest
+from django.db import OperationalError
+from django.db.backends.utils import CursorWrapper
+
+
+@contextmanager
+def preceded(pattern, function, times=1):
+    """Call a function before the first statements that match. What it raises is their error. Yields them."""
+    found, execute = [], CursorWrapper._execute_with_wrappers
+
+    def execute_after(cursor, sql, params, many, executor):
+        if (times is None or len(found) < times) and re.search(pattern, sql):
+            found.append(sql)
+            function()
+        return execute(cursor, sql, params, many, executor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CursorWrapper, "_execute_with_wrappers", execute_after)
+        yield found
+
+
+def refused(pattern, times=None, error=OperationalError):
+    """Have statements that match raise this error: all of them, or the first ones."""
+
+    def refuse():
+        raise error("The database is away.")
+
+    return preceded(pattern, refuse, times)
