@@ -116,8 +116,8 @@ def test_text_that_databases_and_readers_cannot_take(db):
 
 
 @pytest.mark.parametrize("text", ["é", "語", "🚀", "a🚀"])
-def test_chunks_end_between_characters(worker, monkeypatch, text):
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 100_001)
+def test_chunks_end_between_characters(worker, set_max_output, text):
+    set_max_output(100_001)
     result = output_tasks.write_repeated.enqueue(text, 100_000)
     until_done(result)
     stored = stored_output(result)
@@ -129,9 +129,9 @@ def test_chunks_end_between_characters(worker, monkeypatch, text):
     assert max(len(chunk.text.encode()) for chunk in chunks(result)) <= 8 * 1024
 
 
-def test_nothing_is_missing_without_a_line_that_says_so(db, monkeypatch):
+def test_nothing_is_missing_without_a_line_that_says_so(db, set_max_output):
     """The limit is one of what is stored: of one long text with CR LF more is taken than the limit has characters."""
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 1_000)
+    set_max_output(1_000)
     short = output_tasks.write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
     long = output_tasks.write_repeated.enqueue("\r\n", 1_000_000, "END\n")
     run_jobs()
@@ -148,9 +148,9 @@ def test_more_than_the_limit(worker):
     assert_contiguous(result)
 
 
-def test_the_limit_is_one_of_all_attempts(db, monkeypatch):
+def test_the_limit_is_one_of_all_attempts(db, set_max_output):
     """What an attempt writes counts, and nothing follows the line that says that it was cut."""
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 40)
+    set_max_output(40)
     result = output_tasks.fail_twice.enqueue("twenty characters, .")
     run_until_idle()
     assert stored_output(result) == "twenty characters, . 1\n\x1eattempt 2\ntwenty\n\x1ecut\n"
@@ -251,10 +251,8 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
     assert f"Dropped the output of job {bad.id}" in caplog.text
 
 
-def test_pruned_with_their_jobs(db, monkeypatch):
+def test_pruned_with_their_jobs(db, many_pieces):
     """In pieces, if there are many, and the jobs after the last piece."""
-    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
-    monkeypatch.setattr(storage, "MAX_CHUNK_BYTES", 4)
     results = [output_tasks.write.enqueue("x" * 100) for _ in range(2)]
     run_jobs()
     assert OutputChunk.objects.count() == 50
@@ -266,9 +264,7 @@ def test_pruned_with_their_jobs(db, monkeypatch):
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
 
 
-def test_purged_with_their_user(transactional_db, user, monkeypatch):
-    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
-    monkeypatch.setattr(storage, "MAX_CHUNK_BYTES", 4)
+def test_purged_with_their_user(transactional_db, user, many_pieces):
     output_tasks.write.using(owner=user).enqueue("x" * 100)
     run_jobs()
     assert purge([user.pk])

@@ -69,8 +69,8 @@ def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
     assert_contiguous(job)
 
 
-def test_a_buffer_is_bounded(monkeypatch):
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 10)
+def test_a_buffer_is_bounded(set_max_output):
+    set_max_output(10)
     buffer = OutputBuffer()
     for _ in range(5):
         buffer.append("x" * 1_000)
