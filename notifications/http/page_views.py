@@ -42,8 +42,8 @@ MAX_DISTANCE = 1_000
 NAMED_SECTIONS = ("question", "steps", "output")
 #: Failed jobs that the page of a batch lists.
 MAX_FAILED_JOBS = 10
-#: Seconds after its end in which the page of a job is one that was open before it: those between two polls, and some.
-STEADY_SECONDS = 20
+#: The parameter with which the page of a job is loaded again at its end, and the seconds for which it counts.
+WATCHED, STEADY_SECONDS = "watched", 20
 #: Seconds after its creation before which the page of a job does not show both that and what followed it.
 MIN_WAIT_SECONDS = 60
 
@@ -99,9 +99,9 @@ def describe_job(
         "batch": batch,
         "stopped_early": outcome == state and (job.progress_current or 0) < (job.progress_total or 0),
         "has_waited": _seconds_before(job, job.finished_at or job.started_at) >= MIN_WAIT_SECONDS,
-        # Nothing may move at the end, at which the page is loaded again, but by a press that has ended it at once.
+        # Nothing may move at the end for those who watch it. Others find no empty room.
         "is_steady": not job.done
-        or (job.finished_at != job.cancel_requested_at and _seconds_since(job.finished_at) < STEADY_SECONDS),
+        or (WATCHED in request.GET and _seconds_since(job.finished_at) < STEADY_SECONDS),
         "level": end.level if end else LEVELS.get(job.state, "info"),
         # Of a job that has waited it would be the time since then.
         "took": "" if steps.has_waits else describe_took(job),
@@ -129,7 +129,7 @@ def timeline_part(job: Job, request: HttpRequest) -> HttpResponse:
     context = asking[0].page_context(job, request) if asking and job.state == Job.State.WAITING else {}
     steps = _read_steps(job, request, context.get("question_page", ""))
     timeline = read_job_timeline(job, steps, read_failed_attempts(job), request.user.pk)
-    facts = [replace(row, left="", width="") for row in timeline.rows]
+    facts = [replace(row, left="", width="") for row in (*timeline.rows, *timeline.more)]
     scale = int(10 * log(max(timeline.seconds, 1)))
     digest = sha256(repr((facts, scale, timeline.note, job.done, get_language())).encode()).hexdigest()
     etag = f'W/"{digest[:32]}"'

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from django.utils.formats import number_format
-from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from notifications import times
@@ -78,17 +77,12 @@ class StoredStep:
             if self.due_at is None:
                 return gettext("Waiting")
             return gettext("Waiting until {time}").format(time=times.format_short(self.due_at))
-        return describe_duration(self.started_at, self.took)
+        return describe_duration(self.took)
 
 
-def describe_duration(start: datetime, took: timedelta) -> str:
-    """Return how long something took that began at ``start``, in the active language: "0.4 s", "3 minutes"."""
-    seconds = took.total_seconds()
-    if seconds >= 60:
-        return timesince(start, start + took, depth=1)
-    # As that of a job: see describe_took().
-    count = number_format(max(seconds, 0.1), 1 if seconds < 10 else 0)
-    return gettext("{count} s").format(count=count).replace(" ", "\xa0")
+def describe_duration(took: timedelta) -> str:
+    """Return how long something took on one line, in the active language: "0.4 s", "3 min"."""
+    return times.describe_duration(max(took.total_seconds(), 0.0)).replace(" ", "\xa0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +158,9 @@ def _describe_step(step: JobStep, redacted: frozenset[str]) -> StoredStep:
         started_at=step.started_at,
         took=step.took,
         result=_describe_json(step.name, step.text, step.size, redacted) if has_result else None,
-        end=str(Attempt.Outcome("failed").label) if step.state == "failed" else "",
+        end={"failed": str(Attempt.Outcome("failed").label), "lost": gettext("Interrupted")}.get(
+            step.state, ""
+        ),
         icon=ICONS[step.state],
         state=step.state,
     )

@@ -289,8 +289,8 @@ from notifications.db import database_now
 from notifications.times import to_microseconds
 closed = to_microseconds(database_now()) + 3_600_000_000
 for number, key in enumerate(("partner", "accounts:4711-with-a-name-that-is-long")):
-    Limit.objects.create(key=key, name="partner", bucket=str(number), used=12, used_at=timezone.now(), closed_until=closed,
-        corrected_by="Retry-After: 3600", corrected_at=timezone.now())
+    times = {"used_at": timezone.now(), "corrected_at": timezone.now(), "closed_until": closed}
+    Limit.objects.create(key=key, name="partner", bucket=str(number), corrected_by="Retry-After: 3600", **times)
 """
 
 #: The pages by their names; ``{job}`` is a failed job, ``{schedule}`` a schedule.

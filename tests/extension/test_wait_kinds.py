@@ -1,15 +1,18 @@
 """Extensions: kinds of waits."""
 
+import re
+
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from notifications import extension, times
+from notifications.api import end_wait
 from notifications.extension import WaitKind, hooks
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import waiting
-from notifications.models import Job, Notification, Wait
+from notifications.models import Job, Notification, Wait, uuid7
 from notifications.serializers import serialize_job
 from notifications.streams import build_notification
 from notifications.testing import run_jobs
@@ -107,6 +110,20 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeyp
     monkeypatch.setitem(extension.hooks.wait_kinds, "fax", kind)
     assert waiting.cancel_left_waits() and not waiting.cancel_left_waits()
     assert kind.ended_waits == [Wait.objects.get().how] == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "user", "message"),
+    [
+        ("nap", None, "kind is 'nap'. Pass its class, a subclass of WaitKind."),
+        (CountingKind, 7, "user is 7. Pass the user, such as request.user."),
+    ],
+)
+def test_what_ends_a_wait_with_the_wrong_types(monkeypatch, kind, user, message):
+    """A key, which `notify()` takes, is no user."""
+    monkeypatch.setitem(hooks.wait_kinds, "pause", CountingKind())
+    with pytest.raises(TypeError, match=re.escape(message)):
+        end_wait(kind, uuid7(), "nap", how="woken", user=user)
 
 
 def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user):

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.extension import Event, hooks
+from notifications.extension import Event, JobStep, hooks
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Attempt, Job, Wait
@@ -99,7 +99,7 @@ def test_what_lasts_goes_to_the_end(job, start):
         assert row.is_open and float(row.left[:-1]) + float(row.width[:-1]) == pytest.approx(100, abs=0.02)
     Wait.objects.update(ended_at=start + timedelta(seconds=90), how="due")
     Job.objects.update(state="queued", attempt=2)
-    assert lines(read(Job.objects.get()))[3:] == ["attempt Attempt 3: Queued", "step nap:  5.0\xa0s"]
+    assert lines(read(Job.objects.get()))[3:] == ["attempt Attempt 3: Queued", "step nap:  5\xa0s"]
 
 
 def test_a_job_that_waits_for_its_retry(job):
@@ -122,8 +122,8 @@ def test_the_queue_is_shown_only_if_the_first_start_is_known(job, start):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"state": "succeeded"}, ["attempt Attempt 1:  1.0\xa0s"]),
-        ({"state": "cancelled"}, ["attempt Attempt 1: Cancelled 1.0\xa0s"]),
+        ({"state": "succeeded"}, ["attempt Attempt 1:  1\xa0s"]),
+        ({"state": "cancelled"}, ["attempt Attempt 1: Cancelled 1\xa0s"]),
         ({"state": "queued", "started_at": None, "attempt": 0}, []),
     ],
 )
@@ -152,12 +152,77 @@ def test_what_extensions_know_is_among_the_rows(job, user, extended):
     timeline = read(job)
     assert lines(timeline)[3:] == [
         "attempt Attempt 3:  20\xa0s",
-        f"span Written for {user.pk}:  5.0\xa0s",
+        f"span Written for {user.pk}:  5\xa0s",
         "event Called",
         "event Will be called",
     ]
     assert [row.width for row in timeline.rows[4:]] == ["5.00%", "", ""]
     assert [row.kind for row in read(job, with_events=False).rows][4:] == []
+
+
+@pytest.fixture
+def failed(job, start, monkeypatch):
+    """The job has failed in its third attempt, at a call of an extension that failed in the first one too."""
+    Job.objects.update(state="failed")
+    moment = start.__add__
+    second = timedelta(seconds=1)
+
+    def list_steps(job, limit, *, with_results, with_unfinished):
+        unfinished = [
+            JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
+            JobStep("label", 2, moment(55 * second), None, state="lost"),
+            JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
+        ]
+        returned = [
+            JobStep(f"step {number}", 3, moment((81 + number / 10) * second), second / 25)
+            for number in range(12)
+        ]
+        return [*returned, *unfinished], 15
+
+    monkeypatch.setattr(hooks, "steps_of", [list_steps])
+    return Job.objects.get()
+
+
+def test_where_a_job_has_failed(failed, user_client):
+    """The last call of its last attempt; one that was lost has lasted until its attempt was."""
+    timeline = read(failed)
+    assert [row.name for row in timeline.rows if row.is_cause] == ["label"] == [timeline.cause]
+    assert timeline.rows[-1].is_cause and timeline.took == "1.7\xa0min"
+    shown = lines(timeline)
+    assert {"step label: Failed 28\xa0s", "step label: Interrupted", "step step 0:  40\xa0ms"} <= {*shown}
+    (lost,) = [row for row in timeline.rows if row.note == "Interrupted"]
+    assert (lost.left, lost.width, lost.is_open) == ("55.00%", "5.00%", False)
+    text = user_client.get(f"/notifications/jobs/{failed.pk}/").text
+    assert 'href="#notifications-cause">Failed at label</a>' in text
+    assert text.count('id="notifications-cause"') == 1
+    Job.objects.update(state="succeeded")
+    assert read(Job.objects.get()).cause == ""
+
+
+def test_failures_among_many_rows_can_be_shown_alone(failed, user_client, start):
+    assert not read(failed).can_be_filtered
+    for number in range(5):
+        add_wait(failed, start, 62, 79, attempt=3, name=f"nap {number}")
+    assert read(failed).can_be_filtered
+    assert "Failures only" in section_of(user_client, failed)
+
+
+def test_many_events_at_the_end_are_folded(user_client, admin_client, job, monkeypatch):
+    """Some are not, nor are those before something else."""
+    events = [Event(job.created_at + timedelta(seconds=45), "Called early")]
+    monkeypatch.setattr(hooks, "events_of", [lambda subject, reader: events])
+    events += [Event(job.finished_at, f"Called {number}") for number in range(5)]
+    assert not read(job).more
+    events.append(Event(None, "Will be called"))
+    timeline = read(job)
+    assert [row.name for row in timeline.more] == [f"Called {number}" for number in range(5)] + [
+        "Will be called"
+    ]
+    assert "event Called early" in lines(timeline)
+    text = section_of(user_client, job)
+    assert "<summary>6 more events</summary>" in text and text.count("<li ") == 11
+    text = admin_client.get(f"/admin/notifications/job/{job.pk}/change/").text
+    assert "<summary>6 more events</summary>" in text and ">Will be called</th>" in text
 
 
 def section_of(client, job):

@@ -442,7 +442,7 @@ def test_timeline(user, client):
     read = read_steps(row(job.id), with_results=True).first
     found = {step.name: (step.took_label, step.result) for step in read}
     assert found.keys() == {"first", "nap", "second", "rest"} and read[-1].name == "rest"
-    assert found["nap"] == ("1\xa0day", "Due")
+    assert found["nap"] == ("24\xa0h", "Due")
 
 
 def test_timeline_of_a_callback_without_a_time(user, settings):

@@ -147,6 +147,9 @@ function followJobs(page, { describeJob }) {
         this.element.hasAttribute("reload") &&
         isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)
       ) {
+        // So the page keeps the places of what is read: see output_element.js for how long.
+        if (document.querySelector("[data-steady]"))
+          history.replaceState(history.state, "", `?watched=1${location.hash}`);
         location.reload();
       }
     }

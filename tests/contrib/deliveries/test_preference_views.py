@@ -272,6 +272,12 @@ class TestApi:
         assert response.status_code == 422 and response.json()["detail"]
         assert not Preference.objects.exists() and not Reader.objects.exists()
 
+    def test_an_unknown_field(self, client):
+        """The error names those that there are, which are those of the answer to a GET."""
+        detail = client.post(API, {"quiet": None}, content_type="application/json").json()["detail"]
+        assert "'quiet'" in detail
+        assert [name for name in client.get(API).json() if name not in detail] == []
+
     def test_signed_out_and_without_a_token(self, user):
         assert Client().get(API).status_code == 401
         strict = Client(enforce_csrf_checks=True)

@@ -3,13 +3,12 @@
 import asyncio
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.contrib.output import aoutput_from, output, storage
+from notifications.contrib.output import aoutput_from, output
 from notifications.contrib.output.models import OutputChunk
-from notifications.contrib.output.storage import store_output
 from notifications.contrib.output.testing import output as stored_output
 from notifications.db import connection
 from notifications.jobs import cancel
@@ -19,6 +18,7 @@ from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.output import output_tasks
 from tests.jobs.conftest import until_done, until_state
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -30,6 +30,12 @@ def events():
         event.clear()
     yield
     output_tasks.go_on.set()
+
+
+@pytest.fixture
+def set_max_output(monkeypatch):
+    """set_max_output(bytes) bounds what is stored of the output of a job."""
+    return lambda size: monkeypatch.setattr("notifications.contrib.output.storage.MAX_OUTPUT_BYTES", size)
 
 
 def chunks(result):
@@ -217,19 +223,11 @@ def test_a_claim_that_is_void_stores_nothing(worker):
     assert stored_output(result) == "before "
 
 
-def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
-    failures = []
-
-    def fail(write):
-        failures.append(1)
-        if len(failures) < 3:
-            raise OperationalError("database is locked")
-        return store_output(write)
-
-    monkeypatch.setattr(storage, "store_output", fail)
-    result = output_tasks.hold.enqueue()
-    wait_until(lambda: stored_output(result), what="output")
-    assert len(failures) == 3
+def test_it_is_stored_when_the_database_is_back(worker):
+    with refused("INTO notifications_output_outputchunk", times=2) as tries:
+        result = output_tasks.hold.enqueue()
+        wait_until(lambda: stored_output(result), what="output")
+    assert len(tries) == 2
     output_tasks.go_on.set()
     until_done(result)
     assert stored_output(result) == "before after"
@@ -237,18 +235,19 @@ def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
 
 def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
     """It is dropped and logged; that of other jobs is stored, and all jobs end."""
-
-    def refuse(jobs):
-        if any(job.args == '["bad"]' for job in jobs):
-            raise ValueError("refused")
-        return store_output(jobs)
-
-    monkeypatch.setattr(storage, "store_output", refuse)
     monkeypatch.setattr("notifications.contrib.output.storage.MAX_LAST_BYTES", 0)
-    bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
-    until_done(bad, good)
+    with refused("INTO notifications_output_outputchunk.*bad", error=DataError):
+        bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
+        until_done(bad, good)
     assert (stored_output(bad), stored_output(good)) == ("", "good")
     assert f"Dropped the output of job {bad.id}" in caplog.text
+
+
+@pytest.fixture
+def many_pieces(monkeypatch, set_belongings):
+    """Output is stored in chunks of four bytes, of which ten are deleted at once."""
+    monkeypatch.setattr("notifications.contrib.output.storage.MAX_CHUNK_BYTES", 4)
+    set_belongings(10)
 
 
 def test_pruned_with_their_jobs(db, many_pieces):

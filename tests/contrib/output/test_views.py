@@ -79,6 +79,12 @@ def test_offsets_that_are_none(user_client, job, at):
     assert_problem(user_client.get(url(job), {"offset": at}), 400)
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Readers get 10 kB at once."""
+    monkeypatch.setattr("notifications.contrib.output.reading.MAX_PART_BYTES", 10_000)
+
+
 def test_parts(user_client, job, small_parts, monkeypatch):
     """A large output comes in parts, of which only the last one is up to date, whatever chunks it was written in."""
     monkeypatch.setattr(reading, "MAX_PART_CHUNKS", 7)
