@@ -194,7 +194,7 @@ def test_snoozed_notification(far, user):
 def test_unknown_task(fast_clock, ahead):
     """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
     id = tasks.noop.enqueue().id
-    hour, day = timedelta(hours=1), 24 * 3600 - queueing.REQUEUE_DELAY_SECONDS
+    hour, day = timedelta(hours=1), 24 * 3600 - 30
 
     def meet(ahead):
         with fast_clock(ahead):

@@ -9,13 +9,12 @@ from html import unescape
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db.transaction import atomic
+from django.utils.html import escape
 
-from notifications.api import policy
-from notifications.compat import BaseTaskBackend, task
-from notifications.jobs.arguments import describe_arguments
-from notifications.jobs.declaring.tasks import with_options
+from notifications.api import policy, requester
 from notifications.models import Job
 from notifications.testing import run_jobs
+from tests.support.django_tasks import BaseTaskBackend, task
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -257,8 +256,11 @@ def test_secrets_are_kept_and_not_shown(staff, client, paid):
     ],
 )
 def test_errors_stand_beside_their_fields(staff, client, paid, given, expected):
-    """And nothing that was typed is lost."""
+    """Below them. And nothing that was typed is lost."""
     response = post(client, paid, currency='"USD"', **given)
+    assert not re.search(
+        r'class="errorlist"[^>]*>(?:(?!<textarea|class="form-row).)*<label', response.text, re.DOTALL
+    )
     found = errors(response)
     assert found.keys() == expected.keys(), found
     assert all(found[name][0].startswith(text) or text in found[name][0] for name, text in expected.items())
@@ -398,10 +400,10 @@ def test_tasks_with_decorators(staff, client, task, args, kwargs, fields, again)
         (listed, [1, 2, 3], "first = 1\nsecond = 2\nthird = 3"),
     ],
 )
-def test_how_they_are_shown(db, task, args, text):
+def test_how_they_are_shown(staff, client, task, args, text):
     """By the names by which they are taken, else by their places; hidden if the function may know a secret in them."""
-    job = Job.objects.get(pk=task.enqueue(*args).id)
-    assert describe_arguments(job, with_values=True) == text
+    id = task.enqueue(*args).id
+    assert f">{escape(text)}</pre>" in client.get(f"{LIST}{id}/change/").text
 
 
 def test_optional_arguments_of_such_tasks(staff, client):
@@ -466,7 +468,8 @@ def backends(settings, monkeypatch):
 
 @pytest.fixture
 def settlement(user, backends):
-    result = with_options(settle, owner=user).using(backend="slow", queue_name="reports").enqueue(1)
+    with requester(user):
+        result = settle.using(backend="slow", queue_name="reports").enqueue(1)
     return Job.objects.get(pk=result.id)
 
 

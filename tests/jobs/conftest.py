@@ -15,7 +15,7 @@ from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
 from notifications.signals import rung
-from notifications.worker.worker import JobWorker
+from notifications.worker import JobWorker
 from tests.contrib.engines import recording_engine
 from tests.jobs import tasks
 from tests.support.waiting import wait_until

@@ -8,7 +8,7 @@ from django.db import OperationalError, transaction
 
 from notifications.jobs.transitions import claims, reaping
 from notifications.models import Job
-from notifications.worker.worker import JobWorker
+from notifications.worker import JobWorker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.django_tasks import task_started

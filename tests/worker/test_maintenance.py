@@ -16,8 +16,7 @@ from notifications.jobs import notifying
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.streams import marking, marking_all, retention
 from notifications.testing import run_jobs
-from notifications.worker import maintenance
-from notifications.worker.lease import Lease
+from notifications.worker import Lease, maintenance
 from tests.contrib.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done

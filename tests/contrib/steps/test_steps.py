@@ -13,15 +13,15 @@ from django.utils import timezone
 
 from notifications.contrib.steps import astep, listing, step, storage
 from notifications.contrib.steps.models import Step
-from notifications.contrib.steps.storage import StepLoop, StepWrite, store_steps
+from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
-from notifications.jobs import cancel, retry, step_list
+from notifications.jobs import retry, step_list
 from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.steps import step_tasks
-from tests.jobs.conftest import until_done, until_state
+from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -168,28 +168,6 @@ def test_the_stored_result_wins(worker):
     (job,) = until_done(result)
     assert job.result == '"first"'
     assert Step.objects.get().result == '"first"'
-
-
-def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
-    """The function has returned when the job is cancelled, and its result waits to be stored."""
-    store = StepLoop._store
-
-    async def store_later(loop, group):
-        step_tasks.entered.set()
-        while not step_tasks.go_on.is_set():  # noqa: ASYNC110  # the test sets it, on another thread
-            await asyncio.sleep(0.01)
-        return await store(loop, group)
-
-    monkeypatch.setattr(StepLoop, "_store", store_later)
-    result = step_tasks.one_step.enqueue()
-    wait_until(step_tasks.entered.is_set, what="the step to be stored")
-    cancel([result.id])
-    [execution] = worker.worker.state.executions.values()
-    wait_until(lambda: execution.is_over, what="the task to end")
-    assert Job.objects.get(id=result.id).state == "running"
-    step_tasks.go_on.set()
-    until_state(result, "cancelled")
-    assert stored_steps(result) == {"first": {"paid": "first"}}
 
 
 def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db, calls):
