@@ -134,6 +134,7 @@ client.force_login(ada)
 print('<a href="/notifications/ledger/">Ledger</a>' in client.get("/notifications/").text)
 page = client.get("/notifications/ledger/").text
 print(re.findall('notifications-main">([^<]*)', page), 'rel="next"' in page, "<notifications-bell" in page)
+print('<a href="/notifications/">All notifications</a></div>' in page)
 for number in range(30):
     notify(ada, f"N{number}")
 def read(url):
@@ -288,6 +289,7 @@ def test_rows_and_page(project):
         "/accounts/login/?next=/notifications/ledger/",
         "True",
         "['Notified: Add 1 and 2', 'Succeeded: Add 1 and 2', 'Ordered: Add 1 and 2'] False True",
+        "True",
         "['Notified: N29', 'Notified: N5', 25]",
         "['Notified: N4', 'Ordered: Add 1 and 2', 8]",
         "['Notified: N29', 'Notified: N5', 25]",
