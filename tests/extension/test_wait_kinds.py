@@ -1,6 +1,8 @@
 """Extensions: kinds of waits."""
 
+import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -9,12 +11,14 @@ from django.utils import timezone
 from notifications import times
 from notifications.api import end_wait
 from notifications.extension import WaitKind, hooks
+from notifications.extension.calls import Calls
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait, uuid7
 from notifications.serializers import serialize_job
 from notifications.streams import build_notification
+from notifications.streams.snoozing import raise_due, snooze
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -85,6 +89,68 @@ def test_a_kind_of_wait(user, recorder, how, install_kind):
     assert kind.ended_waits == [how]
     row.refresh_from_db()
     assert row.read_at and row.seq > row.raised
+
+
+class SigningKind(WaitKind):
+    """Notifies the owner of each wait, with a button; it takes over the kind of pauses."""
+
+    kind, ends_by_time = "pause", "due"
+
+    def opened(self, waits, jobs):
+        button = {"label": "Sign", "post": "/sign/"}
+        return [
+            build_notification(
+                jobs[wait.job].user_id, "Sign it.", actions=[button], icon="comment", wait=wait
+            )
+            for wait in waits
+        ]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("how", ["signed", "due", "cancelled", "left"])
+def test_notifications_are_closed_with_their_waits(user, install_kind, how):
+    """Without code of the kind: they are read, without buttons, and the same is sent to browsers."""
+    install_kind("pause", Calls(SigningKind(), WaitKind, "signatures"))
+    ids = [tasks.nap.using(owner=user).enqueue().id for _ in range(2)]
+    run_jobs()
+    assert all(row.job for row in Notification.objects.all())
+    other, row = (Notification.objects.get(job=id) for id in reversed(ids))
+    assert json.loads(row.data)["actions"] and not row.read_at
+    [wait] = Wait.objects.filter(job=ids[0])
+    if how == "signed":
+        end_wait(SigningKind, ids[0], wait.name, how="signed")
+    elif how == "due":
+        Wait.objects.filter(id=wait.id).update(due_at=times.now())
+        waiting.end_due_waits()
+    elif how == "cancelled":
+        cancel([ids[0]])
+    else:  # its extension was not installed meanwhile
+        Wait.objects.filter(id=wait.id).update(kind="fax")
+        cancel([ids[0]])
+        Wait.objects.filter(id=wait.id).update(kind="pause")
+        waiting.cancel_left_waits()
+    wait.refresh_from_db()
+    assert wait.how == (how if how != "left" else "cancelled")
+    row.refresh_from_db()
+    assert (json.loads(row.data), row.read_at) == ({"icon": "comment"}, wait.ended_at)
+    assert row.seq > row.raised
+    other.refresh_from_db()
+    assert json.loads(other.data)["actions"] and not other.read_at
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_snoozed_notification_of_a_wait_that_has_ended(user, install_kind):
+    """It does not return, to ask for what was done."""
+    install_kind("pause", Calls(SigningKind(), WaitKind, "signatures"))
+    id = tasks.nap.using(owner=user).enqueue().id
+    run_jobs()
+    row = Notification.objects.get()
+    snooze(user.pk, [row.id], row.raised, times.now() + timedelta(hours=1))
+    end_wait(SigningKind, id, Wait.objects.get().name, how="signed")
+    Notification.objects.exclude(snoozed_until=None).update(snoozed_until=times.now())
+    raise_due()
+    row.refresh_from_db()
+    assert row.archived_at and row.read_at and not row.snoozed_until
 
 
 def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch, install_kind):
