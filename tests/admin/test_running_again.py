@@ -258,7 +258,9 @@ def test_secrets_are_kept_and_not_shown(staff, client, paid):
 def test_errors_stand_beside_their_fields(staff, client, paid, given, expected):
     """Below them. And nothing that was typed is lost."""
     response = post(client, paid, currency='"USD"', **given)
-    assert not re.search(r'class="errorlist"[^>]*>(?:(?!<textarea|class="form-row).)*<label', response.text, re.DOTALL)
+    assert not re.search(
+        r'class="errorlist"[^>]*>(?:(?!<textarea|class="form-row).)*<label', response.text, re.DOTALL
+    )
     found = errors(response)
     assert found.keys() == expected.keys(), found
     assert all(found[name][0].startswith(text) or text in found[name][0] for name, text in expected.items())

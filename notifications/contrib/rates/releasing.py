@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.api import HOLD
-from notifications.contrib.rates.declarations import AHEAD_SECONDS, Rate, rate_of
+from notifications.contrib.rates.declarations import AHEAD_SECONDS, HOLD, Rate, rate_of
 from notifications.contrib.rates.models import Limit, Release
 from notifications.db import chunks, database, database_now, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where

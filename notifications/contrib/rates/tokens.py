@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from notifications.contrib.rates.api import HOLD
-from notifications.contrib.rates.declarations import Rate
+from notifications.contrib.rates.declarations import HOLD, Rate
 from notifications.contrib.rates.models import Limit
 from notifications.db import (
     connection,

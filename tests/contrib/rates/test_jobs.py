@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from notifications.contrib.rates import rate, releasing
-from notifications.contrib.rates.api import HOLD
+from notifications.contrib.rates.declarations import HOLD
 from notifications.contrib.rates.models import Limit, Release
 from notifications.jobs import HeldJobs, Hold, JobFilter, cancel, retry
 from notifications.jobs.transitions import queueing, reaping
