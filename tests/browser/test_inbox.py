@@ -178,7 +178,7 @@ def test_keyboard(inbox_page):
 
 
 def test_the_keyboard_leaves_the_search_and_a_selection(inbox_page):
-    """Escape clears the text, then goes back to the list, where it clears a selection. An arrow goes to what was found."""
+    """Escape clears the text, then leads to the list, where it clears a selection. An arrow leads to what is found."""
     page = inbox_page
     for key in ("/", "Escape"):
         page.keyboard.press(key)
