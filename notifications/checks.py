@@ -215,16 +215,19 @@ def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W002: the URLs are not mounted."""
+    """W002: the URLs are not mounted, or not below a path that ends with a slash."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
+    remedy = 'path("notifications/", include("notifications.urls"))'
     try:
-        reverse("notifications:api-sync")
+        if reverse("notifications:inbox").endswith("/"):
+            return []
+        sync = reverse("notifications:api-sync")
+        message, hint = f"The URLs of notifications lack a slash: {sync}.", f"Write {remedy}, with the slash."
     except NoReverseMatch:
         message = "The URLs of notifications are not mounted, so there is no inbox and no API."
-        hint = 'Add path("notifications/", include("notifications.urls")) to the URLs of the project.'
-        return [Warning(message, hint=hint, id="notifications.W002")]
-    return []
+        hint = f"Add {remedy} to the URLs of the project."
+    return [Warning(message, hint=hint, id="notifications.W002")]
 
 
 @register("notifications")

@@ -12,6 +12,7 @@ from django.core.checks import run_checks
 from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
+from django.urls import include, path
 
 from notifications import checks, readiness
 from notifications.extension import Dispatch, hooks, moved
@@ -119,6 +120,17 @@ def test_urls_that_are_not_mounted(settings):
     assert 'include("notifications.urls")' in message.hint
     settings.ROOT_URLCONF = None
     assert found(checks.check_urls) == []
+
+
+def test_urls_below_a_path_without_a_slash(settings):
+    """W002, with an address that shows it. At the root there is a slash, before everything."""
+    settings.ROOT_URLCONF = (path("notifications", include("notifications.urls")),)
+    (message,) = checks.check_urls(None)
+    assert message.id == "notifications.W002" and "/notificationsapi/sync/" in message.msg
+    assert 'path("notifications/", include("notifications.urls"))' in message.hint
+    for mount in ("", "notifications/"):
+        settings.ROOT_URLCONF = (path(mount, include("notifications.urls")),)
+        assert checks.check_urls(None) == []
 
 
 @pytest.mark.parametrize(

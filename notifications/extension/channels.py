@@ -166,9 +166,9 @@ class Channel:
     def send(self, message: ChannelMessage) -> Awaitable[None] | None:
         """Send a message. It raises what ``judge()`` is given, and ``AddressGone``.
 
-        An ``async def`` runs beside others in the event loop of a worker and calls no code of the project. A plain
-        function, for clients that block and for templates, runs on a thread; at most a few do. Both have slots of
-        their own beside those of the project's jobs. A plain one has 120 seconds, so its client needs a
+        An ``async def`` runs beside others in the event loop of a worker, so it must not block: it awaits all that
+        takes time. A plain function, for clients and templates that block, runs on a thread; at most a few do. Both
+        have slots of their own beside those of the project's jobs. A plain one has 120 seconds, so its client needs a
         time-out that is shorter; an awaited one has 100, after which there was no answer in time. All channels share
         these slots: ``server`` keeps one whose server is away from filling them.
 

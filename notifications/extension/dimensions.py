@@ -21,28 +21,21 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 class WaitKind:
     """A kind of what jobs wait for (``models.Wait``): pauses are those of the core.
 
-    ``opened()`` and ``ended()`` run in transactions that hold the rows of the jobs locked, and no stream yet. Here they
-    notify the owner of the job, by a row with the id of the wait::
+    ``opened()`` and ``ended()`` run in transactions that hold the rows of the jobs locked, and no stream yet. Here the
+    owner of the job is notified, with a button until the wait ends::
 
         class Signature(WaitKind):
             kind, label = "signature", "Signature"
 
             def opened(self, waits, jobs):
                 from notifications.streams import build_notification
-                waits = [wait for wait in waits if jobs[wait.job].user_id is not None]
-                rows = [build_notification(jobs[wait.job].user_id, wait.title, job=wait.job) for wait in waits]
-                for row, wait in zip(rows, waits):
-                    row.id = wait.id
+                rows = []
+                for wait in waits:
+                    if owner := jobs[wait.job].user_id:
+                        actions = [{"label": "Sign", "url": f"/contracts/{wait.job}/"}]
+                        title = wait.title or wait.name
+                        rows.append(build_notification(owner, title, actions=actions, wait=wait))
                 return rows
-
-            def ended(self, waits):
-                from notifications.db import database, lock_query
-                from notifications.models import Notification
-                rows = Notification.objects.using(database()).filter(id__in=[wait.id for wait in waits])
-                # An UPDATE locks in no order, so the rows are locked first.
-                users = {row.user_id for row in lock_query(rows.order_by("id"), skip_locked=False)}
-                rows.update(read_at=waits[0].ended_at, seq=None)
-                return users
 
     ``kind``
         The value of ``Wait.kind``, at most 50 characters.
@@ -57,13 +50,16 @@ class WaitKind:
     ends_by_time = "expired"
 
     def opened(self, waits: Sequence[Wait], jobs: Mapping[UUID, Job]) -> Sequence[Notification]:
-        """Return the notifications of new waits, by ``build_notification()``. ``jobs`` are by their ids."""
+        """Return the notifications of new waits, by ``build_notification()``. ``jobs`` are by their ids.
+
+        That with ``wait=`` is closed when the wait ends, in any way: it is read, and has no actions any more.
+        """
         return ()
 
     def ended(self, waits: Sequence[Wait]) -> set[Any]:
-        """Change the notifications of waits that end here, and set their ``seq`` to None: then they are sent again.
+        """Change notifications of waits that end here, and set their ``seq`` to None: then they are sent again.
 
-        Returns the keys of their users.
+        Those with ``wait=`` are closed without it. Returns the keys of their users.
         """
         return set()
 

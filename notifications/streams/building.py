@@ -17,7 +17,7 @@ from notifications import paths, times, validators
 from notifications.db import bulk
 from notifications.extension import hooks, moved
 from notifications.ids import uuid7
-from notifications.models import Job, Notification
+from notifications.models import Job, Notification, Wait
 from notifications.streams import icons
 
 logger = logging.getLogger("notifications")
@@ -46,6 +46,7 @@ def build_notification(
     job: uuid.UUID | None = None,
     task: str = "",
     broadcast: uuid.UUID | None = None,
+    wait: Wait | None = None,
 ) -> Notification:
     """Return an unsaved notification for a user (key), for hooks that return one. Raises TypeError or ValueError.
 
@@ -53,6 +54,9 @@ def build_notification(
 
     ``task``
         The path of the task of its job, whose notifications of one day are a group if they are in no other.
+    ``wait``
+        The wait of a job that it is about. It has the id of the wait, so a wait has one such notification. When the
+        wait ends, it is marked as read, and its actions are removed.
     """
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}. It must be one of {', '.join(LEVELS)}.")
@@ -80,7 +84,7 @@ def build_notification(
     created_at = times.now()
     return bulk.new_row(
         Notification,
-        id=uuid7(),
+        id=wait.id if wait else uuid7(),
         user_id=user,
         title=validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True),
         body=validators.label("body", body, validators.MAX_BODY_LENGTH),
@@ -89,7 +93,7 @@ def build_notification(
         category=category,
         key=validators.text("key", key, validators.MAX_KEY_LENGTH),
         data=validators.json_text("data", data, validators.MAX_DATA_BYTES) if data else "{}",
-        job=job,
+        job=wait.job if wait else job,
         broadcast=broadcast,
         group_key=make_group_key(group, category, own.get("target"), task, created_at.date()),
         created_at=created_at,

@@ -7,6 +7,7 @@ does, which ``marking_all.py`` gives the rest of a whole inbox.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Collection
@@ -19,6 +20,7 @@ from django.db.models import Max, QuerySet
 from django.db.models.functions import Coalesce
 
 from notifications import streams, times
+from notifications.db.bulk import lock_query
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     connection,
@@ -233,6 +235,23 @@ class Chunk:
             rows.update(**values, seq=None)
             self.may_be_unnumbered = streams.number_in_transaction([mark.user])
         return True
+
+
+def close(ids: Collection[UUID], moment: datetime) -> set[Any]:
+    """Mark notifications as read, without their actions, and for good: those that are snoozed are not raised again.
+
+    Inside a transaction, before any stream is locked. Returns the keys of their users, whose rows it then numbers.
+    """
+    rows = Notification.objects.using(database()).filter(id__in=ids)
+    locked = list(lock_query(rows.order_by("id"), skip_locked=False).only("id", "user_id", "data"))
+    ids_of: dict[str, list[UUID]] = {}
+    for row in locked:
+        data = json.loads(row.data)
+        data.pop("actions", None)
+        ids_of.setdefault(json.dumps(data, ensure_ascii=False), []).append(row.id)
+    for data, same in ids_of.items():
+        rows.filter(id__in=same).update(data=data, read_at=moment, snoozed_until=None, seq=None)
+    return {row.user_id for row in locked}
 
 
 def without_replaced(user: Any, rows: list[Notification]) -> list[Notification]:

@@ -84,7 +84,8 @@ SHOW_NOTIFICATION = """
 from django.contrib.auth.models import User
 from notifications.api import notifications_of, unread_count
 ada = User.objects.get(username="ada")
-print([(row.title, row.is_unread) for row in notifications_of(ada) if row.title.startswith("Signature")])
+found = [row for row in notifications_of(ada) if row.title.startswith("Signature")]
+print([(row.title, row.is_unread, [each["label"] for each in row.data.get("actions", ())]) for row in found])
 """
 SHOW = """
 from django.contrib.auth.models import User
@@ -133,6 +134,7 @@ client.force_login(ada)
 print('<a href="/notifications/ledger/">Ledger</a>' in client.get("/notifications/").text)
 page = client.get("/notifications/ledger/").text
 print(re.findall('notifications-main">([^<]*)', page), 'rel="next"' in page, "<notifications-bell" in page)
+print('<a href="/notifications/">All notifications</a></div>' in page)
 for number in range(30):
     notify(ada, f"N{number}")
 def read(url):
@@ -245,11 +247,9 @@ def test_wait(project):
         return json.loads(project.manage("notifications", "jobs", "show", id, "--json"))
 
     wait_until(lambda: job()["state"] == "waiting", what="the wait", timeout=60)
-    notified = "('Signature of contract 7', {})"
-    assert (
-        project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
-        == f"[{notified.format(True)}]"
-    )
+    notified = "[('Signature of contract 7', {}, {})]"
+    shown = project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
+    assert shown == notified.format(True, ["Sign"])
     assert project.manage("shell", "--no-imports", "-c", SIGN.replace("{id}", id)).splitlines() == [
         "True",
         "Thank you.",
@@ -258,10 +258,8 @@ def test_wait(project):
     wait_until(lambda: job()["state"] == "succeeded", what="the end of the job", timeout=60)
     worker.stop()
     assert project.results(id) == ['"signed in Bern"']
-    assert (
-        project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
-        == f"[{notified.format(False)}]"
-    )
+    shown = project.manage("shell", "--no-imports", "-c", SHOW_NOTIFICATION).strip()
+    assert shown == notified.format(False, [])
     assert project.manage("shell", "--no-imports", "-c", SHOW.replace("{id}", id)).strip() == "True"
 
 
@@ -291,6 +289,7 @@ def test_rows_and_page(project):
         "/accounts/login/?next=/notifications/ledger/",
         "True",
         "['Notified: Add 1 and 2', 'Succeeded: Add 1 and 2', 'Ordered: Add 1 and 2'] False True",
+        "True",
         "['Notified: N29', 'Notified: N5', 25]",
         "['Notified: N4', 'Ordered: Add 1 and 2', 8]",
         "['Notified: N29', 'Notified: N5', 25]",

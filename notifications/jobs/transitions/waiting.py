@@ -33,7 +33,7 @@ from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job, Wait
 from notifications.states import DONE
-from notifications.streams import building
+from notifications.streams import building, marking
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -147,11 +147,11 @@ def end_due_waits() -> bool:
     return False
 
 
-def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = False) -> list[Wait]:
+def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = False) -> None:
     """Store the ends of open waits, and queue the jobs that wait for nothing else.
 
     ``waits`` have ``how`` and what belongs to it. The caller's transaction holds the rows of their jobs locked, and has
-    read the waits since; this is its last act, unless ``defer_numbering``. Returns those that were still open.
+    read the waits since; this is its last act, unless ``defer_numbering``.
     """
     ended = []
     for wait in waits:
@@ -170,8 +170,7 @@ def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = F
         if changed:
             ended.append(wait)
     update_waiting_jobs({wait.job for wait in ended}, now)
-    (streams.number if defer_numbering else number)(_close(ended))
-    return ended
+    (streams.number if defer_numbering else number)(_close(ended, now))
 
 
 def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
@@ -184,7 +183,7 @@ def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
     rows.update(ended_at=now, how=Wait.How.CANCELLED)
     for wait in waits:
         wait.ended_at, wait.how = now, Wait.How.CANCELLED
-    return _close(waits)
+    return _close(waits, now)
 
 
 def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
@@ -336,9 +335,10 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
     return None
 
 
-def _close(waits: Sequence[Wait]) -> set[Any]:
-    """Let the kinds of waits that have ended change their notifications. Returns the keys of the users of these."""
-    return {user for kind, of_kind in _by_kind(waits) for user in kind.ended(of_kind)}
+def _close(waits: Sequence[Wait], now: datetime) -> set[Any]:
+    """Close the notifications of waits, whose kinds may change others. Returns the keys of the users of these."""
+    changed = {user for kind, of_kind in _by_kind(waits) for user in kind.ended(of_kind)}
+    return changed | marking.close([wait.id for wait in waits], now)
 
 
 def _by_kind(waits: Sequence[Wait]) -> Iterable[tuple[WaitKind, list[Wait]]]:

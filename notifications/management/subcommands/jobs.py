@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
 from notifications import times
@@ -34,6 +34,7 @@ from notifications.management.subcommands.job_lines import (
     error_texts,
     history_item,
     item,
+    read_usernames,
     runner_of,
 )
 from notifications.management.subcommands.job_tail import TailCommand
@@ -103,9 +104,10 @@ class ListCommand(ManagementCommand):
         }
         jobs = rows[:limit]
         errors = {} if options["json"] else error_texts(jobs)
+        usernames = read_usernames(jobs)
         for job in jobs:
             if options["json"]:
-                self.stdout.write(json.dumps(item(job)))
+                self.stdout.write(json.dumps(item(job, usernames)))
                 continue
             details = [
                 job.title,
@@ -117,7 +119,11 @@ class ListCommand(ManagementCommand):
             if job.done:
                 details.pop()
             text = " | ".join(filter(None, details))
-            self.stdout.write_line(f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {text}")
+            # The key of an owner who does not exist.
+            owner = "-" if job.user_id is None else usernames.get(job.user_id, f"({job.user_id})")
+            self.stdout.write_line(
+                f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {owner}  {text}"
+            )
 
 
 class ShowCommand(ManagementCommand):
@@ -131,15 +137,16 @@ class ShowCommand(ManagementCommand):
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
             raise no_such_job(id)
+        usernames = read_usernames([job])
         if options["json"]:
-            self.stdout.write(json.dumps({**item(job), **history_item(job)}))
+            self.stdout.write(json.dumps({**item(job, usernames), **history_item(job)}))
             return
         facts = {
             "Title": job.title,
             "Task": job.task_path,
             "State": f"{job.state}, attempt {job.attempt} of {job.max_attempts}",
             "Error": error_detail(job),
-            "User": _describe_user(job),
+            "User": _describe_user(job, usernames),
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
             "Runs on": runner_of(job) if has_engine(job.backend) else "",
@@ -157,15 +164,14 @@ class ShowCommand(ManagementCommand):
             self.stdout.write_line(line)
 
 
-def _describe_user(job: Job) -> str:
+def _describe_user(job: Job, usernames: Mapping[Any, str]) -> str:
     """Return the name and the key of the owner, "" if there is none.
 
     An owner is not looked up when a job is enqueued, which would cost each a query.
     """
     if job.user_id is None:
         return ""
-    user = get_user_model()._default_manager.filter(pk=job.user_id).first()
-    name = user.get_username() if user else "no user has this key, so nobody is notified"
+    name = usernames.get(job.user_id, "no user has this key, so nobody is notified")
     return f"{name} ({job.user_id})"
 
 
