@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from django.db import DataError
+from django.db import DataError, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -237,9 +237,10 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
     """It is dropped and logged; that of other jobs is stored, and all jobs end."""
     monkeypatch.setattr("notifications.contrib.output.storage.MAX_LAST_BYTES", 0)
     with refused("INTO notifications_output_outputchunk.*bad", error=DataError):
-        bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
-        until_done(bad, good)
-    assert (stored_output(bad), stored_output(good)) == ("", "good")
+        with transaction.atomic():  # they begin together
+            bad, *good = (output_tasks.write.enqueue(text) for text in ("bad", *["good"] * 5))
+        until_done(bad, *good)
+    assert [stored_output(job) for job in (bad, *good)] == ["", *["good"] * 5]
     assert f"Dropped the output of job {bad.id}" in caplog.text
 
 
