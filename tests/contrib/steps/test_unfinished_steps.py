@@ -62,6 +62,7 @@ def test_a_call_of_an_earlier_claim_does_not_run(worker):
     assert note_running([call]) == [call]
     assert UnfinishedStep.objects.count() == 1
     step_tasks.go_on.set()
+    wait_until(lambda: not worker.worker.state.executions, what="the attempt to end")
 
 
 def test_many_short_calls_ring_rarely(worker, user):
