@@ -51,7 +51,7 @@ def test_a_call_that_has_raised_stays(worker):
 
 def test_a_call_of_an_earlier_claim_does_not_run(worker):
     """Nor is it stored any more that it runs."""
-    step_tasks.hold_in_step.enqueue()
+    step_tasks.hold_in_sync_step.enqueue()
     wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
     claimed = Job.objects.get()
     Job.objects.update(fence=7)
@@ -62,6 +62,7 @@ def test_a_call_of_an_earlier_claim_does_not_run(worker):
     assert note_running([call]) == [call]
     assert UnfinishedStep.objects.count() == 1
     step_tasks.go_on.set()
+    wait_until(lambda: not worker.worker.state.executions, what="the attempt to end")
 
 
 def test_many_short_calls_ring_rarely(worker, user):
