@@ -381,8 +381,11 @@ def one_sync_thread(monkeypatch):
 
 @pytest.fixture
 def forgotten_log(monkeypatch):
-    """Have what tests before have logged be logged again: an outage is logged once a minute."""
-    monkeypatch.setattr("notifications.db.unavailable._logged_at", {})
+    """Have what was logged before be logged again, and after clear() again: an outage is logged once a minute."""
+    logged_at = {}
+    for name, value in (("_logged_at", logged_at), ("_counts", {})):
+        monkeypatch.setattr(f"notifications.db.unavailable.{name}", value)
+    return logged_at
 
 
 @pytest.fixture

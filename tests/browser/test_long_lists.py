@@ -27,7 +27,7 @@ MAX_FACTOR = 2
 #: The verbs of the buttons of a row that are pressed with the mouse. The others are keys.
 BUTTONS = {"read": "read", "done": "archive"}
 PRESSES = ("j", "read", "x", "x", "e", "done")
-ROUNDS = 4
+ROUNDS = 3
 #: A page is quiet when its thread has used less than this many milliseconds in this many seconds. A tenth of a second
 #: after the reading pane has changed Chromium looks for fields of passwords in all of the page, which is not measured.
 QUIET_CPU_MS, QUIET_SECONDS = 1.5, 0.25

@@ -398,6 +398,12 @@ class TestStats:
         assert len(run("stats").splitlines()) == 1 and run_json("stats") == []
 
 
+@pytest.fixture
+def two_per_read(monkeypatch):
+    """Two jobs are read at once."""
+    monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
+
+
 class TestTail:
     def test_changes_of_jobs(self, user, other_user):
         """Each change once, in its order: new, finished and retried jobs."""
@@ -415,9 +421,8 @@ class TestTail:
         assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
         assert changes.read() == ([], False)
 
-    def test_ids_in_another_order_than_the_jobs(self, monkeypatch):
+    def test_ids_in_another_order_than_the_jobs(self, two_per_read):
         """The id of an observed task is Celery's, which is random."""
-        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         for _ in range(3):
             tasks.noop.enqueue()
         changes = JobChanges()
@@ -426,8 +431,7 @@ class TestTail:
         Job.objects.filter(id=new).update(id=(small := uuid.UUID(int=5)))
         assert [job.id for job in changes.read()[0]] == [small]
 
-    def test_more_changes_than_are_read(self, monkeypatch):
-        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
+    def test_more_changes_than_are_read(self, two_per_read):
         changes = JobChanges()
         changes.read()
         for _ in range(3):
@@ -435,9 +439,8 @@ class TestTail:
         jobs, is_cut = changes.read()
         assert len(jobs) == 2 and is_cut
 
-    def test_as_many_changes_as_are_read(self, monkeypatch):
+    def test_as_many_changes_as_are_read(self, two_per_read):
         """They are all of them, also when those jobs are active and change again."""
-        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         changes = JobChanges()
         changes.read()
         ids = {tasks.noop.enqueue().id for _ in range(2)}

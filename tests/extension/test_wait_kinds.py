@@ -8,10 +8,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from notifications import extension, times
+from notifications import times
 from notifications.api import end_wait
 from notifications.extension import WaitKind, hooks
-from notifications.extension.calls import Calls
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import waiting
@@ -58,11 +57,21 @@ class CountingKind(WaitKind):
         self.reminders += 1
 
 
+@pytest.fixture
+def install_kind(monkeypatch):
+    """install_kind(name, kind) has waits of this name be of this kind."""
+
+    def install(name, kind):
+        monkeypatch.setitem(hooks.wait_kinds, name, kind)
+        return kind
+
+    return install
+
+
 @pytest.mark.parametrize("how", ["due", "cancelled"])
-def test_a_kind_of_wait(user, recorder, monkeypatch, how):
+def test_a_kind_of_wait(user, recorder, how, install_kind):
     """Its notifications are like others, are numbered, and are closed with the wait."""
-    kind = CountingKind()
-    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
+    kind = install_kind("pause", CountingKind())
     job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
     run_jobs()
     assert len(kind.opened_waits) == 1
@@ -98,9 +107,9 @@ class SigningKind(WaitKind):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("how", ["signed", "due", "cancelled", "left"])
-def test_notifications_are_closed_with_their_waits(user, monkeypatch, how):
+def test_notifications_are_closed_with_their_waits(user, install_kind, how):
     """Without code of the kind: they are read, without buttons, and the same is sent to browsers."""
-    monkeypatch.setitem(hooks.wait_kinds, "pause", Calls(SigningKind(), WaitKind, "signatures"))
+    install_kind("pause", SigningKind())
     ids = [tasks.nap.using(owner=user).enqueue().id for _ in range(2)]
     run_jobs()
     assert all(row.job for row in Notification.objects.all())
@@ -129,9 +138,9 @@ def test_notifications_are_closed_with_their_waits(user, monkeypatch, how):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_snoozed_notification_of_a_wait_that_has_ended(user, monkeypatch):
+def test_a_snoozed_notification_of_a_wait_that_has_ended(user, install_kind):
     """It does not return, to ask for what was done."""
-    monkeypatch.setitem(hooks.wait_kinds, "pause", Calls(SigningKind(), WaitKind, "signatures"))
+    install_kind("pause", SigningKind())
     id = tasks.nap.using(owner=user).enqueue().id
     run_jobs()
     row = Notification.objects.get()
@@ -143,11 +152,10 @@ def test_a_snoozed_notification_of_a_wait_that_has_ended(user, monkeypatch):
     assert row.archived_at and row.read_at and not row.snoozed_until
 
 
-def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
+def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch, install_kind):
     """The item of its job has its links, and jobs that run inline remind of it."""
-    kind = CountingKind()
+    kind = install_kind("pause", CountingKind())
     kind.is_shown = True
-    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
     job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
     run_jobs()
     assert kind.reminders == 0
@@ -158,12 +166,12 @@ def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
     wait = Wait.objects.get()
     links = {"answer": f"/api/naps/{wait.id}/", "page": f"/naps/{job.id}/{wait.id}/"}
     assert serialize_job(job)["waiting"]["links"] == links
-    monkeypatch.delitem(extension.hooks.wait_kinds, "pause")  # its extension is not installed any more
+    monkeypatch.delitem(hooks.wait_kinds, "pause")  # its extension is not installed any more
     links = {"answer": None, "page": f"/notifications/jobs/{job.id}/"}
     assert serialize_job(job)["waiting"]["links"] == links
 
 
-def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeypatch):
+def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, install_kind):
     """It is not ended: by its time, nor with its job, which can be cancelled. It is when the app is back."""
     job = tasks.nap.using(owner=user).enqueue().id
     run_jobs()
@@ -172,8 +180,7 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeyp
     cancel([job])
     assert not waiting.cancel_left_waits()
     assert (Job.objects.get().state, Wait.objects.get().how) == ("cancelled", "")
-    kind = CountingKind()
-    monkeypatch.setitem(extension.hooks.wait_kinds, "fax", kind)
+    kind = install_kind("fax", CountingKind())
     assert waiting.cancel_left_waits() and not waiting.cancel_left_waits()
     assert kind.ended_waits == [Wait.objects.get().how] == ["cancelled"]
 
@@ -185,14 +192,14 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeyp
         (CountingKind, 7, "user is 7. Pass the user, such as request.user."),
     ],
 )
-def test_what_ends_a_wait_with_the_wrong_types(monkeypatch, kind, user, message):
+def test_what_ends_a_wait_with_the_wrong_types(kind, user, message, install_kind):
     """A key, which `notify()` takes, is no user."""
-    monkeypatch.setitem(hooks.wait_kinds, "pause", CountingKind())
+    install_kind("pause", CountingKind())
     with pytest.raises(TypeError, match=re.escape(message)):
         end_wait(kind, uuid7(), "nap", how="woken", user=user)
 
 
-def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user):
+def test_a_kind_of_another_package_has_a_long_name_and_a_label(user, install_kind):
     """The core's table names no kind: the label is that of the kind, and the name without it."""
     kind = "approval-of-the-purchasing-department"
     job = tasks.noop.using(owner=user).enqueue()
@@ -204,7 +211,5 @@ def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user
         return step.result
 
     assert read_result() == kind
-    monkeypatch.setitem(
-        hooks.wait_kinds, kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})()
-    )
+    install_kind(kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})())
     assert read_result() == "Approval"

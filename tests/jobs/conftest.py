@@ -121,6 +121,18 @@ def worker(start_worker):
     return start_worker()
 
 
+@pytest.fixture
+def over_at_once(monkeypatch):
+    """An alert is over as soon as its condition is."""
+    monkeypatch.setattr("notifications.contrib.operations.alerts.evaluation.CLEAR_SECONDS", 0)
+
+
+@pytest.fixture
+def set_belongings(monkeypatch):
+    """set_belongings(rows) has so many rows that belong to jobs be deleted at once."""
+    return lambda rows: monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", rows)
+
+
 class LocalWorker:
     """A worker with its own event loop on a thread. stop() raises what its run() raised."""
 

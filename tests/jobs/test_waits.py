@@ -344,9 +344,9 @@ class TestRows:
         assert not Wait.objects.exists()
         assert not Job.objects.exists()
 
-    def test_they_stay_until_their_jobs_are_deleted(self, monkeypatch):
+    def test_they_stay_until_their_jobs_are_deleted(self, set_belongings):
         """Or a job that waits without a wait would be queued."""
-        monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 2)
+        set_belongings(2)
         cancel([suspended().id for _ in range(3)])
         pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
         assert pruning.prune_chunk() == 1

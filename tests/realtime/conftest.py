@@ -54,10 +54,7 @@ def set_ticks(monkeypatch):
 
 @pytest.fixture
 def wrap_statements(transactional_db):
-    """wrap_statements(wrapper) has a wrapper execute the statements of connections of all threads, opened after this.
-
-    See Django's ``connection.execute_wrapper()``.
-    """
+    """wrap_statements(wrapper) is Django's execute_wrapper() of the connections that all threads open after this."""
     wrappers = []
 
     def wrap(execute, *args):

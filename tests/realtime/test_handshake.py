@@ -1,6 +1,7 @@
 """WebSocket handshakes: origins, subprotocols, authentication, limits and close codes."""
 
 import asyncio
+import re
 import threading
 from datetime import timedelta
 
@@ -13,7 +14,6 @@ from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
 
-from notifications import paths
 from notifications.models import Stream
 from notifications.realtime import current_hub, hub
 from notifications.realtime.transports import websocket
@@ -176,15 +176,17 @@ async def test_session_signed_with_fallback_key_is_valid_and_unchanged(connect, 
     assert await in_thread(session_of(cookie).exists)
 
 
-async def test_page_of_another_user_is_signed_out(connect, user, other_user):
+async def test_page_of_another_user_is_signed_out(connect, user, other_user, client_of):
     """A page loaded as another user is signed out: its socket would show it the current user's notifications."""
 
     def page_of(viewer):
-        return {"query_string": f"viewer={paths.page_token(viewer.pk)}".encode()}
+        page = client_of(viewer).get("/notifications/").content.decode()
+        return {"query_string": re.search(r'data-socket="[^"]*\?(viewer=[^"&]+)', page)[1].encode()}
 
+    own, others = [await in_thread(page_of, viewer) for viewer in (user, other_user)]
     for options in ({"user": user}, {"scope_user": user}):
-        await assert_signed_out(await connect(**options, **page_of(other_user)))
-        await (await connect(**options, **page_of(user))).start()
+        await assert_signed_out(await connect(**options, **others))
+        await (await connect(**options, **own)).start()
 
 
 async def test_user_of_project_middleware(connect, user):

@@ -8,7 +8,6 @@ from django.contrib.auth.models import Permission
 from notifications import times
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.models import Job
 from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
@@ -53,25 +52,3 @@ def small_chunks(monkeypatch, set_rows_per_transaction):
     monkeypatch.setattr("notifications.contrib.broadcasts.sending.MAX_KEYS_READ", 3)
     monkeypatch.setattr("notifications.contrib.broadcasts.withdrawal.MAX_ROWS_PER_CHUNK", 2)
     set_rows_per_transaction(2)
-
-
-@pytest.fixture
-def withdraw(client_of, sender):
-    """withdraw(broadcast) asks for its withdrawal in the admin, and returns the number of jobs that begin."""
-
-    def ask(broadcast):
-        before = Job.objects.count()
-        client_of(sender).post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
-        return Job.objects.count() - before
-
-    return ask
-
-
-def at_second(action):
-    """Return a function that does something when it is called for the second time."""
-    calls = []
-    return lambda: calls.append(1) or (len(calls) == 2 and action())
-
-
-def raise_error(error):
-    raise error

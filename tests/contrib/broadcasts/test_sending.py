@@ -13,7 +13,6 @@ from notifications.jobs import retry
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recorded
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.broadcasts.conftest import at_second, raise_error
 from tests.support.lost_rights import RIGHTS, lose_right
 from tests.support.statements import preceded, refused
 
@@ -31,6 +30,28 @@ def users(make_user):
     users = [make_user(f"user{number}") for number in range(7)]
     make_user("gone", is_active=False)
     return users
+
+
+def at_second(action):
+    """Return a function that does something when it is called for the second time."""
+    calls = []
+    return lambda: calls.append(1) or (len(calls) == 2 and action())
+
+
+def raise_error(error):
+    raise error
+
+
+@pytest.fixture
+def withdraw(client_of, sender):
+    """withdraw(broadcast) asks for its withdrawal in the admin, and returns the number of jobs that begin."""
+
+    def ask(broadcast):
+        before = Job.objects.count()
+        client_of(sender).post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
+        return Job.objects.count() - before
+
+    return ask
 
 
 def recipients(broadcast):

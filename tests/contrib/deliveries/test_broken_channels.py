@@ -197,10 +197,15 @@ def test_pages(odd, user, caplog):
     assert "somewhere" in client.get("/notifications/preferences/").text
 
 
-@pytest.mark.parametrize("is_digest", [False, True])
-def test_no_answer(odd, user, monkeypatch, is_digest):
-    """Its time-out is recorded, so that the channel of one server is suspended."""
+@pytest.fixture
+def short_sending(monkeypatch):
+    """A channel has 50 ms to send."""
     monkeypatch.setattr(attempts, "SEND_TIMEOUT_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("is_digest", [False, True])
+def test_no_answer(odd, user, short_sending, is_digest):
+    """Its time-out is recorded, so that the channel of one server is suspended."""
 
     async def send(self, message):
         await asyncio.sleep(60)
@@ -313,9 +318,8 @@ def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_
     wait_until(lambda: not Delivery.objects.exclude(state="sent").exists(), what="all")
 
 
-def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start_worker, monkeypatch):
+def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start_worker, short_sending):
     """Without an attempt, also the one that has found it out."""
-    monkeypatch.setattr(attempts, "SEND_TIMEOUT_SECONDS", 0.05)
 
     async def send(self, message):
         await asyncio.sleep(60)

@@ -10,7 +10,7 @@ from notifications.contrib.output.storage import OutputBuffer, buffer_of, store_
 from notifications.contrib.output.testing import output as stored_output
 from notifications.models import Job
 from tests.contrib.output import output_tasks
-from tests.contrib.output.test_output import assert_contiguous
+from tests.contrib.output.test_output import assert_contiguous, set_max_output  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.database_law
 
@@ -69,8 +69,8 @@ def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
     assert_contiguous(job)
 
 
-def test_a_buffer_is_bounded(monkeypatch):
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 10)
+def test_a_buffer_is_bounded(set_max_output):  # noqa: F811
+    set_max_output(10)
     buffer = OutputBuffer()
     for _ in range(5):
         buffer.append("x" * 1_000)

@@ -79,9 +79,14 @@ def test_offsets_that_are_none(user_client, job, at):
     assert_problem(user_client.get(url(job), {"offset": at}), 400)
 
 
-def test_parts(user_client, job, monkeypatch):
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Readers get 10 kB at once."""
+    monkeypatch.setattr("notifications.contrib.output.reading.MAX_PART_BYTES", 10_000)
+
+
+def test_parts(user_client, job, small_parts, monkeypatch):
     """A large output comes in parts, of which only the last one is up to date, whatever chunks it was written in."""
-    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
     monkeypatch.setattr(reading, "MAX_PART_CHUNKS", 7)
     text = "".join(f"{number} ä\n" for number in range(9_000))
     for start in range(0, 500, 50):
@@ -249,9 +254,8 @@ async def test_events_go_on_after_the_last_id(asgi, user, job, path):
     assert (await read_events(events))[0] == "second"
 
 
-async def test_events_of_a_large_output(asgi, user, job, path, monkeypatch):
+async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monkeypatch):
     """A response ends after a number of bytes, and the next one goes on."""
-    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
     monkeypatch.setattr(readers.OutputEvents, "max_response_bytes", 50_000)
     text = "".join(f"{number} ä\n" for number in range(20_000))
     await in_thread(write, job, text)

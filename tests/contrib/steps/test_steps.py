@@ -132,15 +132,19 @@ def test_in_a_transaction(worker, calls):
     assert not calls
 
 
-def test_too_many_steps(db, monkeypatch):
+@pytest.fixture
+def nine_steps(monkeypatch):
+    """A job may have nine steps."""
     monkeypatch.setattr("notifications.jobs.durable_calls.MAX_STEPS", 9)
+
+
+def test_too_many_steps(db, nine_steps):
     job, traceback = run(step_tasks.ten_steps)
     assert "The job has 9 steps and waits, and may not have more" in traceback
     assert Step.objects.filter(job=job.id).count() == 9
 
 
-def test_too_many_steps_of_several_attempts(db, monkeypatch):
-    monkeypatch.setattr("notifications.jobs.durable_calls.MAX_STEPS", 9)
+def test_too_many_steps_of_several_attempts(db, nine_steps):
     job, traceback = run(step_tasks.use_new_names)
     assert "The job has 9 steps and waits, and may not have more" in traceback
     assert Step.objects.filter(job=job.id).count() == 10 and job.attempt == 3
@@ -186,9 +190,9 @@ def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db,
     assert calls.count("first") == 2
 
 
-def test_pruned_with_their_jobs(db, monkeypatch):
+def test_pruned_with_their_jobs(db, set_belongings):
     """Those of many jobs in several transactions, and only those of a job with too many before the job."""
-    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 25)
+    set_belongings(25)
     for _ in range(4):
         step_tasks.ten_steps.enqueue()
     step_tasks.side_by_side.enqueue(30)
@@ -209,9 +213,9 @@ def test_pruned_with_their_jobs(db, monkeypatch):
     assert [step.name for step in Step.objects.all()] == ["kept"]
 
 
-def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, monkeypatch):
+def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, set_belongings):
     """Or a job that is retried by hand while others are pruned would make calls again."""
-    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 15)
+    set_belongings(15)
     jobs = [step_tasks.ten_steps.enqueue() for _ in range(3)]
     run_jobs()
     Job.objects.update(state="failed")

@@ -3,6 +3,7 @@
 import pytest
 from django.utils import timezone
 
+from notifications.contrib.steps import storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepWrite, note_running
 from notifications.jobs import retry
@@ -71,8 +72,9 @@ def test_many_short_calls_ring_rarely(worker, user):
     assert 4 <= job.version <= 4 + took / PROGRESS_INTERVAL_SECONDS
 
 
-def test_no_ring_for_a_job_that_is_done_at_once(worker, user):
-    (job,) = until_done(step_tasks.one_step.using(owner=user).enqueue())
+def test_a_job_that_is_done_soon_rings_as_one_without_steps(worker, user, monkeypatch):
+    monkeypatch.setattr(storage, "FOLLOW_INTERVAL_SECONDS", 30)
+    (job,) = until_done(step_tasks.many_steps.using(owner=user).enqueue(20))
     assert job.version == 3
 
 

@@ -154,12 +154,12 @@ def test_notify(declare, in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-def test_transactions_have_as_many_rows_with_handlers(make_user, declare, monkeypatch):
+def test_transactions_have_as_many_rows_with_handlers(
+    make_user, declare, set_rows_per_transaction, monkeypatch
+):
     """SQLite's lock is not held for longer, by notify() and by broadcasts."""
     declare({"notification.created": ["handle", "handle_too", "handle_with_context"]})
-    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 8)
-    # As after a first transaction: then it is known how many jobs handlers add to a notification.
-    monkeypatch.setitem(notifying.jobs_added, "notifications", 3.0)
+    set_rows_per_transaction(8, jobs_per_notification=3.0)
     create, rows = notifying.create_chunk, []
 
     def count(notifications, **kwargs):
