@@ -11,7 +11,6 @@ from django.utils import timezone
 from notifications import times
 from notifications.api import end_wait
 from notifications.extension import WaitKind, hooks
-from notifications.extension.calls import Calls
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import waiting
@@ -110,7 +109,7 @@ class SigningKind(WaitKind):
 @pytest.mark.parametrize("how", ["signed", "due", "cancelled", "left"])
 def test_notifications_are_closed_with_their_waits(user, install_kind, how):
     """Without code of the kind: they are read, without buttons, and the same is sent to browsers."""
-    install_kind("pause", Calls(SigningKind(), WaitKind, "signatures"))
+    install_kind("pause", SigningKind())
     ids = [tasks.nap.using(owner=user).enqueue().id for _ in range(2)]
     run_jobs()
     assert all(row.job for row in Notification.objects.all())
@@ -141,7 +140,7 @@ def test_notifications_are_closed_with_their_waits(user, install_kind, how):
 @pytest.mark.django_db(transaction=True)
 def test_a_snoozed_notification_of_a_wait_that_has_ended(user, install_kind):
     """It does not return, to ask for what was done."""
-    install_kind("pause", Calls(SigningKind(), WaitKind, "signatures"))
+    install_kind("pause", SigningKind())
     id = tasks.nap.using(owner=user).enqueue().id
     run_jobs()
     row = Notification.objects.get()
