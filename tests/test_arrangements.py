@@ -18,7 +18,7 @@ from notifications.extension import Upkeep, Where
 from notifications.jobs import notifying
 from notifications.jobs.claiming.sources import Source
 from notifications.models import Job, Notification, PendingMark, Worker, uuid7
-from notifications.realtime import Hub
+from notifications.realtime.hub import Hub
 from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
 from tests.contrib.operations.statistics.test_roll_up import write

@@ -10,7 +10,8 @@ import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import current_hub, hub, servers
+from notifications.realtime import hub, servers
+from notifications.realtime.hub import current_hub
 from notifications.realtime.servers import daphne, uvicorn
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT

@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from notifications import duties, paths
 from notifications.models import Stream
-from notifications.realtime import current_hub, fanout, hub, pool
+from notifications.realtime import fanout, hub, pool
 from notifications.realtime.auth import sign_outs
+from notifications.realtime.hub import current_hub
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 

@@ -18,9 +18,7 @@ from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
 from notifications.db import database
 from notifications.extension import require
-from notifications.jobs import is_stored, refuse_in_transaction, refuse_on_event_loop, steps_of
-from notifications.jobs.durable_calls import begin, may_have_stored
-from notifications.worker import CurrentExecution, acall_when_available, call_when_available
+from notifications.jobs import DurableCall
 
 #: The label of the app, by which its part of the worker is found.
 LABEL = "notifications_steps"
@@ -54,17 +52,16 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     """
     if iscoroutinefunction(func):
         raise TypeError(f"{func!r} is async, which step() cannot call. Use await astep().")
-    refuse_on_event_loop("step")
-    execution = _begin(name)
-    if execution is None:
+    call = DurableCall("step", name, may_be_outside=True)
+    if call.execution is None:
         return decode(encode(name, func(*args, **kwargs)))
-    refuse_in_transaction(execution, "step")
-    result = call_when_available(execution, _read_result, execution, name)
+    _require_app(call)
+    result = call.read(_read_result, call, name)
     if result is None:
         started_at = times.now()
-        with entered_step(execution.job.id, name):
+        with entered_step(call.execution.job.id, name):
             value = func(*args, **kwargs)
-        result = _store(execution, name, encode(name, value), started_at).result()
+        result = _store(call, name, encode(name, value), started_at).result()
     return decode(result)
 
 
@@ -74,31 +71,30 @@ async def astep(name: str, func: Callable[P, Awaitable[R]], /, *args: P.args, **
 async def astep(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """See step(). ``func`` is async, or sync and called in a thread. ``asyncio.gather()`` runs steps side by side."""
-    execution = _begin(name)
-    if execution is None:
+    call = DurableCall("astep", name, is_async=True, may_be_outside=True)
+    if call.execution is None:
         return decode(encode(name, await _call(func, args, kwargs)))
+    _require_app(call)
     result: str | None = None
-    if may_have_stored(execution):
-        result = await acall_when_available(execution, _read_result, execution, name)
+    if call.may_have_stored:
+        result = await call.aread(_read_result, call, name)
     if result is None:
         started_at = times.now()
-        with entered_step(execution.job.id, name):
+        with entered_step(call.execution.job.id, name):
             value = await _call(func, args, kwargs)
         text = encode(name, value)
-        if execution.run_inline:
-            future = await sync_to_async(_store)(execution, name, text, started_at)
+        if call.execution.run_inline:
+            future = await sync_to_async(_store)(call, name, text, started_at)
         else:
-            future = _store(execution, name, text, started_at)
+            future = _store(call, name, text, started_at)
         result = await asyncio.wrap_future(future)
     return decode(result)
 
 
-def _begin(name: str) -> CurrentExecution | None:
-    """See ``durable_calls.begin()``. Raises ``ImproperlyConfigured`` inside a job if the app is not installed."""
-    execution = begin(name)
-    if execution is not None and LABEL not in execution.parts:
+def _require_app(call: DurableCall) -> None:
+    """Raise ``ImproperlyConfigured`` if the app is not installed."""
+    if LABEL not in call.execution.parts:
         require("notifications.contrib.steps")
-    return execution
 
 
 async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -108,22 +104,21 @@ async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return await value if isawaitable(value) else value
 
 
-def _read_result(execution: CurrentExecution, name: str) -> str | None:
+def _read_result(call: DurableCall, name: str) -> str | None:
     """Return the stored result of a step, None if it has none."""
     from notifications.contrib.steps.models import Step
 
-    if not is_stored(execution, name, "step"):
+    if not call.is_stored(name, "step"):
         return None
-    rows = Step.objects.using(database()).filter(job=execution.job.id, name=name)
+    rows = Step.objects.using(database()).filter(job=call.execution.job.id, name=name)
     result: str = rows.values_list("result", flat=True).get()
     return result
 
 
-def _store(execution: CurrentExecution, name: str, result: str, started_at: Any) -> Future[str]:
+def _store(call: DurableCall, name: str, result: str, started_at: Any) -> Future[str]:
     """Begin to store a result, and return the future of what is stored under the name."""
-    writes = steps_of(execution).writes
-    part = execution.parts[LABEL]
-    future: Future[str] = part.add(execution, name, result, started_at, times.now())
+    writes, part = call.steps.writes, call.execution.parts[LABEL]
+    future: Future[str] = part.add(call.execution, name, result, started_at, times.now())
     writes.add(future)
     future.add_done_callback(writes.discard)
     return future

@@ -23,7 +23,7 @@ from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import JobStep, WorkerPart
 from notifications.models import Job
-from notifications.worker import RETRY_INTERVAL_SECONDS, is_claim_valid, read_fences, wait_for_event
+from notifications.worker import RETRY_INTERVAL_SECONDS, lock_claims, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -81,13 +81,12 @@ def read_results(job: UUID) -> dict[str, Any]:
 
 def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
     jobs = {write.job.id: write.job for write in group}
-    _, locked = read_fences(jobs.values())
-    existing = locked if len(locked) == len(jobs) else read_fences(jobs.values(), lock=False)[1]
+    claims = lock_claims(jobs.values())
     results: dict[StepWrite, str | None] = {}
     for write in group:
-        if not is_claim_valid(existing.get(write.job.id), write.job):
+        if write.job.id in claims.void:
             results[write] = None
-        elif write.job.id in locked:
+        elif write.job.id in claims.rows:
             results[write] = write.result
     valid = [write for write, result in results.items() if result is not None]
     # After the lock, without which another transaction could insert the same name. A write whose answer was lost with

@@ -20,7 +20,6 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_lines import change_line, error_detail, error_texts, item
-from notifications.management.subcommands.job_verbs import user_key_of
 from notifications.models import Job
 from notifications.realtime import doorbell
 
@@ -43,7 +42,7 @@ class TailCommand(ManagementCommand):
         parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
 
     def handle(self, *args: Any, queue: str | None, user: str | None, **options: Any) -> None:
-        key = None if user is None else user_key_of(user)
+        key = None if user is None else self.user_key_of(user)
         changes = JobChanges()
         rung = threading.Event()
         stop = doorbell.listen(lambda users, queue: rung.set())

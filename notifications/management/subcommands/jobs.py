@@ -21,7 +21,6 @@ from notifications.jobs.declaring.tasks import has_engine
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
-    common_options,
     refuse_missing,
     with_extensions,
 )
@@ -41,9 +40,6 @@ from notifications.management.subcommands.job_verbs import (
     RescheduleCommand,
     ResumeCommand,
     RetryCommand,
-    job_id,
-    no_such_job,
-    user_key_of,
 )
 from notifications.models import Job
 
@@ -73,7 +69,11 @@ class ListCommand(ManagementCommand):
         if not 1 <= limit <= MAX_JOBS_LISTED:
             raise CommandError(f"--limit is {limit}. It must be 1 to {MAX_JOBS_LISTED}.")
         rows = NEWEST_FIRST.sort(Job.objects.using(database()))
-        for field, value in (("state", state), ("queue_name", queue), ("user", user and user_key_of(user))):
+        for field, value in (
+            ("state", state),
+            ("queue_name", queue),
+            ("user", user and self.user_key_of(user)),
+        ):
             if value is not None:
                 rows = rows.filter(**{field: value})
         paused = set(queues.paused_queues())
@@ -107,12 +107,12 @@ class ShowCommand(ManagementCommand):
     examples = ("show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=job_id)
+        parser.add_argument("id", type=self.job_id)
 
     def handle(self, *args: Any, id: UUID, **options: Any) -> None:
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
-            raise no_such_job(id)
+            raise self.no_such_job(id)
         if options["json"]:
             self.stdout.write(json.dumps({**item(job), **history_item(job)}))
             return
@@ -171,7 +171,7 @@ class JobsCommand(ManagementCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-        inherited = [common_options()]
+        inherited = [self.common_options()]
         for name, command_class in self.verbs.items():
             command = command_class()
             command.add_arguments(subparsers.add_parser(name, help=command.help, parents=inherited))

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from notifications.contrib.celery import held_reports
-from notifications.extension import call_of
+from notifications.extension.calls import call_of
 from tests.contrib.celery.test_recorder import make_attempt, recorder, until_succeeded  # noqa: F401 (a fixture)
 from tests.extension import faulty
 from tests.support.waiting import wait_until

@@ -7,10 +7,11 @@ from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries.channels import label_of
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, hooks
 from notifications.extension.channels import MAX_NAME_LENGTH
-from notifications.inbox import Choice, label_of, read_timeline
+from notifications.inbox import Choice, read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.engines import engine_of, unserved
+from notifications.contrib.engines import engine_of
+from notifications.jobs.claiming import backlog
 from notifications.models import Job, Worker
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
@@ -16,7 +17,7 @@ IDLE_ENGINE = "tests.contrib.engines.idle_engine"
 def idle_engine(settings, monkeypatch, db):
     """Return the engine of the default backend, which wakes nobody."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
-    monkeypatch.setattr(unserved.wait_warning, "has_warned", False)
+    monkeypatch.setattr(backlog.engine_wait_warning, "has_warned", False)
     return engine_of("default")
 
 

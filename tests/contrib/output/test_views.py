@@ -15,7 +15,8 @@ from notifications.contrib.output.readers import next_cursor
 from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.db import connection
 from notifications.models import Job
-from notifications.realtime import current_hub, hub
+from notifications.realtime import hub
+from notifications.realtime.hub import current_hub
 from tests.data.rows import job as make_job
 from tests.http.conftest import assert_problem, job_url
 from tests.realtime.conftest import in_thread, until

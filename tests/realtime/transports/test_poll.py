@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import current_hub, fanout, hub, reader
+from notifications.realtime import fanout, hub, reader
+from notifications.realtime.hub import current_hub
 from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until

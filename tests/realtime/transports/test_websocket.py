@@ -8,7 +8,9 @@ from itertools import accumulate
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import SIGNED_OUT, Hub, close_reasons, current_hub
+from notifications.realtime import close_reasons
+from notifications.realtime.close_reasons import SIGNED_OUT
+from notifications.realtime.hub import Hub, current_hub
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
