@@ -31,7 +31,8 @@ venv-dev:
 unexport PYTHONDONTWRITEBYTECODE
 
 # Tests wait for servers half of the time: a few more processes than there are cores, and at most 6.
-PYTEST = .venv/bin/python -m pytest -n $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 3 : 6))) --dist worksteal
+PROCESSES = $(shell echo $$(($$(nproc) < 3 ? $$(nproc) + 3 : 6)))
+PYTEST = .venv/bin/python -m pytest -n $(PROCESSES) --dist worksteal
 
 test: venv-dev
 	$(PYTEST) -m "quick and not nightly and not long" $(ARGS)

@@ -10,6 +10,7 @@ statements
 jobs
     The CPU time of a job (of the worker), of an enqueued job, one by one and in bulk, and on PostgreSQL the time from
     enqueueing to the start at an idle worker. The projects have all ten optional apps, so their part is measured too.
+    Both trees run their jobs at the same time, on one core each.
 notify, questions, observed
     The CPU time of a notification of one user, of a job until it waits for the answer to its question (of the worker),
     and of an observed task of Celery, from its message to the record of its end.
@@ -23,15 +24,17 @@ startup
     The modules that ``django.setup()``, ``manage.py check`` and the server import.
 page
     The bytes of the inbox page with its files.
+older
+    Jobs and notify on Django 5.2, where ``.venv311`` has it.
 
 CPU time is that of the processes of the app, on SQLite and, where it is installed, on PostgreSQL, without the database
-server. Statements, jobs and notify are measured on Django 5.2 too, where ``.venv311`` has it. A figure is the median of
-the ratios of neighboring turns. It fails if it is more than ``--tolerance`` percent above 1 and the turns agree: on a
-busy machine, where ratios of equal trees scatter around 1, so many of them are above 1 by chance in one of 200 runs at
-most. The turns of two processes have their memory layout in common: four runs with the same two trees found 1.01 to
-1.09 for notify() on PostgreSQL. So what looks dearer is measured once more, by new processes on new databases, and
-fails if it is dearer again. Other latencies, rates and the time of a start scatter too much, and are only printed. Both
-trees run the benchmarks of this one. It takes about 150 s on a machine with two free cores.
+server. Statements are counted on Django 5.2 too. A figure is the median of the ratios of neighboring turns. It fails if
+it is more than ``--tolerance`` percent above 1 and the turns agree: on a busy machine, where ratios of equal trees
+scatter around 1, so many of them are above 1 by chance in one of 200 runs at most. The turns of two processes have
+their memory layout in common: four runs with the same two trees found 1.01 to 1.09 for notify() on PostgreSQL. So what
+looks dearer is measured once more, by new processes on new databases, and fails if it is dearer again. Other latencies,
+rates and the time of a start scatter too much, and are only printed. Both trees run the benchmarks of this one. It
+takes about 120 s on a machine with two free cores.
 
 ``--base`` is by default the last release: the newest tag before HEAD, else the commit that ``bench/guard_base.txt``
 names, else the commit before HEAD. Where there is none, as in a shallow clone, nothing is compared. While a change of
@@ -66,6 +69,7 @@ from bench.guard_jobs import (
     job_turn,
     notify_turn,
     observed_turn,
+    pickup_turn,
     question_turn,
     writer_turn,
 )
@@ -76,13 +80,13 @@ from bench.queues import Places, TestSkipped, this_app
 TREE = Path(__file__).resolve().parent.parent
 #: Turns of a measure, of which each runs both trees: the most, and the least when its seconds are over.
 MAX_TURNS, MIN_TURNS = 15, 8
-JOBS_SECONDS, WRITERS_SECONDS = 12.0, 14.0
+JOBS_SECONDS, PICKUPS_SECONDS, WRITERS_SECONDS = 8.0, 4.0, 14.0
 PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 12.0, 8.0
 NOTIFY_SECONDS, QUESTIONS_SECONDS, OBSERVED_SECONDS = 3.0, 4.0, 4.0
 STARTUP_TURNS = 1
 MEASURES = (
     *("statements", "jobs", "notify", "questions", "observed"),
-    *("writers", "push", "messages", "reconnect", "startup", "page"),
+    *("writers", "push", "messages", "reconnect", "startup", "page", "older"),
 )
 #: The measures whose figures scatter, by words of the names of these.
 SCATTERING = {
@@ -99,7 +103,7 @@ SCATTERING = {
 }
 #: The older Django, on SQLite, where its environment is: the measures, and the name of their figures.
 OLD_PYTHON = TREE / ".venv311" / "bin" / "python"
-OLD_MEASURES, OLD_DJANGO = {"statements", "jobs", "notify"}, "SQLite with Django 5.2"
+OLD_DJANGO = "SQLite with Django 5.2"
 DATABASES = ("SQLite", "PostgreSQL", OLD_DJANGO)
 #: Pairs of values, of the base and of this tree, by the name of the figure.
 Figures = dict[str, list[tuple[float, float]]]
@@ -153,7 +157,7 @@ def find_dearer(
     # What names no database is measured on the first.
     ends = {name.rpartition(", ")[2] for name in doubtful}
     databases = {end if end in DATABASES else DATABASES[0] for end in ends}
-    again = report(compare(set(doubtful.values()), databases), limit)
+    again = report(compare({*doubtful.values(), *(only & {"older"})}, databases), limit)
     return [name for name in found if name not in doubtful or name in again]
 
 
@@ -212,8 +216,9 @@ def compare(base: Path, only: set[str], databases: set[str]) -> Figures:
         if "PostgreSQL" in databases:
             with contextlib.suppress(TestSkipped):
                 compare_on("PostgreSQL", places.postgres, base, only, figures)
-        if OLD_DJANGO in databases and OLD_PYTHON.exists() and only & OLD_MEASURES:
-            compare_on(OLD_DJANGO, places.sqlite, base, only & OLD_MEASURES, figures, str(OLD_PYTHON))
+        old = only & ({"statements", "jobs", "notify"} if "older" in only else {"statements"})
+        if OLD_DJANGO in databases and OLD_PYTHON.exists() and old:
+            compare_on(OLD_DJANGO, places.sqlite, base, old, figures, str(OLD_PYTHON))
     return figures
 
 
@@ -242,7 +247,9 @@ def compare_on(
         if "jobs" in only:
             with contextlib.ExitStack() as workers:
                 turns = [job_turn(queue, workers.enter_context(queue.working())) for queue in queues]
-                alternate(turns, JOBS_SECONDS, figures)
+                alternate(turns, JOBS_SECONDS, figures, run_at_once)
+                if name == "PostgreSQL":  # where statements take a round trip each
+                    alternate([pickup_turn(queue) for queue in queues], PICKUPS_SECONDS, figures)
         if only & ({"push", "messages", "reconnect", "startup"} if is_first else {"messages"}):
             measure_sockets(queues, only if is_first else {"messages"}, figures)
         if "startup" in only and is_first:
@@ -269,9 +276,9 @@ def run_by_turns(first: Turn, second: Turn) -> list[dict[str, float]]:
 
 
 def run_at_once(first: Turn, second: Turn) -> list[dict[str, float]]:
-    """Run a turn of both sides at the same time, where each leaves the machine idle for most of it.
+    """Run a turn of both sides at the same time: other processes then slow both down.
 
-    Other processes then slow both down: by turns the ratios of equal trees scattered from 0.7 to 1.3 beside such.
+    By turns the ratios of equal trees scattered from 0.7 to 1.3 beside such.
     """
     with ThreadPoolExecutor() as pool:
         return [future.result() for future in [pool.submit(first), pool.submit(second)]]
@@ -334,7 +341,7 @@ def start_up(queue: Queue, command: list[str]) -> tuple[float, float]:
     """Return the number of imported modules and the ms of CPU."""
     done = subprocess.run(
         [PYTHON, "-m", "bench.startup", *command],
-        env={**queue.environment, "PYTHONDONTWRITEBYTECODE": ""},
+        env=queue.environment,
         cwd=queue.folder,
         check=True,
         capture_output=True,
@@ -382,5 +389,5 @@ def is_agreed(ratios: list[float]) -> bool:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Each process would compile the packages again.
     main()

@@ -19,8 +19,7 @@ NOT_JUDGED = "(not judged)"
 
 #: Jobs in a turn, and those that are enqueued one by one.
 JOBS, SINGLE_JOBS = 1000, 100
-#: Jobs in a turn that an idle worker starts one by one, after 0.05 s each: on PostgreSQL, where statements take a round
-#: trip each.
+#: Jobs in a turn that an idle worker starts one by one, after 0.05 s each.
 PICKUPS = 3
 #: Notifications, jobs that ask, and observed tasks in a turn.
 NOTIFICATIONS, QUESTIONS, OBSERVED_TASKS = 200, 200, 200
@@ -41,17 +40,20 @@ def job_turn(queue: Queue, workers: Workers) -> Turn:
         worker = workers.precise_cpu() - before
         single = queue.call("enqueue", SINGLE_JOBS)
         wait_until_done(queue)
-        started = {}
-        if queue.name == "PostgreSQL":
-            pickups = queue.call("pickups", PICKUPS).value
-            wait_until_done(queue)
-            started[f"ms until an idle worker starts a job, {queue.name}"] = statistics.median(pickups)
         return {
-            **started,
             f"µs of CPU a job, {queue.name}": worker / JOBS * 1e6,
             f"µs of CPU to enqueue one by one, {queue.name}": single.cpu / SINGLE_JOBS * 1e6,
             f"µs of CPU to enqueue in bulk, {queue.name}": in_bulk.cpu / JOBS * 1e6,
         }
+
+    return run
+
+
+def pickup_turn(queue: Queue) -> Turn:
+    def run() -> dict[str, float]:
+        pickups = queue.call("pickups", PICKUPS).value
+        wait_until_done(queue)
+        return {f"ms until an idle worker starts a job, {queue.name}": statistics.median(pickups)}
 
     return run
 

@@ -348,11 +348,23 @@ def connect_receiver():
 
 
 @pytest.fixture
-def patient_marking():
+def set_marking(monkeypatch):
+    """set_marking(MAX_MARKED_ROWS=3) sets how much one request marks."""
+    return lambda **to: [
+        monkeypatch.setattr(f"notifications.streams.marking.{name}", to[name]) for name in to
+    ]
+
+
+@pytest.fixture
+def patient_marking(set_marking):
     """Have requests change a whole inbox themselves, however busy the machine is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("notifications.streams.marking.REQUEST_SECONDS", 60)
-        yield
+    set_marking(REQUEST_SECONDS=60)
+
+
+@pytest.fixture
+def short_search(monkeypatch):
+    """short_search(4) has a search look at four rows for a page."""
+    return lambda rows: monkeypatch.setattr("notifications.streams.listing.MAX_ROWS_SEARCHED", rows)
 
 
 @pytest.fixture
@@ -369,8 +381,11 @@ def one_sync_thread(monkeypatch):
 
 @pytest.fixture
 def forgotten_log(monkeypatch):
-    """Have what tests before have logged be logged again: an outage is logged once a minute."""
-    monkeypatch.setattr("notifications.db.unavailable._logged_at", {})
+    """Have what was logged before be logged again, and after clear() again: an outage is logged once a minute."""
+    logged_at = {}
+    for name, value in (("_logged_at", logged_at), ("_counts", {})):
+        monkeypatch.setattr(f"notifications.db.unavailable.{name}", value)
+    return logged_at
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import notifications
 from notifications import times
 from notifications.api import notify
 from notifications.contrib.celery.engine import CeleryEngine
-from notifications.contrib.deliveries import digests, sending
+from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
 from notifications.contrib.engines.unserved import live_processes
 from notifications.contrib.operations import metrics
@@ -31,7 +31,7 @@ from notifications.models import Job, Notification, ServerProcess, Wait, Worker,
 from notifications.realtime.connections import ServerRow
 from notifications.streams import snoozing
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import by_email, configure, outbox  # noqa: F401 (fixtures)
+from tests.contrib.deliveries.conftest import by_email, configure, outbox, set_throttle  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.support.checks import doctor, system_checks
@@ -194,7 +194,7 @@ def test_snoozed_notification(far, user):
 def test_unknown_task(fast_clock, ahead):
     """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
     id = tasks.noop.enqueue().id
-    hour, day = timedelta(hours=1), 24 * 3600 - queueing.REQUEUE_DELAY_SECONDS
+    hour, day = timedelta(hours=1), 24 * 3600 - 30
 
     def meet(ahead):
         with fast_clock(ahead):
@@ -232,9 +232,9 @@ def test_delivery_of_a_user_who_was_paused_by_a_fast_clock(recipient, far):
     assert Delivery.objects.get().state == "sent"
 
 
-def test_message_that_e_mails_have_joined(recipient, monkeypatch, far):
+def test_message_that_e_mails_have_joined(recipient, set_throttle, far):  # noqa: F811
     """Its window ended years later by a fast clock. Later e-mails wait for nothing."""
-    monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=10))
+    set_throttle(10)
     for title in ("First", "Later"):
         notify(recipient, title)
         Delivery.objects.filter(state="pending").update(due_at=timezone.now())

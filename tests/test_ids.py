@@ -1,8 +1,11 @@
 """Ids ascend, so that their order is the order in which rows were created."""
 
+import os
 import threading
 import time
 import uuid
+
+import pytest
 
 from notifications import ids
 from notifications.ids import uuid7
@@ -51,3 +54,16 @@ def test_ids_cannot_be_guessed():
     made = [uuid7().int & (1 << 62) - 1 for _ in range(100)]
     assert len(set(made)) == 100
     assert max(made) - min(made) > 1 << 58
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_its_own_number_and_ids():
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        os.write(write, f"{ids.process_number()} {uuid7().int & (1 << 60) - 1}".encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as file:
+        number, tail = map(int, file.read().split())
+    os.waitpid(child, 0)
+    assert number != ids.process_number() and tail != uuid7().int & (1 << 60) - 1

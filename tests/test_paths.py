@@ -46,3 +46,26 @@ def test_links_of_a_project_without_the_urls_are_unchanged(settings, urlconf):
     settings.ROOT_URLCONF = urlconf
     assert paths.inbox_page() == ""
     assert paths.localize_link("/de/n/") == "/de/n/"
+
+
+def test_marks_outlive_a_rotated_secret_key(settings):
+    """Marks of a fallback key are valid, as sessions are."""
+    query = f"viewer={paths.page_token(1)}"
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "a new key"
+    assert paths.is_page_of(query, 1)
+    settings.SECRET_KEY_FALLBACKS = []
+    assert not paths.is_page_of(query, 1)
+
+
+@pytest.mark.parametrize(
+    "query", ["viewer=", "viewer=%00", "viewer=ä", "viewer=1&viewer=2", "a=1;viewer=2&viewer="]
+)
+def test_invalid_marks_are_refused(query):
+    assert not paths.is_page_of(query, 1)
+
+
+@pytest.mark.parametrize("query", ["", "epoch=e&seq=1", "viewers", "%ff"])
+def test_requests_without_a_mark_are_allowed(query):
+    """Clients that are not pages have none."""
+    assert paths.is_page_of(query, 1)

@@ -12,9 +12,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from notifications import serializers
-from notifications.compat import signature_of
-from notifications.jobs.declaring.signatures import called_signature
-from notifications.jobs.redaction import is_secret, redact
+from notifications.jobs.declaring.signatures import PLACES, called_signature, hides_below
+from notifications.jobs.redaction import redact
 from notifications.jobs.results import policy_at
 from notifications.models import Job
 
@@ -26,7 +25,6 @@ MAX_LINE_CHARS = 60
 NOT_GIVEN: Any = type("NotGiven", (), {"__bool__": lambda self: False})()
 #: Kinds of parameters whose arguments are given by their places, and by their names.
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-_PLACES = (*_BY_PLACE, Parameter.VAR_POSITIONAL)
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -89,14 +87,10 @@ class ArgumentsForm(forms.Form):
             self._add_field(parameter, given.get(parameter.name, NOT_GIVEN))
 
     def _find_unnamed(self, task: Any) -> set[str]:
-        """Return the parameters of a wrapper whose values may be secrets by the names of the function below it.
-
-        Which value that function gets under which name is not known.
-        """
-        by_place = {each.name for each in self.parameters if each.kind in _PLACES}
-        below = list(signature_of(task.func).parameters.values())[int(task.takes_context) :]
-        others = {each.name for each in below if each.kind in _PLACES} - by_place
-        return by_place if any(is_secret(name, self._redacted) for name in others) else set()
+        """Return the parameters of a wrapper whose values may be secrets by the names of the function below it."""
+        if not hides_below(task, self.parameters, self._redacted):
+            return set()
+        return {each.name for each in self.parameters if each.kind in PLACES}
 
     def _add_field(self, parameter: Parameter, value: Any) -> None:
         name, label, initial, help_text = parameter.name, parameter.name, "", ""

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html
+from django.utils.safestring import mark_safe
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
@@ -22,6 +23,8 @@ from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_job_timeline
 from notifications.models import Job, Notification
 
+#: In place of a value. Where the list is narrow, its cell is hidden, and so is a field of the page.
+NONE = mark_safe('<span class="none">-</span>')
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
 
@@ -84,13 +87,13 @@ class JobDetailsMixin(ModelAdminBase):
     def arguments(self, job: Job) -> str:
         """Return the arguments without secrets, or their types only if the user may not view them."""
         text = describe_arguments(job, with_values=getattr(job, "has_shown_arguments", False))
-        return format_html("<pre>{}</pre>", text)
+        return format_html("<pre>{}</pre>", text) if text != "-" else NONE
 
     @admin.display(description=_("result"))
     def result_text(self, job: Job) -> str:
         """Return the result without secrets, if the user may view arguments: it may hold what they hold."""
         if job.result is None:
-            return "-"
+            return NONE
         if not getattr(job, "has_shown_arguments", False):
             return _("Shown with the permission to view the arguments of jobs.")
         return format_html("<pre>{}</pre>", describe_result(job, MAX_RESULT_CHARS))
@@ -99,7 +102,7 @@ class JobDetailsMixin(ModelAdminBase):
     def trace_id(self, job: Job) -> str:
         """Return the id in the W3C trace header of the request that enqueued the job."""
         parts = job.trace.partition("\n")[0].split("-")
-        return parts[1] if len(parts) == 4 else "-"
+        return parts[1] if len(parts) == 4 else NONE
 
     @admin.display(description=_("notification"))
     def notification(self, job: Job) -> str:
@@ -109,10 +112,10 @@ class JobDetailsMixin(ModelAdminBase):
         if not getattr(job, "has_shown_notification", False):
             return _("Shown with the permission to view notifications.")
         if job.finished_at is None:
-            return "-"
+            return NONE
         found = find_end(job)
         if found is None:
-            return "-"
+            return NONE
         read = _("not read")
         if found.read_at:
             moment = formats.date_format(template_localtime(found.read_at), "DATETIME_FORMAT")

@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import mark_safe
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
@@ -19,7 +18,7 @@ from notifications import serializers, times
 from notifications.admin import filters
 from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
-from notifications.admin.job_details import JobDetailsMixin
+from notifications.admin.job_details import NONE, JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
 from notifications.admin.mixins import OwnedMixin
 from notifications.admin.paging import KeysetMixin
@@ -36,14 +35,11 @@ from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
 from notifications.templatetags.notifications_formats import breakable, duration, to_second
 
-#: In place of a value. Where the list is narrow, its cell is hidden.
-NONE = mark_safe('<span class="none">-</span>')
-
 
 def _show_time(name: str) -> Any:
     """Return a column that shows a time of a job to the second."""
     shown = admin.display(description=Job._meta.get_field(name).verbose_name, ordering=name)
-    return shown(lambda self, job: to_second(getattr(job, name)))
+    return shown(lambda self, job: to_second(moment) if (moment := getattr(job, name)) else NONE)
 
 
 @admin.register(Job)
@@ -76,22 +72,24 @@ class JobAdmin(
     keyset_order = NEWEST_FIRST
     ordering = ("-created_at", "-id")
     sortable_by = ("created",)
+    #: What became of the job is above its timeline and output, and the others are below.
     fieldsets = (
         (
             None,
             {
                 "fields": (
-                    ("title", "user", "url"),
-                    ("state_now", "progress_bar", "attempts_of"),
+                    ("state_now", "progress_bar", "attempts_of", "took"),
                     "problem",
+                    "result_text",
+                    ("user", "notification", "batch_jobs"),
                 )
             },
         ),
-        (_("Outcome"), {"fields": ("result_text", ("batch_jobs", "notification"))}),
         (
             _("Call"),
             {
                 "fields": (
+                    ("title", "url"),
                     "task_jobs",
                     "arguments",
                     ("queue_jobs", "priority", "run_after", "backend"),
@@ -104,7 +102,7 @@ class JobAdmin(
             {
                 "fields": (
                     ("created", "queued", "started", "finished"),
-                    ("waited", "took", "lost_at", "worker_now"),
+                    ("waited", "lost_at", "worker_now"),
                 )
             },
         ),
@@ -145,7 +143,7 @@ class JobAdmin(
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = list(super().get_fieldsets(request, obj))
         if has_runners():
-            fieldsets.insert(2, (_("Engine"), {"fields": ("runs_on",)}))
+            fieldsets.insert(1, (_("Engine"), {"fields": ("runs_on",)}))
         return fieldsets
 
     created, queued = _show_time("created_at"), _show_time("queued_at")
@@ -153,6 +151,10 @@ class JobAdmin(
 
     @admin.display(description=_("state"))
     def state_now(self, job: Job) -> str:
+        """Return the state with its symbol."""
+        return format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_text(job))
+
+    def state_text(self, job: Job) -> str:
         if job.waits_for_worker:  # type: ignore[attr-defined]
             return _("Queued, waiting for a worker")
         if job.waits_for_engine:  # type: ignore[attr-defined]
@@ -180,7 +182,7 @@ class JobAdmin(
         is_succeeded = job.state == Job.State.SUCCEEDED
         if job.progress_current is not None and (not is_succeeded or job.progress_message):
             parts.append(job.progress_message if is_succeeded else self.progress(job))
-        state = format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_now(job))
+        state = self.state_now(job)
         if parts:
             state = format_html('{}<br><span class="quiet">{}</span>', state, " · ".join(parts))
         return live("state", job.pk.hex, state)
@@ -211,7 +213,7 @@ class JobAdmin(
     def waited(self, job: Job) -> str:
         """Return how long the job waited before its last attempt, from when it was due."""
         due = max(filter(None, (job.queued_at, job.run_after)))
-        return duration(max(0.0, (job.started_at - due).total_seconds())) if job.started_at else "-"
+        return duration(max(0.0, (job.started_at - due).total_seconds())) if job.started_at else NONE
 
     @admin.display(description=_("batch"))
     def batch_jobs(self, job: Job) -> str:
@@ -225,13 +227,13 @@ class JobAdmin(
         if jobs.filter(batch=job.pk).exists():
             url = f"{reverse(f'{self.admin_site.name}:notifications_job_changelist')}?batch={job.pk}"
             links += [(url, _("All jobs of this batch")), (f"{url}&state__exact=failed", _("Failed jobs"))]
-        return format_html_join(" · ", '<a href="{}">{}</a>', links) if links else "-"
+        return format_html_join(" · ", '<a href="{}">{}</a>', links) if links else NONE
 
     @admin.display(description=_("worker"))
     def worker_now(self, job: Job) -> str:
         """Return the worker of the last attempt, by its host as long as it is alive, with a link to its jobs."""
         if job.worker is None:
-            return "-"
+            return NONE
         row = Worker.objects.using(database()).filter(pk=job.worker).first()
         url = reverse(f"{self.admin_site.name}:notifications_job_changelist")
         text = f"{row.host} ({job.worker})" if row else str(job.worker)
@@ -251,13 +253,13 @@ class JobAdmin(
     def lost_at(self, job: Job) -> str:
         """Return when a running job is taken away from its worker."""
         if job.state != Job.State.RUNNING or job.worker is None or job.deadline is None:
-            return "-"
+            return NONE
         return str(formats.date_format(template_localtime(job.deadline), "DATETIME_FORMAT"))
 
     @admin.display(description=_("progress"))
     def progress(self, job: Job) -> str:
         if job.progress_current is None:
-            return "-"
+            return NONE
         total = "" if job.progress_total is None else f" / {job.progress_total}"
         return " · ".join(filter(None, (f"{job.progress_current}{total}", job.progress_message)))
 
@@ -267,7 +269,7 @@ class JobAdmin(
 
     @admin.display(description=_("error"))
     def problem(self, job: Job) -> str:
-        return (serializers.job_error(job) or {}).get("detail") or "-"
+        return (serializers.job_error(job) or {}).get("detail") or NONE
 
 
 def short_path(path: str) -> str:

@@ -190,6 +190,9 @@ def _make_channel(name: str, path: str) -> Channel:
             raise TypeError("It is no notifications.extension.Channel.")
         if channel.has_digests and channel.has_many_addresses:
             raise TypeError("has_digests and has_many_addresses exclude each other.")
+        for method in ("addresses", "send"):
+            if getattr(type(channel), method) is getattr(Channel, method):
+                raise TypeError(f"It has no method {method}().")
     except Exception as exc:
         if not apps.ready:  # it can be imported later
             raise

@@ -17,29 +17,34 @@ class JobStep(NamedTuple):
     """A step of a job that an extension has stored.
 
     ``took``
-        How long the call took.
+        How long the call took, None if it has not ended, or that is not known.
     ``text``, ``size``
         Its result as JSON, None if that was not read because it is long, and how many characters it has; None if no
         result was read. Pages show it without the secrets of the policy's ``redact``.
+    ``state``
+        ``"returned"``, ``"running"``, ``"failed"`` if the call has raised, or ``"lost"`` if its end is not known.
     """
 
     name: str
     attempt: int
     started_at: datetime
-    took: timedelta
+    took: timedelta | None
     text: str | None = None
     size: int | None = None
+    state: str = "returned"
 
 
 class PageHooks:
     """What an extension adds to pages. Each hook is called on the thread of the request, outside of a transaction."""
 
-    def steps_of(self, job: Job, limit: int, *, with_results: bool) -> tuple[Sequence[JobStep], int]:
+    def steps_of(
+        self, job: Job, limit: int, *, with_results: bool, with_unfinished: bool
+    ) -> tuple[Sequence[JobStep], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``JobStep``, with names that are unique in the job. Called where the page of a job,
+        They are ``JobStep``, with names that are unique among those that have returned. Called where the page of a job,
         the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
-        job that has run before. One user: steps.
+        job that has run before, only with those that have returned. One user: steps.
         """
         return (), 0
 

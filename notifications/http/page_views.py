@@ -6,15 +6,18 @@ import json
 from dataclasses import replace
 from datetime import datetime
 from functools import reduce
+from hashlib import sha256
 from itertools import accumulate
+from math import log
 from operator import or_
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_POST
 
 from notifications import paths, serializers, times
@@ -22,10 +25,11 @@ from notifications.db.transactions import database
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.extension import hooks
 from notifications.http.access import page_view
+from notifications.http.negotiation import is_not_modified
 from notifications.jobs import limits, turns
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
 from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
-from notifications.jobs.step_list import read_steps
+from notifications.jobs.step_list import StepList, read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.jobs.transitions import batch_completion, manual
 from notifications.models import Job, Notification
@@ -38,8 +42,8 @@ MAX_DISTANCE = 1_000
 NAMED_SECTIONS = ("question", "steps", "output")
 #: Failed jobs that the page of a batch lists.
 MAX_FAILED_JOBS = 10
-#: Seconds after its end in which the page of a job is one that was open before it: those between two polls, and some.
-STEADY_SECONDS = 20
+#: The parameter with which the page of a job is loaded again at its end, and the seconds for which it counts.
+WATCHED, STEADY_SECONDS = "watched", 20
 #: Seconds after its creation before which the page of a job does not show both that and what followed it.
 MIN_WAIT_SECONDS = 60
 
@@ -68,11 +72,7 @@ def describe_job(
     of_sections = {
         name: value for section in shown for name, value in section.page_context(job, request).items()
     }
-    # Without results, which nobody has meant for the owner.
-    steps = read_steps(job, with_results=False, reader=request.user.pk)
-    if question_page := of_sections.get("question_page", question_page):
-        others = [step for step in steps.first if step.page != question_page]
-        steps = replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
+    steps = _read_steps(job, request, of_sections.get("question_page", question_page))
     timeline = read_job_timeline(
         job, steps, read_failed_attempts(job), request.user.pk, with_events=not in_pane
     )
@@ -99,9 +99,9 @@ def describe_job(
         "batch": batch,
         "stopped_early": outcome == state and (job.progress_current or 0) < (job.progress_total or 0),
         "has_waited": _seconds_before(job, job.finished_at or job.started_at) >= MIN_WAIT_SECONDS,
-        # Nothing may move at the end, at which the page is loaded again, but by a press that has ended it at once.
+        # Nothing may move at the end for those who watch it. Others find no empty room.
         "is_steady": not job.done
-        or (job.finished_at != job.cancel_requested_at and _seconds_since(job.finished_at) < STEADY_SECONDS),
+        or (WATCHED in request.GET and _seconds_since(job.finished_at) < STEADY_SECONDS),
         "level": end.level if end else LEVELS.get(job.state, "info"),
         # Of a job that has waited it would be the time since then.
         "took": "" if steps.has_waits else describe_took(job),
@@ -118,6 +118,38 @@ def describe_job(
         "timeline": timeline,
         **of_sections,
     }
+
+
+def timeline_part(job: Job, request: HttpRequest) -> HttpResponse:
+    """Return the timeline of a job's page alone, which an open page reads again. 304 if it has nothing new.
+
+    The scale is new when the whole has become a tenth longer: then what goes on is drawn anew.
+    """
+    asking = [section for section in hooks.job_sections if section.name == "question"]
+    context = asking[0].page_context(job, request) if asking and job.state == Job.State.WAITING else {}
+    steps = _read_steps(job, request, context.get("question_page", ""))
+    timeline = read_job_timeline(job, steps, read_failed_attempts(job), request.user.pk)
+    facts = [replace(row, left="", width="") for row in (*timeline.rows, *timeline.more)]
+    scale = int(10 * log(max(timeline.seconds, 1)))
+    digest = sha256(repr((facts, scale, timeline.note, job.done, get_language())).encode()).hexdigest()
+    etag = f'W/"{digest[:32]}"'
+    if is_not_modified(etag.removeprefix("W/"), request):
+        return HttpResponse(status=304, headers={"ETag": etag})
+    response = render(request, "notifications/job_timeline.html", {"job": job, "timeline": timeline})
+    response["ETag"] = etag
+    return response
+
+
+def _read_steps(job: Job, request: HttpRequest, question_page: str) -> StepList:
+    """Return the steps that pages show its owner of a job, without the question that they show besides.
+
+    Without results, which nobody has meant for the owner.
+    """
+    steps = read_steps(job, with_results=False, reader=request.user.pk)
+    if not question_page:
+        return steps
+    others = [step for step in steps.first if step.page != question_page]
+    return replace(steps, first=others, count=steps.count - len(steps.first) + len(others))
 
 
 def _seconds_before(job: Job, moment: datetime | None) -> float:

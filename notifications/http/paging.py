@@ -30,7 +30,7 @@ class RowPage:
     def links(self) -> str:
         newer = self.previous and self._url(BEFORE, self.previous)
         older = self.next and self._url(AFTER, self.next)
-        urls = {"newest_url": self._url(), "newer_url": newer, "older_url": older}
+        urls = {"newest_url": self._url(), "newer_url": newer, "older_url": older, "replaces_rows": True}
         return render_to_string("notifications/pages.html", urls)
 
     def _url(self, name: str = "", value: str = "") -> str:

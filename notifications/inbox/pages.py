@@ -19,7 +19,7 @@ from django.views.decorators.http import require_safe
 from notifications.db.transactions import database
 from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view
-from notifications.http.page_views import describe_job, find_end, get_job, read_batch
+from notifications.http.page_views import describe_job, find_end, get_job, read_batch, timeline_part
 from notifications.inbox import lists
 from notifications.inbox.categories import load_categories
 from notifications.inbox.query import (
@@ -225,8 +225,9 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
 
     That of a job without an owner is shown by its batch, which pushes it.
     """
-    user = request.user.pk
-    position, _ = read_numbered_position(user)
+    if request.GET.get(PART) == "timeline":
+        return timeline_part(get_job(request, id), request)
+    position, _ = read_numbered_position(request.user.pk)
     job = get_job(request, id)
     if job.user_id is None and not job.done:
         return HttpResponseRedirect(reverse("notifications:job", args=[job.batch]))

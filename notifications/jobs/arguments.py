@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from inspect import Parameter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from django.utils.translation import gettext as _
 from notifications import serializers
 from notifications.compat import signature_of
 from notifications.db.transactions import database
+from notifications.jobs.declaring.signatures import PLACES, called_signature, hides_below, takes_anything
 from notifications.jobs.redaction import describe_value, redact
 from notifications.jobs.results import find_task, policy_at
 from notifications.models import Job
@@ -36,10 +36,13 @@ def describe_arguments(job: Job, *, with_values: bool) -> str:
                 f"({', '.join(types + [f'{name}={type(value).__name__}' for name, value in kwargs.items()])})"
             )
         declared = _declaration_at(job.task_path)
-        lines = (
-            f"{name} = {describe_value(name, value, declared.redacted)}"
-            for name, value in (*_positional_values(job.args, declared), *kwargs.items())
-        )
+        lines = [
+            f"{name or place} = {describe_value(shown, value, declared.redacted)}"
+            for place, (name, shown, value) in enumerate(_positional_values(args, kwargs, declared), 1)
+        ]
+        lines += [
+            f"{name} = {describe_value(name, value, declared.redacted)}" for name, value in kwargs.items()
+        ]
         return "\n".join(lines) or "-"
     except (ValueError, TypeError, RecursionError):
         return _("Damaged: not JSON")
@@ -76,8 +79,9 @@ def find_jobs(ids: Iterable[UUID], words: Sequence[str]) -> set[UUID]:
 def _shown_text(stored_args: str, stored_kwargs: str, declared: _Declaration) -> str:
     """Return the values that are shown as they are stored, one on each line, without regard to case."""
     try:
-        args, kwargs = _positional_values(stored_args, declared), serializers.decode_object(stored_kwargs)
-        values = [redact(name, value, declared.redacted) for name, value in args if name]
+        kwargs = serializers.decode_object(stored_kwargs)
+        args = _positional_values(json.loads(stored_args), kwargs, declared)
+        values = [redact(shown, value, declared.redacted) for _, shown, value in args if shown]
         values += [{name: redact(name, value, declared.redacted)} for name, value in kwargs.items()]
         return "\n".join(map(_encode_value, values)).casefold()
     except (ValueError, TypeError, RecursionError):
@@ -89,28 +93,41 @@ def _encode(word: str) -> str:
 
 
 class _Declaration(NamedTuple):
-    """What a task declares: names whose values are hidden, and its parameters, none if the task does not exist."""
+    """A task, None if it does not exist, and the names whose values it hides."""
 
+    task: Any
     redacted: frozenset[str]
-    parameters: Sequence[Parameter]
 
 
 def _declaration_at(path: str) -> _Declaration:
     try:
         task = find_task(path)
-        parameters = list(signature_of(task.func).parameters.values())[int(task.takes_context) :]
+        signature_of(task.func)
     except (ImportError, ValueError, TypeError):
-        parameters = []
-    return _Declaration(frozenset(policy_at(path).redact), parameters)
+        task = None
+    return _Declaration(task, frozenset(policy_at(path).redact))
 
 
-def _positional_values(stored: str, declared: _Declaration) -> list[tuple[str, Any]]:
-    """Return names and values of positional arguments. One without a known name is hidden: see ``describe_value``."""
-    args = json.loads(stored)
-    names: list[str] = []
-    for parameter in declared.parameters:
+def _positional_values(
+    args: Sequence[Any], kwargs: Mapping[str, Any], declared: _Declaration
+) -> list[tuple[str, str, Any]]:
+    """Return of each positional argument its name, the name by which secrets are known in it, and its value.
+
+    ``""`` where there is none. Of a decorated task the names are those of what takes the arguments: its wrapper, or the
+    function below one that passes them on. A wrapper that adds arguments, or takes some away, gives them no names.
+    """
+    if declared.task is None:
+        return [("", "", value) for value in args]
+    signature, _ = called_signature(declared.task, args, kwargs)
+    parameters = list(signature.parameters.values())
+    named: list[tuple[str, str]] = []
+    for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
-            names += [parameter.name] * (len(args) - len(names))
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
-    return [*zip([*names, *[""] * len(args)], args, strict=False)]
+            name = "" if takes_anything(signature) else parameter.name
+            named += [(name, parameter.name)] * (len(args) - len(named))
+        elif parameter.kind in PLACES:
+            named.append((parameter.name, parameter.name))
+    if hides_below(declared.task, parameters, declared.redacted):
+        named = [(name, "") for name, _ in named]
+    named += [("", "")] * (len(args) - len(named))
+    return [(*names, value) for names, value in zip(named, args, strict=False)]

@@ -23,19 +23,28 @@ MAX_NAME_LENGTH = 16
 HOLD = "_notifications_hold"
 #: The dotted paths of those that this process has imported.
 held_tasks: set[str] = set()
+#: The options of this process.
+_options: set[str] = set()
 
 
 class Hold:
     """What an extension holds jobs back for. ``notifications.jobs.HeldJobs`` finds and releases them.
 
     ``option``
-        What errors call the key: ``"rate"``.
+        What errors call the key: ``"rate"``. It is that of one `Hold`, so that equal keys of two are two.
 
-    It imports no model, so the module with a decorator for tasks may make one.
+    It imports no model, so the module with a decorator for tasks may make one. Raises ValueError if there is one with
+    this option.
     """
 
     def __init__(self, option: str) -> None:
         self.option = option
+        if option in _options:
+            raise ValueError(
+                f"Another app holds jobs back by the option {option!r}. Give this Hold an option of its own, such as "
+                f"{f'{option} of shop'!r}."
+            )
+        _options.add(option)
 
     def attach(self, function: Callable[..., Any], key: str) -> None:
         """Hold back the jobs of the task with this function, from when they are queued or queued again.
@@ -50,6 +59,10 @@ class Hold:
         setattr(function, HOLD, (self, key))
         held_tasks.add(f"{function.__module__}.{function.__qualname__}")
 
+    def name_of(self, key: str) -> str:
+        """Return the ``name`` of the ``HeldJobs`` of a key."""
+        return hashlib.sha256(f"{self.option}\0{key}".encode(errors="replace")).hexdigest()[:MAX_NAME_LENGTH]
+
     def key_of(self, job: Any) -> str:
         """Return the key of a job: "" if its task is not known in this process, or is not held back for this.
 
@@ -62,6 +75,12 @@ class Hold:
         except ImportError:
             return ""
         return key_of(function, job) if getattr(function, HOLD, (None,))[0] is self else ""
+
+
+def name_of(function: Callable[..., Any], job: Any) -> str:
+    """Return the name by which the executor of a job of a task with this function, which is held, says for what."""
+    hold: Hold = getattr(function, HOLD)[0]
+    return hold.name_of(key_of(function, job))
 
 
 def key_of(function: Callable[..., Any], job: Any) -> str:
@@ -80,11 +99,6 @@ def key_of(function: Callable[..., Any], job: Any) -> str:
         )
     except (ImportError, TypeError, ValueError):
         return str(template.partition(":")[0])
-
-
-def name_of(key: str) -> str:
-    """Return the name by which the executors of held jobs say for which key they wait."""
-    return hashlib.sha256(key.encode(errors="replace")).hexdigest()[:MAX_NAME_LENGTH]
 
 
 def is_held(executor: str) -> bool:

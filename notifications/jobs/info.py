@@ -38,9 +38,9 @@ class WaitInfo:
     ``kind``
         ``"pause"``, ``"question"``, ``"callback"``, or that of another app.
     ``name``
-        As it was passed to ``pause()``, ``question()`` or ``callback()``.
+        As it was passed to ``pause()``, ``question()``, ``callback()`` or ``wait_for()``.
     ``title``
-        That of the question; of other kinds the name.
+        That of the question, or of ``wait_for()``; of other kinds the name.
     ``until``
         When it ends by itself, an aware datetime in UTC; None for never.
     """

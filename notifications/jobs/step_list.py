@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from django.utils.formats import number_format
-from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from notifications import times
@@ -19,10 +18,12 @@ from notifications.db.transactions import database
 from notifications.extension import JobStep, hooks
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
-from notifications.models import Job, Wait
+from notifications.models import Attempt, Job, Wait
 
 #: Steps of a job that are shown, and characters of the results among which a shown part is looked for.
 MAX_STEPS_SHOWN, MAX_RESULT_CHARS = 200, 20_000
+#: The symbols of steps, by their state.
+ICONS = {"returned": "success", "running": "clock", "failed": "error", "lost": "warning"}
 #: The symbols of waits that have ended without what they waited for.
 WITHOUT_ANSWER: Mapping[Any, str] = {Wait.How.EXPIRED: "warning", Wait.How.CANCELLED: "error"}
 
@@ -31,8 +32,10 @@ WITHOUT_ANSWER: Mapping[Any, str] = {Wait.How.EXPIRED: "warning", Wait.How.CANCE
 class StoredStep:
     """A step of a job, or a wait.
 
+    ``state``
+        That of a ``JobStep``; of a wait ``"returned"``.
     ``took``
-        None while a wait is open.
+        None while a wait is open or a call runs, or if its end is not known.
     ``result``
         As text without secrets, its size if it is large, None if it was not read. Of a wait how it ended, and with
         what.
@@ -58,25 +61,28 @@ class StoredStep:
     page: str = ""
     icon: str = "success"
     is_wait: bool = False
+    state: str = "returned"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the wait is open, or the call runs."""
+        return self.took is None and self.state != "lost"
 
     @property
     def took_label(self) -> str:
         """How long the call or the wait took, or until when it lasts, in the active language."""
+        if self.took is None and not self.is_wait:
+            return gettext("Running") if self.is_open else ""
         if self.took is None:
             if self.due_at is None:
                 return gettext("Waiting")
             return gettext("Waiting until {time}").format(time=times.format_short(self.due_at))
-        return describe_duration(self.started_at, self.took)
+        return describe_duration(self.took)
 
 
-def describe_duration(start: datetime, took: timedelta) -> str:
-    """Return how long something took that began at ``start``, in the active language: "0.4 s", "3 minutes"."""
-    seconds = took.total_seconds()
-    if seconds >= 60:
-        return timesince(start, start + took, depth=1)
-    # As that of a job: see describe_took().
-    count = number_format(max(seconds, 0.1), 1 if seconds < 10 else 0)
-    return gettext("{count} s").format(count=count).replace(" ", "\xa0")
+def describe_duration(took: timedelta) -> str:
+    """Return how long something took on one line, in the active language: "0.4 s", "3 min"."""
+    return times.describe_duration(max(took.total_seconds(), 0.0)).replace(" ", "\xa0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +117,7 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
     count = 0
     redacted: frozenset[str] | None = None
     for hook in hooks.steps_of:
-        of_extension, number = hook(job, MAX_STEPS_SHOWN, with_results=with_results)
+        of_extension, number = hook(job, MAX_STEPS_SHOWN, with_results=with_results, with_unfinished=True)
         if redacted is None and with_results and of_extension:
             redacted = _read_redacted(job)
         first += [_describe_step(step, redacted or frozenset()) for step in of_extension]
@@ -127,9 +133,15 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
         _describe_wait(wait, redacted, ends.get(wait.id, ""), job.user_id, with_results=with_results)
         for wait in found_waits
     ]
-    # Open ones last.
-    first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
     count += len(found_waits) if len(found_waits) < MAX_STEPS_SHOWN else waits.count()
+    # Open ones last. What has failed or goes on is looked for among many that have returned.
+    first.sort(key=lambda step: (step.took is None, step.started_at + (step.took or timedelta())))
+    is_telling = [step.is_open or step.state != "returned" for step in first]
+    left = len(first) - MAX_STEPS_SHOWN
+    for place in reversed(range(len(first))):
+        if left > 0 and not is_telling[place]:
+            del first[place]
+            left -= 1
     return StepList(first=first[:MAX_STEPS_SHOWN], count=count, has_waits=bool(found_waits))
 
 
@@ -146,6 +158,11 @@ def _describe_step(step: JobStep, redacted: frozenset[str]) -> StoredStep:
         started_at=step.started_at,
         took=step.took,
         result=_describe_json(step.name, step.text, step.size, redacted) if has_result else None,
+        end={"failed": str(Attempt.Outcome("failed").label), "lost": gettext("Interrupted")}.get(
+            step.state, ""
+        ),
+        icon=ICONS[step.state],
+        state=step.state,
     )
 
 

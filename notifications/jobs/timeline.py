@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils.translation import gettext
@@ -21,6 +21,10 @@ from notifications.states import LEVELS, SEEN_IN_TIMELINE, UNFAILED_AT_FIRST, de
 MAX_ATTEMPTS_SHOWN = 20
 #: Seconds in the queue below which they are not shown.
 MIN_QUEUE_SECONDS = 1
+#: Rows from which on failures can be shown alone.
+MIN_FILTERED_ROWS = 20
+#: Events after all else that are shown. More are opened by a press.
+MAX_LAST_EVENTS = 5
 #: Percent of the width that the shortest bar has.
 MIN_WIDTH = 0.5
 #: Rows that begin at one time stand in this order.
@@ -45,6 +49,8 @@ class TimelineRow:
         Where its bar begins, and its width, in percent of the whole time; ``width`` is "" without a bar.
     ``step``
         The step or wait that it is.
+    ``is_cause``
+        It is the call at which the job has failed, the last of its last attempt.
     """
 
     kind: str
@@ -59,24 +65,44 @@ class TimelineRow:
     left: str = ""
     width: str = ""
     step: StoredStep | None = None
+    is_cause: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeline:
     """The rows in the order in which they began, those without a time last.
 
+    ``more``
+        The last events, if they are many.
+    ``cause``
+        The name of the call at which the job has failed, "" if that is not known.
+    ``took``
+        The whole time, "" while something goes on.
     ``note``
         Which steps are shown, "" if all are.
     ``is_telling``
         There is more than one attempt without steps, of which the state of the job says all.
     ``events``
         What extensions know to have happened to the job, which is among the rows.
+    ``seconds``
+        The whole time, until now if something goes on.
     """
 
     rows: list[TimelineRow]
+    more: list[TimelineRow]
     note: str
+    cause: str
+    took: str
     is_telling: bool
     events: list[Event]
+    seconds: float
+
+    @property
+    def can_be_filtered(self) -> bool:
+        """Whether there are failures among so many rows that they are looked for."""
+        return len(self.rows) > MIN_FILTERED_ROWS and any(
+            row.level in ("error", "warning") for row in self.rows
+        )
 
 
 def read_failed_attempts(job: Job) -> list[Attempt]:
@@ -106,13 +132,41 @@ def read_job_timeline(
     """
     rows = _rows_of_attempts(job, steps, attempts) if job.started_at else []
     events = read_events(job, reader, viewer=viewer) if with_events else []
-    rows += [*map(_row_of_step, steps.first), *map(_row_of_event, events)]
+    ends = {attempt.number: attempt.ended_at for attempt in attempts} | {job.attempt: job.finished_at}
+    rows += [_row_of_step(step, ends.get(step.attempt)) for step in steps.first]
+    rows += map(_row_of_event, events)
     kinds = [row.kind for row in rows]
     # For its owner only the output lasts, which the page has.
     is_telling = bool({"step", "event"} & {*kinds}) or kinds.count("attempt") > 1
     is_telling |= reader is None and "span" in kinds
     note = steps.heading if steps.count > len(steps.first) else ""
-    return Timeline(rows=_place_bars(_in_order(rows)), note=note, is_telling=is_telling, events=events)
+    rows, seconds = _place_bars(_in_order(rows))
+    cause = _find_cause(job, rows)
+    if cause is not None:
+        rows[cause] = replace(rows[cause], is_cause=True)
+    last = next((place for place in range(len(rows), 0, -1) if rows[place - 1].kind != "event"), 0)
+    shown = len(rows) if len(rows) - last <= MAX_LAST_EVENTS else last
+    return Timeline(
+        rows=rows[:shown],
+        more=rows[shown:],
+        note=note,
+        cause="" if cause is None else rows[cause].name,
+        took="" if any(row.is_open for row in rows) else describe_duration(timedelta(seconds=seconds)),
+        is_telling=is_telling,
+        events=events,
+        seconds=seconds,
+    )
+
+
+def _find_cause(job: Job, rows: Sequence[TimelineRow]) -> int | None:
+    if job.state != Job.State.FAILED:
+        return None
+    failed = [
+        place
+        for place, row in enumerate(rows)
+        if row.step and row.step.attempt == job.attempt and row.step.state in ("failed", "lost")
+    ]
+    return max(failed, default=None)
 
 
 def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) -> list[TimelineRow]:
@@ -155,7 +209,7 @@ def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) ->
         icon="clock",
         start=job.created_at,
         end=shown[0].start,
-        took=describe_duration(job.created_at, waited),
+        took=describe_duration(waited),
     )
     return [queue, *shown]
 
@@ -169,23 +223,25 @@ def _row_of_attempt(
         icon=level if end else "clock",
         start=start,
         end=end,
-        took=describe_duration(start, end - start) if start and end else "",
+        took=describe_duration(end - start) if start and end else "",
         note=note,
         level=level,
         is_open=end is None,
     )
 
 
-def _row_of_step(step: StoredStep) -> TimelineRow:
+def _row_of_step(step: StoredStep, attempt_end: datetime | None) -> TimelineRow:
+    end = attempt_end if step.state == "lost" else None
     return TimelineRow(
         kind="step",
         name=step.name,
         icon=step.icon,
         start=step.started_at,
-        end=None if step.took is None else step.started_at + step.took,
+        end=end if step.took is None else step.started_at + step.took,
         took=step.took_label,
         note=step.end,
-        is_open=step.took is None,
+        level={"failed": "error", "lost": "warning"}.get(step.state, ""),
+        is_open=step.is_open,
         step=step,
     )
 
@@ -198,7 +254,7 @@ def _row_of_event(event: Event) -> TimelineRow:
     )
     if start is None or end is None:
         return TimelineRow(kind="event", name=name, icon="info", start=start)
-    took = describe_duration(start, end - start)
+    took = describe_duration(end - start)
     return TimelineRow(kind="span", name=name, icon="info", start=start, end=end, took=took)
 
 
@@ -209,8 +265,11 @@ def _in_order(rows: Iterable[TimelineRow]) -> list[TimelineRow]:
     return sorted(rows, key=key)
 
 
-def _place_bars(rows: list[TimelineRow]) -> list[TimelineRow]:
-    """Return the rows with their bars on the scale from the first start to the last end, or now while one lasts."""
+def _place_bars(rows: list[TimelineRow]) -> tuple[list[TimelineRow], float]:
+    """Return the rows with their bars on the scale from the first start to the last end, or now while one lasts.
+
+    And the seconds of the scale.
+    """
     now = times.now()
     spans = [_span(row, now) for row in rows]
     begin = min((span[0] for span in spans if span), default=now)
@@ -222,7 +281,7 @@ def _place_bars(rows: list[TimelineRow]) -> list[TimelineRow]:
         left = min(100 * (start - begin).total_seconds() / whole, 100 - width)
         return replace(row, left=f"{left:.2f}%", width=f"{width:.2f}%")
 
-    return [place(row, *span) if span else row for row, span in zip(rows, spans, strict=True)]
+    return [place(row, *span) if span else row for row, span in zip(rows, spans, strict=True)], whole
 
 
 def _span(row: TimelineRow, now: datetime) -> tuple[datetime, datetime] | None:

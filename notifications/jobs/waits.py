@@ -128,6 +128,8 @@ def end_wait(
     """
     from notifications.models import Wait
 
+    if user is not None and not hasattr(user, "get_username"):
+        raise TypeError(f"user is {user!r}. Pass the user, such as request.user.")
     how = validators.text("how", how, MAX_HOW_LENGTH, required=True)
     if how in APP_WORDS:
         raise ValueError(f"how is {how!r}, by which the app ends waits. Use another word.")
@@ -239,6 +241,8 @@ def _describe(wait: Wait) -> EndedWait:
 
 
 def _installed(kind: type[WaitKind]) -> str:
+    if not (isinstance(kind, type) and issubclass(kind, WaitKind)):
+        raise TypeError(f"kind is {kind!r}. Pass its class, a subclass of WaitKind.")
     if kind.kind not in hooks.wait_kinds:
         raise ValueError(
             f"No installed extension has {kind.__name__} in wait_kinds. Add it there, and the extension to "

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from functools import lru_cache
 
 from django import template
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import localtime
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from notifications import times
+from notifications.times import format_number, short_number
 
 register = template.Library()
 
 
 @register.filter
 def duration(seconds: float | None) -> str:
-    """Return a time such as ``12 ms``, ``1.5 s``, ``4 min``, ``2.1 h`` or ``3 d``; a dash for None."""
-    if seconds is None:
-        return "-"
-    if seconds < 0.9995:
-        return _("%(count)s ms") % {"count": _format(round(seconds * 1000), get_language())}
-    if seconds < 99.5:
-        return _("%(count)s s") % {"count": _short(seconds)}
-    if seconds < 99.5 * 60:
-        return _("%(count)s min") % {"count": _short(seconds / 60)}
-    if seconds < 48 * 3600:
-        return _("%(count)s h") % {"count": _short(seconds / 3600)}
-    return _("%(count)s d") % {"count": _short(seconds / 86400)}
+    """Return a time as ``times.describe_duration()`` does; a dash for None."""
+    return "-" if seconds is None else times.describe_duration(seconds)
 
 
 @register.filter
@@ -62,16 +51,16 @@ def rate(per_minute: float | None) -> str:
     if per_minute is None:
         return "-"
     if 0 < per_minute < 0.005:
-        return f"<{_format(0.01, get_language())}"
+        return f"<{format_number(0.01)}"
     if 0 < per_minute < 0.095:
-        return _format(round(per_minute, 2), get_language())
-    return _short(per_minute)
+        return format_number(round(per_minute, 2))
+    return short_number(per_minute)
 
 
 @register.filter
 def percent(share: float | None) -> str:
     """Return a share in percent, such as ``2.5 %``; a dash for None."""
-    return "-" if share is None else _("%(count)s %%") % {"count": _short(share)}
+    return "-" if share is None else _("%(count)s %%") % {"count": short_number(share)}
 
 
 @register.filter
@@ -81,14 +70,3 @@ def ago(moment: datetime | None, now: datetime) -> str:
         return "-"
     seconds = max(0.0, (now - moment).total_seconds())
     return _("just now") if seconds < 1 else _("%(time)s ago") % {"time": duration(float(round(seconds)))}
-
-
-def _short(number: float) -> str:
-    return _format(round(number, 0 if number >= 9.95 else 1), get_language())
-
-
-@lru_cache(maxsize=4096)
-def _format(rounded: float, language: str | None) -> str:
-    """Format a number for a language. Django needs 20 µs for it, and a page has a thousand numbers, many equal."""
-    number = int(rounded) if rounded == int(rounded) else rounded
-    return number_format(number, use_l10n=True, force_grouping=True)

@@ -10,8 +10,6 @@ from django.utils import timezone
 
 from notifications.admin import live_jobs, timelines
 from notifications.api import notify, policy, task
-from notifications.jobs.arguments import describe_arguments
-from notifications.jobs.redaction import is_secret
 from notifications.models import Attempt, Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -31,35 +29,6 @@ def pay(customer, password, *, card=None, iban=""):
 
 def page(client, id, part="change"):
     return client.get(f"{LIST}{id}/{part}/")
-
-
-@pytest.mark.parametrize("name", ["password", "api_key", "apiKey", "X-Auth-Token", "client_secret", "APIKEY"])
-def test_names_of_secrets(name):
-    assert is_secret(name)
-
-
-@pytest.mark.parametrize("name", ["monkey", "author", "report_id", "spinner", "url"])
-def test_names_of_no_secrets(name):
-    assert not is_secret(name)
-
-
-def test_values_of_secrets_are_hidden():
-    """By their names, at any depth and position, and by the policy of the task."""
-    card = {"number": 4, "cvc": {"pin": "1234"}, "notes": [{"token": "t0p"}]}
-    job = Job.objects.get(pk=pay.enqueue("Ada", "hunter2", card=card, iban="DE99").id)
-    assert describe_arguments(job, with_values=False) == "(str, str, card=dict, iban=str)"
-    text = describe_arguments(job, with_values=True)
-    assert 'customer = "Ada"' in text and '"number": 4' in text
-    assert not any(secret in text for secret in ("hunter2", "1234", "t0p", "DE99"))
-    assert text.count(HIDDEN) == 4
-
-
-def test_positional_values_of_an_unknown_task_are_hidden():
-    """Nothing says what they are."""
-    job = Job(task_path="gone.tasks.pay", args='["hunter2"]', kwargs='{"size": 3}')
-    assert describe_arguments(job, with_values=True) == " = str\nsize = 3"
-    job = Job(task_path="gone.tasks.pay", args="[", kwargs="{}")
-    assert describe_arguments(job, with_values=True) == "Damaged: not JSON"
 
 
 @pytest.mark.parametrize("may", [True, False])
@@ -95,7 +64,7 @@ def test_traceback_needs_a_permission(client, sign_in_staff, may):
     id = tasks.fail.enqueue().id
     run_jobs()
     text = page(client, id).text
-    assert Attempt.objects.get().exception_class_path in text
+    assert Attempt.objects.get().exception_class_path in text.replace("<wbr>", "")
     assert ("Traceback (most recent call last)" in text) is may
 
 
@@ -145,21 +114,31 @@ def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
     id = tasks.noop.enqueue().id
     shown = re.compile(r"Deadline:</[^>]*>\s*<div class=\"readonly\">(.*?)</div>", re.DOTALL)
     columns = {"deadline": datetime(2031, 2, 3, 4, 5, tzinfo=UTC)}
-    for state, expected in (("queued", "-"), ("running", "Feb. 3, 2031, 4:05 a.m.")):
+    for state, expected in (
+        ("queued", '<span class="none">-</span>'),
+        ("running", "Feb. 3, 2031, 4:05 a.m."),
+    ):
         Job.objects.update(state=state, worker=uuid7(), **columns)
         assert shown.search(page(client, id).text)[1] == expected
 
 
-def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, monkeypatch):
-    """It names an address with its parts, which answers 304 until something has changed."""
+@pytest.fixture
+def lasting_etags(monkeypatch):
+    """ETags change with the rows only, not with the time."""
     monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
+
+
+def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, lasting_etags):
+    """It names an address with its parts, which answers 304 until something has changed."""
     sign_in_staff("view_job", "change_job", "view_attempt", "view_traceback", "view_job_arguments")
     id = tasks.fail.enqueue().id
     address = f"{LIST}{id}/state/?background=1"
     assert f'data-overview-figures="{address}"' in page(client, id).text
     first = client.get(address)
-    assert "Queued" in first.text and "Cancel this job" in first.text
-    assert first.text.count('form="job_form"') == 3, "django-unfold has the buttons outside of the form"
+    assert "Queued" in first.text
+    # In each theme of the admin that is the form.
+    [form] = re.findall(r'<form[^>]* id="job_form".*?</form>', first.text, re.DOTALL)
+    assert "Cancel this job" in form and form.count('name="_selected_action"') == 1
     assert client.get(address, headers={"If-None-Match": first["ETag"]}).status_code == 304
     Job.objects.update(
         progress_current=3, progress_total=10, progress_message="<b>", version=F("version") + 1
@@ -177,9 +156,8 @@ def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, m
 
 
 @pytest.mark.parametrize("address", ["{id}/state/", "rows/?ids={id}"])
-def test_the_etag_says_nothing_of_the_arguments(client, sign_in_staff, monkeypatch, settings, address):
+def test_the_etag_says_nothing_of_the_arguments(client, sign_in_staff, lasting_etags, settings, address):
     """Who may not see them could try which ones have this hash."""
-    monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
     staff = sign_in_staff("view_job")
     id = tasks.fail.enqueue().id
     etags = []
@@ -192,9 +170,8 @@ def test_the_etag_says_nothing_of_the_arguments(client, sign_in_staff, monkeypat
     assert client.get(LIST + address.format(id=id))["ETag"] != etags[0]
 
 
-def test_rows_of_the_list_are_reloaded_while_a_job_is_not_done(client, sign_in_staff, monkeypatch):
+def test_rows_of_the_list_are_reloaded_while_a_job_is_not_done(client, sign_in_staff, lasting_etags):
     """The columns that change, of the jobs that the list shows."""
-    monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
     sign_in_staff("view_job", "view_attempt")
     id = tasks.fail.enqueue().id
     listed = client.get(LIST).text

@@ -9,9 +9,7 @@ from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 
 from bench.seed import Seeding, make_users
-from notifications.admin.paging import MAX_ROWS_COUNTED
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.operations.admin.overview.history import PERIODS
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_totals
 from notifications.models import Job, Notification
@@ -147,7 +145,7 @@ def check_that_no_query_is_compiled(admin_client):
                 plan = "\n".join(line for (line,) in cursor.fetchall())
             assert "JIT:" not in plan, f"{address}\n{sql[:1000]}\n{plan}"
             # A count up to a limit may read that many rows in any order.
-            is_bounded_count = f"LIMIT {MAX_ROWS_COUNTED + 1}" in sql
+            is_bounded_count = "LIMIT 10001" in sql
             assert is_bounded_count or "Seq Scan on notifications_job " not in plan, f"{sql[:1000]}\n{plan}"
 
 
@@ -171,12 +169,12 @@ def test_pages_of_large_tables(seeded, broadcast, admin_client, set_slices):
     for path in ("", "tasks/"):
         pages += [
             (f"/admin/notifications_operations/overview/{path}?period={period}", MAX_READ)
-            for period in PERIODS
+            for period in ("hour", "day", "week")
         ]
     of_task = "queue=default&task=shop.tasks.sync_stock"
     pages += [
         (f"/admin/notifications_operations/overview/?period={period}&{of_task}", MAX_READ)
-        for period in PERIODS
+        for period in ("hour", "day", "week")
     ]
     pages.append(("/admin/notifications_schedules/schedule/", MAX_READ_BY_INDEX))
     pages.append(("/admin/notifications_operations/alert/", MAX_READ_BY_INDEX))

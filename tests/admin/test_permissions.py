@@ -44,7 +44,7 @@ WEBHOOK_VALUES = {
     "created_at": timezone.now(),
 }
 
-#: Staff with these permissions, besides those below who have one permission each.
+#: Staff with these permissions, beside staff with one permission each, for what no single set of permissions is enough.
 COMBINATIONS = {
     "view and change jobs": {"view_job", "change_job"},
     "view notifications and change jobs": {"view_notification", "change_job"},
@@ -261,7 +261,7 @@ ACTIONS = {
 #: What the page of a job shows only with these permissions, besides that to view jobs.
 DETAILS = {
     r"Traceback \(most recent call last\)": {"view_attempt", "view_traceback"},
-    "builtins.ValueError": {"view_attempt"},
+    r"builtins\.<wbr>ValueError": {"view_attempt"},
     f"message = &quot;{SECRET}&quot;": {"view_job_arguments"},
     "Try this job again": {"change_job"},
     "/admin/notifications/notification/": {"view_notification"},
@@ -312,13 +312,13 @@ def people(make_user, client_of):
         yield ANONYMOUS, Client(), set()
         yield PLAIN_USER, client_of(plain), set()
         client = client_of(staff)
-        named = {codename: {codename} for codename in codenames}
+        named = {codename: {codename} for codename in codenames} | COMBINATIONS
         if alternatives is not None:
             enough = [*alternatives, *({codename} for needed in alternatives for codename in needed)]
             named = {" ".join(sorted(each)): each for each in enough}
             for each in product(*alternatives):
                 named[f"all but {' '.join(each)}"] = set(codenames).difference(each)
-        for name, permissions in {NO_PERMISSION: set(), **named, **COMBINATIONS}.items():
+        for name, permissions in {NO_PERMISSION: set(), **named}.items():
             staff.user_permissions.set(app_permissions().filter(codename__in=permissions))
             yield name, client, permissions
         yield SUPERUSER, client_of(make_user("root", is_staff=True, is_superuser=True)), set(codenames)

@@ -9,12 +9,12 @@ from html import unescape
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db.transaction import atomic
+from django.utils.html import escape
 
-from notifications.api import policy
-from notifications.compat import BaseTaskBackend, task
-from notifications.jobs.declaring.tasks import with_options
+from notifications.api import policy, requester
 from notifications.models import Job
 from notifications.testing import run_jobs
+from tests.support.django_tasks import BaseTaskBackend, task
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -256,8 +256,11 @@ def test_secrets_are_kept_and_not_shown(staff, client, paid):
     ],
 )
 def test_errors_stand_beside_their_fields(staff, client, paid, given, expected):
-    """And nothing that was typed is lost."""
+    """Below them. And nothing that was typed is lost."""
     response = post(client, paid, currency='"USD"', **given)
+    assert not re.search(
+        r'class="errorlist"[^>]*>(?:(?!<textarea|class="form-row).)*<label', response.text, re.DOTALL
+    )
     found = errors(response)
     assert found.keys() == expected.keys(), found
     assert all(found[name][0].startswith(text) or text in found[name][0] for name, text in expected.items())
@@ -384,6 +387,25 @@ def test_tasks_with_decorators(staff, client, task, args, kwargs, fields, again)
     assert stored(Job.objects.latest("created_at")) == again
 
 
+@pytest.mark.parametrize(
+    ("task", "args", "text"),
+    [
+        (bill, [1, 2], "tenant = 1\namount = 2"),
+        (bill_logged, [1, 2], "tenant = 1\namount = 2"),
+        (bill_account, ["DE99", 2], "tenant = str\namount = int"),
+        (look_logged, ["a"], 'name = "a"'),
+        (refund, ["Ada", 7], '1 = "Ada"\n2 = 7'),
+        (transfer, ["DE99"], "1 = str"),
+        (count, [1, 3], "first = 1\nsecond = 3"),
+        (listed, [1, 2, 3], "first = 1\nsecond = 2\nthird = 3"),
+    ],
+)
+def test_how_they_are_shown(staff, client, task, args, text):
+    """By the names by which they are taken, else by their places; hidden if the function may know a secret in them."""
+    id = task.enqueue(*args).id
+    assert f">{escape(text)}</pre>" in client.get(f"{LIST}{id}/change/").text
+
+
 def test_optional_arguments_of_such_tasks(staff, client):
     """After one that is left out, the others are given by name."""
     job = Job.objects.get(pk=listed.enqueue(1, 2, 3).id)
@@ -446,7 +468,8 @@ def backends(settings, monkeypatch):
 
 @pytest.fixture
 def settlement(user, backends):
-    result = with_options(settle, owner=user).using(backend="slow", queue_name="reports").enqueue(1)
+    with requester(user):
+        result = settle.using(backend="slow", queue_name="reports").enqueue(1)
     return Job.objects.get(pk=result.id)
 
 

@@ -127,7 +127,8 @@ def test_page_of_a_job_is_live_until_its_end(admin_site, admin_page):
     page.goto(f"{admin_site.url}{ADMIN}job/{id}/change/")
     now, cancel = (page.get_by_role("button", name=f"{verb} this job") for verb in ("Run", "Cancel"))
     expect(page.locator(".fieldBox.field-state_now")).to_contain_text("Queued")
-    expect(page.locator(".fieldBox.field-started_at .readonly")).to_have_text("-")
+    started = page.locator(".fieldBox.field-started .readonly")
+    expect(started).to_be_hidden()
     cancel.focus()
 
     listed, other = page.context.new_page(), page.context.new_page()
@@ -136,7 +137,7 @@ def test_page_of_a_job_is_live_until_its_end(admin_site, admin_page):
     other.goto(f"{admin_site.url}{ADMIN}job/{id}/change/")
     other.get_by_role("button", name="Run this job now").click()
     follow(page, lambda: "Running" in page.locator(".fieldBox.field-state_now").inner_text())
-    expect(page.locator(".fieldBox.field-started_at .readonly")).not_to_have_text("-")
+    expect(started).to_be_visible()
     expect(now).to_be_visible()
     expect(cancel).to_be_focused()
     cancel.blur()
@@ -203,25 +204,28 @@ def test_filter_and_change_with_the_keyboard(admin_site, admin_page):
 
 
 def test_list_of_jobs_fits_beside_sidebar_and_filters(admin_site, admin_page):
-    """Without scrolling sideways, also with long titles, names and states; and on a phone."""
+    """Without scrolling sideways, also with long titles, names and states, and German headings; and on a phone."""
     page = admin_page
     title = "Export of all orders of the year 2026 with their invoices for the accountant"
     enqueue(admin_site, 2, title=title, options="queue_name='slow'")
     enqueue(admin_site, 2, "noop", "Later", "run_after=timezone.now() + timedelta(days=400)")
-    page.goto(f"{admin_site.url}{ADMIN}job/")
-    page.get_by_text(f"{title} 1").wait_for()
-    for width in (360, 768, 1000, 1280, 1366):
-        page.set_viewport_size({"width": width, "height": 800})
-        expect(page.locator("#nav-sidebar")).to_be_visible(visible=width > 767)
-        expect(page.locator("#changelist-filter")).to_be_visible()
-        for selector in ("#changelist-form .results", "#changelist", "html"):
-            excess = page.locator(selector).evaluate("element => element.scrollWidth - element.clientWidth")
-            assert excess <= 0, f"{selector} is {excess} px too wide at {width}"
-        if width == 1000:  # The filters are below the list, and as wide.
-            filters, rows = (
-                page.locator(s).bounding_box() for s in ("#changelist-filter", "#changelist-form")
-            )
-            assert filters["y"] > rows["y"] and filters["width"] == rows["width"]
+    for language, widths in (("en", (360, 768, 1000, 1280, 1366)), ("de", (1280, 1366))):
+        cookie = {"name": "django_language", "value": language, "url": admin_site.url}
+        page.context.add_cookies([cookie])
+        page.goto(f"{admin_site.url}{ADMIN}job/")
+        page.get_by_text(f"{title} 1").wait_for()
+        for width in widths:
+            page.set_viewport_size({"width": width, "height": 800})
+            expect(page.locator("#nav-sidebar")).to_be_visible(visible=width > 767)
+            expect(page.locator("#changelist-filter")).to_be_visible()
+            for selector in ("#changelist-form .results", "#changelist", "html"):
+                excess = page.locator(selector).evaluate(EXCESS)
+                assert excess <= 0, f"{selector} is {excess} px too wide at {width}, {language}"
+            if width == 1000:  # The filters are below the list, and as wide.
+                filters, rows = (
+                    page.locator(s).bounding_box() for s in ("#changelist-filter", "#changelist-form")
+                )
+                assert filters["y"] > rows["y"] and filters["width"] == rows["width"]
     shoot(page, "jobs-beside-sidebar")
     page.emulate_media(media="print")
     for selector in ("#header", "#nav-sidebar", "#changelist-filter", "#changelist-search"):
@@ -245,6 +249,49 @@ def select_all_and(page, action):
     press_until_focused(page, page.get_by_role("button", name=re.compile("^(Go|Run)$")))
     page.keyboard.press("Enter")
 
+
+#: By how much the content of an element is wider than the element.
+EXCESS = "(element) => element.scrollWidth - element.clientWidth"
+
+#: The places of parts of the page of a job, from the upper edge.
+TOPS = """() => Object.fromEntries(["actions", "outcome", "attempts", "fields"].map(
+    (name) => [name, document.querySelector(`#job-part-${name} > *`).getBoundingClientRect().top]))"""
+
+
+def test_pages_of_operators_fit(admin_site, admin_page):
+    """On a phone and beside the sidebar: a failed job, whose actions and outcome come first, limits and figures."""
+    page = admin_page
+    admin_site.python(CREATE_LIMITS)
+    [(job,)] = admin_site.rows("SELECT id FROM notifications_job WHERE state = 'failed' LIMIT 1")
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{admin_site.url}{ADMIN}job/{job}/change/")
+        tops = page.evaluate(TOPS)
+        assert [*tops] == sorted(tops, key=tops.get), tops
+        assert tops["actions"] < 360
+        expect(page.get_by_text("Deadline:")).to_be_hidden()  # It has no value.
+        for part in page.locator(".results").all():
+            assert part.evaluate(EXCESS) == 0, f"the table of attempts is cut at {width} px"
+        page.goto(f"{admin_site.url}/admin/notifications_rates/limit/")
+        expect(page.get_by_text("accounts:4711")).to_be_visible()
+        assert page.locator(".results").evaluate(EXCESS) == 0, f"the limits are cut at {width} px"
+    page.goto(admin_site.url + OVERVIEW)
+    for width in (360, 480, 640, 768, 1000, 1280, 1680):
+        page.set_viewport_size({"width": width, "height": 800})
+        tiles = page.locator(".tiles > div").evaluate_all("(all) => all.map((one) => one.offsetTop)")
+        assert tiles.count(tiles[-1]) > 1, f"the last figure is alone at {width} px"
+
+
+CREATE_LIMITS = """
+from django.utils import timezone
+from notifications.contrib.rates.models import Limit
+from notifications.db import database_now
+from notifications.times import to_microseconds
+closed = to_microseconds(database_now()) + 3_600_000_000
+for number, key in enumerate(("partner", "accounts:4711-with-a-name-that-is-long")):
+    times = {"used_at": timezone.now(), "corrected_at": timezone.now(), "closed_until": closed}
+    Limit.objects.create(key=key, name="partner", bucket=str(number), corrected_by="Retry-After: 3600", **times)
+"""
 
 #: The pages by their names; ``{job}`` is a failed job, ``{schedule}`` a schedule.
 PAGES = {

@@ -67,6 +67,11 @@ def test_the_inbox_does_not_move(site_server, new_page, width):
     page.unroute_all(behavior="ignoreErrors")
 
 
+#: The pixels between the end of an element and that of what is in it.
+UNUSED = """(element) => element.getBoundingClientRect().bottom
+    - Math.max(...[...element.querySelectorAll("*")].map((each) => each.getBoundingClientRect().bottom))"""
+
+
 @pytest.mark.parametrize("width", [1280, 380])
 def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, width):
     """A report with its log open, the list, and the page of its job: the outcome takes the place of the progress."""
@@ -123,6 +128,12 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
     expect_still(listed, "the list of reports")
     expect_still(job, "the page of the job that has ended")
     assert abs(output.bounding_box()["y"] - before["y"]) <= 1
+    assert job.locator(".notifications-columns").evaluate(UNUSED) <= 48, "what follows is far below"
+    outcome = job.locator(".notifications-band strong")
+    assert (
+        len(outcome.inner_text()) > 60
+        and outcome.evaluate("(text) => getComputedStyle(text).fontSize") == "16px"
+    )
 
 
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])

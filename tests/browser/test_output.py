@@ -166,6 +166,35 @@ def test_the_timeline_follows_the_job(site, writer, new_page, width):
     assert moved <= MAX_SHIFT, sources
 
 
+def test_the_room_of_a_running_job_is_given_up_unseen(site, writer, new_page):
+    """Those who come after the end never have it; for those who have watched it it goes where they see nothing move."""
+    page = new_page(viewport={"width": 1280, "height": 700})
+    job = writer.call("start_job")
+    writer.call("write", id=job, text="Checking\n")
+    box = open_job(page, site, job)
+    writer.call("fail_attempt", id=job)
+    timeline = page.get_by_role("region", name="Timeline")
+    expect(timeline).to_be_visible()
+    before = timeline.bounding_box()["y"]
+    with page.expect_event("load"):  # the page is loaded again
+        writer.call("end", id=job, state="succeeded", result=f"[{', '.join(['1'] * 60)}]")
+    expect(page.get_by_text("Succeeded")).to_be_visible()
+    wait_until_live(page)
+    assert timeline.bounding_box()["y"] == before
+    result = page.get_by_role("region", name="Result")
+    result.get_by_text("1").first.evaluate(
+        "(text) => scrollTo(0, text.getBoundingClientRect().top + scrollY - 40)"
+    )
+    place = result.bounding_box()["y"]
+    expect(page.locator("[data-steady]")).to_have_count(0)
+    assert result.bounding_box()["y"] == place
+    assert box.bounding_box()["height"] < 100
+    later = page.context.new_page()
+    box = open_job(later, site, job)
+    assert box.bounding_box()["height"] < 100
+    expect(later.locator("[data-steady]")).to_have_count(0)
+
+
 READ_HIGHLIGHTS = """() => ["found", "current"].map((name) =>
     [...CSS.highlights.get(`notifications-${name}`)].map((range) => range.toString()))"""
 IS_CURRENT_SEEN = """(box) => {

@@ -25,21 +25,30 @@ def site_with_email(site):
     site.notifications |= DELIVERY
 
 
+#: Where an element is in the page.
+TOP = "(element) => element.getBoundingClientRect().top + scrollY"
+
+
 def test_quiet_hours_on_a_phone(site_server, new_page):
     """In two presses from the inbox, and another for a day without them. What is saved is there after a reload."""
     page = new_page(**PHONE)
     visit(page, site_server.url, "/notifications/")
     page.locator(".notifications-heading").get_by_role("link", name="Preferences").tap()
     expect(page.get_by_role("button", name="Save", exact=True)).to_have_count(0)
+    below = page.get_by_role("heading", name="Daily and weekly messages")
+    before = below.evaluate(TOP)
     page.get_by_role("button", name="Every night, 22:00 to 07:00").tap()
     monday = page.get_by_role("checkbox", name="Monday")
     expect(monday).to_be_checked()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    assert below.evaluate(TOP) == before, "it has moved"
     monday.tap()
     status = page.locator(".notifications-saved")
     expect(status).to_contain_text("Saved.")
     expect(status).to_be_in_viewport()
     page.reload()
     expect(monday).not_to_be_checked()
+    assert below.evaluate(TOP) == before, "a button is gone"
     tuesday = page.get_by_role("checkbox", name="Tuesday")
     tuesday.tap()
     status.get_by_role("button", name="Undo").tap()
@@ -48,6 +57,9 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     page.reload()
     expect(tuesday).to_be_checked()
     expect(monday).not_to_be_checked()
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    name, heading = page.locator("th bdi").first.bounding_box(), page.locator("h1").bounding_box()
+    assert name["x"] + name["width"] == pytest.approx(heading["x"] + heading["width"], abs=1)
 
 
 def test_what_cannot_be_saved_stays_as_it_was(site_server, new_page):

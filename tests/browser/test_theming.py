@@ -165,3 +165,27 @@ def test_more_contrast(site_server, page):
     page.emulate_media(contrast="no-preference")
     page.evaluate("document.documentElement.dataset.contrast = 'more'")
     assert page.evaluate(colors) == [text, text]
+
+
+PLAIN = """<!doctype html><html class="notifications-plain"><style>{style}</style>
+<body><header class="notifications-bar"><a href="/">Back to the site</a><i>bell</i></header>
+<main><div class="{frame}"><h1>Preferences</h1></div></main>"""
+
+
+@pytest.mark.parametrize("frame", ["", "notifications-frame"])
+def test_the_bar_stands_above_the_page_without_a_layout_of_the_project(page, frame):
+    """Both have the same edges in each width."""
+    style = "".join(
+        TOKENS.with_name(name).read_text() for name in ("tokens.css", "notifications.css", "pages.css")
+    )
+    for width in (360, 768, 1000, 1100, 1200, 1600):
+        page.set_viewport_size({"width": width, "height": 600})
+        page.set_content(PLAIN.format(style=style, frame=frame))
+        start, end = page.evaluate(
+            """() => [".notifications-bar", "main"].map((selector) => {
+                const part = document.querySelector(selector), box = part.getBoundingClientRect();
+                const { paddingLeft, paddingRight } = getComputedStyle(part);
+                return [box.left + parseFloat(paddingLeft), box.right - parseFloat(paddingRight)];
+            })"""
+        )
+        assert start == end, width

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.all_pages import COMPOSER_PART, find_job, open_composer
-from tests.browser.parts import open_bell, visit, wait_until_live
+from tests.browser.parts import create_report, open_bell, visit, wait_until_live
 from tests.support.browser import sign_in
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 from tests.support.text_rectangles import PHONE_WIDTHS, find_text_problems
@@ -315,6 +315,27 @@ def test_the_verbs_of_a_row(site_server, phone):
     expect(phone.get_by_role("dialog", name="Number 2")).to_be_visible()
     dialog.get_by_role("button", name="Mark as read: Number 2").tap()
     expect(dialog.locator("li[data-unread]")).to_have_count(1)
+
+
+#: Where the middle of the first line of a text is.
+MIDDLE = """(node) => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const { top, bottom } = range.getClientRects()[0];
+    return (top + bottom) / 2;
+}"""
+
+
+def test_a_failed_call_is_one_line(site_server, phone):
+    """What became of it, its status and the button that tries it again."""
+    visit(phone, site_server.url)
+    create_report(phone, site_server.url, [f"{site_server.url}/upstream/status/503"], "Failing")
+    row = phone.locator(".calls tr:has(td button)")
+    parts = row.locator(".outcome, td:nth-of-type(3), td button")
+    expect(parts).to_have_count(3)
+    middles = [part.evaluate(MIDDLE) for part in parts.all()]
+    assert max(middles) - min(middles) <= 2, middles
+    assert row.evaluate("(row) => row.scrollWidth <= row.clientWidth")
 
 
 def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):

@@ -16,20 +16,32 @@ from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue
 from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.realtime.doorbell import channel_layer, postgres
+from notifications.realtime.doorbell import channel_layer
 from notifications.streams import rebuilding
 from notifications.streams.marking_seen import mark_seen
-from notifications.worker import lease
+from notifications.worker import Lease, lease
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
+@pytest.fixture
+def set_slow(monkeypatch):
+    """set_slow(seconds) says from when on a round trip is slow."""
+    return lambda seconds: monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", seconds)
+
+
+@pytest.fixture
+def two_queues(monkeypatch):
+    """Two queues are looked at."""
+    monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
+
+
 @pytest.fixture(autouse=True)
-def short_timeouts(monkeypatch):
+def short_timeouts(monkeypatch, set_slow):
     monkeypatch.setattr(database, "NUMBERING_SECONDS", 0.3)
-    monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", 0.3)
+    set_slow(0.3)
 
 
 def diagnose(*arguments, failed=()):
@@ -52,9 +64,9 @@ def diagnose(*arguments, failed=()):
     return findings
 
 
-def test_all_checks_pass(start_worker, user, monkeypatch):  # noqa: F811
+def test_all_checks_pass(start_worker, user, set_slow):  # noqa: F811
     """A worker runs the job of the round trip. The output is checked with and without --json."""
-    monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", 30.0)
+    set_slow(30.0)
     notifying.create_notifications(user, "Hello")
     start_worker()
     findings = diagnose("--origin", "http://testserver")
@@ -177,10 +189,9 @@ def enqueue_in_queues(count, **fields):
         Job.objects.filter(id=id).update(**fields)
 
 
-def test_a_paused_queue_behind_many_others(monkeypatch):
+def test_a_paused_queue_behind_many_others(two_queues, monkeypatch):
     """The counts of long queues are lower bounds."""
     enqueue_in_queues(3)
-    monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
     pause_queue("mail")
     assert diagnose()["queues"]["message"] == "Paused, without jobs: mail."
     for _ in range(3):
@@ -194,9 +205,8 @@ def test_a_paused_queue_behind_many_others(monkeypatch):
     assert diagnose()["queues"]["message"].endswith("a00 (1 jobs), a01 (1 jobs) and others.")
 
 
-def test_jobs_that_wait_behind_many_queues(monkeypatch):
+def test_jobs_that_wait_behind_many_queues(two_queues):
     """Queues of engines and paused ones do not count. Those beyond the limit are not passed over in silence."""
-    monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
     enqueue_in_queues(3, executor="engine")
     pause_queue("b")
     for name in ("b", "c", "d"):
@@ -300,11 +310,11 @@ def test_postgresql_as_the_doorbell():
     """tests/realtime/doorbell/test_pgbouncer.py has it behind a pooler, where no ring arrives."""
     if connection.vendor != "postgresql":
         pytest.skip("It is PostgreSQL's LISTEN.")
-    assert 0 < diagnose()["doorbell"]["figures"]["ms"] < 1000 * postgres.TIMEOUT_SECONDS
+    assert 0 < diagnose()["doorbell"]["figures"]["ms"] < 5000
 
 
 def test_a_renewal_stores_the_overview_of_outbound_calls():
-    worker_lease = lease.Lease(queues=(), concurrency=1, load=lambda: 0)
+    worker_lease = Lease(queues=(), concurrency=1, load=lambda: 0)
     worker_lease._insert_row()
     assert worker_lease._extend()
     assert json.loads(Worker.objects.get().outbound)["busy"] == 0

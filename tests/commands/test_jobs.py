@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 
 from notifications.jobs import cancel, retry
@@ -106,10 +108,26 @@ class TestList:
         pause_queue("mail")
         [attempt] = Job.objects.get(id=raised.id).attempts.all()
         assert run("list").splitlines() == [
-            f"{queued.id}  queued     0/3  Noop | its queue is paused",
-            f"{raised.id}  failed     1/3  Export | ValueError: It is broken ({attempt.location})",
-            f"{failed.id}  failed     1/3  Import of rows | No file",
+            f"{queued.id}  queued     0/3  -  Noop | its queue is paused",
+            f"{raised.id}  failed     1/3  -  Export | ValueError: It is broken ({attempt.location})",
+            f"{failed.id}  failed     1/3  ada  Import of rows | No file",
         ]
+
+    @pytest.mark.parametrize("option", [(), ("--json",)])
+    def test_owners_by_one_query(self, user, other_user, option):
+        """The names by which they log in; of an owner who does not exist the key alone."""
+        for owner in (user, other_user, user, 99999, None):
+            tasks.noop.using(owner=owner).enqueue()
+        with CaptureQueriesContext(connection) as queries:
+            printed = run("list", *option).splitlines()
+        assert sum(get_user_model()._meta.db_table in query["sql"] for query in queries) == 1
+        if option:
+            found = [(json.loads(line)["user"], json.loads(line)["username"]) for line in printed]
+            known = [(str(user.pk), "ada"), (str(other_user.pk), other_user.username), (str(user.pk), "ada")]
+            assert found == [(None, None), ("99999", None), *known]
+        else:
+            owners = [line.split("  ")[-2] for line in printed]
+            assert owners == ["-", "(99999)", "ada", other_user.username, "ada"]
 
     def test_filters(self, user):
         mine = tasks.noop.using(owner=user).enqueue().id
@@ -120,6 +138,21 @@ class TestList:
         assert mine in run("list", "--state", "succeeded")
         assert run("list", "--state", "failed") == ""
         assert len(run("list", "--limit", 1).splitlines()) == 1
+        add = tasks.add.enqueue(1, 2).id
+        assert run_json("list", "--task", "tests.jobs.tasks.add")[0]["id"] == add
+        assert mine not in run("list", "--task", "tests.jobs.tasks.add")
+
+    def test_what_failed_since_a_time(self):
+        """Also a job that was created long before."""
+        early, late = (tasks.fail.enqueue().id for _ in range(2))
+        run_jobs()
+        Job.objects.filter(id=early).update(finished_at="2026-05-01T01:59:59Z")
+        Job.objects.filter(id=late).update(
+            created_at="2026-01-01T00:00:00Z", finished_at="2026-05-01T02:00:00Z"
+        )
+        since = ("--finished-since", "2026-05-01T02:00+00:00")
+        for arguments in (("--state", "failed", *since), since):
+            assert [item["id"] for item in run_json("list", *arguments)] == [late]
 
     def test_json(self, user):
         """Each line is the item of the API with further fields for operators."""
@@ -163,6 +196,7 @@ class TestShow:
         ):
             assert line in text
         (shown,) = run_json("show", id)
+        assert (shown["user"], shown["username"]) == (str(user.pk), "ada")
         assert [attempt["exception"] for attempt in shown["attempts"]] == ["tests.jobs.tasks.Busy"] * 2
         assert "Traceback" in shown["attempts"][0]["traceback"]
 
@@ -364,6 +398,12 @@ class TestStats:
         assert len(run("stats").splitlines()) == 1 and run_json("stats") == []
 
 
+@pytest.fixture
+def two_per_read(monkeypatch):
+    """Two jobs are read at once."""
+    monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
+
+
 class TestTail:
     def test_changes_of_jobs(self, user, other_user):
         """Each change once, in its order: new, finished and retried jobs."""
@@ -381,9 +421,8 @@ class TestTail:
         assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
         assert changes.read() == ([], False)
 
-    def test_ids_in_another_order_than_the_jobs(self, monkeypatch):
+    def test_ids_in_another_order_than_the_jobs(self, two_per_read):
         """The id of an observed task is Celery's, which is random."""
-        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         for _ in range(3):
             tasks.noop.enqueue()
         changes = JobChanges()
@@ -392,8 +431,7 @@ class TestTail:
         Job.objects.filter(id=new).update(id=(small := uuid.UUID(int=5)))
         assert [job.id for job in changes.read()[0]] == [small]
 
-    def test_more_changes_than_are_read(self, monkeypatch):
-        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
+    def test_more_changes_than_are_read(self, two_per_read):
         changes = JobChanges()
         changes.read()
         for _ in range(3):
@@ -401,9 +439,8 @@ class TestTail:
         jobs, is_cut = changes.read()
         assert len(jobs) == 2 and is_cut
 
-    def test_as_many_changes_as_are_read(self, monkeypatch):
+    def test_as_many_changes_as_are_read(self, two_per_read):
         """They are all of them, also when those jobs are active and change again."""
-        monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
         changes = JobChanges()
         changes.read()
         ids = {tasks.noop.enqueue().id for _ in range(2)}

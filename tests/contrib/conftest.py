@@ -2,6 +2,7 @@
 
 import pytest
 
+from notifications.jobs import notifying
 from tests.docs.project import Project
 
 URLS = """
@@ -32,3 +33,17 @@ def short_pauses(monkeypatch):
 def frequent_sending(monkeypatch):
     """Have processes look for due deliveries ten times a second."""
     monkeypatch.setattr("notifications.contrib.deliveries.sending.INTERVAL_SECONDS", 0.1)
+
+
+@pytest.fixture
+def set_rows_per_transaction(monkeypatch):
+    """set_rows_per_transaction(rows) bounds the rows that one transaction inserts.
+
+    As after a first one: it is known how many jobs handlers and webhooks add to a notification.
+    """
+
+    def set(rows, *, jobs_per_notification=0.0):
+        monkeypatch.setattr("notifications.jobs.notifying.MAX_ROWS_PER_TRANSACTION", rows)
+        monkeypatch.setitem(notifying.jobs_added, "notifications", jobs_per_notification)
+
+    return set

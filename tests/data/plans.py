@@ -41,8 +41,9 @@ def insert_rows(streams, users, *names):
     if connection.vendor == "postgresql":
         notice["created_at"] += "::timestamptz"
         notice["read_at"] += "::timestamptz"
+    created, new_id = notice["created_at"], ID[connection.vendor]
     job = {
-        "id": ID[connection.vendor],
+        "id": new_id,
         "user_id": f"i % {users} + 1",
         "seq": f"2 * (i / {users}) + 2",
         "state": "'succeeded'",
@@ -52,68 +53,52 @@ def insert_rows(streams, users, *names):
         "cancelled_by_other": "false",
         **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
         **dict.fromkeys(("args", "kwargs"), "'[]'"),
-        **dict.fromkeys(
-            (
-                "progress_message",
-                "url",
-                "language",
-                "trace",
-                "idempotency_key",
-                "idempotency_hash",
-                "concurrency_key",
-            ),
-            "''",
-        ),
-        **dict.fromkeys(("created_at", "queued_at", "finished_at"), notice["created_at"]),
-        "worker": ID[connection.vendor],
+        **dict.fromkeys(("progress_message", "url", "language", "trace"), "''"),
+        **dict.fromkeys(("idempotency_key", "idempotency_hash", "concurrency_key"), "''"),
+        **dict.fromkeys(("created_at", "queued_at", "finished_at"), created),
+        "worker": new_id,
     }
     attempt = {
-        "job_id": ID[connection.vendor],
+        "job_id": new_id,
         "number": "1",
-        "ended_at": notice["created_at"],
+        "ended_at": created,
         **dict.fromkeys(("outcome", "exception_class_path", "traceback"), "''"),
     }
     step = {
-        "job": ID[connection.vendor],
+        "job": new_id,
         "name": "'charge'",
         "result": "'1'",
         "attempt": "1",
-        **dict.fromkeys(("started_at", "ended_at"), notice["created_at"]),
+        **dict.fromkeys(("started_at", "ended_at"), created),
     }
     wait = {
-        "id": ID[connection.vendor],
-        "job": ID[connection.vendor],
+        **dict.fromkeys(("id", "job"), new_id),
         "name": "'cool-down'",
         "kind": "'pause'",
         "is_awaited": "true",
         **dict.fromkeys(("title", "ended_with"), "''"),
         "details": "'{}'",
         "attempt": "1",
-        **dict.fromkeys(("created_at", "ended_at"), notice["created_at"]),
+        **dict.fromkeys(("created_at", "ended_at"), created),
         "how": "'due'",
     }
     output_chunk = {
-        "job": ID[connection.vendor],
+        "job": new_id,
         "start": "0",
         "text": "'Checked.'",
         **dict.fromkeys(("attempt", "fence"), "1"),
-        "created_at": notice["created_at"],
+        "created_at": created,
     }
     limit = {
         "key": "'partner:' || i",
         "name": "'partner'",
         "bucket": "'' || i",
         **dict.fromkeys(("busy_until", "closed_until", "used"), "0"),
-        "used_at": notice["created_at"],
+        "used_at": created,
         "corrected_by": "''",
     }
-    release = {
-        "job": ID[connection.vendor],
-        "limit_id": "'partner:' || i",
-        "fence": "1",
-        "released_at": notice["created_at"],
-    }
-    callback = {"job": ID[connection.vendor], "url": "'https://crm.example/'"}
+    release = {"job": new_id, "limit_id": "'partner:' || i", "fence": "1", "released_at": created}
+    callback = {"job": new_id, "url": "'https://crm.example/'"}
     stream = {
         "user_id": "i",
         "head": str(2 * ROWS_PER_USER),
@@ -124,20 +109,19 @@ def insert_rows(streams, users, *names):
         "guard": "0",
     }
     delivery = {
-        "id": ID[connection.vendor],
-        "notification": ID[connection.vendor],
+        **dict.fromkeys(("id", "notification"), new_id),
         "user_id": "i",
         "channel": "'email'",
         "state": "'sent'",
         **dict.fromkeys(("address", "language", "reason", "error"), "''"),
-        "due_at": notice["created_at"],
+        "due_at": created,
     }
     preference = {
         "user_id": "i",
         "category": "'muted'",
         "channel": "'bell'",
         "choice": "'off'",
-        "changed_at": notice["created_at"],
+        "changed_at": created,
     }
     reader = {
         "user_id": "i",
@@ -145,54 +129,36 @@ def insert_rows(streams, users, *names):
         "dead_addresses": "'{}'",
         **dict.fromkeys(("digest_hour", "digest_day"), "0"),
     }
-    throttle = {
-        "id": ID[connection.vendor],
-        "user_id": "i",
-        "channel": "'email'",
-        "ends_at": notice["created_at"],
-    }
+    throttle = {"id": new_id, "user_id": "i", "channel": "'email'", "ends_at": created}
     digest = {
-        **dict.fromkeys(("id", "job"), ID[connection.vendor]),
+        **dict.fromkeys(("id", "job"), new_id),
         "user_id": "i",
         "channel": "'email'",
-        "due_at": notice["created_at"],
+        "due_at": created,
         "is_closed": "false",
     }
     endpoint = {
-        "id": ID[connection.vendor],
+        "id": new_id,
         "user_id": "i",
         **dict.fromkeys(("url", "description", "secret", "previous_secret", "off_reason"), "''"),
         "events": "'job.failed'",
-        "created_at": notice["created_at"],
+        "created_at": created,
     }
     webhook_attempt = {
-        "id": ID[connection.vendor],
-        "endpoint": ID[connection.vendor],
-        "job": ID[connection.vendor],
+        **dict.fromkeys(("id", "endpoint", "job"), new_id),
         **dict.fromkeys(("event", "error"), "''"),
-        "started_at": notice["created_at"],
+        "started_at": created,
         "milliseconds": "1",
     }
     device = {
-        "id": ID[connection.vendor],
+        "id": new_id,
         "user_id": "i",
         "endpoint": "'https://push.example/' || i",
         **dict.fromkeys(("p256dh", "auth", "name", "language"), "''"),
-        **dict.fromkeys(("created_at", "seen_at"), notice["created_at"]),
+        **dict.fromkeys(("created_at", "seen_at"), created),
     }
-    seen_mark = {
-        "id": ID[connection.vendor],
-        "user_id": "i",
-        "up_to": "0",
-        "at": notice["created_at"],
-        "browser": "''",
-    }
-    pending = {
-        "user_id": "i",
-        **dict.fromkeys(("verb", "level"), "''"),
-        "moment": notice["created_at"],
-        **dict.fromkeys(("after", "up_to"), "0"),
-    }
+    seen_mark = {"id": new_id, "user_id": "i", "up_to": "0", "browser": "''", "at": created}
+    pending = {"user_id": "i", "moment": created, "verb": "''", "level": "''", "after": "0", "up_to": "0"}
     with connection.cursor() as cursor:
         # Narrow tables have more rows: PostgreSQL scans those of fewer when 100 of them are deleted.
         for table, columns, count in (

@@ -1,22 +1,26 @@
 """Numbering in one process: seqs of rows, and the head and unread of streams."""
 
+import re
+
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.api import notify
-from notifications.ids import process_number
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
-from notifications.streams import marking, numbering
+from notifications.streams import marking
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
 from tests.support.outcomes import succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+#: Rows that one pass numbers.
+PASS = 100 if connection.vendor == "sqlite" else 200
 
 
 def lock_queries(queries):
@@ -91,35 +95,35 @@ def test_many_rows_are_numbered_in_several_passes(user, assigned_seqs):
     assert_consistent([user])
 
 
-def test_streams_are_locked_in_chunks_and_in_order(users, monkeypatch):
+def test_streams_are_locked_in_chunks_and_in_order(users):
     """A transaction locks at most 100 streams, in the order of their keys, whatever order the caller gives."""
     user_keys = users(250)
-    locked = []
-    lock_streams = numbering.Pass.lock_streams
-
-    def record_and_lock(self):
-        locked.append(list(self.users))
-        lock_streams(self)
-
-    monkeypatch.setattr(numbering.Pass, "lock_streams", record_and_lock)
     unnumbered(user_keys[0], 1)
-    streams.number(reversed(user_keys))
+    with CaptureQueriesContext(connection) as queries:
+        streams.number(reversed(user_keys))
+    known = set(user_keys)
+    locked = [
+        [user for user in map(int, re.findall(r"\b\d+\b", query["sql"])) if user in known]
+        for query in lock_queries(queries)
+    ]
     assert [len(chunk) for chunk in locked] == [100, 100, 50]
     assert [user for chunk in locked for user in chunk] == user_keys
 
 
-def test_rows_of_both_kinds_are_numbered_by_id(user, monkeypatch):
-    """Notifications and finished jobs that wait together get seqs in the order of their creation, 3 in each pass."""
-    monkeypatch.setitem(numbering.MAX_ROWS_PER_PASS, connection.vendor, 3)
-    for _ in range(3):
-        unnumbered(user.pk, 1)
-        job(user)
-    Job.objects.update(state="succeeded", seq=None)
+def test_rows_of_both_kinds_are_numbered_by_id(user):
+    """Notifications and finished jobs that wait together get seqs in the order of their creation, in each pass."""
+    first = job(user)
+    columns = {field.attname: getattr(first, field.attname) for field in Job._meta.concrete_fields}
+    Job.objects.all().delete()
+    notes = [streams.build_notification(user.pk, "note") for _ in range(3 * PASS)]
+    jobs = [Job(**columns | {"id": note.id, "state": "succeeded", "seq": None}) for note in notes[::2]]
+    Job.objects.bulk_create(jobs)
+    Notification.objects.bulk_create(notes[1::2])
     with CaptureQueriesContext(connection) as queries:
         streams.number([user.pk])
-    assert seqs(user) == [1, 3, 5]
-    assert list(Job.objects.order_by("id").values_list("seq", flat=True)) == [2, 4, 6]
-    assert len(lock_queries(queries)) == 3
+    assert seqs(user) == list(range(2, 3 * PASS + 1, 2))
+    assert list(Job.objects.order_by("id").values_list("seq", flat=True)) == list(range(1, 3 * PASS, 2))
+    assert len(lock_queries(queries)) in (3, 4)  # the last one may find that nothing is left
 
 
 def test_pending_row_that_is_locked_delays_no_other(open_connection, user, on_postgresql):
@@ -191,12 +195,20 @@ def test_unread_is_decreased_once_per_row(user):
     assert_consistent([user])
 
 
-def test_failed_numbering_is_rolled_back(user, assigned_seqs, monkeypatch):
+def test_failed_numbering_is_rolled_back(user, assigned_seqs):
     """If numbering fails, rows and stream are rolled back together, and the next attempt assigns the same seqs."""
     notify(user, "before")
     unnumbered(user.pk, 2)
-    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
-        broken.setattr(streams, "ring", lambda users: 1 / 0)
+    written = set()
+
+    def fail_after_the_rows_and_the_stream(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        written.update(re.findall(r"UPDATE \W?(notifications_(?:notification|stream))\b", sql))
+        if len(written) == 2:
+            raise ZeroDivisionError
+        return result
+
+    with connection.execute_wrapper(fail_after_the_rows_and_the_stream), pytest.raises(ZeroDivisionError):
         streams.number([user.pk])
     assert (position(user), seqs(user)) == ((1, 1), [1, None, None])
     streams.number_pending()
@@ -220,14 +232,20 @@ def test_ring_follows_the_commit(user):
     finally:
         rung.disconnect(record_ring)
     assert rings == [([user.pk], False, (1, 1)), ([user.pk], False, (2, 2))]
-    rows = [(user.pk, process_number())] * (2 if connection.vendor == "sqlite" else 0)
-    assert list(Ring.objects.values_list("user", "origin")) == rows
+    assert list(Ring.objects.values_list("user", flat=True)) == [user.pk] * (
+        2 if connection.vendor == "sqlite" else 0
+    )
 
 
-def test_number_of_rings_is_limited(on_sqlite, monkeypatch):
-    """Only the newest MAX_RINGS_KEPT rings are kept."""
-    monkeypatch.setattr(streams.rings, "MAX_RINGS_KEPT", 10)
-    for user in range(1, 41):
-        streams.ring([user])
+def test_number_of_rings_is_limited(on_sqlite):
+    """Once there are 10,000, the newest 5,000 are kept."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO notifications_ring (user_id, origin) WITH RECURSIVE n (i) AS "
+            "(SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) SELECT i, 0 FROM n"
+        )
     streams.number_pending()
-    assert list(Ring.objects.order_by("id").values_list("user", flat=True)) == list(range(31, 41))
+    assert Ring.objects.count() == 10_000
+    streams.ring([10_000])
+    streams.number_pending()
+    assert list(Ring.objects.order_by("id").values_list("user", flat=True)) == list(range(5_001, 10_001))

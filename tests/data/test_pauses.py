@@ -9,7 +9,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -17,7 +17,7 @@ from django.utils import timezone
 from notifications import streams
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db import fair_atomic, transactions
+from notifications.db import fair_atomic, retrying_atomic, transactions
 from notifications.jobs import cancel, notifying, retry
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, purging, retention
@@ -37,22 +37,21 @@ def pauses(monkeypatch):
 
     A bulk write that begins before the pause is over fails the test.
     """
-    begin = transactions.retrying_atomic
 
     def record(count):
         counts, ended = [count()], []
 
-        def retrying_atomic(work, **options):
+        def record_and_begin(work, **options):
             if not connection.in_atomic_block:
                 now = time.monotonic()
                 assert now >= transactions.lock_time.free_until
                 if ended and now - ended[-1][0] >= transactions.MIN_LOCK_PAUSE_SECONDS:
                     counts.extend((ended[-1][1], count()))
-            result = begin(work, **options)
+            result = retrying_atomic(work, **options)
             ended.append((transactions.lock_time.until, count()))
             return result
 
-        monkeypatch.setattr(transactions, "retrying_atomic", retrying_atomic)
+        monkeypatch.setattr(transactions, "retrying_atomic", record_and_begin)
         return counts
 
     return record
@@ -79,7 +78,7 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):
     assert starts[-1] - starts[-2] >= 4
     prepared = transactions.lock_time.free_until
     assert prepared - transactions.lock_time.until == pytest.approx(transactions.MIN_LOCK_PAUSE_SECONDS)
-    with transactions.transaction.atomic():
+    with transaction.atomic():
         fair_atomic(partial(hold_lock, 0, 1))
     assert transactions.lock_time.free_until == prepared
 
@@ -174,9 +173,9 @@ WRITES = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name):
+def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, name, set_marking):
     """At most 100 rows are written between two pauses, and after the last one."""
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 150)
+    set_marking(MAX_MARKED_ROWS=150)
     write, count = WRITES[name]
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
@@ -193,10 +192,10 @@ def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, monkeypatch, name
     assert Stream.objects.filter(pk=user.pk).exists() == (name != "purging")
 
 
-def test_mark_returns_whether_rows_remain(transactional_db, user, monkeypatch):
+def test_mark_returns_whether_rows_remain(transactional_db, user, set_marking):
     """mark() returns where to continue after MAX_MARKED_ROWS rows if more remain; those it has changed are numbered."""
     half = MANY // 2
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", half)
+    set_marking(MAX_MARKED_ROWS=half)
     unnumbered(user.pk, MANY)
     streams.number([user.pk])
     assert marking.mark(user.pk, "read", 9999).next == half

@@ -56,12 +56,17 @@ OF_PROJECT, OF_SENDERS = dict.fromkeys(PROJECT_EXECUTORS, 100), dict.fromkeys(SE
 BACKLOG, MAX_READ = 10_000, {"sqlite": 60_000, "postgresql": 1_000}
 
 
+@pytest.fixture
+def set_claims(monkeypatch):
+    """set_claims(EXTRA_ROWS_READ=20) sets how many rows a claim reads."""
+    return lambda **to: [monkeypatch.setattr(claim_queries, name, to[name]) for name in to]
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
 @pytest.mark.parametrize("held_back", ["paused", "of another worker", "full", "of a full key"])
-def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, held_back, later):
+def test_claim_does_not_read_the_backlog(filled_tables, settings, held_back, later, set_claims):
     """A claim does not read the backlog of jobs that cannot be claimed, also with the statistics of empty queues."""
-    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(claim_queries, name, 20)
+    set_claims(MAX_DELAYED_SORTED=20, EXTRA_ROWS_READ=20)
     key = "key" if held_back.endswith("key") else ""
     if held_back == "full":
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
@@ -102,11 +107,10 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, monkeypatch, h
     ("queued_executor", "claimed_executor"), [("sync", "async"), ("async", "sync"), ("quarantined", "async")]
 )
 def test_claim_does_not_read_other_executors(
-    filled_tables, monkeypatch, queued_executor, claimed_executor, held_back
+    filled_tables, queued_executor, claimed_executor, held_back, set_claims
 ):
     """A claim for one executor does not read the backlog of another executor, delayed jobs included."""
-    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(claim_queries, name, 20)
+    set_claims(MAX_DELAYED_SORTED=20, EXTRA_ROWS_READ=20)
     if held_back == "paused":
         pause_queue("other")
     if held_back == "of a full key":
@@ -140,12 +144,11 @@ def test_claim_does_not_read_other_executors(
 
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "full", "of a full key"])
-def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, held_back):
+def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, held_back, set_claims):
     """Of one share beside 1,000: to enqueue, alone and at once, to say the place of a job, and to claim in turn."""
-    monkeypatch.setattr(turns, "LAST_TURN_VALID_SECONDS", 0.0)
-    monkeypatch.setattr(turns, "MAX_COUNTED", 100)
-    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(claim_queries, name, 20)
+    for name, value in (("LAST_TURN_VALID_SECONDS", 0.0), ("MAX_COUNTED", 100)):
+        monkeypatch.setattr(turns, name, value)
+    set_claims(MAX_DELAYED_SORTED=20, EXTRA_ROWS_READ=20)
     key = "key" if held_back.endswith("key") else ""
     if held_back == "full":
         settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"held": 1}}}}
@@ -189,11 +192,9 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, hel
 
 @pytest.mark.parametrize("later", [False, True], ids=["ready", "later"])
 @pytest.mark.parametrize("keys", ["one", "many"])
-def test_claim_of_senders_does_not_read_the_backlog(filled_tables, monkeypatch, keys, later):
+def test_claim_of_senders_does_not_read_the_backlog(filled_tables, keys, later, set_claims):
     """Neither that of one user, nor that of thousands."""
-    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(claim_queries, name, 20)
-    monkeypatch.setattr(claim_queries, "MAX_SENDER_KEYS", 100)
+    set_claims(MAX_DELAYED_SORTED=20, EXTRA_ROWS_READ=20, MAX_SENDER_KEYS=100)
     fields = {"executor": "sender", "queue_name": "deliveries"}
     insert_queued_jobs(BACKLOG, concurrency_key="send:1", later=later, **fields)
     if keys == "many":  # behind those of one
@@ -222,10 +223,9 @@ ENGINE = {"BACKEND": "notifications.jobs.backend.JobBackend", "OPTIONS": {"engin
 
 
 @pytest.mark.parametrize("alias", ["one", "two", "builtin"])
-def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, settings, monkeypatch, alias):
+def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, settings, alias, set_claims):
     """Two engines and the built-in worker have queues of one name."""
-    for name in ("MAX_DELAYED_SORTED", "EXTRA_ROWS_READ"):
-        monkeypatch.setattr(claim_queries, name, 20)
+    set_claims(MAX_DELAYED_SORTED=20, EXTRA_ROWS_READ=20)
     settings.TASKS = {"one": ENGINE, "two": ENGINE, "builtin": settings.TASKS["default"]}
     is_of_engine = alias != "builtin"
     source = Source(backends=(alias,), queues=("default",)) if is_of_engine else builtin_source()

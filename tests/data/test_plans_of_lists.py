@@ -221,10 +221,12 @@ def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
 
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("filters", [{"category": "rare"}, {"level": "error"}], ids=str)
-def test_rare_notifications_are_searched_in_bounded_steps(full_inbox, analyzed, filters, monkeypatch):
+def test_rare_notifications_are_searched_in_bounded_steps(
+    full_inbox, analyzed, filters, set_marking, short_search
+):
     """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""
-    monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 100)
-    monkeypatch.setattr(marking, "MAX_ROWS_EXAMINED", 100)
+    short_search(100)
+    set_marking(MAX_ROWS_EXAMINED=100)
     with connection.cursor() as cursor:
         for raised in (2_050, INBOX_SIZE - 150):
             cursor.execute(

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from bench.seed import Seeding, make_users
 from notifications import streams, times
@@ -13,10 +14,11 @@ from notifications.api import notify
 from notifications.jobs import JobChange, JobFilter, changing
 from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue
-from notifications.management.diagnosis import database, jobs, processes
+from notifications.management.diagnosis import database, jobs
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
 from tests.data.plans import can_scan, explain, pages_read
+from tests.support.checks import doctor
 from tests.support.offenders import collect_offenders
 
 pytestmark = pytest.mark.database_law
@@ -33,17 +35,21 @@ def seeded(transactional_db):
         cursor.execute("UPDATE notifications_stream SET seen = 0, unseen = unread")
 
 
-@contextmanager
-def reads_few_rows():
-    with CaptureQueriesContext(connection) as queries:
-        yield
+def statements_of(queries):
     # Django writes %% of a query without parameters as it is.
-    statements = [
+    return [
         sql.replace("%%", "%")
         for query in queries.captured_queries
         for sql in query["sql"].split("; ")
         if can_scan(sql)
     ]
+
+
+@contextmanager
+def reads_few_rows():
+    with CaptureQueriesContext(connection) as queries:
+        yield queries
+    statements = statements_of(queries)
     assert statements
     with transaction.atomic():
         too_much = {
@@ -52,35 +58,25 @@ def reads_few_rows():
     assert not too_much, "\n\n".join(f"{read}: {sql}" for sql, read in too_much.items())
 
 
-CHECKS = (
-    database.check_unread_counts,
-    database.check_numbering,
-    database.check_tables,
-    processes.check_workers,
-    jobs.check_paused_queues,
-    jobs.check_lost_jobs,
-    jobs.check_shares,
-)
-
-
 def test_checks_of_doctor(seeded, monkeypatch):
     """With a backlog of thousands of jobs, one queue of them paused, and thousands of unread notifications."""
-    monkeypatch.setattr(database, "MAX_COUNTED_ROWS", 500)
+    for name in ("MAX_COUNTED_ROWS", "MAX_POSITIONED_ROWS"):
+        monkeypatch.setattr(database, name, 250)
+    monkeypatch.setattr(jobs, "MAX_JOBS_READ", 500)
     for name in ("MAX_COUNTED_PER_QUEUE", "MAX_COUNTED"):
         monkeypatch.setattr(backlog, name, 500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
     pause_queue("mail")
     connection.cursor().execute("ANALYZE")
-    with collect_offenders() as offenders:
-        for check in CHECKS:
-            with offenders.row(check.__name__), reads_few_rows():
-                list(check())
+    with reads_few_rows():
+        found = {finding["check"] for finding in doctor()}
+    assert {"unread", "numbering", "tables", "workers", "queues", "lost jobs", "shares"} <= found
 
 
 @pytest.mark.with_all_apps
-def test_observed_tasks_of_which_celery_reports_nothing(seeded, monkeypatch):
-    """Those that are asked about, and the last start of another task of their queue."""
+def test_observed_tasks_of_which_celery_reports_nothing(seeded, monkeypatch, user, user_client):
+    """Those that are asked about, and on the page of one the last start of another task of its queue."""
     lost_tasks = pytest.importorskip("notifications.contrib.celery.lost_tasks", reason="needs Celery")
     from notifications.contrib.celery import silence
 
@@ -88,15 +84,15 @@ def test_observed_tasks_of_which_celery_reports_nothing(seeded, monkeypatch):
     ids = list(Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[:500])
     observed = Job.objects.filter(id__in=ids)
     observed.update(state="queued", seq=0, executor="observed", queued_at=times.now() - timedelta(minutes=9))
+    observed.filter(id=ids[0]).update(user=user, queued_at=times.now() - timedelta(days=1000))
     connection.cursor().execute("ANALYZE")
     looked_for = lost_tasks.LostTasks(None, "nobody@nowhere", None)
     with collect_offenders() as offenders:
         with offenders.row("next"), reads_few_rows():
             assert len(looked_for._next_silent()) == 100
-        with offenders.row("last start"), reads_few_rows():
-            silence.read_last_start("default", times.now() - timedelta(days=1000))
-        with offenders.row("silent"), reads_few_rows():
-            silence.silent_since(observed[0])
+        with offenders.row("page"), reads_few_rows() as queries:
+            assert user_client.get(reverse("notifications:job", args=[ids[0]])).status_code == 200
+    assert [sql for sql in statements_of(queries) if "started_at" in sql and "LIMIT 300" in sql]
 
 
 def test_failed_jobs_of_a_time_are_found_by_their_index(db):
@@ -170,15 +166,15 @@ def test_wrong_counts_are_found_within_limits(transactional_db, django_user_mode
     assert list(rebuilding.find_wrong_counts(5)) == users[1:2]
 
 
-def columns_read_from_rows(sql, *params):
+def columns_read_from_rows(sql):
     """Return the instructions of SQLite that read a column of a job from its row, not from an index."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT rootpage FROM sqlite_master WHERE name = 'notifications_job'")
         [root] = cursor.fetchone()
-        cursor.execute(f"EXPLAIN {sql}", params)
+        cursor.execute(f"EXPLAIN {sql}")
         program = cursor.fetchall()
-    [cursor_of_table] = {p1 for _, opcode, p1, p2, *_ in program if opcode == "OpenRead" and p2 == root}
-    return [line for line in program if line[1] == "Column" and line[2] == cursor_of_table]
+    cursors = {p1 for _, opcode, p1, p2, *_ in program if opcode == "OpenRead" and p2 == root}
+    return [line for line in program if line[1] == "Column" and line[2] in cursors]
 
 
 #: Of 10,000 failed jobs: steps of SQLite's virtual machine, or pages of PostgreSQL.
@@ -186,26 +182,25 @@ MAX_READ_OF_FAILURES = {"sqlite": 1_400_000, "postgresql": 4_000}
 
 
 @pytest.mark.with_all_apps("the overview is that of notifications.contrib.operations")
-@pytest.mark.parametrize("with_deliveries", [False, True])
-def test_failures_are_read_by_one_index(seeded, with_deliveries):
+@pytest.mark.parametrize("deliveries", ["hidden", "shown"])
+def test_failures_are_read_by_one_index(seeded, deliveries, admin_client):
     """10,000 of them, without a look at the row of each job: it took SQLite half of the time."""
-    from notifications.contrib.operations.admin.overview import failures
-
     ended = times.now()
     ids = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[:10_000]
     Job.objects.filter(id__in=list(ids)).update(state="failed", finished_at=ended)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE" if connection.vendor == "sqlite" else "VACUUM ANALYZE notifications_job")
-    since = ended - timedelta(hours=1)
     with CaptureQueriesContext(connection) as queries:
-        found = failures.read_failures(since, with_deliveries=with_deliveries)
-    assert sum(group.count for group in found.groups) >= failures.MAX_FAILED_READ - 100
-    [query] = queries.captured_queries
-    plan = explain(query["sql"])
+        page = admin_client.get(
+            reverse("admin:notifications_operations_overview_figures"), {"deliveries": deliveries}
+        )
+    assert sum(group.count for group in page.context["figures"].failures.groups) >= 9_900
+    [sql] = [query["sql"] for query in queries.captured_queries if "failures" in query["sql"]]
+    plan = explain(sql)
     if connection.vendor == "postgresql":
         assert "Index Only Scan Backward using notifications_job_failed" in plan
     else:
         assert "notifications_job USING INDEX notifications_job_failed" in plan
-        assert not columns_read_from_rows(failures._failed_jobs(10, None, with_deliveries), since)
+        assert not columns_read_from_rows(sql)
     with transaction.atomic():
-        assert pages_read(query["sql"]) < MAX_READ_OF_FAILURES[connection.vendor]
+        assert pages_read(sql) < MAX_READ_OF_FAILURES[connection.vendor]

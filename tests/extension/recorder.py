@@ -62,7 +62,7 @@ class Recorder(Extension):
         self._record("duties", ())
         return [Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
 
-    def steps_of(self, job, limit, *, with_results):
+    def steps_of(self, job, limit, *, with_results, with_unfinished):
         self.calls.append(("steps_of", job.id, connection.in_atomic_block))
         now = times.now()
         names = self.returned.get("steps", ())

@@ -36,7 +36,7 @@ class Shop(Extension):
     def events_of(self, subject, reader):
         return [Event(None, "Will be sent"), Event(subject.created_at, f"Sold to {reader}")]
 
-    def steps_of(self, job, limit, *, with_results):
+    def steps_of(self, job, limit, *, with_results, with_unfinished):
         took = timedelta(seconds=1)
         sales = [
             JobStep(

@@ -122,7 +122,7 @@ def test_a_reading_hook_in_a_transaction(user):
 class FaultyChannel(Channel):
     """One whose addresses and checks are out of order."""
 
-    describe_addresses = find_wrong = faulty.raise_error
+    addresses = send = describe_addresses = find_wrong = faulty.raise_error
 
 
 @pytest.mark.with_all_apps("deliveries have the page of channels")

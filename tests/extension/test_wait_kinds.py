@@ -1,15 +1,18 @@
 """Extensions: kinds of waits."""
 
+import re
+
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from notifications import extension, times
+from notifications import times
+from notifications.api import end_wait
 from notifications.extension import WaitKind, hooks
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import waiting
-from notifications.models import Job, Notification, Wait
+from notifications.models import Job, Notification, Wait, uuid7
 from notifications.serializers import serialize_job
 from notifications.streams import build_notification
 from notifications.testing import run_jobs
@@ -51,11 +54,21 @@ class CountingKind(WaitKind):
         self.reminders += 1
 
 
+@pytest.fixture
+def install_kind(monkeypatch):
+    """install_kind(name, kind) has waits of this name be of this kind."""
+
+    def install(name, kind):
+        monkeypatch.setitem(hooks.wait_kinds, name, kind)
+        return kind
+
+    return install
+
+
 @pytest.mark.parametrize("how", ["due", "cancelled"])
-def test_a_kind_of_wait(user, recorder, monkeypatch, how):
+def test_a_kind_of_wait(user, recorder, how, install_kind):
     """Its notifications are like others, are numbered, and are closed with the wait."""
-    kind = CountingKind()
-    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
+    kind = install_kind("pause", CountingKind())
     job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
     run_jobs()
     assert len(kind.opened_waits) == 1
@@ -74,11 +87,10 @@ def test_a_kind_of_wait(user, recorder, monkeypatch, how):
     assert row.read_at and row.seq > row.raised
 
 
-def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
+def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch, install_kind):
     """The item of its job has its links, and jobs that run inline remind of it."""
-    kind = CountingKind()
+    kind = install_kind("pause", CountingKind())
     kind.is_shown = True
-    monkeypatch.setitem(extension.hooks.wait_kinds, "pause", kind)
     job = Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id)
     run_jobs()
     assert kind.reminders == 0
@@ -89,12 +101,12 @@ def test_a_kind_of_wait_that_users_end(user, recorder, monkeypatch):
     wait = Wait.objects.get()
     links = {"answer": f"/api/naps/{wait.id}/", "page": f"/naps/{job.id}/{wait.id}/"}
     assert serialize_job(job)["waiting"]["links"] == links
-    monkeypatch.delitem(extension.hooks.wait_kinds, "pause")  # its extension is not installed any more
+    monkeypatch.delitem(hooks.wait_kinds, "pause")  # its extension is not installed any more
     links = {"answer": None, "page": f"/notifications/jobs/{job.id}/"}
     assert serialize_job(job)["waiting"]["links"] == links
 
 
-def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeypatch):
+def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, install_kind):
     """It is not ended: by its time, nor with its job, which can be cancelled. It is when the app is back."""
     job = tasks.nap.using(owner=user).enqueue().id
     run_jobs()
@@ -103,13 +115,26 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, monkeyp
     cancel([job])
     assert not waiting.cancel_left_waits()
     assert (Job.objects.get().state, Wait.objects.get().how) == ("cancelled", "")
-    kind = CountingKind()
-    monkeypatch.setitem(extension.hooks.wait_kinds, "fax", kind)
+    kind = install_kind("fax", CountingKind())
     assert waiting.cancel_left_waits() and not waiting.cancel_left_waits()
     assert kind.ended_waits == [Wait.objects.get().how] == ["cancelled"]
 
 
-def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user):
+@pytest.mark.parametrize(
+    ("kind", "user", "message"),
+    [
+        ("nap", None, "kind is 'nap'. Pass its class, a subclass of WaitKind."),
+        (CountingKind, 7, "user is 7. Pass the user, such as request.user."),
+    ],
+)
+def test_what_ends_a_wait_with_the_wrong_types(kind, user, message, install_kind):
+    """A key, which `notify()` takes, is no user."""
+    install_kind("pause", CountingKind())
+    with pytest.raises(TypeError, match=re.escape(message)):
+        end_wait(kind, uuid7(), "nap", how="woken", user=user)
+
+
+def test_a_kind_of_another_package_has_a_long_name_and_a_label(user, install_kind):
     """The core's table names no kind: the label is that of the kind, and the name without it."""
     kind = "approval-of-the-purchasing-department"
     job = tasks.noop.using(owner=user).enqueue()
@@ -121,7 +146,5 @@ def test_a_kind_of_another_package_has_a_long_name_and_a_label(monkeypatch, user
         return step.result
 
     assert read_result() == kind
-    monkeypatch.setitem(
-        hooks.wait_kinds, kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})()
-    )
+    install_kind(kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})())
     assert read_result() == "Approval"

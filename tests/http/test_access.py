@@ -6,11 +6,8 @@ import pytest
 from django.db import OperationalError, connection, connections
 from django.test import Client
 
-from notifications import streams
 from notifications.api import notify
-from notifications.db import unavailable
 from notifications.models import Job
-from notifications.streams import listing, positions
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
 
@@ -107,21 +104,21 @@ def test_csrf_token_in_an_unreadable_form(user_client):
 @pytest.mark.parametrize(
     "error", [OperationalError("database is locked"), OperationalError("gone raise_error")]
 )
-def test_database_unavailable(error, user_client, monkeypatch, caplog, forgotten_log):
+def test_database_unavailable(error, user_client, caplog, forgotten_log):
     """503 with Retry-After. All such errors are one log line a minute, with how many there were."""
-    monkeypatch.setattr(unavailable, "_counts", {})
 
-    def raise_error(*args):
-        raise error
+    def fail(execute, sql, *args):
+        if "notifications_epoch" in sql:
+            raise error
+        return execute(sql, *args)
 
-    monkeypatch.setattr(streams, "epoch", raise_error)
-    monkeypatch.setattr(positions, "_read_epoch_and_position", raise_error)
-    for url in (SYNC, NOTIFICATIONS):
-        response = user_client.get(url)
-        assert_problem(response, 503)
-        assert int(response["Retry-After"]) > 0
-    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
-    user_client.get(SYNC)
+    with connection.execute_wrapper(fail):
+        for url in (SYNC, NOTIFICATIONS):
+            response = user_client.get(url)
+            assert_problem(response, 503)
+            assert int(response["Retry-After"]) > 0
+        forgotten_log.clear()
+        user_client.get(SYNC)
     line = "Responded with 503 after a database error ({} times since the last such line): " + str(error)
     assert [record.getMessage() for record in caplog.records] == [line.format(1), line.format(2)]
     assert not any(record.exc_info for record in caplog.records)
@@ -141,15 +138,16 @@ def test_session_cannot_be_read(user_client, monkeypatch):
 def test_exempt_from_atomic_requests(user_client, user, monkeypatch):
     """The response shows committed rows, and waiting holds no transaction."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    in_transaction = []
-    read = listing.read_numbered_position
-    monkeypatch.setattr(
-        listing,
-        "read_numbered_position",
-        lambda user: in_transaction.append(connection.in_atomic_block) or read(user),
-    )
-    user_client.get(NOTIFICATIONS)
-    assert in_transaction == [False]
+    in_transaction = set()
+
+    def note_transaction(execute, sql, *args):
+        if "notifications_" in sql:
+            in_transaction.add(connection.in_atomic_block)
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(note_transaction):
+        user_client.get(NOTIFICATIONS)
+    assert in_transaction == {False}
 
 
 def test_responses_are_not_cached(user_client):

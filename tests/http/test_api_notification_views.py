@@ -10,9 +10,8 @@ from django.utils import timezone, translation
 
 from notifications import streams
 from notifications.api import notify
-from notifications.http.openapi import make_document
 from notifications.models import Notification, uuid7
-from notifications.streams import listing, marking, positions
+from notifications.streams import marking, positions
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -104,9 +103,9 @@ class TestList:
         assert (titles(level="error"), titles(level="warning")) == ("cb", "")
         assert titles(level="error", category="x", unread=1) == "b"
 
-    def test_rare_category(self, user_client, user, monkeypatch):
+    def test_rare_category(self, user_client, user, short_search):
         """Pages may have few items or none, because each searches a bounded number. The last one has no ``next``."""
-        monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 4)
+        short_search(4)
         for number in range(1, 12):
             notify(user, f"note {number}", category="rare" if number in (2, 10) else "common")
         found, query = [], {"category": "rare", "limit": 2}
@@ -127,9 +126,8 @@ class TestList:
         assert [item["title"] for item in page["items"]] == ["Linus commented", "Alone", "Import 3"]
         people, imports = (page["groups"][page["items"][number]["id"]] for number in (0, 2))
         assert len(page["groups"]) == 2
-        assert (
-            list(people) == make_document("/notifications/api")["components"]["schemas"]["Group"]["required"]
-        )
+        document = user_client.get("/notifications/api/openapi.json").json()
+        assert list(people) == document["components"]["schemas"]["Group"]["required"]
         assert people == {
             "key": "n:Report 7",
             "title": "Linus and 2 others",
@@ -286,10 +284,10 @@ class TestMark:
         assert (data["unread"], data["next"]) == (2, None)
         assert Notification.objects.get(pk=ids[0]).read_at is not None
 
-    def test_limit_of_one_filtered_request(self, post_read, user, monkeypatch):
+    def test_limit_of_one_filtered_request(self, post_read, user, set_marking):
         """A request reads and changes a bounded number of rows. ``next`` is where the following one continues."""
-        monkeypatch.setattr(marking, "MAX_ROWS_EXAMINED", 4)
-        monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 2)
+        set_marking(MAX_ROWS_EXAMINED=4)
+        set_marking(MAX_MARKED_ROWS=2)
         for number in range(1, 13):
             notify(user, f"note {number}", category="x" if number in (1, 2, 3, 12) else "")
         marking.mark(user.pk, "archive", 12, [Notification.objects.get(raised=2).pk])

@@ -6,10 +6,8 @@ from threading import Barrier, Event
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
-from notifications.http import acceptance
-from notifications.http.idempotency import IdempotencyKey
 from notifications.models import Job
 from tests.http import views
 from tests.http.conftest import assert_problem
@@ -139,30 +137,19 @@ def test_project_raises_before_the_key_conflicts(monkeypatch, post_concurrently,
 
 def enqueue_in_turn(monkeypatch, enqueue):
     """Let both requests search for the key, then one enqueue and commit before the other enqueues."""
-    first_has_committed, calls = Event(), count()
+    both_have_searched, first_has_committed, calls = Barrier(2), Event(), count()
 
     def enqueue_after_first():
-        if next(calls) > 0:
+        number = next(calls)
+        if connection.vendor == "postgresql" and number < 2:
+            both_have_searched.wait(20)
+        if number > 0:
             first_has_committed.wait(20)
+        else:
+            transaction.on_commit(first_has_committed.set)
         return enqueue()
 
     monkeypatch.setattr(views, "enqueue_double", enqueue_after_first)
-    both_have_searched, searches = Barrier(2), count()
-
-    def find_job_at_once(self, owner, find_job=IdempotencyKey.find_job):
-        job = find_job(self, owner)
-        if connection.vendor == "postgresql" and connection.in_atomic_block and next(searches) < 2:
-            both_have_searched.wait(20)
-        return job
-
-    monkeypatch.setattr(IdempotencyKey, "find_job", find_job_at_once)
-    original = acceptance._response
-
-    def build_response(*args):
-        first_has_committed.set()
-        return original(*args)
-
-    monkeypatch.setattr(acceptance, "_response", build_response)
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE_READ"], indirect=True)

@@ -10,7 +10,6 @@ from notifications.http.negotiation import (
     prefers_async,
     wait_seconds,
 )
-from notifications.http.parsing import read_header
 
 MEDIA_TYPES = ["text/html", "application/json"]
 
@@ -23,10 +22,7 @@ def padded(value, size):
 @pytest.mark.parametrize(("size", "is_read"), [(2048, True), (2049, False)])
 def test_long_headers_count_as_absent(size, is_read):
     """Prefer and If-None-Match over 2 kB are ignored: they are optional."""
-    request = RequestFactory().get(
-        "/", headers={"If-None-Match": padded('"a"', size), "X": padded("a", size)}
-    )
-    assert bool(read_header(request, "X")) is is_read
+    request = RequestFactory().get("/", headers={"If-None-Match": padded('"a"', size)})
     assert if_none_match(request) == (['"a"'] if is_read else None)
     assert (
         prefers_async(RequestFactory().get("/", headers={"Prefer": padded("respond-async", size)})) is is_read

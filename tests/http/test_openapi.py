@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import jsonschema_rs
@@ -11,33 +11,33 @@ import schemathesis
 from django.test import Client
 from django.urls import include, re_path, reverse, set_script_prefix
 
-from notifications import __version__, serializers, urls, validators
-from notifications.contrib.deliveries import preferences, quiet_hours
-from notifications.contrib.output import reading as output_reading
+from notifications import __version__, api, serializers, streams, urls, validators
+from notifications.contrib import webhooks
 from notifications.contrib.output import views as output_views
-from notifications.contrib.questions import asking
-from notifications.contrib.webhooks import endpoints, sending, signing
-from notifications.contrib.webhooks.handlers import EVENTS
+from notifications.contrib.output.models import OutputChunk
+from notifications.contrib.questions import question
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.extension import hooks
-from notifications.http import (
-    api_views,
-    encode_json,
-    job_responses,
-    negotiation,
-    parsing,
-)
+from notifications.http import encode_json
 from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.inbox import Choice
-from notifications.jobs import turns
-from notifications.jobs.transitions import enqueueing
 from notifications.models import Job, Notification, uuid7
-from notifications.realtime import frames
-from notifications.streams import marking, marking_seen
+from notifications.testing import run_jobs
+from tests.jobs import tasks
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
 SCHEMAS = DOCUMENT["components"]["schemas"]
+API = "/notifications/api/"
+#: What the sentences of the document say, and requests show.
+PAGE_SIZE, MAX_PAGE_SIZE, MAX_MARKED, MAX_BEFORE = 50, 100, 1_000, 1_000
+MAX_BODY_BYTES, RETRY_AFTER_SECONDS, MAX_WAIT_SECONDS, MAX_PART_KIB = 1_048_576, 1, 20, 240
+#: Of the inbox: the paths of its marks.
+VERBS = [
+    path.split("/")[2]
+    for path, methods in DOCUMENT["paths"].items()
+    if path.startswith("/notifications/") and "post" in methods and "seen" not in path
+]
 
 
 def validator(name):
@@ -155,20 +155,13 @@ def test_items_match_their_schemas(name, row):
         assert list(SCHEMAS["Error"]["properties"]) == SCHEMAS["Error"]["required"] == list(error)
 
 
-@pytest.mark.parametrize("jobs", [None, []])
-def test_frames_match_their_schemas(jobs):
-    frame = json.loads(frames.encode_unnumbered(frames.sync("e", None, 4, 2, 1, [], jobs)))
-    validator("Sync").validate(frame)
-    assert [key for key in SCHEMAS["Sync"]["properties"] if jobs is not None or key != "jobs"] == list(frame)
-
-
 def test_responses_match_their_schemas(user_client, user, settings):
     """Of each list, a mark, a webhook and a problem."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
     post = partial(user_client.post, content_type="application/json")
-    api = "/notifications/api/webhooks/"
-    created = post(api, {"url": "https://hooks.example/"})
-    webhook = f"{api}{created.json()['id']}/"
+    webhooks = f"{API}webhooks/"
+    created = post(webhooks, {"url": "https://hooks.example/"})
+    webhook = f"{webhooks}{created.json()['id']}/"
     WebhookAttempt.objects.create(
         endpoint=created.json()["id"], job=uuid7(), event="job.failed", started_at=NOW, milliseconds=5
     )
@@ -184,7 +177,7 @@ def test_responses_match_their_schemas(user_client, user, settings):
         "Marked": marked,
         "Problem": user_client.get("/notifications/api/jobs/?state=x"),
         "Preferences": user_client.get("/notifications/api/preferences/"),
-        "Webhooks": user_client.get(api),
+        "Webhooks": user_client.get(webhooks),
         "NewWebhook": created,
         "Webhook": post(webhook, {"enabled": False}),
         "WebhookSecret": post(f"{webhook}rotate/", {}),
@@ -231,7 +224,7 @@ def test_limits_match_the_code():
         f"{schemas}/Job/properties/waiting/oneOf/1/properties/title": validators.MAX_TITLE_LENGTH,
         f"{schemas}/Job/properties/progress/oneOf/1/properties/message": 200,
         f"{schemas}/Job/properties/url": validators.MAX_URL_LENGTH,
-        f"{schemas}/Answer/properties/value": asking.MAX_VALUE_LENGTH,
+        f"{schemas}/Answer/properties/value": 50,
         f"{schemas}/Answered/properties/name": validators.MAX_KEY_LENGTH,
         f"{schemas}/Question/properties/name": validators.MAX_KEY_LENGTH,
         f"{schemas}/Question/properties/title": validators.MAX_TITLE_LENGTH,
@@ -243,7 +236,7 @@ def test_limits_match_the_code():
             for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges")
             for field, limit in (
                 ("url", validators.MAX_URL_LENGTH),
-                ("description", endpoints.MAX_DESCRIPTION_LENGTH),
+                ("description", 200),
             )
         },
     }
@@ -251,33 +244,108 @@ def test_limits_match_the_code():
         limit = SCHEMAS["Notification"]["properties"][name]["maxLength"]
         assert Notification._meta.get_field(name).max_length == limit
     assert values_of("maxItems") == {
-        f"{schemas}/Mark/properties/ids": api_views.MAX_IDS,
-        f"{schemas}/Seen/properties/receipts": marking_seen.MAX_RECEIPTS,
+        f"{schemas}/Mark/properties/ids": 200,
+        f"{schemas}/Seen/properties/receipts": 50,
         **{
             f"{schemas}/{name}/properties/quiet_hours{part}": limit
             for name in ("Preferences", "PreferenceChanges")
-            for part, limit in (("", quiet_hours.DAYS_PER_WEEK), ("/items", 2))
+            for part, limit in (("", 7), ("/items", 2))
         },
     }
     greatest = values_of("maximum")
     assert greatest.pop(f"{schemas}/Problem/properties/status") == 599
-    overlap = timedelta(seconds=greatest.pop(f"{schemas}/Rotation/properties/overlap"))
-    assert overlap == signing.MAX_OVERLAP
+    assert greatest.pop(f"{schemas}/Rotation/properties/overlap") == 2_592_000
     for name in ("Preferences", "PreferenceChanges"):
-        for field in ("digest_hour", "digest_day"):
-            limit = greatest.pop(f"{schemas}/{name}/properties/{field}")
-            preferences.check_reader({field: limit})
-            with pytest.raises(ValueError, match=str(limit + 1)):
-                preferences.check_reader({field: limit + 1})
-    assert values_of("maxProperties") == {
-        f"{schemas}/PreferenceChanges/properties/categories": preferences.MAX_CATEGORIES
-    }
+        for field, limit in (("digest_hour", 23), ("digest_day", 6)):
+            assert greatest.pop(f"{schemas}/{name}/properties/{field}") == limit
+    assert values_of("maxProperties") == {f"{schemas}/PreferenceChanges/properties/categories": 100}
     assert set(greatest.values()) == {2**53 - 1}
-    assert list(values_of("default").values()) == [parsing.DEFAULT_PAGE_SIZE] * 3
+    assert list(values_of("default").values()) == [PAGE_SIZE] * 3
 
 
-def test_choices_match_the_code():
+@api.task
+def ask(length):
+    question("Title", name="name", choices={"x" * length: "X"})
+
+
+def test_a_limit_is_accepted_and_no_more(user, user_client, settings):
+    """The limits of fields without one in `validators`."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
+
+    def post(path, **values):
+        return user_client.post(f"{API}{path}", values, content_type="application/json").status_code
+
+    def ask_value(length):
+        job = ask.using(owner=user).enqueue(length)
+        run_jobs()
+        return 200 if Job.objects.get(pk=job.id).state == "waiting" else 422
+
+    webhook = (
+        f"webhooks/{webhooks.create('https://hooks.example/', owner=user, events=['job.cancelled']).id}/"
+    )
+    for limit, request in (
+        (50, ask_value),
+        (200, lambda n: post("webhooks/", url="https://hooks.example/", description="x" * n)),
+        (2_592_000, lambda n: post(f"{webhook}rotate/", overlap=n)),
+        (200, lambda n: post("notifications/read/", up_to=0, ids=[str(uuid7()) for _ in range(n)])),
+        (
+            50,
+            lambda n: post(
+                "notifications/seen/", up_to=0, receipts=[{"raised": 1, "received_ago_ms": 1}] * n
+            ),
+        ),
+        (7, lambda n: post("preferences/", quiet_hours=[None] * n)),
+        (23, lambda n: post("preferences/", digest_hour=n)),
+        (6, lambda n: post("preferences/", digest_day=n)),
+        (100, lambda n: post("preferences/", categories={f"c{i}": {"email": "off"} for i in range(n)})),
+        (
+            MAX_BODY_BYTES - len('{"up_to": 0, "group": ""}'),
+            lambda n: post("notifications/read/", up_to=0, group="x" * n),
+        ),
+    ):
+        assert (request(limit) < 400, request(limit + 1) < 400) == (True, False), limit
+
+
+def test_numbers_in_sentences_hold(transactional_db, user, user_client):
+    """Of pages, marks, places, waits and outputs."""
+    Notification.objects.bulk_create(
+        streams.build_notification(user.pk, "note") for _ in range(MAX_MARKED + 1)
+    )
+    streams.number([user.pk])
+    for limit, count in (({}, PAGE_SIZE), ({"limit": MAX_PAGE_SIZE + 1}, MAX_PAGE_SIZE)):
+        assert len(user_client.get(f"{API}notifications/", limit).json()["items"]) == count
+    up_to = {"up_to": MAX_MARKED + 1, "level": "info"}
+    for left, more in ((1, True), (0, False)):
+        marked = user_client.post(f"{API}notifications/read/", up_to, content_type="application/json").json()
+        assert (marked["unread"], marked["more"]) == (left, more)
+    first, last = (Job.objects.get(pk=tasks.noop.using(owner=user).enqueue().id) for _ in range(2))
+    Job.objects.filter(pk=last.pk).update(turn=9_000)
+    columns = {
+        field.attname: getattr(first, field.attname)
+        for field in Job._meta.concrete_fields
+        if field.name != "turn"
+    }
+    Job.objects.bulk_create(
+        Job(**columns | {"id": uuid7(), "share_name": first.share_name or f"user:{user.pk}", "turn": turn})
+        for turn in range(2, MAX_BEFORE + 2)
+    )
+    assert user_client.get(f"{API}jobs/{last.pk}/place/").json() == {"before": MAX_BEFORE}
+    job = f"{API}jobs/{last.pk}/"
+    response = user_client.get(job)
+    assert response["Retry-After"] == str(RETRY_AFTER_SECONDS)
+    response = user_client.get(f"{job}output/", {"live": "other", "offset": "-1"})
+    assert response.json()["detail"] == "live must be long-poll or sse."
+    line = "x" * 1023 + "\n"
+    OutputChunk.objects.bulk_create(
+        OutputChunk(job=last.pk, start=start * 1024, text=line, attempt=1, fence=1, created_at=NOW)
+        for start in range(2 * MAX_PART_KIB)
+    )
+    assert len(user_client.get(f"{job}output/").content) == MAX_PART_KIB * 1024
+
+
+def test_choices_match_the_code(db, settings):
     """No enum is in the document that is not here."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
     states, levels = list(Job.State.values), list(Notification.Level.values)
     choices = values_of("enum")
     for path in ("/paths/~/jobs//get/parameters/0/schema", "/components/schemas/Job/properties/state"):
@@ -292,11 +360,12 @@ def test_choices_match_the_code():
         nullable = [None] if path.startswith("PreferenceChanges") else []
         assert choices.pop(f"/components/schemas/{path}") == [*Choice.of_channel(channel), *nullable]
     for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges"):
-        assert choices.pop(f"/components/schemas/{name}/properties/events/items") == list(EVENTS)
+        events = choices.pop(f"/components/schemas/{name}/properties/events/items")
+        assert events == list(webhooks.create("https://hooks.example/").events)
         reasons = choices.pop(f"/components/schemas/{name}/properties/disabled_reason", None)
         assert reasons in (None, ["", *WebhookEndpoint.OffReason.values])
     [live] = [path for path in choices if path.startswith("/paths//jobs/{id}/output/")]
-    assert choices.pop(live) == [output_views.LONG_POLL, output_views.SSE]
+    assert choices.pop(live) == ["long-poll", "sse"]
     for path, choice in choices.items():
         nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
         assert choice in ([*levels, *nullable], [0, 1]), path
@@ -311,24 +380,22 @@ def test_sentences_name_the_limits_of_the_code():
         for path, value in walk(DOCUMENT)
         if path.rpartition("/")[2] in ("description", "summary") and isinstance(value, str)
     }
-    wait = f"at most {negotiation.MAX_WAIT_SECONDS}"
-    marked = f"oldest first, at most {marking.MAX_MARKED_ROWS:,} in one request"
+    wait = f"at most {MAX_WAIT_SECONDS}"
+    marked = f"oldest first, at most {MAX_MARKED:,} in one request"
     expected = {
-        f"Maximum number of items. Values over {parsing.MAX_PAGE_SIZE} are reduced to it.",
-        f"Seconds until the next poll ({job_responses.RETRY_AFTER_SECONDS}). Absent when the job is done.",
-        f"The body has more than {parsing.MAX_BODY_BYTES} bytes.",
+        f"Maximum number of items. Values over {MAX_PAGE_SIZE} are reduced to it.",
+        f"Seconds until the next poll ({RETRY_AFTER_SECONDS}). Absent when the job is done.",
+        f"The body has more than {MAX_BODY_BYTES} bytes.",
         "wait=N (RFC 7240): delay the response until there is a change, "
         f"at most N seconds ({wait}). Ignored by WSGI servers.",
         f"wait=N (RFC 7240): 200 if the job is done within N seconds ({wait}), otherwise 202. "
         "respond-async: 202 immediately.",
-        f"An equal request with the same key within {enqueueing.KEY_LIFETIME_HOURS} hours gets the same job. "
-        "A different request gets 422.",
-        *(f"{verb.capitalize()} notifications, {marked}" for verb in marking.VERBS),
+        "An equal request with the same key within 24 hours gets the same job. A different request gets 422.",
+        *(f"{verb.capitalize()} notifications, {marked}" for verb in VERBS),
         "-1, which is the default, for the start, now for the end, or the Stream-Next-Offset of the last response.",
         f"Wait for what follows, at most {output_views.LONG_POLL_SECONDS} s, or stream it as Server-Sent Events. "
         "Then offset is required.",
-        f"Text from the offset on, at most about {output_reading.MAX_PART_BYTES // 1024} KiB, "
-        "or events named data and control.",
+        f"Text from the offset on, at most about {MAX_PART_KIB} KiB, or events named data and control.",
         "Why a job failed (RFC 9457).",
         "An error response (RFC 9457).",
         "Entity tags that the client has, or *. 304 if one of them is current.",
@@ -339,15 +406,15 @@ def test_sentences_name_the_limits_of_the_code():
         "1: one item for each group, its newest notification, described in groups.",
         "With grouped=1 only: the groups by the ids of the items that stand for them.",
         "0: ready without a live worker too.",
-        f"The number, at most {turns.MAX_COUNTED:,}; null if the job does not wait for its turn.",
-        f"gone: the server responded with status {sending.GONE}. failing: no event has reached it for days.",
+        f"The number, at most {MAX_BEFORE:,}; null if the job does not wait for its turn.",
+        "gone: the server responded with status 410. failing: no event has reached it for days.",
     }
     assert {sentence for sentence in sentences if re.search(r"\d", sentence)} == expected
 
 
 def test_verbs_match_the_code():
     """Each verb of the inbox has its path, with its name as the id of the operation."""
-    for verb in marking.VERBS:
+    for verb in VERBS:
         assert DOCUMENT["paths"][f"/notifications/{verb}/"]["post"]["operationId"] == verb
 
 

@@ -46,7 +46,7 @@ def test_running_job_shows_its_progress(user_client, user):
     assert '<progress data-job-part="bar" aria-label="Progress" max="8" value="3">' in page
     assert "3 of 8" in page
     assert "attempt 2 of 3" in page
-    assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
+    assert '<noscript><meta http-equiv="refresh" content="5; url=?watched=1"></noscript>' in page
     href = f"/notifications/api/jobs/{job.pk}/"
     assert (
         f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload marks-read row>' in page
@@ -311,14 +311,12 @@ def test_the_facts_have_each_time_once(user_client, user, waited, shown):
 
 
 def test_the_page_keeps_its_height_at_the_end_of_the_job(user_client, user):
-    """For those who have watched it. Later it has no empty room."""
+    """For those who have watched it, whose page is loaded again. Others, and later they too, have no empty room."""
     job = make_job(user, seq=1, state="succeeded", attempt=1)
-    for ago, is_kept in ((1, True), (21, False)):
+    for ago, query, is_kept in ((1, "?watched=1", True), (1, "", False), (21, "?watched=1", False)):
         Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - timedelta(seconds=ago))
-        assert ("data-steady" in html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))) is is_kept
-    at_once = make_job(user, state="queued")
-    cancel([at_once.pk], by=user.pk)
-    assert "data-steady" not in html_of(user_client.get(f"/notifications/jobs/{at_once.pk}/"))
+        page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/{query}"))
+        assert ("data-steady" in page) is is_kept
     Job.objects.filter(pk=job.pk).update(state="running", finished_at=None)
     page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/")).partition("<main")[2]
     assert "data-steady" in page

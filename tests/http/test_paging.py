@@ -65,12 +65,12 @@ def test_rows_that_come_and_go_move_no_other(rows):
 def test_links(rows):
     """They keep the other parameters, and lead to the newest page without a position."""
     page = read(rows, "?state=sent&limit=3")
-    assert urls_of(page) == {"Load older": f"/letters/?state=sent&limit=3&after={page.next}"}
+    assert urls_of(page) == {"Older": f"/letters/?state=sent&limit=3&after={page.next}"}
     page = read(rows, f"?state=sent&limit=3&after={page.next}")
     assert urls_of(page) == {
         "Newest": "/letters/?state=sent&limit=3",
         "Newer": f"/letters/?state=sent&limit=3&before={page.previous}",
-        "Load older": f"/letters/?state=sent&limit=3&after={page.next}",
+        "Older": f"/letters/?state=sent&limit=3&after={page.next}",
     }
     assert read(rows).links.strip() == ""
 

@@ -37,8 +37,8 @@ def no_waits_left(monkeypatch):
 @pytest.fixture
 def rings_only(monkeypatch):
     """Look for awaited jobs only after a ring."""
-    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 1_000.0)
-    monkeypatch.setattr(job_ends, "MAX_POLL_SECONDS", 1_000.0)
+    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS"):
+        monkeypatch.setattr(job_ends, name, 1_000.0)
 
 
 @pytest.fixture
@@ -192,15 +192,14 @@ class TestAccepted:
         """202, not 503: the job has been accepted."""
         response = await post(path, **WAIT_20)
         await until_waiting()
-        real = acceptance.database
 
         def raise_error():
             raise OperationalError("gone")
 
-        monkeypatch.setattr(acceptance, "database", raise_error)
-        await in_thread(run_jobs)
-        await response.wait_for_response()
-        monkeypatch.setattr(acceptance, "database", real)
+        with monkeypatch.context() as patch:
+            patch.setattr(acceptance, "database", raise_error)
+            await in_thread(run_jobs)
+            await response.wait_for_response()
         assert_accepted(response, await response.json())
 
     async def test_job_is_deleted_during_the_wait(self, path, post, user):

@@ -219,9 +219,9 @@ class TestMarking:
         press(user_client, "archive.n:Imports", f"{INBOX}?view=unread")
         assert read_titles(user_client) == []
 
-    def test_a_large_group_continues_in_the_background(self, user_client, user, monkeypatch):
+    def test_a_large_group_continues_in_the_background(self, user_client, user, set_marking):
         notify_imports(user, 30)
-        monkeypatch.setattr("notifications.streams.marking.REQUEST_SECONDS", 0)
+        set_marking(REQUEST_SECONDS=0)
         page = press(user_client, "archive.n:Imports")
         assert "This continues in the background." in page
         notify(user, "Import new", group="Imports")
@@ -239,11 +239,13 @@ class TestMarking:
 
 
 class TestPages:
-    def test_a_group_is_on_the_page_of_its_newest_notification_only(self, user_client, user, monkeypatch):
+    def test_a_group_is_on_the_page_of_its_newest_notification_only(
+        self, user_client, user, set_grouping, set_lists
+    ):
         """Through pages older and back newer, each row is listed once, as an independent reading of all rows says."""
-        monkeypatch.setattr("notifications.inbox.lists.PAGE_SIZE", 4)
-        monkeypatch.setattr("notifications.streams.grouping.MAX_ROWS_SCANNED", 7)
-        monkeypatch.setattr("notifications.streams.grouping.MAX_GROUPS", 3)
+        set_lists(PAGE_SIZE=4)
+        set_grouping(MAX_ROWS_SCANNED=7)
+        set_grouping(MAX_GROUPS=3)
         chance = random.Random(7)
         for number in range(80):
             group = chance.choice(["", "", "A", "B", "C", f"G{number // 9}"])
@@ -273,25 +275,25 @@ class TestPages:
             url = find_page(user_client, url, "prev")
         assert newer == expected
 
-    def test_more_of_one_group_than_one_query_reads(self, user_client, user, monkeypatch):
-        monkeypatch.setattr("notifications.streams.grouping.MAX_ROWS_SCANNED", 10)
+    def test_more_of_one_group_than_one_query_reads(self, user_client, user, set_grouping):
+        set_grouping(MAX_ROWS_SCANNED=10)
         notify(user, "Old")
         notify_imports(user, 60)
         assert read_titles(user_client) == ["Imports: 1 failed, 59 succeeded"]
         assert read_titles(user_client, find_page(user_client, INBOX, "next")) == ["Old"]
 
-    def test_more_than_are_counted(self, user_client, user, monkeypatch):
-        monkeypatch.setattr("notifications.streams.grouping.MAX_COUNTED", 5)
-        monkeypatch.setattr("notifications.streams.grouping.MIN_COUNTED", 5)
+    def test_more_than_are_counted(self, user_client, user, set_grouping):
+        set_grouping(MAX_COUNTED=5)
+        set_grouping(MIN_COUNTED=5)
         for number in range(9):
             notify(user, f"Import {number}", body="Of today", group="Imports")
         assert read_titles(user_client) == ["Imports (5+)"]
         assert "5 updates" not in user_client.get(INBOX).content.decode()
 
-    def test_as_many_as_are_counted(self, user_client, user, monkeypatch):
+    def test_as_many_as_are_counted(self, user_client, user, set_grouping):
         """Of the unread and of the read ones. The counts of all are shown."""
-        monkeypatch.setattr("notifications.streams.grouping.MAX_COUNTED", 5)
-        monkeypatch.setattr("notifications.streams.grouping.MIN_COUNTED", 5)
+        set_grouping(MAX_COUNTED=5)
+        set_grouping(MIN_COUNTED=5)
         for number in range(5):
             notify(user, f"Import {number}", body="Of today", group="Imports")
         assert read_titles(user_client) == ["Imports: 5 updates"]

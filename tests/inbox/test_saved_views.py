@@ -10,7 +10,6 @@ from django.urls import reverse
 from notifications.api import notify
 from notifications.inbox.saved_views import MAX_VIEWS, put_view
 from notifications.models import InboxViews
-from notifications.streams import listing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,9 +109,9 @@ def test_the_view_of_an_empty_list(user, user_client, query):
     assert 'id="notifications-view"' not in user_client.get(f"{INBOX}?view=done").text
 
 
-def test_the_view_of_a_list_of_which_no_row_is_found_yet(user, user_client, monkeypatch):
+def test_the_view_of_a_list_of_which_no_row_is_found_yet(user, user_client, short_search):
     """A search that has read all that it may, and lists nothing, can be saved too."""
-    monkeypatch.setattr(listing, "MAX_ROWS_SEARCHED", 2)
+    short_search(2)
     for number in range(5):
         notify(user, f"{number}")
     page = user_client.get(f"{INBOX}?q=0")

@@ -15,7 +15,7 @@ from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell
 from notifications.signals import rung
-from notifications.worker.worker import JobWorker
+from notifications.worker import JobWorker
 from tests.contrib.engines import recording_engine
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -119,6 +119,18 @@ def start_worker(transactional_db, gate):
 def worker(start_worker):
     """A running worker."""
     return start_worker()
+
+
+@pytest.fixture
+def over_at_once(monkeypatch):
+    """An alert is over as soon as its condition is."""
+    monkeypatch.setattr("notifications.contrib.operations.alerts.evaluation.CLEAR_SECONDS", 0)
+
+
+@pytest.fixture
+def set_belongings(monkeypatch):
+    """set_belongings(rows) has so many rows that belong to jobs be deleted at once."""
+    return lambda rows: monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", rows)
 
 
 class LocalWorker:

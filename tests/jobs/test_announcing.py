@@ -24,7 +24,7 @@ from notifications.streams import purging
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.usefixtures("over_at_once"), pytest.mark.django_db(transaction=True)]
 
 WAITING = Condition(
     kind="wait", subject="mail", facts={"count": 2, "is_capped": False, "age": 400, "limit": 300}
@@ -40,12 +40,6 @@ def operators(make_user):
     users = [make_user(name) for name in ("eve", "fay", "gil")]
     group.user_set.set(users)
     return users
-
-
-@pytest.fixture(autouse=True)
-def over_at_once(monkeypatch):
-    """An alert is over as soon as its condition is."""
-    monkeypatch.setattr(evaluation, "CLEAR_SECONDS", 0)
 
 
 def record(*conditions):

@@ -17,8 +17,14 @@ ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
-def always_report(monkeypatch):
-    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
+def set_interval(monkeypatch):
+    """set_interval(seconds) sets the time between two records of the progress of a batch."""
+    return lambda seconds: monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", seconds)
+
+
+@pytest.fixture
+def always_report(set_interval):
+    set_interval(0.0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -172,9 +178,9 @@ def test_progress_never_decreases(user, always_report, transactional_db, monkeyp
     assert row(b).progress_current == 2
 
 
-def test_progress_is_throttled(user, transactional_db, monkeypatch):
+def test_progress_is_throttled(user, transactional_db, set_interval):
     """It is not stored for each job. Maintenance of a worker stores the last count later."""
-    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 1_000.0)
+    set_interval(1_000.0)
     with batch(owner=user) as b:
         for _ in range(4):
             tasks.noop.enqueue()
@@ -183,7 +189,7 @@ def test_progress_is_throttled(user, transactional_db, monkeypatch):
         end(job)
     assert row(b).progress_current == 1
     version = row(b).version
-    monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", 0.0)
+    set_interval(0.0)
     recording.finish_remaining_batches()
     assert (row(b).progress_current, row(b).progress_total, row(b).version) == (3, 4, version + 1)
     end(claimed[3])

@@ -17,7 +17,6 @@ from django.utils import timezone
 
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.contrib.engines.server import ServerUpkeep
-from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions import reminders
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -103,7 +102,7 @@ def fail_scheduled():
 
 
 @pytest.fixture
-def project(settings, make_user, monkeypatch):
+def project(settings, make_user, over_at_once, monkeypatch):
     """A project with receivers of all signals, an authentication backend, schedules and short limits of alerts."""
     operator, owner = make_user("operator", is_superuser=True), make_user("owner")
     every = timedelta(seconds=1)
@@ -123,7 +122,6 @@ def project(settings, make_user, monkeypatch):
         },
         "ALERTS": {"interval": 0.5, "wait": 0.000001},
     }
-    monkeypatch.setattr(evaluation, "CLEAR_SECONDS", 0)
     monkeypatch.setattr(announcing, "ROUND_INTERVAL_SECONDS", 0.2)
     get_queryset = UserManager.get_queryset
 
@@ -193,7 +191,7 @@ def ask_deactivated(user, *, is_reminder):
 def question(request, project, make_user, monkeypatch):
     """An open question without an active addressee, which one of the two duties finds."""
     is_reminder = request.param == "reminder"
-    interval = reminders.CHECK_INTERVAL_SECONDS if is_reminder else 0.1
+    interval = 300.0 if is_reminder else 0.1
     monkeypatch.setattr(reminders, "CHECK_INTERVAL_SECONDS", interval)
     ask_deactivated(make_user("leaver"), is_reminder=is_reminder)
 

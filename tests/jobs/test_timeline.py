@@ -10,10 +10,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.extension import Event, hooks
+from notifications.extension import Event, JobStep, hooks
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Attempt, Job, Wait
+from notifications.testing import run_jobs
+from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,7 +99,7 @@ def test_what_lasts_goes_to_the_end(job, start):
         assert row.is_open and float(row.left[:-1]) + float(row.width[:-1]) == pytest.approx(100, abs=0.02)
     Wait.objects.update(ended_at=start + timedelta(seconds=90), how="due")
     Job.objects.update(state="queued", attempt=2)
-    assert lines(read(Job.objects.get()))[3:] == ["attempt Attempt 3: Queued", "step nap:  5.0\xa0s"]
+    assert lines(read(Job.objects.get()))[3:] == ["attempt Attempt 3: Queued", "step nap:  5\xa0s"]
 
 
 def test_a_job_that_waits_for_its_retry(job):
@@ -120,8 +122,8 @@ def test_the_queue_is_shown_only_if_the_first_start_is_known(job, start):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"state": "succeeded"}, ["attempt Attempt 1:  1.0\xa0s"]),
-        ({"state": "cancelled"}, ["attempt Attempt 1: Cancelled 1.0\xa0s"]),
+        ({"state": "succeeded"}, ["attempt Attempt 1:  1\xa0s"]),
+        ({"state": "cancelled"}, ["attempt Attempt 1: Cancelled 1\xa0s"]),
         ({"state": "queued", "started_at": None, "attempt": 0}, []),
     ],
 )
@@ -150,12 +152,77 @@ def test_what_extensions_know_is_among_the_rows(job, user, extended):
     timeline = read(job)
     assert lines(timeline)[3:] == [
         "attempt Attempt 3:  20\xa0s",
-        f"span Written for {user.pk}:  5.0\xa0s",
+        f"span Written for {user.pk}:  5\xa0s",
         "event Called",
         "event Will be called",
     ]
     assert [row.width for row in timeline.rows[4:]] == ["5.00%", "", ""]
     assert [row.kind for row in read(job, with_events=False).rows][4:] == []
+
+
+@pytest.fixture
+def failed(job, start, monkeypatch):
+    """The job has failed in its third attempt, at a call of an extension that failed in the first one too."""
+    Job.objects.update(state="failed")
+    moment = start.__add__
+    second = timedelta(seconds=1)
+
+    def list_steps(job, limit, *, with_results, with_unfinished):
+        unfinished = [
+            JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
+            JobStep("label", 2, moment(55 * second), None, state="lost"),
+            JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
+        ]
+        returned = [
+            JobStep(f"step {number}", 3, moment((81 + number / 10) * second), second / 25)
+            for number in range(12)
+        ]
+        return [*returned, *unfinished], 15
+
+    monkeypatch.setattr(hooks, "steps_of", [list_steps])
+    return Job.objects.get()
+
+
+def test_where_a_job_has_failed(failed, user_client):
+    """The last call of its last attempt; one that was lost has lasted until its attempt was."""
+    timeline = read(failed)
+    assert [row.name for row in timeline.rows if row.is_cause] == ["label"] == [timeline.cause]
+    assert timeline.rows[-1].is_cause and timeline.took == "1.7\xa0min"
+    shown = lines(timeline)
+    assert {"step label: Failed 28\xa0s", "step label: Interrupted", "step step 0:  40\xa0ms"} <= {*shown}
+    (lost,) = [row for row in timeline.rows if row.note == "Interrupted"]
+    assert (lost.left, lost.width, lost.is_open) == ("55.00%", "5.00%", False)
+    text = user_client.get(f"/notifications/jobs/{failed.pk}/").text
+    assert 'href="#notifications-cause">Failed at label</a>' in text
+    assert text.count('id="notifications-cause"') == 1
+    Job.objects.update(state="succeeded")
+    assert read(Job.objects.get()).cause == ""
+
+
+def test_failures_among_many_rows_can_be_shown_alone(failed, user_client, start):
+    assert not read(failed).can_be_filtered
+    for number in range(5):
+        add_wait(failed, start, 62, 79, attempt=3, name=f"nap {number}")
+    assert read(failed).can_be_filtered
+    assert "Failures only" in section_of(user_client, failed)
+
+
+def test_many_events_at_the_end_are_folded(user_client, admin_client, job, monkeypatch):
+    """Some are not, nor are those before something else."""
+    events = [Event(job.created_at + timedelta(seconds=45), "Called early")]
+    monkeypatch.setattr(hooks, "events_of", [lambda subject, reader: events])
+    events += [Event(job.finished_at, f"Called {number}") for number in range(5)]
+    assert not read(job).more
+    events.append(Event(None, "Will be called"))
+    timeline = read(job)
+    assert [row.name for row in timeline.more] == [f"Called {number}" for number in range(5)] + [
+        "Will be called"
+    ]
+    assert "event Called early" in lines(timeline)
+    text = section_of(user_client, job)
+    assert "<summary>6 more events</summary>" in text and text.count("<li ") == 11
+    text = admin_client.get(f"/admin/notifications/job/{job.pk}/change/").text
+    assert "<summary>6 more events</summary>" in text and ">Will be called</th>" in text
 
 
 def section_of(client, job):
@@ -179,6 +246,40 @@ def test_the_page_of_an_active_job_has_a_place_for_it(user_client, user, job):
     assert section_of(user_client, job) == "<section data-job-timeline>\n</section>"
     Job.objects.update(state="succeeded", finished_at=timezone.now(), seq=1)
     assert "data-job-timeline" not in user_client.get(f"/notifications/jobs/{job.pk}/").text
+
+
+def read_part(client, job, tag=""):
+    headers = {"If-None-Match": tag} if tag else {}
+    return client.get(f"/notifications/jobs/{job.pk}/?part=timeline&background=1", headers=headers)
+
+
+def test_the_part_that_an_open_page_reads_again(user_client, other_user, client_of, job, start, extended):
+    """The section of the page alone, and nothing while nothing has begun or ended, nor grown by a tenth."""
+    Job.objects.update(state="running", finished_at=None, seq=0, attempt=3)
+    part = read_part(user_client, job)
+    kinds = re.compile(r'<li data-kind="(\w+)"')
+    assert part.text.strip().endswith("</section>") and "<html" not in part.text
+    assert kinds.findall(part.text) == kinds.findall(section_of(user_client, job))
+    assert "no-store" in part.headers["Cache-Control"]
+    again = read_part(user_client, job, part.headers["ETag"])
+    assert (again.status_code, again.content) == (304, b"")
+    Job.objects.update(progress_current=1, version=9)
+    assert read_part(user_client, job, part.headers["ETag"]).status_code == 304
+    add_wait(job, start, 90, 91, attempt=3)
+    waited = read_part(user_client, job, part.headers["ETag"])
+    assert waited.status_code == 200 and "nap" in waited.text
+    Job.objects.update(created_at=start - timedelta(hours=1))
+    assert read_part(user_client, job, waited.headers["ETag"]).status_code == 200
+    assert read_part(client_of(other_user), job).status_code == 404
+
+
+def test_the_part_of_a_question_that_the_page_shows(user_client, user):
+    """It is not among the steps, as on the page."""
+    question_tasks.ask_sync.using(owner=user).enqueue()
+    run_jobs()
+    job = Job.objects.get()
+    texts = [read_part(user_client, job).text, section_of(user_client, job)]
+    assert [text.count("<li ") for text in texts] == [0, 0]
 
 
 def test_staff_see_it_with_results_and_all_attempts(admin_client, job, start, extended):

@@ -344,9 +344,9 @@ class TestRows:
         assert not Wait.objects.exists()
         assert not Job.objects.exists()
 
-    def test_they_stay_until_their_jobs_are_deleted(self, monkeypatch):
+    def test_they_stay_until_their_jobs_are_deleted(self, set_belongings):
         """Or a job that waits without a wait would be queued."""
-        monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 2)
+        set_belongings(2)
         cancel([suspended().id for _ in range(3)])
         pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
         assert pruning.prune_chunk() == 1
@@ -442,7 +442,7 @@ def test_timeline(user, client):
     read = read_steps(row(job.id), with_results=True).first
     found = {step.name: (step.took_label, step.result) for step in read}
     assert found.keys() == {"first", "nap", "second", "rest"} and read[-1].name == "rest"
-    assert found["nap"] == ("1\xa0day", "Due")
+    assert found["nap"] == ("24\xa0h", "Due")
 
 
 def test_timeline_of_a_callback_without_a_time(user, settings):

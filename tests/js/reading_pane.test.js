@@ -2,41 +2,49 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { findRow, isForPane } from "../../notifications/static/notifications/reading_pane.js";
 
-globalThis.Node = { DOCUMENT_POSITION_FOLLOWING: 4 };
-
 /** Return rows of a list, the newest first, of which none has the focus. */
 const makeRows = (...raised) =>
   raised.map((number) => ({
     dataset: { raised: String(number) },
     isConnected: true,
+    hidden: false,
     contains: () => false,
-    compareDocumentPosition: ({ dataset }) => (Number(dataset.raised) < number ? 4 : 2),
   }));
+/** Return what the pane gets of a list. */
+const makeList = (rows) => ({
+  getShown: () => rows.filter((row) => !row.hidden),
+  findRemaining: ([changed]) =>
+    rows.slice(rows.indexOf(changed) + 1).find((row) => !row.hidden) ??
+    rows.slice(0, rows.indexOf(changed)).findLast((row) => !row.hidden),
+});
 
 test("the row that has the focus is shown first, or the first of the list", () => {
   const rows = makeRows(9, 8, 7);
-  assert.equal(findRow(rows, undefined, null), rows[0]);
+  assert.equal(findRow(makeList(rows), undefined, null), rows[0]);
   rows[1].contains = (element) => element === "title";
-  assert.equal(findRow(rows, undefined, "title"), rows[1]);
-  assert.equal(findRow([], undefined, null), undefined);
+  assert.equal(findRow(makeList(rows), undefined, "title"), rows[1]);
+  assert.equal(findRow(makeList([]), undefined, null), undefined);
 });
 
 test("the row that is shown stays while it is in the list", () => {
   const rows = makeRows(9, 8, 7);
-  assert.equal(findRow(rows, rows[2], null), rows[2]);
+  assert.equal(findRow(makeList(rows), rows[2], null), rows[2]);
 });
 
 test("the next row takes the place of one that is done, and the last one that of the last", () => {
-  const [newest, done, next, last] = makeRows(9, 8, 7, 6);
-  assert.equal(findRow([newest, next, last], done, null), next);
-  assert.equal(findRow([newest, next], last, null), next);
+  const rows = makeRows(9, 8, 7, 6);
+  const [, done, next, last] = rows;
+  done.hidden = true;
+  assert.equal(findRow(makeList(rows), done, null), next);
+  last.hidden = true;
+  assert.equal(findRow(makeList(rows), last, null), next);
 });
 
 test("in a list that was loaded again, the row at its position takes its place", () => {
   const [done] = makeRows(8);
   done.isConnected = false;
   const rows = makeRows(9, 7, 6);
-  assert.equal(findRow(rows, done, null), rows[1]);
+  assert.equal(findRow(makeList(rows), done, null), rows[1]);
 });
 
 test("when a group is closed, its row takes the place of the one in it", () => {
@@ -44,7 +52,7 @@ test("when a group is closed, its row takes the place of the one in it", () => {
   member.isConnected = false;
   const rows = makeRows(9, 7, 4);
   rows[1].contains = (element) => element === "title of the group";
-  assert.equal(findRow(rows, member, "title of the group"), rows[1]);
+  assert.equal(findRow(makeList(rows), member, "title of the group"), rows[1]);
 });
 
 test("a click on a row or its title is for the pane, and Enter on a title that leads to the same notification", () => {

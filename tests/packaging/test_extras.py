@@ -15,7 +15,7 @@ TESTS = [
     "tests/contrib/celery/test_recording.py",
     "tests/contrib/deliveries/test_pushes.py",
     "tests/contrib/operations/test_metrics.py",
-    "tests/outbound/test_body.py",
+    "tests/outbound/test_decompression.py",
     "tests/realtime/doorbell/test_channel_layer.py",
     "tests/jobs/test_spans.py",
 ]

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 from random import randrange
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django.test import Client
 
 from notifications.realtime import hub
@@ -42,6 +44,32 @@ def set_first_ack(monkeypatch):
 
     patch(16)
     return patch
+
+
+@pytest.fixture
+def set_ticks(monkeypatch):
+    """set_ticks(POSITION_CHECK=1) sets the ticks of the hub between two such checks."""
+    return lambda **ticks: [monkeypatch.setattr(hub, f"{name}_TICKS", n) for name, n in ticks.items()]
+
+
+@pytest.fixture
+def wrap_statements(transactional_db):
+    """wrap_statements(wrapper) is Django's execute_wrapper() of the connections that all threads open after this."""
+    wrappers = []
+
+    def wrap(execute, *args):
+        for wrapper in wrappers:
+            execute = partial(wrapper, execute)
+        return execute(*args)
+
+    def handle_connection(connection, **kwargs):
+        if wrap not in connection.execute_wrappers:
+            connection.execute_wrappers.append(wrap)
+
+    connection_created.connect(handle_connection)
+    yield wrappers.append
+    connection_created.disconnect(handle_connection)
+    wrappers.clear()
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 import asyncio
 import subprocess
 import sys
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import hub, servers
+from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
-from notifications.realtime.servers import daphne, uvicorn
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
@@ -93,24 +90,6 @@ async def test_application_can_start_again(application):
         await lifespan
 
 
-async def test_fallback_on_uvicorn_is_logged_at_startup(application, monkeypatch, caplog):
-    """A uvicorn whose frames cannot be written directly is logged at startup, before the first WebSocket."""
-    unsupported = type("Other", (), {})
-    servers.log_fallback.cache_clear()
-    server = SimpleNamespace(
-        config=SimpleNamespace(ws_protocol_class=unsupported, http_protocol_class=unsupported)
-    )
-    monkeypatch.setattr(uvicorn, "running_server", lambda: server)
-    events, answers = asyncio.Queue(), asyncio.Queue()
-    lifespan = asyncio.create_task(application({"type": "lifespan"}, events.get, answers.put))
-    events.put_nowait({"type": "lifespan.startup"})
-    await answers.get()
-    assert [line.partition(":")[0] for line in caplog.messages] == [
-        "WebSocket frames are not written directly on this uvicorn"
-    ]
-    lifespan.cancel()
-
-
 @pytest.mark.parametrize(
     ("arguments", "starts"),
     [
@@ -166,23 +145,3 @@ def test_worker_starts_with_the_application(site, process, starts):
     else:
         output = site.python(THREADS)
     assert ("notifications-worker" in output) == starts
-
-
-class Server:
-    """The object that Daphne's send function is a method of."""
-
-    root_path = "/behind"
-
-    async def handle_reply(self, message):
-        pass
-
-
-Server.__module__ = "daphne.server"
-
-
-def test_daphne_root_path_header_is_ignored():
-    """On Daphne the root path is the server's own, not that of a request header; other servers are not recognized."""
-    server = daphne.server_of(partial(Server().handle_reply))
-    scope = {"type": "http", "root_path": "//evil.example"}
-    assert daphne.with_server_root_path(scope, server)["root_path"] == "/behind"
-    assert daphne.server_of(lambda message: None) is None

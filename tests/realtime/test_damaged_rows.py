@@ -1,28 +1,26 @@
 """Rows that another program has damaged, for example by SQL: other rows and other users are still served."""
 
-import errno
 import json
 import logging
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.utils.module_loading import import_string
 
-from notifications import serializers, streams
+from notifications import streams
 from notifications.api import notify
-from notifications.db import unavailable
 from notifications.models import Job, Notification
-from notifications.realtime import probe, reader
-from notifications.streams import changes
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
+from tests.realtime.test_following import READ_MISSED
 
 
 @pytest.fixture(autouse=True, scope="module")
 def application():
     """Import the ASGI application, which sets up logging: doctor would do that in the middle of a test."""
-    if path := probe.application_path():
+    if path := getattr(settings, "ASGI_APPLICATION", None):
         import_string(path)
 
 
@@ -37,12 +35,6 @@ DATA = {
     "too deep": '{"x":' + "[" * 100_000 + "]" * 100_000 + "}",
     "a long number": '{"x":' + "9" * 5_000 + "}",
 }
-
-
-@pytest.fixture(autouse=True)
-def clear_damage_log():
-    unavailable.log_damage.cache_clear()
-    reader._log_unreadable_rows.cache_clear()
 
 
 def damage(model, pk, column, value):
@@ -114,12 +106,13 @@ async def test_damaged_job_error(connect, send_request, user, error):
     await socket.receive("jobs")
     await in_thread(rows.finish, row, "failed", error=error)
     (item,) = (await socket.receive("change"))["items"]
-    assert (item["id"], item["state"], item["error"]) == (str(row.pk), "failed", serializers.DAMAGED_ERROR)
+    assert (item["id"], item["state"]) == (str(row.pk), "failed")
+    assert item["error"]["title"] == "The error cannot be read"
     for path in (f"jobs/{row.pk}/", "jobs/"):
         request = await (await send_request(path, user)).wait_for_response()
         assert request.status == 200
         body = await request.json()
-        assert body.get("items", [body])[0]["error"] == serializers.DAMAGED_ERROR
+        assert body.get("items", [body])[0]["error"] == item["error"]
     page = await in_thread(open_page, user, f"/notifications/jobs/{row.pk}/")
     assert page.status_code == 200
 
@@ -166,9 +159,8 @@ CORRECT_VALUES = {
 }
 
 
-async def test_unreadable_columns(connect, user, other_user, caplog, monkeypatch):
+async def test_unreadable_columns(connect, user, other_user, caplog, short_ticks):
     """Other users are served. The log names the row, and once it is corrected its user gets all that followed."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.05)
     values = SQLITE_VALUES if connection.vendor == "sqlite" else POSTGRES_VALUES
     user_socket, other_socket = await connect(user), await connect(other_user)
     start = (await user_socket.start())["seq"]
@@ -192,21 +184,23 @@ async def test_unreadable_columns(connect, user, other_user, caplog, monkeypatch
     assert len(snapshot["items"]) == 2 * len(values)
 
 
-async def test_unreadable_stream_does_not_block_others(connect, user, other_user, monkeypatch):
+async def test_unreadable_stream_does_not_block_others(
+    wrap_statements, connect, user, other_user, short_ticks
+):
     """If reading one stream fails, others are read one by one; the failed one is read once it is repaired."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.05)
-    read_missed, is_broken, failures = changes.read_missed, True, []
+    is_broken, failures = False, []
 
-    def fail(cursors):
-        if is_broken and user.pk in cursors:
-            failures.append(cursors)
+    def fail(execute, sql, params, *args):
+        if is_broken and READ_MISSED in sql and user.pk in params[:-1:2]:
+            failures.append(params)
             raise TypeError("'<=' not supported between instances of 'int' and 'str'")
-        return read_missed(cursors)
+        return execute(sql, params, *args)
 
+    wrap_statements(fail)
     user_socket, other_socket = await connect(user), await connect(other_user)
     await user_socket.start()
     await other_socket.start()
-    monkeypatch.setattr(changes, "read_missed", fail)
+    is_broken = True
     await in_thread(notify, [user, other_user], "for both")
     assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == ["for both"]
     await in_thread(notify, other_user, "another")
@@ -219,18 +213,6 @@ async def test_unreadable_stream_does_not_block_others(connect, user, other_user
     is_broken = False
     assert [item["title"] for item in (await third.receive("sync"))["items"]] == ["for both"]
     assert [item["title"] for item in (await user_socket.receive("change"))["items"]] == ["for both"]
-
-
-@pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
-def test_lack_of_a_resource_is_no_damage(monkeypatch, user, exc):
-    """The read is repeated for all, and no stream is left out as one with a damaged row."""
-
-    def read(request):
-        raise exc
-
-    monkeypatch.setattr(reader, "_read", read)
-    with pytest.raises(type(exc)):
-        reader.read_changes(reader.ReadRequest(cursors={user.pk: 0}))
 
 
 def test_damaged_job_does_not_block_claims(transactional_db):
@@ -260,10 +242,3 @@ def open_page(user, path):
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return client.get(path)
-
-
-def test_item_within_limits_is_not_changed():
-    """Values that the app itself can write are not replaced."""
-    row = Notification(id="0190163d-8694-739b-aea5-966c26f8ad91", seq=1, raised=1, title="ä" * 200)
-    row.data = json.dumps({"x": "\0", "y": 2**53})
-    assert json.loads(serializers.encode_item(row)) == serializers.serialize(row)

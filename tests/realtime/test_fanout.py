@@ -23,6 +23,7 @@ class Reads:
 
     def __init__(self, monkeypatch):
         monkeypatch.setattr(fanout, "read_changes", self._read)
+        monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
         users = WatchedUsers()
         for user in USERS:
             subscriber = Subscriber(self, user, None)
@@ -104,7 +105,6 @@ async def test_slow_delivery_delays_the_next_read(reads):
 
 async def test_failed_reads_are_repeated(reads, monkeypatch, caplog):
     """With whatever error: of the database, of the pool before or after its call, or of a thread that is ended."""
-    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
 
     def fail(users):
         raise errors.pop()
@@ -135,7 +135,6 @@ async def test_reads_continue_after_the_pool_was_closed(reads):
 
 async def test_failing_log_and_delivery_stop_nothing(reads, monkeypatch):
     """A filter of the project's logging, or a subscriber that raises, does not end the reads."""
-    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     failures = [ValueError("broken"), None]
     monkeypatch.setattr(fanout.logger, "warning", lambda *args, **kwargs: 1 / 0)
@@ -155,7 +154,6 @@ async def test_failing_log_and_delivery_stop_nothing(reads, monkeypatch):
 
 async def test_read_without_a_thread_is_tried_again(reads, monkeypatch):
     """Where the process can start no thread, what was rung is read once it can."""
-    monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.05)
     scarcity = fail_thread_starts(monkeypatch)
     reads.fanout.read_users([0])
     await asyncio.sleep(0.1)

@@ -1,18 +1,21 @@
 """Frames to a connected client: the snapshot, live changes, and active jobs."""
 
 import asyncio
+from functools import partial
 
 from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
 from notifications.http import encode_json
-from notifications.realtime.doorbell import _handle_rung
-from notifications.realtime.doorbell.sqlite import SqliteListener
-from notifications.signals import rung
-from notifications.streams import build_notification, changes, marking, positions
+from notifications.streams import build_notification, marking, positions
+from tests.data.rows import job as enqueue
 from tests.realtime import rows
+from tests.realtime.auth.test_sign_outs import in_other_thread, no_rings
 from tests.realtime.conftest import in_thread
+
+#: What the statements have that read the changes of streams, and active jobs.
+READ_MISSED, READ_ACTIVE_JOBS = "positions AS MATERIALIZED", "AS raw_id"
 
 
 async def test_hello_without_position_starts_with_snapshot(connect, user):
@@ -117,20 +120,20 @@ async def test_changes_have_no_gaps(connect, user):
     assert change["unread"] == 2
 
 
-async def test_change_of_many_rows_is_sent_as_syncs(connect, user, monkeypatch):
-    """A change of more rows than one read returns, here 20, is sent as syncs; later changes are live again."""
-    monkeypatch.setattr(changes, "MAX_ROWS_PER_READ", 20)
+async def test_change_of_many_rows_is_sent_as_syncs(connect, user):
+    """A change of more rows than one read returns, 200, is sent as syncs; later changes are live again."""
     socket = await connect(user)
     await socket.start()
-    await in_thread(rows.notices, user, 50)
-    frames = [await socket.receive("sync") for _ in range(3)]
+    with no_rings():  # of each pass of the numbering
+        await in_thread(rows.notices, user, 250)
+    await in_thread(streams.ring, [user.pk])
+    frames = [await socket.receive("sync") for _ in range(2)]
     assert [(frame["prev"], frame["seq"], frame["more"]) for frame in frames] == [
-        (0, 20, True),
-        (20, 40, True),
-        (40, 50, False),
+        (0, 200, True),
+        (200, 250, False),
     ]
     await in_thread(notify, user, "live")
-    assert (await socket.receive("change"))["prev"] == 50
+    assert (await socket.receive("change"))["prev"] == 250
 
 
 async def test_changes_of_active_jobs_are_sent(connect, user):
@@ -209,21 +212,17 @@ async def test_nothing_is_lost_between_start_and_first_ring(connect, user):
             version = frame["jobs"][0]["version"]
 
 
-async def test_lost_ring_only_delays(connect, user, monkeypatch, short_ticks):
+async def test_lost_ring_only_delays(connect, user, short_ticks):
     """Without rings, the position check finds changes and active jobs."""
     socket = await connect(user)
     await socket.start()
-    rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
-    try:
+    with no_rings():
         await in_thread(notify, user, "without a ring")
         assert (await socket.receive("change"))["items"][0]["title"] == "without a ring"
-        job = await in_thread(rows.job, user)
+        job = await in_thread(enqueue, user)
         assert (await socket.receive("jobs"))["jobs"][0]["id"] == str(job.pk)
         await in_thread(rows.change, job, state="running")
         assert (await socket.receive("jobs"))["jobs"][0]["state"] == "running"
-    finally:
-        rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
 
 
 async def test_pending_changes_are_numbered_every_second(connect, user, short_ticks):
@@ -234,38 +233,37 @@ async def test_pending_changes_are_numbered_every_second(connect, user, short_ti
     assert (await socket.receive("change"))["items"][0]["title"] == "left"
 
 
-async def test_failed_read_is_retried(connect, user, monkeypatch):
+async def test_failed_read_is_retried(wrap_statements, connect, user):
     """If reading changes fails, it is retried, and the change is sent."""
-    monkeypatch.setattr("notifications.realtime.fanout.RETRY_SECONDS", 0.05)
     socket = await connect(user)
     await socket.start()
-    read_missed, failures = changes.read_missed, [OperationalError("gone"), OperationalError("gone")]
+    failures = [OperationalError("gone"), OperationalError("gone")]
 
-    def fail_twice(cursors):
-        if failures:
+    def fail_twice(execute, sql, *args):
+        if READ_MISSED in sql and failures:
             raise failures.pop()
-        return read_missed(cursors)
+        return execute(sql, *args)
 
-    monkeypatch.setattr(changes, "read_missed", fail_twice)
+    wrap_statements(fail_twice)
     await in_thread(notify, user, "through")
     assert (await socket.receive("change"))["items"][0]["title"] == "through"
     assert not failures
 
 
-async def test_job_that_changes_during_a_read_for_another_client(connect, user, monkeypatch):
+async def test_job_that_changes_during_a_read_for_another_client(wrap_statements, connect, user):
     """If reading for a new client finds a new version of a job, connected clients are sent it too."""
     job = await in_thread(rows.job, user)
     socket = await connect(user)
     await socket.start()
-    read_active_jobs, unchanged = changes.read_active_jobs, [job]
+    unchanged = [job]
 
-    def change_before_read(ids):
-        while unchanged:
-            rows.change(unchanged.pop(), state="running")
-        return read_active_jobs(ids)
+    def change_before_read(execute, sql, *args):
+        while READ_ACTIVE_JOBS in sql and unchanged:
+            in_other_thread(partial(rows.change, unchanged.pop(), state="running"))
+        return execute(sql, *args)
 
-    monkeypatch.setattr(changes, "read_active_jobs", change_before_read)
-    monkeypatch.setattr(streams, "ring", lambda *args, **kwargs: None)  # the ring is lost or late
-    second = await connect(user)
-    assert (await second.start())["jobs"][0]["version"] == 2
-    assert (await socket.receive("jobs"))["jobs"][0]["version"] == 2
+    wrap_statements(change_before_read)
+    with no_rings():  # the ring is lost or late
+        second = await connect(user)
+        assert (await second.start())["jobs"][0]["version"] == 2
+        assert (await socket.receive("jobs"))["jobs"][0]["version"] == 2

@@ -1,6 +1,7 @@
 """WebSocket handshakes: origins, subprotocols, authentication, limits and close codes."""
 
 import asyncio
+import re
 import threading
 from datetime import timedelta
 
@@ -13,10 +14,8 @@ from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
 
-from notifications import duties, paths
 from notifications.models import Stream
-from notifications.realtime import fanout, hub, pool
-from notifications.realtime.auth import sign_outs
+from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
@@ -178,15 +177,17 @@ async def test_session_signed_with_fallback_key_is_valid_and_unchanged(connect, 
     assert await in_thread(session_of(cookie).exists)
 
 
-async def test_page_of_another_user_is_signed_out(connect, user, other_user):
+async def test_page_of_another_user_is_signed_out(connect, user, other_user, client_of):
     """A page loaded as another user is signed out: its socket would show it the current user's notifications."""
 
     def page_of(viewer):
-        return {"query_string": f"viewer={paths.page_token(viewer.pk)}".encode()}
+        page = client_of(viewer).get("/notifications/").content.decode()
+        return {"query_string": re.search(r'data-socket="[^"]*\?(viewer=[^"&]+)', page)[1].encode()}
 
+    own, others = [await in_thread(page_of, viewer) for viewer in (user, other_user)]
     for options in ({"user": user}, {"scope_user": user}):
-        await assert_signed_out(await connect(**options, **page_of(other_user)))
-        await (await connect(**options, **page_of(user))).start()
+        await assert_signed_out(await connect(**options, **others))
+        await (await connect(**options, **own)).start()
 
 
 async def test_user_of_project_middleware(connect, user):
@@ -219,14 +220,16 @@ async def test_session_that_ends_after_the_middleware(connect, user):
     await assert_signed_out(await connect(scope_user=user, session=session))
 
 
-async def test_failed_authentication_is_not_a_sign_out(connect, user, monkeypatch):
+async def test_failed_authentication_is_not_a_sign_out(wrap_statements, connect, user):
     """An unreachable database closes with 4000 and a reconnect within 5 s; 4401 would sign the user out."""
     cookie = await in_thread(sign_in, user)
 
-    def fail(keys):
-        raise OperationalError("the database is unreachable")
+    def fail(execute, sql, *args):
+        if "django_session" in sql:
+            raise OperationalError("the database is unreachable")
+        return execute(sql, *args)
 
-    monkeypatch.setattr("notifications.realtime.auth.handshakes.read_users", fail)
+    wrap_statements(fail)
     bye = await (await connect(cookie=cookie)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4000, "going_away", True)
     assert 0 < bye["after_ms"] <= 5000
@@ -297,10 +300,9 @@ async def test_disconnected_client_leaves_the_hub(connect, user):
     assert current_hub().subscribers() == []
 
 
-async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monkeypatch, short_ticks):
+async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, set_ticks, short_ticks):
     """A new guard closes the user's sockets whose session has ended, and no others."""
-    monkeypatch.setattr(sign_outs, "CHECK_DELAYS_SECONDS", (0.05,))
-    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
+    set_ticks(SESSION_CHECK=10**9)
     valid_cookie, ended_cookie = await in_thread(sign_in, user), await in_thread(sign_in, user)
     valid_socket, ended_socket = await connect(cookie=valid_cookie), await connect(cookie=ended_cookie)
     await valid_socket.start()
@@ -317,9 +319,9 @@ async def test_guard_change_closes_sockets_of_ended_sessions(connect, user, monk
     assert (await valid_socket.receive_beat_only())["seq"] == 0
 
 
-async def test_all_sessions_are_checked_periodically(connect, user, monkeypatch, short_ticks):
+async def test_all_sessions_are_checked_periodically(connect, user, set_ticks, short_ticks):
     """An expired session closes the socket at the next periodic check, without a ring."""
-    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
+    set_ticks(SESSION_CHECK=2)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await socket.start()
@@ -341,27 +343,26 @@ async def test_server_shutdown_sends_reconnect_delay(connect, user):
         assert 0 < bye["after_ms"] <= 5000
 
 
-async def test_handshakes_do_not_wait_for_numbering(connect, user, monkeypatch):
+async def test_handshakes_do_not_wait_for_numbering(wrap_statements, connect, user, set_ticks, short_ticks):
     """Handshakes are answered while periodic numbering and the numbering before a snapshot wait for locks."""
-    monkeypatch.setattr(pool, "TICK_SECONDS", 0.01)
+    set_ticks(POSITION_CHECK=10**9)
     lock_released, waiting = threading.Event(), threading.Semaphore(0)
 
-    def wait_for_lock(*args):
-        waiting.release()
-        lock_released.wait(20)
+    def wait_for_lock(execute, sql, *args):
+        if "seq IS NULL" in sql:
+            waiting.release()
+            lock_released.wait(60)  # longer than a frame is waited for
+        return execute(sql, *args)
 
-    monkeypatch.setattr(duties.streams, "number_pending", wait_for_lock)
-    monkeypatch.setattr(duties.streams, "pending_condition", None)
-    monkeypatch.setattr(fanout.streams, "number_if_needed", wait_for_lock)
+    cookies = [await in_thread(sign_in, user) for _ in range(3)]
+    wrap_statements(wait_for_lock)
     try:
-        first = await connect(user)
+        first = await connect(cookie=cookies[0])
         assert await asyncio.to_thread(waiting.acquire, timeout=10)
         first.send_frame("hello", epoch=None, seq=None)
-        second = await connect(user)
-        second.send_frame("hello", epoch=None, seq=None)
-        assert (await second.receive())["op"] == "welcome"
-        third = await connect(user)
-        third.send_frame("hello", epoch=None, seq=None)
-        assert (await third.receive())["op"] == "welcome"
+        for cookie in cookies[1:]:
+            socket = await connect(cookie=cookie)
+            socket.send_frame("hello", epoch=None, seq=None)
+            assert (await socket.receive())["op"] == "welcome"
     finally:
         lock_released.set()

@@ -42,9 +42,13 @@ def fax(monkeypatch):
     install(monkeypatch, Fax(Fax.name, extension))
 
 
-async def test_a_part_of_the_hub(fax, connect, user, monkeypatch):
+def test_deactivated_users_are_searched_within_5_seconds():
+    assert hubs.ACTIVE_CHECK_TICKS < 5
+
+
+async def test_a_part_of_the_hub(fax, connect, user, set_ticks):
     """It reads when the doorbell rings for a user whose clients it has, and all every few seconds."""
-    monkeypatch.setattr(hubs, "POSITION_CHECK_TICKS", 1)
+    set_ticks(POSITION_CHECK=1)
     socket = await connect(user)
     await socket.start()
     part = current_hub().parts["fax"]

@@ -6,10 +6,14 @@ import threading
 import pytest
 from django.db import connection, connections
 
-from notifications.realtime.pool import ThreadPool
+from notifications.realtime.pool import TICK_SECONDS, ThreadPool
 from notifications.worker import NoThread
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
+
+
+def test_a_tick_is_a_second():
+    assert TICK_SECONDS == 1
 
 
 @pytest.fixture

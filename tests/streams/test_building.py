@@ -311,10 +311,10 @@ def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
     assert count_statements(2, lambda number: {"key": f"other{number}"}) == without_keys + 1
 
 
-def test_unarchiving_skips_many_superseded_rows(user, monkeypatch):
+def test_unarchiving_skips_many_superseded_rows(user, set_marking):
     """Unarchiving reaches rows behind more superseded ones than one transaction reads."""
-    monkeypatch.setattr(marking, "MAX_ROWS_PER_TRANSACTION", 3)
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 3)
+    set_marking(MAX_ROWS_PER_TRANSACTION=3)
+    set_marking(MAX_MARKED_ROWS=3)
     for _ in range(7):
         notifying.create_notifications(user, "superseded", key="k")
     notifying.create_notifications(user, "newest", key="k")

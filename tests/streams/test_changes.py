@@ -1,6 +1,7 @@
 """Reads of streams: positions, missed changes, snapshots and active jobs, with few queries that use indexes."""
 
 import json
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -18,6 +19,26 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 HOUR = timedelta(hours=1)
+
+
+@contextmanager
+def before_each(part, work):
+    """Call a function before each statement with this part. It may execute others."""
+    is_working = []
+
+    def wrap(execute, sql, *args):
+        if part in sql and not is_working:
+            is_working.append(sql)
+            work()
+            is_working.clear()
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(wrap):
+        yield
+
+
+#: Of the statement that reads streams, and of those that read finished jobs, and rows of users with several cursors.
+READ_STREAMS, READ_NEAR = "WITH ranges (user_key, low) AS", "WITH ranges (user_key, low, high) AS"
 
 
 def seqs(missed):
@@ -100,15 +121,13 @@ def test_notifications_and_active_jobs_cost_one_query(user, other_user):
 def test_cursors_of_a_user_are_read_at_one_moment(user, other_user, monkeypatch):
     """A snapshot is read at the position of its user: with that of a later query, it would lack a notification."""
     monkeypatch.setattr(changes, "MAX_RANGES_PER_QUERY", 1)
-    read_streams = changes.read_streams
 
-    def write_before(*args):
+    def write():
         rows.notices(user, 1)
         rows.notices(other_user, 1)
-        return read_streams(*args)
 
-    monkeypatch.setattr(changes, "read_streams", write_before)
-    found = changes.read_missed({user.pk: [None, 0, 1], other_user.pk: [None, 0, 1]})
+    with before_each(READ_STREAMS, write):
+        found = changes.read_missed({user.pk: [None, 0, 1], other_user.pk: [None, 0, 1]})
     heads = {pk: {missed.position.head for (key, _), missed in found.items() if key == pk} for pk, _ in found}
     assert heads == {user.pk: {1}, other_user.pk: {2}}
 
@@ -156,38 +175,34 @@ def test_cursor_above_the_head_or_below_the_floor_is_a_reset(user):
     assert [found[user.pk, cursor].reset for cursor in (2, 3, 6)] == [True, False, True]
 
 
-def test_rows_pruned_during_the_read_cause_a_reset(user, monkeypatch):
+def test_rows_pruned_during_the_read_cause_a_reset(user):
     """Rows that are pruned between two queries cause a reset, because the floor is read again after them."""
     rows.notices(user, 4)
     rows.finish(rows.job(user))
-    read_near = changes._read_near
 
-    def prune_first(*args):
+    def prune():
         Job.objects.all().delete()
         rows.prune(user.pk, 5)
-        return read_near(*args)
 
-    monkeypatch.setattr(changes, "_read_near", prune_first)
-    found = changes.read_missed({user.pk: [1, 4, 5]})
+    with before_each(READ_NEAR, prune):
+        found = changes.read_missed({user.pk: [1, 4, 5]})
     assert [found[user.pk, cursor].reset for cursor in (1, 4, 5)] == [True, True, False]
     assert not found[user.pk, 1].rows
 
 
-def test_rows_above_the_head_are_left_for_the_next_read(user, monkeypatch):
+def test_rows_above_the_head_are_left_for_the_next_read(user):
     """A job that is retried between two queries is not returned: only rows up to the head of the first are."""
     rows.notices(user, 2)
     rows.finish(rows.job(user))
     job = rows.job(user)
     rows.finish(job, "failed")
-    read_near = changes._read_near
 
-    def write_first(*args):
+    def write():
         rows.notices(user, 1)
         Job.objects.filter(pk=job.pk).update(seq=0, state="queued")
-        return read_near(*args)
 
-    monkeypatch.setattr(changes, "_read_near", write_first)
-    missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
+    with before_each(READ_NEAR, write):
+        missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
     assert (seqs(missed), missed.position.head, missed.reset) == ([1, 2, 3], 4, False)
 
 

@@ -3,13 +3,13 @@
 import django
 
 if django.VERSION >= (6, 0):
-    from django.tasks import TaskResultStatus
+    from django.tasks import TaskResultStatus, task
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import Task, TaskError
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
 else:
-    from django_tasks import TaskResultStatus
+    from django_tasks import TaskResultStatus, task
     from django_tasks.backends.base import BaseTaskBackend
     from django_tasks.base import Task, TaskError
     from django_tasks.exceptions import InvalidTaskError as InvalidTask
@@ -23,6 +23,7 @@ __all__ = [
     "TaskError",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
+    "task",
     "task_enqueued",
     "task_finished",
     "task_started",

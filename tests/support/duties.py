@@ -9,8 +9,3 @@ def run_duty(name, where=Where.WORKER, **options):
     [duty] = [duty for duty in process.duties if duty.name == name]
     while process.run(duty):
         pass
-
-
-def reap():
-    """Take the jobs of workers whose leases are over, or whose deadlines are."""
-    run_duty("take jobs from lost workers")

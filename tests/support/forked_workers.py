@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tests.support import fork_server
 
 ROOT = fork_server.ROOT
 #: A variable of the process that collects: the file descriptors of the socket at which it forks, and of a pipe to
-#: which it writes when it has collected the tests.
+#: which it writes when it has collected the tests, and the number of workers.
 DESCRIPTORS = "TEST_FORKS"
 PROGRAM = (
     f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.support import forked_workers as f; f.main()"
@@ -35,7 +36,7 @@ PROGRAM = (
 class Collector:
     """The process that collects the tests, with the arguments of this run."""
 
-    def __init__(self, config):
+    def __init__(self, config, workers):
         self._folder = tempfile.TemporaryDirectory(prefix="fork-workers-")
         self.path = f"{self._folder.name}/workers"
         ready, collected = os.pipe()
@@ -43,7 +44,7 @@ class Collector:
             descriptors = [listening.fileno(), collected]
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *map(str, config.invocation_params.args), "-n", "0"],
-                env=os.environ | {DESCRIPTORS: " ".join(map(str, descriptors))},
+                env=os.environ | {DESCRIPTORS: " ".join(map(str, [*descriptors, workers]))},
                 pass_fds=descriptors,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -61,6 +62,21 @@ class Collector:
             self._popen.kill()
             self._popen.wait()
         self._folder.cleanup()
+
+
+def deal(items, workers):
+    """Return the tests in the order in which each worker begins with its part of those that are not quick.
+
+    pytest-xdist gives each worker the next part of all tests, and takes from the end of one for another that has none.
+    So quick tests are the last ones, and no worker waits for the long ones of another.
+    """
+    files = [list(tests) for _, tests in groupby(items, lambda item: item.path)]
+    files.sort(key=lambda tests: all(test.get_closest_marker("quick") for test in tests))
+    size, parts = len(items) // workers, [[] for _ in range(workers)]
+    for number, tests in enumerate(files):
+        part = parts[number % workers]
+        (part if len(part) < size else min(parts, key=len)).extend(tests)
+    return [test for part in parts for test in part]
 
 
 def replace_specs(specs, collector):
@@ -83,7 +99,7 @@ class CollectedTests:
     """In the collector and its forks: it forks a worker where pytest would run the tests."""
 
     def __init__(self):
-        listening, self._collected = map(int, os.environ.pop(DESCRIPTORS).split())
+        listening, self._collected, self._workers = map(int, os.environ.pop(DESCRIPTORS).split())
         self._listening = socket.socket(fileno=listening)
         self._folder = Path(self._listening.getsockname()).parent
         self._failed_reports = []
@@ -92,6 +108,10 @@ class CollectedTests:
     def pytest_collectreport(self, report):
         if report.failed:
             self._failed_reports.append(report)
+
+    @pytest.hookimpl(trylast=True)  # after `-m` has selected
+    def pytest_collection_modifyitems(self, items):
+        items[:] = deal(items, self._workers)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):

@@ -77,7 +77,7 @@ def pytest_configure(config):
 def pytest_xdist_setupnodes(config, specs):
     global collector
     if len(specs) > 1:
-        collector = forked_workers.Collector(config)
+        collector = forked_workers.Collector(config, len(specs))
         forked_workers.replace_specs(specs, collector)
 
 

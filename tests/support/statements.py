@@ -14,11 +14,14 @@ from django.db.backends.utils import CursorWrapper
 
 @contextmanager
 def preceded(pattern, function, times=1):
-    """Call a function before the first statements that match. What it raises is their error. Yields them."""
+    """Call a function before the first statements that match, with their parameters. Yields them.
+
+    What it raises is their error.
+    """
     found, execute = [], CursorWrapper._execute_with_wrappers
 
     def execute_after(cursor, sql, params, many, executor):
-        if (times is None or len(found) < times) and re.search(pattern, sql):
+        if (times is None or len(found) < times) and re.search(pattern, f"{sql} {params}"):
             found.append(sql)
             function()
         return execute(cursor, sql, params, many, executor)

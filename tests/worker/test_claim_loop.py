@@ -22,11 +22,16 @@ def test_the_deadline_is_that_of_the_task(worker, gate):
         assert abs((job.deadline - job.started_at).total_seconds() - 60.2) < 30
 
 
-def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, monkeypatch):
+@pytest.fixture
+def no_polling(monkeypatch):
+    """Workers claim when they are woken, or a slot is free."""
+    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
+
+
+def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, no_polling, monkeypatch):
     """The claim saw no free slot. The queue is read again at once, not after the poll interval."""
     if connection.vendor != "postgresql":
         pytest.skip("On SQLite one thread claims and records, so no slot is freed during a claim.")
-    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
     worker = start_worker(concurrency=1).worker
     holding = tasks.hold.using(owner=user).enqueue()
     wait_until(lambda: tasks.held, what="the slot to be taken")
@@ -90,9 +95,10 @@ def test_a_claim_that_the_database_lost(start_worker, user, gate):
     assert (job.state, job.attempt, len(tasks.held)) == ("succeeded", 1, 1)
 
 
-def test_an_idle_worker_starts_a_job_before_it_claims_senders(start_worker, user, gate, monkeypatch):
+def test_an_idle_worker_starts_a_job_before_it_claims_senders(
+    start_worker, user, gate, no_polling, monkeypatch
+):
     """It claims senders right after that, not after the poll interval."""
-    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
     claim, is_reached, may_continue = claims.claim_jobs, threading.Event(), threading.Event()
     claim_loop = start_worker().worker._claim_loop
     wait_until(lambda: claim_loop._next_sender_claim, what="the first claim")

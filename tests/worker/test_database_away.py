@@ -8,11 +8,15 @@ from django.db import OperationalError, transaction
 
 from notifications.jobs.transitions import claims, reaping
 from notifications.models import Job
-from notifications.worker.worker import JobWorker
+from notifications.worker import JobWorker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.django_tasks import task_started
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
+
+#: The statement of a claim.
+CLAIM = r"attempt ?= ?attempt ?\+ ?1"
 
 
 class TestDatabaseAway:
@@ -93,18 +97,11 @@ class TestDatabaseAway:
         wait_until(lambda: not worker.worker.state.executions, what="the slots to be free")
         assert "Releasing jobs that are claimed" not in caplog.text
 
-    def test_a_claim_that_raises_another_error(self, short_intervals, worker, monkeypatch):
+    def test_a_claim_that_raises_another_error(self, short_intervals, worker):
         """It is tried again, and running jobs do not lose their worker."""
-        claim, calls = claims.claim_jobs, []
-
-        def fail_once(*args, **kwargs):
-            calls.append(1)
-            if len(calls) == 1:
-                raise RuntimeError("a bug")
-            return claim(*args, **kwargs)
-
-        monkeypatch.setattr(claims, "claim_jobs", fail_once)
-        assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
+        with refused(CLAIM, times=1, error=RuntimeError) as calls:
+            assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
+        assert calls
 
 
 class UnavailableDatabase:
@@ -121,7 +118,7 @@ class UnavailableDatabase:
             self.refused += 1
             raise OperationalError("could not connect to server")
 
-        monkeypatch.setattr("notifications.db.transactions.transaction.atomic", refuse)
+        monkeypatch.setattr(transaction, "atomic", refuse)
 
     def restore(self):
         self._is_available.set()

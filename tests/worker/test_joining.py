@@ -30,10 +30,16 @@ def check_that_no_call_waits():
 
 
 @pytest.fixture
-def rings_only(monkeypatch):
+def set_polling(monkeypatch):
+    """set_polling(seconds) sets the time until jobs are read first without a ring."""
+    return lambda seconds: monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", seconds)
+
+
+@pytest.fixture
+def rings_only(set_polling, monkeypatch):
     """Have the thread read jobs only when a ring arrives, without polling."""
     wait_until(lambda: not job_ends.end_reader._thread.is_running, what="the thread of another test to end")
-    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", LONG_INTERVAL_SECONDS)
+    set_polling(LONG_INTERVAL_SECONDS)
     monkeypatch.setattr(job_ends, "MAX_POLL_SECONDS", LONG_INTERVAL_SECONDS)
 
 
@@ -152,8 +158,8 @@ def test_a_ring_ends_the_wait(rings_only, worker, gate, user, owned):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_polling_makes_up_for_a_lost_ring(monkeypatch):
-    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 0.01)
+def test_polling_makes_up_for_a_lost_ring(set_polling):
+    set_polling(0.01)
     result = tasks.noop.enqueue()
     waiter = Waiter(result)
     finish(result, state="succeeded", result="7")
@@ -161,9 +167,9 @@ def test_polling_makes_up_for_a_lost_ring(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rings_for_other_users_do_not_delay_polling(monkeypatch, user):
+def test_rings_for_other_users_do_not_delay_polling(set_polling, user):
     """On a busy site they arrive all the time. For each, the thread reads the jobs of that user only."""
-    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 0.2)
+    set_polling(0.2)
     without_ring, other = Waiter(tasks.noop.enqueue()), Waiter(tasks.noop.using(owner=user).enqueue())
     wait_until(
         lambda: all(each.has_user for each in job_ends.end_reader._awaited.values()), what="the first read"
@@ -222,9 +228,9 @@ def test_a_job_that_disappears(rings_only):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_outage(monkeypatch, caplog):
+def test_a_database_outage(set_polling, monkeypatch, caplog):
     """The call keeps waiting, and each failed read is logged."""
-    monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", 0.01)
+    set_polling(0.01)
     result = tasks.noop.enqueue()
     read_ends, failed = job_ends.end_reader._read_ends, []
 

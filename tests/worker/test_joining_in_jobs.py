@@ -72,11 +72,16 @@ def test_children_run_before_parents_that_have_not_started(start_worker):
     assert median(joining_tasks.running_counts) <= 4
 
 
-def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, monkeypatch):
+@pytest.fixture
+def set_interval(monkeypatch):
+    """set_interval(seconds) sets the time between two claims of a worker with as many parents as may wait."""
+    name = "notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS"
+    return lambda seconds: monkeypatch.setattr(name, seconds)
+
+
+def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, set_interval, monkeypatch):
     """While no worker serves the queue of the children, only a few parents per slot start."""
-    monkeypatch.setattr(
-        "notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", LONG_INTERVAL_SECONDS
-    )
+    set_interval(LONG_INTERVAL_SECONDS)
     joining_tasks.running_counts.clear()
     with transaction.atomic():
         parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
@@ -98,10 +103,10 @@ def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, monkeypatc
     assert 8 <= max(joining_tasks.running_counts) <= 10
 
 
-def test_workers_of_two_queues_do_not_deadlock(start_worker, monkeypatch):
+def test_workers_of_two_queues_do_not_deadlock(start_worker, set_interval, monkeypatch):
     """Each runs its maximum of parents, and all of these wait for jobs that only the other worker runs."""
     monkeypatch.setattr("notifications.worker.capacity.MAX_WAITING_PER_SLOT", 2)
-    monkeypatch.setattr("notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", 0.05)
+    set_interval(0.05)
     with transaction.atomic():
         parents = [
             joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
@@ -113,11 +118,9 @@ def test_workers_of_two_queues_do_not_deadlock(start_worker, monkeypatch):
     until_done(*parents, timeout=60)
 
 
-def test_jobs_of_nested_batches_run_before_parents(start_worker, monkeypatch):
+def test_jobs_of_nested_batches_run_before_parents(start_worker, set_interval):
     """The maximum of parents runs, and each waits for a batch whose job is in a batch inside it."""
-    monkeypatch.setattr(
-        "notifications.worker.claim_loop.OVER_LIMIT_CLAIM_INTERVAL_SECONDS", LONG_INTERVAL_SECONDS
-    )
+    set_interval(LONG_INTERVAL_SECONDS)
     with transaction.atomic():
         parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
     start_worker(concurrency=1)

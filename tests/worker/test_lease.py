@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.db import OperationalError
 from django.utils import timezone
 
 from notifications.models import Worker
 from notifications.worker import lease as leases
 from notifications.worker.lease import Lease, find_dead_neighbors, process_identity
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
@@ -107,19 +107,13 @@ class TestMayReap:
         assert not lease.may_reap()
         wait_until(lease.may_reap, what="one whole lease")
 
-    def test_not_for_one_lease_after_an_outage(self, lease, monkeypatch):
+    def test_not_for_one_lease_after_an_outage(self, lease):
         """Other workers need time to renew their leases."""
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
-        retrying_atomic = leases.retrying_atomic
-
-        def fail(work):
-            raise OperationalError("gone")
-
-        monkeypatch.setattr(leases, "retrying_atomic", fail)
-        wait_until(lambda: lease._until is None, what="a renewal to fail")
-        assert not lease.may_reap()
-        monkeypatch.setattr(leases, "retrying_atomic", retrying_atomic)
+        with refused('UPDATE "?notifications_worker'):
+            wait_until(lambda: lease._until is None, what="a renewal to fail")
+            assert not lease.may_reap()
         wait_until(lambda: lease._until, what="a renewal to succeed")
         assert not lease.may_reap()
         wait_until(lease.may_reap, what="one whole lease")
@@ -152,17 +146,10 @@ class TestMayReap:
         wait_until(lambda: lease._unbroken_since > before, what="the worker to notice")
         assert read_end(lease) > timezone.now() - timedelta(seconds=0.2)
 
-    def test_renewal_goes_on_after_any_exception(self, lease, monkeypatch):
+    def test_renewal_goes_on_after_any_exception(self, lease):
         lease.start()
-        retrying_atomic, calls = leases.retrying_atomic, []
-
-        def broken(work):
-            calls.append(1)
-            raise RuntimeError("a bug")
-
-        monkeypatch.setattr(leases, "retrying_atomic", broken)
-        wait_until(lambda: calls, what="a renewal to fail")
-        monkeypatch.setattr(leases, "retrying_atomic", retrying_atomic)
+        with refused('UPDATE "?notifications_worker', error=RuntimeError) as calls:
+            wait_until(lambda: calls, what="a renewal to fail")
         wait_until(lambda: lease._until and read_end(lease) > timezone.now(), what="a renewal to succeed")
 
 

@@ -11,16 +11,16 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from notifications import duties
+from notifications.api import notify
 from notifications.contrib.schedules import ticks
-from notifications.jobs import notifying
-from notifications.models import Attempt, Job, Notification, Stream
+from notifications.models import Attempt, DutyRun, Job, Notification, Stream
 from notifications.streams import marking, marking_all, retention
 from notifications.testing import run_jobs
-from notifications.worker import maintenance
-from notifications.worker.lease import Lease
+from notifications.worker import Lease, maintenance
 from tests.contrib.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,10 +51,10 @@ def test_a_worker_prunes_rows_past_their_retention(prune_often, user, make_user,
     tasks.fail.using(owner=user).enqueue()
     run_jobs()
     deleted = make_user("deleted")
-    notifying.create_notifications(deleted, "note")
+    notify(deleted, "note")
     get_user_model()._base_manager.filter(pk=deleted.pk)._raw_delete("default")
     make_old()
-    kept = notifying.create_notifications(user, "kept")
+    kept = notify(user, "kept")
     start_worker()
     wait_until(lambda: not Stream.objects.filter(user=deleted.pk).exists(), what="the worker to prune")
     assert list(Notification.objects.values_list("id", flat=True)) == kept
@@ -62,18 +62,19 @@ def test_a_worker_prunes_rows_past_their_retention(prune_often, user, make_user,
     assert Stream.objects.get(user=user).floor == 2
 
 
-def test_the_retention_setting(prune_often, user, start_worker, settings, monkeypatch):
+def test_the_retention_setting(prune_often, user, start_worker, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": timedelta(days=90)}
     tasks.noop.using(owner=user).enqueue()
     run_jobs()
     make_old(31)
-    pruned = []
-    prune_chunk = retention.Pruning.prune_chunk
-    monkeypatch.setattr(
-        retention.Pruning, "prune_chunk", lambda pruning: pruned.append(prune_chunk(pruning)) or pruned[-1]
-    )
     start_worker()
-    wait_until(lambda: None in pruned, what="the worker to prune")
+    pruned = set()
+
+    def is_pruned():
+        pruned.update(DutyRun.objects.filter(name="prune old rows").values_list("last_run_at", flat=True))
+        return len(pruned) > 3
+
+    wait_until(is_pruned, what="the worker to prune")
     assert Job.objects.filter(user=user).exists()
 
 
@@ -96,24 +97,16 @@ def test_one_of_two_workers_prunes(prune_often, user, start_worker, monkeypatch)
     assert len(set(pruned[-5:])) == 1
 
 
-def test_pruning_after_a_database_outage(prune_often, user, start_worker, monkeypatch, caplog):
+def test_pruning_after_a_database_outage(prune_often, user, start_worker, caplog):
     """Pruning is tried again, and jobs run."""
-    calls = []
-    prune_chunk = retention.Pruning.prune_chunk
-
-    def fail_first(pruning):
-        calls.append(1)
-        if len(calls) < 3:
-            raise OperationalError("gone away")
-        return prune_chunk(pruning)
-
-    monkeypatch.setattr(retention.Pruning, "prune_chunk", fail_first)
-    notifying.create_notifications(user, "old")
+    notify(user, "old")
     make_old()
-    start_worker()
-    until_done(tasks.noop.enqueue())
-    wait_until(lambda: not Notification.objects.exists(), what="the pruning")
-    assert "Could not maintain jobs and streams, which is tried again: gone away" in caplog.text
+    with refused('DELETE FROM "?notifications_notification', times=2) as tries:
+        start_worker()
+        until_done(tasks.noop.enqueue())
+        wait_until(lambda: not Notification.objects.exists(), what="the pruning")
+    assert len(tries) == 2
+    assert "Could not maintain jobs and streams, which is tried again: The database is away." in caplog.text
 
 
 async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypatch, caplog):
@@ -168,7 +161,7 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
 def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
-        notifying.create_notifications(user, "note")
+        notify(user, "note")
     marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
     start_worker()
     wait_until(lambda: marking_all.pending_marks() == [], what="the worker to mark them")

@@ -1,16 +1,22 @@
 """Outcomes are recorded in groups, also if receivers raise or the database refuses an outcome."""
 
 import json
+from contextlib import ExitStack
 
 from django.db import DataError, transaction
 
-from notifications.jobs.transitions import claims, recording, waiting
+from notifications.jobs.transitions import recording
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import job_finished, notification_recorded
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
+
+#: Statements: of an end, and of the check of a worker's claims.
+ENDS = "UPDATE notifications_job SET .*finished_at"
+READS_CLAIMS = 'SELECT "notifications_job"."id".* WHERE .*"worker" = '
 
 
 class TestReceivers:
@@ -33,57 +39,37 @@ class TestReceivers:
 
 
 class TestRefusedByTheDatabase:
-    def test_an_outcome_fails_only_its_own_job(self, worker, user, monkeypatch):
+    def test_an_outcome_fails_only_its_own_job(self, worker, user):
         """The group is recorded one by one, and the refused outcome becomes a failure."""
-        finish = recording.record_outcomes
-
-        def refuse(group, **options):
-            if any(outcome.result == '"poison"' for outcome in group):
-                raise DataError("refused")
-            return finish(group, **options)
-
-        monkeypatch.setattr(recording, "record_outcomes", refuse)
-        with transaction.atomic():
-            poison = tasks.echo.using(owner=user).enqueue("poison")
-            others = [tasks.echo.using(owner=user).enqueue(number) for number in range(20)]
-        jobs = until_done(poison, *others)
+        with refused(f"{ENDS}.*poison", error=DataError):
+            with transaction.atomic():
+                poison = tasks.echo.using(owner=user).enqueue("poison")
+                others = [tasks.echo.using(owner=user).enqueue(number) for number in range(20)]
+            jobs = until_done(poison, *others)
         assert json.loads(jobs[0].error)["type"] == "result-not-storable"
         assert {job.state for job in jobs[1:]} == {"succeeded"}
         assert len(notifications_of(user)) == 21
 
-    def test_a_job_that_was_to_wait_fails(self, worker, user, monkeypatch):
+    def test_a_job_that_was_to_wait_fails(self, worker, user):
         """With an attempt, as each job that fails."""
-        update = waiting.conditional_update
-
-        def refuse(assignments, changes, **options):
-            if assignments.startswith("state='waiting'"):
-                raise DataError("refused")
-            update(assignments, changes, **options)
-
-        monkeypatch.setattr(waiting, "conditional_update", refuse)
-        [job] = until_done(question_tasks.ask_sync.using(owner=user).enqueue())
+        with refused("UPDATE notifications_job SET state='waiting'", error=DataError):
+            [job] = until_done(question_tasks.ask_sync.using(owner=user).enqueue())
         assert json.loads(job.error)["type"] == "result-not-storable"
         assert Attempt.objects.get(job_id=job.id).outcome == "failed"
 
-    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
+    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker):
         """The job stays in the state running until its deadline and is not executed again. Other jobs run."""
-        finish = recording.record_outcomes
-
-        def refuse(group, **options):
-            if any(outcome.job.title == "Poison" for outcome in group):
-                raise DataError("refused")
-            return finish(group, **options)
-
-        monkeypatch.setattr(recording, "record_outcomes", refuse)
-        poison = tasks.noop.using(title="Poison").enqueue()
-        wait_until(lambda: worker.worker._record_loop.unstorable, what="the claim to be unstorable")
-        until_done(*(tasks.noop.enqueue() for _ in range(3)))
-        checks = []
-        read_claims = claims.read_claims
-        monkeypatch.setattr(claims, "read_claims", lambda worker: checks.append(1) or read_claims(worker))
-        wait_until(lambda: len(checks) > 4, what="several checks of the claims")
-        job = Job.objects.get(id=poison.id)
-        assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
+        with ExitStack() as faults:
+            with transaction.atomic():
+                poison = tasks.noop.enqueue()
+                id = poison.id.replace("-", "-?")
+                faults.enter_context(refused(f"{ENDS}.*{id}", error=DataError))
+            wait_until(lambda: worker.worker._record_loop.unstorable, what="the claim to be unstorable")
+            until_done(*(tasks.noop.enqueue() for _ in range(3)))
+            checks = faults.enter_context(preceded(READS_CLAIMS, lambda: None, times=None))
+            wait_until(lambda: len(checks) > 4, what="several checks of the claims")
+            job = Job.objects.get(id=poison.id)
+            assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
 
 
 def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):

@@ -3,6 +3,7 @@
 
 (() => {
   const KEY = "theme";
+  const STORE_EVENTS = ["pointerover", "focusin"];
   const root = document.documentElement;
 
   function readTheme() {
@@ -44,7 +45,9 @@
    */
   async function storeFiles({ target }) {
     const links = document.querySelector("template[data-store]");
-    if (!links || !target.closest?.("a, form")) return;
+    if (links && !target.closest?.("a, form")) return;
+    for (const type of STORE_EVENTS) removeEventListener(type, storeFiles);
+    if (!links) return; // Not searched for again: the page may be long.
     links.remove();
     try {
       // A touch is followed by the next page at once: keepalive lets the cache have the files for the page after that.
@@ -62,7 +65,7 @@
     }
   }
 
-  for (const type of ["pointerover", "focusin"]) addEventListener(type, storeFiles);
+  for (const type of STORE_EVENTS) addEventListener(type, storeFiles);
   // Another tab, or the admin, has changed it; the back-forward cache may hold a page that has missed that.
   addEventListener("storage", (event) => event.key === KEY && show(event.newValue));
   addEventListener("pageshow", (event) => event.persisted && show(readTheme()));

@@ -13,6 +13,9 @@ from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.preference_rows import read_rows
 from notifications.http import Problem, api_view, json_response, parse_integer, parse_json_object
 
+#: What a POST may have.
+FIELDS = ("categories", "paused_until", "quiet_hours", "time_zone", "digest_hour", "digest_day")
+
 
 @api_view("GET, POST")
 def api_preferences(request: HttpRequest) -> HttpResponse:
@@ -61,7 +64,7 @@ def _change_preferences(user: Any, body: dict[str, Any]) -> None:
     if "paused_until" in body:
         values["paused_until"] = _parse_time(body.pop("paused_until"))
     if body:
-        raise Problem(422, f"There is no field {next(iter(body))[:100]!r}.")
+        raise Problem(422, f"There is no field {next(iter(body))[:100]!r}. Fields: {', '.join(FIELDS)}.")
     try:
         # Both are checked before either is stored.
         preferences.check_reader(values)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from notifications.contrib.rates.declarations import name_of, rate_of
+from notifications.contrib.rates.declarations import HOLD, name_of, rate_of
 from notifications.extension import require
-from notifications.jobs import Hold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: The jobs of tasks with a rate are queued as held ones, by the key of their rate.
-HOLD = Hold("rate")
 #: Functions with a rate, for system checks.
 _declared: dict[str, str] = {}
 

@@ -11,8 +11,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.api import HOLD
-from notifications.contrib.rates.declarations import rate_of
+from notifications.contrib.rates.declarations import HOLD, rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.db import database, database_now
 from notifications.jobs import HeldJobs

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.api import HOLD
-from notifications.contrib.rates.declarations import AHEAD_SECONDS, Rate, rate_of
+from notifications.contrib.rates.declarations import AHEAD_SECONDS, HOLD, Rate, rate_of
 from notifications.contrib.rates.models import Limit, Release
 from notifications.db import chunks, database, database_now, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
@@ -84,7 +83,7 @@ def _release_first(held: HeldJobs) -> bool:
     key = HOLD.key_of(job) if job else ""
     if job is None or not key:
         return False  # another version of the code may know the task
-    if HeldJobs.of_key(key).name != held.name:
+    if HOLD.name_of(key) != held.name:
         # Its rate was declared otherwise when it was queued.
         return bool(retrying_atomic(partial(HeldJobs.hold_again, [job])))
     rate = rate_of(key)

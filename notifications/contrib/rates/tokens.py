@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from notifications.contrib.rates.declarations import Rate
+from notifications.contrib.rates.declarations import HOLD, Rate
 from notifications.contrib.rates.models import Limit
 from notifications.db import (
     connection,
@@ -20,7 +20,6 @@ from notifications.db import (
     lock_query,
     retrying_atomic,
 )
-from notifications.jobs import HeldJobs
 from notifications.times import to_microseconds
 
 SECOND = 1_000_000
@@ -166,5 +165,5 @@ def now_sql() -> tuple[str, list[Any]]:
 
 
 def _insert(rate: Rate, key: str) -> None:
-    row = Limit(key=key, name=rate.name, bucket=HeldJobs.of_key(key).name, used_at=database_now())
+    row = Limit(key=key, name=rate.name, bucket=HOLD.name_of(key), used_at=database_now())
     Limit.objects.using(database()).bulk_create([row], ignore_conflicts=True)

@@ -6,14 +6,14 @@ No model is imported at the top: modules with tasks may be imported before the m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 
-from notifications import times
 from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
 from notifications.db import database
@@ -58,10 +58,9 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     _require_app(call)
     result = call.read(_read_result, call, name)
     if result is None:
-        started_at = times.now()
-        with entered_step(call.execution.job.id, name):
-            value = func(*args, **kwargs)
-        result = _store(call, name, encode(name, value), started_at).result()
+        with _begun(call, name) as begun:
+            text = encode(name, func(*args, **kwargs))
+        result = _store(call, begun, text).result()
     return decode(result)
 
 
@@ -79,14 +78,12 @@ async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: An
     if call.may_have_stored:
         result = await call.aread(_read_result, call, name)
     if result is None:
-        started_at = times.now()
-        with entered_step(call.execution.job.id, name):
-            value = await _call(func, args, kwargs)
-        text = encode(name, value)
+        with _begun(call, name) as begun:
+            text = encode(name, await _call(func, args, kwargs))
         if call.execution.run_inline:
-            future = await sync_to_async(_store)(call, name, text, started_at)
+            future = await sync_to_async(_store)(call, begun, text)
         else:
-            future = _store(call, name, text, started_at)
+            future = _store(call, begun, text)
         result = await asyncio.wrap_future(future)
     return decode(result)
 
@@ -115,10 +112,25 @@ def _read_result(call: DurableCall, name: str) -> str | None:
     return result
 
 
-def _store(call: DurableCall, name: str, result: str, started_at: Any) -> Future[str]:
-    """Begin to store a result, and return the future of what is stored under the name."""
-    writes, part = call.steps.writes, call.execution.parts[LABEL]
-    future: Future[str] = part.add(call.execution, name, result, started_at, times.now())
+@contextmanager
+def _begun(call: DurableCall, name: str) -> Iterator[Any]:
+    """Make a call of a step the one that runs in this context, and store it if it raises. Its caller has its result."""
+    part = call.execution.parts[LABEL]
+    begun = part.begin(call.execution, name)
+    try:
+        with entered_step(call.execution.job.id, name):
+            yield begun
+    except Exception:
+        _store(call, begun, None)
+        raise
+    finally:
+        part.drop(begun)
+
+
+def _store(call: DurableCall, begun: Any, result: str | None) -> Future[str]:
+    """Begin to store what a call has returned, and return the future of what is stored under its name."""
+    writes = call.steps.writes
+    future: Future[str] = call.execution.parts[LABEL].add(begun, result)
     writes.add(future)
     future.add_done_callback(writes.discard)
     return future

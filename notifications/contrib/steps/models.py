@@ -31,3 +31,30 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class UnfinishedStep(models.Model):
+    """A call of a step that has stored no result: it runs, has raised, or its attempt has ended without it.
+
+    One that runs is stored only if it takes long enough to be seen, and deleted when its result is stored.
+    """
+
+    job = models.UUIDField(_("job"))
+    name = models.CharField(_("name"), max_length=200)
+    attempt = models.PositiveIntegerField(_("attempt"))
+    #: That of the claim that has made the call: a call of an earlier one does not run any more.
+    fence = models.BigIntegerField()
+    started_at = MomentField(_("started"))
+    #: When it raised.
+    ended_at = MomentField(_("ended"), null=True)
+
+    class Meta:
+        verbose_name = _("unfinished step")
+        verbose_name_plural = _("unfinished steps")
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["job", "attempt", "name"], name="notifications_step_call")
+        ]
+
+    def __str__(self) -> str:
+        return self.name

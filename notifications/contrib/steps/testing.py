@@ -15,7 +15,7 @@ def steps(job: Any) -> dict[str, Any]:
         run_jobs()
         assert steps(result) == {"charge": {"id": "ch_1"}, "label": {"number": 7}}
     """
-    from notifications.contrib.steps.storage import read_results
+    from notifications.contrib.steps.listing import read_results
 
     id = getattr(job, "id", job)
     return read_results(id if isinstance(id, UUID) else UUID(id))

@@ -9,6 +9,14 @@ from functools import lru_cache
 from typing import Any
 
 from notifications.compat import signature_of
+from notifications.jobs.redaction import is_secret
+
+#: Kinds of parameters whose arguments are given by their places.
+PLACES = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 
 
 class WrongArguments(TypeError):
@@ -42,11 +50,11 @@ def called_signature(
     """
     takes_context = task.takes_context
     signature, _ = _own_signature(task.func, takes_context)
-    if not _takes_anything(signature):
+    if not takes_anything(signature):
         return signature, False
 
     def is_named(function: Callable[..., Any]) -> bool:
-        return not _takes_anything(_signature(function, takes_context, follow_wrapped=False))
+        return not takes_anything(_signature(function, takes_context, follow_wrapped=False))
 
     below = _signature(inspect.unwrap(task.func, stop=is_named), takes_context, follow_wrapped=False)
     try:
@@ -54,6 +62,18 @@ def called_signature(
     except TypeError:
         return signature, False
     return below, True
+
+
+def hides_below(task: Any, parameters: Sequence[inspect.Parameter], redacted: frozenset[str]) -> bool:
+    """Return whether arguments without a name of their own may be secrets by the names of the function below a wrapper.
+
+    Which value that function gets under which name is not known. ``parameters`` are those of the wrapper.
+    """
+    by_place = {each.name for each in parameters if each.kind in PLACES}
+    below = _signature(task.func, task.takes_context).parameters.values()
+    return any(
+        is_secret(each.name, redacted) for each in below if each.kind in PLACES and each.name not in by_place
+    )
 
 
 def explains(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], exc: BaseException) -> bool:
@@ -96,7 +116,8 @@ def _own_signature(function: Callable[..., Any], takes_context: bool) -> tuple[i
     return signature, range(len(required), len(positional) + 1) if is_simple else range(0)
 
 
-def _takes_anything(signature: inspect.Signature) -> bool:
+def takes_anything(signature: inspect.Signature) -> bool:
+    """Return whether it is ``*args, **kwargs``, which names no argument."""
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     return kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
 

@@ -23,7 +23,7 @@ from notifications.jobs.claiming.candidates import RunningLimits
 from notifications.jobs.claiming.executors import QUARANTINED, executor_at, first_executor, stored_executor
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
-from notifications.jobs.holding import AFTER_HELD, HELD, is_held, name_of
+from notifications.jobs.holding import AFTER_HELD, HELD, is_held
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.turns import move_clocks, next_places
 from notifications.models import Attempt, Job
@@ -37,7 +37,7 @@ class HeldJobs:
     """The queued jobs that are held back for one key of a `Hold`: no worker claims them until they are released.
 
     ``name``
-        16 hex digits, which are the same for the same key in all versions.
+        16 hex digits, which are the same for the same key of the same `Hold` in all versions: ``Hold.name_of()``.
     ``queues``
         The backend and the name of each queue with such jobs, for those that ``find()`` returns.
     """
@@ -56,11 +56,6 @@ class HeldJobs:
         for backend, queue, executor in found:
             queues[executor.removeprefix(HELD)].append((backend, queue))
         return [cls(name, tuple(of_name)) for name, of_name in queues.items()]
-
-    @classmethod
-    def of_key(cls, key: str) -> HeldJobs:
-        """Return the jobs that are held for a key, without a query."""
-        return cls(name_of(key))
 
     @classmethod
     def of_job(cls, job: Job) -> HeldJobs | None:

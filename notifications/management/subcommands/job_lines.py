@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.utils import translation
 
 from notifications import serializers, times
@@ -19,15 +21,16 @@ from notifications.jobs.listing import read_last_errors
 from notifications.jobs.step_list import StepList, StoredStep, read_steps
 from notifications.models import Attempt, Job
 
-#: Jobs whose errors one query reads.
+#: Jobs whose errors one query reads, and users whose names one reads.
 MAX_JOBS_PER_QUERY = 1_000
 
 
-def item(job: Job) -> dict[str, Any]:
-    """Return a job as the API serializes it, with user, queue, priority and worker."""
+def item(job: Job, usernames: Mapping[Any, str]) -> dict[str, Any]:
+    """Return a job as the API serializes it, with user, queue, priority and worker. See ``read_usernames()``."""
     return {
         **json.loads(serializers.encode_item(job)),
         "user": None if job.user_id is None else str(job.user_id),
+        "username": usernames.get(job.user_id),
         "queue": job.queue_name,
         "priority": job.priority,
         "concurrency_key": job.concurrency_key,
@@ -36,6 +39,14 @@ def item(job: Job) -> dict[str, Any]:
         "queued_at": times.format_time(job.queued_at),
         "cancel_requested_at": times.format_time(job.cancel_requested_at),
     }
+
+
+def read_usernames(jobs: Iterable[Job]) -> dict[Any, str]:
+    """Return the names by which the owners of jobs log in, by their keys. Users who do not exist are left out."""
+    keys = {job.user_id for job in jobs} - {None}
+    users = get_user_model()._base_manager
+    found = (users.filter(pk__in=part) for part in chunks(list(keys), MAX_JOBS_PER_QUERY))
+    return {user.pk: user.get_username() for user in chain.from_iterable(found)}
 
 
 def change_line(job: Job, error: str) -> str:
@@ -110,15 +121,18 @@ def describe_steps(steps: StepList) -> Iterator[str]:
         yield ""
         yield f"Steps: {steps.count}"
     for step in steps.first:
-        took = "waiting" if step.took is None else f"{step.took.total_seconds():.2f} s"
+        state = "" if step.state == "returned" else step.state
+        took = f"{step.took.total_seconds():.2f} s" if step.took is not None else "waiting" * step.is_wait
         due = f" until {times.format_time(step.due_at)}" if step.took is None and step.due_at else ""
-        yield f"{step.name}: attempt {step.attempt}, {took}{due}, {step.result}"
+        result = "" if step.result is None else step.result
+        yield ", ".join(filter(None, (f"{step.name}: attempt {step.attempt}", state, f"{took}{due}", result)))
 
 
 def step_item(step: StoredStep) -> dict[str, Any]:
     return {
         "name": step.name,
         "attempt": step.attempt,
+        "state": "waiting" if step.is_wait and step.is_open else step.state,
         "started_at": times.format_time(step.started_at),
         "seconds": None if step.took is None else step.took.total_seconds(),
         "result": step.result,

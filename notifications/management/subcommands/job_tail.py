@@ -7,6 +7,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -19,7 +20,13 @@ from notifications.db.sqlstates import is_missing
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.management.management_command import ManagementCommand
-from notifications.management.subcommands.job_lines import change_line, error_detail, error_texts, item
+from notifications.management.subcommands.job_lines import (
+    change_line,
+    error_detail,
+    error_texts,
+    item,
+    read_usernames,
+)
 from notifications.models import Job
 from notifications.realtime import doorbell
 
@@ -70,12 +77,15 @@ class TailCommand(ManagementCommand):
             connections.close_all()
             return
         jobs = [job for job in jobs if queue in (None, job.queue_name) and user in (None, job.user_id)]
-        try:
-            errors = {} if options["json"] else error_texts(jobs)
-        except UNAVAILABLE:  # What was read is printed all the same: it is not read again.
-            errors = {job.id: error_detail(job) for job in jobs}
+        errors, usernames = {job.id: error_detail(job) for job in jobs}, {}
+        # Without them, what was read is printed all the same: it is not read again.
+        with suppress(*UNAVAILABLE):
+            if options["json"]:
+                usernames = read_usernames(jobs)
+            else:
+                errors = error_texts(jobs)
         for job in jobs:
-            text = json.dumps(item(job)) if options["json"] else change_line(job, errors[job.pk])
+            text = json.dumps(item(job, usernames)) if options["json"] else change_line(job, errors[job.pk])
             self.stdout.write_line(text)
         self.stdout.flush()
         if is_cut:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Mapping
+from datetime import datetime
 from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
 from notifications import times
@@ -18,6 +19,7 @@ from notifications.extension import hooks
 from notifications.jobs.claiming import queues
 from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
@@ -31,6 +33,7 @@ from notifications.management.subcommands.job_lines import (
     error_texts,
     history_item,
     item,
+    read_usernames,
     runner_of,
 )
 from notifications.management.subcommands.job_tail import TailCommand
@@ -40,6 +43,7 @@ from notifications.management.subcommands.job_verbs import (
     RescheduleCommand,
     ResumeCommand,
     RetryCommand,
+    read_time,
 )
 from notifications.models import Job
 
@@ -49,12 +53,18 @@ MAX_JOBS_LISTED = 1_000_000
 
 class ListCommand(ManagementCommand):
     help = "list jobs, newest first"
-    examples = ("list --state failed --queue mail --limit 10",)
+    examples = (
+        "list --state failed --queue mail --limit 10",
+        "list --state failed --finished-since 2026-12-01T06:00",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--state", choices=Job.State.values)
         parser.add_argument("--queue")
+        parser.add_argument("--task", metavar="PATH", help="only jobs of this task")
         parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
+        help_text = "only those that ended at this time or later, as 2026-12-01T02:00 in TIME_ZONE"
+        parser.add_argument("--finished-since", type=read_time, metavar="TIME", help=help_text)
         parser.add_argument("--limit", type=int, default=50, help="jobs to list at most (50)")
 
     def handle(
@@ -62,20 +72,25 @@ class ListCommand(ManagementCommand):
         *args: Any,
         state: str | None,
         queue: str | None,
+        task: str | None,
         user: str | None,
+        finished_since: datetime | None,
         limit: int,
         **options: Any,
     ) -> None:
         if not 1 <= limit <= MAX_JOBS_LISTED:
             raise CommandError(f"--limit is {limit}. It must be 1 to {MAX_JOBS_LISTED}.")
-        rows = NEWEST_FIRST.sort(Job.objects.using(database()))
-        for field, value in (
-            ("state", state),
-            ("queue_name", queue),
-            ("user", user and self.user_key_of(user)),
-        ):
-            if value is not None:
-                rows = rows.filter(**{field: value})
+        conditions = JobFilter(
+            state=state or "",
+            queue_name=queue or "",
+            task_path=task or "",
+            user="" if user is None else str(self.user_key_of(user)),
+            finished_from=finished_since,
+        )
+        rows = conditions.apply(NEWEST_FIRST.sort(Job.objects.using(database())))
+        # Few have failed of late, and the newest jobs of a large table may all be others.
+        if finished_since and (ids := conditions.few_ids()) is not None:
+            rows = rows.filter(pk__in=ids)
         paused = set(queues.paused_queues())
         listed = rows[:limit].values("pk")
         unserved_ids = {
@@ -85,9 +100,10 @@ class ListCommand(ManagementCommand):
         }
         jobs = rows[:limit]
         errors = {} if options["json"] else error_texts(jobs)
+        usernames = read_usernames(jobs)
         for job in jobs:
             if options["json"]:
-                self.stdout.write(json.dumps(item(job)))
+                self.stdout.write(json.dumps(item(job, usernames)))
                 continue
             details = [
                 job.title,
@@ -99,7 +115,11 @@ class ListCommand(ManagementCommand):
             if job.done:
                 details.pop()
             text = " | ".join(filter(None, details))
-            self.stdout.write_line(f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {text}")
+            # The key of an owner who does not exist.
+            owner = "-" if job.user_id is None else usernames.get(job.user_id, f"({job.user_id})")
+            self.stdout.write_line(
+                f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {owner}  {text}"
+            )
 
 
 class ShowCommand(ManagementCommand):
@@ -113,15 +133,16 @@ class ShowCommand(ManagementCommand):
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
             raise self.no_such_job(id)
+        usernames = read_usernames([job])
         if options["json"]:
-            self.stdout.write(json.dumps({**item(job), **history_item(job)}))
+            self.stdout.write(json.dumps({**item(job, usernames), **history_item(job)}))
             return
         facts = {
             "Title": job.title,
             "Task": job.task_path,
             "State": f"{job.state}, attempt {job.attempt} of {job.max_attempts}",
             "Error": error_detail(job),
-            "User": _describe_user(job),
+            "User": _describe_user(job, usernames),
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
             "Runs on": runner_of(job) if has_engine(job.backend) else "",
@@ -139,20 +160,19 @@ class ShowCommand(ManagementCommand):
             self.stdout.write_line(line)
 
 
-def _describe_user(job: Job) -> str:
+def _describe_user(job: Job, usernames: Mapping[Any, str]) -> str:
     """Return the name and the key of the owner, "" if there is none.
 
     An owner is not looked up when a job is enqueued, which would cost each a query.
     """
     if job.user_id is None:
         return ""
-    user = get_user_model()._default_manager.filter(pk=job.user_id).first()
-    name = user.get_username() if user else "no user has this key, so nobody is notified"
+    name = usernames.get(job.user_id, "no user has this key, so nobody is notified")
     return f"{name} ({job.user_id})"
 
 
 class JobsCommand(ManagementCommand):
-    help = "Enqueue, list, show, follow, count, cancel, retry and reschedule jobs; pause and resume queues."
+    help = "Enqueue, list, show, follow, cancel, retry and reschedule jobs; pause and resume queues."
     verbs: ClassVar[dict[str, type[ManagementCommand]]] = with_extensions(
         {
             "enqueue": EnqueueCommand,

@@ -62,6 +62,9 @@ export function findRow(list, id) {
   return list.querySelector(`[data-id="${CSS.escape(id)}"]`);
 }
 
+/** The times that do not grow older. A long list has a thousand. */
+const timesOfDay = new WeakSet();
+
 /**
  * Render the times below a node: relative ones grow older, and the server does not know the time zone of the reader.
  * @param {ParentNode} root
@@ -71,9 +74,11 @@ export function updateTimes(root, localization) {
   for (const time of /** @type {NodeListOf<HTMLTimeElement>} */ (
     root.querySelectorAll("time:is([data-relative], [data-exact])")
   )) {
+    if (timesOfDay.has(time)) continue;
     const isRelative = time.hasAttribute("data-relative");
     // Below a heading that is a day. What is in an open group may be of another one.
-    const hasDay = time.closest("[data-day] > ul > :not([data-member])");
+    const hasDay = isRelative && time.closest("[data-day] > ul > :not([data-member])");
+    if (hasDay) timesOfDay.add(time);
     const text = !isRelative
       ? localization.formatShort(time.dateTime)
       : hasDay

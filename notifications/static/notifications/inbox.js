@@ -33,7 +33,7 @@ export function connectElement(inbox, page, signal, modules) {
 
   message.role = "status";
   inbox.append(message);
-  const { getSelectedRows, select } = inbox_state.connectState(inbox, signal, inbox_rows);
+  const { getSelectedRows, select } = inbox_state.connectState(inbox, signal, page, inbox_rows);
   inbox.addEventListener("click", handleClick, { signal });
   inbox.addEventListener("submit", handleSubmit, { signal });
   document.addEventListener("visibilitychange", markShownSeen, { signal });
@@ -49,12 +49,14 @@ export function connectElement(inbox, page, signal, modules) {
       focusRow,
       showMessage,
       getLastSave: () => lastSave,
+      getCurrent: () => pane?.getShown(),
     },
     inbox_rows,
   );
   inbox_search.connectSearch(inbox, page, signal, list.loadPage);
   const pane = reading_pane.connectPane(inbox, page, signal, {
     getShown,
+    findRemaining,
     markRead,
     follow,
     loadPage: list.loadPage,
@@ -86,7 +88,7 @@ export function connectElement(inbox, page, signal, modules) {
   async function change(verb, rows, save, text = localization.text(`did_${verb}`)) {
     const changed = rows.filter((row) => canChange(verb, row));
     if (verb && !changed.length) return;
-    const next = rowAfter(changed);
+    const next = findRemaining(changed);
     const hadFocus = [...changed, inbox.querySelector(".notifications-for-selection")].some((part) =>
       part?.contains(document.activeElement),
     );
@@ -185,34 +187,40 @@ export function connectElement(inbox, page, signal, modules) {
 
   /** @param {MouseEvent} event */
   function handleClick(event) {
-    const link = /** @type {HTMLElement} */ (event.target).closest("a");
+    const target = /** @type {HTMLElement} */ (event.target);
+    // Not by a submit event, before which the browser looks at all fields of the list.
+    const verb = /** @type {HTMLButtonElement|null} */ (target.closest("li button[name]:not([type])"));
+    if (verb && !event.defaultPrevented) return handleSubmit(event, verb);
+    const link = target.closest("a");
     const row = /** @type {HTMLElement|null|undefined} */ (link?.closest("[data-id]"));
     if (row && !event.defaultPrevented && !link?.matches("[data-post], [data-answer]")) follow(row);
   }
 
   /**
    * Change one row, a group, the selected rows or all in place.
-   * @param {SubmitEvent} event
+   * @param {Event} event
+   * @param {HTMLButtonElement|null} [button]
    */
-  function handleSubmit(event) {
-    const button = /** @type {HTMLButtonElement|null} */ (event.submitter);
+  function handleSubmit(event, button = /** @type {any} */ (event).submitter) {
     const { value = "" } = button ?? {};
+    const toolbar = /** @type {HTMLElement|null} */ (inbox.querySelector(".notifications-toolbar"));
     // What the bar of a selection does is done with all of the list, by the address of these.
-    const all =
-      button?.name === "verb" && /** @type {HTMLElement|null} */ (inbox.querySelector("[data-all]"));
+    const all = button?.name === "verb" && toolbar?.hasAttribute("data-all");
     const name = all ? "all" : (button?.name ?? "");
     if (!/^(one|verb|until|group|category|all)$/.test(name)) return;
     event.preventDefault();
     const dialog = /** @type {HTMLDialogElement} */ (inbox.querySelector("#notifications-snoozing"));
     dialog.close();
-    const form = /** @type {HTMLFormElement} */ (event.target);
-    const body = new FormData(form, button);
-    body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
-    const url = all ? `${all.dataset.url}` : (button?.getAttribute("formaction") ?? form.action);
-    if (all) body.set(name, value);
     const [verb, id] = /** @type {[Verb, string]} */ (value.split("."));
     const group = /** @type {HTMLElement|null|undefined} */ (button?.closest("[data-group]"));
     const row = dom.findRow(inbox, id);
+    const rows = row ? [row] : getSelectedRows();
+    if (name === "verb" || (name === "one" && row)) return void change(verb, rows);
+    const form = /** @type {HTMLFormElement} */ (button?.form);
+    const body = new FormData(form, button);
+    body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
+    const url = all ? `${toolbar?.dataset.url}` : (button?.getAttribute("formaction") ?? form.action);
+    if (all) body.set(name, value);
     // All of a group that is shown: some may have arrived after the page was loaded.
     if (group) body.set("up_to", group.dataset.raised ?? "");
     // A category, or a notification that has left the list, or is the newest of a group that is closed, has no row.
@@ -221,8 +229,6 @@ export function connectElement(inbox, page, signal, modules) {
       const changed = parts.filter((part) => canChange(verb, part));
       return void change(changed[0] ? verb : "", changed, () => list.sendForm(url, body));
     }
-    const rows = row ? [row] : getSelectedRows();
-    if (name !== "until") return void change(verb, rows);
     const local = value.startsWith("time") && `${body.get("time")}`;
     const time = local ? localization.dateTime.format(Date.parse(local)) : button?.textContent;
     const text = (dialog.dataset[verb] ?? dialog.dataset.snoozing)?.replace("{time}", `${time}`);
@@ -298,13 +304,16 @@ export function connectElement(inbox, page, signal, modules) {
   }
 
   /**
-   * Return the row to which the focus moves when these ones are hidden.
+   * Return the row that takes the place of these ones when they are hidden: the next one, or that before them.
    * @param {HTMLElement[]} changed
    */
-  function rowAfter(changed) {
-    const rows = getShown();
-    const first = rows.indexOf(changed[0]);
-    return rows.slice(first + 1).find((row) => !changed.includes(row)) ?? rows[first - 1];
+  function findRemaining(changed) {
+    for (const side of /** @type {const} */ (["nextNode", "previousNode"])) {
+      let row = /** @type {HTMLElement|null} */ (changed[0]);
+      do row = rows.findBeside(inbox, row, side);
+      while (row && (!row.dataset.raised || changed.includes(row)));
+      if (row) return row;
+    }
   }
 
   /**

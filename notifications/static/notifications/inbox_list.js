@@ -3,7 +3,8 @@
 /**
  * @typedef {import("./notifications.js").Page} Page
  * @typedef {{getShown: () => HTMLElement[], focusRow: (row: HTMLElement|undefined) => void,
- *   showMessage: (text: string, retry?: () => unknown) => void, getLastSave: () => Promise<unknown>}} List
+ *   showMessage: (text: string, retry?: () => unknown) => void, getLastSave: () => Promise<unknown>,
+ *   getCurrent: () => HTMLElement|undefined}} List the row in the pane is the current one
  */
 
 const VIEWS_DELAY_MS = 1_000;
@@ -22,12 +23,14 @@ export function connectList(
   inbox,
   { client, dom, localization, rows, shownIds },
   signal,
-  { getShown, focusRow, showMessage, getLastSave },
+  { getShown, focusRow, showMessage, getLastSave, getCurrent },
   inbox_rows,
 ) {
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
   let isUpdatePlanned = false;
+  /** The rows of the groups that are open. */
+  const openGroups = /** @type {Set<HTMLElement>} */ (new Set());
   /** Whether the list has no rows, no older page and no focus: nothing is being read or typed, so it is loaded again. */
   const isEmpty = () => !inbox.querySelector("section, [data-end], :focus");
   const findEnd = () => /** @type {HTMLElement|null} */ (inbox.querySelector("[data-end]"));
@@ -118,9 +121,10 @@ export function connectList(
 
   /** Show the counts of the views after a change, the groups that are open or in the pane, and the rows if there were none. */
   async function updateViews() {
-    /** @type {NodeListOf<HTMLElement>} */
-    const groups = inbox.querySelectorAll("[data-group]:is([aria-current], :has([aria-expanded='true']))");
-    for (const group of groups.length ? groups : [null]) {
+    const groups = new Set(openGroups);
+    const current = getCurrent();
+    if (current?.hasAttribute("data-group")) groups.add(current);
+    for (const group of groups.size ? groups : [null]) {
       const url = new URL(group?.querySelector("a")?.href ?? location.href);
       url.search += "&part=views&background=1"; // A part of the page, for which no person has asked.
       const save = getLastSave();
@@ -219,9 +223,12 @@ export function connectList(
   async function toggleGroup(group, link) {
     const isOpen = link.ariaExpanded === "true";
     link.ariaExpanded = String(!isOpen);
+    openGroups.delete(group);
     if (isOpen) for (const row of withMembers(group).slice(1)) row.remove();
     else {
-      link.ariaExpanded = String(await addMembers(group, link));
+      const isAdded = await addMembers(group, link);
+      link.ariaExpanded = String(isAdded);
+      if (isAdded) openGroups.add(group);
       void updateViews(); // Its row is of when the page was loaded, and some may have arrived since.
     }
   }

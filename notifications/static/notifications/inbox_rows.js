@@ -9,8 +9,7 @@ const ROW_PX = 64;
  * @param {HTMLElement} inbox
  */
 export function findSections(inbox) {
-  const parts = /** @type {HTMLElement[]} */ ([...(inbox.querySelector("form")?.children ?? [])]);
-  return parts.filter(({ localName }) => localName === "section");
+  return listChildren(inbox.querySelector("form"), "section");
 }
 
 /**
@@ -18,12 +17,20 @@ export function findSections(inbox) {
  * @param {HTMLElement} inbox
  */
 export function findRows(inbox) {
-  const rows = [];
-  for (const section of findSections(inbox))
-    for (const list of section.children)
-      if (list.localName === "ul")
-        for (const row of list.children) if (!row.hasAttribute("hidden")) rows.push(row);
-  return /** @type {HTMLElement[]} */ (rows);
+  const lists = findSections(inbox).flatMap((section) => listChildren(section, "ul"));
+  return lists.flatMap((list) => listChildren(list, "li")).filter((row) => !row.hasAttribute("hidden"));
+}
+
+/**
+ * Return the children with a name. After each change in one of them `children` would be computed again.
+ * @param {Element|null} parent
+ * @param {string} name
+ */
+function listChildren(parent, name) {
+  const children = [];
+  for (let child = parent?.firstElementChild; child; child = child.nextElementSibling)
+    if (child.localName === name) children.push(/** @type {HTMLElement} */ (child));
+  return children;
 }
 
 /**

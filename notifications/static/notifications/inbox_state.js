@@ -4,9 +4,10 @@
 /**
  * @param {HTMLElement} inbox
  * @param {AbortSignal} signal aborted when the inbox is removed
+ * @param {import("./notifications.js").Page} page
  * @param {typeof import("./inbox_rows.js")} inbox_rows
  */
-export function connectState(inbox, signal, inbox_rows) {
+export function connectState(inbox, signal, { rows: { findBeside } }, inbox_rows) {
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
   // Not searched for again: the list between them may be long.
@@ -18,6 +19,8 @@ export function connectState(inbox, signal, inbox_rows) {
     "[data-total], .notifications-toolbar [data-snooze]",
     "[data-selected]",
   ].map((selector) => /** @type {HTMLElement[]} */ ([...inbox.querySelectorAll(selector)]));
+  /** Whether toasts are above the lower edge of the window. */
+  let isLifted = false;
   /** Whether all that the list has on all of its pages is selected. */
   let isAll = Boolean(inbox.querySelector("[data-all]"));
   /** The rows whose boxes are checked. To ask each box again costs more than what a verb changes. */
@@ -29,7 +32,7 @@ export function connectState(inbox, signal, inbox_rows) {
   inbox.addEventListener("click", handleClick, { signal });
   signal.addEventListener("abort", () => {
     observer.disconnect();
-    liftToasts(false);
+    lift(false);
   });
   update();
   return { getSelectedRows, select };
@@ -75,7 +78,7 @@ export function connectState(inbox, signal, inbox_rows) {
   function update() {
     let hasRows = false;
     for (const section of inbox_rows.findSections(inbox)) {
-      section.hidden = !section.querySelector("li:not([hidden])");
+      section.hidden = !findBeside(section, null);
       hasRows ||= !section.hidden;
     }
     for (const part of tools) part.hidden = !hasRows && !part.querySelector(".notifications-news");
@@ -95,16 +98,21 @@ export function connectState(inbox, signal, inbox_rows) {
       part.hidden = isAll;
       if (isAll) count = part.dataset.total ?? count;
     }
-    for (const part of counts) part.textContent = `${part.dataset.selected?.replace("{count}", count)}`;
-    liftToasts(rows.length > 0 || floating.some((part) => part.hasChildNodes()));
+    for (const part of counts) {
+      const text = `${part.dataset.selected?.replace("{count}", count)}`;
+      if (part.textContent !== text) part.textContent = text;
+    }
+    lift(rows.length > 0 || floating.some((part) => part.hasChildNodes()));
     observer.takeRecords(); // Of these changes.
   }
-}
 
-/**
- * Show toasts above the bar of a selection, and what has changed.
- * @param {boolean} isLifted
- */
-function liftToasts(isLifted) {
-  document.querySelector("notifications-toasts")?.toggleAttribute("data-lifted", isLifted);
+  /**
+   * Show toasts above the bar of a selection, and what has changed.
+   * @param {boolean} value
+   */
+  function lift(value) {
+    if (value === isLifted) return;
+    isLifted = value;
+    document.querySelector("notifications-toasts")?.toggleAttribute("data-lifted", value);
+  }
 }

@@ -10,7 +10,7 @@
 /** Texts that change while the job does not are rendered again after this long. */
 const TIMES_INTERVAL_MS = 1_000;
 /** After a change of the job its timeline is read again, once in this time. */
-const TIMELINE_INTERVAL_MS = 2_000;
+const TIMELINE_INTERVAL_MS = 1_000;
 
 /**
  * @typedef {{connect: (element: HTMLElement) => void, disconnect: (element: HTMLElement) => void}} Elements
@@ -66,6 +66,8 @@ function followJobs(page, { describeJob }) {
 
     #reloadTimer = 0;
     #timelineTimer = /** @type {any} */ (null);
+    #timelineReadAt = 0;
+    #timelineTag = "";
     #isReading = false;
 
     id = "";
@@ -145,6 +147,9 @@ function followJobs(page, { describeJob }) {
         this.element.hasAttribute("reload") &&
         isFirstReload(`${page.name}:reloaded:${item.id}:${item.version}`)
       ) {
+        // So the page keeps the places of what is read: see output_element.js for how long.
+        if (document.querySelector("[data-steady]"))
+          history.replaceState(history.state, "", `?watched=1${location.hash}`);
         location.reload();
       }
     }
@@ -152,16 +157,20 @@ function followJobs(page, { describeJob }) {
     /** Put the timeline in its place that the page would have now. The browser parses it, as trusted types want it. */
     #readTimeline() {
       this.#timelineTimer = null;
+      this.#timelineReadAt = clock.now();
       const version = this.#item?.version ?? 0;
       if (!document.querySelector("[data-job-timeline]") || this.#item?.done) return;
       if (document.hidden) return this.#readTimelineLater();
       const request = new XMLHttpRequest();
-      request.open("GET", `${location.pathname}?background=1`);
+      request.open("GET", `${location.pathname}?part=timeline&background=1`);
+      if (this.#timelineTag) request.setRequestHeader("If-None-Match", this.#timelineTag);
       request.responseType = "document";
       request.onload = () => {
         const find = (/** @type {Document | null} */ root) => root?.querySelector("[data-job-timeline]");
         const [shown, found] = [find(document), find(request.responseXML)];
-        if (shown && found && !shown.contains(document.activeElement)) shown.replaceWith(found);
+        if (!shown || !found || shown.contains(document.activeElement)) return;
+        shown.replaceWith(found);
+        this.#timelineTag = request.getResponseHeader("ETag") ?? "";
       };
       // One at a time, or an earlier answer could replace a later one.
       request.onloadend = () => {
@@ -174,7 +183,8 @@ function followJobs(page, { describeJob }) {
 
     #readTimelineLater() {
       if (this.#isReading) return;
-      this.#timelineTimer ??= clock.setTimeout(() => this.#readTimeline(), TIMELINE_INTERVAL_MS);
+      const delay = Math.max(this.#timelineReadAt + TIMELINE_INTERVAL_MS - clock.now(), 0);
+      this.#timelineTimer ??= clock.setTimeout(() => this.#readTimeline(), delay);
     }
 
     /** @param {boolean} isOut whether the server cannot be reached */

@@ -22,6 +22,19 @@ function connectPreferences() {
     if (!stored.has(control.name)) return;
     if (control.reportValidity()) change(namesWith(control.name), "saved");
   });
+  form.addEventListener("click", (event) => {
+    const button = /** @type {Element} */ (event.target).closest("[name=nights]");
+    if (!button) return;
+    event.preventDefault();
+    const [begin = "", end = ""] = /** @type {HTMLButtonElement} */ (button).value.split(" ");
+    const names = namesWith("quiet_");
+    show(
+      new Map(
+        names.map((name) => [name, name.includes("_on") ? "on" : name.includes("_from") ? begin : end]),
+      ),
+    );
+    change(names, "saved");
+  });
 
   /** Return the controls of the form that are saved. */
   function controls() {

@@ -4,7 +4,7 @@
 /**
  * @typedef {import("./client.js").Notification} Notification
  * @typedef {import("./notifications.js").Page} Page
- * @typedef {{getShown: () => HTMLElement[], markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
+ * @typedef {{getShown: () => HTMLElement[], findRemaining: (changed: HTMLElement[]) => HTMLElement|undefined, markRead: (row: HTMLElement) => void, follow: (row: HTMLElement) => void,
  *   loadPage: (url: string, selector: string) => Promise<Element>,
  *   handleSubmit: (event: SubmitEvent) => void,
  *   showMessage: (text: string) => void}} List
@@ -47,7 +47,8 @@ export function connectPane(inbox, page, signal, list) {
   let answeredJob = /** @type {string|null|undefined} */ (null);
   let request = new AbortController();
 
-  const observer = new MutationObserver(update);
+  // The row of a group gives its mark to one that is in the list when the group is open.
+  const observer = new MutationObserver(() => (shown?.dataset.id && isListed(shown)) || update());
   observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden"] });
   document.addEventListener("focusin", handleFocus, { signal });
   // Before the list marks a row as read whose link is followed.
@@ -69,6 +70,7 @@ export function connectPane(inbox, page, signal, list) {
   update();
   return {
     showEnd,
+    getShown: () => shown,
     /** Show the same row although the focus moves now. */
     keep() {
       isKept = true;
@@ -123,7 +125,7 @@ export function connectPane(inbox, page, signal, list) {
 
   /** Follow the list: the row that was shown may have left, and another one may be the first. */
   function update() {
-    show(isVisible() ? findRow(list.getShown(), shown, document.activeElement) : undefined);
+    show(isVisible() ? findRow(list, shown, document.activeElement) : undefined);
   }
 
   /** @param {HTMLElement|undefined} row */
@@ -288,19 +290,21 @@ export function connectPane(inbox, page, signal, list) {
 
 /**
  * Return the row that is shown, or the one in its place: that with the focus, where a group was closed.
- * @param {HTMLElement[]} rows of the list
+ * @param {Pick<List, "getShown"|"findRemaining">} list
  * @param {HTMLElement|undefined} shown
  * @param {Element|null} focused
  */
-export function findRow(rows, shown, focused) {
-  if (shown && rows.includes(shown)) return shown;
-  const row = !shown?.isConnected && rows.find((row) => row.contains(focused));
+export function findRow(list, shown, focused) {
+  if (shown?.isConnected) return isListed(shown) ? shown : list.findRemaining([shown]);
+  const rows = list.getShown();
+  const row = rows.find((row) => row.contains(focused));
   if (row || !shown) return row || rows[0];
-  const isNext = (/** @type {HTMLElement} */ row) =>
-    shown.isConnected
-      ? shown.compareDocumentPosition(row) & Node.DOCUMENT_POSITION_FOLLOWING
-      : Number(row.dataset.raised) <= Number(shown.dataset.raised);
-  return rows.find(isNext) ?? rows.at(-1);
+  return rows.find((row) => Number(row.dataset.raised) <= Number(shown.dataset.raised)) ?? rows.at(-1);
+}
+
+/** @param {HTMLElement|undefined} row */
+function isListed(row) {
+  return row?.isConnected && !row.hidden;
 }
 
 /**

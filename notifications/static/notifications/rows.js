@@ -26,7 +26,7 @@ export function createRows(page, { row_menu, row_keys, actions }) {
   actions.watchActions(page);
 
   return {
-    handleKey: row_keys.listenToKeys(page),
+    ...row_keys.connectKeys(page),
     createIcon,
     createSummary,
     createMain,

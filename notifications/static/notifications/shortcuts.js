@@ -106,13 +106,14 @@ export function handleEvent(event, page) {
    * @param {HTMLElement} list
    * @param {HTMLElement|null} row
    * @param {string} key
-   * @returns {HTMLElement|null|undefined}
+   * @returns {HTMLElement|null}
    */
   function findNext(list, row, key) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[key];
-    if (!step) return null;
-    const rows = [.../** @type {NodeListOf<HTMLElement>} */ (list.querySelectorAll("li:not([hidden])"))];
-    return row ? rows[rows.indexOf(row) + step] : rows[0];
+    /** @type {Record<string, "nextNode"|"previousNode">} */
+    const sides = { ArrowDown: "nextNode", ArrowUp: "previousNode" };
+    const side = sides[key];
+    if (!side) return null;
+    return page.rows.findBeside(list, row, side);
   }
 
   /** @param {HTMLElement|null|undefined} row */
@@ -141,7 +142,8 @@ export function handleEvent(event, page) {
    * @param {HTMLElement[]} rows
    */
   function act(verb, row, rows) {
-    if (document.querySelector("[data-all]")) return press(document.body, `[name=verb][value=${verb}]`);
+    if (document.querySelector(".notifications-toolbar")?.hasAttribute("data-all"))
+      return press(document.body, `[name=verb][value=${verb}]`);
     if (rows[0] === row && press(row, `[name=group][value^="${verb}."]`)) return true;
     const changed = rows.filter(({ dataset }) => dataset.id);
     void page.inbox?.change(verb, changed);

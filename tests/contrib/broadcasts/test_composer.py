@@ -9,12 +9,12 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
-from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin import forms
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.exceptions import TooManyJobs
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
+from tests.support.statements import refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -229,15 +229,10 @@ def test_fields_of_other_audiences_are_not_checked(staff, preview):
     ],
     ids=["busy database", "too many jobs", "no engine"],
 )
-def test_failed_confirmation_can_be_repeated(client, staff, preview, monkeypatch, error, expected):
+def test_failed_confirmation_can_be_repeated(client, staff, preview, error, expected):
     """The preview is shown again with a message, and its button sends the same notification."""
     fields = hidden_fields(preview(TO_EVERYBODY).text)
-
-    def fail(*args, **kwargs):
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(starting, "begin_sending", fail)
+    with refused('INTO "notifications_broadcasts_broadcast"', error=lambda text: error):
         response = client.post(COMPOSER, {**fields, "_send": "1"})
     assert expected in said(response)[0]
     assert hidden_fields(response.text) == fields

@@ -1,26 +1,27 @@
 """A broadcast is sent by a job, in chunks, to each recipient once, also if it is interrupted."""
 
+from functools import partial
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import OperationalError
 
-from notifications.contrib.broadcasts import sending, starting, withdrawal
+from notifications.contrib.broadcasts import sending, starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs import notifying, outcomes, retry
-from notifications.jobs.results import policy_at
+from notifications.exceptions import JobError
+from notifications.jobs import retry
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recorded
 from notifications.testing import run_jobs, run_until_idle
 from tests.support.lost_rights import RIGHTS, lose_right
+from tests.support.statements import preceded, refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Three users are read at once, and two are notified in one transaction."""
-    monkeypatch.setattr(sending, "MAX_KEYS_READ", 3)
-    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 2)
+#: What the job asks before each chunk, and what it writes first in its transaction.
+ASKS_PERMISSION = "auth_user_user_permissions"
+MOVES_POSITION = 'UPDATE "notifications_broadcasts_broadcast" SET "position"'
 
 
 @pytest.fixture
@@ -29,6 +30,28 @@ def users(make_user):
     users = [make_user(f"user{number}") for number in range(7)]
     make_user("gone", is_active=False)
     return users
+
+
+def at_second(action):
+    """Return a function that does something when it is called for the second time."""
+    calls = []
+    return lambda: calls.append(1) or (len(calls) == 2 and action())
+
+
+def raise_error(error):
+    raise error
+
+
+@pytest.fixture
+def withdraw(client_of, sender):
+    """withdraw(broadcast) asks for its withdrawal in the admin, and returns the number of jobs that begin."""
+
+    def ask(broadcast):
+        before = Job.objects.count()
+        client_of(sender).post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
+        return Job.objects.count() - before
+
+    return ask
 
 
 def recipients(broadcast):
@@ -55,60 +78,39 @@ def test_everybody_is_notified_once(users, sender, make_broadcast, small_chunks)
     assert end.url == "/sent/"
 
 
-@pytest.mark.parametrize("is_committed", [False, True], ids=["before a commit", "after a commit"])
-def test_interrupted_sending_continues(users, make_broadcast, small_chunks, monkeypatch, is_committed):
+@pytest.mark.parametrize("statement", [MOVES_POSITION, ASKS_PERMISSION], ids=["in a chunk", "after a chunk"])
+def test_interrupted_sending_continues(users, make_broadcast, small_chunks, statement):
     """An attempt that ends before or after the commit of a chunk is followed by one that notifies the others."""
-    create, calls = sending.create_chunk, []
-
-    def interrupted(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 2 and not is_committed:
-            raise OperationalError("The connection is lost.")
-        created = create(*args, **kwargs)
-        if len(calls) == 2:
-            raise OperationalError("The connection is lost.")
-        return created
-
-    monkeypatch.setattr(sending, "create_chunk", interrupted)
+    lose_connection = partial(raise_error, OperationalError("The connection is lost."))
     broadcast = make_broadcast()
-    run_until_idle(raise_errors=False)
+    with preceded(statement, at_second(lose_connection), times=None):
+        run_until_idle(raise_errors=False)
     assert Job.objects.get().attempt == 2
     assert len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent) == ("sent", 8)
 
 
-def test_attempt_beside_another_one_notifies_nobody_twice(users, make_broadcast, small_chunks, monkeypatch):
+def test_attempt_beside_another_one_notifies_nobody_twice(users, make_broadcast, small_chunks):
     """A worker that was taken for lost continues after the one that replaced it has sent a chunk."""
-    send_chunk, is_nested = sending._send_chunk, []
-
-    def overtaken(row, keys):
-        if not is_nested:
-            is_nested.append(True)
-            other = Broadcast.objects.get(pk=row.pk)
-            assert send_chunk(other, keys)  # by the other attempt
-        return send_chunk(row, keys)
-
-    monkeypatch.setattr(sending, "_send_chunk", overtaken)
     broadcast = make_broadcast()
-    run_jobs(raise_errors=True)
-    assert is_nested and len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
+
+    def send_chunk():  # by the other attempt
+        assert sending._send_chunk(
+            Broadcast.objects.get(pk=broadcast.pk), sorted(user.pk for user in users)[:2]
+        )
+
+    with preceded(ASKS_PERMISSION, send_chunk) as overtaken:
+        run_jobs(raise_errors=True)
+    assert overtaken and len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent) == ("sent", 8)
 
 
-def test_failed_sending_continues_when_it_is_retried(users, make_broadcast, small_chunks, monkeypatch):
-    send_chunk, calls = sending._send_chunk, []
-
-    def failing(row, keys):
-        calls.append(keys)
-        if len(calls) == 2:
-            raise sending.JobError("It stops here.")
-        return send_chunk(row, keys)
-
-    monkeypatch.setattr(sending, "_send_chunk", failing)
+def test_failed_sending_continues_when_it_is_retried(users, make_broadcast, small_chunks):
     broadcast = make_broadcast()
-    run_jobs()
+    with preceded(MOVES_POSITION, at_second(partial(raise_error, JobError("It stops here."))), times=2):
+        run_jobs()
     assert Job.objects.get().state == "failed" and len(recipients(broadcast)) == 2
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent) == ("sending", 2)
@@ -135,12 +137,18 @@ def test_receivers_are_called_for_each_recipient(users, make_broadcast, small_ch
     assert sorted(set(recorded)) == sent
 
 
-@pytest.mark.parametrize("task", [sending.send_broadcast, withdrawal.withdraw_broadcast])
-def test_job_that_takes_too_long_is_not_started_again(task):
-    """Its thread may still run."""
-    policy = policy_at(task.module_path)
-    assert outcomes.timed_out(Job(attempt=1, max_attempts=5), policy).state == "failed"
-    assert outcomes.failed(Job(attempt=1, max_attempts=5), policy, OperationalError("away")).state != "failed"
+@pytest.mark.parametrize(("error", "state"), [(TimeoutError, "failed"), (OperationalError, "queued")])
+def test_job_that_takes_too_long_is_not_started_again(users, make_broadcast, withdraw, error, state):
+    """Its thread may still run. One whose database is away is, for both tasks."""
+    broadcast = make_broadcast()
+    with refused(MOVES_POSITION, error=error):
+        run_jobs()
+    assert Job.objects.get().state == state
+    withdraw(broadcast)
+    broadcast.refresh_from_db()
+    with refused('SET "state" = ', error=error):
+        run_jobs()
+    assert Job.objects.get(pk=broadcast.withdrawal_job).state == state
 
 
 def test_permission_is_checked_when_the_job_begins(users, sender, make_broadcast):
@@ -152,18 +160,11 @@ def test_permission_is_checked_when_the_job_begins(users, sender, make_broadcast
 
 @pytest.mark.parametrize("right", RIGHTS)
 def test_right_that_is_lost_stops_it_before_the_next_chunk(
-    users, sender, make_broadcast, small_chunks, monkeypatch, right
+    users, sender, make_broadcast, small_chunks, right
 ):
     """Retried after the right was given back it notifies the others, each once."""
-    send_chunk = sending._send_chunk
-
-    def send_and_lose_right(row, keys):
-        lose_right(sender, right)
-        return send_chunk(row, keys)
-
     broadcast = make_broadcast()
-    with monkeypatch.context() as patched:
-        patched.setattr(sending, "_send_chunk", send_and_lose_right)
+    with preceded(MOVES_POSITION, lambda: lose_right(sender, right)):
         run_jobs()
     assert Job.objects.get().state == "failed" and len(recipients(broadcast)) == 2
     type(sender).objects.filter(pk=sender.pk).update(is_staff=True, is_active=True)

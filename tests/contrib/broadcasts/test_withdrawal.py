@@ -1,28 +1,31 @@
 """A broadcast is withdrawn by a job: it disappears for those who have not read it, numbered as any change."""
 
+from functools import partial
+
 import pytest
 
-from notifications import streams
-from notifications.contrib.broadcasts import sending, starting, withdrawal
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs import notifying
+from notifications.exceptions import JobError
 from notifications.models import Job, Notification, Stream
 from notifications.streams import changes, marking, positions, rebuilding
 from notifications.testing import run_jobs
+from tests.contrib.broadcasts.test_sending import at_second, raise_error, withdraw  # noqa: F401 (a fixture)
+from tests.support.duties import run_duty
 from tests.support.lost_rights import RIGHTS, lose_right
+from tests.support.statements import preceded
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.usefixtures("small_chunks"),
+]
+
+ARCHIVES = 'UPDATE "notifications_notification" SET "archived_at"'
 
 
 @pytest.fixture
 def users(make_user):
     return [make_user(f"user{number}") for number in range(7)]
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(withdrawal, "MAX_ROWS_PER_CHUNK", 2)
-    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 2)
 
 
 @pytest.fixture
@@ -40,10 +43,10 @@ def archived(broadcast):
     return sorted(rows.values_list("user_id", flat=True))
 
 
-def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent):
+def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent, withdraw):  # noqa: F811
     """Each change has a number, so that browsers receive it, and the unread counts stay right."""
     before = {user.pk: positions.position(user.pk).head for user in users}
-    assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    assert withdraw(sent)
     run_jobs(raise_errors=True)
     assert archived(sent) == sorted(user.pk for user in [*users[2:], sender])
     assert Notification.objects.filter(broadcast=sent.pk).count() == 8
@@ -60,19 +63,11 @@ def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent):
     assert (job.progress_current, end.body) == (6, "6 unread notifications were withdrawn.")
 
 
-def test_withdrawal_while_it_is_sent_stops_the_sending(users, sender, make_broadcast, monkeypatch):
+def test_withdrawal_while_it_is_sent_stops_the_sending(users, make_broadcast, withdraw):  # noqa: F811
     """What was sent by then is withdrawn, nothing is sent afterwards."""
-    send_chunk, calls = sending._send_chunk, []
-
-    def withdrawn(row, keys):
-        calls.append(keys)
-        if len(calls) == 2:
-            assert starting.begin_withdrawal(row.pk, by=sender, url="/")
-        return send_chunk(row, keys)
-
-    monkeypatch.setattr(sending, "_send_chunk", withdrawn)
     broadcast = make_broadcast()
-    run_jobs(raise_errors=True)
+    with preceded("auth_user_user_permissions", at_second(lambda: withdraw(broadcast)), times=2):
+        run_jobs(raise_errors=True)
     assert len(archived(broadcast)) == Notification.objects.filter(broadcast=broadcast.pk).count() == 2
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent, broadcast.withdrawn) == ("withdrawn", 2, 2)
@@ -80,66 +75,50 @@ def test_withdrawal_while_it_is_sent_stops_the_sending(users, sender, make_broad
     assert job.state == "succeeded" and "it was withdrawn" in job.result
 
 
-def test_second_request_begins_nothing(sender, sent):
-    assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
-    assert not starting.begin_withdrawal(sent.pk, by=sender, url="/")
-    assert Job.objects.count() == 2
+def test_second_request_begins_nothing(sent, withdraw):  # noqa: F811
+    assert [withdraw(sent), withdraw(sent)] == [1, 0]
     run_jobs()
-    assert not starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    assert withdraw(sent) == 0
 
 
-def test_interrupted_withdrawal_continues(sender, sent, monkeypatch):
+def test_interrupted_withdrawal_continues(sent, withdraw):  # noqa: F811
     """Each notification is archived and counted once."""
-    archive, calls = withdrawal.withdraw_chunk, []
-
-    def interrupted(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 2:
-            raise withdrawal.JobError("It stops here.")
-        return archive(*args, **kwargs)
-
-    monkeypatch.setattr(withdrawal, "withdraw_chunk", interrupted)
-    starting.begin_withdrawal(sent.pk, by=sender, url="/")
-    run_jobs()
+    withdraw(sent)
+    with preceded(ARCHIVES, at_second(partial(raise_error, JobError("It stops here."))), times=2):
+        run_jobs()
     sent.refresh_from_db()
     assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawing", 2, 2)
-    assert starting.begin_withdrawal(sent.pk, by=sender, url="/")
+    assert withdraw(sent)
     run_jobs(raise_errors=True)
     sent.refresh_from_db()
     assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawn", 6, 6)
 
 
-def test_notification_that_is_not_numbered_yet_is_withdrawn(users, sender, make_broadcast, monkeypatch):
+def test_notification_that_is_not_numbered_yet_is_withdrawn(users, make_broadcast, withdraw):  # noqa: F811
     """Its process was killed between the commit and numbering."""
     broadcast = make_broadcast()
     run_jobs(raise_errors=True)
     Notification.objects.filter(broadcast=broadcast.pk, user=users[3]).update(
         seq=None, raised=None, counted=False
     )
-    starting.begin_withdrawal(broadcast.pk, by=sender, url="/")
+    withdraw(broadcast)
     run_jobs(raise_errors=True)
-    streams.number_pending()
+    run_duty("number pending changes")
     note = Notification.objects.get(broadcast=broadcast.pk, user=users[3])
     assert note.archived_at and note.seq and not note.counted
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_right_that_is_lost_stops_it_before_the_next_chunk(sender, sent, monkeypatch, right):
-    archive = withdrawal.withdraw_chunk
-
-    def archive_and_lose_right(*args, **kwargs):
-        lose_right(sender, right)
-        return archive(*args, **kwargs)
-
-    monkeypatch.setattr(withdrawal, "withdraw_chunk", archive_and_lose_right)
-    starting.begin_withdrawal(sent.pk, by=sender, url="/")
-    run_jobs()
+def test_right_that_is_lost_stops_it_before_the_next_chunk(sender, sent, withdraw, right):  # noqa: F811
+    withdraw(sent)
+    with preceded(ARCHIVES, lambda: lose_right(sender, right)):
+        run_jobs()
     sent.refresh_from_db()
     assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawing", 2, 2)
 
 
-def test_withdrawn_permission_stops_it(sender, sent):
-    starting.begin_withdrawal(sent.pk, by=sender, url="/")
+def test_withdrawn_permission_stops_it(sender, sent, withdraw):  # noqa: F811
+    withdraw(sent)
     sender.user_permissions.clear()
     run_jobs()
     assert archived(sent) == [] and Broadcast.objects.get().state == "withdrawing"

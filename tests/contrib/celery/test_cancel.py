@@ -1,6 +1,5 @@
 """Cancelling and retrying the jobs of observed tasks."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -49,23 +48,6 @@ def test_a_request_that_no_worker_heard_is_repeated(worker, tasks, user, tmp_pat
     wait_until(Path(f"{path}.started").exists, what="the task to run")
     cancel([job.id], by=user.pk)
     assert until_ended(result).state == "cancelled"
-
-
-def test_a_process_that_was_forked_after_a_revocation(broker, monkeypatch):
-    """It has no thread of its parent's, and starts one."""
-    fork = multiprocessing.get_context("fork")
-    sent = fork.SimpleQueue()
-    monkeypatch.setattr(results, "send_revoke", lambda app, ids: sent.put(ids))
-
-    def revoke():
-        results.revoke_tasks([])
-        assert results._executor.submit(lambda: True).result(10)
-
-    revoke()
-    child = fork.Process(target=revoke)
-    child.start()
-    child.join(20)
-    assert (child.exitcode, sent.get(), sent.get()) == (0, [], [])
 
 
 @pytest.mark.usefixtures("prefork")

@@ -12,7 +12,7 @@ from notifications.api import accepted, requester
 from notifications.models import Attempt, Job, Worker
 from tests.contrib.celery.conftest import bell_of
 from tests.extension import faulty
-from tests.support.duties import reap
+from tests.support.duties import run_duty
 from tests.support.outcomes import error_type
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
@@ -166,7 +166,7 @@ def test_the_end_of_a_called_task_that_could_not_be_recorded_is_unknown(tasks, u
         monkeypatch.setattr(tasks, "held", lambda path: away.enter_context(refused(r"notifications_job\b")))
         result = tasks.hold.apply((user.pk, ""))
     assert (result.get(), Job.objects.get().state) == ("released", "running")
-    reap()
+    run_duty("take jobs from lost workers")
     assert error_type(Job.objects.get()) == "outcome-unknown"
     assert bell_of(user) == [
         ("Held", "The worker that ran it is gone; whether it finished is not known.", "error")

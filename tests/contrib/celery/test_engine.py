@@ -25,23 +25,6 @@ def test_queue():
     assert celery_queue(configured, "reports") == "reports"
 
 
-def test_app_that_is_not_connected(monkeypatch):
-    monkeypatch.setattr(app_module, "_connected_app", None)
-    with pytest.raises(app_module.ImproperlyConfigured, match=r"connect\(app\)"):
-        app_module.celery_app()
-
-
-@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
-def test_greenlets_are_refused(pool):
-    from notifications.contrib.celery.worker import _check_pool
-
-    sender = type(
-        "Worker", (), {"pool_cls": type("TaskPool", (), {"__module__": f"celery.concurrency.{pool}"})}
-    )
-    with pytest.raises(SystemExit, match="prefork, threads or solo"):
-        _check_pool(sender)
-
-
 @pytest.fixture
 def engine(monkeypatch, redis):
     """A Celery engine, and its app with only the queue "known"."""

@@ -12,7 +12,8 @@ from notifications.jobs import ObservedAttempt, Policy
 from notifications.models import Attempt, Job, Notification
 from notifications.worker import Lease
 from tests.contrib.celery.conftest import bell_of
-from tests.support.outcomes import error_type, new_row, observer, succeeded
+from tests.contrib.celery.test_recording import new_row
+from tests.support.outcomes import error_type, observer, succeeded
 
 states = pytest.importorskip("celery.states", reason="Celery is not installed (pip install celery).")
 

@@ -8,7 +8,8 @@ import pytest
 from notifications.contrib.celery.recorder import Recorder
 from notifications.jobs import Policy
 from notifications.models import Job, Notification
-from tests.support.outcomes import new_row, observer
+from tests.contrib.celery.test_recording import new_row
+from tests.support.outcomes import observer
 
 pytest.importorskip("celery", reason="Celery is not installed.")
 

@@ -14,7 +14,8 @@ from notifications.jobs import Policy
 from notifications.models import Job, Notification
 from notifications.signals import job_finished
 from notifications.worker import DaemonExecutor, NoThread
-from tests.support.outcomes import attempt_at, new_row, succeeded
+from tests.contrib.celery.test_recording import attempt_at, new_row
+from tests.support.outcomes import succeeded
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 

@@ -1,6 +1,7 @@
 """Starts and ends of observed tasks are recorded together, and each only if it holds."""
 
 import threading
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,26 +12,48 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import times
 from notifications.api import batch
-from notifications.jobs import Observer, Policy
+from notifications.jobs import ObservedAttempt, Observer, Policy
 from notifications.models import Attempt, Job, Notification
 from tests.extension import faulty
 from tests.jobs import tasks
-from tests.support.outcomes import (
-    attempt_at,
-    end,
-    error_type,
-    failed,
-    guess,
-    new_row,
-    observer,
-    succeeded,
-)
+from tests.support.outcomes import error_type, failed, observer, succeeded
 from tests.support.statements import refused
 from tests.support.threads import run_in_threads
 
 POLICY, RETRYING = Policy(max_attempts=1), Policy(retry_on=ValueError)
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def new_row(user=None, **fields):
+    """Return the unsaved row of the message of an observed task."""
+    now = times.now()
+    values = {"task_path": "shop.tasks.export", "title": "Export", "executor": "observed"}
+    values |= {"queue_name": "celery", "created_at": now, "queued_at": now, "id": uuid.uuid4()}
+    return Job(user=user, **values | fields)
+
+
+def attempt_at(row, *, number=1, value=None, is_ended=True, **options):
+    """Return an attempt at the job of a row, in a worker that has its own copy of it."""
+    job = Job(**{field.attname: getattr(row, field.attname) for field in Job._meta.concrete_fields})
+    job.state, job.attempt = "running", number
+    options = {"worker": uuid.uuid4(), "make_job": lambda: job, "policy": Policy(max_attempts=1)} | options
+    attempt = ObservedAttempt(id=job.id, number=number, **options)
+    if is_ended:
+        end(attempt, value)
+    return attempt
+
+
+def end(attempt, value=None):
+    """Have an attempt end with a value."""
+    attempt.remake = lambda job: succeeded(job, value, attempt.policy)
+    attempt.outcome = attempt.remake(attempt.job)
+
+
+def guess(job, kind="worker-lost"):
+    """Fail a job as a worker does that finds no trace of its task."""
+    assert observer.end(observer.failed_as(observer.read(job.id), Policy(max_attempts=1), kind))
+    assert Job.objects.get(id=job.id).state == "failed"
 
 
 def titles(user):

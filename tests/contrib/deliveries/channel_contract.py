@@ -7,10 +7,8 @@ from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
-from notifications.contrib.deliveries.channels import label_of
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, hooks
-from notifications.extension.channels import MAX_NAME_LENGTH
 from notifications.inbox import Choice, read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
@@ -50,10 +48,8 @@ class ChannelContract:
 
     def test_declaration(self, server):
         channel = hooks.find_channel(self.name)
-        assert (
-            isinstance(channel, Channel) and channel.name == self.name and len(self.name) <= MAX_NAME_LENGTH
-        )
-        assert str(channel.label) and label_of(self.name) not in ("", self.name)
+        assert isinstance(channel, Channel) and channel.name == self.name and len(self.name) <= 30
+        assert str(channel.label) and str(channel.preference_label) not in ("", self.name)
         assert set(Choice.of_channel(self.name)) >= {"on", "off"}
         assert set(channel.reasons) <= set(Delivery.Reason.values)
 
@@ -130,7 +126,7 @@ class ChannelContract:
         configure([{self.name: 0}])
         client = Client()
         client.force_login(user)
-        label = label_of(self.name)
+        label = str(hooks.find_channel(self.name).preference_label)
         assert label[:1].upper() + label[1:] in client.get("/notifications/preferences/").content.decode()
         changes = {"categories": {"export": {self.name: "off"}}}
         response = client.post("/notifications/api/preferences/", changes, content_type="application/json")

@@ -37,9 +37,15 @@ def outbox(settings):
 
 
 @pytest.fixture
-def configure(settings, monkeypatch):
+def set_throttle(monkeypatch):
+    """set_throttle(minutes) joins the e-mails of that time."""
+    return lambda minutes: monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=minutes))
+
+
+@pytest.fixture
+def configure(settings, set_throttle):
     """configure(steps of all categories, **other settings) sets NOTIFICATIONS. E-mails are not joined."""
-    monkeypatch.setattr(digests, "THROTTLE", timedelta(0))
+    set_throttle(0)
 
     def configure(steps, **others):
         settings.NOTIFICATIONS = {

@@ -16,14 +16,13 @@ from notifications import outbound
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, outages, preferences, sending
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
-from notifications.contrib.deliveries.rules import find_wrong_declarations
 from notifications.extension import Channel, hooks
 from notifications.extension.installed import _make_channel
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
-from notifications.worker.capacity import MAX_EMAIL_THREADS
 from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.support.checks import system_checks
 from tests.support.extensions import load
 from tests.support.waiting import wait_until
 
@@ -154,8 +153,8 @@ def test_a_class_that_cannot_be_imported(odd, user, path, settings):
     assert len(mail.outbox) == 2
     delivery = Delivery.objects.get(channel="odd", notification=id)
     assert delivery.state == "queued" and path in delivery.error
-    [wrong] = [each for each in find_wrong_declarations() if each.id == "notifications.W036"]
-    assert path in wrong.message and "'odd'" in wrong.message
+    [wrong] = system_checks("W036")
+    assert path in wrong.msg and "'odd'" in wrong.msg
     client = Client()
     client.force_login(user)
     for page in ("", "preferences/", f"{id}/", "api/preferences/"):
@@ -165,7 +164,15 @@ def test_a_class_that_cannot_be_imported(odd, user, path, settings):
 def test_digests_with_many_addresses(odd, user):
     """They would be sent to the first one only."""
     odd(has_digests=True, has_many_addresses=True)
-    assert [each.id for each in find_wrong_declarations()] == ["notifications.W036"]
+    assert len(system_checks("W036")) == 1
+
+
+@pytest.mark.parametrize("name", ["addresses", "send"])
+def test_a_method_that_is_missing(odd, user, name):
+    """Nothing would ever be sent, and only the first delivery would show it."""
+    odd(**{name: getattr(Channel, name)})
+    [wrong] = system_checks("W036")
+    assert f"It has no method {name}()." in wrong.msg
 
 
 def test_a_dead_address_of_several(odd, user):
@@ -190,10 +197,15 @@ def test_pages(odd, user, caplog):
     assert "somewhere" in client.get("/notifications/preferences/").text
 
 
-@pytest.mark.parametrize("is_digest", [False, True])
-def test_no_answer(odd, user, monkeypatch, is_digest):
-    """Its time-out is recorded, so that the channel of one server is suspended."""
+@pytest.fixture
+def short_sending(monkeypatch):
+    """A channel has 50 ms to send."""
     monkeypatch.setattr(attempts, "SEND_TIMEOUT_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("is_digest", [False, True])
+def test_no_answer(odd, user, short_sending, is_digest):
+    """Its time-out is recorded, so that the channel of one server is suspended."""
 
     async def send(self, message):
         await asyncio.sleep(60)
@@ -288,7 +300,7 @@ def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_
             await asyncio.sleep(0.05)
 
     odd(send=send, has_digests=True)
-    users = [make_user(f"user-{number}", email="u@users.example") for number in range(MAX_EMAIL_THREADS)]
+    users = [make_user(f"user-{number}", email="u@users.example") for number in range(4)]
     for each in users:
         preferences.choose(each.pk, {("export", "odd"): "hourly"})
     notify(users, "note", category="export", deliver=[{"odd": 0}])
@@ -306,9 +318,8 @@ def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_
     wait_until(lambda: not Delivery.objects.exclude(state="sent").exists(), what="all")
 
 
-def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start_worker, monkeypatch):
+def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start_worker, short_sending):
     """Without an attempt, also the one that has found it out."""
-    monkeypatch.setattr(attempts, "SEND_TIMEOUT_SECONDS", 0.05)
 
     async def send(self, message):
         await asyncio.sleep(60)

@@ -1,12 +1,10 @@
 """The channels of this package and one of another app keep the contract."""
 
-from datetime import timedelta
-
 import pytest
 from django.core import mail
 
 from notifications.api import notify
-from notifications.contrib.deliveries import digests, outages, preferences, sending
+from notifications.contrib.deliveries import outages, preferences, sending
 from notifications.contrib.deliveries.models import Delivery, Digest, Throttle
 from notifications.extension import AddressGone, Channel, Verdict, hooks
 from notifications.testing import run_jobs
@@ -95,9 +93,9 @@ class TestPager(ChannelContract):
         assert [row.title for row in message.notifications] == ["First", "Second"]
         assert email.subject == "Second and 1 more"
 
-    def test_many_within_a_short_time_are_joined(self, user, server, configure, monkeypatch):
+    def test_many_within_a_short_time_are_joined(self, user, server, configure, set_throttle):
         configure([{"pager": 0}, {"email": 0}])
-        monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=10))
+        set_throttle(10)
         server.reach(user)
         for title in ("First", "Second", "Third"):
             notify(user, title)

@@ -2,7 +2,6 @@
 
 import email.policy
 import re
-import smtplib
 from datetime import UTC, datetime
 from email.parser import BytesParser
 from html import unescape
@@ -16,11 +15,9 @@ from django.utils import timezone, translation
 from notifications import times
 from notifications.api import batch, notify
 from notifications.contrib.deliveries import emails, preferences
-from notifications.contrib.deliveries.attempts import MAX_ATTEMPTS, TemporaryError
-from notifications.contrib.deliveries.errors import judge
+from notifications.contrib.deliveries.attempts import TemporaryError
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.sending import fail_orphaned
-from notifications.extension import hooks
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
@@ -360,13 +357,13 @@ def test_server_that_stays_away(notified, mailbox):
     mailbox.answer = lambda number: "451 Try again"
     send_due()
     assert any("451" in event.text for event in read_timeline(Notification.objects.get()))
-    pauses = [TemporaryError("", attempt).retry_after for attempt in range(1, MAX_ATTEMPTS)]
+    pauses = [TemporaryError("", attempt).retry_after for attempt in range(1, 10)]
     assert 60 <= pauses[0] <= 90 and 120 <= pauses[1] <= 180 and 4 * 3600 < sum(pauses) < 6.2 * 3600
     run_until_idle()
     fail_orphaned()
     delivery.refresh_from_db()
     assert delivery.state == "failed" and "451" in delivery.error
-    assert mailbox.tries == MAX_ATTEMPTS
+    assert mailbox.tries == 10
 
 
 @pytest.mark.parametrize("retry_after", [None, 5000])
@@ -422,49 +419,6 @@ class ApiError(Exception):
 
     def __init__(self, status_code):
         self.status_code = status_code
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ConnectionRefusedError(), True),
-        (RuntimeError("MaxRetryError of another library"), True),
-        (TimeoutError(), True),
-        (smtplib.SMTPServerDisconnected(), True),
-        (smtplib.SMTPAuthenticationError(535, b"wrong"), True),
-        (smtplib.SMTPDataError(451, b""), True),
-        (smtplib.SMTPDataError(552, b"too large"), False),
-        (smtplib.SMTPSenderRefused(550, b"", "a"), True),
-        (smtplib.SMTPConnectError(554, b"No SMTP service here"), True),
-        (smtplib.SMTPHeloError(550, b""), True),
-        (smtplib.SMTPRecipientsRefused({"a": (450, b"")}), True),
-        (smtplib.SMTPRecipientsRefused({"a": (550, b"")}), False),
-        (ApiError(429), True),
-        (ApiError(503), True),
-        (ApiError(400), False),
-        (ValueError("Header values can't contain newlines"), False),
-    ],
-)
-def test_errors_that_may_pass(error, expected):
-    assert judge(hooks.find_channel("email"), error).may_pass is expected
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ConnectionRefusedError(), True),
-        (smtplib.SMTPDataError(451, b""), True),
-        (smtplib.SMTPRecipientsRefused({"a": (450, b"")}), True),
-        (ApiError(503), True),
-        (ValueError("The e-mail cannot be made"), True),
-        (smtplib.SMTPServerDisconnected(), False),
-        (ConnectionResetError(), False),
-        (TimeoutError(), False),
-        (RuntimeError("MaxRetryError of another library"), False),
-    ],
-)
-def test_errors_after_which_nothing_has_arrived(error, expected):
-    assert judge(hooks.find_channel("email"), error).is_certain is expected
 
 
 @pytest.mark.parametrize("character", ["日", "\U0001f600", '"', "\x01"])

@@ -14,7 +14,6 @@ from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
-from notifications.worker.capacity import MAX_EMAIL_THREADS
 from tests.contrib.deliveries.conftest import send_all, send_digests, use_mail_backend
 from tests.support.silent_proxy import silent_proxy
 from tests.support.waiting import wait_until
@@ -170,7 +169,7 @@ def test_threads_keep_their_connections(made_due, silent, start_worker, monkeypa
         pass
     start_worker()
     wait_until(lambda: set(states()) == {"sent"}, what="the e-mails to be sent")
-    assert silent.connections <= MAX_EMAIL_THREADS
+    assert silent.connections <= 4
     wait_until(lambda: silent.open == 0, what="the connections to be closed")
 
 
@@ -225,11 +224,11 @@ def test_digests_get_their_members_while_email_is_suspended(configure, user, mad
     configure([{"email": 600}], CATEGORIES={"export": {"default": {"email": "weekly"}}})
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
-    made_due(sending.MAX_PER_CHUNK + 1)
+    made_due(50 + 1)
     made_due(1, category="export")
     enqueue_and_run()
     assert Digest.objects.count() == 1 and silent.connections == 0
-    assert states() == ["pending"] * (sending.MAX_PER_CHUNK + 1) + ["queued"]
+    assert states() == ["pending"] * (50 + 1) + ["queued"]
 
 
 @pytest.mark.parametrize("change", ["pause", "choose a digest"])
@@ -273,7 +272,7 @@ def test_a_digest_that_is_tried_uses_up_no_attempts(configure, made_due, silent)
         outages.add_timeout("email")
     end_suspension()
     send_digests()
-    for tries in range(1, attempts.MAX_ATTEMPTS + 2):
+    for tries in range(1, 10 + 2):
         assert_connections(silent, tries)
         end_suspension()
         Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))

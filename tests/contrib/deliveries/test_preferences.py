@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail
@@ -19,7 +18,6 @@ from notifications.contrib.deliveries import (
     digests,
     emails,
     preferences,
-    quiet_hours,
     sending,
     storing,
 )
@@ -599,41 +597,3 @@ class TestPauseOfMany:
             done.set()
             held.result()
         assert [each.id for each in Delivery.objects.filter(due_at=paused)] == [row.id]
-
-
-PARIS = ZoneInfo("Europe/Paris")
-
-
-@pytest.mark.parametrize(
-    ("choice", "after", "expected"),
-    [
-        ("hourly", datetime(2026, 5, 1, 12, 59, 59, tzinfo=UTC), datetime(2026, 5, 1, 13, tzinfo=UTC)),
-        ("hourly", datetime(2026, 5, 1, 13, tzinfo=UTC), datetime(2026, 5, 1, 14, tzinfo=UTC)),
-        ("daily", datetime(2026, 5, 1, 1, tzinfo=PARIS), datetime(2026, 5, 1, 8, tzinfo=PARIS)),
-        ("daily", datetime(2026, 5, 1, 8, tzinfo=PARIS), datetime(2026, 5, 2, 8, tzinfo=PARIS)),
-        # Clocks are set forward and back in these nights.
-        ("daily", datetime(2026, 3, 28, 9, tzinfo=PARIS), datetime(2026, 3, 29, 8, tzinfo=PARIS)),
-        ("daily", datetime(2026, 10, 24, 9, tzinfo=PARIS), datetime(2026, 10, 25, 8, tzinfo=PARIS)),
-        # A Friday.
-        ("weekly", datetime(2026, 5, 1, 7, tzinfo=PARIS), datetime(2026, 5, 6, 8, tzinfo=PARIS)),
-        ("weekly", datetime(2026, 5, 6, 8, tzinfo=PARIS), datetime(2026, 5, 13, 8, tzinfo=PARIS)),
-    ],
-)
-def test_end_of_a_window(choice, after, expected):
-    reader = Reader(time_zone="Europe/Paris", digest_hour=8, digest_day=2)
-    assert digests.window_end(choice, reader, after) == expected
-
-
-@pytest.mark.parametrize("hour", range(24))
-@pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=PARIS), datetime(2026, 10, 25, tzinfo=PARIS)])
-def test_days_with_another_length_have_one_window(day, hour):
-    reader = Reader(time_zone="Europe/Paris", digest_hour=hour)
-    end = day - timedelta(days=2)
-    ends = [end := digests.window_end("daily", reader, end) for _ in range(5)]
-    assert len({each.astimezone(PARIS).date() for each in ends}) == 5
-
-
-@pytest.mark.parametrize("name", ["", "Mars/Base", "../etc", "\0"])
-def test_time_zone_that_does_not_exist_any_more(name, settings):
-    settings.TIME_ZONE = "Asia/Tokyo"
-    assert quiet_hours.zone_of(Reader(time_zone=name)).key == "Asia/Tokyo"

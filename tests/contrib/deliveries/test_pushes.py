@@ -203,10 +203,16 @@ def test_answers_that_do_not_pass(user, service, status):
     assert service.tries == [device.id] and PushSubscription.objects.exists()
 
 
+@pytest.fixture
+def set_deadline(monkeypatch):
+    """set_deadline(seconds) sets the time that a push service has to answer."""
+    return lambda seconds: monkeypatch.setattr(pushes, "DEADLINE_SECONDS", seconds)
+
+
 @pytest.mark.parametrize("answer", [201, 400, 410, 429, 500, None])
-def test_secrets_are_nowhere(user, service, private_key, monkeypatch, caplog, answer):
+def test_secrets_are_nowhere(user, service, private_key, set_deadline, caplog, answer):
     """Who knows the address of a device, or its keys, or that of the site, sends to it: no log and no row has them."""
-    monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 0.5)
+    set_deadline(0.5)
     device = service.add_device(user, endpoint=f"{service.origin}/treasure")
     service.private_keys["/treasure"] = service.private_keys.popitem()[1]
     service.answer = lambda device, number: answer
@@ -219,8 +225,8 @@ def test_secrets_are_nowhere(user, service, private_key, monkeypatch, caplog, an
     assert not [secret for secret in ("treasure", device.p256dh, device.auth, private_key) if secret in shown]
 
 
-def test_silence(user, service, monkeypatch):
-    monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 0.5)
+def test_silence(user, service, set_deadline):
+    set_deadline(0.5)
     service.add_device(user)
     service.answer = lambda device, number: None
     push(user)
@@ -266,8 +272,10 @@ def test_each_device_has_a_delivery_and_a_job(user, other_user, service):
     assert len({row.job for row in rows}) == 3 and {row.state for row in rows} == {"sent"}
 
 
-def test_device_that_hangs_holds_up_no_other(user, service, start_worker, monkeypatch, frequent_sending):
-    monkeypatch.setattr(pushes, "DEADLINE_SECONDS", 200.0)
+def test_device_that_hangs_holds_up_no_other(
+    user, service, start_worker, set_deadline, monkeypatch, frequent_sending
+):
+    set_deadline(200.0)
     stuck, *others = (service.add_device(user) for _ in range(3))
     released = threading.Event()
     monkeypatch.setattr(service, "closing", released)  # so that it also ends if the test fails

@@ -10,7 +10,12 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import digests, preferences, sending
+from notifications.contrib.deliveries import (
+    digests,
+    preferences,
+    quiet_hours,
+    sending,
+)
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, decide, read_facts
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
@@ -266,3 +271,9 @@ class TestWhatWaits:
         assert "E-mail: will be sent after your quiet hours, unless you see or read this before." in texts
         preferences.change_reader(user.pk, quiet_hours=None)
         assert "quiet hours" not in explain(id)
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Base", "../etc", "\0"])
+def test_time_zone_that_does_not_exist_any_more(name, settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    assert quiet_hours.zone_of(Reader(time_zone=name)).key == "Asia/Tokyo"

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import digests, preferences, sending
+from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery, Throttle
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -23,9 +23,9 @@ JOB = "notifications.contrib.deliveries.sending.deliver_digest"
 
 
 @pytest.fixture(autouse=True)
-def throttled(by_email, monkeypatch):
+def throttled(by_email, set_throttle):
     """Other tests have no throttle."""
-    monkeypatch.setattr(digests, "THROTTLE", timedelta(minutes=10))
+    set_throttle(10)
 
 
 def pass_time(**time):

@@ -15,7 +15,6 @@ from notifications.api import batch
 from notifications.contrib import questions
 from notifications.contrib.engines import wakeups
 from notifications.contrib.output.testing import output as read_output
-from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue, resume_queue
 from notifications.models import Attempt, Job, Notification, Wait
 from tests.support.checks import doctor
@@ -56,7 +55,7 @@ def describe_untaken(id):
     handler.emit = lambda record: logged.append(record.getMessage())
     logger = logging.getLogger("notifications.jobs")
     logger.addHandler(handler)
-    backlog.warn_of_unserved_jobs()
+    jobs.claiming.backlog.warn_of_unserved_jobs()
     logger.removeHandler(handler)
     return doctor("engine")[0]["message"], "\n".join(logged)
 

@@ -1,16 +1,13 @@
 """The worker of a process of an engine: what it claims for the slots of messages, and when it gives them back."""
 
-import threading
 import time
 
 import pytest
-from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
+from django.db import transaction
 
-from notifications.contrib.engines import process, wakeups, worker
+from notifications.contrib.engines import wakeups, worker
 from notifications.contrib.engines.worker import MessageSlot
 from notifications.models import Job
-from notifications.models import Worker as WorkerRow
 from tests.data.test_plans_of_claims import insert_queued_jobs
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
@@ -195,46 +192,3 @@ def test_stop_gives_slots_back(start_worker, sent, gate):
     until(ids, "queued")
     assert set(Job.objects.values_list("attempt", flat=True)) == {0}
     assert not local.worker.run_slot(MessageSlot(("default", "default")))
-
-
-class TestProcess:
-    @pytest.fixture(autouse=True)
-    def short_idle(self, sent, monkeypatch, gate):
-        monkeypatch.setattr(worker, "IDLE_SECONDS", 0.2)
-        yield
-        gate.set()
-        process.stop(0)
-        process._worker, process._is_stopping = None, False
-
-    def test_idle_process(self):
-        """It has no row and makes no query, and the next message starts its work again."""
-        for _ in range(2):
-            ids = enqueue(count=2)
-            process.run_waiting("default")
-            until(ids, "succeeded")
-            wait_until(lambda: not WorkerRow.objects.exists(), what="the row to go")
-            process._thread.join(60)
-        assert not [
-            thread for thread in threading.enumerate() if thread.name.startswith("notifications-lease")
-        ]
-
-    def test_backend_without_an_engine(self):
-        with CaptureQueriesContext(connection) as queries:
-            process.run_waiting("default", backend="builtin")
-            process.run_waiting("default", backend="removed")
-        assert len(queries) == 0 and process._worker is None
-
-    def test_message_of_version_0_9_0(self):
-        """With the id of a job: it wakes the process for its queue. One of a job that was pruned has no effect."""
-        ids = [*enqueue(queue_name="reports"), *enqueue(queue_name="reports")]
-        backend, queue = process.find_queue_of_job(ids[1])
-        process.run_waiting(queue, backend=backend)
-        until(ids, "succeeded")
-        Job.objects.all().delete()
-        assert process.find_queue_of_job(ids[1]) is None
-
-    def test_message_while_the_process_stops(self):
-        ids = enqueue()
-        process.stop(0)
-        process.run_waiting("default")
-        assert states(ids) == ["queued"]

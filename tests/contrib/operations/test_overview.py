@@ -16,7 +16,7 @@ from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
 from notifications.contrib.operations.admin import OverviewAdmin
-from notifications.contrib.operations.admin.overview import failures, figures, history, processes
+from notifications.contrib.operations.admin.overview import failures, processes
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
 from notifications.jobs.claiming import backlog
@@ -63,6 +63,11 @@ def messages_of(response):
 def text_of(response):
     """Return the text of a page without its tags."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
+
+
+def read_figures(client, period, **selection):
+    """Return the figures of the page."""
+    return client.get(FIGURES, {"period": period, **selection}).context["figures"]
 
 
 def fail_jobs(count, task=tasks.fail):
@@ -127,7 +132,7 @@ def test_depth_and_wait_of_queues(admin_client):
     Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
     claim_rows(uuid7(), 1, queues=["default"])
     pause_queue("other")
-    by_name = {row.now.name: row for row in figures.read_figures("hour").queues}
+    by_name = {row.now.name: row for row in read_figures(admin_client, "hour").queues}
     default, other = by_name["default"], by_name["other"]
     assert (default.now.due, default.now.delayed, default.running) == (3, 1, 1)
     assert not default.now.is_paused
@@ -138,24 +143,28 @@ def test_depth_and_wait_of_queues(admin_client):
     assert "10 min" in text and "3 h" in text and "Paused" in text
 
 
-def test_a_long_backlog_is_not_counted_to_its_end(admin_client, monkeypatch):
-    """The page says that there are more."""
+@pytest.fixture
+def two_counted(monkeypatch):
+    """Two jobs of a queue are counted."""
     monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
+
+
+def test_a_long_backlog_is_not_counted_to_its_end(admin_client, two_counted):
+    """The page says that there are more."""
     for _ in range(5):
         tasks.noop.enqueue()
-    [row] = figures.read_figures("hour").queues
+    [row] = read_figures(admin_client, "hour").queues
     assert (row.now.due, row.now.is_capped) == (2, True)
     assert "over 2" in text_of(admin_client.get(PAGE))
 
 
-def test_an_exact_number_has_no_plus(admin_client, monkeypatch):
+def test_an_exact_number_has_no_plus(admin_client, two_counted):
     """More delayed jobs than are counted say nothing of those that are due, and the last one counted is no more."""
-    monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
     for _ in range(2):
         tasks.noop.enqueue()
     for _ in range(3):
         tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    [row] = figures.read_figures("hour").queues
+    [row] = read_figures(admin_client, "hour").queues
     assert (row.now.due, row.now.is_capped) == (2, False)
     assert (row.now.delayed, row.now.is_delayed_capped) == (2, True)
     text = text_of(admin_client.get(PAGE))
@@ -179,14 +188,14 @@ def test_failures_are_grouped_by_task_exception_and_location(admin_client):
     """Each group with its number of jobs; jobs that were retried or failed before the period are left out."""
     fail_jobs(3)
     fail_jobs(1)
-    [group] = figures.read_figures("hour").failures.groups
+    [group] = read_figures(admin_client, "hour").failures.groups
     assert group.task_path == "tests.jobs.tasks.fail"
     assert group.count == 4
     assert re.fullmatch(r"tests\.jobs\.tasks\.fail, line \d+", group.location)
     assert f"<code>{group.exception.replace('.', '.<wbr>')}</code>" in admin_client.get(PAGE).text
     Job.objects.filter(id=Job.objects.first().id).update(finished_at=timezone.now() - timedelta(hours=2))
-    assert figures.read_figures("hour").failures.groups[0].count == 3
-    assert figures.read_figures("day").failures.groups[0].count == 4
+    assert read_figures(admin_client, "hour").failures.groups[0].count == 3
+    assert read_figures(admin_client, "day").failures.groups[0].count == 4
 
 
 def test_a_group_says_since_when_whom_and_why(staff_client, make_user):
@@ -197,25 +206,12 @@ def test_a_group_says_since_when_whom_and_why(staff_client, make_user):
     run_jobs()
     first = timezone.now() - timedelta(minutes=30)
     Job.objects.filter(pk=Job.objects.order_by("id")[1].pk).update(finished_at=first)
-    [group] = figures.read_figures("hour").failures.groups
+    client = staff_client("view_overview", "view_attempt")
+    [group] = read_figures(client, "hour").failures.groups
     assert (group.owners, group.message, group.first_at) == (2, "Partner: no answer", first)
-    text = text_of(staff_client("view_overview", "view_attempt").get(PAGE))
+    text = text_of(client.get(PAGE))
     assert "Partner: no answer" in text and "30 min" in text
     assert "Partner: no answer" not in staff_client("view_overview", name="other").get(PAGE).text
-
-
-@pytest.mark.parametrize(
-    ("end", "message"),
-    [
-        ("Traceback\nshop.PartnerError: No answer: 503\n", "No answer: 503"),
-        ("Traceback\nValueError\n", ""),
-        ("Traceback\nValueError: " + "long " * 60, "long " * 39 + "long…"),
-        ("the end of a message: of 5,000 characters", "the end of a message: of 5,000 characters"),
-        ("", ""),
-    ],
-)
-def test_the_message_at_the_end_of_a_traceback(end, message):
-    assert failures._read_message(end) == message
 
 
 @pytest.mark.with_all_apps("the composer is of notifications.contrib.broadcasts")
@@ -271,7 +267,7 @@ def test_retry_is_not_offered_for_executions_of_celery_tasks(staff_client):
     fail_jobs(3)
     observed = Job.objects.values_list("pk", flat=True)[:2]
     Job.objects.filter(pk__in=list(observed)).update(executor="observed")
-    [group] = figures.read_figures("hour").failures.groups
+    [group] = read_figures(client, "hour").failures.groups
     assert (group.count, group.retryable) == (3, 1)
     assert "Retry 1 job<" in client.get(PAGE).text
     assert "<h1>Retry 1 job?</h1>" in client.get(RETRY, retry_fields(client)).text
@@ -445,18 +441,6 @@ def test_jobs_that_send_messages_are_there_when_they_are_asked_for(staff_client,
     assert set(Job.objects.filter(state="failed", attempt=1).values_list("pk", flat=True)) == set(sent)
 
 
-@pytest.mark.parametrize(("count", "is_capped"), [(1, False), (2, False), (3, True)])
-def test_as_many_failures_as_are_read_are_all_of_them(db, count, is_capped, monkeypatch):
-    """The figures and the count before a retry say that there are more only if there are."""
-    fail_jobs(count)
-    monkeypatch.setattr(failures, "MAX_FAILED_READ", 2)
-    since = timezone.now() - timedelta(hours=1)
-    found = failures.read_failures(since)
-    assert (found.count, found.is_capped) == (min(count, 2), is_capped)
-    assert [group.count for group in found.groups] == [min(count, 2)]
-    assert failures.count_jobs(since, {}) == (min(count, 2), is_capped)
-
-
 @pytest.mark.parametrize("codenames", [("view_overview",), ("view_overview", "view_job")])
 def test_retry_needs_the_permission_to_change_jobs(staff_client, codenames):
     """No button, and 403."""
@@ -525,12 +509,12 @@ def test_workers_servers_and_circuits(admin_client):
     assert "https://api.example web-1 4711 Open 1 2 3 of 4" in text
 
 
-def test_only_so_many_processes_are_read(monkeypatch):
+def test_only_so_many_processes_are_read(admin_client, monkeypatch):
     """The oldest ones."""
     monkeypatch.setattr(processes, "MAX_PROCESSES", 2)
     for _ in range(3):
         add_worker()
-    assert len(figures.read_figures("hour").workers) == 2
+    assert len(read_figures(admin_client, "hour").workers) == 2
 
 
 def test_number_of_queries(admin_client):
@@ -602,55 +586,15 @@ def test_charts_begin_before_the_first_job(admin_client):
     """A project of today has no chart of six empty days, and the table no rows of zeros."""
     tasks.noop.enqueue()
     run_jobs()
-    points = figures.read_figures("hour").history.points
-    assert len(points) == history.MIN_POINTS
-    assert [point.has_jobs for point in points[:-2]] == [False] * (history.MIN_POINTS - 2)
+    points = read_figures(admin_client, "hour").history.points
+    assert len(points) == 12
+    assert [point.has_jobs for point in points[:-2]] == [False] * (12 - 2)
     rows = re.search(r'id="overview-points".*?</details>', admin_client.get(PAGE).text, re.DOTALL)[0]
     assert rows.count('<th scope="row">') == sum(point.has_jobs for point in points) <= 2
     Job.objects.update(queued_at=timezone.now() - timedelta(minutes=50))
     Job.objects.update(state="queued", created_at=timezone.now() - timedelta(minutes=50))
-    points = figures.read_figures("hour").history.points
+    points = read_figures(admin_client, "hour").history.points
     assert len(points) > 45 and not points[0].has_jobs and points[1].has_jobs
-
-
-def test_charts_of_a_queue_or_task(admin_client):
-    """By the address: the charts and their table follow it, with active jobs; all other figures stay."""
-    tasks.noop.enqueue(), tasks.noop.using(queue_name="mail").enqueue(), tasks.fail.enqueue()
-    run_jobs()
-    tasks.noop.using(queue_name="mail").enqueue(), tasks.fail.using(queue_name="mail").enqueue()
-    noop = "tests.jobs.tasks.noop"
-    now = timezone.now()
-    of_all = history.read_history("hour", now)
-    assert (of_all.totals.enqueued, of_all.totals.ended) == (5, 3)
-    assert of_all.totals.ended_per_minute == pytest.approx(3 / 60, rel=0.05)
-    assert sorted(of_all.queues) == ["default", "mail"]
-
-    def counted(found):
-        return found.queue, found.enqueued, found.ended, found.failed, found.wait.counts, found.run.counts
-
-    all_counts = list(map(counted, (of_all.totals, *of_all.queues.values())))
-    for selection, expected in (
-        ({}, (5, 3)),
-        ({"queue": "mail"}, (3, 1)),
-        ({"task": noop}, (3, 2)),
-        ({"queue": "mail", "task": noop}, (2, 1)),
-        ({"queue": "none"}, (0, 0)),
-    ):
-        past = history.read_history("hour", now, **selection)
-        counts = [(point.enqueued, point.ended) for point in past.points]
-        assert tuple(map(sum, zip(*counts, strict=True))) == expected, selection
-        assert list(map(counted, (past.totals, *past.queues.values()))) == all_counts
-    page = admin_client.get(f"{PAGE}?queue=mail&task={noop}&period=day").text
-    assert (
-        f'data-overview-figures="{FIGURES}?period=day&amp;queue=mail&amp;task={noop}&amp;background=1"'
-        in page
-    )
-    assert "<option selected>mail</option>" in page and f"<option selected>{noop}</option>" in page
-    assert f'href="?period=week&amp;queue=mail&amp;task={noop}"' in page
-    fragments = [admin_client.get(FIGURES, selection) for selection in ({}, {"queue": "mail"})]
-    assert fragments[0]["ETag"] != fragments[1]["ETag"]
-    assert "<code>mail</code>" in fragments[1].text and 'href="?period=hour"' in fragments[1].text
-    assert f"{PAGE}?period=hour&amp;queue=mail&amp;task={noop}" in admin_client.get(f"{PAGE}tasks/").text
 
 
 def test_distribution_of_a_task(admin_client):
@@ -660,7 +604,7 @@ def test_distribution_of_a_task(admin_client):
     run_jobs()
     nothing = dict.fromkeys(itertools.chain(*BUCKET_COLUMNS.values()))
     JobStatistics.objects.update(**{**nothing, "wait_2": 6, "run_3": 5, "run_5": 1})
-    buckets = figures.read_figures("hour", task="tests.jobs.tasks.noop").history.buckets
+    buckets = read_figures(admin_client, "hour", task="tests.jobs.tasks.noop").history.buckets
     assert [(bucket.until_seconds, bucket.wait, bucket.run) for bucket in buckets] == [
         (0.004, (6, 100), (0, 0)),
         (0.008, (0, 0), (5, 100)),
@@ -669,7 +613,7 @@ def test_distribution_of_a_task(admin_client):
     ]
     assert "up to 4 ms 6 0 up to 8 ms 0 5" in text_of(admin_client.get(f"{PAGE}?queue=default"))
     assert "up to 4 ms" not in text_of(admin_client.get(PAGE))
-    assert figures.read_figures("hour", task="none").history.buckets == []
+    assert read_figures(admin_client, "hour", task="none").history.buckets == []
 
 
 @pytest.mark.parametrize("value", ["x" * 10_000, "a\0b"])
@@ -701,7 +645,7 @@ def test_throughput_and_durations_outlast_the_jobs(admin_client):
     fail_jobs(1)
     tasks.noop.enqueue()
     Job.objects.filter(state="succeeded").delete()
-    past = figures.read_figures("hour").history
+    past = read_figures(admin_client, "hour").history
     assert (past.totals.enqueued, past.totals.ended, past.totals.failed) == (6, 5, 1)
     assert past.totals.failed_percent == 20
     assert past.queues["default"].ended == 5

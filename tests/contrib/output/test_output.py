@@ -3,25 +3,22 @@
 import asyncio
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.contrib.output import aoutput_from, output, storage
-from notifications.contrib.output.api import _warn_of_observed_task
+from notifications.contrib.output import aoutput_from, output
 from notifications.contrib.output.models import OutputChunk
-from notifications.contrib.output.storage import OutputBuffer, buffer_of, store_output
 from notifications.contrib.output.testing import output as stored_output
 from notifications.db import connection
 from notifications.jobs import cancel
-from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
 from notifications.streams.retention import Pruning
 from notifications.testing import run_jobs, run_until_idle
-from notifications.worker import Execution
 from tests.contrib.output import output_tasks
 from tests.jobs.conftest import until_done, until_state
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -33,6 +30,12 @@ def events():
         event.clear()
     yield
     output_tasks.go_on.set()
+
+
+@pytest.fixture
+def set_max_output(monkeypatch):
+    """set_max_output(bytes) bounds what is stored of the output of a job."""
+    return lambda size: monkeypatch.setattr("notifications.contrib.output.storage.MAX_OUTPUT_BYTES", size)
 
 
 def chunks(result):
@@ -119,8 +122,8 @@ def test_text_that_databases_and_readers_cannot_take(db):
 
 
 @pytest.mark.parametrize("text", ["é", "語", "🚀", "a🚀"])
-def test_chunks_end_between_characters(worker, monkeypatch, text):
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 100_001)
+def test_chunks_end_between_characters(worker, set_max_output, text):
+    set_max_output(100_001)
     result = output_tasks.write_repeated.enqueue(text, 100_000)
     until_done(result)
     stored = stored_output(result)
@@ -132,9 +135,9 @@ def test_chunks_end_between_characters(worker, monkeypatch, text):
     assert max(len(chunk.text.encode()) for chunk in chunks(result)) <= 8 * 1024
 
 
-def test_nothing_is_missing_without_a_line_that_says_so(db, monkeypatch):
+def test_nothing_is_missing_without_a_line_that_says_so(db, set_max_output):
     """The limit is one of what is stored: of one long text with CR LF more is taken than the limit has characters."""
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 1_000)
+    set_max_output(1_000)
     short = output_tasks.write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
     long = output_tasks.write_repeated.enqueue("\r\n", 1_000_000, "END\n")
     run_jobs()
@@ -151,9 +154,9 @@ def test_more_than_the_limit(worker):
     assert_contiguous(result)
 
 
-def test_the_limit_is_one_of_all_attempts(db, monkeypatch):
+def test_the_limit_is_one_of_all_attempts(db, set_max_output):
     """What an attempt writes counts, and nothing follows the line that says that it was cut."""
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 40)
+    set_max_output(40)
     result = output_tasks.fail_twice.enqueue("twenty characters, .")
     run_until_idle()
     assert stored_output(result) == "twenty characters, . 1\n\x1eattempt 2\ntwenty\n\x1ecut\n"
@@ -220,73 +223,11 @@ def test_a_claim_that_is_void_stores_nothing(worker):
     assert stored_output(result) == "before "
 
 
-@pytest.fixture
-def running(db):
-    """running() returns the claimed row of a running job."""
-
-    def make(fence=1):
-        result = output_tasks.write.enqueue()
-        Job.objects.filter(id=result.id).update(state="running", fence=fence, attempt=1)
-        return Job.objects.get(id=result.id)
-
-    return make
-
-
-def test_groups_of_several_jobs(running):
-    """In one transaction; of one that another worker has claimed nothing is stored, nor is anything kept."""
-    jobs = [running() for _ in range(3)]
-    for job in jobs:
-        buffer_of(job).append("text")
-    Job.objects.filter(id=jobs[1].id).update(fence=2)
-    assert store_output(jobs) == []
-    assert [stored_output(job) for job in jobs] == ["text", "", "text"]
-    buffer_of(jobs[1]).append("more")
-    assert len(storage.find_buffer(jobs[1])) == 0
-
-
-@pytest.mark.parametrize("fence", [1, 2])
-@pytest.mark.parametrize("committed", [True, False])
-def test_the_answer_to_a_commit_is_lost(running, monkeypatch, committed, fence):
-    """Nothing is stored twice, and nothing is lost."""
-    job = running(fence)
-    if fence > 1:
-        OutputChunk.objects.create(
-            job=job.id, start=0, text="old", attempt=1, fence=1, created_at=timezone.now()
-        )
-    retrying_atomic = storage.retrying_atomic
-
-    def lose_answer(write):
-        if committed:
-            retrying_atomic(write)
-        raise OperationalError("server closed the connection unexpectedly")
-
-    mark = "old\n\x1econtinued\n" if fence > 1 else ""
-    for text, expected in (("one ", "one "), ("two ", "one two more ")):
-        buffer_of(job).append(text)
-        with monkeypatch.context() as patched:
-            patched.setattr(storage, "retrying_atomic", lose_answer)
-            with pytest.raises(OperationalError):
-                store_output([job])
-        if text == "two ":
-            buffer_of(job).append("more ")
-        assert store_output([job]) == []
-        assert stored_output(job) == mark + expected
-    assert_contiguous(job)
-
-
-def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
-    failures = []
-
-    def fail(write):
-        failures.append(1)
-        if len(failures) < 3:
-            raise OperationalError("database is locked")
-        return store_output(write)
-
-    monkeypatch.setattr(storage, "store_output", fail)
-    result = output_tasks.hold.enqueue()
-    wait_until(lambda: stored_output(result), what="output")
-    assert len(failures) == 3
+def test_it_is_stored_when_the_database_is_back(worker):
+    with refused("INTO notifications_output_outputchunk", times=2) as tries:
+        result = output_tasks.hold.enqueue()
+        wait_until(lambda: stored_output(result), what="output")
+    assert len(tries) == 2
     output_tasks.go_on.set()
     until_done(result)
     assert stored_output(result) == "before after"
@@ -294,24 +235,23 @@ def test_it_is_stored_when_the_database_is_back(worker, monkeypatch):
 
 def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
     """It is dropped and logged; that of other jobs is stored, and all jobs end."""
-
-    def refuse(jobs):
-        if any(job.args == '["bad"]' for job in jobs):
-            raise ValueError("refused")
-        return store_output(jobs)
-
-    monkeypatch.setattr(storage, "store_output", refuse)
     monkeypatch.setattr("notifications.contrib.output.storage.MAX_LAST_BYTES", 0)
-    bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
-    until_done(bad, good)
+    with refused("INTO notifications_output_outputchunk.*bad", error=DataError):
+        bad, good = output_tasks.write.enqueue("bad"), output_tasks.write.enqueue("good")
+        until_done(bad, good)
     assert (stored_output(bad), stored_output(good)) == ("", "good")
     assert f"Dropped the output of job {bad.id}" in caplog.text
 
 
-def test_pruned_with_their_jobs(db, monkeypatch):
+@pytest.fixture
+def many_pieces(monkeypatch, set_belongings):
+    """Output is stored in chunks of four bytes, of which ten are deleted at once."""
+    monkeypatch.setattr("notifications.contrib.output.storage.MAX_CHUNK_BYTES", 4)
+    set_belongings(10)
+
+
+def test_pruned_with_their_jobs(db, many_pieces):
     """In pieces, if there are many, and the jobs after the last piece."""
-    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
-    monkeypatch.setattr(storage, "MAX_CHUNK_BYTES", 4)
     results = [output_tasks.write.enqueue("x" * 100) for _ in range(2)]
     run_jobs()
     assert OutputChunk.objects.count() == 50
@@ -323,38 +263,8 @@ def test_pruned_with_their_jobs(db, monkeypatch):
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
 
 
-def test_purged_with_their_user(transactional_db, user, monkeypatch):
-    monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", 10)
-    monkeypatch.setattr(storage, "MAX_CHUNK_BYTES", 4)
+def test_purged_with_their_user(transactional_db, user, many_pieces):
     output_tasks.write.using(owner=user).enqueue("x" * 100)
     run_jobs()
     assert purge([user.pk])
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
-
-
-class Observed(Execution):
-    is_observed = True
-
-
-def test_output_of_an_observed_task_is_dropped(running, caplog):
-    """Its execution cannot store output, which the log says once."""
-
-    async def run():
-        from notifications.context import set_current_execution
-
-        set_current_execution(Observed(ClaimedJob(running_job), lambda execution: None))
-        output("text")
-        output("text")
-
-    running_job = running()
-    _warn_of_observed_task.cache_clear()
-    asyncio.run(run())
-    assert caplog.text.count("Dropped output of an observed Celery task") == 1
-
-
-def test_a_buffer_is_bounded(monkeypatch):
-    monkeypatch.setattr(storage, "MAX_OUTPUT_BYTES", 10)
-    buffer = OutputBuffer()
-    for _ in range(5):
-        buffer.append("x" * 1_000)
-    assert len(buffer) == 10 + len(storage.CUT)

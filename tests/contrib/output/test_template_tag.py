@@ -9,10 +9,11 @@ from django.template import RequestContext, Template
 from django.test import RequestFactory
 
 from notifications.api import get_job, task
-from notifications.contrib.output import output, reading
+from notifications.contrib.output import output
 from notifications.contrib.output.models import OutputChunk
 from notifications.models import Job
 from notifications.testing import run_jobs
+from tests.contrib.output.test_views import small_parts  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.django_db
 
@@ -84,9 +85,8 @@ def test_lines_of_the_app(user):
     assert "Stopped." in render(user, Job.objects.get(id=id))
 
 
-def test_a_long_output(user, monkeypatch):
+def test_a_long_output(user, small_parts):  # noqa: F811
     """The first part is rendered, and without JavaScript there is a link to all of it."""
-    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
     id = run(user, "x" * 30_000)
     html = render(user, id)
     assert 10_000 <= len(text_of(html)) < 20_000

@@ -2,18 +2,14 @@
 
 import asyncio
 import json
-import re
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.contrib.output import readers, reading, views
 from notifications.contrib.output.models import OutputChunk
-from notifications.contrib.output.readers import next_cursor
 from notifications.contrib.output.storage import buffer_of, store_output
-from notifications.db import connection
 from notifications.models import Job
 from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
@@ -84,9 +80,14 @@ def test_offsets_that_are_none(user_client, job, at):
     assert_problem(user_client.get(url(job), {"offset": at}), 400)
 
 
-def test_parts(user_client, job, monkeypatch):
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Readers get 10 kB at once."""
+    monkeypatch.setattr("notifications.contrib.output.reading.MAX_PART_BYTES", 10_000)
+
+
+def test_parts(user_client, job, small_parts, monkeypatch):
     """A large output comes in parts, of which only the last one is up to date, whatever chunks it was written in."""
-    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
     monkeypatch.setattr(reading, "MAX_PART_CHUNKS", 7)
     text = "".join(f"{number} ä\n" for number in range(9_000))
     for start in range(0, 500, 50):
@@ -141,14 +142,6 @@ def test_rights(user_client, client_of, client, other_user, job):
     assert_problem(user_client.get(url(job), headers={"Accept": "application/json"}), 406)
     assert_problem(user_client.get(url(job), {"live": "websocket"}), 400)
     assert_problem(user_client.get(url(job), {"live": "sse", "offset": "-1"}), 501)
-
-
-def test_cursors(monkeypatch):
-    """They count intervals of 20 s, and one that the client has is never repeated."""
-    monkeypatch.setattr(readers.time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
-    assert next_cursor("") == next_cursor("999") == next_cursor("x") == "1000"
-    assert 1_000 < int(next_cursor("1000")) <= 1_180
-    assert int(next_cursor("5000")) > 5_000
 
 
 @pytest.fixture
@@ -262,9 +255,8 @@ async def test_events_go_on_after_the_last_id(asgi, user, job, path):
     assert (await read_events(events))[0] == "second"
 
 
-async def test_events_of_a_large_output(asgi, user, job, path, monkeypatch):
+async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monkeypatch):
     """A response ends after a number of bytes, and the next one goes on."""
-    monkeypatch.setattr(reading, "MAX_PART_BYTES", 10_000)
     monkeypatch.setattr(readers.OutputEvents, "max_response_bytes", 50_000)
     text = "".join(f"{number} ä\n" for number in range(20_000))
     await in_thread(write, job, text)
@@ -394,14 +386,3 @@ async def test_a_reader_that_disconnects(asgi, user, path):
         await response.wait_until_closed()
         await waiting(0)
         assert not current_hub().users
-
-
-def test_queries(user_client, job):
-    """Reading at the end of an output of many chunks reads none of them."""
-    for number in range(30):
-        write(job, f"{number}\n")
-    with CaptureQueriesContext(connection()) as queries:
-        parts = reading.read_parts(job.user_id, job.pk, {80})
-    assert parts[80].data == b""
-    assert len(queries) == 2
-    assert not re.search("arguments|kwargs", str(queries.captured_queries))

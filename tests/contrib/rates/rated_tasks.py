@@ -2,6 +2,7 @@
 
 from notifications.api import policy, task
 from notifications.contrib.rates import api, rate
+from notifications.jobs import Hold
 
 #: What has run, in order.
 ran = []
@@ -50,3 +51,18 @@ def fetch_unknown():
 DECLARED = {path: key for path, key in api._declared.items() if path.startswith(__name__)}
 for path in DECLARED:
     del api._declared[path]
+
+
+#: For what another extension holds jobs back.
+QUOTA = Hold("quota")
+
+
+def held(function):
+    QUOTA.attach(function, "partner")
+    return function
+
+
+@task
+@held
+def fetch_within_quota():
+    ran.append("quota")

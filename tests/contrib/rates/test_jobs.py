@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 
 from notifications.contrib.rates import rate, releasing
+from notifications.contrib.rates.declarations import HOLD
 from notifications.contrib.rates.models import Limit, Release
-from notifications.jobs import HeldJobs, JobFilter, cancel, retry
+from notifications.jobs import HeldJobs, Hold, JobFilter, cancel, retry
 from notifications.jobs.transitions import queueing, reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
@@ -41,7 +42,7 @@ def released():
 def test_they_are_held_until_their_limit_allows_them(declare, user):
     declare(partner={"rate": "60/m", "burst": 3})
     jobs = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
-    assert {job.executor for job in rows(*jobs)} == {f"held{HeldJobs.of_key('partner').name}"}
+    assert {job.executor for job in rows(*jobs)} == {f"held{HOLD.name_of('partner')}"}
     assert not claim_rows(None, 10)
     releasing.release_due()
     first = released()
@@ -177,7 +178,7 @@ def test_a_queued_key_takes_the_limit_of_the_newest_call(declare):
     declare(partner="1/m")
     first, second = [rated_tasks.fetch_of.using(queued_key="one").enqueue(account) for account in "ab"]
     assert first.id == second.id
-    assert rows(first)[0].executor == f"held{HeldJobs.of_key('partner:b').name}"
+    assert rows(first)[0].executor == f"held{HOLD.name_of('partner:b')}"
 
 
 def test_delayed_ones(declare):
@@ -217,3 +218,15 @@ def test_wrong_uses():
         rate("partner:{shop}")(lambda account: None)
     with pytest.raises(TypeError, match="below @task"):
         rate("partner")(rated_tasks.fetch)
+
+
+def test_another_extension_with_the_same_key(declare):
+    """Its jobs are not those of the rate, which would release them. A second hold of one option is refused."""
+    declare(partner="60/m")
+    (job,) = rows(rated_tasks.fetch_within_quota.enqueue())
+    assert job.executor == f"held{rated_tasks.QUOTA.name_of('partner')}"
+    rated_tasks.fetch.enqueue()
+    releasing.release_due()
+    assert [job.task_path for job in released()] == ["tests.contrib.rates.rated_tasks.fetch"]
+    with pytest.raises(ValueError, match="Another app holds jobs back by the option 'rate'"):
+        Hold("rate")

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.declarations import AHEAD_SECONDS, TOKEN_VALID_SECONDS, _parse
+from notifications.contrib.rates.declarations import _parse
 from notifications.contrib.rates.models import Limit
 
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 
 SECOND = 1_000_000
+#: For how long jobs are released ahead, and how long a slice of tokens is valid.
+AHEAD_SECONDS, TOKEN_VALID_SECONDS = 2.0, 1.0
 
 
 class Partner:

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.schedules import problems
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -29,12 +28,12 @@ def test_one_schedule_that_stands_is_named(
     operator,  # noqa: F811
     settings,
     monkeypatch,
+    over_at_once,
 ):
     """By doctor, which does not look for its owner itself, and by an alert; the others go on. Both until it is over."""
     del settings.NOTIFICATIONS["SCHEDULES"]["second"]
     monkeypatch.setattr(problems, "OVERDUE_SECONDS", 3.0)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 1}}
-    monkeypatch.setattr(evaluation, "CLEAR_SECONDS", 0)
     start_worker()
     wait_for_ticks(schedule="poll", job_state="succeeded")
     about_first = Alert.objects.filter(kind="overdue", subject="first")

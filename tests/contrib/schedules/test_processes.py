@@ -9,7 +9,7 @@ from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
 
 from notifications.contrib.engines.server import ServerUpkeep
-from notifications.contrib.schedules import runs, ticks
+from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
@@ -133,7 +133,7 @@ def test_a_frozen_process_frees_the_schedules_after_a_second(schedules, monkeypa
 def test_ends_of_many_runs_are_recorded_together(schedules, settings, django_assert_max_num_queries):
     """Each of four processes would need a transaction for each run, which takes longer than the interval."""
     task = {"task": "tests.jobs.tasks.noop", "every": timedelta(minutes=10)}
-    declared = {f"poll-{number}": task for number in range(runs.MAX_SCHEDULES_PER_TRANSACTION)}
+    declared = {f"poll-{number}": task for number in range(10)}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
     ticks.run_round()
     schedules.round(at=schedules.row("poll-0").next_tick)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from notifications.conf import settings as app_settings
-from notifications.contrib.schedules import runs, ticks
+from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Tick
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
@@ -176,7 +176,7 @@ def test_two_timings_in_turns_miss_nothing(schedules, jobs):
 def test_several_schedules_are_claimed_together(schedules, jobs, settings, django_assert_max_num_queries):
     """One statement locks all that are due; an error of one of them does not keep the others from running."""
     task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
-    declared = {f"poll-{number}": task for number in range(runs.MAX_SCHEDULES_PER_TRANSACTION)}
+    declared = {f"poll-{number}": task for number in range(10)}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
     ticks.run_round()
     schedules.now = schedules.row("poll-0").next_tick

@@ -13,7 +13,6 @@ from notifications.api import notify
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
 from notifications.contrib.deliveries.models import Delivery, Reader
-from notifications.contrib.deliveries.rules import find_wrong_declarations
 from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification
 from notifications.outbound.circuits import circuits
@@ -21,6 +20,7 @@ from notifications.testing import run_until_idle
 from tests.contrib.deliveries.channel_contract import ChannelContract
 from tests.contrib.deliveries.conftest import SITE_URL, send_due
 from tests.outbound.upstream import Upstream
+from tests.support.checks import system_checks
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -220,11 +220,11 @@ def test_the_url_is_in_no_error(user, server, caplog):
 def test_checks_of_the_setting(user, configure, url, text):
     """And what is wrong there stands in the delivery, which is tried again. The value may be a secret."""
     configure([{"slack": 0}], SLACK={"webhook_url": url} if url else {})
-    wrong = [each.message for each in find_wrong_declarations() if each.id == "notifications.W037"]
+    wrong = [each.msg for each in system_checks("W037")]
     assert len(wrong) == bool(text) and all(text in each and "services" not in each for each in wrong)
     if not url:
         configure([{"email": 0}], SLACK={})
-        assert not list(find_wrong_declarations())
+        assert not system_checks("W036", "W037")
     if url and text:
         notify(user, "note")
         send_due()

@@ -1,7 +1,9 @@
 """Tasks with steps. ``calls`` has the names of the steps whose functions were called, in this process."""
 
 import asyncio
+import os
 import threading
+import time
 from uuid import uuid4
 
 from django.db import transaction
@@ -141,3 +143,21 @@ def _hold(name):
 @task
 async def ten_steps():
     return [await astep(f"step {n}", apay, n) for n in range(10)]
+
+
+@task
+async def many_steps(count):
+    for number in range(count):
+        await astep(f"step {number}", apay, number)
+
+
+@task
+def wait_for_files(folder, names):
+    """Make a step of each name, which ends when the folder has a file of this name."""
+    for name in names:
+        step(name, _wait_for_file, f"{folder}/{name}")
+
+
+def _wait_for_file(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)

@@ -81,7 +81,7 @@ class TestKeys:
 
     def test_more_full_keys_than_passes(self):
         """One count of running jobs finds all full keys, so that one pass skips them."""
-        names = [f"key {number}" for number in range(3 * candidates.MAX_PASSES)]
+        names = [f"key {number}" for number in range(30)]
         for name in names:
             tasks.noop.using(concurrency_key=name, priority=9).enqueue()
         assert len(claim()) == len(names)
@@ -106,7 +106,7 @@ class TestKeys:
 
     def test_one_job_of_each_of_many_keys(self):
         """A claim takes the first job of each key, by priority, and then the job without a key."""
-        for name in range(3 * candidates.MAX_PASSES):
+        for name in range(30):
             for priority in (0, 1):
                 for _ in range(2):
                     tasks.noop.using(concurrency_key=f"key {name:02}", priority=priority).enqueue()

@@ -9,7 +9,6 @@ from django.utils import timezone
 from notifications.jobs import Policy, turns
 from notifications.management import pause_queue, resume_queue
 from notifications.models import Job, uuid7
-from notifications.worker.capacity import MAX_SENDERS
 from tests.support.claims import claim_rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -46,7 +45,7 @@ def queue(user, count=1, *, later=False, executor="sender", queue_name="deliveri
 
 def claim(limit=100, **free):
     """Claim jobs as a worker does that has so many places free; return how many of each user."""
-    free = free or {"sender": MAX_SENDERS}
+    free = free or {"sender": 200}
     claimed = claim_rows(uuid7(), limit, executors=free, is_thorough=True)
     return Counter(job.concurrency_key.removeprefix("send:") for job in claimed)
 
@@ -79,20 +78,20 @@ def test_fifty_users_leave_places_free():
     for number in range(50):
         queue(number, 20)
     taken = Counter()
-    while more := claim(sender=MAX_SENDERS - taken.total()):
+    while more := claim(sender=200 - taken.total()):
         taken += more
     assert len(taken) == 50 and max(taken.values()) - min(taken.values()) == 1
-    free = MAX_SENDERS - taken.total()
+    free = 200 - taken.total()
     assert free == 36
     queue("newcomer", 5)
     assert claim(sender=free) == {"newcomer": 3}
 
 
 def test_all_places_are_for_users_of_whom_none_runs():
-    for number in range(MAX_SENDERS + 10):
+    for number in range(200 + 10):
         queue(number, 2)
-    assert claim(limit=MAX_SENDERS).total() == MAX_SENDERS
-    assert Job.objects.filter(state="running").values("concurrency_key").distinct().count() == MAX_SENDERS
+    assert claim(limit=200).total() == 200
+    assert Job.objects.filter(state="running").values("concurrency_key").distinct().count() == 200
 
 
 def test_a_user_has_two_of_four_threads():

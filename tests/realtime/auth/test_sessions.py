@@ -1,13 +1,20 @@
 """Reading and checking sessions, with each session engine."""
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache.backends.locmem import LocMemCache
 from django.test import Client
 
 from notifications.realtime.auth import sessions
-from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended, read_user
+from notifications.realtime.auth.sessions import (
+    SignIn,
+    check_sign_ins,
+    find_deactivated,
+    find_ended,
+    read_user,
+)
 
 ENGINES = ("db", "cached_db", "cache", "file", "signed_cookies")
 
@@ -155,3 +162,26 @@ def test_search_for_ended_sessions(engine, user, client_of, django_assert_max_nu
     with django_assert_max_num_queries(5 if engine == "db" else 10_000):
         assert find_ended([*keys, *unknown]) == {*keys[1:], *unknown}
     assert find_ended(keys[:1]) == set()
+
+
+def test_deactivated_users_are_found_in_chunks(make_user, django_assert_num_queries):
+    """A query reads 1,000 users, and writes nothing."""
+    users = [make_user("first"), make_user("second")]
+    get_user_model().objects.filter(pk=users[1].pk).update(is_active=False)
+    keys = [users[0].pk, *range(10**6, 10**6 + 1998), users[1].pk]
+    with django_assert_num_queries(2) as queries:
+        assert find_deactivated(keys) == [users[1].pk]
+    assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
+
+
+def test_sign_ins_are_read_with_two_queries(make_user, client_of, django_assert_num_queries):
+    """Checking many sessions in Django's own table takes two queries."""
+    users = [make_user(f"user {number}") for number in range(20)]
+    clients = [client_of(user) for user in users]
+    clients[3].session.delete()
+    sign_ins = [
+        SignIn(user=user.pk, session_key=key(client)) for user, client in zip(users, clients, strict=True)
+    ]
+    with django_assert_num_queries(2):
+        are_valid = check_sign_ins(sign_ins)
+    assert are_valid == [number != 3 for number in range(20)]

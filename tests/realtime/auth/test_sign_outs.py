@@ -1,6 +1,9 @@
 """Clients whose session has ended are closed on every transport, and are sent nothing afterwards."""
 
+import asyncio
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
@@ -9,17 +12,14 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.models import Session
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.test import Client
 from django.utils import timezone
 
 from notifications.api import notify
 from notifications.models import Stream
-from notifications.realtime import hub, pool
-from notifications.realtime.auth import handshakes, sessions, sign_outs
+from notifications.realtime.auth import sign_outs
 from notifications.realtime.auth.sign_outs import SessionChecker
-from notifications.realtime.doorbell import _handle_rung
-from notifications.realtime.doorbell.sqlite import SqliteListener
 from notifications.realtime.hub import current_hub
 from notifications.signals import rung
 from tests.realtime import rows
@@ -28,22 +28,37 @@ from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 #: The real delays, before a fixture shortens them.
 REAL_CHECK_DELAYS_SECONDS = sign_outs.CHECK_DELAYS_SECONDS
 REAL_SEARCH_INTERVAL_SECONDS = sign_outs.SEARCH_INTERVAL_SECONDS
-REAL_TICK_SECONDS = pool.TICK_SECONDS
-
-
-@pytest.fixture(autouse=True)
-def shorten_delays(monkeypatch, short_ticks):
-    """Shorten ticks and delays, and disable the checks that a test does not enable itself."""
-    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
-    monkeypatch.setattr(sign_outs, "CHECK_DELAYS_SECONDS", (0.05, 0.2))
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 10**9)
-    monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", 10**9)
 
 
 @pytest.fixture
-def short_join_delay(monkeypatch):
+def set_seconds(monkeypatch):
+    """set_seconds(RETRY=1) sets a delay or an interval of the checks."""
+    return lambda **seconds: [
+        monkeypatch.setattr(sign_outs, f"{name}_SECONDS", value) for name, value in seconds.items()
+    ]
+
+
+@pytest.fixture(autouse=True)
+def shorten_delays(set_ticks, set_seconds, short_ticks):
+    """Shorten ticks and delays, and disable the checks that a test does not enable itself."""
+    set_ticks(SESSION_CHECK=10**9)
+    set_seconds(CHECK_DELAYS=(0.05, 0.2), JOIN_DELAY=10**9, SEARCH_INTERVAL=10**9)
+
+
+@pytest.fixture
+def short_join_delay(shorten_delays, set_seconds):
     """Look for users without a stream soon after they have joined."""
-    monkeypatch.setattr(sign_outs, "JOIN_DELAY_SECONDS", 0.2)
+    set_seconds(JOIN_DELAY=0.2)
+
+
+@contextmanager
+def no_rings():
+    """Drop the rings of this process."""
+    receivers, rung.receivers = rung.receivers, []
+    try:
+        yield
+    finally:
+        rung.receivers = receivers
 
 
 def session_of(cookie):
@@ -92,15 +107,45 @@ async def device(connect, send_request, user):
     return await Browser().open(connect, send_request, user)
 
 
-def record_checks(monkeypatch):
-    """Return a list to which each check of sessions appends its arguments."""
-    checks, check_sign_ins = [], sessions.check_sign_ins
-    monkeypatch.setattr(
-        sign_outs,
-        "check_sign_ins",
-        lambda sign_ins: checks.append(sign_ins) or check_sign_ins(sign_ins),
-    )
-    return checks
+def record_statements(wrap_statements, pattern):
+    """Return a list to which statements with this pattern are appended."""
+    recorded = []
+
+    def record(execute, sql, *args):
+        if re.search(pattern, sql):
+            recorded.append(sql)
+        return execute(sql, *args)
+
+    wrap_statements(record)
+    return recorded
+
+
+def in_other_thread(function, *args):
+    """Call a function that uses a connection of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(function, *args).result()
+        thread.submit(connections.close_all).result()
+
+
+def fail_four_times(wrap_statements, pattern):
+    """Have the next four statements with this pattern fail. Returns the errors that are left."""
+    failures = []
+
+    def fail(execute, sql, *args):
+        if failures and re.search(pattern, sql):
+            raise failures.pop()
+        return execute(sql, *args)
+
+    wrap_statements(fail)
+    return failures
+
+
+#: What reads sessions to check them, to search for those that have ended, and users to check that they exist.
+CHECKED, SEARCHED, DELETED = (
+    r"SELECT .*session_data. FROM .django_session.",
+    "NOT EXISTS",
+    r'SELECT "\w+"."id"( AS "pk")? FROM "\w+" WHERE "\w+"."id" IN',
+)
 
 
 def sign_out(cookie):
@@ -127,23 +172,23 @@ async def test_sign_out_closes_only_its_session(connect, send_request, user, dev
     await other_browser.assert_connected()
 
 
-async def test_session_that_ends_after_the_guard_change(device, user, monkeypatch):
+async def test_session_that_ends_after_the_guard_change(wrap_statements, device, user):
     """A second check finds a session that was deleted after the first: the sign-out signal precedes the deletion."""
     assert REAL_CHECK_DELAYS_SECONDS == (0.5, 2.0)
-    check_sign_ins, results, one_by_one = sessions.check_sign_ins, [], threading.Lock()
+    checks = []
 
-    def check_before_deletion(sign_ins):
-        with one_by_one:  # on a slow machine the second check begins before the first has ended
-            are_valid = check_sign_ins(sign_ins)
-            if not results:
-                session_of(device.cookie).delete()
-            results.append(are_valid)
-            return are_valid
+    def delete_after_the_check(execute, sql, *args):
+        result = execute(sql, *args)
+        if re.search(CHECKED, sql):
+            checks.append(sql)
+            if len(checks) == 1:
+                in_other_thread(session_of(device.cookie).delete)
+        return result
 
-    monkeypatch.setattr(sign_outs, "check_sign_ins", check_before_deletion)
+    wrap_statements(delete_after_the_check)
     await in_thread(user_logged_out.send, type(user), request=None, user=user)
     await device.assert_signed_out()
-    assert results == [[True] * 3, [False] * 3]
+    assert len(checks) == 2
 
 
 @pytest.mark.parametrize("end", [change_password, deactivate])
@@ -173,17 +218,6 @@ async def test_users_who_are_deactivated_without_a_signal(
     await other.assert_connected()
 
 
-def test_deactivated_users_are_found_in_chunks(make_user, transactional_db, django_assert_num_queries):
-    """A query reads 1,000 users, and writes nothing. It is repeated within 5 s."""
-    assert hub.ACTIVE_CHECK_TICKS * REAL_TICK_SECONDS < 5
-    users = [make_user("first"), make_user("second")]
-    deactivate_in_bulk(users[1])
-    keys = [users[0].pk, *range(10**6, 10**6 + 1998), users[1].pk]
-    with django_assert_num_queries(2) as queries:
-        assert sessions.find_deactivated(keys) == [users[1].pk]
-    assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
-
-
 async def test_deleted_user_is_closed(device, user):
     """All clients of a deleted user are closed; before that they may get a reset without items."""
     await in_thread(user.delete)
@@ -201,72 +235,71 @@ async def test_deleted_user_is_closed(device, user):
 
 
 @pytest.mark.parametrize("rings", [True, False])
-async def test_deleted_user_without_stream_is_closed(connect, user, monkeypatch, rings, short_join_delay):
+async def test_deleted_user_without_stream_is_closed(connect, user, set_ticks, rings, short_join_delay):
     """A deleted user without a stream, so without a guard, is found by a ring or by the position check."""
     socket = await connect(user)
     await socket.start()
     if rings:
-        monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
+        set_ticks(POSITION_CHECK=10**9)
     await until(lambda: not current_hub()._session_checker._scheduled)
-    with nullcontext() if rings else no_rings(monkeypatch):
+    with nullcontext() if rings else no_rings():
         await in_thread(user.delete)
         assert (await socket.receive_bye())["code"] == 4401
 
 
 async def test_deleted_user_whose_stream_is_created_anew_is_closed(
-    connect, user, monkeypatch, short_join_delay
+    connect, user, set_ticks, short_join_delay
 ):
     """A notification after the deletion creates a stream. The hub, which knew of none, has seen neither."""
-    monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
+    set_ticks(POSITION_CHECK=10**9)
     socket = await connect(user)
     await socket.start()
     await until(lambda: not current_hub()._session_checker._scheduled)
-    with no_rings(monkeypatch):
+    with no_rings():
         key = user.pk
         await in_thread(user.delete)
         await in_thread(Stream.objects.create, user_id=key)
-        monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
+        set_ticks(POSITION_CHECK=1)
         assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_first_notification_checks_no_sessions(connect, user, monkeypatch, short_join_delay):
+async def test_first_notification_checks_no_sessions(wrap_statements, connect, user, short_join_delay):
     """The stream that it creates is no sign of a sign-out; a sign-out that follows is one."""
-    checks, checker = record_checks(monkeypatch), current_hub()._session_checker
+    checks = record_statements(wrap_statements, CHECKED)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await socket.start()
-    await until(lambda: checks and not checker._scheduled)
-    changed, check_changed_sessions = [], checker.check_changed_sessions
-    monkeypatch.setattr(
-        checker,
-        "check_changed_sessions",
-        lambda users: changed.extend(users) or check_changed_sessions(users),
-    )
+    await until(lambda: len(checks) > 1 and not current_hub()._session_checker._scheduled)
+    checks.clear()
     await in_thread(notify, user, "The first")
     assert (await socket.receive("change"))["seq"] == 1
     assert current_hub().users[user.pk].guard == 0
-    assert changed == checker._scheduled == []
-    assert len(checks) == 1
+    await asyncio.sleep(0.3)  # longer than after a change of the guard
+    assert not checks
     await in_thread(sign_out, cookie)
     assert (await socket.receive_bye())["code"] == 4401
 
 
-async def test_users_without_stream_are_not_checked_repeatedly(connect, user, monkeypatch, short_join_delay):
+async def test_users_without_stream_are_not_checked_repeatedly(
+    wrap_statements, connect, user, set_ticks, short_join_delay
+):
     """The sessions of users without a stream are checked once after they connect, not at each position check."""
-    monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 1)
-    checks, searches, find_deleted = record_checks(monkeypatch), [], sessions.find_deleted
-    monkeypatch.setattr(hub, "find_deleted", lambda users: searches.append(users) or find_deleted(users))
+    set_ticks(POSITION_CHECK=1)
     socket = await connect(user)
     await socket.start()
+    checks, searches = (record_statements(wrap_statements, pattern) for pattern in (CHECKED, DELETED))
     await until(lambda: checks and len(searches) > 20)
     assert len(checks) == 1
     await socket.receive_beat_only()
 
 
-async def test_rings_without_a_stream_share_a_search(connect, user, monkeypatch):
+async def test_rings_without_a_stream_share_a_search(wrap_statements, connect, user):
     """While the search for deleted users takes long, further rings queue none behind it, where handshakes wait."""
-    searches, gate = [], threading.Event()
-    monkeypatch.setattr(hub, "find_deleted", lambda users: searches.append(users) or (gate.wait(30) and []))
+    gate = threading.Event()
+    wrap_statements(
+        lambda execute, sql, *args: (re.search(DELETED, sql) and gate.wait(30), execute(sql, *args))[1]
+    )
+    searches = record_statements(wrap_statements, DELETED)
     socket = await connect(user)
     await socket.start()
     job = await in_thread(rows.job, user)
@@ -275,15 +308,15 @@ async def test_rings_without_a_stream_share_a_search(connect, user, monkeypatch)
     for current in range(5):
         await in_thread(rows.change, job, progress_current=current)
         await socket.receive("jobs")
-    assert searches == [[user.pk]]
+    assert len(searches) == 1
     gate.set()
 
 
-async def test_expired_session_is_closed(device, monkeypatch):
+async def test_expired_session_is_closed(device, set_ticks):
     """An expired session is found by the periodic check of all sessions."""
     await in_thread(session_of(device.cookie).update, expire_date=timezone.now() - timedelta(seconds=1))
     await device.assert_connected()
-    monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 2)
+    set_ticks(SESSION_CHECK=2)
     await device.assert_signed_out()
 
 
@@ -301,10 +334,10 @@ def engine(request, settings, tmp_path):
 
 
 @pytest.fixture
-def only_search(monkeypatch):
+def only_search(monkeypatch, shorten_delays, set_seconds):
     """Only the search finds ended sessions: rings, guards and the check of all sessions do not."""
     assert REAL_SEARCH_INTERVAL_SECONDS < 1
-    monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", 0.05)
+    set_seconds(SEARCH_INTERVAL=0.05)
     monkeypatch.setattr(SessionChecker, "check_changed_sessions", lambda self, users: None)
 
 
@@ -340,31 +373,25 @@ async def test_session_that_ends_without_a_signal(
     await other_browser.assert_connected()
 
 
-async def test_outage_of_the_session_store_closes_nothing(only_search, device, monkeypatch):
+async def test_outage_of_the_session_store_closes_nothing(wrap_statements, only_search, device, set_seconds):
     """While the store cannot be asked no client is closed; the first search that succeeds closes what has ended."""
-    monkeypatch.setattr(sign_outs, "RETRY_SECONDS", 0.05)
-    real_search, failures = sessions.find_ended, [OperationalError("gone")] * 4
-
-    def fail_four_times(keys):
-        if failures:
-            raise failures.pop()
-        return real_search(keys)
-
-    monkeypatch.setattr(sign_outs, "find_ended", fail_four_times)
+    set_seconds(RETRY=0.05)
+    failures = fail_four_times(wrap_statements, SEARCHED)
+    failures += [OperationalError("gone")] * 4
     await until(lambda: not failures)
     await device.assert_connected()
     await in_thread(session_of(device.cookie).delete)
     await device.assert_signed_out()
 
 
-async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch):
+async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch, set_seconds):
     """A search that takes 0.2 s of CPU time is repeated after 5 s, and none runs without clients."""
     delays = []
     checker = current_hub()._session_checker
     monkeypatch.setattr(sign_outs, "_find_ended_and_measure", lambda keys: (set(), 0.2))
     fake_loop = SimpleNamespace(call_later=lambda delay, *call: delays.append(delay), time=lambda: 0.0)
     monkeypatch.setattr(checker, "_loop", fake_loop)
-    monkeypatch.setattr(sign_outs, "SEARCH_INTERVAL_SECONDS", REAL_SEARCH_INTERVAL_SECONDS)
+    set_seconds(SEARCH_INTERVAL=REAL_SEARCH_INTERVAL_SECONDS)
     checker._search()
     await until(lambda: delays)
     assert delays == [5.0]
@@ -373,20 +400,9 @@ async def test_search_pauses_in_proportion_to_its_cost(device, monkeypatch):
     assert delays == [5.0] and not checker._is_searching
 
 
-@contextmanager
-def no_rings(monkeypatch):
-    """Drop all rings, of this process and of others."""
-    rung.disconnect(dispatch_uid="notifications.doorbell")
-    monkeypatch.setattr(SqliteListener, "_read_rings", lambda self, db: None)
-    try:
-        yield
-    finally:
-        rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
-
-
-async def test_sign_out_with_lost_ring(device, user, monkeypatch):
+async def test_sign_out_with_lost_ring(device, user):
     """Without a ring, the position check finds the new guard."""
-    with no_rings(monkeypatch):
+    with no_rings():
         await in_thread(change_password, user)
         await device.assert_signed_out()
 
@@ -394,20 +410,22 @@ async def test_sign_out_with_lost_ring(device, user, monkeypatch):
 @pytest.mark.parametrize("sends_hello", [True, False])
 @pytest.mark.parametrize("has_other_socket", [True, False])
 async def test_session_that_ends_before_joining(
-    connect, user, monkeypatch, has_other_socket, sends_hello, short_join_delay
+    wrap_statements, connect, user, has_other_socket, sends_hello, short_join_delay
 ):
     """A session that ends between its authentication and the hub's first read of the guard is checked again."""
     if has_other_socket:
         await (await connect(user)).start()
     cookie = await in_thread(sign_in, user)
-    read_users = handshakes.read_users
+    reads = []
 
-    def read_then_sign_out(keys):
-        users = read_users(keys)
-        sign_out(cookie)
-        return users
+    def sign_out_after_the_read(execute, sql, *args):
+        result = execute(sql, *args)
+        if re.search(CHECKED, sql) and not reads:
+            reads.append(sql)
+            in_other_thread(sign_out, cookie)
+        return result
 
-    monkeypatch.setattr(handshakes, "read_users", read_then_sign_out)
+    wrap_statements(sign_out_after_the_read)
     socket = await connect(cookie=cookie)
     if sends_hello:
         socket.send_frame("hello", epoch=None, seq=None)
@@ -415,11 +433,12 @@ async def test_session_that_ends_before_joining(
     while (frame := await socket.receive())["op"] != "bye":
         assert sends_hello and frame["op"] in ("welcome", "sync"), frame
     assert frame["code"] == 4401
+    assert reads
 
 
-async def test_sign_out_before_hello(connect, user, monkeypatch, short_join_delay):
+async def test_sign_out_before_hello(connect, user, set_ticks, short_join_delay):
     """A session that ends before hello is closed, although the hub has not read the user's guard yet."""
-    monkeypatch.setattr(hub, "POSITION_CHECK_TICKS", 10**9)
+    set_ticks(POSITION_CHECK=10**9)
     cookie = await in_thread(sign_in, user)
     socket = await connect(cookie=cookie)
     await in_thread(sign_out, cookie)
@@ -452,48 +471,25 @@ async def test_pending_frames_are_dropped_at_sign_out(connect, send_request, use
     assert names[-1] == "bye" and len(names) <= 2
 
 
-async def test_database_outage_closes_no_session(device, user, monkeypatch):
+async def test_database_outage_closes_no_session(wrap_statements, device, user, set_seconds):
     """If the database fails, the check is retried and closes no session until it succeeds."""
-    monkeypatch.setattr(sign_outs, "RETRY_SECONDS", 0.05)
-    real_check, failures = sessions.check_sign_ins, [OperationalError("gone")] * 4
-
-    def fail_four_times(sign_ins):
-        if failures:
-            raise failures.pop()
-        return real_check(sign_ins)
-
-    monkeypatch.setattr(sign_outs, "check_sign_ins", fail_four_times)
+    set_seconds(RETRY=0.05)
+    failures = fail_four_times(wrap_statements, CHECKED)
     await in_thread(sign_out, device.cookie)
+    failures += [OperationalError("gone")] * 4
     await device.assert_signed_out()
     assert not failures
 
 
-async def test_users_of_project_middleware(connect, user, other_user, monkeypatch):
+async def test_users_of_project_middleware(wrap_statements, connect, user, other_user):
     """Clients of middleware without a session stay connected as long as their user is active."""
-    checks = record_checks(monkeypatch)
     first, second = await connect(scope_user=user), await connect(scope_user=other_user)
     await first.start()
     await second.start()
+    checks = record_statements(wrap_statements, r'SELECT .*"password".* IN \(')
     await in_thread(change_password, user)
-    await until(lambda: sum(sign_in.user == user.pk for sign_ins in checks for sign_in in sign_ins) >= 2)
+    await until(lambda: len(checks) >= 2)
     await first.receive_beat_only()
     await in_thread(deactivate, user)
     assert (await first.receive_bye())["code"] == 4401
     await second.receive_beat_only()
-
-
-async def test_sessions_are_read_with_two_queries(make_user, transactional_db, django_assert_num_queries):
-    """Checking many sessions in Django's own table takes two queries."""
-    users = [await in_thread(make_user, f"user {number}") for number in range(20)]
-    cookies = [await in_thread(sign_in, user) for user in users]
-    await in_thread(session_of(cookies[3]).delete)
-    sign_ins = [
-        sessions.SignIn(user=user.pk, session_key=cookie.partition("=")[2])
-        for user, cookie in zip(users, cookies, strict=True)
-    ]
-
-    def check():
-        with django_assert_num_queries(2):
-            return sessions.check_sign_ins(sign_ins)
-
-    assert await in_thread(check) == [number != 3 for number in range(20)]

@@ -7,16 +7,15 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from notifications import times
 from notifications.api import batch
 from notifications.db import new_row, select_rows
-from notifications.jobs import limits, notifying
-from notifications.jobs.transitions import enqueueing
+from notifications.jobs import limits, task_backends
 from notifications.models import Job, Ring
 from notifications.realtime import listen
 from notifications.realtime.doorbell import _handle_rung, doorbell, sqlite
 from notifications.signals import rung
 from notifications.streams import rings
+from tests.data.rows import job
 from tests.jobs import tasks
 from tests.realtime.ringing import ListenerProcess, ring
 from tests.support.waiting import wait_until
@@ -45,6 +44,12 @@ def as_other_process(monkeypatch):
     monkeypatch.setattr(rings, "MAX_OWN_JOBS", 0)
 
 
+@pytest.fixture
+def set_limit(monkeypatch):
+    """set_limit(name, number) sets how many rows of jobs the listener reads."""
+    return lambda name, number: monkeypatch.setattr(sqlite, name, number)
+
+
 def wait_until_read():
     """Wait until the listener has read the newest job."""
     newest = select_rows(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
@@ -53,10 +58,9 @@ def wait_until_read():
 
 def enqueue(user=None, executor="async"):
     """Enqueue a job, and return its rowid."""
-    job = new_row(Job, user_id=user and user.pk, executor=executor, task_path="tests.jobs.tasks.noop")
-    enqueueing.enqueue(job)
+    row = job(user, executor=executor)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [job.id.hex])
+        cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [row.id.hex])
         return cursor.fetchone()[0]
 
 
@@ -69,32 +73,30 @@ def test_enqueueing_is_one_statement(user):
     assert not Ring.objects.exists()
 
 
-def test_enqueueing_is_repeated_while_the_database_is_busy(user, monkeypatch):
-    """It waits longer than SQLite's own timeout."""
-    execute, failures = limits.insert_one, [OperationalError("database is locked")] * 2
+def busy(times):
+    """Return a wrapper of statements, which refuses the first that insert jobs as a busy database does."""
+    failures = [OperationalError("database is locked")] * times
 
-    def fail_twice(*args, **options):
-        if failures:
+    def wrap(execute, sql, params, many, context):
+        if sql.startswith("INSERT INTO notifications_job") and failures:
             raise failures.pop()
-        return execute(*args, **options)
+        return execute(sql, params, many, context)
 
-    monkeypatch.setattr(limits, "insert_one", fail_twice)
-    tasks.noop.using(owner=user).enqueue()
+    return connection.execute_wrapper(wrap)
+
+
+def test_enqueueing_is_repeated_while_the_database_is_busy(user):
+    """It waits longer than SQLite's own timeout."""
+    with busy(2):
+        tasks.noop.using(owner=user).enqueue()
     assert Job.objects.count() == 1
 
 
-def test_busy_in_a_callers_transaction(user, monkeypatch):
+def test_busy_in_a_callers_transaction(user):
     """The caller repeats it as a whole."""
-    attempts = []
-
-    def fail(*args, **options):
-        attempts.append(args)
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr(limits, "insert_one", fail)
-    with pytest.raises(OperationalError), transaction.atomic():
+    with busy(1), pytest.raises(OperationalError), transaction.atomic():
         tasks.noop.using(owner=user).enqueue()
-    assert len(attempts) == 1
+    assert not Job.objects.exists()
 
 
 def test_job_of_another_process(calls, as_other_process, user):
@@ -128,10 +130,9 @@ def enqueue_batch(user):
 
 
 def insert_own_job(user):
-    job = new_row(Job, user_id=user.pk, executor="async", task_path="tests.jobs.tasks.noop")
-    job.created_at = job.queued_at = times.now()
+    row = new_row(Job, user_id=user.pk, executor="async", task_path="tests.jobs.tasks.noop")
     with transaction.atomic():
-        notifying.insert_jobs([job])
+        task_backends["default"].insert_all([row])
 
 
 @pytest.mark.parametrize("insert", [enqueue, enqueue_batch, insert_own_job])
@@ -158,9 +159,9 @@ def test_job_of_this_process_that_is_read_at_its_commit(calls, user, monkeypatch
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("limit", ["MAX_JOBS_WITHOUT_POSITION", "MAX_NEW_JOBS"])
-def test_large_batch(as_other_process, user, monkeypatch, request, before, limit):
+def test_large_batch(as_other_process, user, set_limit, request, before, limit):
     """It rings its owner in an empty table, after another job, and after one that is deleted in the same commit."""
-    monkeypatch.setattr(sqlite, limit, 3)
+    set_limit(limit, 3)
     if before:
         enqueue()
     calls = request.getfixturevalue("calls")
@@ -174,9 +175,9 @@ def test_large_batch(as_other_process, user, monkeypatch, request, before, limit
     assert calls == [({user.pk}, True)]
 
 
-def test_first_jobs_of_an_empty_table(calls, as_other_process, user, monkeypatch):
+def test_first_jobs_of_an_empty_table(calls, as_other_process, user, set_limit):
     """All of them are new."""
-    monkeypatch.setattr(sqlite, "MAX_JOBS_WITHOUT_POSITION", 1)
+    set_limit("MAX_JOBS_WITHOUT_POSITION", 1)
     with transaction.atomic():
         enqueue(user)
         enqueue()
@@ -184,22 +185,14 @@ def test_first_jobs_of_an_empty_table(calls, as_other_process, user, monkeypatch
     assert calls == [({user.pk}, True)]
 
 
-def test_new_jobs_are_read_up_to_a_limit(calls, as_other_process, user, other_user, monkeypatch):
+def test_new_jobs_are_read_up_to_a_limit(calls, as_other_process, user, other_user, set_limit):
     """The newest ones."""
-    monkeypatch.setattr(sqlite, "MAX_NEW_JOBS", 2)
+    set_limit("MAX_NEW_JOBS", 2)
     with transaction.atomic():
         for owner in (other_user, user, user):
             enqueue(owner)
     wait_until(lambda: calls)
     assert calls == [({user.pk}, True)]
-
-
-def test_ids_of_own_jobs_are_limited(user, monkeypatch):
-    """A process that enqueues and does not listen keeps the last ones only."""
-    monkeypatch.setattr(rings, "MAX_OWN_JOBS", 3)
-    for _ in range(5):
-        enqueue(user)
-    assert len(rings.own_jobs) == 3
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -225,9 +218,9 @@ def test_jobs_after_a_rowid_that_is_used_again(calls, as_other_process, user, ot
     wait_until(lambda: any(other_user.pk in users for users, _ in calls))
 
 
-def test_old_jobs_are_not_read(as_other_process, user, other_user, monkeypatch, request):
+def test_old_jobs_are_not_read(as_other_process, user, other_user, set_limit, request):
     """Neither at the start of a listener, nor all of them where the newest job was deleted."""
-    monkeypatch.setattr(sqlite, "MAX_JOBS_WITHOUT_POSITION", 1)
+    set_limit("MAX_JOBS_WITHOUT_POSITION", 1)
     for _ in range(3):
         enqueue(user)
     calls = request.getfixturevalue("calls")

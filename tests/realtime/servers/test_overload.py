@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, HttpResponseServerError
 from django.urls import clear_url_caches, path
 
-from notifications.db import is_unavailable, unavailable
+from notifications.db import is_unavailable
 from notifications.realtime.servers import overload
 from notifications.worker import NoThread
 from tests.support.site import ROOT
@@ -206,13 +206,12 @@ async def test_other_errors(error):
         await request(application)
 
 
-async def test_a_database_that_is_away_is_logged_once_a_minute(caplog, monkeypatch, forgotten_log):
+async def test_a_database_that_is_away_is_logged_once_a_minute(caplog, forgotten_log):
     """Not with a traceback of Django's for each request, of which one outage left 10,885 lines."""
-    monkeypatch.setattr(unavailable, "_counts", {})
     raised.append(OperationalError("connection refused"))
     for _ in range(5):
         assert_is_refusal(await request(ASGIHandler()))
-    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
+    forgotten_log.clear()
     await request(ASGIHandler())
     first, second = caplog.records
     assert first.getMessage().endswith("(1 times since the last such line): connection refused")
@@ -229,9 +228,8 @@ async def test_a_table_that_is_not_migrated(caplog, forgotten_log):
     assert "run manage.py migrate: no such table: notifications_job" in record.getMessage()
 
 
-async def test_lack_of_threads_is_logged_once_a_minute(caplog, monkeypatch, forgotten_log):
+async def test_lack_of_threads_is_logged_once_a_minute(caplog, forgotten_log):
     """In one line, not with a traceback for each request."""
-    monkeypatch.setattr(unavailable, "_counts", {})
 
     async def application(scope, receive, send):
         raise NoThread("can't start new thread: the thread was not started.")
@@ -241,7 +239,7 @@ async def test_lack_of_threads_is_logged_once_a_minute(caplog, monkeypatch, forg
     (record,) = caplog.records
     assert record.getMessage().startswith("Responded with 503 for lack of threads")
     assert record.exc_info is None
-    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
+    forgotten_log.clear()
     await request(application)
     assert len(caplog.records) == 2
 

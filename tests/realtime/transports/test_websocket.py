@@ -10,11 +10,17 @@ import pytest
 from notifications.api import notify
 from notifications.realtime import close_reasons
 from notifications.realtime.close_reasons import SIGNED_OUT
-from notifications.realtime.hub import Hub, current_hub
+from notifications.realtime.hub import current_hub
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, until
+
+
+@pytest.fixture
+def set_socket(monkeypatch):
+    """set_socket(WINDOW_FRAMES=3) sets a limit or a time of WebSockets."""
+    return lambda **to: [monkeypatch.setattr(websocket, name, to[name]) for name in to]
 
 
 async def receive_change(socket, title):
@@ -132,9 +138,9 @@ async def test_window_is_limited_to_256_kib(connect, user):
     assert (subscriber.sent_bytes, subscriber.acked_bytes) == (sent, 0)
 
 
-async def test_one_frame_may_always_be_sent(connect, user, monkeypatch):
+async def test_one_frame_may_always_be_sent(connect, user, set_socket):
     """A frame larger than the window is sent if nothing is unacknowledged."""
-    monkeypatch.setattr(websocket, "WINDOW_BYTES", 1000)
+    set_socket(WINDOW_BYTES=1000)
     socket = await connect(user)
     await in_thread(rows.notices, user, 20)
     socket.send_frame("hello")
@@ -169,9 +175,9 @@ async def test_ack_above_last_frame_is_refused(connect, user):
     assert (bye["code"], bye["reason"], bye["reconnect"], bye["after_ms"]) == (4400, "bad_ack", False, 0)
 
 
-async def test_late_ack_closes_the_connection(connect, user, monkeypatch, short_ticks):
+async def test_late_ack_closes_the_connection(connect, user, short_ticks, set_socket):
     """A client that does not acknowledge in time gets bye too_slow; one that does stays connected."""
-    monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 1.5)
+    set_socket(ACK_TIMEOUT_SECONDS=1.5)
     slow, quick = await connect(user), await connect(user)
     await slow.start()
     await quick.start()
@@ -183,10 +189,9 @@ async def test_late_ack_closes_the_connection(connect, user, monkeypatch, short_
     assert (await quick.receive_beat_only())["seq"] == 15
 
 
-async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch, short_ticks):
+async def test_each_ack_has_its_own_deadline(connect, user, short_ticks, set_socket):
     """An ack in time does not extend the deadline of the next requested ack."""
-    monkeypatch.setattr(websocket, "ACK_TIMEOUT_SECONDS", 2.0)
-    monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 3)
+    set_socket(ACK_TIMEOUT_SECONDS=2.0, MAX_FRAMES_BETWEEN_ACKS=3)
     socket = await connect(user)
     await socket.start()
     for number in range(3, 7):
@@ -195,10 +200,10 @@ async def test_each_ack_has_its_own_deadline(connect, user, monkeypatch, short_t
     assert (await socket.receive_bye())["reason"] == "too_slow"
 
 
-async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch, short_ticks):
+async def test_beats_are_periodic_also_with_full_window(connect, user, monkeypatch, short_ticks, set_socket):
     """Beats have the position up to which changes were sent, and continue while the window is full."""
     monkeypatch.setattr("notifications.realtime.frames.BEAT_INTERVAL_SECONDS", 0.2)
-    monkeypatch.setattr(websocket, "WINDOW_FRAMES", 3)
+    set_socket(WINDOW_FRAMES=3)
     socket = await connect(user)
     await socket.start()
     assert (await socket.receive("beat"))["seq"] == 0
@@ -247,9 +252,9 @@ async def test_slow_client_is_bounded_and_delays_no_other(connect, user):
     assert [frame["seq"] for frame in frames] == list(range(1, 63))
 
 
-async def test_stuck_client_is_dropped(connect, user, monkeypatch):
+async def test_stuck_client_is_dropped(connect, user, set_socket):
     """If a bye cannot be sent, the application ends after a timeout."""
-    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_SECONDS", 0.1)
+    set_socket(CLOSE_TIMEOUT_SECONDS=0.1)
     socket = await connect(user)
     await socket.start()
     socket.unblocked.clear()
@@ -275,10 +280,9 @@ async def test_rate_limit_of_frames(connect, user, count):
         await socket.receive("change")
 
 
-async def test_requested_acks_do_not_count(connect, user, monkeypatch):
+async def test_requested_acks_do_not_count(connect, user, set_socket):
     """Acks that the server requested do not count for the rate limit of frames."""
-    monkeypatch.setattr(websocket, "MAX_FRAMES_BETWEEN_ACKS", 1)
-    monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
+    set_socket(MAX_FRAMES_BETWEEN_ACKS=1, RATE_FRAMES=2)
     socket = await connect(user)
     await socket.start()
     socket.send_frame("ack", n=1)
@@ -290,10 +294,9 @@ async def test_requested_acks_do_not_count(connect, user, monkeypatch):
     assert (await socket.receive_bye())["reason"] == "too_many_frames"
 
 
-async def test_rate_limits_expire(connect, user, monkeypatch):
+async def test_rate_limits_expire(connect, user, set_socket):
     """Frames older than RATE_SECONDS do not count."""
-    monkeypatch.setattr(websocket, "RATE_SECONDS", 0.05)
-    monkeypatch.setattr(websocket, "RATE_FRAMES", 2)
+    set_socket(RATE_SECONDS=0.05, RATE_FRAMES=2)
     socket = await connect(user)
     await socket.start()
     for _ in range(5):
@@ -363,7 +366,9 @@ WELCOME, SYNC, BYE = (b"welcome", b"1", b""), (b"sync", b"2", b""), (b"", b"", b
 def unblock_reads(monkeypatch):
     """A function that lets the hub read for the subscribers that have joined. Until then it reads nothing."""
     waiting = []
-    monkeypatch.setattr(Hub, "catch_up", lambda self, subscriber: waiting.append((self, subscriber)))
+    monkeypatch.setattr(
+        "notifications.realtime.hub.Hub.catch_up", lambda self, subscriber: waiting.append((self, subscriber))
+    )
 
     def unblock():
         for each, subscriber in waiting:

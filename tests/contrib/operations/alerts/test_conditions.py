@@ -11,10 +11,11 @@ from notifications.contrib.operations.alerts import conditions, texts
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.jobs import task_backends
-from notifications.jobs.transitions import claims, queueing, reaping
+from notifications.jobs.transitions import queueing, reaping
 from notifications.management import pause_queue, resume_queue
 from notifications.models import Job, Wait, Worker, uuid7
 from notifications.testing import run_jobs
+from notifications.worker import DEADLINE_MARGIN_SECONDS
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
@@ -125,7 +126,7 @@ def test_job_over_its_timeout_is_stalled(alerts):
     alerts.limit(stalled=0.000001)
     tasks.noop.enqueue()
     [job] = claim_rows(uuid7(), 1)
-    timeout_at = job.deadline - timedelta(seconds=claims.DEADLINE_MARGIN_SECONDS)
+    timeout_at = job.deadline - timedelta(seconds=DEADLINE_MARGIN_SECONDS)
     assert alerts.evaluate() == []
     Job.objects.update(deadline=job.deadline - (timeout_at - timezone.now()) - timedelta(seconds=1))
     assert alerts.evaluate() == [("stalled", "default")]

@@ -16,10 +16,11 @@ from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job
 from notifications.testing import run_jobs
+from tests.contrib.celery.test_recording import attempt_at, new_row
 from tests.contrib.operations.statistics.sums import counted, ended, lost
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import attempt_at, new_row, observer, succeeded
+from tests.support.outcomes import observer, succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db

@@ -121,9 +121,9 @@ def test_many_users(in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-def test_transactions_have_as_many_rows(make_user, monkeypatch):
+def test_transactions_have_as_many_rows(make_user, set_rows_per_transaction, monkeypatch):
     """SQLite's lock is not held for longer, but by the first chunk after the endpoints were created."""
-    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 8)
+    set_rows_per_transaction(8)
     for _ in range(3):
         webhooks.create(URL)
     notify(make_user("first"), "Hello")

@@ -187,8 +187,14 @@ def test_turned_off_twice(create, user):
     assert Notification.objects.count() == 1
 
 
-def test_silence(create, receiver, user, monkeypatch):
-    monkeypatch.setattr(sending, "DEADLINE_SECONDS", 0.1)
+@pytest.fixture
+def set_deadline(monkeypatch):
+    """set_deadline(seconds) sets the time that an endpoint has to answer."""
+    return lambda seconds: monkeypatch.setattr(sending, "DEADLINE_SECONDS", seconds)
+
+
+def test_silence(create, receiver, user, set_deadline):
+    set_deadline(0.1)
     create("/slow/60")
     notify(user, "Hello")
     run_jobs()
@@ -342,9 +348,9 @@ def test_an_event_that_was_answered_is_not_sent_again(create, receiver, user, mo
     assert (job.state, job.result) == ("succeeded", '{"status":204}')
 
 
-def test_stuck_endpoint_leaves_room(create, receiver, user, other_user, start_worker, monkeypatch):
+def test_stuck_endpoint_leaves_room(create, receiver, user, other_user, start_worker, set_deadline):
     """Of what is sent for one user only some attempts run at a time, so another one gets events meanwhile."""
-    monkeypatch.setattr(sending, "DEADLINE_SECONDS", 50)  # no attempt ends before the test releases it
+    set_deadline(50)  # no attempt ends before the test releases it
     release = asyncio.Event()
 
     async def wait(request):
@@ -361,9 +367,7 @@ def test_stuck_endpoint_leaves_room(create, receiver, user, other_user, start_wo
     try:
         ok = WebhookAttempt.objects.filter(endpoint=neighbor.id, status=204)
         wait_until(lambda: ok.count() == 10, what="the events of the neighbor")
-        assert (
-            sum(request.path == "/stuck" for request in receiver.requests) <= sending.MAX_CONCURRENT_ATTEMPTS
-        )
+        assert sum(request.path == "/stuck" for request in receiver.requests) <= 8
     finally:
         receiver.loop.call_soon_threadsafe(release.set)
         wait_for_jobs()

@@ -25,13 +25,14 @@ from notifications.signals import job_finished
 from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import SignalQueue, record_loop, use_on_this_thread
+from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
-from tests.support.outcomes import attempt_at, end, guess, new_row, observer, succeeded
+from tests.support.outcomes import observer, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -153,12 +154,12 @@ def test_notify(declare, in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-def test_transactions_have_as_many_rows_with_handlers(make_user, declare, monkeypatch):
+def test_transactions_have_as_many_rows_with_handlers(
+    make_user, declare, set_rows_per_transaction, monkeypatch
+):
     """SQLite's lock is not held for longer, by notify() and by broadcasts."""
     declare({"notification.created": ["handle", "handle_too", "handle_with_context"]})
-    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 8)
-    # As after a first transaction: then it is known how many jobs handlers add to a notification.
-    monkeypatch.setitem(notifying.jobs_added, "notifications", 3.0)
+    set_rows_per_transaction(8, jobs_per_notification=3.0)
     create, rows = notifying.create_chunk, []
 
     def count(notifications, **kwargs):

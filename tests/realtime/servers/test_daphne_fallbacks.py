@@ -1,11 +1,12 @@
-"""Adapters check that they support the installed server, and log when its own code runs instead."""
+"""The adapters check that they support the installed Daphne, and log when its own code runs instead."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from notifications.realtime import servers
-from notifications.realtime.servers import daphne, uvicorn
+from notifications.realtime.servers import daphne
 
 
 @pytest.fixture(autouse=True)
@@ -74,27 +75,21 @@ def test_daphne_with_another_shutdown(monkeypatch, caplog):
     assert line.startswith("Waiting requests are cancelled at shutdown on this Daphne: AttributeError(")
 
 
-def test_uvicorn_with_another_shutdown(caplog):
-    """On a uvicorn with another shutdown, the server starts, and the log says what is missing."""
-    uvicorn.call_before_shutdown(SimpleNamespace(), None)
-    assert caplog.messages == [
-        "Clients are disconnected without a reason at shutdown on this uvicorn: no shutdown()."
-    ]
+class Server:
+    """The object that Daphne's send function is a method of."""
+
+    root_path = "/behind"
+
+    async def handle_reply(self, message):
+        pass
 
 
-@pytest.mark.parametrize("has_all_methods", [True, False])
-def test_uvicorn_with_another_protocol(has_all_methods, caplog):
-    """A protocol class without the overridden methods is kept, and the log names them."""
-    httptools_impl = pytest.importorskip("uvicorn.protocols.http.httptools_impl")
-    changed = type("HttpToolsProtocol", (), {"data_received": lambda self, data: None})
-    http_class = httptools_impl.HttpToolsProtocol if has_all_methods else changed
-    config = SimpleNamespace(http_protocol_class=http_class, ws_protocol_class=None)
-    uvicorn.use_bounded_protocols(SimpleNamespace(config=config))
-    if has_all_methods:
-        assert config.http_protocol_class.__name__ == "BoundedHttp"
-        assert caplog.messages == []
-    else:
-        assert config.http_protocol_class is changed
-        assert caplog.messages == [
-            "Chunks of bodies are not joined on this uvicorn: HttpToolsProtocol has no on_body, on_message_complete."
-        ]
+Server.__module__ = "daphne.server"
+
+
+def test_daphne_root_path_header_is_ignored():
+    """On Daphne the root path is the server's own, not that of a request header; other servers are not recognized."""
+    server = daphne.server_of(partial(Server().handle_reply))
+    scope = {"type": "http", "root_path": "//evil.example"}
+    assert daphne.with_server_root_path(scope, server)["root_path"] == "/behind"
+    assert daphne.server_of(lambda message: None) is None

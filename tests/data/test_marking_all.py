@@ -34,9 +34,9 @@ def user(user):
 
 
 @pytest.fixture
-def impatient_marking(monkeypatch):
+def impatient_marking(set_marking):
     """Have requests mark the first rows only, and leave the rest to the background."""
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    set_marking(REQUEST_SECONDS=0)
 
 
 def save_pending_read(user, up_to):
@@ -67,9 +67,9 @@ def test_slow_request_continues_in_the_background(user_client, user, impatient_m
     )
 
 
-def test_quick_request_marks_everything(monkeypatch, user_client, user):
+def test_quick_request_marks_everything(user_client, user, set_marking):
     """A request that marks all rows in time leaves nothing to the background, however many the API marks at once."""
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 2)
+    set_marking(MAX_MARKED_ROWS=2)
     user_client.post(reverse("notifications:inbox-mark"), {"up_to": MANY, "all": "read"})
     assert not unread_rows(user).exists()
     assert marking_all.pending_marks(user.pk) == []
@@ -182,11 +182,11 @@ def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user
     holder.roll_back()
 
 
-def test_undo_while_the_rest_is_pending(monkeypatch, user):
+def test_undo_while_the_rest_is_pending(monkeypatch, user, set_marking):
     """What was changed is changed back, and the rest is left as it is."""
     marking.mark(user.pk, "read", 10)
     before = list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    set_marking(REQUEST_SECONDS=0)
     marked = marking_all.mark_all(user.pk, "archive", MANY)
     marking_all.continue_marking(0)
     assert Notification.objects.filter(archived_at=None).count() == MANY - 100
@@ -197,10 +197,10 @@ def test_undo_while_the_rest_is_pending(monkeypatch, user):
     assert rebuilding.find_wrong_counts() == {}
 
 
-def test_undo_continues_in_the_background(monkeypatch, user):
+def test_undo_continues_in_the_background(user, set_marking):
     """The rows that it does not reach within the request are changed back later."""
     marked = marking_all.mark_all(user.pk, "read", MANY)
-    monkeypatch.setattr(marking, "REQUEST_SECONDS", 0)
+    set_marking(REQUEST_SECONDS=0)
     assert marking_all.undo_mark(user.pk, "read", marked.moment, marked.after, MANY).next is not None
     assert unread_rows(user).count() == 0
     assert marking_all.continue_marking(60) is False
@@ -218,12 +218,12 @@ def test_equal_change_while_one_is_pending_is_undone_with_it(monkeypatch, user, 
     assert unread_rows(user).count() == MANY
 
 
-def test_filtered_change_examines_a_bounded_number_of_rows_at_once(monkeypatch, user):
+def test_filtered_change_examines_a_bounded_number_of_rows_at_once(user, set_marking):
     """Rows that the filter does not select are passed, in the request and in the background."""
-    monkeypatch.setattr(marking, "MAX_ROWS_EXAMINED", 7)
+    set_marking(MAX_ROWS_EXAMINED=7)
     Notification.objects.filter(raised__in=[3, 100, 248]).update(category="reports")
     for seconds in (60, 0):
-        monkeypatch.setattr(marking, "REQUEST_SECONDS", seconds)
+        set_marking(REQUEST_SECONDS=seconds)
         marking_all.mark_all(user.pk, "read", MANY, categories=["reports"])
         marking_all.continue_marking(60)
         rows = Notification.objects.exclude(read_at=None)

@@ -1,0 +1,86 @@
+"""The timeline of a job's page, while the page is open."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.parts import visit, wait_until_live
+from tests.support.browser import sign_in
+
+pytestmark = pytest.mark.browser
+
+ENQUEUE = """
+from django.contrib.auth import get_user_model
+from tests.contrib.steps.step_tasks import wait_for_files
+user = get_user_model().objects.get(username="demo")
+print(wait_for_files.using(owner=user, title="Ship").enqueue({folder!r}, ["charge", "label"]).id)
+"""
+
+
+def test_steps_are_shown_as_they_begin_and_end(site, new_page, tmp_path):
+    """By what rings for them: while a step lasts, nothing is read."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.start_web()
+    site.start_worker()
+    page = new_page(viewport={"width": 1280, "height": 900})
+    job = site.python(ENQUEUE.format(folder=str(tmp_path))).strip()
+    parts = []
+    page.on("request", lambda request: "part=timeline" in request.url and parts.append(request.url))
+    visit(page, site.url, f"/notifications/jobs/{job}/")
+    wait_until_live(page)
+    steps = page.locator("[data-job-timeline] [data-kind=step]")
+    expect(steps).to_have_text([re.compile("^charge")])
+    expect(steps).to_have_attribute("data-open", "")
+    page.wait_for_timeout(2_500)
+    read = len(parts)
+    page.wait_for_timeout(2_500)
+    assert len(parts) == read <= 2
+    (tmp_path / "charge").touch()
+    expect(steps).to_have_text([re.compile(r"^charge[\d.]+\ss"), re.compile("^labelRunning")])
+    assert len(parts) <= read + 3
+    (tmp_path / "label").touch()
+    expect(page.locator("p.notifications-state[data-level=success]")).to_be_visible()
+    expect(steps.last).to_have_text(re.compile(r"^label\d"))
+
+
+SEED = """
+from datetime import timedelta
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from notifications import streams
+from notifications.contrib.steps.models import Step, UnfinishedStep
+from notifications.models import Job
+from asyncsite.tasks import delete_old_reports
+user = get_user_model().objects.get(username="demo")
+id = delete_old_reports.using(owner=user, title="Ship").enqueue().id
+start = timezone.now() - timedelta(hours=1)
+times = dict(created_at=start, started_at=start, finished_at=start + timedelta(seconds=60))
+Job.objects.update(state="failed", attempt=1, fence=1, seq=None, **times)
+for number in range(40):
+    moment = start + timedelta(seconds=number)
+    Step.objects.create(job=id, name=f"step {number}", result="1", attempt=1, started_at=moment, ended_at=moment)
+UnfinishedStep.objects.create(
+    job=id, name="label", attempt=1, fence=1, started_at=moment, ended_at=start + timedelta(seconds=60)
+)
+streams.number_pending()
+print(id)
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_call_at_which_a_job_has_failed(site_server, new_page, width):
+    """It is one press away, and failures can be shown alone, without a script too."""
+    page = new_page(viewport={"width": width, "height": 800}, java_script_enabled=False)
+    job = site_server.python(SEED).strip()
+    sign_in(page, site_server.url)
+    page.goto(f"{site_server.url}/notifications/jobs/{job}/")
+    cause = page.locator("#notifications-cause")
+    expect(cause).not_to_be_in_viewport()
+    page.get_by_role("link", name="Failed at label").click()
+    expect(cause).to_be_in_viewport()
+    expect(cause).to_contain_text("Failed · 21")
+    rows = page.get_by_role("region", name="Timeline").get_by_role("listitem")
+    expect(rows).to_have_count(42)
+    page.get_by_label("Failures only").check()
+    expect(rows).to_have_count(2)

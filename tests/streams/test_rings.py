@@ -1,0 +1,16 @@
+"""Rings of new jobs: what a process keeps of its own ones."""
+
+import pytest
+from django.db import connection
+
+from notifications.models import uuid7
+from notifications.streams import rings
+from tests.jobs import tasks
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has a listener that reads jobs")
+def test_ids_of_own_jobs_are_limited(db, user):
+    """A process that enqueues and does not listen keeps the last ones only."""
+    rings.own_jobs.update(dict.fromkeys(uuid7().hex for _ in range(rings.MAX_OWN_JOBS)))
+    tasks.noop.using(owner=user).enqueue()
+    assert len(rings.own_jobs) == rings.MAX_OWN_JOBS
