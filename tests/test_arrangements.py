@@ -18,7 +18,7 @@ from notifications.extension import Upkeep, Where
 from notifications.jobs import notifying
 from notifications.jobs.claiming.sources import Source
 from notifications.models import Job, Notification, PendingMark, Worker, uuid7
-from notifications.realtime import Hub
+from notifications.realtime.hub import current_hub
 from notifications.streams import marking, marking_all
 from notifications.worker import maintenance
 from tests.contrib.operations.statistics.test_roll_up import write
@@ -55,7 +55,7 @@ class Processes:
         loop, hubs = asyncio.new_event_loop(), []
 
         async def make_hub():
-            hubs.append(Hub(asyncio.get_running_loop()))
+            hubs.append(current_hub())
 
         thread = threading.Thread(target=loop.run_forever)
         thread.start()

@@ -24,11 +24,22 @@ DIFFERENCE_VALID_SECONDS = 60.0
 _differences: dict[str, tuple[timedelta, float]] = {}
 
 
-def database_now() -> datetime:
-    """Return the database's time, so that leases of several machines are compared by one clock."""
+def database_now(*, is_estimate: bool = False) -> datetime:
+    """Return the database's time, so that leases of several machines are compared by one clock.
+
+    ``is_estimate``
+        Usually make no query, because the difference of the clocks is measured once a minute. The time may be wrong by
+        what one query takes, and by what a clock was set within that minute.
+    """
     db = connection()
     if db.vendor != "postgresql":
         return times.now() + clock_offset
+    if is_estimate:
+        difference, valid_until = _differences.get(db.alias, (timedelta(), 0.0))
+        if time.monotonic() > valid_until:
+            difference = database_now() - clock_offset - times.now()
+            _differences[db.alias] = difference, time.monotonic() + DIFFERENCE_VALID_SECONDS
+        return times.now() + difference + clock_offset
     with db.cursor() as cursor:
         cursor.execute(NOW_SQL)
         return from_row(cursor.fetchone()[0])
@@ -37,21 +48,6 @@ def database_now() -> datetime:
 def from_row(moment: datetime) -> datetime:
     """Return the database's time from the result of ``NOW_SQL``."""
     return times.from_db(moment, connection()) + clock_offset
-
-
-def estimated_database_now() -> datetime:
-    """Return the database's time, usually without a query: the difference of the clocks is measured once a minute.
-
-    It may be wrong by the time that one query takes, and by what a clock was set within that minute.
-    """
-    db = connection()
-    if db.vendor != "postgresql":
-        return database_now()
-    difference, valid_until = _differences.get(db.alias, (timedelta(), 0.0))
-    if time.monotonic() > valid_until:
-        difference = database_now() - clock_offset - times.now()
-        _differences[db.alias] = difference, time.monotonic() + DIFFERENCE_VALID_SECONDS
-    return times.now() + difference + clock_offset
 
 
 def is_lease_valid(now: datetime, lease_seconds: float | None = None) -> Q:

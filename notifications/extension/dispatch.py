@@ -47,8 +47,9 @@ class Dispatch:
         """Narrow a query of jobs to those that are due, and of whose engine no process is alive."""
         return jobs.none()
 
-    def warn_of_unserved_jobs(self) -> None:
-        """Log one warning when there are such jobs. Called by server processes every few seconds."""
+    def describe_unserved(self, job: Job) -> tuple[str, str]:
+        """Return why such a job waits, and one sentence on what to do, for the log."""
+        return f"No process takes queue {job.queue_name}", ""
 
     def start_in_server(self) -> None:
         """Begin to do the upkeep in this server process, on a thread. Raises ``NoThread``."""

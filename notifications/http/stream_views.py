@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.translation import gettext
 
-from notifications.http.access import async_api_view, check_request, is_signed_in
-from notifications.http.authentication import authenticate, make_check
+from notifications.http.access import async_api_view, is_signed_in
+from notifications.http.authentication import authenticate
+from notifications.http.following import event_response, long_poll, read_follower, set_event_headers
 from notifications.http.negotiation import if_none_match, is_not_modified, wait_seconds
 from notifications.http.parsing import parse_query_integer, read_header
-from notifications.http.waiting_requests import WaitSlot, release_connections, require_wait_slot
-from notifications.problems import DATABASE_RETRY_SECONDS, Problem, database_unavailable, prevent_caching
-from notifications.realtime import close_reasons, frames, hub, reader
-from notifications.realtime.auth.sessions import authenticating_session_key
+from notifications.problems import Problem, database_unavailable, prevent_caching
+from notifications.realtime import frames, reader
+from notifications.realtime.subscriber import Follower
 from notifications.realtime.transports.poll import Poll
 from notifications.realtime.transports.sse import EventStream
 from notifications.validators import MAX_INTEGER
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StreamRequest:
-    """A request to follow the stream of ``user`` (key), whose client has everything up to ``epoch`` and ``seq``.
+class StreamRequest(NamedTuple):
+    """A request to follow the stream of a user, whose client has everything up to ``epoch`` and ``seq``."""
 
-    ``is_accepted`` is as in ``EventStream``.
-    """
-
-    user: Any
-    session: str | None
-    is_accepted: Callable[[], bool] | None
+    follower: Follower
     epoch: str | None
     seq: int | None
 
@@ -77,82 +67,37 @@ async def events(request: HttpRequest) -> HttpResponseBase:
         )
     if request.method == "HEAD":
         return set_event_headers(HttpResponse())
-    # GZipMiddleware would buffer events until it has a block of them.
-    request.META.pop("HTTP_ACCEPT_ENCODING", None)
-    slot = require_wait_slot(stream_request.user)
-    return set_event_headers(StreamingHttpResponse(_stream_events(stream_request, slot)))
+    follower, epoch, seq = stream_request
+    return event_response(
+        request, lambda hub: EventStream(hub, follower).stream(epoch, seq), slots=follower.user
+    )
 
 
 def _read_catch_up(request: HttpRequest) -> reader.SyncResponse:
     stream_request = _parse_sync_request(request)
-    return reader.read_sync(stream_request.user, stream_request.epoch, stream_request.seq)
+    return reader.read_sync(stream_request.follower.user, stream_request.epoch, stream_request.seq)
 
 
 def _parse_sync_request(request: HttpRequest) -> StreamRequest:
-    check_request(request, "GET")
-    return _stream_request(request, request.GET.get("epoch"), parse_query_integer(request, "seq"))
+    follower = read_follower(request)
+    return StreamRequest(follower, request.GET.get("epoch"), parse_query_integer(request, "seq"))
 
 
 def _parse_events_request(request: HttpRequest) -> StreamRequest | None:
     authenticate(request)
     if request.method in ("GET", "HEAD") and not is_signed_in(request):
         return None
-    check_request(request, "GET", "text/event-stream")
+    follower = read_follower(request, "text/event-stream")
     epoch, _, seq = read_header(request, "Last-Event-ID").rpartition(":")
     if epoch and seq.isascii() and seq.isdigit() and len(seq) < 17 and int(seq) <= MAX_INTEGER:
-        return _stream_request(request, epoch, int(seq))
-    return _stream_request(request, request.GET.get("epoch"), parse_query_integer(request, "seq"))
-
-
-def _stream_request(request: HttpRequest, epoch: str | None, seq: int | None) -> StreamRequest:
-    return StreamRequest(
-        user=request.user.pk,
-        session=authenticating_session_key(request),
-        is_accepted=make_check(request),
-        epoch=epoch,
-        seq=seq,
-    )
+        return StreamRequest(follower, epoch, int(seq))
+    return StreamRequest(follower, request.GET.get("epoch"), parse_query_integer(request, "seq"))
 
 
 async def _poll(request: HttpRequest, stream_request: StreamRequest, seconds: int) -> reader.SyncResponse:
-    slot = require_wait_slot(stream_request.user)
-    try:
-        await release_connections()
-        poll = Poll(
-            hub.current_hub(),
-            stream_request.user,
-            stream_request.session,
-            (stream_request.epoch, stream_request.seq),
-            if_none_match(request),
-        )
-        catch_up = await poll.wait_for_change(seconds)
-    finally:
-        slot.release()
-    if poll.bye is close_reasons.SIGNED_OUT:
-        raise Problem(401, gettext("You have been signed out. Sign in and try again."))
-    if catch_up is None and poll.bye is close_reasons.GOING_AWAY:
-        retry_after = str(DATABASE_RETRY_SECONDS)
-        raise Problem(503, close_reasons.GOING_AWAY.detail, headers={"Retry-After": retry_after})
-    if catch_up is None:
+    follower, position = stream_request.follower, (stream_request.epoch, stream_request.seq)
+    tags = if_none_match(request)
+    poll = await long_poll(lambda hub: Poll(hub, follower, position, tags), seconds, slots=follower.user)
+    if poll.result is None:
         raise database_unavailable()
-    return catch_up
-
-
-async def _stream_events(stream_request: StreamRequest, slot: WaitSlot) -> AsyncGenerator[bytes]:
-    try:
-        await release_connections()
-        stream = EventStream(
-            hub.current_hub(), stream_request.user, stream_request.session, stream_request.is_accepted
-        )
-        async with aclosing(stream.stream(stream_request.epoch, stream_request.seq)) as events:
-            async for event in events:
-                yield event
-    finally:
-        slot.release()
-
-
-def set_event_headers(response: HttpResponseBase) -> HttpResponseBase:
-    """Set the headers of a response of Server-Sent Events."""
-    response["Content-Type"] = "text/event-stream"
-    response["X-Accel-Buffering"] = "no"  # otherwise nginx buffers the response
-    return prevent_caching(response)
+    return poll.result

@@ -20,26 +20,18 @@ from notifications.lazy_names import export_lazily
 if TYPE_CHECKING:
     from notifications.inbox.categories import ALERTS as ALERTS
     from notifications.inbox.categories import BELL as BELL
-    from notifications.inbox.categories import Category as Category
     from notifications.inbox.categories import Choice as Choice
-    from notifications.inbox.categories import label_of as label_of
-    from notifications.inbox.categories import list_channels as list_channels
     from notifications.inbox.categories import load_categories as load_categories
     from notifications.inbox.forms import return_to_inbox as return_to_inbox
     from notifications.inbox.lists import read_inbox_categories as read_inbox_categories
-    from notifications.inbox.messages import MessageRow as MessageRow
     from notifications.inbox.messages import read_message_rows as read_message_rows
     from notifications.inbox.timeline import read_timeline as read_timeline
-    from notifications.jobs.users import filter_active as filter_active
+    from notifications.jobs.users import active_users as active_users
     from notifications.jobs.users import has_holders as has_holders
     from notifications.jobs.users import has_user_field as has_user_field
-    from notifications.jobs.users import holders as holders
     from notifications.jobs.users import is_group as is_group
-    from notifications.jobs.users import is_member as is_member
     from notifications.jobs.users import name_of as name_of
     from notifications.jobs.users import read_recipient as read_recipient
-    from notifications.jobs.users import read_user as read_user
-    from notifications.jobs.users import read_users as read_users
     from notifications.jobs.users import require_permission as require_permission
     from notifications.paths import absolute as absolute
     from notifications.paths import job_path as job_path
@@ -47,16 +39,13 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.inbox.categories": (
-                "ALERTS BELL Category Choice label_of list_channels load_categories"
-            ),
+            "notifications.inbox.categories": ("ALERTS BELL Choice load_categories"),
             "notifications.inbox.forms": "return_to_inbox",
             "notifications.inbox.lists": "read_inbox_categories",
-            "notifications.inbox.messages": "MessageRow read_message_rows",
+            "notifications.inbox.messages": "read_message_rows",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
-                "filter_active has_holders has_user_field holders is_group "
-                "is_member name_of read_recipient read_user read_users require_permission"
+                "active_users has_holders has_user_field is_group name_of read_recipient require_permission"
             ),
             "notifications.paths": "absolute job_path",
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,15 +51,6 @@ KEYS = {"name", "description", "required", "default"}
 def list_channels() -> list[str]:
     """Return by what users are notified: the bell, and the channels of installed apps."""
     return [BELL, *hooks.channels]
-
-
-def label_of(channel: str) -> str:
-    """Return what a channel is called where users choose by what they are notified."""
-    return (
-        gettext("in the bell")
-        if channel == BELL
-        else str(hooks.find_channel(channel).preference_label or channel)
-    )
 
 
 class Category(NamedTuple):
@@ -132,6 +123,12 @@ class Categories:
     def get(self, key: str) -> Category:
         """Return a category, one that is not declared with a name that is made from its key."""
         return self.declared.get(key) or Category(key, _make_name(key))
+
+    def merge(self, keys: Sequence[str]) -> Category:
+        """Return a category that stands for several, with their names."""
+        return Category(
+            ", ".join(keys), ", ".join(str(self.get(key).name or gettext("Others")) for key in keys)
+        )
 
     def sort_by_name(self, keys: Iterable[str]) -> list[str]:
         """Return the keys of categories in the order in which a reader looks for them."""

@@ -26,17 +26,13 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
+    from notifications.jobs.changing import JobChange as JobChange
     from notifications.jobs.declaring.own_tasks import own_task as own_task
     from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
     from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
-    from notifications.jobs.durable_calls import begin_wait as begin_wait
-    from notifications.jobs.durable_calls import is_stored as is_stored
-    from notifications.jobs.durable_calls import refuse_in_transaction as refuse_in_transaction
-    from notifications.jobs.durable_calls import refuse_on_event_loop as refuse_on_event_loop
-    from notifications.jobs.durable_calls import steps_of as steps_of
-    from notifications.jobs.durable_calls import suspend as suspend
+    from notifications.jobs.durable_calls import DurableCall as DurableCall
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.holding import Hold as Hold
     from notifications.jobs.observed.observer import Observer as Observer
@@ -47,22 +43,18 @@ if TYPE_CHECKING:
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
-    from notifications.jobs.waits import await_for_all as await_for_all
     from notifications.jobs.waits import end_stored as end_stored
-    from notifications.jobs.waits import wait_for_all as wait_for_all
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.compat": "task_backends",
             "notifications.jobs.holding": "Hold",
+            "notifications.jobs.changing": "JobChange",
             "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
-            "notifications.jobs.durable_calls": (
-                "begin_wait is_stored refuse_in_transaction refuse_on_event_loop steps_of "
-                "suspend validate_duration"
-            ),
+            "notifications.jobs.durable_calls": "DurableCall validate_duration",
             "notifications.jobs.observed.observer": "Observer",
             "notifications.jobs.observed.starts": "ObservedAttempt",
             "notifications.jobs.outcomes": "Outcome",
@@ -70,6 +62,6 @@ else:
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.transitions.releasing": "HeldJobs",
-            "notifications.jobs.waits": "await_for_all end_stored wait_for_all",
+            "notifications.jobs.waits": "end_stored",
         },
     )

@@ -38,83 +38,100 @@ class ChangedJobs:
     changed: Mapping[UUID, str]
 
 
-def count_jobs(change: str, conditions: JobFilter) -> tuple[int, bool]:
-    """Return how many jobs a change applies to, and whether there may be more.
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """A change of all jobs that meet conditions.
 
-    Of the jobs in the states that it applies to, ``MAX_JOBS_COUNTED`` are read, whether they match or not.
+    ``name``
+        ``"retry"``, ``"cancel"``, ``"run_now"`` or ``"reschedule"``.
     """
-    total, left, is_partial = 0, MAX_JOBS_COUNTED, False
-    for part in _parts(change, conditions):
-        matching = _filter(change, part, Job.objects.using(database()))
-        if (ids := part.few_ids()) is not None:
-            total += keyset.count_rows(matching.filter(pk__in=ids), len(ids))
-            continue
-        for rows in part.selections():
-            read = keyset.count_rows(rows, left + 1)
-            is_partial = is_partial or read > left
-            if left and read:
-                total += keyset.count_rows(matching, left, among=rows[:left])
-            left = max(left - read, 0)
-    return total, is_partial
 
+    name: str
+    conditions: JobFilter
 
-def has_observed_jobs(conditions: JobFilter) -> bool:
-    """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
-    rows = conditions.apply(Job.objects.using(database()))
-    return bool(rows.filter(executor=Job.Executor.OBSERVED, state__in=RETRYABLE).exists())
+    def until(self, moment: datetime) -> JobChange:
+        """Return the change of the jobs that it applies to at a moment: later ones are not meant."""
+        until = min(self.conditions.created_until or moment, moment)
+        finished_until = self.conditions.finished_until
+        if self.name == "retry":
+            finished_until = min(finished_until or moment, moment)
+        return replace(
+            self, conditions=replace(self.conditions, created_until=until, finished_until=finished_until)
+        )
 
+    def count(self) -> tuple[int, bool]:
+        """Return how many jobs it applies to, and whether there may be more.
 
-def conditions_until(change: str, conditions: JobFilter, moment: datetime) -> JobFilter:
-    """Return the conditions of jobs that a change applies to at a moment: later ones are not meant."""
-    until = min(conditions.created_until or moment, moment)
-    finished_until = conditions.finished_until
-    if change == "retry":
-        finished_until = min(finished_until or moment, moment)
-    return replace(conditions, created_until=until, finished_until=finished_until)
+        Of the jobs in the states that it applies to, ``MAX_JOBS_COUNTED`` are read, whether they match or not.
+        """
+        total, left, is_partial = 0, MAX_JOBS_COUNTED, False
+        for part in _parts(self.name, self.conditions):
+            matching = _filter(self.name, part, Job.objects.using(database()))
+            if (ids := part.few_ids()) is not None:
+                total += keyset.count_rows(matching.filter(pk__in=ids), len(ids))
+                continue
+            for rows in part.selections():
+                read = keyset.count_rows(rows, left + 1)
+                is_partial = is_partial or read > left
+                if left and read:
+                    total += keyset.count_rows(matching, left, among=rows[:left])
+                left = max(left - read, 0)
+        return total, is_partial
+
+    def has_observed_jobs(self) -> bool:
+        """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
+        rows = self.conditions.apply(Job.objects.using(database()))
+        return bool(rows.filter(executor=Job.Executor.OBSERVED, state__in=RETRYABLE).exists())
+
+    def run(
+        self,
+        *,
+        by: Any = None,
+        run_at: datetime | None = None,
+        check_permission: Callable[[], None] = lambda: None,
+    ) -> Iterator[ChangedJobs]:
+        """Change the jobs, newest first, ``JOBS_PER_CHUNK`` at a time, and yield each chunk.
+
+        A job whose owner has too many active jobs is not retried. Done again from the start it changes no job
+        otherwise, because a changed job has left the states that it applies to, or gets the same time.
+
+        ``by``
+            The key of the user who changes them.
+        ``run_at``
+            When rescheduled jobs run.
+        ``check_permission``
+            Called before each chunk. What it raises ends the change.
+        """
+        for part in _parts(self.name, self.conditions):
+            for ids in _read_ids(self.name, part):
+                check_permission()
+                yield change_jobs(self.name, ids, by=by, run_at=run_at, passes_over_full=True)
 
 
 def change_jobs(
     change: str,
-    jobs: JobFilter | Sequence[UUID],
+    ids: Sequence[UUID],
     *,
     by: Any = None,
     run_at: datetime | None = None,
     from_start: bool = False,
-    check_permission: Callable[[], None] = lambda: None,
-) -> Iterator[ChangedJobs]:
-    """Change jobs, ``JOBS_PER_CHUNK`` at a time, and yield each chunk.
+    passes_over_full: bool = False,
+) -> ChangedJobs:
+    """Change the jobs with these ids. The options are those of ``JobChange.run()``.
 
-    ``change``
-        ``"retry"``, ``"cancel"``, ``"run_now"`` or ``"reschedule"``.
-    ``jobs``
-        Ids, in one chunk; or the conditions of all that are changed, newest first. Of these a job whose owner has too
-        many active jobs is not retried, where ids raise ``TooManyJobs``. Done again from the start it changes no job
-        otherwise, because a changed job has left the states that it applies to, or gets the same time.
-    ``by``
-        The key of the user who changes them.
-    ``run_at``
-        When rescheduled jobs run.
     ``from_start``
         Deletes the results of the steps of retried jobs.
-    ``check_permission``
-        Called before each chunk. What it raises ends the change.
+    ``passes_over_full``
+        Does not retry jobs of owners who have too many active ones. Otherwise they raise ``TooManyJobs``.
     """
-    is_filter = isinstance(jobs, JobFilter)
-    for ids in _read_chunks(change, jobs) if isinstance(jobs, JobFilter) else [jobs]:
-        check_permission()
-        if change == "cancel":
-            changed = manual.cancel(ids, by=by)
-        elif change == "retry":
-            queued = manual.retry(ids, passes_over_full=is_filter, from_start=from_start)
-            changed = dict.fromkeys(queued, "queued")
-        else:
-            changed = dict.fromkeys(manual.reschedule(ids, run_at), change)
-        yield ChangedJobs(found=ids, changed=changed)
-
-
-def _read_chunks(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
-    for part in _parts(change, conditions):
-        yield from _read_ids(change, part)
+    if change == "cancel":
+        changed = manual.cancel(ids, by=by)
+    elif change == "retry":
+        queued = manual.retry(ids, passes_over_full=passes_over_full, from_start=from_start)
+        changed = dict.fromkeys(queued, "queued")
+    else:
+        changed = dict.fromkeys(manual.reschedule(ids, run_at), change)
+    return ChangedJobs(found=ids, changed=changed)
 
 
 def _parts(change: str, conditions: JobFilter) -> list[JobFilter]:

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence, Sized
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -43,29 +44,183 @@ RETRY_INTERVAL_SECONDS = 0.5
 MAX_DURATION = timedelta(days=3660)
 
 
-def begin(name: Any) -> CurrentExecution | None:
-    """Validate the name of a step or wait, and note it in the execution that calls this; None outside of a job."""
-    name = validators.text("name", name, validators.MAX_KEY_LENGTH, required=True)
-    execution = current_execution()
-    if execution is None:
-        return None
-    if execution.is_observed:
-        raise RuntimeError(
-            "An observed Celery task cannot have steps, nor wait, because Celery decides when it runs again. Make it "
-            "a @task."
-        )
-    if execution.is_over or execution.is_stopping:
-        raise AttemptEnded
-    if execution.waits:
-        raise JobSuspended  # by another task of a gather(), or it was caught
-    used_names = steps_of(execution).used_names
-    if name in used_names:
-        raise ValueError(
-            f"The name {name!r} was used before in this attempt. Give each step and each wait a name of its own."
-        )
-    _refuse_more(used_names)
-    used_names.add(name)
-    return execution
+class DurableCall:
+    """A call of a verb by a task, such as ``step()``, under names that are unique in the job.
+
+    ``execution``
+        That of the job in whose task it is; None outside of a job.
+    """
+
+    __slots__ = ("execution", "names")
+
+    execution: Any
+
+    def __init__(
+        self, function: str, *names: Any, is_async: bool = False, may_be_outside: bool = False
+    ) -> None:
+        """Validate the names, and note them in the execution.
+
+        ``function``
+            The name of the verb in errors. One that is not ``is_async`` blocks its thread while it reads.
+        ``may_be_outside``
+            It may be called outside of a job.
+
+        Raises SynchronousOnlyOperation on an event loop, RuntimeError inside a transaction, outside of a job and in an
+        observed Celery task; ``AttemptEnded`` and ``JobSuspended``; TypeError and ValueError for a name.
+        """
+        self.names, self.execution = names, current_execution()
+        if not is_async:
+            self.refuse_to_block(function)
+        for name in names:
+            self._note(validators.text("name", name, validators.MAX_KEY_LENGTH, required=True))
+        if self.execution is None and not may_be_outside:
+            raise RuntimeError(
+                f"{function}() was called outside of a job, which it suspends. Call it in a task."
+            )
+
+    def _note(self, name: str) -> None:
+        if self.execution is None:
+            return
+        if self.execution.is_observed:
+            raise RuntimeError(
+                "An observed Celery task cannot have steps, nor wait, because Celery decides when it runs again. Make "
+                "it a @task."
+            )
+        self.check_running()
+        used_names = self.steps.used_names
+        if name in used_names:
+            raise ValueError(
+                f"The name {name!r} was used before in this attempt. Give each step and each wait a name of its own."
+            )
+        _refuse_more(used_names)
+        used_names.add(name)
+
+    @property
+    def steps(self) -> ExecutionSteps:
+        """What the execution knows of its steps and waits."""
+        if self.execution.steps is None:
+            self.execution.steps = ExecutionSteps()
+        return self.execution.steps  # type: ignore[no-any-return]
+
+    @property
+    def may_have_stored(self) -> bool:
+        """Whether an earlier execution may have stored something: the first claim raises the fence to 1."""
+        return bool(self.execution.job.fence > 1)
+
+    def check_running(self) -> None:
+        """Raise ``AttemptEnded`` if the attempt is over, and ``JobSuspended`` if the job is to be suspended."""
+        if self.execution.is_over or self.execution.is_stopping:
+            raise AttemptEnded
+        if self.execution.waits:
+            raise JobSuspended  # by another task of a gather(), or it was caught
+
+    def refuse_to_block(self, function: str) -> None:
+        """Raise SynchronousOnlyOperation on an event loop, and RuntimeError inside a transaction.
+
+        What it stores would stay when the transaction is rolled back, and SQLite's lock is held for that.
+        """
+        refuse_on_event_loop(function)
+        if self.execution is not None and in_callers_transaction() and not self.execution.run_inline:
+            raise RuntimeError(
+                f"{function}() was called inside a transaction, with which it could not be stored. Call it outside of "
+                "the atomic block; the function of a step may open one."
+            )
+
+    def is_stored(self, name: str, kind: str) -> bool:
+        """Return whether something is stored under a name. What is stored is read once in an execution.
+
+        Raises ValueError if it is of another kind than a "step", or than this one of ``Wait``, or one more than a job
+        has.
+        """
+        from notifications.models import Wait
+
+        if not self.may_have_stored:
+            return False
+        steps = self.steps
+        if steps.stored_kinds is None:
+            waits = Wait.objects.using(database()).filter(job=self.execution.job.id)
+            kinds = dict(waits.values_list("name", "kind"))
+            for hook in hooks.steps_of:
+                found, _ = hook(self.execution.job, MAX_STEPS, with_results=False, with_unfinished=False)
+                kinds |= dict.fromkeys((step.name for step in found), "step")
+            steps.stored_kinds = kinds
+        stored_kind = steps.stored_kinds.get(name, kind)
+        if stored_kind != kind:
+            raise ValueError(
+                f"The name {name!r} is that of a {stored_kind} of this job, and cannot be that of a {kind}. "
+                "Use another one."
+            )
+        if name not in steps.stored_kinds:
+            _refuse_more(steps.stored_kinds)  # of attempts that have used other names
+            return False
+        return True
+
+    @sensitive_variables("args", "kwargs")
+    def read(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what ``func`` returns. While the database is away it is called again, until the attempt has to end.
+
+        An outage must not fail a job that would only read what it has paid for.
+        """
+        while True:
+            try:
+                return func(*args, **kwargs)
+            except Exception as exc:
+                if not _may_try_again(self.execution, exc):
+                    raise
+            time.sleep(RETRY_INTERVAL_SECONDS)
+
+    @sensitive_variables("args", "kwargs")
+    async def aread(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """See read(). ``func`` is called in a thread."""
+        while True:
+            try:
+                return await sync_to_async(func)(*args, **kwargs)
+            except Exception as exc:
+                if not await sync_to_async(_may_try_again)(self.execution, exc):
+                    raise
+            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+
+    def suspend(self, waits: Sequence[Wait]) -> NoReturn:
+        """End the execution, whose job waits for these. Those that are stored already stay as they are."""
+        if not self.execution.waits:
+            self.execution.waits = waits
+        raise JobSuspended
+
+    def wait_for_all(self, kind: str, make: Make, finish: Finish[R]) -> R:
+        """Suspend the job until its waits of these names have ended, and return what ``finish`` returns.
+
+        ``make`` and ``finish`` are called again while the database is away.
+        """
+        return self._suspend_or_return(self.read(self._read_waits, kind, make, finish))
+
+    async def await_for_all(self, kind: str, make: Make, finish: Finish[R]) -> R:
+        """See wait_for_all()."""
+        return self._suspend_or_return(await self.aread(self._read_waits, kind, make, finish))
+
+    def _read_waits(self, kind: str, make: Make, finish: Finish[R]) -> tuple[list[Wait], R | None]:
+        """Return the waits that are open, stored or new, and what the task gets if there are none."""
+        from notifications.models import Wait
+
+        stored = [name for name in self.names if self.is_stored(name, kind)]
+        rows = Wait.objects.using(database()).filter(job=self.execution.job.id, name__in=stored)
+        waits = {wait.name: wait for wait in rows}
+        if new := [name for name in self.names if name not in waits]:
+            waits |= {wait.name: wait for wait in make(self, new)}
+        if opened := [waits[name] for name in self.names if waits[name].ended_at is None]:
+            return opened, None
+        return [], finish(self, [waits[name] for name in self.names])
+
+    def _suspend_or_return(self, read: tuple[list[Wait], Any]) -> Any:
+        opened, result = read
+        if opened:
+            self.suspend(opened)
+        return result
+
+
+#: Makes the unsaved waits of a call that have these names.
+Make = Callable[[DurableCall, Sequence[str]], Sequence["Wait"]]
+#: Returns what the task gets, from the waits in the order of their names, which have ended.
+Finish = Callable[[DurableCall, Sequence["Wait"]], R]
 
 
 def _refuse_more(names: Sized) -> None:
@@ -73,78 +228,6 @@ def _refuse_more(names: Sized) -> None:
         raise ValueError(
             f"The job has {MAX_STEPS} steps and waits, and may not have more. Divide its work among jobs."
         )
-
-
-def steps_of(execution: CurrentExecution) -> ExecutionSteps:
-    """Return what an execution knows of its steps and waits. The first call creates it."""
-    if execution.steps is None:
-        execution.steps = ExecutionSteps()  # type: ignore[misc]  # a slot of Execution
-    return execution.steps
-
-
-def may_have_stored(execution: CurrentExecution) -> bool:
-    """Return whether an earlier execution may have stored something: the first claim raises the fence to 1."""
-    return execution.job.fence > 1
-
-
-def is_stored(execution: CurrentExecution, name: str, kind: str) -> bool:
-    """Return whether something is stored under a name. What is stored is read once in an execution.
-
-    Raises ValueError if it is of another kind than a "step", or than this one of ``Wait``, or one more than a job has.
-    """
-    from notifications.models import Wait
-
-    if not may_have_stored(execution):
-        return False
-    steps = steps_of(execution)
-    if steps.stored_kinds is None:
-        waits = Wait.objects.using(database()).filter(job=execution.job.id)
-        kinds = dict(waits.values_list("name", "kind"))
-        for hook in hooks.steps_of:
-            found, _ = hook(execution.job, MAX_STEPS, with_results=False, with_unfinished=False)
-            kinds |= dict.fromkeys((step.name for step in found), "step")
-        steps.stored_kinds = kinds
-    stored_kind = steps.stored_kinds.get(name, kind)
-    if stored_kind != kind:
-        raise ValueError(
-            f"The name {name!r} is that of a {stored_kind} of this job, and cannot be that of a {kind}. "
-            "Use another one."
-        )
-    if name not in steps.stored_kinds:
-        _refuse_more(steps.stored_kinds)  # of attempts that have used other names
-        return False
-    return True
-
-
-@sensitive_variables("args", "kwargs")
-def call_when_available(
-    execution: CurrentExecution, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """Return what ``func`` returns. While the database is away it is called again, until the attempt has to end.
-
-    An outage must not fail a job that would only read what it has paid for.
-    """
-    while True:
-        try:
-            return func(*args, **kwargs)
-        except Exception as exc:
-            if not _may_try_again(execution, exc):
-                raise
-        time.sleep(RETRY_INTERVAL_SECONDS)
-
-
-@sensitive_variables("args", "kwargs")
-async def acall_when_available(
-    execution: CurrentExecution, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """See call_when_available(). ``func`` is called in a thread."""
-    while True:
-        try:
-            return await sync_to_async(func)(*args, **kwargs)
-        except Exception as exc:
-            if not await sync_to_async(_may_try_again)(execution, exc):
-                raise
-        await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
 def _may_try_again(execution: CurrentExecution, exc: Exception) -> bool:
@@ -177,15 +260,6 @@ def refuse_on_event_loop(name: str) -> None:
         )
 
 
-def refuse_in_transaction(execution: CurrentExecution, function: str) -> None:
-    """Refuse to store what stays when the transaction is rolled back, and for which SQLite's lock is held."""
-    if in_callers_transaction() and not execution.run_inline:
-        raise RuntimeError(
-            f"{function}() was called inside a transaction, with which it could not be stored. Call it outside of the "
-            "atomic block; the function of a step may open one."
-        )
-
-
 def pause(name: str, duration: timedelta) -> None:
     """Suspend the job for some time. Its function is then called again from the start, and goes on from here.
 
@@ -207,52 +281,29 @@ def pause(name: str, duration: timedelta) -> None:
     Raises ``JobSuspended`` of ``notifications.exceptions``, which the task must let pass; RuntimeError outside of a
     job, inside a transaction and in an observed Celery task.
     """
-    refuse_on_event_loop("pause")
-    duration, execution = validate_duration("duration", duration), begin_wait("pause", name)
-    refuse_in_transaction(execution, "pause")
-    if not call_when_available(execution, _has_ended, execution, name):
-        _suspend(execution, name, duration)
+    duration = validate_duration("duration", duration)
+    return DurableCall("pause", name).wait_for_all("pause", partial(_make_pause, duration), _go_on)
 
 
 async def apause(name: str, duration: timedelta) -> None:
     """See pause(). asyncio tasks that the job has started are cancelled."""
-    duration, execution = validate_duration("duration", duration), begin_wait("apause", name)
-    if not may_have_stored(execution) or not await acall_when_available(
-        execution, _has_ended, execution, name
-    ):
-        _suspend(execution, name, duration)
+    duration = validate_duration("duration", duration)
+    call = DurableCall("apause", name, is_async=True)
+    return await call.await_for_all("pause", partial(_make_pause, duration), _go_on)
 
 
-def begin_wait(function: str, name: Any) -> CurrentExecution:
-    """Validate the name of a wait, and note it in the execution of the job that calls this function."""
-    execution = begin(name)
-    if execution is None:
-        raise RuntimeError(f"{function}() was called outside of a job, which it suspends. Call it in a task.")
-    return execution
-
-
-def suspend(execution: CurrentExecution, waits: Sequence[Wait]) -> NoReturn:
-    """End the execution, whose job waits for these. Those that are stored already stay as they are."""
-    if not execution.waits:
-        execution.waits = waits  # type: ignore[misc]  # a slot of Execution
-    raise JobSuspended
-
-
-def _has_ended(execution: CurrentExecution, name: str) -> bool:
+def _make_pause(duration: timedelta, call: DurableCall, names: Sequence[str]) -> Sequence[Wait]:
     from notifications.models import Wait
 
-    if not is_stored(execution, name, "pause"):
-        return False
-    rows = Wait.objects.using(database()).filter(job=execution.job.id, name=name)
-    return bool(rows.filter(ended_at__isnull=False).exists())
+    job = call.execution.job
+    waits = [Wait(job=job.id, name=name, kind="pause", attempt=job.attempt) for name in names]
+    for wait in waits:
+        wait.lasts = duration
+    return waits
 
 
-def _suspend(execution: CurrentExecution, name: str, duration: timedelta) -> NoReturn:
-    from notifications.models import Wait
-
-    wait = Wait(job=execution.job.id, name=name, kind="pause", attempt=execution.job.attempt)
-    wait.lasts = duration
-    suspend(execution, [wait])
+def _go_on(call: DurableCall, waits: Sequence[Wait]) -> None:
+    """Return nothing: the pause has ended."""
 
 
 def validate_duration(name: str, duration: Any) -> timedelta:

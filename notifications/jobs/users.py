@@ -5,7 +5,7 @@ Users may be in another database than the app's rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_backends, get_user_model
@@ -32,14 +32,28 @@ def name_of(user: Any) -> str:
     return name.replace("\0", "")[:MAX_NAME_LENGTH]
 
 
-def read_user(key: Any) -> Any:
-    """Return the active user with this key, None if there is none."""
-    return filter_active(get_user_model()._base_manager.filter(pk=key)).first()
-
-
 def filter_active(users: Any) -> Any:
     """Return those of a queryset of users who are active."""
     return users.filter(is_active=True) if has_user_field("is_active") else users
+
+
+def active_users(
+    *, keys: Sequence[Any] | None = None, groups: Sequence[Any] | None = None, permission: str = ""
+) -> Any:
+    """Return a queryset of the active users, each once.
+
+    ``keys``, ``groups``, ``permission``
+        One of them at most: those with these keys, the members of one of these groups (keys), or those with a
+        permission, superusers included. Nobody, where users of the project have no groups or permissions.
+    """
+    users = get_user_model()._default_manager.all()
+    if permission:
+        users = holders(permission) if has_holders() else users.none()
+    elif groups is not None:
+        users = users.filter(is_member(groups)) if has_user_field("groups") else users.none()
+    elif keys is not None:
+        users = users.filter(pk__in=list(keys))
+    return filter_active(users)
 
 
 def has_user_field(name: str) -> bool:
@@ -71,8 +85,7 @@ def recipient_keys(users: Any) -> list[Any]:
     Without instances of users for a group, which may be large.
     """
     if is_group(users):
-        members = filter_active(get_user_model()._default_manager.filter(is_member([users.pk])))
-        return list(members.order_by("pk").values_list("pk", flat=True))
+        return list(active_users(groups=[users.pk]).order_by("pk").values_list("pk", flat=True))
     # A request of Django can be iterated: it yields the lines of its body.
     if isinstance(users, HttpRequest | Manager | type):
         raise TypeError(
@@ -140,17 +153,3 @@ def read_recipient(user: Any) -> Recipient | None:
     # Not by a manager of the project, which may hide users, and not from a replica, which may not have a new one.
     found = QuerySet(model, using=router.db_for_write(model)).filter(pk=user).first()
     return None if found is None else Recipient(found, bool(getattr(found, "is_active", True)))
-
-
-def read_users(users: Collection[Any], *fields: str) -> dict[Any, Sequence[Any] | None]:
-    """Return ``is_active`` and other fields of users by their keys, nothing if the model has no column for one.
-
-    One query, in which no instance is made: the fields may be properties.
-    """
-    model: Any = get_user_model()
-    names = ("is_active", *fields)
-    if not {field.name for field in model._meta.concrete_fields}.issuperset(names):
-        return {}
-    rows = QuerySet(model, using=router.db_for_write(model)).filter(pk__in=users)
-    found = {key: values for key, *values in rows.values_list("pk", *names)}
-    return {user: found.get(user) for user in users}

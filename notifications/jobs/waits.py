@@ -7,40 +7,24 @@ What a kind adds to a wait, such as notifications, is in its ``WaitKind``. No mo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from notifications import validators
-from notifications.context import CurrentExecution
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
 from notifications.extension import WaitKind, hooks
-from notifications.jobs.durable_calls import (
-    acall_when_available,
-    begin_wait,
-    call_when_available,
-    is_stored,
-    refuse_in_transaction,
-    refuse_on_event_loop,
-    suspend,
-    validate_duration,
-)
+from notifications.jobs.durable_calls import DurableCall, Make, validate_duration
 
 if TYPE_CHECKING:
     from notifications.models import Wait
-
-R = TypeVar("R")
-#: Makes the unsaved waits of an execution that have these names.
-Make = Callable[[CurrentExecution, Sequence[str]], Sequence["Wait"]]
-#: Returns what the task gets, from the waits in the order of their names, which have ended.
-Finish = Callable[[CurrentExecution, Sequence["Wait"]], R]
 
 #: Characters of the word for how a wait has ended, and bytes of its value as JSON.
 MAX_HOW_LENGTH, MAX_VALUE_BYTES = 12, 64 * 1024
@@ -97,7 +81,7 @@ def wait_for(
     extension has.
     """
     make = _maker(kind, title, expires)
-    return wait_for_all("wait_for", kind, [name], make, _describe_first)
+    return DurableCall("wait_for", name).wait_for_all(_installed(kind), make, _describe_first)
 
 
 async def await_for(
@@ -105,7 +89,8 @@ async def await_for(
 ) -> EndedWait:
     """See wait_for()."""
     make = _maker(kind, title, expires)
-    return await await_for_all("await_for", kind, [name], make, _describe_first)
+    call = DurableCall("await_for", name, is_async=True)
+    return await call.await_for_all(_installed(kind), make, _describe_first)
 
 
 def end_wait(
@@ -173,30 +158,6 @@ async def aend_wait(
     return await sync_to_async(end_wait)(kind, job, name, how=how, value=value, user=user, via=via)
 
 
-def wait_for_all(
-    function: str, kind: type[WaitKind], names: Sequence[str], make: Make, finish: Finish[R]
-) -> R:
-    """Suspend the job until its waits of these names have ended, and return what ``finish`` returns.
-
-    ``make`` and ``finish`` are called again while the database is away. ``function`` names the caller in errors.
-    """
-    refuse_on_event_loop(function)
-    execution = _begin(function, kind, names)
-    refuse_in_transaction(execution, function)
-    return _suspend_or_return(
-        execution, call_when_available(execution, _read, execution, kind.kind, names, make, finish)
-    )
-
-
-async def await_for_all(
-    function: str, kind: type[WaitKind], names: Sequence[str], make: Make, finish: Finish[R]
-) -> R:
-    """See wait_for_all()."""
-    execution = _begin(function, kind, names)
-    read = await acall_when_available(execution, _read, execution, kind.kind, names, make, finish)
-    return _suspend_or_return(execution, read)
-
-
 def end_stored(
     job: UUID, rows: Any, *, how: str, value: str | None = None, user: Any = None, via: str = ""
 ) -> tuple[Any, bool]:
@@ -240,49 +201,20 @@ def end_stored(
     return retrying_atomic(write)
 
 
-def _begin(function: str, kind: type[WaitKind], names: Sequence[str]) -> CurrentExecution:
-    _installed(kind)
-    *_, execution = [begin_wait(function, name) for name in names]
-    return execution
-
-
-def _read(
-    execution: CurrentExecution, kind: str, names: Sequence[str], make: Make, finish: Finish[R]
-) -> tuple[list[Wait], R | None]:
-    """Return the waits that are open, stored or new, and what the task gets if there are none."""
-    from notifications.models import Wait
-
-    stored = [name for name in names if is_stored(execution, name, kind)]
-    rows = Wait.objects.using(database()).filter(job=execution.job.id, name__in=stored)
-    waits = {wait.name: wait for wait in rows}
-    if new := [name for name in names if name not in waits]:
-        waits |= {wait.name: wait for wait in make(execution, new)}
-    if opened := [waits[name] for name in names if waits[name].ended_at is None]:
-        return opened, None
-    return [], finish(execution, [waits[name] for name in names])
-
-
-def _suspend_or_return(execution: CurrentExecution, read: tuple[list[Wait], Any]) -> Any:
-    opened, result = read
-    if opened:
-        suspend(execution, opened)
-    return result
-
-
 def _maker(kind: type[WaitKind], title: str, expires: timedelta | None) -> Make:
     title = validators.label("title", title, validators.MAX_TITLE_LENGTH)
     lasts = None if expires is None else validate_duration("expires", expires)
 
-    def make(execution: CurrentExecution, names: Sequence[str]) -> Sequence[Wait]:
+    def make(call: DurableCall, names: Sequence[str]) -> Sequence[Wait]:
         from notifications.models import Wait
 
         waits = [
             Wait(
-                job=execution.job.id,
+                job=call.execution.job.id,
                 name=name,
                 kind=kind.kind,
                 title=title,
-                attempt=execution.job.attempt,
+                attempt=call.execution.job.attempt,
             )
             for name in names
         ]
@@ -293,7 +225,7 @@ def _maker(kind: type[WaitKind], title: str, expires: timedelta | None) -> Make:
     return make
 
 
-def _describe_first(execution: CurrentExecution, waits: Sequence[Wait]) -> EndedWait:
+def _describe_first(call: DurableCall, waits: Sequence[Wait]) -> EndedWait:
     return _describe(waits[0])
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from argparse import REMAINDER, SUPPRESS, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
+from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.core.management.color import no_style
 from django.db import Error
@@ -18,7 +21,7 @@ from django.utils.module_loading import import_string
 from notifications.db.sqlstates import is_missing
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks, moved
-from notifications.management.output import EscapingOutput, OutputFailed, escaping
+from notifications.management.output import EscapingOutput, OutputFailed, ProgressLine, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -71,6 +74,55 @@ class ManagementCommand(BaseCommand):
         kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("epilog", self.epilog(subcommand))
         return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def report(self, options: Any, text: str, **fields: Any) -> None:
+        """Print what a verb of ``jobs`` has done: the text, or with ``--json`` these fields."""
+        self.stdout.write(json.dumps(fields) if options["json"] else text)
+
+    def progress(self, noun: str, total: int | None = None) -> ProgressLine:
+        """Return a line of progress for the length of a ``with`` block, by whose ``add()`` things are counted."""
+        return ProgressLine(noun, total)
+
+    @staticmethod
+    def job_id(text: str) -> UUID:
+        """Return the id of a job from an argument. Raises ``ArgumentTypeError``: pass it as ``type`` of an argument."""
+        try:
+            return UUID(text)
+        except ValueError as exc:
+            raise ArgumentTypeError(
+                f"{text[:100]!r} is not an id. An id is a UUID, as printed by `manage.py notifications jobs list`."
+            ) from exc
+
+    @staticmethod
+    def user_key_of(username: str) -> Any:
+        """Return the key of the user with this name. Raises ``CommandError`` if there is none."""
+        users = get_user_model()
+        try:
+            return users._default_manager.get_by_natural_key(username).pk
+        except users.DoesNotExist as exc:
+            raise CommandError(
+                f"There is no user {username!r}. Check the spelling of the {users.USERNAME_FIELD}."
+            ) from exc
+
+    @staticmethod
+    def no_such_job(job: UUID) -> CommandError:
+        """Return the error for a job that does not exist."""
+        return CommandError(
+            f"There is no job {job}. It may have been pruned; "
+            "`manage.py notifications jobs list` shows the existing ones."
+        )
+
+    @staticmethod
+    def common_options() -> CommandParser:
+        """Return a parser of the options of every Django command, for parsers of subcommands to inherit.
+
+        They have no defaults, so that ``manage.py notifications -v 2 doctor`` and ``… doctor -v 2`` mean the same.
+        """
+        parser = BaseCommand().create_parser("", "", add_help=False, argument_default=SUPPRESS)
+        for action in parser._actions:
+            action.default = SUPPRESS
+            action.help = SUPPRESS
+        return parser
 
     def epilog(self, name: str) -> str:
         """Return the examples as a block of lines; ``name`` is what follows ``manage.py``."""
@@ -203,15 +255,3 @@ def explain_error(exc: BaseException) -> str:
     reason = " ".join(str(exc).split())[:300] or type(exc).__name__
     remedy = "Run manage.py migrate." if is_missing(exc) else "Try again."
     return f"{reason.rstrip('.')}. {remedy}"
-
-
-def common_options() -> CommandParser:
-    """Return a parser of the options of every Django command, for parsers of subcommands to inherit.
-
-    They have no defaults, so that ``manage.py notifications -v 2 doctor`` and ``… doctor -v 2`` mean the same.
-    """
-    parser = BaseCommand().create_parser("", "", add_help=False, argument_default=SUPPRESS)
-    for action in parser._actions:
-        action.default = SUPPRESS
-        action.help = SUPPRESS
-    return parser

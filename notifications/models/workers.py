@@ -81,6 +81,9 @@ class Worker(models.Model):
 class ServerProcess(models.Model):
     """An ASGI server process, which renews its row while it serves. See ``realtime/connections.py``."""
 
+    #: Seconds after a renewal until the row counts as that of a process that has ended.
+    LEASE_SECONDS = 30.0
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     host = models.CharField(_("host"), max_length=255)
     pid = models.PositiveBigIntegerField(_("process id"))

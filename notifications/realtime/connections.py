@@ -9,12 +9,12 @@ import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from notifications import times
 from notifications.conf import settings
-from notifications.db.clock import database_now, is_lease_over, is_lease_valid
+from notifications.db.clock import database_now, is_lease_over
 from notifications.db.transactions import database, retrying_atomic
 from notifications.ids import uuid7
 from notifications.models import ServerProcess
@@ -24,15 +24,8 @@ from notifications.realtime.subscriber import Subscriber
 from notifications.streams import positions
 from notifications.streams.positions import Position
 
-#: Seconds after a renewal until the row counts as that of a process that has ended.
-LEASE_SECONDS = 30.0
 #: Rows of ended processes that one call deletes at most.
 MAX_ROWS_DELETED = 100
-
-
-def live_servers(now: datetime) -> Any:
-    """Return a queryset of the rows of the processes that serve requests and live at this time of the database."""
-    return ServerProcess.objects.using(database()).filter(is_lease_valid(now, LEASE_SECONDS))
 
 
 class WatchedUser:
@@ -111,12 +104,12 @@ class ServerRow:
             host=socket.gethostname()[:255],
             pid=os.getpid(),
             started_at=self._started_at,
-            lease_until=now + timedelta(seconds=LEASE_SECONDS),
+            lease_until=now + timedelta(seconds=ServerProcess.LEASE_SECONDS),
             sockets=sockets,
             users=users,
         )
         rows = ServerProcess.objects.using(database())
-        over = is_lease_over(now, LEASE_SECONDS)
+        over = is_lease_over(now, ServerProcess.LEASE_SECONDS)
         ended = list(rows.filter(over).values_list("id", flat=True)[:MAX_ROWS_DELETED])
 
         def write() -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from notifications.extension import Where, hooks
+from notifications.extension import Where
 from notifications.extension.installed import make_hub_parts
 from notifications.jobs.claiming import backlog
 from notifications.realtime import close_reasons, doorbell, freed_memory
@@ -216,8 +216,11 @@ class Hub:
         if ticks % POSITION_CHECK_TICKS == 0:
             for part in self.parts.values():
                 part.read_all()
-            for warn in (backlog.warn_of_unserved_jobs, hooks.dispatch.warn_of_unserved_jobs):
-                run_in(self.auth_pool, warn, error_message="Could not look for unserved jobs: %s")
+            run_in(
+                self.auth_pool,
+                backlog.warn_of_unserved_jobs,
+                error_message="Could not look for unserved jobs: %s",
+            )
             if self.users:
                 run_in(
                     self.auth_pool,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
@@ -22,6 +22,23 @@ class HubProtocol(Protocol):
     def catch_up(self, subscriber: Subscriber) -> None: ...
 
     def check_credentials(self, user: Any) -> None: ...
+
+
+class Follower(NamedTuple):
+    """Who follows over HTTP.
+
+    ``user``
+        The primary key.
+    ``session_key``
+        None: they have not signed in by a session.
+    ``is_accepted``
+        Called in a thread, it returns whether an authenticator still accepts them. None: no authenticator has found
+        them.
+    """
+
+    user: Any
+    session_key: str | None
+    is_accepted: Callable[[], bool] | None = None
 
 
 class Subscriber:

@@ -26,14 +26,8 @@ if TYPE_CHECKING:
     from notifications.db.threads import check_connections as check_connections
     from notifications.db.threads import close_connections as close_connections
     from notifications.db.threads import start_thread as start_thread
-    from notifications.jobs.claiming.executors import EMAIL as EMAIL
-    from notifications.jobs.claiming.executors import OBSERVED as OBSERVED
-    from notifications.jobs.claiming.executors import SENDER as SENDER
-    from notifications.jobs.durable_calls import acall_when_available as acall_when_available
-    from notifications.jobs.durable_calls import call_when_available as call_when_available
     from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
-    from notifications.jobs.transitions.conditional_updates import is_claim_valid as is_claim_valid
-    from notifications.jobs.transitions.conditional_updates import read_fences as read_fences
+    from notifications.jobs.transitions.conditional_updates import lock_claims as lock_claims
     from notifications.worker.claim_loop import ClaimLoop as ClaimLoop
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
@@ -49,10 +43,8 @@ else:
             "notifications.db.signal_queue": "SignalQueue use_on_this_thread",
             "notifications.db.supervised": "SupervisedThread",
             "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",
-            "notifications.jobs.claiming.executors": "EMAIL OBSERVED SENDER",
-            "notifications.jobs.durable_calls": "acall_when_available call_when_available",
             "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
-            "notifications.jobs.transitions.conditional_updates": "is_claim_valid read_fences",
+            "notifications.jobs.transitions.conditional_updates": "lock_claims",
             "notifications.worker.claim_loop": "ClaimLoop",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",

@@ -4,7 +4,8 @@ from io import StringIO
 
 import pytest
 
-from notifications.management import ProgressLine, output
+from notifications.management import output
+from notifications.management.output import ProgressLine
 
 
 class Terminal(StringIO):

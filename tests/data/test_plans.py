@@ -15,7 +15,7 @@ from notifications import api, streams
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries import devices, outages, sending
 from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.engines import unserved, wakeups
+from notifications.contrib.engines import wakeups
 from notifications.contrib.operations.running import count_waiting
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
@@ -131,7 +131,7 @@ def warn_of_unserved_jobs_of_engines(user):
         "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}
     }
     with override_settings(TASKS=options):
-        unserved.warn_of_unserved_jobs()
+        backlog.warn_of_unserved_jobs()
 
 
 def deliver(user):

@@ -11,9 +11,9 @@ from django.urls import reverse
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
-from notifications.jobs import JobFilter, changing
+from notifications.jobs import JobChange, JobFilter, changing
 from notifications.jobs.claiming import backlog
-from notifications.management import count_jobs, pause_queue
+from notifications.management import pause_queue
 from notifications.management.diagnosis import database, jobs
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
@@ -117,7 +117,7 @@ def test_jobs_of_a_change_and_pending_rows(seeded, monkeypatch):
     monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 500)
     for conditions, count in ((JobFilter(task_path="nothing"), 0), (JobFilter(), 500)):
         with reads_few_rows():
-            assert count_jobs("retry", conditions) == (count, True)
+            assert JobChange("retry", conditions).count() == (count, True)
 
 
 def check_that_pending_rows_are_found_by_their_index():
@@ -142,7 +142,7 @@ def test_jobs_of_a_change_are_counted_within_the_times_of_creation(seeded, state
     conditions = JobFilter(state=state, task_path=jobs[0].task_path, created_from=newest)
     count = jobs.filter(task_path=jobs[0].task_path, created_at__gte=newest).count()
     with reads_few_rows():
-        assert count_jobs("retry", conditions) == (count, False)
+        assert JobChange("retry", conditions).count() == (count, False)
 
 
 def test_wrong_counts_are_found_within_limits(transactional_db, django_user_model):

@@ -11,7 +11,7 @@ from django.core.management import load_command_class
 from notifications.contrib.questions import question_notifications, views
 from notifications.extension import hooks
 from notifications.jobs import cancel
-from notifications.management import common_options
+from notifications.management import ManagementCommand
 from notifications.management.commands.notifications import Command
 from notifications.models import Job, Notification, Wait
 from notifications.serializers import serialize_job
@@ -20,7 +20,9 @@ from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS, ROOT, section
 from tests.support.offenders import collect_offenders
 
-COMMON_OPTIONS = {option for action in common_options()._actions for option in action.option_strings}
+COMMON_OPTIONS = {
+    option for action in ManagementCommand.common_options()._actions for option in action.option_strings
+}
 #: Those of Django, and what the help of a command says of itself.
 COMMON_OPTIONS |= {"-h", "--help"}
 
@@ -31,7 +33,7 @@ def parsers():
     for name in ("run_jobs", "notify"):
         found.append((name, load_command_class("notifications", name).create_parser("manage.py", name)))
     for name, command_class in Command.subcommands.items():
-        parser = ArgumentParser(parents=[common_options()])
+        parser = ArgumentParser(parents=[ManagementCommand.common_options()])
         command_class().add_arguments(parser)
         found.append((f"notifications {name}", parser))
     return found

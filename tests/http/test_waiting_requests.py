@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from notifications.db.threads import close_idle_connections
 from notifications.http import waiting_requests
-from notifications.realtime import current_hub
+from notifications.realtime.hub import current_hub
 from tests.realtime.conftest import in_thread, sign_in, until
 
 

@@ -23,7 +23,7 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.extension import Upkeep, Where
 from notifications.jobs import announcing, cancel
 from notifications.models import Job, Notification, Wait
-from notifications.realtime import current_hub
+from notifications.realtime.hub import current_hub
 from notifications.signals import job_finished, notification_recorded
 from notifications.testing import run_jobs
 from notifications.worker import SignalQueue, use_on_this_thread

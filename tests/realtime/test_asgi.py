@@ -8,7 +8,8 @@ import pytest
 from channels.routing import URLRouter
 
 from notifications import asgi
-from notifications.realtime import current_hub, hub
+from notifications.realtime import hub
+from notifications.realtime.hub import current_hub
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 

@@ -15,7 +15,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from notifications.models import Stream
-from notifications.realtime import current_hub, hub
+from notifications.realtime import hub
+from notifications.realtime.hub import current_hub
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 

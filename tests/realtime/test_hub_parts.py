@@ -6,8 +6,8 @@ import pytest
 
 from notifications import api, extension
 from notifications.extension import Extension, HubPart
-from notifications.realtime import current_hub
 from notifications.realtime import hub as hubs
+from notifications.realtime.hub import current_hub
 from tests.realtime.conftest import in_thread, until
 from tests.support.extensions import install
 

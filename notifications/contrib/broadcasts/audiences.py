@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.inbox import filter_active, has_holders, has_user_field, holders, is_member
+from notifications.inbox import active_users, has_holders, has_user_field
 
 Kind = Broadcast.AudienceKind
 
@@ -44,15 +44,13 @@ class Audience:
 
     def users(self) -> Any:
         """Return the users as a queryset, each once."""
-        users = get_user_model()._default_manager.all()
         if self.kind == Kind.PERMISSION:
-            users = holders(self.values[0])
-        users = filter_active(users)
+            return active_users(permission=self.values[0])
         if self.kind == Kind.USERS:
-            return users.filter(pk__in=[_to_key(value) for value in self.values])
+            return active_users(keys=[_to_key(value) for value in self.values])
         if self.kind == Kind.GROUPS:
-            return users.filter(is_member(self.values))
-        return users.filter(is_staff=True) if self.kind == Kind.STAFF else users
+            return active_users(groups=self.values)
+        return active_users().filter(is_staff=True) if self.kind == Kind.STAFF else active_users()
 
     def count(self, limit: int) -> int:
         """Return how many users there are, ``limit`` at most."""

@@ -14,7 +14,6 @@ from notifications import times
 from notifications.db import database
 from notifications.http import exact_time
 from notifications.models import Job
-from notifications.worker import OBSERVED
 
 #: How long a job is queued before anything is concluded from that.
 SILENT_AFTER = timedelta(minutes=5)
@@ -46,7 +45,7 @@ def silent_since(job: Job) -> datetime | None:
 
 def _queued_since(job: Job) -> datetime | None:
     """Return since when a queued job of an observed task could have started, None for others."""
-    if job.executor != OBSERVED or job.state != Job.State.QUEUED or job.process_id is not None:
+    if job.executor != Job.Executor.OBSERVED or job.state != Job.State.QUEUED or job.process_id is not None:
         return None
     return max(times.as_utc(job.queued_at), times.as_utc(job.run_after or job.queued_at))
 
@@ -55,7 +54,7 @@ def read_last_start(queue: str, since: datetime) -> datetime | None:
     """Return when an observed task of a queue was last started after a time, None if none was, as far as reported."""
     jobs = Job.objects.using(database())
     ended = jobs.filter(finished_at__gt=since).order_by("-finished_at").values("id")[:MAX_ENDED_READ]
-    started = jobs.filter(executor=OBSERVED, queue_name=queue, started_at__gt=since)
+    started = jobs.filter(executor=Job.Executor.OBSERVED, queue_name=queue, started_at__gt=since)
     # Each reads by an index of its own.
     starts: list[Any] = [
         rows.aggregate(last=Max("started_at"))["last"]

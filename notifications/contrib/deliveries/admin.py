@@ -25,12 +25,12 @@ from notifications.admin import (
     page_context,
 )
 from notifications.contrib.deliveries import sending
+from notifications.contrib.deliveries.channels import label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import describe_addresses
 from notifications.db import UNAVAILABLE, database
 from notifications.exceptions import NotificationsError
 from notifications.http import log_database_error
-from notifications.inbox import label_of, list_channels
 from notifications.models import Notification
 from notifications.times import format_exact
 

@@ -11,6 +11,7 @@ emails, email_texts, unsubscribing    the channel e-mail: how it sends, what it 
 pushes, devices, vapid                the channel push, the browsers that have subscribed, and the key of the site
 preferences, preference_rows, quiet_hours    by which channels users are notified of each category, muting, pauses, and
                     when only what is urgent is sent
+channels            by what users are notified, and what that is called
 timeline            what became of the deliveries of a notification, in words
 urls, preference_views, preference_api, push_views    the pages of preferences and devices, the API, and what the inbox
                     shows of them

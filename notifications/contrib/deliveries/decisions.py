@@ -19,7 +19,7 @@ from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db import database, database_now
 from notifications.extension import Channel, hooks
-from notifications.inbox import ALERTS, Category, Choice, load_categories
+from notifications.inbox import ALERTS, Choice, load_categories
 from notifications.models import Notification, Wait
 
 State: Any = Delivery.State
@@ -76,7 +76,7 @@ class Facts(NamedTuple):
     delivery: Delivery
     channel: Channel
     notification: Notification | None
-    category: Category
+    category: Any
     seen: int
     choice: str
     reader: Reader

@@ -31,7 +31,7 @@ from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database
 from notifications.extension import ChannelMessage, Fact, hooks
-from notifications.inbox import MessageRow, absolute, load_categories, read_message_rows
+from notifications.inbox import absolute, load_categories, read_message_rows
 from notifications.models import Notification, NotificationLevel
 
 #: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
@@ -92,7 +92,7 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     return _make_email("email", message, [category.key], context, subject=subject)
 
 
-def _list_actions(shown: MessageRow) -> list[dict[str, Any]]:
+def _list_actions(shown: Any) -> list[dict[str, Any]]:
     """Return links to the pages of what a notification offers, of a question its choices.
 
     Opening one changes nothing: programs follow the links of e-mails to examine them.
@@ -115,7 +115,7 @@ def _describe_in_subject(row: Notification, outcome: str, has_failed: bool) -> s
     return validators.shortened(text.format(title=row.title, outcome=outcome), MAX_SUBJECT_LENGTH)
 
 
-def describe_disc(shown: MessageRow) -> dict[str, str]:
+def describe_disc(shown: Any) -> dict[str, str]:
     """Return what stands before a notification: its symbol or the initials of its actor, their image, and its color.
 
     Programs for e-mail draw no SVG, so the symbol of a level is a letter or a sign.
@@ -212,7 +212,7 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
     """
     categories = load_categories()
 
-    def place(shown: MessageRow) -> tuple[int, str]:  # those without a category come last
+    def place(shown: Any) -> tuple[int, str]:  # those without a category come last
         if shown.notification.open_question:
             return 0, ""
         if shown.level == NotificationLevel.ERROR:
@@ -220,7 +220,7 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
         category = shown.notification.category
         return (2, category) if category else (3, "")
 
-    def weight(shown: MessageRow) -> tuple[int, bool]:
+    def weight(shown: Any) -> tuple[int, bool]:
         return min(2, place(shown)[0]), shown.level != NotificationLevel.WARNING
 
     # The id of a digest is that of its job.
@@ -268,7 +268,7 @@ def _summarize(rows: Any) -> str:
     return ", ".join(text % {"count": count} for count, text in texts if count)
 
 
-def _context_of(shown: MessageRow) -> dict[str, Any]:
+def _context_of(shown: Any) -> dict[str, Any]:
     return {
         "title": shown.title,
         "body": shown.body,

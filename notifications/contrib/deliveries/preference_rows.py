@@ -10,19 +10,13 @@ from typing import Any
 from django.utils.translation import gettext
 
 from notifications import times
+from notifications.contrib.deliveries.channels import label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.db import database, is_query_error
 from notifications.extension import hooks
-from notifications.inbox import (
-    BELL,
-    Choice,
-    label_of,
-    list_channels,
-    load_categories,
-    read_inbox_categories,
-)
+from notifications.inbox import BELL, Choice, load_categories, read_inbox_categories
 
 logger = logging.getLogger("notifications")
 

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from notifications import times, validators
 from notifications.conf import settings
 from notifications.contrib.deliveries import preferences, push_views
+from notifications.contrib.deliveries.channels import label_of
 from notifications.contrib.deliveries.models import Reader
 from notifications.contrib.deliveries.preference_rows import (
     find_dead_addresses,
@@ -31,7 +32,7 @@ from notifications.contrib.deliveries.pushes import read_public_key
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
 from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
-from notifications.inbox import label_of, load_categories, return_to_inbox
+from notifications.inbox import load_categories, return_to_inbox
 from notifications.models import Notification
 
 #: Rows of the form that are read, more than the page has.

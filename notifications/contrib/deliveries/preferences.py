@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db.models import Case, Q, When
 
 from notifications import times
+from notifications.contrib.deliveries.channels import list_channels
 from notifications.contrib.deliveries.models import (
     Delivery,
     Preference,
@@ -34,7 +35,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
-from notifications.inbox import BELL, Choice, list_channels, load_categories
+from notifications.inbox import BELL, Choice, load_categories
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.

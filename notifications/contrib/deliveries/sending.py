@@ -6,7 +6,7 @@ Those of a digest have one job together, which sends them at the end of its wind
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,8 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError
-from django.db.models import Exists, OuterRef
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, router
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext
 
 from notifications.api import policy
@@ -45,10 +46,9 @@ from notifications.db import (
     retrying_atomic,
 )
 from notifications.extension import Channel, Duty, Upkeep, hooks
-from notifications.inbox import read_recipient, read_users
+from notifications.inbox import read_recipient
 from notifications.jobs import own_task, stores_jobs
 from notifications.models import ACTIVE, Job
-from notifications.worker import EMAIL, SENDER
 
 logger = logging.getLogger("notifications")
 
@@ -163,6 +163,20 @@ def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: 
     return len(users) == MAX_PER_CHUNK
 
 
+def read_users(users: Collection[Any], *fields: str) -> dict[Any, Sequence[Any] | None]:
+    """Return ``is_active`` and other fields of users by their keys, nothing if the model has no column for one.
+
+    One query, in which no instance is made: the fields may be properties.
+    """
+    model: Any = get_user_model()
+    names = ("is_active", *fields)
+    if not {field.name for field in model._meta.concrete_fields}.issuperset(names):
+        return {}
+    rows = QuerySet(model, using=router.db_for_write(model)).filter(pk__in=users)
+    found = {key: values for key, *values in rows.values_list("pk", *names)}
+    return {user: found.get(user) for user in users}
+
+
 def _read_reaches(channel: Channel, users: set[Any]) -> Mapping[Any, Reach]:
     """Return what is known of how users (keys) are reached, without those of whom only a job can find it out."""
     try:
@@ -256,21 +270,21 @@ def fail_orphaned() -> bool:
     return len(orphaned) == MAX_PER_CHUNK
 
 
-@own_task(takes_context=True, executor=EMAIL)
+@own_task(takes_context=True, executor=Job.Executor.EMAIL)
 @policy(title="Deliver a notification", concurrency_key="mail:{user}", concurrency=MAX_PER_USER, **POLICY)
 def deliver(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
     """Send a delivery, which has this job, on a thread, if its notification is still open. Returns its state."""
     return send_open(context, is_resend=is_resend)
 
 
-@own_task(takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=Job.Executor.SENDER)
 @policy(title="Deliver a notification", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_async(context: Any, delivery: str, user: str, is_resend: bool = False) -> str:
     """Do what ``deliver()`` does, by a channel whose ``send()`` is async."""
     return await asend_open(context, is_resend=is_resend)
 
 
-@own_task(takes_context=True, executor=EMAIL)
+@own_task(takes_context=True, executor=Job.Executor.EMAIL)
 @policy(title="Deliver a digest", concurrency_key="mail:{user}", concurrency=MAX_PER_USER, **POLICY)
 def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
     """Send the deliveries of a digest, which have this job, in one message if they are open. Returns their state.
@@ -281,7 +295,7 @@ def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
     return send_open(context, is_digest=True, is_joined=is_joined)
 
 
-@own_task(takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=Job.Executor.SENDER)
 @policy(title="Deliver a digest", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_digest_async(context: Any, user: str, is_joined: bool = False) -> str:
     """Do what ``deliver_digest()`` does, by a channel whose ``send()`` is async: no thread for e-mails waits for it."""

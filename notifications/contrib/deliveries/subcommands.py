@@ -18,7 +18,7 @@ from notifications.conf import settings
 from notifications.contrib.deliveries import vapid
 from notifications.db import database
 from notifications.inbox import read_timeline
-from notifications.management import ManagementCommand, user_key_of
+from notifications.management import ManagementCommand
 from notifications.models import Notification, parse_id
 
 #: Notifications of a user that one call explains at most.
@@ -66,7 +66,7 @@ class ExplainCommand(ManagementCommand):
     def read_those_of(self, username: str, since: str) -> list[Notification]:
         """Return the newest notifications of a user, the oldest first. Raises CommandError."""
         after = times.now() - parse_age(since)
-        rows = Notification.objects.using(database()).filter(user=user_key_of(username))
+        rows = Notification.objects.using(database()).filter(user=self.user_key_of(username))
         rows = rows.annotate(shown_since=Coalesce("returned_at", "created_at")).filter(shown_since__gte=after)
         newest = rows.order_by("-shown_since", "-id")[:MAX_NOTIFICATIONS]
         if not newest:

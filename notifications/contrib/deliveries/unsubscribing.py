@@ -13,12 +13,11 @@ from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
 from notifications.http import signed_page_view
-from notifications.inbox import Category, load_categories
+from notifications.inbox import load_categories
 from notifications.models import Notification
 
 
@@ -107,9 +106,8 @@ def unsubscribe_page(request: HttpRequest, token: str) -> HttpResponse:
     return render(request, "notifications/unsubscribe.html", context)
 
 
-def _read_category(scope: Scope) -> Category | None:
+def _read_category(scope: Scope) -> Any:
     """Return the category of a scope, of several one with all of their names, None for all digests."""
-    if scope is None or isinstance(scope, str):
-        return None if scope is None else load_categories().get(scope)
-    names = [str(load_categories().get(key).name or gettext("Others")) for key in scope]
-    return Category(", ".join(scope), ", ".join(names))
+    if scope is None:
+        return None
+    return load_categories().get(scope) if isinstance(scope, str) else load_categories().merge(scope)

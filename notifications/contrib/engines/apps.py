@@ -35,7 +35,7 @@ class EngineDispatch(Dispatch):
     wake_after_commit = import_later("wakeups.wake_after_commit")
     find_missing_process = import_later("unserved.find_missing_process")
     unserved_jobs = import_later("unserved.unserved_jobs")
-    warn_of_unserved_jobs = import_later("unserved.warn_of_unserved_jobs")
+    describe_unserved = import_later("unserved.describe_unserved")
     start_in_server = import_later("server.start")
 
     def require(self, alias: str) -> None:

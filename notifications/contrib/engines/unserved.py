@@ -13,7 +13,7 @@ from notifications.contrib.engines.interface import Engine
 from notifications.db import database, database_now, is_lease_valid
 from notifications.jobs import aliases_with_engines
 from notifications.models import Job, Worker
-from notifications.realtime import WaitWarning, waiting_jobs
+from notifications.realtime import waiting_jobs
 
 
 def live_processes(engine_name: str, now: datetime) -> Any:
@@ -27,15 +27,15 @@ def has_processes(engine: Engine, now: datetime) -> bool | None:
     return bool(live_processes(engine.process_name, now).exists()) or engine.has_idle_processes()
 
 
-def unserved_jobs(jobs: QuerySet[Job] | None = None) -> QuerySet[Job]:
-    """Return a queryset of jobs, due for over ``MIN_WAIT_SECONDS``, of whose engine no process is known to take them.
+def unserved_jobs(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Narrow a query of jobs to those, due for over 10 s, of whose engine no process is known to take them.
 
     That is so if none is alive, or the engine says which queues its processes take.
     """
     now = database_now()
     taken = {alias: _taken_queues(alias, now) for alias in aliases_with_engines()}
     found: QuerySet[Job] = waiting_jobs(
-        Job.objects.using(database()) if jobs is None else jobs,
+        jobs,
         now,
         lambda backend, queue: queue in (taken[backend] or ()),
         backends=[alias for alias, names in taken.items() if names is not None],
@@ -67,18 +67,14 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     return list(waiting.order_by("queue_name").values_list("queue_name", flat=True).distinct()[:10])
 
 
-def _describe(job: Job) -> tuple[str, str]:
-    """Return why a job waits, and one sentence on how to start a process that takes it."""
+def describe_unserved(job: Job) -> tuple[str, str]:
+    """See ``Dispatch.describe_unserved()``."""
     try:
         engine = engine_of(job.backend)
         remedy = engine.start_advice(job.queue_name) if engine else ""
     except ImproperlyConfigured as exc:
         remedy = str(exc)
     return f"No process of {label_of(job.backend)} takes queue {job.queue_name}", remedy
-
-
-wait_warning = WaitWarning(unserved_jobs, _describe)
-warn_of_unserved_jobs = wait_warning.log
 
 
 def find_missing_process() -> str:

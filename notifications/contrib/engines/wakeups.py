@@ -15,9 +15,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
 from notifications.compat import is_test_runner
 from notifications.contrib.engines import engine_of
@@ -27,7 +26,7 @@ from notifications.db.transactions import on_commit_merged
 from notifications.extension import Duty
 from notifications.jobs import aliases_with_engines
 from notifications.models import Job
-from notifications.realtime import find_waiting_queues, waiting_condition
+from notifications.realtime import WaitingQueues
 from notifications.worker import NoThread, SupervisedThread, check_connections
 
 logger = logging.getLogger("notifications.jobs")
@@ -83,11 +82,13 @@ def list_duties() -> list[Duty]:
     def run() -> None:
         wake_for_waiting_jobs(duty.previous_run)
 
-    def condition() -> tuple[str, Sequence[Any]]:
-        return waiting_condition(aliases_with_engines(), MIN_WAIT_SECONDS, MAX_MESSAGES)
-
-    duty = Duty("wake engines for waiting jobs", SEARCH_INTERVAL_SECONDS, run, condition=condition)
+    name, condition = "wake engines for waiting jobs", lambda: _waiting_queues().condition()
+    duty = Duty(name, SEARCH_INTERVAL_SECONDS, run, condition=condition)
     return [duty]
+
+
+def _waiting_queues() -> WaitingQueues:
+    return WaitingQueues(aliases_with_engines(), MIN_WAIT_SECONDS, MAX_MESSAGES)
 
 
 def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
@@ -97,7 +98,7 @@ def wake_for_waiting_jobs(last_run: datetime | None = None) -> None:
     ``MAX_INTERVAL_SECONDS``. When that is follows from how long nothing was claimed, so that it does not matter which
     process does it. ``last_run`` is when one did it last, None to send for each queue now.
     """
-    waiting = find_waiting_queues(aliases_with_engines(), MIN_WAIT_SECONDS, MAX_MESSAGES)
+    waiting = _waiting_queues().read()
     if not waiting:
         return
     now = database_now()

@@ -14,10 +14,11 @@ from notifications.conf import settings
 from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
 from notifications.models import Job
-from notifications.worker import EMAIL, SENDER, ClaimLoop, JobWorker, WorkerState, wait_for_event
+from notifications.worker import ClaimLoop, JobWorker, WorkerState, wait_for_event
 
 ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
 QUARANTINED = str(Job.Executor.QUARANTINED)
+SENDER, EMAIL = str(Job.Executor.SENDER), str(Job.Executor.EMAIL)
 #: Sync jobs, and seconds, after which a message gives its slot back to the engine, which may stop the process then.
 MAX_JOBS_PER_SLOT, MAX_SLOT_SECONDS = 100, 10.0
 #: Seconds without a job or a slot after which a worker ends: idle processes make no query, and have no row.

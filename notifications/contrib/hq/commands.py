@@ -16,7 +16,7 @@ from notifications import streams
 from notifications.contrib.hq.models import HqNotification
 from notifications.contrib.hq.rows import make_notification
 from notifications.db import connection, database, fair_atomic, insert_rows
-from notifications.management import ManagementCommand, ProgressLine
+from notifications.management import ManagementCommand
 from notifications.models import Notification
 
 #: The table and the label of both apps, and what those of the other app are called while it is set aside.
@@ -65,7 +65,7 @@ class ImportHqCommand(ManagementCommand):
         """Import what is not imported yet, and print how many."""
         rows = HqNotification.objects.using(database()).order_by("pk")
         last, seen, imported = 0, 0, 0
-        with ProgressLine("notifications", rows.count()) as progress:
+        with self.progress("notifications", rows.count()) as progress:
             while chunk := list(rows.filter(pk__gt=last)[:CHUNK_ROWS]):
                 imported += import_chunk(chunk)
                 seen += len(chunk)

@@ -30,8 +30,7 @@ from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection, database, database_now, is_lease_valid
 from notifications.extension import hooks
 from notifications.management import queue_depths
-from notifications.models import Worker
-from notifications.realtime import live_servers
+from notifications.models import ServerProcess, Worker
 
 __all__ = ["JobCollector"]
 
@@ -179,7 +178,12 @@ def _worker_gauges() -> Iterator[Metric]:
 
 
 def _server_gauges() -> Iterator[Metric]:
-    sums = live_servers(database_now()).aggregate(servers=Count("id"), sockets=Sum("sockets"))
+    is_live = is_lease_valid(database_now(), ServerProcess.LEASE_SECONDS)
+    sums = (
+        ServerProcess.objects.using(database())
+        .filter(is_live)
+        .aggregate(servers=Count("id"), sockets=Sum("sockets"))
+    )
     yield GaugeMetricFamily("notifications_servers", "ASGI server processes.", sums["servers"])
     yield GaugeMetricFamily(
         "notifications_sockets", "WebSockets and event streams that are open.", sums["sockets"] or 0

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from notifications.contrib.output.reading import read_next
 from notifications.exceptions import JobDoesNotExist
-from notifications.management import ManagementCommand, job_id, no_such_job
+from notifications.management import ManagementCommand
 
 POLL_INTERVAL_SECONDS = 0.5
 
@@ -22,7 +22,7 @@ class OutputCommand(ManagementCommand):
     examples = ("output 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=job_id)
+        parser.add_argument("id", type=self.job_id)
 
     def handle(self, *args: Any, id: UUID, **options: Any) -> None:
         with contextlib.suppress(KeyboardInterrupt):
@@ -39,7 +39,7 @@ def follow_output(job: UUID) -> Iterator[str]:
         try:
             part = read_next(job, offset)
         except JobDoesNotExist:
-            raise no_such_job(job) from None
+            raise ManagementCommand.no_such_job(job) from None
         offset, is_closed = part.end, part.is_closed
         if part.data:
             yield part.plain_text

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from notifications.contrib.output.api import LABEL
 from notifications.contrib.output.reading import OutputPart, read_parts
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import HubPart
-from notifications.realtime import Bye, EventStream, Frame, Hub, WaitingRequest
+from notifications.realtime import EventStream, Follower, WaitingRequest
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class _Feed:
 class OutputFeeds(HubPart):
     """``add()`` a reader, which takes what there is and then what is written, until ``remove()``."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Any) -> None:
         self._loop = hub.loop
         self._pool = hub.query_pool
         self._feeds: dict[Any, dict[UUID, _Feed]] = {}
@@ -131,39 +131,32 @@ def next_cursor(cursor: str) -> str:
 
 
 class OutputPoll(WaitingRequest):
-    """``wait_for_output()`` answers one request."""
+    """Waits for the next output, or the end of the job.
 
-    __slots__ = ("job", "offset", "part")
+    ``result``
+        The next output as soon as there is some, or an empty part at the end. None when the job does not exist any
+        more.
+    """
 
-    hub: Hub
+    __slots__ = ("job", "offset")
 
-    def __init__(self, hub: Hub, user: Any, session_key: str | None, job: UUID, offset: int) -> None:
-        super().__init__(hub, user, session_key)
+    hub: Any
+
+    def __init__(self, hub: Any, follower: Follower, job: UUID, offset: int) -> None:
+        super().__init__(hub, follower)
         self.job, self.offset = job, offset
-        self.part: OutputPart | None = None
-
-    async def wait_for_output(self, seconds: float) -> OutputPart | None:
-        """Return the next output as soon as there is some, or an empty part after ``seconds`` or at the end of the job.
-
-        None if nothing could be read, because the job does not exist any more, or was refused: ``bye`` has the reason.
-        """
-        await self._wait(seconds)
-        return self.part
 
     def _begin(self) -> None:
         self.hub.parts[LABEL].add(self)
 
     def take(self, part: OutputPart | None) -> None:
-        self.part = part
+        self.result = part
         if part is None or part.data or part.is_closed:
             self._finish()
 
-    def deliver(self, frame: Frame) -> bool:
-        return False
-
-    def close(self, bye: Bye) -> None:
+    def close(self, bye: Any) -> None:
         if not self.is_closed:
-            self.part = None
+            self.result = None
         super().close(bye)
 
     def _leave(self) -> None:
@@ -176,23 +169,14 @@ class OutputEvents(EventStream):
 
     __slots__ = ("cursor", "has_begun", "job", "offset")
 
-    hub: Hub
+    hub: Any
     #: Text of one response, which Daphne keeps in memory for a client that does not read: the size of a part.
     max_response_bytes = 256 * 1024
     #: The protocol recommends this.
     max_response_seconds = 60.0
 
-    def __init__(
-        self,
-        hub: Hub,
-        user: Any,
-        session_key: str | None,
-        is_accepted: Callable[[], bool] | None,
-        job: UUID,
-        offset: int,
-        cursor: str,
-    ) -> None:
-        super().__init__(hub, user, session_key, is_accepted)
+    def __init__(self, hub: Any, follower: Follower, job: UUID, offset: int, cursor: str) -> None:
+        super().__init__(hub, follower)
         self.job, self.offset, self.cursor = job, offset, cursor
         self.has_begun = False
 

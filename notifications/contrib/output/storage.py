@@ -19,8 +19,7 @@ from notifications.extension import WorkerPart
 from notifications.models import Job
 from notifications.worker import (
     RETRY_INTERVAL_SECONDS,
-    is_claim_valid,
-    read_fences,
+    lock_claims,
     wait_for_event,
 )
 
@@ -193,15 +192,11 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
 
     def write() -> None:
         stored.clear()
-        now, locked = read_fences(written.values())
-        existing = locked if len(locked) == len(written) else read_fences(written.values(), lock=False)[1]
-        valid = []
-        for job in written.values():
-            if not is_claim_valid(existing.get(job.id), job):
-                buffer_of(job).close()
-            elif job.id in locked:
-                valid.append(job)
-        stored.extend(_read(valid, now, MAX_BYTES_PER_TRANSACTION // len(written)))
+        claims = lock_claims(written.values())
+        for id in claims.void:
+            buffer_of(written[id]).close()
+        valid = [written[id] for id in claims.rows]
+        stored.extend(_read(valid, claims.now, MAX_BYTES_PER_TRANSACTION // len(written)))
         insert_rows([chunk for _, chunks in stored for chunk in chunks])
         streams.ring(job.user_id for job in valid)
 

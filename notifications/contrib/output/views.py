@@ -5,19 +5,17 @@ https://github.com/durable-streams/durable-streams/blob/main/PROTOCOL.md, sectio
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.translation import gettext
 
-from notifications.api import release_connections
 from notifications.contrib.output.readers import OutputEvents, OutputPoll, format_offset, next_cursor
 from notifications.contrib.output.reading import OutputPart, read_part
 from notifications.db import database
@@ -25,16 +23,7 @@ from notifications.exceptions import JobDoesNotExist
 from notifications.extension import hooks
 from notifications.http import Problem, async_api_view, is_not_modified, prevent_caching
 from notifications.models import Job
-from notifications.realtime import (
-    SIGNED_OUT,
-    WaitSlot,
-    authenticating_session_key,
-    check_request,
-    current_hub,
-    make_check,
-    require_wait_slot,
-    set_event_headers,
-)
+from notifications.realtime import Follower, event_response, long_poll, read_follower
 
 LONG_POLL, SSE = "long-poll", "sse"
 #: Seconds that a long poll waits.
@@ -42,20 +31,16 @@ LONG_POLL_SECONDS = 20
 #: Readers of outputs that one user has in one process, besides requests that wait for something else.
 MAX_READERS = 20
 CONTENT_TYPE = "text/plain; charset=utf-8"
-#: Seconds after which a client asks again while the database is away.
-RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputRequest:
     """A request for the output of ``job``, with the part that was there. ``live`` is "" for what there is.
 
-    ``is_accepted`` is as in ``EventStream``. ``is_at_end``: it asks for the end, which no entity tag names.
+    ``is_at_end``: it asks for the end, which no entity tag names.
     """
 
-    user: Any
-    session: str | None
-    is_accepted: Callable[[], bool] | None
+    follower: Follower
     job: UUID
     live: str
     cursor: str
@@ -71,10 +56,9 @@ async def job_output(request: HttpRequest, id: UUID) -> HttpResponseBase:
     """
     asked = await sync_to_async(_parse)(request, id)
     if asked.live == SSE:
-        # GZipMiddleware would buffer events until it has a block of them.
-        request.META.pop("HTTP_ACCEPT_ENCODING", None)
-        slot = require_wait_slot(("output", asked.user), MAX_READERS)
-        response = set_event_headers(StreamingHttpResponse(_stream(asked, slot)))
+        response = event_response(
+            request, partial(_stream, asked), slots=("output", asked.follower.user), max_slots=MAX_READERS
+        )
         response["Cache-Control"] = "no-cache, no-store"  # The protocol requires the first one.
         return _set_headers(response, asked.part)
     part = asked.part
@@ -85,7 +69,7 @@ async def job_output(request: HttpRequest, id: UUID) -> HttpResponseBase:
 
 def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
     live = request.GET.get("live") if request.method != "HEAD" else None
-    check_request(request, "GET", "text/event-stream" if live == SSE else "text/plain")
+    follower = read_follower(request, "text/event-stream" if live == SSE else "text/plain")
     if live not in (None, LONG_POLL, SSE):
         raise Problem(400, f"live must be {LONG_POLL} or {SSE}.", field="live")
     if live and not isinstance(request, ASGIRequest):
@@ -93,7 +77,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
     text = (request.headers.get("Last-Event-ID") if live == SSE else "") or request.GET.get("offset")
     if live and text is None:
         raise Problem(400, "offset is missing. It must be -1, now, or the one that the last response gave.")
-    user, at_end = request.user.pk, text == "now" or request.method == "HEAD"
+    at_end = text == "now" or request.method == "HEAD"
     try:
         offset = None if at_end else _parse_offset(text)
         part = _read_part(request, id, offset, live)
@@ -102,9 +86,7 @@ def _parse(request: HttpRequest, id: UUID) -> OutputRequest:
     except JobDoesNotExist:
         raise _no_such_job() from None
     return OutputRequest(
-        user=user,
-        session=authenticating_session_key(request),
-        is_accepted=make_check(request),
+        follower=follower,
         job=id,
         live=live or "",
         cursor=request.GET.get("cursor", ""),
@@ -137,41 +119,21 @@ def _parse_offset(text: str | None) -> int:
 
 
 async def _poll(asked: OutputRequest) -> OutputPart:
-    slot = require_wait_slot(("output", asked.user), MAX_READERS)
-    try:
-        await release_connections()
-        poll = OutputPoll(current_hub(), asked.user, asked.session, asked.job, asked.part.start)
-        part = await poll.wait_for_output(LONG_POLL_SECONDS)
-    finally:
-        slot.release()
-    if poll.bye is SIGNED_OUT:
-        raise Problem(401, gettext("You have been signed out. Sign in and try again."))
-    if poll.bye is not None:
-        headers = {"Retry-After": str(RETRY_SECONDS)}
-        raise Problem(503, poll.bye.detail, headers=headers)
-    if part is None and poll.finished.done():
+    poll = await long_poll(
+        lambda hub: OutputPoll(hub, asked.follower, asked.job, asked.part.start),
+        LONG_POLL_SECONDS,
+        slots=("output", asked.follower.user),
+        max_slots=MAX_READERS,
+    )
+    if poll.result is None and poll.finished.done():
         raise _no_such_job()
-    return part or asked.part
+    return poll.result or asked.part
 
 
-async def _stream(asked: OutputRequest, slot: WaitSlot) -> AsyncGenerator[bytes]:
-    try:
-        await release_connections()
-        events = OutputEvents(
-            current_hub(),
-            asked.user,
-            asked.session,
-            asked.is_accepted,
-            asked.job,
-            asked.part.start,
-            asked.cursor,
-        )
-        events.take(asked.part)
-        async with aclosing(events.stream_output()) as stream:
-            async for event in stream:
-                yield event
-    finally:
-        slot.release()
+def _stream(asked: OutputRequest, hub: Any) -> AsyncGenerator[bytes]:
+    events = OutputEvents(hub, asked.follower, asked.job, asked.part.start, asked.cursor)
+    events.take(asked.part)
+    return events.stream_output()
 
 
 def _part_response(request: HttpRequest, asked: OutputRequest, part: OutputPart) -> HttpResponse:

@@ -13,15 +13,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
 
 from notifications.db import user_keys_of
-from notifications.inbox import (
-    filter_active,
-    has_holders,
-    has_user_field,
-    holders,
-    is_group,
-    is_member,
-    read_user,
-)
+from notifications.inbox import active_users, has_holders, is_group
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100
@@ -94,7 +86,7 @@ def is_asked(asked: Mapping[str, Any], user: Any) -> bool:
     """Return whether a user is active and one of those whom a question asks. See ``may_answer()``."""
     if "permission" in asked:
         return read_user(user.pk) is not None and user.has_perm(asked["permission"])
-    return bool(filter_active(_select(asked)).filter(pk=user.pk).exists())
+    return bool(_select(asked).filter(pk=user.pk).exists())
 
 
 def _is_permission(name: str) -> bool:
@@ -108,17 +100,20 @@ def _is_permission(name: str) -> bool:
     )
 
 
+def read_user(key: Any) -> Any:
+    """Return the active user with this key, None if there is none."""
+    user = get_user_model()._base_manager.filter(pk=key).first()
+    return user if getattr(user, "is_active", True) else None
+
+
 def _select(asked: Mapping[str, Any]) -> Any:
-    users = get_user_model()._default_manager
     if "permission" in asked:
-        return holders(asked["permission"]) if has_holders() else users.none()
-    if "group" in asked:
-        return users.filter(is_member([asked["group"]])) if has_user_field("groups") else users.none()
-    return users.filter(pk__in=asked["users"])
+        return active_users(permission=asked["permission"])
+    return active_users(groups=[asked["group"]]) if "group" in asked else active_users(keys=asked["users"])
 
 
 def _find_active(asked: Mapping[str, Any]) -> list[Any]:
-    users = filter_active(_select(asked)).order_by("pk")
+    users = _select(asked).order_by("pk")
     if "permission" not in asked:
         return list(users.values_list("pk", flat=True)[: MAX_ADDRESSEES + 1])
     # A backend that refuses a permission to users overrules those that find them.

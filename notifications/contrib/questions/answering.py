@@ -13,12 +13,12 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.contrib.questions import answer_forms
-from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer
+from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer, read_user
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.inbox import name_of, read_user
+from notifications.inbox import name_of
 from notifications.jobs import end_stored
 from notifications.models import Notification, Wait
 

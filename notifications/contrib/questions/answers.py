@@ -102,7 +102,7 @@ def answer(job: Any, name: str, value: Any, *, user: Any, via: str = "") -> Answ
     the log says; ValueError for a user who is not saved; TypeError. A transaction of the caller includes it.
     """
     from notifications.contrib.questions import answering
-    from notifications.inbox import read_user
+    from notifications.contrib.questions.addressees import read_user
 
     [key] = user_keys_of([user])
     present = read_user(key)

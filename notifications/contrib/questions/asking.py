@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from notifications import validators
 from notifications.contrib.questions.answers import Answer, describe_answer
-from notifications.contrib.questions.apps import QuestionKind
 from notifications.exceptions import QuestionExpired
 from notifications.extension import require
-from notifications.jobs import await_for_all, steps_of, validate_duration, wait_for_all
+from notifications.jobs import DurableCall, validate_duration
 from notifications.worker import CurrentExecution
 
 if TYPE_CHECKING:
@@ -180,12 +179,14 @@ async def aquestions(asked: Sequence[Question], *, details: bool = False) -> lis
 
 def _ask(function: str, asked: Sequence[Question], details: bool) -> list[Any]:
     names, make, finish = _prepare(function, asked, details)
-    return wait_for_all(function, QuestionKind, names, make, finish) if names else []
+    return DurableCall(function, *names).wait_for_all("question", make, finish) if names else []
 
 
 async def _aask(function: str, asked: Sequence[Question], details: bool) -> list[Any]:
     names, make, finish = _prepare(function, asked, details)
-    return await await_for_all(function, QuestionKind, names, make, finish) if names else []
+    if not names:
+        return []
+    return await DurableCall(function, *names, is_async=True).await_for_all("question", make, finish)
 
 
 def _prepare(
@@ -199,8 +200,8 @@ def _prepare(
     if len(asked) > MAX_NOTIFICATIONS:
         raise ValueError(f"{function}() takes at most {MAX_NOTIFICATIONS} questions, not {len(asked)}.")
 
-    def make(execution: CurrentExecution, names: Sequence[str]) -> list[AskedQuestion]:
-        new = [_make(execution, one) for one in asked if one.name in names]
+    def make(call: DurableCall, names: Sequence[str]) -> list[AskedQuestion]:
+        new = [_make(call.execution, one) for one in asked if one.name in names]
         if sum(len(wait.notifications) for wait in new) > MAX_NOTIFICATIONS:
             raise ValueError(
                 f"The questions have more than {MAX_NOTIFICATIONS} notifications together: one for each question and "
@@ -208,12 +209,12 @@ def _prepare(
             )
         return new
 
-    def finish(execution: CurrentExecution, waits: Sequence[Wait]) -> list[Any]:
+    def finish(call: DurableCall, waits: Sequence[Wait]) -> list[Any]:
         from notifications.contrib.questions.answering import describe_finish, find_users
 
         users = find_users([wait.ended_by_id for wait in waits]) if details else {}
         answers = [_answer(one, wait, users) for one, wait in zip(asked, waits, strict=True)]
-        steps_of(execution).text = describe_finish(waits[-1], execution.job.user_id)
+        call.steps.text = describe_finish(waits[-1], call.execution.job.user_id)
         return answers if details else [answer.value for answer in answers]
 
     return [one.name for one in asked], make, finish

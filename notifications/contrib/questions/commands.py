@@ -14,15 +14,15 @@ from notifications.contrib.questions import answer_forms, answering
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.management import JobVerb, job_id
+from notifications.management import ManagementCommand
 
 
-class AnswerCommand(JobVerb):
+class AnswerCommand(ManagementCommand):
     help = "answer a question of a waiting job"
     examples = ("answer 01a1f8f2-ae7a-7f43-862b-61a65fab0c49 yes",)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=job_id)
+        parser.add_argument("id", type=self.job_id)
         help_text = "the value of one of its choices, or the fields of its form as a JSON object"
         parser.add_argument("choice", help=help_text)
         parser.add_argument("--name", help="the name of the question, if several are open")

@@ -17,7 +17,6 @@ from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.db.models import Q
 
 from notifications.contrib.questions.addressees import (
@@ -25,12 +24,13 @@ from notifications.contrib.questions.addressees import (
     NoAddressee,
     find_addressees,
     may_answer,
+    read_user,
 )
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import change_addressees, close_left_notifications
 from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
 from notifications.extension import Duty, Upkeep, left_to_later
-from notifications.inbox import filter_active, read_user
+from notifications.inbox import active_users
 from notifications.jobs.notifying import number, prepare_hooks
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.models import Job
@@ -197,5 +197,5 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
 
 def _read_active(keys: Collection[str]) -> set[str]:
     """Return those of these keys of users, as strings, whose users exist and are active."""
-    users = filter_active(get_user_model()._default_manager.filter(pk__in=keys))
+    users = active_users(keys=list(keys))
     return {str(key) for key in users.values_list("pk", flat=True)}

@@ -14,7 +14,7 @@ from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import database
-from notifications.management import ManagementCommand, common_options
+from notifications.management import ManagementCommand
 
 
 class SchedulesCommand(ManagementCommand):
@@ -23,7 +23,7 @@ class SchedulesCommand(ManagementCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-        inherited = [common_options()]
+        inherited = [self.common_options()]
         verbs.add_parser("list", help="list schedules with their last and next runs", parents=inherited)
         for verb, help_text in (
             ("run", "enqueue the jobs of schedules now"),
@@ -62,9 +62,7 @@ class SchedulesCommand(ManagementCommand):
             except operating.ScheduleNotRun as exc:
                 refused.append(str(exc))
             else:
-                self.print(
-                    {"schedule": name, "job": str(tick.job)}, f"{name} enqueued as job {tick.job}", **options
-                )
+                self.report(options, f"{name} enqueued as job {tick.job}", schedule=name, job=str(tick.job))
         if refused:
             raise CommandError("\n".join(refused))
 
@@ -81,14 +79,11 @@ class SchedulesCommand(ManagementCommand):
         for name in dict.fromkeys(names):
             if name in known:
                 text = f"{name} {verb}" if name in changed else f"{name} was {verb} already"
-                self.print({"schedule": name, "changed": name in changed}, text, **options)
+                self.report(options, text, schedule=name, changed=name in changed)
         if unknown := [name for name in dict.fromkeys(names) if name not in known]:
             raise CommandError(
                 f"There is no schedule {', '.join(unknown)}. `manage.py notifications schedules list` shows all."
             )
-
-    def print(self, item: dict[str, Any], text: str, **options: Any) -> None:
-        self.stdout.write(json.dumps(item) if options["json"] else text)
 
 
 def schedule_item(row: Schedule) -> dict[str, Any]:

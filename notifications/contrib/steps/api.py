@@ -18,9 +18,7 @@ from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
 from notifications.db import database
 from notifications.extension import require
-from notifications.jobs import is_stored, refuse_in_transaction, refuse_on_event_loop, steps_of
-from notifications.jobs.durable_calls import begin, may_have_stored
-from notifications.worker import CurrentExecution, acall_when_available, call_when_available
+from notifications.jobs import DurableCall
 
 #: The label of the app, by which its part of the worker is found.
 LABEL = "notifications_steps"
@@ -54,16 +52,15 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     """
     if iscoroutinefunction(func):
         raise TypeError(f"{func!r} is async, which step() cannot call. Use await astep().")
-    refuse_on_event_loop("step")
-    execution = _begin(name)
-    if execution is None:
+    call = DurableCall("step", name, may_be_outside=True)
+    if call.execution is None:
         return decode(encode(name, func(*args, **kwargs)))
-    refuse_in_transaction(execution, "step")
-    result = call_when_available(execution, _read_result, execution, name)
+    _require_app(call)
+    result = call.read(_read_result, call, name)
     if result is None:
-        with _begun(execution, name) as call:
+        with _begun(call, name) as begun:
             text = encode(name, func(*args, **kwargs))
-        result = _store(execution, call, text).result()
+        result = _store(call, begun, text).result()
     return decode(result)
 
 
@@ -73,29 +70,28 @@ async def astep(name: str, func: Callable[P, Awaitable[R]], /, *args: P.args, **
 async def astep(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def astep(name: str, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """See step(). ``func`` is async, or sync and called in a thread. ``asyncio.gather()`` runs steps side by side."""
-    execution = _begin(name)
-    if execution is None:
+    call = DurableCall("astep", name, is_async=True, may_be_outside=True)
+    if call.execution is None:
         return decode(encode(name, await _call(func, args, kwargs)))
+    _require_app(call)
     result: str | None = None
-    if may_have_stored(execution):
-        result = await acall_when_available(execution, _read_result, execution, name)
+    if call.may_have_stored:
+        result = await call.aread(_read_result, call, name)
     if result is None:
-        with _begun(execution, name) as call:
+        with _begun(call, name) as begun:
             text = encode(name, await _call(func, args, kwargs))
-        if execution.run_inline:
-            future = await sync_to_async(_store)(execution, call, text)
+        if call.execution.run_inline:
+            future = await sync_to_async(_store)(call, begun, text)
         else:
-            future = _store(execution, call, text)
+            future = _store(call, begun, text)
         result = await asyncio.wrap_future(future)
     return decode(result)
 
 
-def _begin(name: str) -> CurrentExecution | None:
-    """See ``durable_calls.begin()``. Raises ``ImproperlyConfigured`` inside a job if the app is not installed."""
-    execution = begin(name)
-    if execution is not None and LABEL not in execution.parts:
+def _require_app(call: DurableCall) -> None:
+    """Raise ``ImproperlyConfigured`` if the app is not installed."""
+    if LABEL not in call.execution.parts:
         require("notifications.contrib.steps")
-    return execution
 
 
 async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -105,36 +101,36 @@ async def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return await value if isawaitable(value) else value
 
 
-def _read_result(execution: CurrentExecution, name: str) -> str | None:
+def _read_result(call: DurableCall, name: str) -> str | None:
     """Return the stored result of a step, None if it has none."""
     from notifications.contrib.steps.models import Step
 
-    if not is_stored(execution, name, "step"):
+    if not call.is_stored(name, "step"):
         return None
-    rows = Step.objects.using(database()).filter(job=execution.job.id, name=name)
+    rows = Step.objects.using(database()).filter(job=call.execution.job.id, name=name)
     result: str = rows.values_list("result", flat=True).get()
     return result
 
 
 @contextmanager
-def _begun(execution: CurrentExecution, name: str) -> Iterator[Any]:
+def _begun(call: DurableCall, name: str) -> Iterator[Any]:
     """Make a call of a step the one that runs in this context, and store it if it raises. Its caller has its result."""
-    part = execution.parts[LABEL]
-    call = part.begin(execution, name)
+    part = call.execution.parts[LABEL]
+    begun = part.begin(call.execution, name)
     try:
-        with entered_step(execution.job.id, name):
-            yield call
+        with entered_step(call.execution.job.id, name):
+            yield begun
     except Exception:
-        _store(execution, call, None)
+        _store(call, begun, None)
         raise
     finally:
-        part.drop(call)
+        part.drop(begun)
 
 
-def _store(execution: CurrentExecution, call: Any, result: str | None) -> Future[str]:
+def _store(call: DurableCall, begun: Any, result: str | None) -> Future[str]:
     """Begin to store what a call has returned, and return the future of what is stored under its name."""
-    writes = steps_of(execution).writes
-    future: Future[str] = execution.parts[LABEL].add(call, result)
+    writes = call.steps.writes
+    future: Future[str] = call.execution.parts[LABEL].add(begun, result)
     writes.add(future)
     future.add_done_callback(writes.discard)
     return future

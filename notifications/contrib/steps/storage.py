@@ -23,7 +23,7 @@ from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import WorkerPart
 from notifications.models import Job
-from notifications.worker import RETRY_INTERVAL_SECONDS, is_claim_valid, read_fences, wait_for_event
+from notifications.worker import RETRY_INTERVAL_SECONDS, lock_claims, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -136,10 +136,9 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
 def _check_claims(writes: Sequence[StepWrite]) -> dict[StepWrite, bool]:
     """Return for each whether its claim is valid, and lock the rows of these jobs, but for those that others hold."""
     jobs = {write.job.id: write.job for write in writes}
-    _, locked = read_fences(jobs.values())
-    existing = locked if len(locked) == len(jobs) else read_fences(jobs.values(), lock=False)[1]
-    valid = {write: is_claim_valid(existing.get(write.job.id), write.job) for write in writes}
-    return {write: is_valid for write, is_valid in valid.items() if not is_valid or write.job.id in locked}
+    claims = lock_claims(jobs.values())
+    known = claims.void.union(claims.rows)
+    return {write: write.job.id in claims.rows for write in writes if write.job.id in known}
 
 
 def _write_unfinished(calls: Sequence[StepWrite]) -> None:

@@ -14,23 +14,11 @@ from django.views.decorators.debug import sensitive_variables
 
 from notifications.conf import settings
 from notifications.db import database
-from notifications.exceptions import AttemptEnded, CallbackExpired, JobSuspended
+from notifications.exceptions import CallbackExpired
 from notifications.extension import require
 from notifications.inbox import absolute, job_path
-from notifications.jobs import (
-    begin_wait,
-    is_stored,
-    refuse_in_transaction,
-    refuse_on_event_loop,
-    suspend,
-    validate_duration,
-)
-from notifications.worker import (
-    CurrentExecution,
-    acall_when_available,
-    call_when_available,
-    current_execution,
-)
+from notifications.jobs import DurableCall, validate_duration
+from notifications.worker import current_execution
 
 if TYPE_CHECKING:
     from notifications.models import Wait
@@ -44,8 +32,8 @@ class Callback:
         execution of the task.
     """
 
-    def __init__(self, execution: CurrentExecution, name: str, wait: Wait, url: str) -> None:
-        self._execution, self._name, self._wait, self.url = execution, name, wait, url
+    def __init__(self, call: DurableCall, name: str, wait: Wait, url: str) -> None:
+        self._call, self._name, self._wait, self.url = call, name, wait, url
 
     def __repr__(self) -> str:
         return f"<Callback {self._name!r}>"
@@ -55,13 +43,12 @@ class Callback:
 
         Suspends the job until it was called. Raises ``CallbackExpired`` of ``notifications.exceptions``.
         """
-        refuse_on_event_loop("result")
-        refuse_in_transaction(self._execution, "result")
-        return self._value_of(call_when_available(self._execution, self._read))
+        self._call.refuse_to_block("result")
+        return self._value_of(self._call.read(self._read))
 
     async def aresult(self) -> Any:
         """See result()."""
-        return self._value_of(await acall_when_available(self._execution, self._read))
+        return self._value_of(await self._call.aread(self._read))
 
     def _read(self) -> Wait:
         from notifications.models import Wait
@@ -70,14 +57,11 @@ class Callback:
 
     def _value_of(self, wait: Wait) -> Any:
         execution = current_execution()
-        if execution is None or execution.job.id != self._execution.job.id:
+        if execution is None or execution.job.id != self._call.execution.job.id:
             raise RuntimeError("The result of a callback was requested outside of its job.")
-        if execution.is_over or execution.is_stopping:
-            raise AttemptEnded
-        if execution.waits:
-            raise JobSuspended  # by another task of a gather(), or it was caught
+        self._call.check_running()
         if wait.ended_at is None:
-            suspend(execution, [wait])
+            self._call.suspend([wait])
         if wait.how != "called_back":
             raise CallbackExpired(self._name)
         return None if wait.value is None else json.loads(wait.value)
@@ -103,19 +87,17 @@ def callback(name: str, secret: str | None = None, expires: timedelta | None = N
     Raises ``django.core.exceptions.ImproperlyConfigured`` without ``NOTIFICATIONS["SITE_URL"]``; RuntimeError outside
     of a job, inside a transaction and in an observed Celery task; TypeError and ValueError.
     """
-    refuse_on_event_loop("callback")
     _validate(secret, expires)
-    execution = begin_wait("callback", name)
-    refuse_in_transaction(execution, "callback")
-    return call_when_available(execution, _store, execution, name, secret, expires)
+    call = DurableCall("callback", name)
+    return call.read(_store, call, name, secret, expires)
 
 
 @sensitive_variables()
 async def acallback(name: str, secret: str | None = None, expires: timedelta | None = None) -> Callback:
     """See callback()."""
     _validate(secret, expires)
-    execution = begin_wait("acallback", name)
-    return await acall_when_available(execution, _store, execution, name, secret, expires)
+    call = DurableCall("acallback", name, is_async=True)
+    return await call.aread(_store, call, name, secret, expires)
 
 
 @sensitive_variables()
@@ -134,12 +116,12 @@ def _validate(secret: str | None, expires: timedelta | None) -> None:
 
 
 @sensitive_variables()
-def _store(execution: CurrentExecution, name: str, secret: str | None, expires: timedelta | None) -> Callback:
+def _store(call: DurableCall, name: str, secret: str | None, expires: timedelta | None) -> Callback:
     from notifications.contrib.webhooks.callback_storage import store_callback
 
-    is_stored(execution, name, "callback")
-    wait, token = store_callback(execution.job, name, secret or "", expires)
+    call.is_stored(name, "callback")
+    wait, token = store_callback(call.execution.job, name, secret or "", expires)
     path = job_path(wait.id, "callback")
     if not path:
         raise ImproperlyConfigured("The URLs of notifications are not included, so a callback has no URL.")
-    return Callback(execution, name, wait, absolute(f"{path}{token}/"))
+    return Callback(call, name, wait, absolute(f"{path}{token}/"))

@@ -37,14 +37,14 @@ from notifications.inbox import absolute, job_path
 from notifications.jobs import own_task
 from notifications.models import ACTIVE, Job
 from notifications.validators import MAX_URL_LENGTH
-from notifications.worker import SENDER, current_execution
+from notifications.worker import current_execution
 
 HEADER = "Callback-URL"
 #: Visible ASCII without a comma, by which servers join repeated headers.
 _ONE_URL = re.compile(rf"[\x21-\x2b\x2d-\x7e]{{1,{MAX_URL_LENGTH}}}")
 
 
-@own_task(takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=Job.Executor.SENDER)
 @policy(title="Callback: {event[type]}", concurrency_key="callback:{event[host]}", **POLICY)
 async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     """Call the URL of the job that has ended, and return the status of the answer."""

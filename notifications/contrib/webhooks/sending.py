@@ -32,7 +32,7 @@ from notifications.http import encode_json
 from notifications.inbox import read_recipient
 from notifications.jobs import own_task
 from notifications.models import Job
-from notifications.worker import SENDER, current_execution
+from notifications.worker import current_execution
 
 logger = logging.getLogger("notifications")
 
@@ -99,7 +99,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-@own_task(takes_context=True, executor=SENDER)
+@own_task(takes_context=True, executor=Job.Executor.SENDER)
 @policy(title="Webhook: {event[type]}", concurrency_key="webhook:{event[endpoint]}", **POLICY)
 @sensitive_variables()
 async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:

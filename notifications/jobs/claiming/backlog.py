@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from django.db.models import Q
 
 from notifications import times
-from notifications.db.clock import database_now, database_now_sql, estimated_database_now, is_lease_valid
+from notifications.db.clock import database_now, database_now_sql, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
+from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
@@ -56,6 +57,11 @@ class QueueDepths:
 
     queues: list[QueueDepth]
     is_cut: bool
+
+    def of(self, name: str, *, is_paused: bool) -> QueueDepth:
+        """Return the depth of a queue, also of one without jobs, which may be paused."""
+        found = (depth for depth in self.queues if depth.name == name)
+        return next(found, QueueDepth(name=name, is_paused=is_paused))
 
 
 def queue_depths(
@@ -122,7 +128,7 @@ def read_large_shares() -> list[LargeShare]:
     At least ``MIN_LARGE_SHARE`` jobs. The jobs that begin first are read, as many as ``queue_depths()`` counts.
     """
     rows = execute_many([*_statements_before(), _shares_query()])[-1]
-    now, totals = estimated_database_now(), Counter[str]()
+    now, totals = database_now(is_estimate=True), Counter[str]()
     for name, _, jobs, _ in rows:
         totals[name] += jobs
     shares = [
@@ -286,7 +292,16 @@ wait_warning = WaitWarning(
     unserved_jobs,
     lambda job: (f"No live worker takes queue {job.queue_name}", "Start a worker: manage.py run_jobs."),
 )
-warn_of_unserved_jobs = wait_warning.log
+engine_wait_warning = WaitWarning(
+    lambda: hooks.dispatch.unserved_jobs(Job.objects.using(database())),
+    lambda job: hooks.dispatch.describe_unserved(job),
+)
+
+
+def warn_of_unserved_jobs() -> None:
+    """Log one warning for jobs of the built-in worker that wait, and one for those of engines."""
+    wait_warning.log()
+    engine_wait_warning.log()
 
 
 def find_first(jobs: Any) -> Job | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
@@ -23,29 +24,38 @@ class WaitingQueue(NamedTuple):
     since: datetime
 
 
-def waiting_condition(backends: Sequence[str], seconds: float, limit: int) -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``find_waiting_queues()`` may find something, and its parameters."""
-    sql, params = _waiting_queues_query(backends, seconds, limit)
-    return f"EXISTS ({sql})", params
+@dataclass(frozen=True, slots=True)
+class WaitingQueues:
+    """The queues of these backends with jobs due for so many seconds, which are neither paused nor full.
 
-
-def find_waiting_queues(
-    backends: Sequence[str], seconds: float, limit: int
-) -> dict[BackendQueue, WaitingQueue]:
-    """Return the queues of these backends with jobs due for so many seconds, which are neither paused nor full.
-
-    At most ``limit`` jobs of each are read, the first ones. One query, two more if it finds something.
+    At most ``limit`` jobs of each are read, the first ones.
     """
-    found: dict[BackendQueue, WaitingQueue] = {}
-    with connection().cursor() as cursor:
-        cursor.execute(*_waiting_queues_query(backends, seconds, limit))
-        for alias, name, count, since in cursor.fetchall():
-            moment = cast("datetime", read_moment(since))
-            before = found.get((alias, name), WaitingQueue(0, moment))
-            found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
-    limits = {name: limit for name, limit in queue_limits().items() if any(name == each for _, each in found)}
-    full = full_queues(limits) if limits else set()
-    return {queue: each for queue, each in found.items() if queue[1] not in full}
+
+    backends: Sequence[str]
+    seconds: float
+    limit: int
+
+    def condition(self) -> tuple[str, Sequence[Any]]:
+        """Return SQL that is true if ``read()`` may find something, and its parameters."""
+        sql, params = _waiting_queues_query(self.backends, self.seconds, self.limit)
+        return f"EXISTS ({sql})", params
+
+    def read(self) -> dict[BackendQueue, WaitingQueue]:
+        """Return them, each with the number of its jobs and since when the first waits.
+
+        In one query, two more if it finds something.
+        """
+        found: dict[BackendQueue, WaitingQueue] = {}
+        with connection().cursor() as cursor:
+            cursor.execute(*_waiting_queues_query(self.backends, self.seconds, self.limit))
+            for alias, name, count, since in cursor.fetchall():
+                moment = cast("datetime", read_moment(since))
+                before = found.get((alias, name), WaitingQueue(0, moment))
+                found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
+        names = {name for _, name in found}
+        limits = {name: limit for name, limit in queue_limits().items() if name in names}
+        full = full_queues(limits) if limits else set()
+        return {queue: each for queue, each in found.items() if queue[1] not in full}
 
 
 def _waiting_queues_query(backends: Sequence[str], seconds: float, limit: int) -> Query:

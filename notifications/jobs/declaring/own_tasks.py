@@ -20,7 +20,7 @@ SENDER_QUEUE = "deliveries"
 _EXECUTOR_ATTRIBUTE = "_notifications_executor"
 
 
-def own_task(*, executor: str = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function of an app as ``@task`` does. With a wrong ``TASKS`` it stays a function, which is logged.
 
     ``executor``
@@ -32,7 +32,7 @@ def own_task(*, executor: str = "", **options: Any) -> Callable[[Callable[..., A
 
     def declare(function: Callable[..., Any]) -> Any:
         if executor:
-            setattr(function, _EXECUTOR_ATTRIBUTE, executor)
+            setattr(function, _EXECUTOR_ATTRIBUTE, str(executor))  # not the member of an enum
         try:
             queue = sender_queue_name() if executor else first_queue_name()
             return task(queue_name=queue, **options)(function)

@@ -7,7 +7,7 @@ is never lost, and its worker is Celery's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -56,8 +56,27 @@ def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, di
     return now, {ids[id]: ClaimRow(*values) for id, *values in rows}
 
 
-def is_claim_valid(row: ClaimRow | None, job: Job) -> bool:
-    """Return whether a job still runs by the claim that ``job`` stands for. ``row`` is what ``read_fences`` found."""
+class LockedClaims(NamedTuple):
+    """The database's time, the locked rows of claims by the ids of their jobs, and the jobs whose claims are void."""
+
+    now: datetime
+    rows: dict[UUID, ClaimRow]
+    void: set[UUID]
+
+
+def lock_claims(jobs: Collection[Job]) -> LockedClaims:
+    """Lock the rows of those jobs that still run by the claims for which these stand, in the caller's transaction.
+
+    A job that is neither locked nor void has a row that another transaction holds: none is waited for.
+    """
+    now, locked = read_fences(jobs)
+    existing = locked if len(locked) == len(jobs) else read_fences(jobs, lock=False)[1]
+    void = {job.id for job in jobs if not _is_claim_valid(existing.get(job.id), job)}
+    return LockedClaims(now, {id: row for id, row in locked.items() if id not in void}, void)
+
+
+def _is_claim_valid(row: ClaimRow | None, job: Job) -> bool:
+    """Return whether a job still runs by the claim that ``job`` stands for."""
     if row is None or row.state != Job.State.RUNNING or row.fence != job.fence:
         return False
     # SQLite returns the hex digits.

@@ -37,8 +37,7 @@ from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import (
-    is_claim_valid,
-    read_fences,
+    lock_claims,
     update_locked_rows,
 )
 from notifications.jobs.transitions.queueing import schedule_retries
@@ -330,12 +329,11 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
     void_outcomes.clear()
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
     jobs = [outcome.job for outcome in ordered]
-    now, locked = read_fences(jobs)
-    existing = locked if len(locked) == len(jobs) else read_fences(jobs, lock=False)[1]
+    now, locked, void = lock_claims(jobs)
     locked_outcomes = []
     for outcome in ordered:
         job = outcome.job
-        if not is_claim_valid(existing.get(job.id), job):
+        if job.id in void:
             void_outcomes.append(outcome)
         elif job.id in locked:
             # Progress and requests of a cancellation raise the version of a job that runs.

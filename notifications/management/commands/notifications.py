@@ -11,7 +11,6 @@ from notifications.management.management_command import (
     HelpFormatter,
     ManagementCommand,
     add_missing,
-    common_options,
     refuse_missing,
     with_extensions,
 )
@@ -47,7 +46,7 @@ class Command(ManagementCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         name = parser.prog.rpartition(" ")[2]
         subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
-        inherited = common_options()
+        inherited = self.common_options()
         for subcommand, command_class in self.subcommands.items():
             command = command_class()
             command.add_arguments(

@@ -17,7 +17,6 @@ from django.db.models import Q
 from notifications.api import notify
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks
 from notifications.management.management_command import ManagementCommand, explain_error
-from notifications.management.output import ProgressLine
 from notifications.models import Notification
 
 #: Characters of standard input that are read; longer than any body may be.
@@ -81,7 +80,7 @@ class Command(ManagementCommand):
         """Notify users in chunks, each in a short transaction, and print what was created."""
         sent = 0
         try:
-            with ProgressLine("users", len(users)) as progress:
+            with self.progress("users", len(users)) as progress:
                 for chunk in chunks(users, MAX_ROWS_PER_TRANSACTION):
                     ids = notify(chunk, title, **fields)
                     sent += len(ids)

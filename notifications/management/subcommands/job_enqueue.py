@@ -14,10 +14,11 @@ from notifications.compat import InvalidTask
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.results import find_task
-from notifications.management.subcommands.job_verbs import JobVerb, run_time, user_key_of
+from notifications.management.management_command import ManagementCommand
+from notifications.management.subcommands.job_verbs import run_time
 
 
-class EnqueueCommand(JobVerb):
+class EnqueueCommand(ManagementCommand):
     help = "enqueue a job of a task, as from cron"
     examples = ("enqueue mysite.tasks.report --args '[2026]' --owner ada --key report-2026",)
 
@@ -61,7 +62,7 @@ class EnqueueCommand(JobVerb):
         try:
             changes = {"queue_name": queue, "run_after": at}
             changed = found.using(
-                owner=None if owner is None else user_key_of(owner),
+                owner=None if owner is None else self.user_key_of(owner),
                 key=key,
                 queued_key=queued_key,
                 **{name: value for name, value in changes.items() if value is not None},

@@ -27,7 +27,6 @@ from notifications.management.subcommands.job_lines import (
     item,
     read_usernames,
 )
-from notifications.management.subcommands.job_verbs import user_key_of
 from notifications.models import Job
 from notifications.realtime import doorbell
 
@@ -50,7 +49,7 @@ class TailCommand(ManagementCommand):
         parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
 
     def handle(self, *args: Any, queue: str | None, user: str | None, **options: Any) -> None:
-        key = None if user is None else user_key_of(user)
+        key = None if user is None else self.user_key_of(user)
         changes = JobChanges()
         rung = threading.Event()
         stop = doorbell.listen(lambda users, queue: rung.set())

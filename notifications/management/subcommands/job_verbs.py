@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
 from notifications import times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.changing import STATES, ChangedJobs, change_jobs, conditions_until, count_jobs
+from notifications.jobs.changing import STATES, JobChange, change_jobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import ManagementCommand
-from notifications.management.output import ProgressLine
 from notifications.models import Job, Worker
 
 
-class JobVerb(ManagementCommand):
-    """A verb that prints what it has changed."""
-
-    def report(self, options: Any, text: str, **fields: Any) -> None:
-        self.stdout.write(json.dumps(fields) if options["json"] else text)
-
-
-class ChangeCommand(JobVerb):
+class ChangeCommand(ManagementCommand):
     """A verb that changes jobs, by their ids or all that filters find."""
 
     verb: ClassVar[str]
@@ -40,7 +30,7 @@ class ChangeCommand(JobVerb):
     filters: ClassVar[tuple[str, ...]] = ("state", "queue", "task", "user")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("ids", nargs="*", type=job_id, metavar="ID")
+        parser.add_argument("ids", nargs="*", type=self.job_id, metavar="ID")
         parser.set_defaults(usage_error=parser.error, finished_since=None)
         parser.add_argument(
             "--state", choices=Job.State.values, help="in place of ids: all jobs in this state"
@@ -59,8 +49,9 @@ class ChangeCommand(JobVerb):
         else:
             self.change_all(options)
 
-    def change(self, options: dict[str, Any], jobs: JobFilter | list[UUID]) -> Iterator[ChangedJobs]:
-        return change_jobs(self.verb, jobs)
+    def verb_and_options(self, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the change, and the options of it that apply."""
+        return self.verb, {}
 
     def became(self, what: str, options: dict[str, Any]) -> str:
         """Return what a job has become, which is ``what`` for ``change_jobs()``; many jobs for ``""``."""
@@ -68,7 +59,11 @@ class ChangeCommand(JobVerb):
 
     def change_each(self, ids: list[UUID], options: dict[str, Any]) -> None:
         """Change jobs by their ids, and print each. Raises CommandError with the states of those that are left."""
-        [chunk] = self.change(options, ids)
+        change, values = self.verb_and_options(options)
+        try:
+            chunk = change_jobs(change, ids, **values)
+        except TooManyJobs as exc:
+            raise CommandError(f"Not all jobs were queued again: the owner has too many. {exc}") from exc
         for id, what in chunk.changed.items():
             fields = self.fields(what, options)
             self.report(options, f"{id} {self.became(what, options)}", id=str(id), **fields)
@@ -91,14 +86,17 @@ class ChangeCommand(JobVerb):
             state=state or "",
             queue_name=options["queue"] or "",
             task_path=options["task"] or "",
-            user="" if options["user"] is None else str(user_key_of(options["user"])),
+            user="" if options["user"] is None else str(self.user_key_of(options["user"])),
             finished_from=options["finished_since"],
         )
-        conditions = conditions_until(self.verb, conditions, times.now())
-        total, is_partial = count_jobs(self.verb, conditions)
+        verb, values = self.verb_and_options(options)
+        if values.pop("from_start", False):
+            raise CommandError("--from-start needs the IDs of jobs.")
+        change = JobChange(verb, conditions).until(times.now())
+        total, is_partial = change.count()
         changed = found = 0
-        with ProgressLine("jobs", None if is_partial else total) as progress:
-            for chunk in self.change(options, conditions):
+        with self.progress("jobs", None if is_partial else total) as progress:
+            for chunk in change.run(**values):
                 changed, found = changed + len(chunk.changed), found + len(chunk.found)
                 progress.add(len(chunk.found))
         skipped = f" {found - changed:,} were skipped." if found > changed else ""
@@ -133,13 +131,8 @@ class RetryCommand(ChangeCommand):
         help_text = "delete the results of their steps (only with IDs)"
         parser.add_argument("--from-start", action="store_true", help=help_text)
 
-    def change(self, options: dict[str, Any], jobs: JobFilter | list[UUID]) -> Iterator[ChangedJobs]:
-        if options["from_start"] and isinstance(jobs, JobFilter):
-            raise CommandError("--from-start needs the IDs of jobs.")
-        try:
-            yield from change_jobs("retry", jobs, from_start=options["from_start"])
-        except TooManyJobs as exc:
-            raise CommandError(f"Not all jobs were queued again: the owner has too many. {exc}") from exc
+    def verb_and_options(self, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return "retry", {"from_start": options["from_start"]}
 
     def became(self, what: str, options: dict[str, Any]) -> str:
         return "queued again"
@@ -158,11 +151,11 @@ class RescheduleCommand(ChangeCommand):
         help_text = 'when: as 2026-12-01T08:00 in TIME_ZONE, with an offset, or "now"'
         parser.add_argument("--at", type=run_time, required=True, metavar="TIME", help=help_text)
 
-    def change(self, options: dict[str, Any], jobs: JobFilter | list[UUID]) -> Iterator[ChangedJobs]:
+    def verb_and_options(self, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         if options["at"]:
-            return change_jobs("reschedule", jobs, run_at=options["at"])
+            return "reschedule", {"run_at": options["at"]}
         self.rule = "Only a queued job can be rescheduled, and run now if it waits for a time."
-        return change_jobs("run_now", jobs)
+        return "run_now", {}
 
     def became(self, what: str, options: dict[str, Any]) -> str:
         return f"to run at {times.format_time(options['at'])}" if options["at"] else "to run now"
@@ -171,7 +164,7 @@ class RescheduleCommand(ChangeCommand):
         return {"run_after": times.format_time(options["at"])}
 
 
-class PauseCommand(JobVerb):
+class PauseCommand(ManagementCommand):
     help = "stop starting jobs of a queue; running ones go on"
     examples = ("pause mail",)
 
@@ -202,16 +195,6 @@ class ResumeCommand(PauseCommand):
         self.set_queue(queues.resume_queue, queue, options, "resumed")
 
 
-def job_id(text: str) -> UUID:
-    """Return the id of a job from an argument. Raises ``ArgumentTypeError``: pass it as ``type`` of an argument."""
-    try:
-        return UUID(text)
-    except ValueError as exc:
-        raise ArgumentTypeError(
-            f"{text[:100]!r} is not an id. An id is a UUID, as printed by `manage.py notifications jobs list`."
-        ) from exc
-
-
 def read_time(text: str) -> datetime:
     """Return the time that an option names, in ``TIME_ZONE`` if it has no offset."""
     try:
@@ -228,25 +211,6 @@ def run_time(text: str) -> datetime | None:
     if moment <= times.now():
         raise ArgumentTypeError(f"{text[:100]} is over. Name a later time, or now.")
     return moment
-
-
-def user_key_of(username: str) -> Any:
-    """Return the key of the user with this name. Raises ``CommandError`` if there is none."""
-    users = get_user_model()
-    try:
-        return users._default_manager.get_by_natural_key(username).pk
-    except users.DoesNotExist as exc:
-        raise CommandError(
-            f"There is no user {username!r}. Check the spelling of the {users.USERNAME_FIELD}."
-        ) from exc
-
-
-def no_such_job(job: UUID) -> CommandError:
-    """Return the error for a job that does not exist."""
-    return CommandError(
-        f"There is no job {job}. It may have been pruned; "
-        "`manage.py notifications jobs list` shows the existing ones."
-    )
 
 
 def is_queue_used(name: str) -> bool:

@@ -23,7 +23,6 @@ from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
-    common_options,
     refuse_missing,
     with_extensions,
 )
@@ -44,10 +43,7 @@ from notifications.management.subcommands.job_verbs import (
     RescheduleCommand,
     ResumeCommand,
     RetryCommand,
-    job_id,
-    no_such_job,
     read_time,
-    user_key_of,
 )
 from notifications.models import Job
 
@@ -88,7 +84,7 @@ class ListCommand(ManagementCommand):
             state=state or "",
             queue_name=queue or "",
             task_path=task or "",
-            user="" if user is None else str(user_key_of(user)),
+            user="" if user is None else str(self.user_key_of(user)),
             finished_from=finished_since,
         )
         rows = conditions.apply(NEWEST_FIRST.sort(Job.objects.using(database())))
@@ -131,12 +127,12 @@ class ShowCommand(ManagementCommand):
     examples = ("show 01a1f8f2-ae7a-7f43-862b-61a65fab0c49",)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", type=job_id)
+        parser.add_argument("id", type=self.job_id)
 
     def handle(self, *args: Any, id: UUID, **options: Any) -> None:
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
-            raise no_such_job(id)
+            raise self.no_such_job(id)
         usernames = read_usernames([job])
         if options["json"]:
             self.stdout.write(json.dumps({**item(job, usernames), **history_item(job)}))
@@ -195,7 +191,7 @@ class JobsCommand(ManagementCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-        inherited = [common_options()]
+        inherited = [self.common_options()]
         for name, command_class in self.verbs.items():
             command = command_class()
             command.add_arguments(subparsers.add_parser(name, help=command.help, parents=inherited))

@@ -12,7 +12,6 @@ from django.db import Error
 from notifications import times
 from notifications.conf import settings
 from notifications.management.management_command import ManagementCommand, explain_error
-from notifications.management.output import ProgressLine
 from notifications.streams import retention
 
 
@@ -42,7 +41,7 @@ class PruneCommand(ManagementCommand):
         """Delete rows that ended longer ago than ``kept``, by default the setting, and print how many."""
         pruning, deleted = retention.Pruning(self.limit(kept)), 0
         try:
-            with ProgressLine("rows deleted") as progress:
+            with self.progress("rows deleted") as progress:
                 while (count := pruning.prune_chunk()) is not None:
                     deleted += count
                     progress.add(count)

@@ -13,7 +13,6 @@ from django.db import connections
 from notifications.db.sqlstates import is_missing
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.management.management_command import ManagementCommand
-from notifications.management.subcommands.job_verbs import user_key_of
 from notifications.realtime import doorbell, frames, reader
 
 #: Seconds between two reads while no ring comes.
@@ -37,7 +36,7 @@ class WatchCommand(ManagementCommand):
         parser.add_argument("--once", action="store_true", help="stop when all existing changes are printed")
 
     def handle(self, *args: Any, username: str, since: str | None, **options: Any) -> None:
-        user = user_key_of(username)
+        user = self.user_key_of(username)
         epoch, seq = position(since)
         rung = threading.Event()
         stop = doorbell.listen(lambda rung_users, queue: rung.set() if user in rung_users else None)

@@ -10,16 +10,21 @@ from typing import Any
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.frames import Frame
 from notifications.realtime.reader import SyncResponse, etag
-from notifications.realtime.subscriber import HubProtocol, Subscriber
+from notifications.realtime.subscriber import Follower, HubProtocol, Subscriber
 
 
 class WaitingRequest(Subscriber):
-    """A request that waits until ``_finish()``, or until the hub closes it: ``bye`` has the reason then."""
+    """A request that waits for its ``result``, until ``_finish()`` or until the hub closes it.
 
-    __slots__ = ("bye", "finished")
+    ``bye``
+        The reason of the hub, which may refuse it too.
+    """
 
-    def __init__(self, hub: HubProtocol, user: Any, session_key: str | None) -> None:
-        super().__init__(hub, user, session_key)
+    __slots__ = ("bye", "finished", "result")
+
+    def __init__(self, hub: HubProtocol, follower: Follower) -> None:
+        super().__init__(hub, follower.user, follower.session_key)
+        self.result: Any = None
         self.bye: Bye | None = None
         self.finished = hub.loop.create_future()
 
@@ -27,8 +32,8 @@ class WaitingRequest(Subscriber):
         """Begin to read, after the hub was joined."""
         raise NotImplementedError
 
-    async def _wait(self, seconds: float) -> None:
-        """Join the hub, which may refuse that, and wait at most ``seconds``."""
+    async def wait(self, seconds: float) -> None:
+        """Join the hub, and wait at most ``seconds``."""
         self.bye = self.hub.join(self)
         if self.bye is not None:
             return
@@ -39,6 +44,9 @@ class WaitingRequest(Subscriber):
                     await self.finished
         finally:
             self._leave()
+
+    def deliver(self, frame: Frame) -> bool:
+        return False
 
     def close(self, bye: Bye) -> None:
         if not self.is_closed:
@@ -56,7 +64,11 @@ class WaitingRequest(Subscriber):
 
 
 class Poll(WaitingRequest):
-    """``wait_for_change()`` answers one request. A live frame only triggers a new read from the client's position."""
+    """Waits for what is new to a client. A live frame only triggers a new read from the client's position.
+
+    ``result``
+        What is new as soon as there is something, or the current state at the end. None if nothing could be read.
+    """
 
     __slots__ = (
         "client_etags",
@@ -64,33 +76,22 @@ class Poll(WaitingRequest):
         "first_etag",
         "frame",
         "is_snapshot",
-        "response",
     )
 
     def __init__(
         self,
         hub: HubProtocol,
-        user: Any,
-        session_key: str | None,
+        follower: Follower,
         client_position: tuple[str | None, int | None],
         client_etags: list[str] | None,
     ) -> None:
         """``client_position`` is the client's (epoch, seq); ``client_etags`` are those of If-None-Match, or None."""
-        super().__init__(hub, user, session_key)
+        super().__init__(hub, follower)
         self.client_position = client_position
         self.client_etags = client_etags
         self.frame: Frame | None = None
         self.is_snapshot = False  # of the frame
-        self.response: SyncResponse | None = None
         self.first_etag: str | None = None
-
-    async def wait_for_change(self, seconds: float) -> SyncResponse | None:
-        """Return what is new to the client, as soon as there is something, or the current state after ``seconds``.
-
-        None if nothing could be read in this time, or if the request was refused; ``bye`` has the reason then.
-        """
-        await self._wait(seconds)
-        return self.response
 
     def _begin(self) -> None:
         self.start_at(*self.client_position)
@@ -112,9 +113,9 @@ class Poll(WaitingRequest):
     def handle_synced(self, versions: Mapping[Any, int]) -> None:
         assert self.frame is not None and self.epoch is not None
         self.is_synced = True
-        self.response = SyncResponse(self.frame, etag(self.user, self.epoch, self.position, versions))
+        self.result = SyncResponse(self.frame, etag(self.user, self.epoch, self.position, versions))
         # If more sync frames follow, the client requests the next one.
-        if self.needs_sync or self._is_new(self.response.etag):
+        if self.needs_sync or self._is_new(self.result.etag):
             self._finish()
 
     def _is_new(self, tag: str) -> bool:

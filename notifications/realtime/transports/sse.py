@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
 
 from notifications.realtime import close_reasons, frames
 from notifications.realtime.close_reasons import Bye
-from notifications.realtime.subscriber import HubProtocol, Subscriber
+from notifications.realtime.subscriber import Follower, HubProtocol, Subscriber
 
 #: Seconds between two comments, which keep the connection open in proxies.
 COMMENT_INTERVAL_SECONDS = 15.0
@@ -43,26 +42,17 @@ class EventStream(Subscriber):
         "total_bytes",
     )
 
-    def __init__(
-        self,
-        hub: HubProtocol,
-        user: Any,
-        session_key: str | None,
-        is_accepted: Callable[[], bool] | None = None,
-    ) -> None:
-        """``is_accepted``, called in a thread, returns whether an authenticator still accepts the client.
-
-        Without it and a session, the response ends after 30 s, so that the project authenticates the next request.
-        """
-        super().__init__(hub, user, session_key)
+    def __init__(self, hub: HubProtocol, follower: Follower) -> None:
+        """The response to one without a session and an authenticator ends after 30 s: the project checks the next."""
+        super().__init__(hub, follower.user, follower.session_key)
         now = hub.loop.time()
-        self.is_accepted = is_accepted
+        self.is_accepted = follower.is_accepted
         self.is_unconfirmed = False
         self.pending_chunks: deque[bytes] = deque()
         self.total_bytes = 0
         self.next_comment_at = now + COMMENT_INTERVAL_SECONDS
         self.end_at = now + self.max_response_seconds
-        if session_key is None and is_accepted is None:
+        if follower.session_key is None and follower.is_accepted is None:
             self.end_at = min(self.end_at, now + MAX_UNCONFIRMED_SECONDS)
         self.has_chunks = asyncio.Event()
 

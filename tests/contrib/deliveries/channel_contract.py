@@ -9,7 +9,7 @@ from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, hooks
-from notifications.inbox import Choice, label_of, read_timeline
+from notifications.inbox import Choice, read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
@@ -49,7 +49,7 @@ class ChannelContract:
     def test_declaration(self, server):
         channel = hooks.find_channel(self.name)
         assert isinstance(channel, Channel) and channel.name == self.name and len(self.name) <= 30
-        assert str(channel.label) and label_of(self.name) not in ("", self.name)
+        assert str(channel.label) and str(channel.preference_label) not in ("", self.name)
         assert set(Choice.of_channel(self.name)) >= {"on", "off"}
         assert set(channel.reasons) <= set(Delivery.Reason.values)
 
@@ -126,7 +126,7 @@ class ChannelContract:
         configure([{self.name: 0}])
         client = Client()
         client.force_login(user)
-        label = label_of(self.name)
+        label = str(hooks.find_channel(self.name).preference_label)
         assert label[:1].upper() + label[1:] in client.get("/notifications/preferences/").content.decode()
         changes = {"categories": {"export": {self.name: "off"}}}
         response = client.post("/notifications/api/preferences/", changes, content_type="application/json")

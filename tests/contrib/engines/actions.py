@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from notifications import jobs
 from notifications.api import batch
 from notifications.contrib import questions
-from notifications.contrib.engines import unserved, wakeups
+from notifications.contrib.engines import wakeups
 from notifications.contrib.output.testing import output as read_output
 from notifications.management import pause_queue, resume_queue
 from notifications.models import Attempt, Job, Notification, Wait
@@ -55,7 +55,7 @@ def describe_untaken(id):
     handler.emit = lambda record: logged.append(record.getMessage())
     logger = logging.getLogger("notifications.jobs")
     logger.addHandler(handler)
-    unserved.warn_of_unserved_jobs()
+    jobs.claiming.backlog.warn_of_unserved_jobs()
     logger.removeHandler(handler)
     return doctor("engine")[0]["message"], "\n".join(logged)
 

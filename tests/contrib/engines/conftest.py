@@ -5,18 +5,18 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.engines import engine_of, unserved
+from notifications.contrib.engines import engine_of
+from notifications.jobs.claiming import backlog
 from notifications.models import Job, Worker
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
-IDLE_ENGINE = "tests.contrib.engines.idle_engine"
-
 
 @pytest.fixture
-def idle_engine(settings, monkeypatch, db):
+def idle_engine(settings, db):
     """Return the engine of the default backend, which wakes nobody."""
-    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": IDLE_ENGINE}}}
-    monkeypatch.setattr(unserved.wait_warning, "has_warned", False)
+    options = {"engine": "tests.contrib.engines.idle_engine"}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+    backlog.warn_of_unserved_jobs()  # there are none, so the next one is logged
     return engine_of("default")
 
 

@@ -25,7 +25,7 @@ def job(idle_engine):
 
 
 def unserved_jobs():
-    return list(unserved.unserved_jobs())
+    return list(unserved.unserved_jobs(Job.objects.all()))
 
 
 def test_without_a_process(job, engine_process, live_worker):
@@ -62,20 +62,20 @@ def test_an_engine_that_cannot_be_set_up_has_no_process(job, engine_process, set
     engine_process()
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
     assert unserved_jobs() == [job]
-    unserved.warn_of_unserved_jobs()
+    backlog.warn_of_unserved_jobs()
 
 
 def test_one_warning_is_logged(job, engine_process, caplog):
     """Another one follows only after a process was alive in between."""
     for _ in range(2):
-        unserved.warn_of_unserved_jobs()
+        backlog.warn_of_unserved_jobs()
         text = (
             f"No process of Idle takes queue reports: job {job.id} has waited for over 10 s. Start a process of Idle "
             "that takes the queue reports."
         )
         assert [record.message for record in caplog.records] == [text]
     engine_process()
-    unserved.warn_of_unserved_jobs()
+    backlog.warn_of_unserved_jobs()
     assert len(caplog.records) == 1
 
 

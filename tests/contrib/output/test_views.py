@@ -11,7 +11,8 @@ from notifications.contrib.output import readers, reading, views
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.models import Job
-from notifications.realtime import current_hub, hub
+from notifications.realtime import hub
+from notifications.realtime.hub import current_hub
 from tests.data.rows import job as make_job
 from tests.http.conftest import assert_problem, job_url
 from tests.realtime.conftest import in_thread, until

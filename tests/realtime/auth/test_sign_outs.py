@@ -18,9 +18,9 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.models import Stream
-from notifications.realtime import current_hub
 from notifications.realtime.auth import sign_outs
 from notifications.realtime.auth.sign_outs import SessionChecker
+from notifications.realtime.hub import current_hub
 from notifications.signals import rung
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until

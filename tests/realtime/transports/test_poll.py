@@ -7,7 +7,8 @@ from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import current_hub, hub
+from notifications.realtime import hub
+from notifications.realtime.hub import current_hub
 from tests.realtime import rows
 from tests.realtime.auth.test_sign_outs import in_other_thread
 from tests.realtime.conftest import in_thread, sign_in, until

@@ -7,7 +7,8 @@ from django.db import OperationalError
 
 from notifications import streams
 from notifications.api import notify
-from notifications.realtime import current_hub, hub
+from notifications.realtime import hub
+from notifications.realtime.hub import current_hub
 from notifications.realtime.transports import sse
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until

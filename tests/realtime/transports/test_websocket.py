@@ -8,7 +8,8 @@ from itertools import accumulate
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import SIGNED_OUT, Bye, Hub, current_hub
+from notifications.realtime.close_reasons import SIGNED_OUT, Bye
+from notifications.realtime.hub import current_hub
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
@@ -364,7 +365,9 @@ WELCOME, SYNC, BYE = (b"welcome", b"1", b""), (b"sync", b"2", b""), (b"", b"", b
 def unblock_reads(monkeypatch):
     """A function that lets the hub read for the subscribers that have joined. Until then it reads nothing."""
     waiting = []
-    monkeypatch.setattr(Hub, "catch_up", lambda self, subscriber: waiting.append((self, subscriber)))
+    monkeypatch.setattr(
+        "notifications.realtime.hub.Hub.catch_up", lambda self, subscriber: waiting.append((self, subscriber))
+    )
 
     def unblock():
         for each, subscriber in waiting:

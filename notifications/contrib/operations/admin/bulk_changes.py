@@ -20,8 +20,7 @@ from notifications.api import FinishedJob, policy, progress, requester
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
-from notifications.jobs import JobFilter, changing, own_task, using_first_backend
-from notifications.management import change_jobs, conditions_until, count_jobs
+from notifications.jobs import JobChange, JobFilter, own_task, using_first_backend
 from notifications.models import Job
 from notifications.worker import current_execution
 
@@ -55,29 +54,28 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
         )
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    conditions = conditions_until(change, read_filter(changelist), times.now())
-    count, is_partial = count_jobs(change, conditions)
+    of_matching = JobChange(change, read_filter(changelist)).until(times.now())
+    count, is_partial = of_matching.count()
     if not count and not is_partial:
-        model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
+        model_admin.message_user(request, _none_applies(of_matching), messages.WARNING)
         return None
     form = read_form(request) if change == "reschedule" else None
     if "confirmed" not in request.POST or (form and not form.is_valid()):
         return ask(model_admin, request, change, count, is_partial=is_partial, is_for_all=True, form=form)
     known_count = None if is_partial else count
     run_at = form.cleaned_data["run_at"] if form else None
-    return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
+    return begin(model_admin, request, of_matching, known_count, run_at=run_at)
 
 
 def begin(
     model_admin: Any,
     request: HttpRequest,
-    change: str,
-    conditions: JobFilter,
+    change: JobChange,
     count: int | None,
     *,
     run_at: datetime | None = None,
 ) -> HttpResponse | None:
-    """Enqueue the job that changes all jobs that meet the conditions, and redirect to its page. None: it is refused.
+    """Enqueue the job that makes the change, and redirect to its page. None: it is refused.
 
     ``count`` is how many they are, None if that is not known. ``run_at`` is when rescheduled jobs run.
     """
@@ -86,9 +84,9 @@ def begin(
             # Before the jobs that it is to cancel.
             prepared = using_first_backend(change_matching_jobs, priority=MAX_PRIORITY)
             job = prepared.enqueue(
-                title=_title(change, count),
-                change=change,
-                conditions=conditions.to_json(),
+                title=_title(change.name, count),
+                change=change.name,
+                conditions=change.conditions.to_json(),
                 user=str(request.user.pk),
                 count=count,
                 run_at=run_at.isoformat() if run_at else None,
@@ -129,9 +127,7 @@ def change_matching_jobs(
     by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
     changed = skipped = 0
     moment = datetime.fromisoformat(run_at) if run_at else None
-    for chunk in change_jobs(
-        change,
-        JobFilter.from_json(conditions),
+    for chunk in JobChange(change, JobFilter.from_json(conditions)).run(
         by=by,
         run_at=moment,
         check_permission=partial(require_permission, by, "notifications.change_job"),
@@ -155,15 +151,15 @@ def _log(by: Any, ids: list[Any], text: str) -> None:
         LogEntry.objects.log_actions(by, jobs, CHANGE, text)  # type: ignore[arg-type]
 
 
-def _none_applies(change: str, conditions: JobFilter) -> str:
-    if change == "retry" and changing.has_observed_jobs(conditions):
+def _none_applies(change: JobChange) -> str:
+    if change.name == "retry" and change.has_observed_jobs():
         return _("Executions of Celery tasks are not retried here. Publish their tasks again.")
     return {
         "retry": _("No job was queued again, because none of them has failed or was cancelled."),
         "cancel": _("No job was cancelled, because none of them is queued or running."),
         "run_now": _("No job was changed, because none of them waits for a time."),
         "reschedule": _("No job was changed, because none of them is queued."),
-    }[change]
+    }[change.name]
 
 
 def _title(change: str, count: int | None) -> str:

@@ -15,15 +15,9 @@ from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
-from notifications.management import (
-    QueueDepth,
-    claiming_workers,
-    queue_depths,
-    read_failing_hooks,
-    read_moment,
-)
-from notifications.models import Job
-from notifications.worker import DEADLINE_MARGIN_SECONDS, OBSERVED
+from notifications.management import queue_depths, read_failing_hooks, read_moment
+from notifications.models import Job, Worker
+from notifications.worker import DEADLINE_MARGIN_SECONDS
 
 Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
@@ -91,7 +85,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
     ]
 
 
-def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterator[Condition]:
+def _stalled(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condition]:
     """Yield the queues with a job that has run for longer than the limit, in which no job has ended since.
 
     Not those whose jobs are all within their timeouts while no other job waits for a slot: they run long tasks.
@@ -119,7 +113,7 @@ def _stalled(now: datetime, limits: Limits, depths: list[QueueDepth]) -> Iterato
             yield Condition(kind=Kind.STALLED, subject=name, facts=facts)
 
 
-def _is_blocked(depth: QueueDepth, now: datetime, limit: float) -> bool:
+def _is_blocked(depth: Any, now: datetime, limit: float) -> bool:
     """Return whether a due job waits that a worker with a free slot would have claimed."""
     if depth.is_paused or depth.oldest_since is None:
         return False
@@ -130,7 +124,7 @@ def _waits_in_celery(name: str) -> bool:
     """Return whether an observed task of a queue waits for a process of Celery. The depths do not count those."""
     # Spelled as the condition of the index of queues: see jobs/claiming/claim_queries.py.
     rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, run_after=None)
-    return bool(rows.filter(queue_name=name, executor=OBSERVED).exists())
+    return bool(rows.filter(queue_name=name, executor=Job.Executor.OBSERVED).exists())
 
 
 def _is_overdue(running: RunningJobs, now: datetime) -> bool:
@@ -187,7 +181,7 @@ def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
 
 
 def _without_worker(
-    now: datetime, limits: Limits, state: AlertState, depths: list[QueueDepth]
+    now: datetime, limits: Limits, state: AlertState, depths: list[Any]
 ) -> Iterator[Condition]:
     """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long show the same."""
     if limits.no_worker is None or state.no_worker_since is None or not _needs_worker():
@@ -216,7 +210,8 @@ def _with_failing_hook(now: datetime) -> Iterator[Condition]:
 
 def has_live_worker(now: datetime) -> bool:
     """Return whether the lease of a worker that runs jobs holds."""
-    return bool(claiming_workers().filter(is_lease_valid(now), request="").exists())
+    rows = Worker.objects.using(database())
+    return bool(rows.filter(is_lease_valid(now), concurrency__gt=0, request="").exists())
 
 
 def _needs_worker() -> bool:

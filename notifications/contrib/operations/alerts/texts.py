@@ -20,7 +20,7 @@ from notifications.contrib.operations.additions import read_alert_kinds
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db import database
 from notifications.extension import Topic
-from notifications.inbox import ALERTS, filter_active, has_holders, holders
+from notifications.inbox import ALERTS, active_users
 from notifications.management import admin_list
 from notifications.models import Job
 
@@ -69,9 +69,7 @@ def read_recipients() -> list[Any]:
 
     A backend of ``AUTHENTICATION_BACKENDS`` without Django's method ``with_perm`` knows none.
     """
-    if not has_holders():
-        return []
-    users = filter_active(holders(PERMISSION))
+    users = active_users(permission=PERMISSION)
     return list(users.order_by("pk").values_list("pk", flat=True)[:MAX_RECIPIENTS])
 
 

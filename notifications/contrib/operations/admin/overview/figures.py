@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
@@ -17,16 +18,10 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import read_span
 from notifications.contrib.operations.running import count_waiting, read_running
 from notifications.contrib.operations.statistics import Figures
+from notifications.db import database_now
 from notifications.extension import hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
-from notifications.management import (
-    LargeShare,
-    QueueDepth,
-    estimated_database_now,
-    paused_queues,
-    queue_depths,
-    read_large_shares,
-)
+from notifications.management import paused_queues, queue_depths, read_large_shares
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
 
@@ -38,7 +33,7 @@ MAX_PAUSED_READ = 50
 class QueueRow:
     """A queue now and in the period. ``running`` jobs are with a worker; a due job has waited for ``wait_seconds``."""
 
-    now: QueueDepth
+    now: Any
     running: int
     wait_seconds: float | None
     totals: Figures
@@ -60,7 +55,7 @@ class OverviewFigures:
     until: datetime | None
     alerts: list[Alert]
     queues: list[QueueRow]
-    large_shares: list[LargeShare]
+    large_shares: list[Any]
     waiting: int
     history: History
     failures: Failures
@@ -137,7 +132,7 @@ def read_figures(
     ``with_deliveries``
         Whether the jobs are there that ``JobFilter(deliveries="hidden")`` leaves out.
     """
-    now = estimated_database_now()
+    now = database_now(is_estimate=True)
     since, until = read_span(period, now)
     past = history.read_history(period, now, queue=queue, task=task, with_deliveries=with_deliveries)
     workers = processes.read_workers(now)
@@ -194,12 +189,14 @@ def _durations(past: History, kind: str) -> list[Series]:
 
 def _read_queues(now: datetime, past: History, *, with_deliveries: bool) -> list[QueueRow]:
     """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
-    depths = {depth.name: depth for depth in queue_depths(has_senders=with_deliveries).queues}
+    depths = queue_depths(has_senders=with_deliveries)
     running = read_running(without_deliveries=not with_deliveries)
     paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []
-    for name in sorted(depths.keys() | running.keys() | paused | past.queues.keys()):
-        depth = depths.get(name) or QueueDepth(name=name, is_paused=name in paused)
+    for name in sorted(
+        {depth.name for depth in depths.queues} | running.keys() | paused | past.queues.keys()
+    ):
+        depth = depths.of(name, is_paused=name in paused)
         since = depth.oldest_since
         rows.append(
             QueueRow(

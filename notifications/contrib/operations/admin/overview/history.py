@@ -15,9 +15,9 @@ from notifications.contrib.operations.statistics import reading
 from notifications.contrib.operations.statistics.points import read_points, read_queues
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db import connection
+from notifications.db import connection, database_now
 from notifications.jobs import JobFilter
-from notifications.management import estimated_database_now, read_moment
+from notifications.management import read_moment
 from notifications.models import ACTIVE
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
@@ -195,7 +195,7 @@ def buckets_of(figures: Figures) -> list[Bucket]:
 
 def read_tasks(period: str, order: str, *, with_deliveries: bool = False) -> TaskFigures:
     """Return the figures of the tasks of which jobs ended in a period (see ``read_span``), in one query."""
-    now = estimated_database_now()
+    now = database_now(is_estimate=True)
     since, until = read_span(period, now)
     end = until or now
     found = reading.read_figures(end - since, by_task=True, now=end, without_deliveries=not with_deliveries)

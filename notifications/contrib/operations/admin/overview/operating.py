@@ -33,9 +33,9 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
 from notifications.db import UNAVAILABLE, database
 from notifications.http import log_database_error
-from notifications.jobs import JobFilter
+from notifications.jobs import JobChange, JobFilter
 from notifications.jobs.selection import failure_of
-from notifications.management import conditions_until, pause_queue, resume_queue
+from notifications.management import pause_queue, resume_queue
 from notifications.models import Queue, Worker, parse_id
 
 #: What each change needs besides the permission to view the overview.
@@ -172,9 +172,8 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
         count, is_capped = failures.count_jobs(since, group, until, with_deliveries=shown)
         if count and request.method == "POST" and "confirm" in request.POST:
             of_group = _conditions(group, since, until, with_deliveries=shown)
-            conditions = conditions_until("retry", of_group, times.now())
-            number = None if is_capped else count
-            response = bulk_changes.begin(model_admin, request, "retry", conditions, number)
+            retry = JobChange("retry", of_group).until(times.now())
+            response = bulk_changes.begin(model_admin, request, retry, None if is_capped else count)
         elif count:
             context = {
                 **page_context(model_admin, request),

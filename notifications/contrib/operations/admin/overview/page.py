@@ -35,10 +35,9 @@ from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
-from notifications.db import UNAVAILABLE
+from notifications.db import UNAVAILABLE, database_now
 from notifications.extension import hooks
 from notifications.http import BACKGROUND_MARK, background_view, log_database_error
-from notifications.management import estimated_database_now
 from notifications.models import Job
 from notifications.realtime import listen
 
@@ -309,7 +308,7 @@ def read_deliveries(request: HttpRequest) -> dict[str, str]:
 def _read_choices(period: str, selection: dict[str, str], deliveries: dict[str, str]) -> dict[str, list[str]]:
     """Return the names of queues and tasks that can be chosen, for the template: those of jobs that ended."""
     try:
-        now = estimated_database_now()
+        now = database_now(is_estimate=True)
         names = reading.read_names(
             now - read_span(period, now)[0], now=now, limit=MAX_NAMES, without_deliveries=not deliveries
         )

@@ -12,9 +12,7 @@ from django.db.models import QuerySet
 
 from notifications.db import database, database_now, is_lease_valid, retrying_atomic
 from notifications.db.clock import longest_lease
-from notifications.management import claiming_workers
 from notifications.models import ServerProcess, Worker
-from notifications.realtime import live_servers
 
 #: The rows that are read at most of each kind.
 MAX_PROCESSES = 100
@@ -82,7 +80,11 @@ def read_workers(now: datetime) -> list[WorkerProcess]:
 
 def read_servers(now: datetime) -> list[ServerProcess]:
     """Return the live web processes, the oldest first."""
-    return list(live_servers(now).order_by("id")[:MAX_PROCESSES])
+    return list(
+        ServerProcess.objects.using(database())
+        .filter(is_lease_valid(now, ServerProcess.LEASE_SECONDS))
+        .order_by("id")[:MAX_PROCESSES]
+    )
 
 
 def read_circuits(workers: Iterable[WorkerProcess]) -> list[CircuitState]:
@@ -155,5 +157,5 @@ def request_of_all_workers(request: str) -> list[Worker]:
 
 
 def _requestable_workers() -> QuerySet[Worker]:
-    live = claiming_workers().filter(is_lease_valid(database_now()))
+    live = Worker.objects.using(database()).filter(is_lease_valid(database_now()), concurrency__gt=0)
     return live.exclude(request=Worker.Request.STOP).exclude(queues__startswith=ENGINE_PREFIX)
