@@ -177,6 +177,42 @@ def test_keyboard(inbox_page):
     expect(unread_rows(page)).to_have_count(3)
 
 
+def test_the_keyboard_leaves_the_search_and_a_selection(inbox_page):
+    """Escape clears the text, then leads to the list, where it clears a selection. An arrow leads to what is found."""
+    page = inbox_page
+    for key in ("/", "Escape"):
+        page.keyboard.press(key)
+    expect(row(page, "Number 5")).to_be_focused()
+    for key in ("x", "j", "x"):
+        page.keyboard.press(key)
+    checked = page.locator("[name=id]:checked")
+    expect(checked).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(checked).to_have_count(0)
+    expect(row(page, "Number 4")).to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.type("Number 2")
+    expect(rows(page)).to_have_count(1)
+    page.keyboard.press("ArrowDown")
+    expect(row(page, "Number 2")).to_be_focused()
+
+
+def test_a_change_is_undone_before_its_response(inbox_page):
+    """Not the one before, whose message is still shown."""
+    page, sent = inbox_page, []
+    page.keyboard.press("j")
+    page.keyboard.press("Shift+I")
+    expect(message(page)).to_contain_text("1 marked as read.")
+    page.route("**/notifications/archive/**", lambda route: sent.append(route))
+    for key in ("e", "z"):
+        page.keyboard.press(key)
+    wait_until(lambda: page.wait_for_timeout(20) or sent, what="the request")
+    sent[0].continue_()
+    expect(message(page)).to_contain_text("Undone.")
+    expect(rows(page)).to_have_count(5)
+    expect(unread_rows(page)).to_have_count(4)
+
+
 def test_changes_that_wait_are_sent_when_the_page_is_left(inbox_page, site_server):
     """The server is slow: the other changes wait for the first one, and all are shown already."""
     page, server = inbox_page, site_server.web.popen

@@ -29,12 +29,14 @@ def test_run_pause_and_resume(schedule_server, new_page):
         page.goto(f"{schedule_server.url}{LIST}{name}/change/")
         page.get_by_role("button", name="Run now").click()
         page.get_by_text("1 job was enqueued.").wait_for()
-
-        def is_recorded(outcome=outcome):
-            page.goto(schedule_server.url + LIST)
-            return page.get_by_text(f"{outcome} (run by hand)").count()
-
-        wait_until(is_recorded, what=f"the outcome {outcome}")
+        wait_until(
+            lambda outcome=outcome: schedule_server.rows(
+                "SELECT 1 FROM notifications_schedules_tick WHERE job_state = ?", [outcome.lower()]
+            ),
+            what=f"the outcome {outcome}",
+        )
+        page.goto(schedule_server.url + LIST)
+        page.get_by_text(f"{outcome} (run by hand)").wait_for()
     page.get_by_text("Failing since").wait_for()
     wait_until(
         lambda: (

@@ -17,6 +17,7 @@ from notifications.models import Attempt, Job, Wait
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -171,13 +172,14 @@ def failed(job, start, monkeypatch):
         unfinished = [
             JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
             JobStep("label", 2, moment(55 * second), None, state="lost"),
+            JobStep("probe", 3, moment(84 * second), second, state="failed"),
             JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
-        ]
+        ][: 4 if job.attempt == 3 else 2]
         returned = [
             JobStep(f"step {number}", 3, moment((81 + number / 10) * second), second / 25)
             for number in range(12)
         ]
-        return [*returned, *unfinished], 15
+        return [*returned, *unfinished], 16
 
     monkeypatch.setattr(hooks, "steps_of", [list_steps])
     return Job.objects.get()
@@ -195,7 +197,9 @@ def test_where_a_job_has_failed(failed, user_client):
     text = user_client.get(f"/notifications/jobs/{failed.pk}/").text
     assert 'href="#notifications-cause">Failed at label</a>' in text
     assert text.count('id="notifications-cause"') == 1
-    Job.objects.update(state="succeeded")
+    Job.objects.update(attempt=4)
+    assert read(Job.objects.get()).cause == ""  # its last attempt has failed elsewhere
+    Job.objects.update(state="succeeded", attempt=3)
     assert read(Job.objects.get()).cause == ""
 
 
@@ -268,9 +272,17 @@ def test_the_part_that_an_open_page_reads_again(user_client, other_user, client_
     add_wait(job, start, 90, 91, attempt=3)
     waited = read_part(user_client, job, part.headers["ETag"])
     assert waited.status_code == 200 and "nap" in waited.text
-    Job.objects.update(created_at=start - timedelta(hours=1))
-    assert read_part(user_client, job, waited.headers["ETag"]).status_code == 200
     assert read_part(client_of(other_user), job).status_code == 404
+
+
+def test_the_part_is_new_when_the_scale_is(user_client, user):
+    """What goes on is drawn anew when the whole has become a tenth longer: here in half a second."""
+    tasks.noop.using(owner=user).enqueue()
+    begun = timezone.now() - timedelta(seconds=5)
+    Job.objects.update(state="running", attempt=1, created_at=begun, started_at=begun)
+    job = Job.objects.get()
+    tag = read_part(user_client, job).headers["ETag"]
+    wait_until(lambda: read_part(user_client, job, tag).status_code == 200, what="a new scale")
 
 
 def test_the_part_of_a_question_that_the_page_shows(user_client, user):

@@ -129,7 +129,7 @@ PATHS_BY_MARKER = {
         "http/test_live_server.py",
         "realtime/doorbell/test_transports.py",
         "realtime/servers",
-        "realtime/test_daphne_tls.py",
+        "realtime/servers/test_daphne_protocols_tls.py",
         "realtime/transports",
         "jobs/transitions/test_state_writes.py",
         "streams/test_only_writer.py",

@@ -63,7 +63,7 @@ export function connectElement(inbox, page, signal, modules) {
     handleSubmit,
     showMessage,
   });
-  page.inbox = { getSelectedRows, change };
+  page.inbox = { getSelectedRows, change, getLastSave: () => lastSave };
   // In the heading of the page, which stays when another list takes the place of the inbox.
   const keys = /** @type {HTMLElement|null|undefined} */ (
     inbox.parentElement?.querySelector("[data-shortcuts]")

@@ -16,7 +16,7 @@
  *   the JSON that the template tag wrote: texts by key, addresses by verb, the address of an action, the states of done jobs,
  *   the paths of icons by name, the style sheet if the page has only the first styles of it, and the key of the site for push
  * @typedef {{name: string, inboxUrl: string, healthUrl: string, client: Client, jobs: Jobs, dom: typeof import("./dom.js"),
- *   rows: import("./rows.js").Rows, inbox?: {getSelectedRows: () => HTMLElement[], change: (verb: Verb, rows: HTMLElement[]) => Promise<void>},
+ *   rows: import("./rows.js").Rows, inbox?: {getSelectedRows: () => HTMLElement[], change: (verb: Verb, rows: HTMLElement[]) => Promise<void>, getLastSave: () => Promise<unknown>},
  *   loadModules: (name: string) => Promise<any>,
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,

@@ -60,10 +60,18 @@ export function handleEvent(event, page) {
    */
   function handleInboxKey(target, key) {
     const inbox = /** @type {HTMLElement|null} */ (document.querySelector("notifications-inbox"));
-    if (!inbox || !page.inbox || target.closest(FIELDS)) return false;
+    if (!inbox || !page.inbox) return false;
+    const field = /** @type {HTMLInputElement} */ (target);
+    if (field.matches(".notifications-search")) {
+      const current = /** @type {HTMLElement|null} */ (inbox.querySelector("li[aria-current]"));
+      const isLeft = key === "ArrowDown" || (key === "Escape" && !field.value); // Escape clears it first.
+      return isLeft && focusRow(current ?? findNext(inbox, null, "ArrowDown"));
+    }
+    if (target.closest(FIELDS)) return false;
     const own = /** @type {HTMLElement|null} */ (target.closest("notifications-inbox li"));
     const next = own && findNext(inbox, own, key);
     if (next) return focusRow(next);
+    if (key === "Escape") return press(inbox, "[data-selecting] [data-check=none]");
     if (page.readStored(IS_OFF)) return false;
     const isInPane = target.closest(".notifications-pane");
     const row = isInPane ? /** @type {HTMLElement|null} */ (inbox.querySelector("[aria-current]")) : own;
@@ -88,11 +96,15 @@ export function handleEvent(event, page) {
           ? press(row, "[name=until]")
           : press(inbox, "[data-snooze]:not([hidden])");
       case "z":
-        return press(inbox.parentElement, ".notifications-message button");
+        // Not the change before, whose message is shown until the last one is saved, and a moment longer.
+        void page.inbox
+          .getLastSave()
+          .then(() => setTimeout(press, 0, inbox.parentElement, ".notifications-message button"));
+        return true;
       case "/": {
-        const field = /** @type {HTMLInputElement|null} */ (document.querySelector(".notifications-search"));
-        field?.select();
-        return Boolean(field);
+        const search = /** @type {HTMLInputElement|null} */ (document.querySelector(".notifications-search"));
+        search?.select();
+        return Boolean(search);
       }
       case "?":
         showKeys();

@@ -8,7 +8,7 @@ from itertools import accumulate
 import pytest
 
 from notifications.api import notify
-from notifications.realtime import SIGNED_OUT, Hub, close_reasons, current_hub
+from notifications.realtime import SIGNED_OUT, Bye, Hub, current_hub
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
 from tests.realtime import rows
@@ -406,7 +406,10 @@ async def test_welcome_and_first_sync_that_the_server_does_not_take(connect, use
 
 async def test_close_before_the_first_sync(connect, user, direct_writes, unblock_reads):
     """The reason follows the welcome that waits. A client that is signed out gets the reason only."""
-    for reason, expected in ((close_reasons.GOING_AWAY, [WELCOME, BYE]), (SIGNED_OUT, [BYE])):
+    for reason, expected in (
+        (Bye(4000, "going_away", "", (500, 5_000)), [WELCOME, BYE]),
+        (SIGNED_OUT, [BYE]),
+    ):
         direct_writes.clear()
         socket = await connect(user)
         socket.send_frame("hello", epoch=None, seq=None)
