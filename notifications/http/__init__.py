@@ -6,7 +6,6 @@ acceptance, idempotency, job_responses           ``accepted()``, and responses t
 access, authentication                           who may call a view
 negotiation, parsing, paging                     what a request asks for, and pages of long lists
 waiting_requests                                 limits and resources of requests that wait
-following                                        long polls, and responses of Server-Sent Events
 """
 
 from typing import TYPE_CHECKING

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
-    from notifications.http.following import event_response as event_response
-    from notifications.http.following import long_poll as long_poll
-    from notifications.http.following import read_follower as read_follower
+    from notifications.http.stream_views import event_response as event_response
+    from notifications.http.stream_views import long_poll as long_poll
+    from notifications.http.stream_views import read_follower as read_follower
     from notifications.jobs.claiming.backlog import waiting_jobs as waiting_jobs
     from notifications.jobs.claiming.waiting_queues import WaitingQueues as WaitingQueues
     from notifications.realtime.doorbell import flush as flush
@@ -32,7 +32,7 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.http.following": "event_response long_poll read_follower",
+            "notifications.http.stream_views": "event_response long_poll read_follower",
             "notifications.jobs.claiming.backlog": "waiting_jobs",
             "notifications.jobs.claiming.waiting_queues": "WaitingQueues",
             "notifications.realtime.doorbell": "flush listen",
