@@ -89,8 +89,8 @@ export function connectElement(element, page, signal, modules) {
   addEventListener("pagehide", saveScroll, { signal });
   signal.addEventListener("abort", unsubscribe);
   restoreScroll();
-  const steady = element.hasAttribute("data-closed") && document.querySelector("[data-steady]");
-  if (steady) releaseUnseen(steady, signal);
+  const steady = /** @type {HTMLElement|null} */ (document.querySelector("[data-steady]"));
+  if (steady && element.hasAttribute("data-closed")) releaseUnseen(steady, signal);
   const { client, jobs, clock } = page;
   const url = address.replace(PLACEHOLDER_ID, id);
   const { offset } = element.dataset;
@@ -100,7 +100,7 @@ export function connectElement(element, page, signal, modules) {
 
 /**
  * Give up the room that the page of a job has kept at its end, as soon as that moves nothing that can be seen.
- * @param {Element} steady what has the attribute of it
+ * @param {HTMLElement} steady what has the attribute of it
  * @param {AbortSignal} signal aborted when the element is removed
  */
 function releaseUnseen(steady, signal) {
@@ -109,10 +109,9 @@ function releaseUnseen(steady, signal) {
     parts.map((part) => part.getBoundingClientRect().top).map((top) => top > 0 && top < innerHeight && top);
   function release() {
     const before = `${seen()}`;
-    steady.removeAttribute("data-steady");
+    delete steady.dataset.steady;
     // Of what is above the window the browser makes up for the room.
-    if (document.visibilityState === "visible" && `${seen()}` !== before)
-      steady.setAttribute("data-steady", "");
+    if (document.visibilityState === "visible" && `${seen()}` !== before) steady.dataset.steady = "";
   }
 
   for (const type of ["visibilitychange", "scrollend"]) document.addEventListener(type, release, { signal });
