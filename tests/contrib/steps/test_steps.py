@@ -264,7 +264,7 @@ def test_on_pages_and_in_commands(client, user, capsys, transactional_db):
     run_jobs()
     client.force_login(user)
     text = client.get(f"/notifications/jobs/{result.id}/").text
-    assert "account" in text and re.search(r"\b\d+ ms\b", text)
+    assert "account" in text and re.search(r"\b\d+\sms\b", text)
     assert "Ada" not in text and "DE02" not in text
     call_command("notifications", "jobs", "show", str(result.id))
     out = capsys.readouterr().out
