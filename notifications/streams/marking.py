@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 from django.db.models.functions import Coalesce
 
-from notifications import streams, times
+from notifications import serializers, streams, times
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
@@ -246,11 +246,16 @@ def close(ids: Collection[UUID], moment: datetime) -> set[Any]:
     locked = list(lock_query(rows.order_by("id"), skip_locked=False).only("id", "user_id", "data"))
     ids_of: dict[str, list[UUID]] = {}
     for row in locked:
-        data = json.loads(row.data)
-        data.pop("actions", None)
-        ids_of.setdefault(json.dumps(data, ensure_ascii=False), []).append(row.id)
-    for data, same in ids_of.items():
-        rows.filter(id__in=same).update(data=data, read_at=moment, snoozed_until=None, seq=None)
+        try:
+            data = serializers.decode_object(row.data)
+        except (ValueError, RecursionError):
+            text = row.data  # damaged: it is marked all the same
+        else:
+            data.pop("actions", None)
+            text = json.dumps(data, ensure_ascii=False)
+        ids_of.setdefault(text, []).append(row.id)
+    for text, same in ids_of.items():
+        rows.filter(id__in=same).update(data=text, read_at=moment, snoozed_until=None, seq=None)
     return {row.user_id for row in locked}
 
 

@@ -138,6 +138,17 @@ def test_notifications_are_closed_with_their_waits(user, install_kind, how):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_damaged_notification_of_a_wait_that_ends(user, install_kind):
+    """It is read, and keeps no job waiting."""
+    install_kind("pause", SigningKind())
+    id = tasks.nap.using(owner=user).enqueue().id
+    run_jobs()
+    Notification.objects.update(data="{")
+    end_wait(SigningKind, id, Wait.objects.get().name, how="signed")
+    assert Notification.objects.get().read_at and Wait.objects.get().ended_at
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_snoozed_notification_of_a_wait_that_has_ended(user, install_kind):
     """It does not return, to ask for what was done."""
     install_kind("pause", SigningKind())

@@ -338,7 +338,7 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
 def _close(waits: Sequence[Wait], now: datetime) -> set[Any]:
     """Close the notifications of waits, whose kinds may change others. Returns the keys of the users of these."""
     changed = {user for kind, of_kind in _by_kind(waits) for user in kind.ended(of_kind)}
-    return changed | marking.close([wait.id for wait in waits], now)
+    return changed | (marking.close([wait.id for wait in waits], now) if waits else changed)
 
 
 def _by_kind(waits: Sequence[Wait]) -> Iterable[tuple[WaitKind, list[Wait]]]:
