@@ -132,7 +132,7 @@ def read_job_timeline(
     """
     rows = _rows_of_attempts(job, steps, attempts) if job.started_at else []
     events = read_events(job, reader, viewer=viewer) if with_events else []
-    ends = {attempt.number: attempt.ended_at for attempt in attempts} | {job.attempt: job.finished_at}
+    ends = {job.attempt: job.finished_at} | {attempt.number: attempt.ended_at for attempt in attempts}
     rows += [_row_of_step(step, ends.get(step.attempt)) for step in steps.first]
     rows += map(_row_of_event, events)
     kinds = [row.kind for row in rows]

@@ -174,12 +174,13 @@ def failed(job, start, monkeypatch):
             JobStep("label", 2, moment(55 * second), None, state="lost"),
             JobStep("probe", 3, moment(84 * second), second, state="failed"),
             JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
-        ][: 4 if job.attempt == 3 else 2]
+        ]
         returned = [
             JobStep(f"step {number}", 3, moment((81 + number / 10) * second), second / 25)
             for number in range(12)
         ]
-        return [*returned, *unfinished], 16
+        steps = [step for step in [*returned, *unfinished] if step.attempt <= job.attempt]
+        return steps, len(steps)
 
     monkeypatch.setattr(hooks, "steps_of", [list_steps])
     return Job.objects.get()
@@ -201,6 +202,13 @@ def test_where_a_job_has_failed(failed, user_client):
     assert read(Job.objects.get()).cause == ""  # its last attempt has failed elsewhere
     Job.objects.update(state="succeeded", attempt=3)
     assert read(Job.objects.get()).cause == ""
+
+
+def test_a_lost_step_has_a_bar_while_its_job_waits_for_a_retry(failed):
+    """The job has the number of the attempt that was lost, and no end."""
+    Job.objects.update(state="queued", attempt=2, finished_at=None, seq=0)
+    (lost,) = [row for row in read(Job.objects.get()).rows if row.note == "Interrupted"]
+    assert (lost.left, lost.width, lost.is_open) == ("91.67%", "8.33%", False)
 
 
 def test_failures_among_many_rows_can_be_shown_alone(failed, user_client, start):
