@@ -50,7 +50,7 @@ class TimelineRow:
     ``step``
         The step or wait that it is.
     ``is_cause``
-        It is the call at which the job has failed, the last of its last attempt.
+        It is the call at which the job has failed.
     """
 
     kind: str
@@ -141,7 +141,7 @@ def read_job_timeline(
     is_telling |= reader is None and "span" in kinds
     note = steps.heading if steps.count > len(steps.first) else ""
     rows, seconds = _place_bars(_in_order(rows))
-    cause = _find_cause(job, rows)
+    cause = _find_cause(job, rows, attempts)
     if cause is not None:
         rows[cause] = replace(rows[cause], is_cause=True)
     last = next((place for place in range(len(rows), 0, -1) if rows[place - 1].kind != "event"), 0)
@@ -158,15 +158,27 @@ def read_job_timeline(
     )
 
 
-def _find_cause(job: Job, rows: Sequence[TimelineRow]) -> int | None:
+def _find_cause(job: Job, rows: Sequence[TimelineRow], attempts: Sequence[Attempt]) -> int | None:
+    """Return the place of the call at which the last attempt has failed, None if that is not known.
+
+    An error was caught if another step began or returned afterwards. Of calls side by side the first error counts, as
+    it cancels the others. A call that goes on when an error ends the attempt is not its cause.
+    """
     if job.state != Job.State.FAILED:
         return None
-    failed = [
-        place
-        for place, row in enumerate(rows)
-        if row.step and row.step.attempt == job.attempt and row.step.state in ("failed", "lost")
-    ]
-    return max(failed, default=None)
+    steps = {
+        place: row.step for place, row in enumerate(rows) if row.step and row.step.attempt == job.attempt
+    }
+    ends = {place: step.started_at + (step.took or timedelta()) for place, step in steps.items()}
+    seen = [ends[place] if step.state == "returned" else step.started_at for place, step in steps.items()]
+    failed = [place for place, step in steps.items() if step.state == "failed" and ends[place] >= max(seen)]
+    if failed:
+        return min(failed, key=ends.__getitem__)
+    is_raised = any(
+        attempt.number == job.attempt and attempt.outcome == Attempt.Outcome.FAILED for attempt in attempts
+    )
+    lost = [place for place, step in steps.items() if step.state == "lost" and not is_raised]
+    return max(lost, default=None)
 
 
 def _rows_of_attempts(job: Job, steps: StepList, attempts: Sequence[Attempt]) -> list[TimelineRow]:

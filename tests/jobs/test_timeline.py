@@ -172,7 +172,7 @@ def failed(job, start, monkeypatch):
         unfinished = [
             JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
             JobStep("label", 2, moment(55 * second), None, state="lost"),
-            JobStep("probe", 3, moment(84 * second), second, state="failed"),
+            JobStep("probe", 3, moment(84 * second), second / 2, state="failed"),
             JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
         ]
         returned = [
@@ -187,7 +187,7 @@ def failed(job, start, monkeypatch):
 
 
 def test_where_a_job_has_failed(failed, user_client):
-    """The last call of its last attempt; one that was lost has lasted until its attempt was."""
+    """The last call of its last attempt, also if it was lost; such a one has lasted until its attempt was."""
     timeline = read(failed)
     assert [row.name for row in timeline.rows if row.is_cause] == ["label"] == [timeline.cause]
     assert timeline.rows[-1].is_cause and timeline.took == "1.7\xa0min"
@@ -198,6 +198,8 @@ def test_where_a_job_has_failed(failed, user_client):
     text = user_client.get(f"/notifications/jobs/{failed.pk}/").text
     assert 'href="#notifications-cause">Failed at label</a>' in text
     assert text.count('id="notifications-cause"') == 1
+    Job.objects.update(attempt=2)
+    assert [row.note for row in read(Job.objects.get()).rows if row.is_cause] == ["Interrupted"]
     Job.objects.update(attempt=4)
     assert read(Job.objects.get()).cause == ""  # its last attempt has failed elsewhere
     Job.objects.update(state="succeeded", attempt=3)

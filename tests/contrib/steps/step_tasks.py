@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from contextlib import suppress
 from uuid import uuid4
 
 from django.db import transaction
@@ -161,3 +162,48 @@ def wait_for_files(folder, names):
 def _wait_for_file(path):
     while not os.path.exists(path):
         time.sleep(0.01)
+
+
+async def _sleep_and_fail(seconds):
+    await asyncio.sleep(seconds)
+    raise Down
+
+
+@task
+async def fail_beside_another():
+    """The other call has been stored as one that runs, and goes on after the end."""
+    await asyncio.gather(astep("charge", _sleep_and_fail, 1.2), astep("label", asyncio.sleep, 60))
+
+
+@task
+async def fail_beside_a_step():
+    label = asyncio.create_task(astep("label", asyncio.sleep, 60))
+    await asyncio.wait([label], timeout=1.2)
+    raise Down
+
+
+@task
+async def fail_in_a_group():
+    """The other call is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(astep("charge", _sleep_and_fail, 0.2))
+        group.create_task(astep("label", asyncio.sleep, 60))
+
+
+@task
+@policy(timeout=1.2)
+async def time_out_after_a_failure():
+    await fail_and_go_on()
+    await astep("label", asyncio.sleep, 60)
+
+
+@task
+async def fail_elsewhere():
+    await fail_and_go_on()
+    await astep("upload", apay, "upload")
+    raise KeyError("total")
+
+
+async def fail_and_go_on():
+    with suppress(Down):
+        await astep("thumbnail", _sleep_and_fail, 0)

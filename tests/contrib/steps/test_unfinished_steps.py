@@ -8,6 +8,7 @@ from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepWrite, note_running
 from notifications.jobs import retry
 from notifications.jobs.step_list import read_steps
+from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Job
 from notifications.streams.retention import Pruning
 from notifications.testing import run_until_idle
@@ -47,6 +48,24 @@ def test_a_call_that_has_raised_stays(worker):
     Job.objects.update(state="failed")
     retry([job.id], from_start=True)
     assert not UnfinishedStep.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "cause"),
+    [
+        (step_tasks.fail_beside_another, "charge"),
+        (step_tasks.fail_beside_a_step, ""),
+        (step_tasks.fail_in_a_group, "charge"),
+        (step_tasks.time_out_after_a_failure, "label"),
+        (step_tasks.fail_elsewhere, ""),
+    ],
+)
+def test_a_job_has_failed_at_no_innocent_call(worker, task, cause):
+    """Nor at one whose error was caught, which is seen by what began or returned afterwards."""
+    (job,) = until_done(task.enqueue())
+    assert job.state == "failed"
+    timeline = read_job_timeline(job, read_steps(job, with_results=False), read_failed_attempts(job), None)
+    assert timeline.cause == cause
 
 
 def test_a_call_of_an_earlier_claim_does_not_run(worker):
