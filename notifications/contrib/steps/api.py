@@ -114,7 +114,10 @@ def _read_result(call: DurableCall, name: str) -> str | None:
 
 @contextmanager
 def _begun(call: DurableCall, name: str) -> Iterator[Any]:
-    """Make a call of a step the one that runs in this context, and store it if it raises. Its caller has its result."""
+    """Make a call of a step the one that runs in this context, and store it if it raises. Its caller has its result.
+
+    One that is cancelled because its execution ends has not failed: the next one makes it again.
+    """
     part = call.execution.parts[LABEL]
     begun = part.begin(call.execution, name)
     try:
@@ -122,6 +125,11 @@ def _begun(call: DurableCall, name: str) -> Iterator[Any]:
             yield begun
     except Exception:
         _store(call, begun, None)
+        raise
+    except asyncio.CancelledError:
+        execution = call.execution
+        if not (execution.is_over or execution.is_stopping or execution.is_cancelling or execution.waits):
+            _store(call, begun, None)
         raise
     finally:
         part.drop(begun)

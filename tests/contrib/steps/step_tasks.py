@@ -5,11 +5,12 @@ import os
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 from uuid import uuid4
 
 from django.db import transaction
 
-from notifications.api import policy, task
+from notifications.api import apause, policy, task
 from notifications.contrib.steps import astep, step
 
 calls = []
@@ -207,3 +208,27 @@ async def fail_elsewhere():
 async def fail_and_go_on():
     with suppress(Down):
         await astep("thumbnail", _sleep_and_fail, 0)
+
+
+@task
+async def go_on_after_a_timeout():
+    """The call has been stored as one that runs when it is cancelled."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.2):
+            await astep("slow", asyncio.sleep, 60)
+    await asyncio.to_thread(go_on.wait, 60)
+
+
+@task
+async def pause_beside_a_step():
+    """The call is cancelled because the job is suspended."""
+    async with asyncio.TaskGroup() as group:
+        label = group.create_task(astep("label", asyncio.sleep, 60))
+        await asyncio.wait([label], timeout=1.2)
+        await apause("nap", timedelta(days=1))
+
+
+@task
+async def go_on_when_cancelled():
+    with suppress(asyncio.CancelledError):
+        await astep("slow", asyncio.sleep, 60)

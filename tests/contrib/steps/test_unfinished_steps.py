@@ -6,7 +6,7 @@ from django.utils import timezone
 from notifications.contrib.steps import storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepWrite, note_running
-from notifications.jobs import retry
+from notifications.jobs import cancel, retry
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Job
@@ -50,6 +50,30 @@ def test_a_call_that_has_raised_stays(worker):
     assert not UnfinishedStep.objects.exists()
 
 
+def test_a_call_that_is_cancelled_alone_has_failed(worker):
+    """Its task goes on, as after a timeout. The call was stored as one that runs."""
+    result = step_tasks.go_on_after_a_timeout.enqueue()
+    wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
+    assert shown(Job.objects.get()) == [("slow", 1, "running")]
+    wait_until(lambda: shown(Job.objects.get()) == [("slow", 1, "failed")], what="the call to have failed")
+    step_tasks.go_on.set()
+    (job,) = until_done(result)
+    assert (job.state, shown(job)) == ("succeeded", [("slow", 1, "failed")])
+
+
+def test_a_call_that_ends_with_its_execution_is_interrupted(worker):
+    """Because the job is suspended, or cancelled."""
+    step_tasks.pause_beside_a_step.enqueue()
+    wait_until(lambda: Job.objects.get().state == "waiting", what="the pause")
+    assert shown(Job.objects.get()) == [("label", 1, "lost"), ("nap", 1, "returned")]
+    Job.objects.all().delete()
+    result = step_tasks.go_on_when_cancelled.enqueue()
+    wait_until(lambda: UnfinishedStep.objects.filter(job=result.id).exists(), what="the call to be stored")
+    cancel([result.id])
+    (job,) = until_done(result)
+    assert shown(job) == [("slow", 1, "lost")]
+
+
 @pytest.mark.parametrize(
     ("task", "cause"),
     [
@@ -69,10 +93,13 @@ def test_a_job_has_failed_at_no_innocent_call(worker, task, cause):
 
 
 def test_a_call_of_an_earlier_claim_does_not_run(worker):
-    """Nor is it stored any more that it runs."""
+    """Nor is it stored any more that it runs, as that of a call that has ended meanwhile."""
     step_tasks.hold_in_sync_step.enqueue()
     wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
     claimed = Job.objects.get()
+    ended = StepWrite(job=claimed, name="ended", started_at=claimed.started_at)
+    ended.end(None)
+    assert note_running([ended]) == [ended]
     Job.objects.update(fence=7)
     job = Job.objects.get()
     assert shown(job) == [("held", 1, "lost")]
