@@ -16,7 +16,7 @@ from notifications.models import Job
 
 #: Characters of the results that pages show: of longer ones only the size is read.
 MAX_RESULT_CHARS = 20_000
-#: Calls without a result that are shown, the newest.
+#: Calls without a result that are shown: those that run, then the newest.
 MAX_UNFINISHED_SHOWN = 50
 
 
@@ -52,17 +52,20 @@ def list_steps(
         for row in found
     ]
     count = len(first) if len(first) < limit else rows.count()
-    unfinished = _list_unfinished(job) if with_unfinished else []
-    return first + unfinished, count + len(unfinished)
+    if not with_unfinished:
+        return first, count
+    unfinished, number = _list_unfinished(job)
+    return first + unfinished, count + number
 
 
-def _list_unfinished(job: Job) -> list[JobStep]:
-    """Return the newest calls of a job that have stored no result."""
+def _list_unfinished(job: Job) -> tuple[list[JobStep], int]:
+    """Return calls of a job that have stored no result, and the number of all. Those that may run are the first."""
     steps = []
     rows = UnfinishedStep.objects.using(database()).filter(job=job.pk)
-    for row in rows.order_by("-id")[:MAX_UNFINISHED_SHOWN]:
+    has_ended = Case(When(ended_at=None, fence=job.fence, then=False), default=True)
+    for row in rows.order_by(has_ended, "-id")[:MAX_UNFINISHED_SHOWN]:
         took = row.ended_at and row.ended_at - row.started_at
         is_running = took is None and job.state == Job.State.RUNNING and row.fence == job.fence
         state = "running" if is_running else "failed" if took is not None else "lost"
         steps.append(JobStep(row.name, row.attempt, row.started_at, took, state=state))
-    return steps
+    return steps, len(steps) if len(steps) < MAX_UNFINISHED_SHOWN else rows.count()

@@ -50,6 +50,22 @@ def test_a_call_that_has_raised_stays(worker):
     assert not UnfinishedStep.objects.exists()
 
 
+def test_a_call_that_runs_is_not_hidden_by_later_failures(worker):
+    """The newest are shown, and a note says that they are not all."""
+    result = step_tasks.hold_in_sync_step.enqueue()
+    wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
+    job = Job.objects.get()
+    of_attempt = {"job": job.id, "attempt": 1, "fence": job.fence, "started_at": job.started_at}
+    failed = [UnfinishedStep(name=f"{n}", ended_at=timezone.now(), **of_attempt) for n in range(60)]
+    UnfinishedStep.objects.bulk_create(failed)
+    steps = read_steps(job, with_results=False)
+    assert [step.name for step in steps.first if step.is_open] == ["held"]
+    assert {step.name for step in steps.first if not step.is_open} == {f"{n}" for n in range(11, 60)}
+    assert steps.heading == "Steps: the first 50 of 61"
+    step_tasks.go_on.set()
+    until_done(result)
+
+
 def test_a_call_that_is_cancelled_alone_has_failed(worker):
     """Its task goes on, as after a timeout. The call was stored as one that runs."""
     result = step_tasks.go_on_after_a_timeout.enqueue()
