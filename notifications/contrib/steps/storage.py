@@ -135,10 +135,9 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
 
 def _check_claims(writes: Sequence[StepWrite]) -> dict[StepWrite, bool]:
     """Return for each whether its claim is valid, and lock the rows of these jobs, but for those that others hold."""
-    jobs = {write.job.id: write.job for write in writes}
-    claims = lock_claims(jobs.values())
-    known = claims.void.union(claims.rows)
-    return {write: write.job.id in claims.rows for write in writes if write.job.id in known}
+    claims = lock_claims([write.job for write in writes])
+    is_valid = {write: not claims.is_void(write.job) for write in writes}
+    return {write: valid for write, valid in is_valid.items() if not valid or write.job.id in claims.rows}
 
 
 def _write_unfinished(calls: Sequence[StepWrite]) -> None:
