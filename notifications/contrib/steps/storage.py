@@ -255,6 +255,9 @@ class StepLoop(WorkerPart):
         except UNAVAILABLE as exc:
             logger.warning("Could not store that %d steps run, which is tried again: %s", len(calls), exc)
             return
+        except Exception:  # the database refuses one of them: pages do not show that they run
+            logger.exception("Could not store that %d steps run", len(calls))
+            noted = calls
         for call in noted:
             if call in self._running:
                 self._changed[self._running[call]] = None
@@ -291,7 +294,8 @@ class StepLoop(WorkerPart):
                     )
                 _fail(write, AttemptEnded())
                 continue
-            write.future.set_result(result)
+            if not write.future.done():  # after a pass of the loop that an error has ended
+                write.future.set_result(result)
             if write.execution is not None:
                 self._changed[write.execution] = None
                 self._has_news.set()
