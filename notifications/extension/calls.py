@@ -18,7 +18,7 @@ from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
 from notifications.extension.dimensions import AlertKind
-from notifications.extension.pages import JobStep
+from notifications.extension.pages import read_steps
 
 if TYPE_CHECKING:
     from notifications.extension.channels import Channel
@@ -58,11 +58,6 @@ def _none(*result: Any) -> None:
     """Take what a hook has returned that returns nothing, or stand for that."""
 
 
-def _read_steps(value: Any) -> tuple[list[Any], int]:
-    steps, count = value
-    return [JobStep(*step) for step in steps], int(count)
-
-
 #: Of each hook whose errors are raised: what reads its result. None is nothing, for all of them.
 RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("prepare", "before_created", "last"), _none),
@@ -90,7 +85,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "after_commit": (_none, _none),
     **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
-    "steps_of": (lambda: ((), 0), _read_steps),
+    "steps_of": (lambda: ((), 0), read_steps),
     # Methods of WaitKind, JobSection, AlertKind and HubPart.
     "is_shown_to": (lambda: True, bool),
     "describe_ends": (dict, dict),
@@ -148,6 +143,7 @@ def call_of(hook: Any, label: str, name: str) -> Any:
         )
     elif name in LEFT_OUT:
         call = _leaving_out(hook, hook_name, *LEFT_OUT[name])
+        call.raising = _raising(hook, hook_name, *reversed(LEFT_OUT[name]))  # type: ignore[attr-defined]
     else:
         call = _raising(hook, hook_name, RAISING.get(name, _as_it_is), _EMPTY.get(name, _none))
     if column := getattr(hook, "rows_with", ""):

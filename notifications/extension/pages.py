@@ -34,6 +34,12 @@ class JobStep(NamedTuple):
     state: str = "returned"
 
 
+def read_steps(value: Any) -> tuple[list[JobStep], int]:
+    """Return what ``steps_of()`` has returned. Raises TypeError or ValueError for another form."""
+    steps, count = value
+    return [JobStep(*step) for step in steps], int(count)
+
+
 class PageHooks:
     """What an extension adds to pages. Each hook is called on the thread of the request, outside of a transaction."""
 

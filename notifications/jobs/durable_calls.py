@@ -141,7 +141,10 @@ class DurableCall:
             waits = Wait.objects.using(database()).filter(job=self.execution.job.id)
             kinds = dict(waits.values_list("name", "kind"))
             for hook in hooks.steps_of:
-                found, _ = hook(self.execution.job, MAX_STEPS, with_results=False, with_unfinished=False)
+                # Without what cannot be read now a call that was paid for would be made again.
+                found, _ = hook.raising(
+                    self.execution.job, MAX_STEPS, with_results=False, with_unfinished=False
+                )
                 kinds |= dict.fromkeys((step.name for step in found), "step")
             steps.stored_kinds = kinds
         stored_kind = steps.stored_kinds.get(name, kind)

@@ -23,28 +23,21 @@ MAX_NAME_LENGTH = 16
 HOLD = "_notifications_hold"
 #: The dotted paths of those that this process has imported.
 held_tasks: set[str] = set()
-#: The options of this process.
-_options: set[str] = set()
 
 
 class Hold:
     """What an extension holds jobs back for. ``notifications.jobs.HeldJobs`` finds and releases them.
 
+    ``label``
+        The label of its app, so that equal keys of two apps are two.
     ``option``
-        What errors call the key: ``"rate"``. It is that of one `Hold`, so that equal keys of two are two.
+        What errors call the key: ``"rate"``.
 
-    It imports no model, so the module with a decorator for tasks may make one. Raises ValueError if there is one with
-    this option.
+    It imports no model, so the module with a decorator for tasks may make one.
     """
 
-    def __init__(self, option: str) -> None:
-        self.option = option
-        if option in _options:
-            raise ValueError(
-                f"Another app holds jobs back by the option {option!r}. Give this Hold an option of its own, such as "
-                f"{f'{option} of shop'!r}."
-            )
-        _options.add(option)
+    def __init__(self, label: str, option: str) -> None:
+        self.label, self.option = label, option
 
     def attach(self, function: Callable[..., Any], key: str) -> None:
         """Hold back the jobs of the task with this function, from when they are queued or queued again.
@@ -61,7 +54,8 @@ class Hold:
 
     def name_of(self, key: str) -> str:
         """Return the ``name`` of the ``HeldJobs`` of a key."""
-        return hashlib.sha256(f"{self.option}\0{key}".encode(errors="replace")).hexdigest()[:MAX_NAME_LENGTH]
+        text = f"{self.label}\0{self.option}\0{key}"
+        return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:MAX_NAME_LENGTH]
 
     def key_of(self, job: Any) -> str:
         """Return the key of a job: "" if its task is not known in this process, or is not held back for this.

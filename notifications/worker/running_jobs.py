@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from notifications.db.threads import DaemonExecutor
+from notifications.db.transactions import chunks
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.transitions import claims, queueing
 from notifications.jobs.transitions.claims import Claim, claim_of
@@ -26,7 +27,7 @@ CLAIM_CHECK_INTERVAL_SECONDS = 5.0
 
 
 class ProgressLoop:
-    """Stores the progress of all jobs that reported any, in one transaction each interval."""
+    """Stores the progress of all jobs that reported any, once in each interval, in transactions of a bounded size."""
 
     def __init__(self, state: WorkerState) -> None:
         self._state = state
@@ -49,7 +50,8 @@ class ProgressLoop:
                 execution.job for execution in reported if claim_of(execution.job) in self._state.executions
             ]
             try:
-                await self._state.writer.run(claims.store_progress, jobs)
+                for group in chunks(jobs):
+                    await self._state.writer.run(claims.store_progress, group)
             except UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc

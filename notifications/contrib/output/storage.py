@@ -187,15 +187,15 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
 
     Returns the jobs of which something is left, because another transaction holds the row locked, or it is much.
     """
-    written = {job.id: job for job in jobs if find_buffer(job)}
+    written = [job for job in jobs if find_buffer(job)]
     stored: Stored = []
 
     def write() -> None:
         stored.clear()
-        claims = lock_claims(written.values())
-        for id in claims.void:
-            buffer_of(written[id]).close()
-        valid = [written[id] for id in claims.rows]
+        claims = lock_claims(written)
+        for job in filter(claims.is_void, written):
+            buffer_of(job).close()
+        valid = [job for job in written if job.id in claims.rows and not claims.is_void(job)]
         stored.extend(_read(valid, claims.now, MAX_BYTES_PER_TRANSACTION // len(written)))
         insert_rows([chunk for _, chunks in stored for chunk in chunks])
         streams.ring(job.user_id for job in valid)
@@ -203,7 +203,7 @@ def store_output(jobs: Iterable[Job]) -> list[Job]:
     if written:
         retrying_atomic(write)
         drop_stored(stored)
-    return [job for job in written.values() if buffer_of(job)]
+    return [job for job in written if buffer_of(job)]
 
 
 def read_last_output(outcomes: Iterable[Outcome], tx: RecordedTransaction) -> list[OutputChunk]:

@@ -18,7 +18,7 @@ from notifications.extension import WrongDeclaration
 from notifications.jobs import Hold
 
 #: The jobs of tasks with a rate are queued as held ones, by the key of their rate.
-HOLD = Hold("rate")
+HOLD = Hold("notifications_rates", "rate")
 #: Seconds for which jobs are released in advance, and for which a process may use a token that it has taken.
 AHEAD_SECONDS, TOKEN_VALID_SECONDS = 2.0, 1.0
 SLACK_SECONDS = AHEAD_SECONDS + TOKEN_VALID_SECONDS

@@ -135,10 +135,9 @@ def _store(group: Sequence[StepWrite]) -> dict[StepWrite, str | None]:
 
 def _check_claims(writes: Sequence[StepWrite]) -> dict[StepWrite, bool]:
     """Return for each whether its claim is valid, and lock the rows of these jobs, but for those that others hold."""
-    jobs = {write.job.id: write.job for write in writes}
-    claims = lock_claims(jobs.values())
-    known = claims.void.union(claims.rows)
-    return {write: write.job.id in claims.rows for write in writes if write.job.id in known}
+    claims = lock_claims([write.job for write in writes])
+    is_valid = {write: not claims.is_void(write.job) for write in writes}
+    return {write: valid for write, valid in is_valid.items() if not valid or write.job.id in claims.rows}
 
 
 def _write_unfinished(calls: Sequence[StepWrite]) -> None:
@@ -256,6 +255,9 @@ class StepLoop(WorkerPart):
         except UNAVAILABLE as exc:
             logger.warning("Could not store that %d steps run, which is tried again: %s", len(calls), exc)
             return
+        except Exception:  # the database refuses one of them: pages do not show that they run
+            logger.exception("Could not store that %d steps run", len(calls))
+            noted = calls
         for call in noted:
             if call in self._running:
                 self._changed[self._running[call]] = None
@@ -292,7 +294,8 @@ class StepLoop(WorkerPart):
                     )
                 _fail(write, AttemptEnded())
                 continue
-            write.future.set_result(result)
+            if not write.future.done():  # after a pass of the loop that an error has ended
+                write.future.set_result(result)
             if write.execution is not None:
                 self._changed[write.execution] = None
                 self._has_news.set()

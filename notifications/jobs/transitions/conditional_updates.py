@@ -57,22 +57,28 @@ def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, di
 
 
 class LockedClaims(NamedTuple):
-    """The database's time, the locked rows of claims by the ids of their jobs, and the jobs whose claims are void."""
+    """The database's time, and rows of jobs by their ids: those that are locked now, and all that exist.
+
+    A worker may have two claims of one job, of which one is void: ask for each.
+    """
 
     now: datetime
     rows: dict[UUID, ClaimRow]
-    void: set[UUID]
+    existing: dict[UUID, ClaimRow]
+
+    def is_void(self, job: Job) -> bool:
+        """Return whether the claim that ``job`` stands for does not hold any more."""
+        return not _is_claim_valid(self.existing.get(job.id), job)
 
 
 def lock_claims(jobs: Collection[Job]) -> LockedClaims:
-    """Lock the rows of those jobs that still run by the claims for which these stand, in the caller's transaction.
+    """Lock the rows of jobs in the caller's transaction, to store something of those whose claims hold.
 
-    A job that is neither locked nor void has a row that another transaction holds: none is waited for.
+    A row that another transaction holds is left out: none is waited for.
     """
     now, locked = read_fences(jobs)
-    existing = locked if len(locked) == len(jobs) else read_fences(jobs, lock=False)[1]
-    void = {job.id for job in jobs if not _is_claim_valid(existing.get(job.id), job)}
-    return LockedClaims(now, {id: row for id, row in locked.items() if id not in void}, void)
+    is_complete = len(locked) == len({job.id for job in jobs})
+    return LockedClaims(now, locked, locked if is_complete else read_fences(jobs, lock=False)[1])
 
 
 def _is_claim_valid(row: ClaimRow | None, job: Job) -> bool:

@@ -328,20 +328,18 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
     """
     void_outcomes.clear()
     ordered = sorted(group, key=lambda outcome: outcome.job.id)
-    jobs = [outcome.job for outcome in ordered]
-    now, locked, void = lock_claims(jobs)
+    claims = lock_claims([outcome.job for outcome in ordered])
     locked_outcomes = []
     for outcome in ordered:
         job = outcome.job
-        if job.id in void:
+        if claims.is_void(job):
             void_outcomes.append(outcome)
-        elif job.id in locked:
+        elif row := claims.rows.get(job.id):
             # Progress and requests of a cancellation raise the version of a job that runs.
-            row = locked[job.id]
             job.version, job.state = row.version, Job.State.RUNNING  # also after a try that was rolled back
             if row.cancel_requested_at and not outcome.is_end:
                 # Requested while the outcome was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = row.cancelled_by_other
                 outcome = replace(outcomes.cancelled(job, policy_at(job.task_path)), notify=None)
             locked_outcomes.append(outcome)
-    return locked_outcomes, now
+    return locked_outcomes, claims.now

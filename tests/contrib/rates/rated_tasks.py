@@ -54,7 +54,7 @@ for path in DECLARED:
 
 
 #: For what another extension holds jobs back.
-QUOTA = Hold("quota")
+QUOTA = Hold("quotas", "rate")
 
 
 def held(function):

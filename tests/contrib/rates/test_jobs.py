@@ -8,7 +8,7 @@ import pytest
 from notifications.contrib.rates import rate, releasing
 from notifications.contrib.rates.declarations import HOLD
 from notifications.contrib.rates.models import Limit, Release
-from notifications.jobs import HeldJobs, Hold, JobFilter, cancel, retry
+from notifications.jobs import HeldJobs, JobFilter, cancel, retry
 from notifications.jobs.transitions import queueing, reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
@@ -221,12 +221,10 @@ def test_wrong_uses():
 
 
 def test_another_extension_with_the_same_key(declare):
-    """Its jobs are not those of the rate, which would release them. A second hold of one option is refused."""
+    """Its jobs are not those of the rate, which would release them."""
     declare(partner="60/m")
     (job,) = rows(rated_tasks.fetch_within_quota.enqueue())
     assert job.executor == f"held{rated_tasks.QUOTA.name_of('partner')}"
     rated_tasks.fetch.enqueue()
     releasing.release_due()
     assert [job.task_path for job in released()] == ["tests.contrib.rates.rated_tasks.fetch"]
-    with pytest.raises(ValueError, match="Another app holds jobs back by the option 'rate'"):
-        Hold("rate")

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
+from copy import copy
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications.contrib.steps import astep, listing, step, storage
@@ -256,6 +258,40 @@ def test_groups_of_several_jobs(db):
     assert store_steps(writes) == dict(zip(writes, ('"0"', '"1"', None, None), strict=True))
     assert Step.objects.count() == 2
     assert store_steps(writes[:1]) == {writes[0]: '"0"'}
+
+
+@pytest.mark.parametrize("stale_first", [True, False])
+def test_two_claims_of_a_job_in_one_group(db, stale_first):
+    """A worker that was frozen may claim its own job anew: the first execution stores nothing, the second all."""
+    live = Job.objects.get(id=step_tasks.ten_steps.enqueue().id)
+    Job.objects.filter(id=live.id).update(state="running", fence=2)
+    live.fence = 2
+    stale = copy(live)
+    stale.fence = 1
+    now = timezone.now()
+    writes = [
+        StepWrite(job=job, name=name, result='""', started_at=now, ended_at=now)
+        for job, name in ((stale, "a"), (live, "b"))
+    ]
+    stored = store_steps(writes if stale_first else writes[::-1])
+    assert stored == {writes[0]: None, writes[1]: '""'}
+    assert Step.objects.get().name == "b"
+
+
+def test_a_failed_read_of_steps_makes_no_call_again(transactional_db, calls):
+    """The attempt fails in its place, or waits, where a worker executes it."""
+
+    def fail_once(execute, sql, *args):
+        if sql.startswith("SELECT") and '"notifications_steps_step"."attempt"' in sql and not failed:
+            failed.append(sql)
+            raise OperationalError("database is locked")
+        return execute(sql, *args)
+
+    failed = []
+    step_tasks.fail_in_the_second.enqueue()
+    with connection.execute_wrapper(fail_once):
+        run_until_idle()
+    assert failed and calls.count("first") == 1
 
 
 def test_on_pages_and_in_commands(client, user, capsys, transactional_db):

@@ -1,6 +1,7 @@
 """Calls of steps that have stored no result: they run, or have raised."""
 
 import pytest
+from django.db import DataError
 from django.utils import timezone
 
 from notifications.contrib.steps import storage
@@ -16,6 +17,7 @@ from notifications.worker.running_jobs import PROGRESS_INTERVAL_SECONDS
 from tests.contrib.steps import step_tasks
 from tests.contrib.steps.test_steps import calls  # noqa: F401 (a fixture)
 from tests.jobs.conftest import until_done
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -125,6 +127,18 @@ def test_a_call_of_an_earlier_claim_does_not_run(worker):
     assert UnfinishedStep.objects.count() == 1
     step_tasks.go_on.set()
     wait_until(lambda: not worker.worker.state.executions, what="the attempt to end")
+
+
+def test_a_call_that_the_database_refuses_to_show(worker, caplog):
+    """It goes on, unseen, and the results of others are stored meanwhile."""
+    with refused("INSERT INTO .notifications_steps_unfinishedstep.*held", error=DataError) as found:
+        result = step_tasks.hold_in_sync_step.enqueue()
+        wait_until(lambda: "Could not store that 1 steps run" in caplog.text, what="the refusal")
+        until_done(step_tasks.ten_steps.enqueue())
+    step_tasks.go_on.set()
+    (job,) = until_done(result)
+    assert job.state == "succeeded" and len(found) == 1
+    assert "A loop of the worker failed" not in caplog.text
 
 
 def test_many_short_calls_ring_rarely(worker, user):

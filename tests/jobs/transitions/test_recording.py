@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from copy import copy
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -305,3 +306,15 @@ def test_failed_numbering_of_a_recorded_end(live_worker, user, monkeypatch, capl
     assert "Could not number rows" in caplog.text
     streams.number_pending()
     assert stored(job).seq
+
+
+@pytest.mark.parametrize("stale_first", [True, False])
+def test_two_claims_of_a_job_in_one_group(live_worker, user, stale_first):
+    """A worker that was frozen may claim its own job anew, while its first execution goes on."""
+    tasks.noop.using(owner=user).enqueue()
+    live = claim_one(live_worker())
+    stale = copy(live)
+    stale.fence -= 1
+    group = [failed(stale, ValueError("late")), succeeded(live, 1)]
+    recording.finish_jobs(group if stale_first else group[::-1])
+    assert stored(live).state == "succeeded" and not Attempt.objects.exists()
