@@ -45,7 +45,7 @@ class UnfinishedStep(models.Model):
     #: That of the claim that has made the call: a call of an earlier one does not run any more.
     fence = models.BigIntegerField()
     started_at = MomentField(_("started"))
-    #: When it raised.
+    #: When it raised, or was cancelled.
     ended_at = MomentField(_("ended"), null=True)
 
     class Meta:
