@@ -71,6 +71,7 @@ def insert_rows(streams, users, *names):
         "attempt": "1",
         **dict.fromkeys(("started_at", "ended_at"), created),
     }
+    unfinished_step = {column: value for column, value in step.items() if column != "result"} | {"fence": "1"}
     wait = {
         **dict.fromkeys(("id", "job"), new_id),
         "name": "'cool-down'",
@@ -172,6 +173,7 @@ def insert_rows(streams, users, *names):
             ("job", job, users * ROWS_PER_USER),
             ("attempt", attempt, streams),
             ("steps_step", step, 3 * streams),
+            ("steps_unfinishedstep", unfinished_step, 3 * streams),
             ("wait", wait, 3 * streams),
             ("output_outputchunk", output_chunk, 3 * streams),
             ("deliveries_delivery", delivery, streams),

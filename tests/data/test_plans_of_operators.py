@@ -60,8 +60,9 @@ def reads_few_rows():
 
 def test_checks_of_doctor(seeded, monkeypatch):
     """With a backlog of thousands of jobs, one queue of them paused, and thousands of unread notifications."""
-    for name in ("MAX_COUNTED_ROWS", "MAX_POSITIONED_ROWS"):
-        monkeypatch.setattr(database, name, 250)
+    # Each row of a position leads to that of its stream.
+    for name, limit in (("MAX_COUNTED_ROWS", 250), ("MAX_POSITIONED_ROWS", 50)):
+        monkeypatch.setattr(database, name, limit)
     monkeypatch.setattr(jobs, "MAX_JOBS_READ", 500)
     for name in ("MAX_COUNTED_PER_QUEUE", "MAX_COUNTED"):
         monkeypatch.setattr(backlog, name, 500)

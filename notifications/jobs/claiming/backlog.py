@@ -292,16 +292,16 @@ wait_warning = WaitWarning(
     unserved_jobs,
     lambda job: (f"No live worker takes queue {job.queue_name}", "Start a worker: manage.py run_jobs."),
 )
-engine_wait_warning = WaitWarning(
+other_wait_warning = WaitWarning(
     lambda: hooks.dispatch.unserved_jobs(Job.objects.using(database())),
     lambda job: hooks.dispatch.describe_unserved(job),
 )
 
 
 def warn_of_unserved_jobs() -> None:
-    """Log one warning for jobs of the built-in worker that wait, and one for those of engines."""
+    """Log one warning for jobs of the built-in worker that wait, and one for those that it does not serve."""
     wait_warning.log()
-    engine_wait_warning.log()
+    other_wait_warning.log()
 
 
 def find_first(jobs: Any) -> Job | None:

@@ -29,15 +29,6 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.database_law
 
 
-@pytest.fixture(autouse=True)
-def calls():
-    step_tasks.calls.clear()
-    step_tasks.go_on.clear()
-    step_tasks.entered.clear()
-    yield step_tasks.calls
-    step_tasks.go_on.set()
-
-
 def run(task, *args):
     """Run a job inline and return its row and, if it failed, the traceback of its last attempt."""
     result = task.enqueue(*args)

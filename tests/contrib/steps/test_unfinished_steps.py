@@ -15,7 +15,6 @@ from notifications.streams.retention import Pruning
 from notifications.testing import run_until_idle
 from notifications.worker.running_jobs import PROGRESS_INTERVAL_SECONDS
 from tests.contrib.steps import step_tasks
-from tests.contrib.steps.test_steps import calls  # noqa: F401 (a fixture)
 from tests.jobs.conftest import until_done
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
