@@ -213,6 +213,22 @@ def test_a_change_is_undone_before_its_response(inbox_page):
     expect(unread_rows(page)).to_have_count(4)
 
 
+def test_a_change_that_fails_is_not_tried_again_by_the_key_that_undoes(site_server, new_page):
+    """What the message offers then would change again what the user wanted back."""
+    page, sent = new_page(errors=False), []
+    site_server.python(CREATE.format(count=2))
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    page.route("**/notifications/archive/**", lambda route: sent.append(route))
+    for key in ("j", "e", "z"):
+        page.keyboard.press(key)
+    wait_until(lambda: page.wait_for_timeout(20) or sent, what="the request")
+    sent[0].abort()
+    expect(message(page).get_by_role("button", name="Try again")).to_be_visible()
+    page.wait_for_timeout(300)
+    assert len(sent) == 1
+    expect(rows(page)).to_have_count(2)
+
+
 def test_changes_that_wait_are_sent_when_the_page_is_left(inbox_page, site_server):
     """The server is slow: the other changes wait for the first one, and all are shown already."""
     page, server = inbox_page, site_server.web.popen

@@ -1,5 +1,6 @@
 """The timeline of a job's page, while the page is open."""
 
+import itertools
 import re
 
 import pytest
@@ -42,6 +43,57 @@ def test_steps_are_shown_as_they_begin_and_end(site, new_page, tmp_path):
     (tmp_path / "label").touch()
     expect(page.locator("p.notifications-state[data-level=success]")).to_be_visible()
     expect(steps.last).to_have_text(re.compile(r"^label\d"))
+
+
+FILL = """
+from datetime import timedelta
+from uuid import UUID, uuid4
+from django.utils import timezone
+from notifications import streams
+from notifications.contrib.steps.models import Step, UnfinishedStep
+from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
+from notifications.models import Job
+id, start = UUID("{job}"), timezone.now() - timedelta(hours=1)
+for number in range(20):
+    Step.objects.create(job=id, name=f"step {{number}}", result="1", attempt=1, started_at=start, ended_at=start)
+UnfinishedStep.objects.create(job=id, name="declined", attempt=1, fence=1, started_at=start, ended_at=start)
+call = '[{{"endpoint": "' + str(uuid4()) + '", "type": "job.started"}}]'
+times = dict(created_at=start, queued_at=start, started_at=start, finished_at=start + timedelta(hours=2))
+for number in range(6):
+    Job.objects.create(event_source=id, task_path=WEBHOOK_TASK, args=call, state="succeeded", **times)
+streams.number_pending()
+"""
+
+
+def test_what_a_person_has_chosen_stays_while_steps_end(site, new_page, tmp_path):
+    """The filter, what is open, and the focus, which does not stop the timeline."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.start_web()
+    site.start_worker()
+    page = new_page(viewport={"width": 1280, "height": 900})
+    files = ["charge", "label", "ship"]
+    job = site.python(ENQUEUE.format(folder=str(tmp_path)).replace('["charge", "label"]', str(files))).strip()
+    visit(page, site.url, f"/notifications/jobs/{job}/")
+    steps = page.locator("[data-job-timeline] [data-kind=step]")
+    expect(steps).to_have_text([re.compile("^charge")])
+    site.python(FILL.format(job=job))
+    page.reload()
+    wait_until_live(page)
+    only = page.get_by_label("Failures only")
+    more = page.get_by_text("6 more events")
+    more.click()
+    only.check()
+    expect(only).to_be_focused()
+    for ended, begun in itertools.pairwise(files):
+        step = steps.filter(has_text=ended)
+        expect(step).to_have_attribute("data-open", "")
+        (tmp_path / ended).touch()
+        expect(steps.filter(has_text=begun)).to_be_attached()
+        expect(step).not_to_have_attribute("data-open", "")
+        expect(only).to_be_checked()
+        expect(page.locator("[data-job-timeline] details")).to_have_attribute("open", "")
+        expect(only if ended == "charge" else more).to_be_focused()
+        more.focus()
 
 
 SEED = """

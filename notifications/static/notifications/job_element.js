@@ -168,8 +168,8 @@ function followJobs(page, { describeJob }) {
       request.onload = () => {
         const find = (/** @type {Document | null} */ root) => root?.querySelector("[data-job-timeline]");
         const [shown, found] = [find(document), find(request.responseXML)];
-        if (!shown || !found || shown.contains(document.activeElement)) return;
-        shown.replaceWith(found);
+        if (!shown || !found) return;
+        update(shown, found);
         this.#timelineTag = request.getResponseHeader("ETag") ?? "";
       };
       // One at a time, or an earlier answer could replace a later one.
@@ -315,6 +315,26 @@ function followJobs(page, { describeJob }) {
     },
     disconnect: (element) => known.get(element)?.disconnect(),
   };
+}
+
+/**
+ * Make a node like another one. What is the same stays: the focus, what is selected, and a control as a person has set it.
+ * @param {Element} shown
+ * @param {Element} found
+ */
+function update(shown, found) {
+  if (shown.isEqualNode(found)) return;
+  if (shown.nodeName !== found.nodeName || !shown.firstChild) return shown.replaceWith(found);
+  for (const name of shown.getAttributeNames())
+    if (name !== "open" && !found.hasAttribute(name)) shown.removeAttribute(name);
+  for (const { name, value } of found.attributes) shown.setAttribute(name, value);
+  const before = /** @type {Element[]} */ ([...shown.childNodes]);
+  const after = /** @type {Element[]} */ ([...found.childNodes]);
+  for (const [place, node] of after.entries()) {
+    if (before[place]) update(before[place], node);
+    else shown.append(node);
+  }
+  for (const node of before.slice(after.length)) node.remove();
 }
 
 /**

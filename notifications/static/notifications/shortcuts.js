@@ -97,9 +97,12 @@ export function handleEvent(event, page) {
           : press(inbox, "[data-snooze]:not([hidden])");
       case "z":
         // Not the change before, whose message is shown until the last one is saved, and a moment longer.
+        // One that was not saved has nothing to undo: its button tries it again.
         void page.inbox
           .getLastSave()
-          .then(() => setTimeout(press, 0, inbox.parentElement, ".notifications-message button"));
+          .then(() =>
+            setTimeout(press, 0, inbox.parentElement, ".notifications-message:not([data-unsaved]) button"),
+          );
         return true;
       case "/": {
         const search = /** @type {HTMLInputElement|null} */ (document.querySelector(".notifications-search"));
