@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.parts import visit, wait_until_live
 from tests.support.browser import sign_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -43,6 +44,29 @@ def test_steps_are_shown_as_they_begin_and_end(site, new_page, tmp_path):
     (tmp_path / "label").touch()
     expect(page.locator("p.notifications-state[data-level=success]")).to_be_visible()
     expect(steps.last).to_have_text(re.compile(r"^label\d"))
+
+
+def test_a_step_that_begins_before_the_page_is_connected(site, new_page, tmp_path):
+    """After the page was rendered: the catch-up tells it that the job has changed."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.start_web()
+    site.start_worker()
+    page = new_page()
+    job = site.python(ENQUEUE.format(folder=str(tmp_path)).replace("label", "parcel")).strip()
+    url = f"{site.url}/notifications/jobs/{job}/"
+
+    def hold(route):
+        rendered = wait_until(lambda: "charge" in (found := route.fetch()).text() and found, what="the step")
+        (tmp_path / "charge").touch()
+        wait_until(lambda: "parcel" in route.fetch().text(), what="the next step")
+        route.fulfill(response=rendered)
+
+    page.route(url, hold)
+    visit(page, site.url, f"/notifications/jobs/{job}/")
+    expect(page.locator("[data-job-timeline] [data-kind=step]")).to_have_text(
+        [re.compile("^charge"), re.compile("^parcel")]
+    )
+    (tmp_path / "parcel").touch()
 
 
 FILL = """

@@ -48,9 +48,10 @@ def test_running_job_shows_its_progress(user_client, user):
     assert "attempt 2 of 3" in page
     assert '<noscript><meta http-equiv="refresh" content="5; url=?watched=1"></noscript>' in page
     href = f"/notifications/api/jobs/{job.pk}/"
-    assert (
-        f'<notifications-job job="{job.pk}" href="{href}" data-state="running" reload marks-read row>' in page
+    element = (
+        f'<notifications-job job="{job.pk}" href="{href}" data-state="running" data-version="{job.version}"'
     )
+    assert f"{element} reload marks-read row>" in page
 
 
 @pytest.mark.parametrize(

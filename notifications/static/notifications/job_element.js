@@ -126,7 +126,8 @@ function followJobs(page, { describeJob }) {
       if (this.#item && item.version <= this.#item.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
       const wasRenderedDone = !this.#item && doneStates.includes(this.element.dataset.state ?? "");
-      const isNews = this.#item || item.state !== this.element.dataset.state;
+      // Not what the server has rendered already.
+      const isNews = this.#item || item.version > Number(this.element.dataset.version ?? 0);
       this.#item = item;
       if (isNews && this.element.hasAttribute("reload")) this.#readTimelineLater();
       const texts = describeJob(item, localization);
