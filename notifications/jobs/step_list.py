@@ -105,8 +105,10 @@ class StepList:
         return gettext("Steps: the first {shown} of {count}").format(**counts)
 
 
-def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
+def read_steps(job: Job, *, with_results: bool, reader: Any = None, with_unfinished: bool = True) -> StepList:
     """Return the first ``MAX_STEPS_SHOWN`` steps and waits of a job. Without ``with_results`` no result is read.
+
+    Without ``with_unfinished`` no calls are read that have stored no result.
 
     ``reader``
         The user (key) who reads them, None for the output of a command.
@@ -117,7 +119,9 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None) -> StepList:
     count = 0
     redacted: frozenset[str] | None = None
     for hook in hooks.steps_of:
-        of_extension, number = hook(job, MAX_STEPS_SHOWN, with_results=with_results, with_unfinished=True)
+        of_extension, number = hook(
+            job, MAX_STEPS_SHOWN, with_results=with_results, with_unfinished=with_unfinished
+        )
         if redacted is None and with_results and of_extension:
             redacted = _read_redacted(job)
         first += [_describe_step(step, redacted or frozenset()) for step in of_extension]

@@ -76,7 +76,8 @@ def test_going_back_to_0_9_0(load):
     site.manage("migrate", "--verbosity", "0")
     active = "state IN ('queued', 'running', 'waiting')"
     site.write([(f"UPDATE notifications_job SET executor = 'woken_async' WHERE {active}", ())])
-    site.manage("migrate", "notifications_deliveries", "0001_initial", "--verbosity", "0")
+    for label in ("notifications_deliveries", "notifications_steps"):
+        site.manage("migrate", label, "0001_initial", "--verbosity", "0")
     site.manage("migrate", "notifications", "0001_streams", "--verbosity", "0")
     assert databases.read_schema(site) == tables
     assert site.rows(f"SELECT DISTINCT executor FROM notifications_job WHERE {active}") == [("engine",)]

@@ -114,8 +114,8 @@ def list_done_steps(job: Job, reader: Any) -> list[Any]:
     """Return the steps of a job that are done, for its owner: others do not see them."""
     if job.user_id != reader.pk:
         return []
-    steps = read_steps(job, with_results=False, reader=reader.pk).first
-    return [step for step in steps if step.took is not None and step.state == "returned"]
+    steps = read_steps(job, with_results=False, reader=reader.pk, with_unfinished=False).first
+    return [step for step in steps if step.took is not None]
 
 
 def describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
