@@ -63,7 +63,6 @@ function followJobs(page, { describeJob }) {
     #item = /** @type {JobItem|null} */ (null);
     /** The last quarter that was announced to screen readers; -1: none. */
     #announcedQuarter = -1;
-
     #reloadTimer = 0;
     #timelineTimer = /** @type {any} */ (null);
     #timelineReadAt = 0;
@@ -330,12 +329,9 @@ function update(shown, found) {
     if (name !== "open" && !found.hasAttribute(name)) shown.removeAttribute(name);
   for (const { name, value } of found.attributes) shown.setAttribute(name, value);
   const before = /** @type {Element[]} */ ([...shown.childNodes]);
-  const after = /** @type {Element[]} */ ([...found.childNodes]);
-  for (const [place, node] of after.entries()) {
-    if (before[place]) update(before[place], node);
-    else shown.append(node);
-  }
-  for (const node of before.slice(after.length)) node.remove();
+  for (const node of /** @type {Element[]} */ ([...found.childNodes]))
+    update(before.shift() ?? shown.appendChild(document.createElement("i")), node);
+  for (const node of before) node.remove();
 }
 
 /**
