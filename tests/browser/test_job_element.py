@@ -254,7 +254,7 @@ def test_a_page_that_shows_the_end_of_a_job_shows_no_toast_about_it(site, new_pa
         each.reload()
         wait_for_state(each, "live")
     site.start_worker()
-    expect(page.get_by_text(text_at_the_end, exact=True)).to_be_visible()
+    expect(page.get_by_text(text_at_the_end, exact=True).locator("visible=true")).to_be_visible()
     read = "SELECT count(*) FROM notifications_notification WHERE read_at IS NOT NULL"
     wait_until(lambda: site.rows(read) == [(1,)], what="the page to mark the notification as read")
     wait_for_state(page, "live")
