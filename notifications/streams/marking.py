@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 from django.db.models.functions import Coalesce
 
-from notifications import serializers, streams, times
+from notifications import streams, times
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
@@ -247,12 +247,11 @@ def close(ids: Collection[UUID], moment: datetime) -> set[Any]:
     ids_of: dict[str, list[UUID]] = {}
     for row in locked:
         try:
-            data = serializers.decode_object(row.data)
-        except (ValueError, RecursionError):
-            text = row.data  # damaged: it is marked all the same
-        else:
+            data = json.loads(row.data)
             data.pop("actions", None)
             text = json.dumps(data, ensure_ascii=False)
+        except (ValueError, AttributeError, RecursionError):
+            text = row.data  # damaged: it is marked all the same
         ids_of.setdefault(text, []).append(row.id)
     for text, same in ids_of.items():
         rows.filter(id__in=same).update(data=text, read_at=moment, snoozed_until=None, seq=None)
