@@ -143,7 +143,7 @@ def timeline_part(job: Job, request: HttpRequest) -> HttpResponse:
 def _read_steps(job: Job, request: HttpRequest, question_page: str) -> StepList:
     """Return the steps that pages show its owner of a job, without the question that they show besides.
 
-    Without results, which nobody has meant for the owner.
+    Without results, which may not be meant for the owner.
     """
     steps = read_steps(job, with_results=False, reader=request.user.pk)
     if not question_page:

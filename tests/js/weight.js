@@ -14,7 +14,7 @@ for (const [what, text, budget] of [
   ["inbox page, besides", read("bundle/inbox.js"), 7_480], // Nothing that it does at a verb grows with the list: it finds rows without a selector, tells the style sheet what is selected and shown, begins with what waits, changes and loads rows, groups, categories and all in place, begins an open group with its errors, returns to a row that was followed, has a reading pane, which shows the end of a job that was tried again or has its answer there, and snoozes.
   ["keys, with the first one in a list", read("bundle/shortcuts.js"), 1_250],
   ["page with jobs, besides", read("bundle/job.js"), 2_950], // The timeline of a job follows it, by one request at a time for what is new, and only where it is seen. What has not changed in it stays, with the focus, the filter and what is open.
-  ["page with output, besides", read("bundle/output.js"), 3_050], // It is searched, and gives up room that was kept for it, where nobody sees that.
+  ["page with output, besides", read("bundle/output.js"), 3_050], // It is searched, and gives up room that was kept for it, where that is not seen.
   ["anonymous page, until it uses the client", read("bundle/entry.js"), 600],
   ["first styles, inside a page", read("bundle/initial.css"), 1_530],
   ["style sheet of every page", read("bundle/notifications.css"), 6_200],
