@@ -183,7 +183,8 @@ def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog)
     assert len(calls) == 2
     assert "2 other calls take too long." in caplog.text
     gate.set()
-    wait_until(lambda: not running(), what="the calls to return")
+    hanging_calls = notify_functions._threads.hanging
+    wait_until(lambda: all(call.done() for call in hanging_calls), what="the calls to return")
     monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 60)
     until_done(hanging.using(owner=user).enqueue())
     assert titles(user)[-1] == "too late"
