@@ -89,11 +89,6 @@ def connection() -> BaseDatabaseWrapper:
     return connections[database() if router.routers else DEFAULT_DB_ALIAS]
 
 
-def is_supported() -> bool:
-    """Return whether the app can use ``database()``, without a connection to it."""
-    return connection().vendor in ("sqlite", "postgresql")
-
-
 def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
     """Return whether this thread is in a caller's transaction. It always is while autocommit is turned off.
 
@@ -165,16 +160,21 @@ def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
         pause = min(pause * 2, 0.1)
 
 
-def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> list[tuple[Any, ...]]:
+def execute_one(
+    sql: str, params: Sequence[Any], *, lock: tuple[str, list[Any]] | None = None, is_durable: bool = True
+) -> list[tuple[Any, ...]]:
     """Return the rows of one statement in a transaction of the app's own: one round trip to PostgreSQL.
 
-    It is executed again if the database was busy, as by ``retrying_atomic``. Unless ``is_durable``, its commit does not
+    It is executed again if the database was busy, as by ``retrying_atomic``. It sees the rows that the query ``lock``
+    returns, and all others, as they are once PostgreSQL has locked these. Unless ``is_durable``, its commit does not
     wait for PostgreSQL's disk, and is lost if the server crashes before the next commit that does.
     """
     db, statements = connection(), [(sql, params)]
+    if lock and db.vendor == "postgresql":
+        statements.insert(0, (f"{lock[0]} FOR NO KEY UPDATE", lock[1]))
     # Statements sent together are one implicit transaction, in which the process cannot be frozen: it needs no timeout.
     if in_callers_transaction(db) or not (db.vendor == "sqlite" or _accepts_multiple_statements(db)):
-        return retrying_atomic(lambda: execute_many(statements)[0])
+        return retrying_atomic(lambda: execute_many(statements)[-1])
     if db.vendor == "postgresql":
         statements.insert(0, (ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}", ()))
     return retrying(lambda: execute_many(statements)[-1], db)
