@@ -30,27 +30,22 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 _NEWEST = "_notifications_newest_jobs"
 
 
-class KeysetFilter(admin.SimpleListFilter):
-    """A filter that may say which rows of its list are read to find those that it selects: see ``read_page``."""
+class ListFilter(admin.SimpleListFilter):
+    """A filter beside a list of this app. It may have a form, and say which rows are read to find those it selects.
+
+    A form is in its ``template``. Without choices of its own it has the value that was chosen.
+    """
 
     #: Whether it selects rows until a value is chosen.
     is_on_by_default = False
 
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
 
-        Called for each filter of the list, in their order, with what the one before has returned. ``rows`` meet all
-        filters and the search already.
-        """
-        return rows, slices_of
-
-    def row_check(self) -> Callable[[list[Any]], Collection[Any]] | None:
-        """Return what decides which of some rows (keys) are listed, None if a query does."""
-        return None
-
-
-class FormFilter(KeysetFilter):
-    """A filter with a form beside its choices, or in place of them."""
+    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Return the choices, with the chosen value if it is none of them."""
+        value = self.value()
+        return choices if not value or value in dict(choices) else [*choices, (value, value)]
 
     def choices(self, changelist: Any) -> Any:
         #: What the filter's form sends besides its own fields, so that the other filters stay.
@@ -62,20 +57,28 @@ class FormFilter(KeysetFilter):
         ]
         return super().choices(changelist)
 
-    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """Return the choices, with the chosen value if it is none of them."""
-        value = self.value()
-        return choices if not value or value in dict(choices) else [*choices, (value, value)]
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
+
+        Called for each filter of the list, in their order, with what the one before has returned. ``rows`` meet all
+        filters and the search already: see ``read_page``.
+        """
+        return rows, slices_of
+
+    def row_check(self) -> Callable[[list[Any]], Collection[Any]] | None:
+        """Return what decides which of some rows (keys) are listed, None if a query does."""
+        return None
 
 
-class UserFilter(FormFilter):
-    """Filters rows by the name of their user."""
+class UserFilter(ListFilter):
+    """Filters rows by the name of their user. Those of a user with few are looked up by their ids."""
 
     title, parameter_name = _("user"), "user"
     template = "admin/notifications/text_filter.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
+        self.user_field = model_admin.user_field
+        return super().lookups(request, model_admin)
 
     def has_output(self) -> bool:
         return True
@@ -83,36 +86,28 @@ class UserFilter(FormFilter):
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         if not self.value():
             return queryset
-        key = self.user_key()
-        return queryset.none() if key is None else queryset.filter(user_id=key)
-
-    def user_key(self) -> Any:
-        """Return the key of the named user, None if there is no such user or no name."""
-        users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
-        return users.values_list("pk", flat=True).first()
-
-
-class NotificationUserFilter(UserFilter):
-    """Filters notifications by the name of their user. Those of one with few are looked up by their ids."""
+        key = find_user(self.value())
+        return queryset.none() if key is None else queryset.filter(**{f"{self.user_field}_id": key})
 
     def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
         if slices_of is None or not self.value():
             return rows, slices_of
-        notes = (
-            Notification.objects.using(database()).filter(user_id=self.user_key()).order_by("user_id", "seq")
-        )
-        ids = list(notes.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
+        of_user = self.queryset(request, changelist.model._default_manager.using(database()))
+        ids = list(of_user.order_by(f"{self.user_field}_id").values_list("pk", flat=True)[: MAX_IDS_READ + 1])
         return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
 
 
-class JobListFilter(FormFilter):
+def find_user(name: str | None) -> Any:
+    """Return the key of the user with this name, None if there is none."""
+    users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: name or ""})
+    return users.values_list("pk", flat=True).first()
+
+
+class JobListFilter(ListFilter):
     """A filter whose value is a condition of ``JobFilter``, by default that of the name of its parameter.
 
     It is shown when a link has chosen a value, unless it has choices.
     """
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
 
     def condition(self) -> dict[str, Any]:
         """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
@@ -201,12 +196,14 @@ class QueueFilter(TextFilter):
         return self.with_value(_most_frequent(queue for _, queue in _newest_jobs(request)))
 
 
-class JobUserFilter(JobListFilter, UserFilter):
+class JobUserFilter(TextFilter):
+    title, parameter_name = _("user"), "user"
+
     def condition(self) -> dict[str, Any]:
         if not self.value():
             return {}
         # The key of no user, of any type.
-        return {"user": str(key)} if (key := self.user_key()) is not None else {"search": NOBODY}
+        return {"user": str(key)} if (key := find_user(self.value())) is not None else {"search": NOBODY}
 
 
 class WorkerFilter(TextFilter):

@@ -20,8 +20,7 @@ from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_details import NONE, JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
-from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import KeysetMixin
+from notifications.admin.paging import OwnedMixin
 from notifications.admin.running_again import RunAgainMixin
 from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
@@ -48,7 +47,6 @@ class JobAdmin(
     RunAgainMixin,
     JobDetailsMixin,
     LiveJobsMixin,
-    KeysetMixin,
     OwnedMixin,
     admin.ModelAdmin,
 ):
