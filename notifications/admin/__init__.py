@@ -12,8 +12,6 @@ timelines                  how pages show times, events and attempts
 
 from notifications.admin.filters import JobListFilter as JobListFilter
 from notifications.admin.filters import ListFilter as ListFilter
-from notifications.admin.filters import other_parameters as other_parameters
-from notifications.admin.filters import read_filter as read_filter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase
 from notifications.admin.mixins import ReadOnlyMixin as ReadOnlyMixin

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from notifications import times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.changing import STATES, JobChange, change_jobs
+from notifications.jobs.changing import STATES, change_jobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import ManagementCommand
@@ -92,11 +92,11 @@ class ChangeCommand(ManagementCommand):
         verb, values = self.verb_and_options(options)
         if values.pop("from_start", False):
             raise CommandError("--from-start needs the IDs of jobs.")
-        change = JobChange(verb, conditions).until(times.now())
-        total, is_partial = change.count()
+        conditions = conditions.until(verb, times.now())
+        total, is_partial = conditions.count(verb)
         changed = found = 0
         with self.progress("jobs", None if is_partial else total) as progress:
-            for chunk in change.run(**values):
+            for chunk in conditions.change(verb, **values):
                 changed, found = changed + len(chunk.changed), found + len(chunk.found)
                 progress.add(len(chunk.found))
         skipped = f" {found - changed:,} were skipped." if found > changed else ""

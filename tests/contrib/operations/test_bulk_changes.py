@@ -179,7 +179,7 @@ def test_owner_with_too_many_jobs_is_skipped(staff, user, other_user, change_all
 
 
 def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
-    monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 2)
+    monkeypatch.setattr(selection, "MAX_JOBS_COUNTED", 2)
     monkeypatch.setattr(changing, "JOBS_PER_CHUNK", 1)
     monkeypatch.setattr(selection, "MAX_IDS_READ", 1)
     for _ in range(3):
