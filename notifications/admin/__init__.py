@@ -10,7 +10,6 @@ mixins, paging, filters    what all lists share: read-only, keyset pages, filter
 timelines                  how pages show times, events and attempts
 """
 
-from notifications.admin.filters import JobListFilter as JobListFilter
 from notifications.admin.filters import ListFilter as ListFilter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase

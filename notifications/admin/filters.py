@@ -33,11 +33,14 @@ _NEWEST = "_notifications_newest_jobs"
 class ListFilter(admin.SimpleListFilter):
     """A filter beside a list of this app. It may have a form, and say which rows are read to find those it selects.
 
-    A form is in its ``template``. Without choices of its own it has the value that was chosen.
+    A form is in its ``template``. Without choices of its own it is shown when a link has chosen a value, and has it.
     """
 
     #: Whether it selects rows until a value is chosen.
     is_on_by_default = False
+    #: Whether it is a condition of ``JobFilter``. All jobs of a list can be changed if each filter that is used is one.
+    #: One that is none, or beside a list of other rows, has a ``queryset()`` of its own.
+    is_condition = True
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return self.with_value([])
@@ -57,6 +60,26 @@ class ListFilter(admin.SimpleListFilter):
         ]
         return super().choices(changelist)
 
+    def condition(self) -> dict[str, Any]:
+        """Return arguments of ``JobFilter``, by default that of the name of its parameter.
+
+        Raises ValueError for a value that none can have.
+        """
+        return {str(self.parameter_name): self.value() or ""}
+
+    def own_parameters(self) -> set[str]:
+        """Return the parameters of the page's address that this filter has taken.
+
+        A filter before it in the list may have taken one of the same name, so that this one has no value.
+        """
+        return set(self.used_parameters)
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        try:
+            return JobFilter(**self.condition()).apply(queryset)
+        except ValueError as exc:
+            raise IncorrectLookupParameters(exc) from exc
+
     def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
         """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
 
@@ -75,6 +98,7 @@ class UserFilter(ListFilter):
 
     title, parameter_name = _("user"), "user"
     template = "admin/notifications/text_filter.html"
+    is_condition = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         self.user_field = model_admin.user_field
@@ -103,47 +127,25 @@ def find_user(name: str | None) -> Any:
     return users.values_list("pk", flat=True).first()
 
 
-class JobListFilter(ListFilter):
-    """A filter whose value is a condition of ``JobFilter``, by default that of the name of its parameter.
-
-    It is shown when a link has chosen a value, unless it has choices.
-    """
-
-    def condition(self) -> dict[str, Any]:
-        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
-        return {str(self.parameter_name): self.value() or ""}
-
-    def own_parameters(self) -> set[str]:
-        """Return the parameters of the page's address that this filter has taken.
-
-        A filter before it in the list may have taken one of the same name, so that this one has no value.
-        """
-        return set(self.used_parameters)
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        try:
-            return JobFilter(**self.condition()).apply(queryset)
-        except ValueError as exc:
-            raise IncorrectLookupParameters(exc) from exc
-
-
 def read_filter(changelist: Any) -> JobFilter:
     """Return the conditions of all filters of a list of jobs and of its search. Raises ValueError."""
     conditions = {"search": changelist.query}
-    for spec in changelist.filter_specs:
-        if isinstance(spec, JobListFilter):
-            conditions |= spec.condition()
+    for spec in _find_conditions(changelist):
+        conditions |= spec.condition()
     return JobFilter(**conditions)
 
 
 def other_parameters(changelist: Any) -> list[str]:
     """Return the names of parameters of a list of jobs that are no conditions of ``JobFilter``."""
-    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
-    known = {name for spec in specs for name in spec.own_parameters()}
+    known = {name for spec in _find_conditions(changelist) for name in spec.own_parameters()}
     return sorted(set(changelist.get_filters_params()) - known)
 
 
-class StateFilter(JobListFilter):
+def _find_conditions(changelist: Any) -> list[ListFilter]:
+    return [spec for spec in changelist.filter_specs if isinstance(spec, ListFilter) and spec.is_condition]
+
+
+class StateFilter(ListFilter):
     """Filters jobs by their state, and narrows the list by all conditions, because it is always there.
 
     Its choices have the numbers of jobs, as far as these are counted.
@@ -173,7 +175,7 @@ class StateFilter(JobListFilter):
         return read_filter(changelist).narrow(rows, is_exact=is_exact)
 
 
-class TextFilter(JobListFilter):
+class TextFilter(ListFilter):
     """A filter with a field for text, which is always shown."""
 
     template = "admin/notifications/text_filter.html"
@@ -224,7 +226,7 @@ class WorkerFilter(TextFilter):
         return {"worker": ",".join(map(str, ids[:MAX_ROWS_READ])) or NOBODY}
 
 
-class BatchFilter(JobListFilter):
+class BatchFilter(ListFilter):
     """Filters the jobs of a batch. It is shown when it is chosen, on the page of the batch."""
 
     title, parameter_name = _("batch"), "batch"
@@ -237,7 +239,7 @@ class BatchFilter(JobListFilter):
         return {"batch": str(id)}
 
 
-class RunnerFilter(JobListFilter):
+class RunnerFilter(ListFilter):
     """Filters jobs by what runs them, where that is not the built-in worker alone."""
 
     title, parameter_name = _("engine"), "runs_on"
@@ -257,7 +259,7 @@ class RunnerFilter(JobListFilter):
         return {"runner": self.value() or ""}
 
 
-class DeliveriesFilter(JobListFilter):
+class DeliveriesFilter(ListFilter):
     """Leaves out the jobs with which the app sends e-mails, push messages and webhooks, unless they are asked for."""
 
     title, parameter_name = _("deliveries"), "deliveries"

@@ -1,4 +1,4 @@
-"""Which jobs a list shows, and a verb changes: a filter that a job can carry as JSON, with the verbs for all it finds."""
+"""Which jobs a list shows, and a verb changes: a filter that a job can carry as JSON, with verbs for what it finds."""
 
 from __future__ import annotations
 

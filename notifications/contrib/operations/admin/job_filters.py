@@ -13,7 +13,6 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import (
     JobAdmin,
-    JobListFilter,
     ListFilter,
     ModelAdminBase,
     NotificationAdmin,
@@ -36,7 +35,7 @@ from notifications.models import Attempt, Job
 MAX_CHOICES = 15
 
 
-class ErrorGroupFilter(JobListFilter):
+class ErrorGroupFilter(ListFilter):
     """Filters failed jobs by their task and the exception of their last attempt."""
 
     title = _("error")
@@ -58,7 +57,7 @@ class ErrorGroupFilter(JobListFilter):
         )
 
 
-class FailureFilter(JobListFilter):
+class FailureFilter(ListFilter):
     """Filters failed jobs by exception and location, as the overview groups them. It is shown when it is chosen."""
 
     title = _("failure")
@@ -74,6 +73,7 @@ class ArgumentsFilter(ListFilter):
 
     title = _("text of the arguments")
     parameter_name = "arguments"
+    is_condition = False
     template = "admin/notifications/text_filter.html"
     max_length = 200
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from notifications import times
 from notifications.db import connection, user_from_db
 from notifications.jobs import JobFilter
 from notifications.management import read_moment
+from notifications.models import Job
 from notifications.validators import shortened
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
@@ -187,4 +187,5 @@ def _failed_jobs(limit: int, until: datetime | None, with_deliveries: bool) -> s
 
 
 def _bounds(since: datetime, until: datetime | None) -> list[Any]:
-    return [times.to_db(moment, connection()) for moment in (since, until) if moment]
+    finished_at = Job._meta.get_field("finished_at")
+    return [finished_at.get_db_prep_value(moment, connection()) for moment in (since, until) if moment]

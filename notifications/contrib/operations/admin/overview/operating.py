@@ -34,8 +34,8 @@ from notifications.contrib.operations.periods import MAX_RANGE_AGE
 from notifications.db import UNAVAILABLE, database
 from notifications.http import log_database_error
 from notifications.jobs import JobFilter
-from notifications.management import pause_queue, resume_queue
-from notifications.models import Queue, Worker, parse_id
+from notifications.management import pause_queue
+from notifications.models import Worker, parse_id
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {
@@ -87,15 +87,14 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
     try:
         if "\0" in name or action not in ("pause", "resume"):
             raise ValueError(_("This change is unknown. Choose one on this page."))
-        (pause_queue if action == "pause" else resume_queue)(name)
+        queue = pause_queue(name, is_paused=action == "pause")
     except ValueError as exc:
         return messages.ERROR, str(exc), None
     log, text = {
         "pause": ("Paused.", _("The queue %(name)s is paused. Jobs that run continue.")),
         "resume": ("Resumed.", _("The queue %(name)s is resumed.")),
     }[action]
-    # With ATOMIC_REQUESTS its row is written after this request.
-    model_admin.log_change(request, Queue(name=name), log)
+    model_admin.log_change(request, queue, log)
     return messages.SUCCESS, text % {"name": name}, None
 
 
