@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from notifications.db import keyset
@@ -14,9 +14,6 @@ from notifications.db.transactions import database
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
-
-if TYPE_CHECKING:
-    from notifications.jobs.selection import JobFilter
 
 #: Jobs that are changed between two reports of progress.
 JOBS_PER_CHUNK = 1_000
@@ -64,8 +61,8 @@ def change_jobs(
     return ChangedJobs(found=ids, changed=changed)
 
 
-def parts_of(change: str, conditions: JobFilter) -> list[JobFilter]:
-    """Return the conditions for each state that the change applies to, because an index has the jobs of one state."""
+def parts_of(change: str, conditions: Any) -> list[Any]:
+    """Return a ``JobFilter`` for each state that the change applies to, because an index has the jobs of one state."""
     return [replace(conditions, state=state) for state in STATES[change] if conditions.state in ("", state)]
 
 
@@ -74,7 +71,7 @@ def applicable(change: str, rows: Any) -> Any:
     return _of_change(change, rows.filter(state__in=STATES[change]))
 
 
-def find_changeable(change: str, conditions: JobFilter) -> Any:
+def find_changeable(change: str, conditions: Any) -> Any:
     """Return a queryset of the jobs that meet the conditions and to which a change applies, whatever their states."""
     return _of_change(change, conditions.apply(Job.objects.using(database())))
 
@@ -86,12 +83,12 @@ def _of_change(change: str, rows: Any) -> Any:
     return rows if change == "cancel" else rows.exclude(executor=Job.Executor.OBSERVED)
 
 
-def _select(change: str, conditions: JobFilter) -> tuple[Any, Any]:
+def _select(change: str, conditions: Any) -> tuple[Any, Any]:
     rows = find_changeable(change, conditions)
     return conditions.narrow(rows, is_exact=change == "cancel" and not conditions.finished_until)
 
 
-def read_chunks(change: str, conditions: JobFilter) -> Iterator[list[UUID]]:
+def read_chunks(change: str, conditions: Any) -> Iterator[list[UUID]]:
     """Yield the ids of the jobs that a change applies to, newest first, ``JOBS_PER_CHUNK`` at a time."""
     position = None
     while True:

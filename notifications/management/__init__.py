@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from notifications.jobs.claiming.queues import paused_queues as paused_queues
     from notifications.management.diagnosis.checking import register as register
     from notifications.management.management_command import ManagementCommand as ManagementCommand
-    from notifications.management.subcommands.prune import PruneCommand as PruneCommand
     from notifications.paths import admin_list as admin_list
 else:
     __getattr__ = export_lazily(
