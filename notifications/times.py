@@ -30,7 +30,6 @@ __all__ = [
     "from_microseconds",
     "latest_possible",
     "now",
-    "to_db",
     "to_microseconds",
     "zone_names",
 ]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from notifications.inbox.timeline import read_timeline as read_timeline
     from notifications.jobs.users import active_users as active_users
     from notifications.jobs.users import has_holders as has_holders
-    from notifications.jobs.users import has_user_field as has_user_field
     from notifications.jobs.users import is_group as is_group
     from notifications.jobs.users import name_of as name_of
     from notifications.jobs.users import read_recipient as read_recipient
@@ -45,7 +44,7 @@ else:
             "notifications.inbox.messages": "read_message_rows",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
-                "active_users has_holders has_user_field is_group name_of read_recipient require_permission"
+                "active_users has_holders is_group name_of read_recipient require_permission"
             ),
             "notifications.paths": "absolute job_path",
         },

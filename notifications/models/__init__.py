@@ -54,7 +54,6 @@ __all__ = [
     "Job",
     "Notification",
     "NotificationLevel",
-    "Queue",
     "Ring",
     "ServerProcess",
     "UserPrimaryKey",

@@ -76,7 +76,6 @@ __all__ = [
     "epoch",
     "number",
     "number_if_needed",
-    "number_in_transaction",
     "read_stream_position",
     "ring",
     "seen_positions",

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.inbox import active_users, has_holders, has_user_field
+from notifications.inbox import active_users, has_holders
 
 Kind = Broadcast.AudienceKind
 
@@ -82,10 +82,11 @@ class Audience:
 
 def available_kinds() -> list[str]:
     """Return the kinds of audiences that the user model of the project has."""
+    fields = {field.name for field in get_user_model()._meta.get_fields()}
     needs = {
-        Kind.GROUPS: has_user_field("groups"),
+        Kind.GROUPS: "groups" in fields,
         Kind.PERMISSION: has_holders(),
-        Kind.STAFF: has_user_field("is_staff"),
+        Kind.STAFF: "is_staff" in fields,
     }
     return [kind for kind in Kind.values if needs.get(Kind(kind), True)]
 
