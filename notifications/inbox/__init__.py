@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from notifications.inbox.timeline import read_timeline as read_timeline
     from notifications.jobs.users import active_users as active_users
     from notifications.jobs.users import has_holders as has_holders
-    from notifications.jobs.users import has_user_field as has_user_field
-    from notifications.jobs.users import is_group as is_group
-    from notifications.jobs.users import name_of as name_of
     from notifications.jobs.users import read_recipient as read_recipient
     from notifications.jobs.users import require_permission as require_permission
+    from notifications.jobs.users import user_field as user_field
     from notifications.paths import absolute as absolute
     from notifications.paths import job_path as job_path
 else:
@@ -45,7 +43,7 @@ else:
             "notifications.inbox.messages": "read_message_rows",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
-                "active_users has_holders has_user_field is_group name_of read_recipient require_permission"
+                "active_users has_holders read_recipient require_permission user_field"
             ),
             "notifications.paths": "absolute job_path",
         },

@@ -15,7 +15,7 @@ from django.utils.translation import gettext, pgettext_lazy
 
 from notifications.conf import WrongDeclaration, cached_until_changed, settings
 from notifications.extension import hooks
-from notifications.validators import MAX_CATEGORY_LENGTH
+from notifications.validators import MAX_NAME_LENGTH
 
 logger = logging.getLogger("notifications")
 
@@ -83,8 +83,8 @@ def _make_name(key: str) -> str:
 
 
 def _read_category(key: Any, value: Any) -> Category:
-    if not isinstance(key, str) or len(key) > MAX_CATEGORY_LENGTH:
-        raise ValueError(f"A category is a text of at most {MAX_CATEGORY_LENGTH} characters.")
+    if not isinstance(key, str) or len(key) > MAX_NAME_LENGTH:
+        raise ValueError(f"A category is a text of at most {MAX_NAME_LENGTH} characters.")
     if not isinstance(value, Mapping) or set(value) - KEYS:
         raise ValueError(f"{value!r} is not a dict with the keys {', '.join(sorted(KEYS))}.")
     name, description = value.get("name", _make_name(key)), value.get("description", "")

@@ -53,7 +53,7 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.positions import begin_epoch, epoch, find_unnumbered_users
+from notifications.streams.positions import find_unnumbered_users
 from notifications.streams.rings import prune_rings, ring, too_many_rings
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ else:
 
 #: What apps use. Modules of the core use the other names, too.
 __all__ = [
-    "begin_epoch",
     "build_notification",
-    "epoch",
     "number",
     "number_if_needed",
     "number_in_transaction",

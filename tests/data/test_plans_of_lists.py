@@ -204,7 +204,7 @@ def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
         if analyzed:
             cursor.execute("ANALYZE")
     questions = listing.Filters(read=False, questions=True)
-    streams.epoch()  # the first call makes it
+    positions.epoch()  # the first call makes it
     with CaptureQueriesContext(connection) as queries:
         page = listing.read_page(full_inbox, 50, below=INBOX_SIZE + 1, filters=questions)
         assert ([row.raised for row in page.rows], page.end) == ([2_050, 7], None)

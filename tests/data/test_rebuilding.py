@@ -7,7 +7,6 @@ from django.core import serializers
 from django.core.management import CommandError, call_command
 from django.db.models import F
 
-from notifications import streams
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Epoch, Job, Notification, Stream, uuid7
@@ -59,14 +58,14 @@ def run_doctor(*options):
 
 def assert_rebuilt(*users):
     """Assert that doctor finds the streams of these users, and rebuilds them with a new epoch."""
-    epoch = streams.epoch()
+    epoch = positions.epoch()
     assert wrong_users() == [user.pk for user in users]
     assert "positions" in run_doctor()[0]
     failed, report = run_doctor("--recount")
     assert "positions" not in failed and "unread" not in failed
     for user in users:
         assert f"Rebuilt the stream of user {user.pk}" in report
-    assert streams.epoch() != epoch and streams.epoch() in report
+    assert positions.epoch() != epoch and positions.epoch() in report
     assert wrong_users() == []
     assert rebuilding.find_wrong_counts() == {}
     assert_consistent(users)

@@ -29,7 +29,7 @@ from notifications.contrib.deliveries.preference_rows import (
     shown_channels,
 )
 from notifications.contrib.deliveries.pushes import read_public_key
-from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
+from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK, zone_names
 from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
 from notifications.inbox import load_categories, return_to_inbox
@@ -75,7 +75,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "time_zones": _offered_time_zones(reader.time_zone),
         "site_time_zone": django_settings.TIME_ZONE,
         "dead_addresses": find_dead_addresses(request.user, reader),
-        **{name: request.GET.get(name, "")[: validators.MAX_CATEGORY_LENGTH] for name in MESSAGES},
+        **{name: request.GET.get(name, "")[: validators.MAX_NAME_LENGTH] for name in MESSAGES},
     }
     return render(request, "notifications/preferences.html", context)
 
@@ -92,7 +92,7 @@ def _save(request: HttpRequest) -> HttpResponse:
         else:
             changes = {}
             for number, key in enumerate(form.getlist("category")[:MAX_ROWS]):
-                key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
+                key = validators.text("category", key, validators.MAX_NAME_LENGTH)
                 for channel in shown_channels():
                     if (choice := form.get(f"{channel}.{number}")) is not None:
                         changes[key, channel] = choice
@@ -124,7 +124,7 @@ def _switch(request: HttpRequest) -> HttpResponse:
     keys = form.getlist("category")
     if ("off" in form and days not in map(str, OFF_DAYS)) or number not in map(str, range(len(keys))):
         raise BadRequest("There is no such category in the form.")
-    key = validators.text("category", keys[int(number)], validators.MAX_CATEGORY_LENGTH, required=True)
+    key = validators.text("category", keys[int(number)], validators.MAX_NAME_LENGTH, required=True)
     if "on" in form:
         preferences.unmute(user, key)
         return _redirect(saved="1")
@@ -204,7 +204,7 @@ def _too_many() -> Problem:
 def _parse_category(request: HttpRequest) -> str:
     try:
         return validators.text(
-            "category", request.POST.get("category", ""), validators.MAX_CATEGORY_LENGTH, required=True
+            "category", request.POST.get("category", ""), validators.MAX_NAME_LENGTH, required=True
         )
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
@@ -249,7 +249,7 @@ def _describe_muting(category: str) -> tuple[str, PageButton]:
 
 
 def _offered_time_zones(chosen: str) -> list[str]:
-    offered = {zone for zone in times.zone_names() if "/" in zone and not zone.startswith("Etc/")}
+    offered = {zone for zone in zone_names() if "/" in zone and not zone.startswith("Etc/")}
     return sorted(offered | set(filter(None, [chosen])))
 
 

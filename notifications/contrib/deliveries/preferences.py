@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from notifications.contrib.deliveries.models import (
     Preference,
     Reader,
 )
-from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
+from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, zone_names, zone_of
 from notifications.db import (
     connection,
     database,
@@ -262,9 +262,10 @@ def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
     retrying_atomic(change)
 
 
-def read_time_zone(user: Any) -> str:
-    """Return the name of the time zone that a user (key) has chosen, "" for none."""
-    return str(read_reader(user).time_zone)
+def read_time_zone(user: Any) -> tzinfo | None:
+    """Return the time zone that a user (key) has chosen, None for none."""
+    reader = read_reader(user)
+    return zone_of(reader) if reader.time_zone else None
 
 
 def paused_until(reader: Reader, now: datetime) -> datetime | None:
@@ -287,7 +288,7 @@ def check_reader(values: Mapping[str, Any]) -> None:
     if type(day) is not int or not 0 <= day <= 6:
         raise ValueError(f"The day is {day!r}. It must be an integer from 0 (Monday) to 6 (Sunday).")
     zone = values.get("time_zone", "")
-    if zone and zone not in times.zone_names():
+    if zone and zone not in zone_names():
         raise ValueError(f"There is no time zone {str(zone)[:100]!r}. Choose one like 'Europe/Paris'.")
     check_quiet_hours(values.get("quiet_hours"))
     until = values.get("paused_until")
