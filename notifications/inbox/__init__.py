@@ -19,8 +19,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.inbox.categories import ALERTS as ALERTS
-    from notifications.inbox.categories import BELL as BELL
-    from notifications.inbox.categories import Choice as Choice
     from notifications.inbox.categories import load_categories as load_categories
     from notifications.inbox.forms import return_to_inbox as return_to_inbox
     from notifications.inbox.lists import read_inbox_categories as read_inbox_categories
@@ -37,7 +35,7 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.inbox.categories": ("ALERTS BELL Choice load_categories"),
+            "notifications.inbox.categories": "ALERTS load_categories",
             "notifications.inbox.forms": "return_to_inbox",
             "notifications.inbox.lists": "read_inbox_categories",
             "notifications.inbox.messages": "read_message_rows",

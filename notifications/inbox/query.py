@@ -97,7 +97,7 @@ class InboxQuery:
     @property
     def category_label(self) -> str:
         """Return what the field of categories says: the names of those that are chosen."""
-        names = ", ".join(str(load_categories().get(key).name) for key in self.categories)
+        names = ", ".join(str(load_categories().name(key)) for key in self.categories)
         return gettext("Not %(names)s") % {"names": names} if self.is_except else names
 
     @property

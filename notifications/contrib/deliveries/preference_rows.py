@@ -10,13 +10,14 @@ from typing import Any
 from django.utils.translation import gettext
 
 from notifications import times
-from notifications.contrib.deliveries.channels import label_of, list_channels
+from notifications.contrib.deliveries.categories import Choice, find_category, load_declared
+from notifications.contrib.deliveries.channels import BELL, label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.db import database, is_query_error
 from notifications.extension import hooks
-from notifications.inbox import BELL, Choice, load_categories, read_inbox_categories
+from notifications.inbox import load_categories, read_inbox_categories
 
 logger = logging.getLogger("notifications")
 
@@ -59,8 +60,8 @@ def shown_channels() -> list[str]:
 
 def read_rows(user: Any) -> list[PreferenceRow]:
     """Return the rows of a user (key): declared categories in their order, then others that they have had, by name."""
-    categories, rules = load_categories(), load_rules()
-    declared, sort_by_name = categories.declared, categories.sort_by_name
+    declared, rules = load_declared(), load_rules()
+    sort_by_name = load_categories().sort_by_name
     choices = read_choices([user])
     had = read_inbox_categories(user)
     # Those for which the user has chosen something are never cut off.
@@ -75,7 +76,7 @@ def read_rows(user: Any) -> list[PreferenceRow]:
 
 
 def _row(user: Any, key: str, choices: Any, off_until: datetime | None) -> PreferenceRow:
-    category = load_categories().get(key)
+    category = find_category(key)
     used = {step.channel for step in load_rules().of(key)}
     cells = []
     for channel in shown_channels():

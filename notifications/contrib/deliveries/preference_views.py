@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from notifications import times, validators
 from notifications.conf import settings
 from notifications.contrib.deliveries import preferences, push_views
+from notifications.contrib.deliveries.categories import find_category
 from notifications.contrib.deliveries.channels import label_of
 from notifications.contrib.deliveries.models import Reader
 from notifications.contrib.deliveries.preference_rows import (
@@ -32,7 +33,7 @@ from notifications.contrib.deliveries.pushes import read_public_key
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK, zone_names
 from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
-from notifications.inbox import load_categories, return_to_inbox
+from notifications.inbox import return_to_inbox
 from notifications.models import Notification
 
 #: Rows of the form that are read, more than the page has.
@@ -128,7 +129,7 @@ def _switch(request: HttpRequest) -> HttpResponse:
     if "on" in form:
         preferences.unmute(user, key)
         return _redirect(saved="1")
-    if load_categories().get(key).is_required:
+    if find_category(key).is_required:
         raise Problem(409, gettext("This category cannot be switched off. Go back."))
     preferences.mute(user, key, until=times.now() + timedelta(days=int(days)))
     return _redirect(muted=key)
@@ -172,7 +173,7 @@ def _parse_digit(text: str) -> int:
 def mute(request: HttpRequest) -> HttpResponse:
     """Mute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
-    if load_categories().get(category).is_required:
+    if find_category(category).is_required:
         raise Problem(409, gettext("This category cannot be switched off. Go back."))
     try:
         preferences.mute(request.user.pk, category)
@@ -232,12 +233,12 @@ def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[
     """
     if place not in ("list", "page"):
         return {}
-    categories, url = load_categories(), reverse("notifications:mute")
+    url = reverse("notifications:mute")
     label = gettext("Mute “%(category)s”")
     return {
         row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
         for row in rows
-        if not (category := categories.get(row.category)).is_required
+        if not (category := find_category(row.category)).is_required
     }
 
 
@@ -245,7 +246,7 @@ def _describe_muting(category: str) -> tuple[str, PageButton]:
     """Return the message after a category was muted, and the button that undoes it."""
     text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
     undo = PageButton(gettext("Undo"), "", reverse("notifications:unmute"), "category", category)
-    return text % {"muted": load_categories().get(category).name}, undo
+    return text % {"muted": find_category(category).name}, undo
 
 
 def _offered_time_zones(chosen: str) -> list[str]:

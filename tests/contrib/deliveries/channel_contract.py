@@ -7,9 +7,10 @@ from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries.categories import Choice
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import Channel, hooks
-from notifications.inbox import Choice, read_timeline
+from notifications.inbox import read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
