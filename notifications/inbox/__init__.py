@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from notifications.inbox.categories import ALERTS as ALERTS
     from notifications.inbox.categories import load_categories as load_categories
     from notifications.inbox.forms import return_to_inbox as return_to_inbox
-    from notifications.inbox.lists import read_inbox_categories as read_inbox_categories
     from notifications.inbox.messages import read_message_rows as read_message_rows
     from notifications.inbox.timeline import read_timeline as read_timeline
     from notifications.jobs.users import active_users as active_users
@@ -37,7 +36,6 @@ else:
         {
             "notifications.inbox.categories": "ALERTS load_categories",
             "notifications.inbox.forms": "return_to_inbox",
-            "notifications.inbox.lists": "read_inbox_categories",
             "notifications.inbox.messages": "read_message_rows",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (

@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, uuid7
-from notifications.streams import marking, positions, read_stream_position
+from notifications.streams import marking, positions, read_numbered_position
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -54,7 +54,7 @@ class TestList:
         assert list(data) == ["items", "next", "epoch", "seq", "unread", "unseen"]
         assert (data["next"], data["epoch"], data["seq"], data["unread"]) == (
             None,
-            read_stream_position(user.pk).epoch,
+            read_numbered_position(user.pk).epoch,
             2,
             2,
         )
@@ -221,7 +221,7 @@ class TestMark:
         data = post_read({"up_to": 2})
         assert data.status_code == 200
         assert data.json() == {
-            "epoch": read_stream_position(user.pk).epoch,
+            "epoch": read_numbered_position(user.pk).epoch,
             "seq": 5,
             "unread": 1,
             "unseen": 1,
@@ -408,7 +408,7 @@ class TestSeen:
         data = post_read({"up_to": 2}, SEEN)
         assert data.status_code == 200
         assert data.json() == {
-            "epoch": read_stream_position(user.pk).epoch,
+            "epoch": read_numbered_position(user.pk).epoch,
             "seq": 4,
             "unread": 3,
             "unseen": 1,

@@ -33,7 +33,7 @@ from notifications.http import (
     parse_json_object,
 )
 from notifications.http.access import csrf_header_name
-from notifications.streams import number_if_needed, read_stream_position
+from notifications.streams import read_numbered_position
 
 WORKER_FILE = (
     Path(apps.get_app_config("notifications").path) / "static" / "notifications" / "bundle" / "push_worker.js"
@@ -82,13 +82,12 @@ def state(request: HttpRequest) -> HttpResponse:
     """Return what the scripts need for their requests: the key of the site, a CSRF token, URLs, and the position."""
     _require_configured()
     user, worker = request.user.pk, reverse("notifications:push-worker")
-    number_if_needed([user])
     return json_response(
         {
             "public_key": vapid.public_key(vapid.private_key()),
             "csrf_header": csrf_header_name(),
             "csrf_token": get_token(request),
-            "position": read_stream_position(user).seq,
+            "position": read_numbered_position(user).seq,
             "links": {
                 # For this user only: in a browser that another one signs in to, no worker speaks for that one.
                 "worker": bind_to_user(worker, user),
