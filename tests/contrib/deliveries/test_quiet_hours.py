@@ -16,7 +16,6 @@ from notifications.contrib.deliveries import (
     quiet_hours,
     sending,
 )
-from notifications.contrib.deliveries.categories import find_category
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, decide, read_facts
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
@@ -56,7 +55,8 @@ def is_quiet_by_the_wall(moment, zone):
 def facts_of(reader, now, choice="on", **values):
     delivery = Delivery(due_at=now, channel="email")
     channel = SimpleNamespace(has_digests=True, name="email")
-    return Facts(delivery, channel, Notification(), find_category(""), 0, choice, reader, now, **values)
+    category = SimpleNamespace(key="", is_required=False)
+    return Facts(delivery, channel, Notification(), category, 0, choice, reader, now, **values)
 
 
 @pytest.mark.parametrize(
