@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import models
@@ -59,9 +59,14 @@ class Category(NamedTuple):
         return chosen or self.defaults.get(channel, str(Choice.ON))
 
 
+@cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")
 def find_category(key: str) -> Category:
-    """Return a category, which need not be declared."""
-    return load_declared().get(key) or Category(key, load_categories().name(key))
+    """Return a category, which need not be declared. What is wrong with its declaration is logged once in a process."""
+    try:
+        return _read_category(key)
+    except ValueError as exc:
+        logger.error("The defaults of a category are not valid: %r: %s", key, exc)
+        return Category(key, load_categories().name(key))
 
 
 def merge(keys: Sequence[str]) -> Category:
@@ -70,28 +75,19 @@ def merge(keys: Sequence[str]) -> Category:
     return Category(", ".join(keys), ", ".join(names))
 
 
-@cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")
-def load_declared() -> dict[str, Category]:
-    """Return the declared categories. What is wrong with them is logged by the first call in a process."""
-    declared, wrong = read_declared()
-    for each in wrong:
-        logger.error("A category is not declared: %s %s", each.message, each.hint)
-    return declared
-
-
-def read_declared() -> tuple[dict[str, Category], list[WrongDeclaration]]:
-    """Return the valid declarations by key, and what is wrong with the defaults and duties of others."""
-    valid, wrong = {}, []
-    for key, value in load_categories().declared.items():
+def find_wrong_defaults() -> Iterator[WrongDeclaration]:
+    """Yield W031: the defaults and duties of categories that are not valid."""
+    for key in load_categories().declared:
         try:
-            valid[key] = _read_category(key, value)
+            _read_category(key)
         except ValueError as exc:
             message = f"NOTIFICATIONS['CATEGORIES'][{key!r}]: {exc}"
-            wrong.append(WrongDeclaration("notifications.W031", message, f"Write {EXAMPLE}."))
-    return valid, wrong
+            yield WrongDeclaration("notifications.W031", message, f"Write {EXAMPLE}.")
 
 
-def _read_category(key: str, value: Mapping[str, Any]) -> Category:
+def _read_category(key: str) -> Category:
+    categories = load_categories()
+    value = categories.declared.get(key, {})
     required, defaults = value.get("required", False), value.get("default", {})
     if not isinstance(required, bool):
         raise ValueError(f"required is {required!r}. It must be True or False.")
@@ -106,4 +102,4 @@ def _read_category(key: str, value: Mapping[str, Any]) -> Category:
             )
     if required and defaults:
         raise ValueError("A required category has no default: it goes by each channel at once.")
-    return Category(key, load_categories().name(key), value.get("description", ""), required, dict(defaults))
+    return Category(key, categories.name(key), value.get("description", ""), required, dict(defaults))

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.translation import gettext
 
 from notifications import times
-from notifications.contrib.deliveries.categories import Choice, find_category, load_declared
+from notifications.contrib.deliveries.categories import Choice, find_category
 from notifications.contrib.deliveries.channels import BELL, label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
@@ -64,8 +64,8 @@ def shown_channels() -> list[str]:
 
 def read_rows(user: Any) -> list[PreferenceRow]:
     """Return the rows of a user (key): declared categories in their order, then others that they have had, by name."""
-    declared, rules = load_declared(), load_rules()
-    sort_by_name = load_categories().sort_by_name
+    categories, rules = load_categories(), load_rules()
+    declared, sort_by_name = categories.declared, categories.sort_by_name
     choices = read_choices([user])
     had = read_newest_categories(user)
     # Those for which the user has chosen something are never cut off.

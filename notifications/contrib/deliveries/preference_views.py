@@ -33,7 +33,7 @@ from notifications.contrib.deliveries.pushes import read_public_key
 from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK, zone_names
 from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
-from notifications.inbox import return_to_inbox
+from notifications.inbox import load_categories, return_to_inbox
 from notifications.models import Notification
 
 #: Rows of the form that are read, more than the page has.
@@ -233,12 +233,16 @@ def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[
     """
     if place not in ("list", "page"):
         return {}
-    url = reverse("notifications:mute")
+    categories, url = load_categories(), reverse("notifications:mute")
     label = gettext("Mute “%(category)s”")
     return {
-        row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
+        row.pk: [
+            PageButton(
+                label % {"category": categories.name(row.category)}, "mute", url, "category", row.category
+            )
+        ]
         for row in rows
-        if not (category := find_category(row.category)).is_required
+        if row.category not in categories.declared or not find_category(row.category).is_required
     }
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import Case, Q, When
 
 from notifications import times
-from notifications.contrib.deliveries.categories import Choice, find_category, load_declared
+from notifications.contrib.deliveries.categories import Choice, find_category
 from notifications.contrib.deliveries.channels import BELL, list_channels
 from notifications.contrib.deliveries.models import (
     Delivery,
@@ -36,6 +36,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
+from notifications.inbox import load_categories
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -80,11 +81,11 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             for user, category, choice in cursor.fetchall()
             if choice not in ("", DEFAULT)
         }
-    declared = load_declared()
+    declared = load_categories().declared
     for row in categorized:
         choice = chosen.get((row.user_id, row.category))
         if row.category in declared:
-            choice = declared[row.category].choice(BELL, choice)
+            choice = find_category(row.category).choice(BELL, choice)
         row.read_at = row.created_at if choice == Choice.OFF else None
 
 
@@ -124,7 +125,7 @@ def choose(
     Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
     required.
     """
-    declared, now = load_declared(), times.now()
+    now = times.now()
     inserted = []
 
     def is_chosen(row: Preference) -> bool:
@@ -165,7 +166,7 @@ def choose(
         rows.filter(changed).delete()
         if new:
             kept = set(rows.values_list("category", flat=True)) | {row.category for row in new}
-            if len(kept - {*declared, ""}) > max_categories:
+            if len(kept - {*load_categories().declared, ""}) > max_categories:
                 raise TooManyPreferences
             # Two requests at once may both have deleted what they insert.
             Preference.objects.using(database()).bulk_create(
@@ -223,7 +224,7 @@ def switch_off(user: Any, keys: Collection[str] | None, channel: str) -> None:
     """
     if keys is None:
         choices = read_choices([user])
-        known = {*load_declared(), *(key for _, key, _ in choices)}
+        known = {*load_categories().declared, *(key for _, key, _ in choices)}
         keys = [
             key
             for key in known

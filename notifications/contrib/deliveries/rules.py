@@ -16,11 +16,12 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import cached_until_changed, settings
-from notifications.contrib.deliveries.categories import Choice, load_declared, read_declared
+from notifications.contrib.deliveries.categories import Choice, find_wrong_defaults
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import database, lock_query, new_row
 from notifications.extension import RecordedTransaction, WrongDeclaration, hooks
+from notifications.inbox import load_categories
 from notifications.models import Notification
 
 logger = logging.getLogger("notifications")
@@ -83,7 +84,7 @@ def read_rules() -> Rules:
 def find_wrong_declarations() -> Iterator[WrongDeclaration]:
     """Yield W029: wrong steps, W031: wrong categories, W030: no address of the site, and what channels find wrong."""
     rules = read_rules()
-    yield from (*rules.wrong, *read_declared()[1])
+    yield from (*rules.wrong, *find_wrong_defaults())
     with suppress(ImproperlyConfigured):  # which another check reports
         if rules and not settings.SITE_URL:
             yield WrongDeclaration(
@@ -107,7 +108,7 @@ def load_rules() -> Rules:
 def prepare() -> None:
     """Read the rules and categories, and import the channels that these name, before a transaction needs them."""
     load_rules()
-    load_declared()
+    load_categories()
 
 
 def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> list[Delivery]:
