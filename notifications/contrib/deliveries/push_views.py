@@ -12,7 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.request import HttpHeaders
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import reverse
@@ -32,7 +34,6 @@ from notifications.http import (
     page_view,
     parse_json_object,
 )
-from notifications.http.access import csrf_header_name
 from notifications.streams import read_numbered_position
 
 WORKER_FILE = (
@@ -85,7 +86,7 @@ def state(request: HttpRequest) -> HttpResponse:
     return json_response(
         {
             "public_key": vapid.public_key(vapid.private_key()),
-            "csrf_header": csrf_header_name(),
+            "csrf_header": HttpHeaders.parse_header_name(django_settings.CSRF_HEADER_NAME),
             "csrf_token": get_token(request),
             "position": read_numbered_position(user).seq,
             "links": {
