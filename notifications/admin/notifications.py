@@ -53,7 +53,7 @@ class NotificationAdmin(OwnedMixin, admin.ModelAdmin):
     @admin.display(description=_("category"))
     def category_name(self, row: Notification) -> str:
         """Return the name that users read, and the key if that is another text."""
-        name = str(load_categories().get(row.category).name)
+        name = str(load_categories().name(row.category))
         if not row.category:
             return "-"
         return name if name == row.category else f"{name} ({row.category})"

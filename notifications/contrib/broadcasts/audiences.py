@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.inbox import active_users, has_holders
+from notifications.inbox import active_users, has_holders, user_field
 
 Kind = Broadcast.AudienceKind
 
@@ -82,11 +82,10 @@ class Audience:
 
 def available_kinds() -> list[str]:
     """Return the kinds of audiences that the user model of the project has."""
-    fields = {field.name for field in get_user_model()._meta.get_fields()}
     needs = {
-        Kind.GROUPS: "groups" in fields,
+        Kind.GROUPS: user_field("groups"),
         Kind.PERMISSION: has_holders(),
-        Kind.STAFF: "is_staff" in fields,
+        Kind.STAFF: user_field("is_staff"),
     }
     return [kind for kind in Kind.values if needs.get(Kind(kind), True)]
 

@@ -92,6 +92,6 @@ def known_queues() -> set[str] | None:
 def check_queue_name(name: str) -> None:
     """Raise ValueError for a queue that is not in the settings."""
     known = known_queues()
-    if not name or len(name) > validators.MAX_QUEUE_LENGTH or (known is not None and name not in known):
+    if not name or len(name) > validators.MAX_NAME_LENGTH or (known is not None and name not in known):
         hint = f" The queues in TASKS are: {', '.join(sorted(known))}." if known else ""
         raise ValueError(f"There is no queue {name[:100]!r}.{hint}")
