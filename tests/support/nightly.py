@@ -411,6 +411,8 @@ NIGHTLY = {
         "contrib/questions/test_answer_rights.py::*",
         "contrib/questions/test_question_facts.py::*",
         "contrib/questions/test_question_forms.py::*",
+        "contrib/questions/test_question_notifications.py::*",
+        "contrib/questions/test_question_races.py::*",
         "contrib/questions/test_questions.py::*",
         "contrib/questions/test_reminders.py::*",
         "contrib/schedules/test_admin.py::*",
