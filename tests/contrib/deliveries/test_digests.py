@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,9 +12,11 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import digests
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader
-from notifications.models import Job
+from notifications.inbox import load_categories
+from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import send_digests, send_due
+from tests.contrib.deliveries.test_quiet_hours import WEEK, YEARS, ends_of_a_year, is_quiet_by_the_wall
 from tests.support.duties import run_duty
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -80,3 +83,25 @@ def test_window_that_ends_while_deliveries_are_added(user, configure, monkeypatc
     run_jobs()
     mails = [["Export 2"]] if is_first else [["Export 1"], ["Export 2"]]
     assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == mails
+
+
+@pytest.mark.parametrize("name", YEARS)
+def test_a_year_of_digests_against_the_clock_on_the_wall(name):
+    """What comes in one night goes in one message at its end; no message goes in a night, however long the night is."""
+    zone, reader = ZoneInfo(name), Reader(time_zone=name, quiet_hours=WEEK, digest_hour=6, digest_day=2)
+    channel, category = SimpleNamespace(has_digests=True, name="email"), load_categories().get("")
+
+    def digest_end(moment, choice="on"):
+        delivery = Delivery(due_at=moment, channel="email")
+        facts = digests.Facts(delivery, channel, Notification(), category, 0, choice, reader, moment)
+        return digests.digest_end(facts, moment)
+
+    ends = ends_of_a_year(zone)
+    for moment, quiet_end in ends.items():
+        assert digest_end(moment) == quiet_end
+        if moment.hour % 4 or moment.minute:
+            continue
+        for choice in ("hourly", "daily", "weekly"):
+            end, window = digest_end(moment, choice), digests.window_end(choice, reader, moment)
+            assert end > moment and end == ends.get(window, end)
+            assert not is_quiet_by_the_wall(end, zone), (moment, choice, end)
