@@ -11,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import batch, notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
-from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.jobs import cancel, notifying
 from notifications.models import Job, Notification
@@ -163,7 +162,7 @@ def test_events_of_the_jobs_of_webhooks(user, settings):
     webhooks.create(URL)
     settings.NOTIFICATIONS = {
         **settings.NOTIFICATIONS,
-        "HANDLERS": {event: ["tests.jobs.tasks.noop"] for event in EVENTS},
+        "HANDLERS": {event: ["tests.jobs.tasks.noop"] for event in webhooks.endpoints_of(None)[0].events},
     }
     with batch(owner=user):
         job = tasks.noop.enqueue()
