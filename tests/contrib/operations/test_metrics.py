@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics_parser
@@ -174,7 +175,9 @@ def test_counters_outlast_jobs_and_roll_ups(client, monkeypatch):
             retention.prune(timezone.now() + timedelta(days=1))
             assert not Job.objects.exists()
         elif step == "delete":
-            JobStatistics.objects.exclude(period=JobStatistics.Period.ALL_TIME).update(start=0)
+            JobStatistics.objects.exclude(period=JobStatistics.Period.ALL_TIME).update(
+                start=F("start") - 800 * 86_400
+            )
             run_duty("roll up statistics")
         else:
             tasks.busy.enqueue(0)

@@ -158,8 +158,9 @@ def test_statistics_without_jobs():
 
 def test_names(roll_up_rows, django_assert_num_queries):
     """Each queue and task once, of those in which something ended within the window."""
-    for queue, task in (("default", "b"), ("default", "a"), ("mail", "b"), ("default", "b")):
-        write(at(minutes=1), queue=queue, task=task)
+    rows = (("default", "b"), ("default", "a"), ("mail", "b"), ("default", "b"))
+    for writer, (queue, task) in enumerate(rows):
+        write(at(minutes=1), writer=writer, queue=queue, task=task)
     write(at(hours=2), queue="old")
     roll_up_rows()
     with django_assert_num_queries(1):
