@@ -31,7 +31,17 @@ class ChannelSuspended(Exception):
 
 def read(channel: str) -> ChannelOutage | None:
     """Return what is known of an outage of a channel, None if the last message got an answer."""
-    return ChannelOutage.objects.using(database()).filter(channel=channel).first()
+    rows = ChannelOutage.objects.using(database()).filter(channel=channel)
+    row = rows.first()
+    if row is None or row.suspended_until is None:
+        return row
+    now = database_now()
+    if row.suspended_until > times.latest_possible(now, timedelta(seconds=MAX_TRY_SECONDS)):
+        # A fast clock has stored it: nothing would be sent until then.
+        too_late = rows.filter(suspended_until=row.suspended_until)
+        retrying_atomic(lambda: too_late.update(suspended_until=now))
+        row = rows.first()
+    return row
 
 
 def read_all() -> dict[str, ChannelOutage]:

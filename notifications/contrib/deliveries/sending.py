@@ -114,10 +114,10 @@ def enqueue_due_by(name: str) -> bool:
     """
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return False
-    now = database_now()
+    outage, now = outages.read(name), database_now()
     pending = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=now)
     of_channel = pending.filter(channel=name) if name else pending.exclude(channel__in=list(hooks.channels))
-    return _enqueue_due(hooks.find_channel(name), of_channel, outages.read(name), now)
+    return _enqueue_due(hooks.find_channel(name), of_channel, outage, now)
 
 
 def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: datetime) -> bool:

@@ -98,6 +98,15 @@ def test_one_message_is_tried_after_a_suspension(made_due, silent):
     assert set(states()) == {"sent"}
 
 
+def test_one_that_a_fast_clock_has_stored(made_due):
+    """It is over, or nothing would be sent until that time."""
+    tomorrow = timezone.now() + timedelta(days=1)
+    ChannelOutage.objects.create(channel="email", timeouts=3, suspended_until=tomorrow)
+    made_due(2)
+    enqueue_and_run()
+    assert states() == ["pending", "sent"] and not ChannelOutage.objects.exists()
+
+
 def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
     made_due(4)
     enqueue_and_run()
