@@ -4,11 +4,10 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
-from django.db import OperationalError
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, emails, outages, preferences, sending
+from notifications.contrib.deliveries import emails, outages, preferences, sending
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Digest
 from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
@@ -16,6 +15,7 @@ from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
 from tests.contrib.deliveries.conftest import send_all, send_digests, use_mail_backend
 from tests.support.silent_proxy import silent_proxy
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -203,19 +203,12 @@ def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
     assert not Attempt.objects.exists()
 
 
-def test_a_timeout_counts_once_while_the_database_flickers(made_due, silent, monkeypatch, short_pauses):
+def test_a_timeout_counts_once_while_the_database_flickers(made_due, silent, short_pauses):
     """What is stored after it may be tried again and again."""
-    store, failures = attempts.store, [OperationalError("server closed the connection")] * 3
-
-    def fail_first(*args, **fields):
-        if failures:
-            raise failures.pop()
-        store(*args, **fields)
-
-    monkeypatch.setattr(attempts, "store", fail_first)
     made_due(1)
-    enqueue_and_run()
-    assert ChannelOutage.objects.get().timeouts == 1 and not failures
+    with refused("UPDATE .notifications_deliveries_delivery. SET .error. =", times=3) as failures:
+        enqueue_and_run()
+    assert ChannelOutage.objects.get().timeouts == 1 and len(failures) == 3
 
 
 def test_a_timeout_of_a_template_is_none_of_the_server(made_due, silent, monkeypatch):
@@ -258,7 +251,7 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
     assert states() == ["sent"]
 
 
-def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent):
+def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent, resend):
     """The duty would not send it, because the notification was read."""
     silent.answer()
     made_due(1)
@@ -267,7 +260,7 @@ def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent):
     silent.keep_silent()
     for _ in range(outages.MAX_TIMEOUTS - 1):
         outages.add_timeout("email")
-    assert sending.resend(Delivery.objects.get().id) == ""
+    assert resend(Delivery.objects.get()) == ""
     run_jobs()
     assert states() == ["queued"] and Job.objects.filter(state="queued").count() == 1
 

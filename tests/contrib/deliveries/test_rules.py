@@ -8,10 +8,10 @@ from django.db import transaction
 from django.utils import translation
 
 from notifications.api import anotify, notify
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Notification
 from notifications.testing import run_jobs
+from tests.contrib.deliveries.conftest import mute
 from tests.jobs import tasks
 from tests.realtime.conftest import in_thread
 
@@ -134,7 +134,7 @@ def test_ends_of_jobs(user, by_email):
 
 
 def test_muted_category(user, by_email):
-    preferences.mute(user.pk, "export")
+    mute(user, "export")
     notify(user, "note", category="export")
     assert Notification.objects.get().read_at
     assert not Delivery.objects.exists()

@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy
 
 from notifications.api import policy, progress, task
@@ -64,7 +65,14 @@ def ask_who_twice(to):
 
 @task
 @policy(max_attempts=1)
-def ask_by_form(form="tests.contrib.questions.forms.Approval"):
+def ask_for_choice(choices):
+    return question("Ship?", name="ship", choices=choices)
+
+
+@task
+@policy(max_attempts=1)
+def ask_by_form(form=APPROVAL, is_class=False):
+    form = import_string(form) if is_class else form
     return question("Approve?", name="approve", form=form, body="Of the invoice.")
 
 

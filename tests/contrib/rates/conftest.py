@@ -5,10 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from notifications.contrib.rates import calls
-from notifications.outbound import gates
+from notifications.contrib.rates.models import Limit
+from notifications.db import database_now
+from notifications.extension import Where
 from notifications.testing import clock
+from notifications.times import to_microseconds
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
+from tests.support.duties import run_duty
 
 
 @pytest.fixture
@@ -21,13 +24,16 @@ def declare(settings):
     return declare
 
 
-@pytest.fixture
-def limited_calls(monkeypatch):
-    """Calls of this process count, as outside of tests."""
-    monkeypatch.setattr(gates, "enabled_in_tests", True)
-    calls._forget()
-    yield
-    calls._forget()
+def release_due():
+    """Release the jobs that their limits allow now."""
+    run_duty("release jobs of rates", Where.LASTING)
+
+
+def close(seconds=120):
+    """Have the partner close its limit, as a response with ``Retry-After`` does."""
+    now = database_now()
+    until = to_microseconds(now + timedelta(seconds=seconds))
+    Limit.objects.update(closed_until=until, corrected_by=f"Retry-After: {seconds}", corrected_at=now)
 
 
 @contextmanager
