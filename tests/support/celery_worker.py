@@ -2,13 +2,14 @@
 
 import json
 import os
-import subprocess
+import signal
 import sys
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.db import connection
 
-from tests.support.processes import Process
+from tests.support.processes import Process, child_pids
 from tests.support.requirements import skip_or_fail
 from tests.support.site import ROOT, START_TIMEOUT_SECONDS
 
@@ -88,32 +89,28 @@ class CeleryWorker:
         return self.process.output
 
     def kill(self):
-        """Kill the main process, and then its children, which otherwise wait for work for ever."""
-        children = self.children()
-        self.process.kill()
-        for pid in children:
-            _kill(pid)
+        with self._without_children():
+            self.process.kill()
 
     def stop(self):
         """Stop as by SIGTERM: after the running tasks."""
         if self.process and self.process.running:
-            children = self.children()
-            self.process.stop(timeout=20)
-            for pid in children:
-                _kill(pid)
+            with self._without_children():
+                self.process.stop(timeout=20)
 
     def children(self):
         """Return the pids of the child processes that run tasks."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True
-        )
-        return [int(pid) for pid in children.stdout.split()]
+        return child_pids(self.pid)
 
-
-def _kill(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if b"celery" in file.read():
-                os.kill(pid, 9)
-    except OSError:
-        pass
+    @contextmanager
+    def _without_children(self):
+        """Kill the child processes after the block, in which the main process ends: they may wait for ever."""
+        children = []
+        for pid in self.children():
+            with suppress(ProcessLookupError):
+                children.append(os.pidfd_open(pid))
+        yield
+        for child in children:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+            os.close(child)

@@ -15,7 +15,8 @@ from notifications.api import batch
 from notifications.contrib import questions
 from notifications.contrib.engines import wakeups
 from notifications.contrib.output.testing import output as read_output
-from notifications.management import pause_queue, resume_queue
+from notifications.management import pause_queue as pause_queue
+from notifications.management import resume_queue as resume_queue
 from notifications.models import Attempt, Job, Notification, Wait
 from tests.support.checks import doctor
 
@@ -98,26 +99,9 @@ def retry(id):
     return [str(queued) for queued in jobs.retry([UUID(id)])]
 
 
-def pause(queue):
-    pause_queue(queue)
-
-
-def resume(queue):
-    resume_queue(queue)
-
-
 def rows(ids):
     """Return of each job what a test looks at."""
-    columns = (
-        "id",
-        "state",
-        "executor",
-        "attempt",
-        "fence",
-        "result",
-        "error",
-        "progress_current",
-    )
+    columns = ("id", "state", "executor", "attempt", "fence", "result", "error", "progress_current")
     found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
     return [{**row, "id": str(row["id"])} for row in found]
 
@@ -156,10 +140,3 @@ def _task(name):
 
 def _user(name):
     return None if name is None else get_user_model().objects.get(username=name)
-
-
-ACTIONS = (
-    *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
-    *(answer, written, rows, attempts, titles, notified_jobs),
-    *(enqueue_without_messages, send_messages, starts, reconnect, describe_untaken),
-)
