@@ -61,7 +61,7 @@ class World:
         self.site = site
         self.engine = Engine(site, "silence", EMAIL_URL=f"smtp://{self.smtp.address}")
         stack.callback(self.engine.close)
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.change("tests.faults.support.quick_deliveries")
 
     def notify(self):
         """Create the users with what is sent to them."""

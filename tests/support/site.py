@@ -117,6 +117,11 @@ class Site:
         worker.wait_until(lambda: self._workers() - before, what="the row of the main process")
         return worker
 
+    def change(self, *modules):
+        """Have processes that are started from now on changed by these: see tests/support/changes.py."""
+        before = self.environment.get("TEST_CHANGES", "")
+        self.environment["TEST_CHANGES"] = " ".join([before, *modules])
+
     def use_backend(self, alias, **environment):
         """Have another backend of Tasks run the jobs, "db" or "rq", in processes that are started from now on."""
         self.environment |= {"TEST_ENGINE": f"alias:{alias}", "EMBEDDED_WORKER": "0", **environment}
