@@ -279,13 +279,6 @@ class Site:
             return False
 
 
-def fill(site):
-    """Migrate the database of a site, and create its users."""
-    site.manage("migrate", "--verbosity", "0")
-    site.python(CREATE_USERS)
-    site.close()
-
-
 def migrate(site):
     site.manage("migrate", "--verbosity", "0")
     site.close()
