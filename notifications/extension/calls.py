@@ -80,9 +80,8 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
-    **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _none),
-    **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
+    **dict.fromkeys(("policy_at", "hub_part", "time_zone_of"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
     # Methods of WaitKind, JobSection, AlertKind and HubPart.

@@ -20,7 +20,7 @@ from notifications.contrib.operations.running import count_waiting
 from notifications.contrib.questions import reminders
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.contrib.webhooks.models import WebhookAttempt
-from notifications.inbox import lists, read_inbox_categories, read_timeline
+from notifications.inbox import lists, read_timeline
 from notifications.jobs import Outcome, cancel, retry
 from notifications.jobs.claiming import backlog, candidates
 from notifications.jobs.claiming.sources import Source
@@ -276,7 +276,6 @@ OPERATIONS = {
     ),
     "the views of the inbox": lambda user: lists.read_state(user, listing.Filters()),
     "the views of the archive": lambda user: lists.read_state(user, listing.Filters(archived=True)),
-    "categories": read_inbox_categories,
     "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
     "marking those of a level as unread": lambda user: marking.mark(user, "unread", 90, level="info"),
     "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, categories=("",)),

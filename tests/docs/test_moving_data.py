@@ -88,7 +88,7 @@ from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Job, Notification, Stream, Wait
-from notifications.streams import changes, epoch, positions
+from notifications.streams import changes, positions, read_numbered_position
 
 seen = {}
 for user in User.objects.all():
@@ -102,7 +102,7 @@ for user in User.objects.all():
     }
 seen["waits"] = list(Wait.objects.order_by("id").values_list("how", "value"))
 seen["broadcasts"] = list(Broadcast.objects.values_list("title", "sender"))
-print(json.dumps([seen, epoch()]))
+print(json.dumps([seen, read_numbered_position(user.pk).epoch]))
 """
 
 

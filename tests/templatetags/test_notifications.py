@@ -22,7 +22,7 @@ from notifications.inbox.bell import client_strings
 from notifications.inbox.client_files import CORE_MODULES, ENTRY_MODULE, LAZY_MODULES, MODULES
 from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import positions, read_stream_position
+from notifications.streams import positions, read_numbered_position
 from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
 from notifications.streams.marking_seen import mark_seen
@@ -120,7 +120,7 @@ def test_position_is_rendered(user, django_assert_num_queries):
     for title in ("One", "Two"):
         notify(user, title)
     Notification.objects.filter(title="One").update(open_question=uuid7())
-    position = read_stream_position(user.pk)
+    position = read_numbered_position(user.pk)
     with django_assert_num_queries(1):
         elements = render(user)
     data = script(elements)

@@ -15,8 +15,7 @@ from notifications.api import batch
 from notifications.contrib import questions
 from notifications.contrib.engines import wakeups
 from notifications.contrib.output.testing import output as read_output
-from notifications.management import pause_queue as pause_queue
-from notifications.management import resume_queue as resume_queue
+from notifications.management import pause_queue
 from notifications.models import Attempt, Job, Notification, Wait
 from tests.support.checks import doctor
 
@@ -97,6 +96,14 @@ def cancel(id):
 
 def retry(id):
     return [str(queued) for queued in jobs.retry([UUID(id)])]
+
+
+def pause(queue):
+    pause_queue(queue)
+
+
+def resume(queue):
+    pause_queue(queue, is_paused=False)
 
 
 def rows(ids):

@@ -70,12 +70,12 @@ class EngineContract:
 
     def test_jobs_run_by_priority(self, project):
         """Whatever the order in which they were enqueued, and messages arrive."""
-        project.call("pause_queue", name="slow")
+        project.call("pause", queue="slow")
         ids = [
             project.call("enqueue", task="noop_sync", queue_name="slow", priority=priority)[0]
             for priority in (0, 50, -50)
         ]
-        project.call("resume_queue", name="slow")
+        project.call("resume", queue="slow")
         ended(project, ids)
         starts = project.call("starts", ids=ids)
         assert starts[1] <= starts[0] <= starts[2]
@@ -117,10 +117,10 @@ class EngineContract:
 
     def test_queued_job_is_cancelled_and_retried(self, project):
         """A cancellation that reached the engine does not keep a later retry from running."""
-        project.call("pause_queue", name="slow")
+        project.call("pause", queue="slow")
         (id,) = project.call("enqueue", task="noop", queue_name="slow")
         assert project.call("cancel", id=id) == "cancelled"
-        project.call("resume_queue", name="slow")
+        project.call("resume", queue="slow")
         project.call("retry", id=id)
         (row,) = ended(project, [id])
         assert row["state"] == "succeeded"
@@ -170,11 +170,11 @@ class EngineContract:
         assert project.call("attempts", id=id) == ["timed_out"]
 
     def test_paused_queue_waits(self, project):
-        project.call("pause_queue", name="paused")
+        project.call("pause", queue="paused")
         (id,) = project.call("enqueue", task="noop", queue_name="paused")
         ended(project, project.call("enqueue", task="noop"))
         assert states(project, [id]) == ["queued"]
-        project.call("resume_queue", name="paused")
+        project.call("resume", queue="paused")
         ended(project, [id])
 
     def test_concurrency_limit_holds(self, project):
@@ -255,7 +255,7 @@ class EngineContract:
     def test_broker_that_is_away(self, project, request):
         """Enqueueing does not wait. Jobs of before, of meanwhile and of after it run once."""
         broker = self.find_broker(request)
-        project.call("pause_queue", name="slow")
+        project.call("pause", queue="slow")
         ids = project.call("enqueue", task="noop_sync", count=5, queue_name="slow")
         broker.kill()
         started = time.monotonic()
@@ -263,7 +263,7 @@ class EngineContract:
         assert time.monotonic() - started < 5
         time.sleep(AWAY_SECONDS)
         broker.start()
-        project.call("resume_queue", name="slow")
+        project.call("resume", queue="slow")
         ids += project.call("enqueue", task="noop_sync", count=5)
         rows = self.ended_with_restarts(project, ids)
         assert {(row["state"], row["attempt"]) for row in rows} == {("succeeded", 1)}
