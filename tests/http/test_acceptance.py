@@ -16,14 +16,14 @@ from notifications.jobs.transitions import enqueueing
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
-from tests.http import acceptance_views
-from tests.http.acceptance_views import double, enqueue_child, enqueue_double
+from tests.http import views
 from tests.http.conftest import BROWSER
+from tests.http.views import double, enqueue_child, enqueue_double
 
 
 @pytest.fixture(autouse=True)
 def urls(settings, transactional_db):
-    settings.ROOT_URLCONF = "tests.http.acceptance_views"
+    settings.ROOT_URLCONF = "tests.http.views"
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_other_clients_get_json(accept, user_client, user):
 
 def test_owner_of_using_takes_precedence(user_client, other_user):
     """.using(owner=…) takes precedence over the user of the request."""
-    user_client.post("/other/")
+    user_client.post("/bob/")
     assert Job.objects.get().user == other_user
 
 
@@ -204,7 +204,7 @@ def test_statements_while_sqlite_is_locked(user_client, monkeypatch):
     """The user is read before the transaction begins, so the lock is held for the inserts only."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no lock of that kind.")
-    monkeypatch.setattr(acceptance_views, "enqueue_double", lambda: double.enqueue(21))
+    monkeypatch.setattr(views, "enqueue_double", lambda: double.enqueue(21))
     with CaptureQueriesContext(connection) as captured:
         assert user_client.post("/plain/").status_code == 202
     statements = [query["sql"] for query in captured.captured_queries]
@@ -267,14 +267,13 @@ def test_enqueueing_for_a_get_is_logged_once_for_each_view(user_client, caplog, 
     assert record.levelname == "WARNING" and record.name == "notifications"
     name = "sync_view" if path == "/plain/" else "async_view"
     assert (
-        f"GET of tests.http.acceptance_views.{name}. Accept POST only, for example with @require_POST."
-        in record.message
+        f"GET of tests.http.views.{name}. Accept POST only, for example with @require_POST." in record.message
     )
 
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/partial/", ".sync_view"), ("/instance/", "an instance of tests.http.acceptance_views.CallableView")],
+    [("/partial/", ".sync_view"), ("/instance/", "an instance of tests.http.views.CallableView")],
 )
 def test_warning_names_views_without_a_name(user_client, caplog, monkeypatch, path, name):
     """Partial functions and instances have no __qualname__."""
