@@ -1,14 +1,19 @@
 """Large tables, and what the database says of a query: its plan, the scans in it, the pages that it reads."""
 
 import re
+from contextlib import contextmanager
 
+import pytest
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 
 #: Streams; users with notifications and finished jobs; and the number of each per user.
 STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
-#: Partial indexes of unnumbered, queued, pending or running rows only. Reading all of one is not counted as a scan.
+#: Partial indexes of unnumbered, queued, pending or running rows only, and that of jobs of batches, of which there are
+#: none. Reading all of one is not counted as a scan.
 SMALL_INDEXES = (
-    r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|dispatched|running|waiting)"
+    r"notifications_(n|job)_unnumbered"
+    r"|notifications_job_(ready|delayed|queued|keyed|dispatched|running|waiting|batch)"
     r"|notifications_delivery_(due|job)"
 )
 #: Tables with one row per process, queue, broadcast, or problem and its reader, or a single row.
@@ -216,6 +221,22 @@ def pages_read(sql, params=None):
         finally:
             connection.connection.set_progress_handler(None, 10)
         return len(steps) * 10
+
+
+@contextmanager
+def captured_statements():
+    """Yield a list that gets the statements of all threads of this process, with their parameters in them."""
+    captured, execute = [], CursorWrapper._execute_with_wrappers
+
+    def execute_and_capture(cursor, sql, params, many, executor):
+        result = execute(cursor, sql, params, many, executor)
+        if not many:
+            captured.append(cursor.db.ops.last_executed_query(cursor.cursor, sql, params))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CursorWrapper, "_execute_with_wrappers", execute_and_capture)
+        yield captured
 
 
 def can_scan(sql):
