@@ -17,7 +17,6 @@ from notifications.contrib.deliveries.templatetags import notifications_deliveri
 from notifications.contrib.output.templatetags import notifications_output
 from notifications.contrib.questions.templatetags import notifications_questions
 from notifications.management.commands.notifications import Command
-from notifications.streams.icons import NOTIFICATION_ICONS
 from notifications.templatetags.notifications import register
 from tests.docs.pages import DOCS, ROOT, section
 
@@ -184,11 +183,6 @@ def test_every_property_of_the_style_sheet_is_documented():
     """The custom properties that it reads."""
     used = set(re.findall(r"var\((--notifications-[\w-]+)", (CLIENT / "tokens.css").read_text()))
     assert first_cells("Properties", "how-to/theming.md") == used
-
-
-def test_every_icon_is_documented():
-    documented = re.search(r"another one: (.*)\.", section("how-to/notify.md", "Icon"))
-    assert re.findall(r"`(\w+)`", documented[1]) == sorted(NOTIFICATION_ICONS)
 
 
 def test_every_command_is_documented():
