@@ -21,7 +21,7 @@ from notifications.management import pause_queue
 from notifications.management.diagnosis import configuration, database
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
-from notifications.worker import lease
+from notifications.worker import Lease
 from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
@@ -247,11 +247,12 @@ def a_mail_server_that_does_not_answer(fixture):
 
 @case("outbound", "warning", "called again automatically")
 def a_server_whose_circuit_is_open(fixture):
-    id = fixture("live_worker")(60)
+    worker_lease = Lease(queues=(), concurrency=1, load=lambda: 0)
+    worker_lease._insert_row()
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit.open("it fails")
-        Worker.objects.filter(id=id).update(outbound=lease._overview({}))
+        worker_lease._extend()
     finally:
         outbound.overview.circuits.reset()
 

@@ -19,7 +19,7 @@ from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import rebuilding
 from notifications.streams.marking_seen import mark_seen
-from notifications.worker import Lease, lease
+from notifications.worker import Lease
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
 
@@ -320,14 +320,16 @@ def test_a_renewal_stores_the_overview_of_outbound_calls():
     assert json.loads(Worker.objects.get().outbound)["busy"] == 0
 
 
-def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
+def test_outbound_calls():
     """Each worker stores an overview of its calls in its row. The message has the origin of an open circuit."""
-    Worker.objects.filter(id=live_worker()).update(outbound=lease._overview({}))
+    worker_lease = Lease(queues=(), concurrency=1, load=lambda: 0)
+    worker_lease._insert_row()
+    worker_lease._extend()
     assert diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit.open("it fails")
-        Worker.objects.update(outbound=lease._overview({}))
+        worker_lease._extend()
     finally:
         outbound.overview.circuits.reset()
     finding = diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]

@@ -1,11 +1,8 @@
 """Large tables, and what the database says of a query: its plan, the scans in it, the pages that it reads."""
 
 import re
-from contextlib import contextmanager
 
-import pytest
 from django.db import connection
-from django.db.backends.utils import CursorWrapper
 
 #: Streams; users with notifications and finished jobs; and the number of each per user.
 STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
@@ -221,22 +218,6 @@ def pages_read(sql, params=None):
         finally:
             connection.connection.set_progress_handler(None, 10)
         return len(steps) * 10
-
-
-@contextmanager
-def captured_statements():
-    """Yield a list that gets the statements of all threads of this process, with their parameters in them."""
-    captured, execute = [], CursorWrapper._execute_with_wrappers
-
-    def execute_and_capture(cursor, sql, params, many, executor):
-        result = execute(cursor, sql, params, many, executor)
-        if not many:
-            captured.append(cursor.db.ops.last_executed_query(cursor.cursor, sql, params))
-        return result
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CursorWrapper, "_execute_with_wrappers", execute_and_capture)
-        yield captured
 
 
 def can_scan(sql):

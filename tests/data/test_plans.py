@@ -1,6 +1,7 @@
 """Query plans: frequent queries find their rows by an index and read few others, however large the tables are."""
 
 import re
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.urls import reverse
 from django.utils import timezone
@@ -25,7 +27,7 @@ from notifications.models import Job, Notification, Wait, uuid7
 from notifications.streams import changes, positions
 from notifications.testing import run_jobs
 from tests.contrib.webhooks.endpoints.receiver import Receiver
-from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, captured_statements, explain, scans_of
+from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
 from tests.jobs import tasks, wait_tasks
 from tests.support.claims import claim_rows
@@ -37,6 +39,22 @@ pytestmark = pytest.mark.database_law
 
 HEAD = 2 * ROWS_PER_USER
 PUSH_KEY = vapid_key()
+
+
+@contextmanager
+def captured_statements():
+    """Yield a list that gets the statements of all threads of this process, with their parameters in them."""
+    captured, execute = [], CursorWrapper._execute_with_wrappers
+
+    def execute_and_capture(cursor, sql, params, many, executor):
+        result = execute(cursor, sql, params, many, executor)
+        if not many:
+            captured.append(cursor.db.ops.last_executed_query(cursor.cursor, sql, params))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CursorWrapper, "_execute_with_wrappers", execute_and_capture)
+        yield captured
 
 
 class Reader:

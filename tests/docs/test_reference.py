@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.dispatch import Signal
+from django.template import engines
 
 import notifications
 from asyncsite.environment import NAMES
@@ -17,7 +18,6 @@ from notifications.contrib.deliveries.templatetags import notifications_deliveri
 from notifications.contrib.output.templatetags import notifications_output
 from notifications.contrib.questions.templatetags import notifications_questions
 from notifications.management.commands.notifications import Command
-from notifications.templatetags.notifications import register
 from tests.docs.pages import DOCS, ROOT, section
 
 REFERENCE = DOCS / "reference"
@@ -105,6 +105,7 @@ def test_every_template_tag_is_documented():
         library.register
         for library in (notifications_deliveries, notifications_output, notifications_questions)
     ]
+    register = engines["django"].engine.template_libraries["notifications"]
     libraries.append(register)
     assert set(tags) == {tag for library in libraries for tag in library.tags}
     assert set(filters) == {*register.filters}

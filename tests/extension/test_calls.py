@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gc
+import json
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -30,7 +31,6 @@ from notifications.jobs.transitions import reaping, recording, waiting
 from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
 from notifications.streams import rebuilding, snoozing
 from notifications.testing import run_jobs
-from notifications.worker.lease import _overview
 from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.checks import doctor
@@ -320,7 +320,9 @@ def test_doctor(transactional_db):
     until = times.now() + timedelta(seconds=20)
     fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
     for _ in range(2):
-        Worker.objects.create(outbound=_overview({"sms.on_ends": 2}), **fields)
+        Worker.objects.create(
+            outbound=json.dumps({"origins": [], "failing_hooks": {"sms.on_ends": 2}}), **fields
+        )
     hook, outbound = doctor("hooks", "outbound")
     assert hook["state"] == "error" and "sms.on_ends (outcomes that wait: 4)" in hook["message"]
     assert outbound["state"] == "ok"
