@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +14,13 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.urls import include, path
+from django.utils import timezone
 
-from notifications import checks, readiness
+from notifications import checks
 from notifications.extension import Dispatch, hooks
 from notifications.models import Job
 from tests.jobs.tasks import noop
-from tests.support.checks import system_checks
+from tests.support.checks import system_checks, unapplied_migration
 from tests.support.django_tasks import BaseTaskBackend
 
 #: What is wrong with an engine.
@@ -199,23 +201,28 @@ def test_a_pool_for_all_sync_jobs(pool, monkeypatch):
     assert found(checks.check_pool) == []
 
 
-def test_the_database(db, monkeypatch):
+def test_the_database(db, jobs_clock):
     """W012 to W014, only when its database is checked, and only after its migrations."""
     assert checks.check_database(None, databases=["default"]) == []
-    monkeypatch.setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
-    monkeypatch.setattr(readiness, "clock_skew_seconds", lambda: -2.5)
-    monkeypatch.setattr(readiness, "find_wrong_times", lambda: ["the deadline of job 7"])
-    assert [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])] == [
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX notifications_job_queued")
+    jobs_clock.advance(-2.5)
+    far = timezone.now() + timedelta(days=3650)
+    job = Job.objects.create(title="t", task_path="t", created_at=far, queued_at=far, run_after=far)
+    found = [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])]
+    wrong_times = found.pop()
+    assert found == [
         (
             "notifications.W012",
             "Indexes are missing: notifications_job_queued. Queries are slow; on SQLite jobs cannot be claimed.",
         ),
         ("notifications.W013", "The clock of the database differs by -2.5 s from the clock of this machine."),
-        ("notifications.W014", "Stored while a clock was wrong: the deadline of job 7."),
     ]
+    assert wrong_times[0] == "notifications.W014"
+    assert wrong_times[1].startswith(f"Stored while a clock was wrong: job {job.pk}: run_after is ")
     assert checks.check_database(None, databases=None) == []
-    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
-    assert checks.check_database(None, databases=["default"]) == []
+    with unapplied_migration():
+        assert checks.check_database(None, databases=["default"]) == []
 
 
 class Apart:

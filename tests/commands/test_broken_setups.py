@@ -10,10 +10,10 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import connection
 from django.utils import timezone
 
-from notifications import outbound, readiness
+from notifications import outbound
 from notifications.contrib.deliveries import outages
 from notifications.contrib.engines import findings as engine_findings
 from notifications.jobs import notifying
@@ -25,7 +25,9 @@ from notifications.worker import Lease
 from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+from tests.support.checks import unapplied_migration
 from tests.support.site import ROOT
+from tests.support.statements import refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -140,27 +142,38 @@ def urls_that_are_not_mounted(fixture):
     fixture("settings").ROOT_URLCONF = __name__
 
 
+def enter(fixture, context):
+    """Enter a context until the end of the test."""
+    context.__enter__()
+    fixture("request").addfinalizer(lambda: context.__exit__(None, None, None))
+
+
 @case("database", "error", "Check DATABASES")
 def a_database_that_is_away(fixture):
-    def fail():
-        raise OperationalError("could not connect")
-
-    fixture("monkeypatch").setattr(database, "connection", fail)
+    enter(fixture, refused(""))
 
 
 @case("tables", "error", "Run manage.py migrate.")
 def migrations_that_are_not_applied(fixture):
-    fixture("monkeypatch").setattr(database, "pending_migrations", lambda: ["notifications.0099_more"])
+    enter(fixture, unapplied_migration())
 
 
 @case("W012", "error", "CREATE INDEX")
 def an_index_that_is_missing(fixture):
-    fixture("monkeypatch").setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
+    [index] = [index for index in Job._meta.indexes if index.name == "notifications_job_queued"]
+    with connection.schema_editor() as editor:
+        editor.remove_index(Job, index)
+
+    def create():
+        with connection.schema_editor() as editor:
+            editor.add_index(Job, index)
+
+    fixture("request").addfinalizer(create)
 
 
 @case("W013", "warning", "NTP")
 def clocks_that_differ(fixture):
-    fixture("monkeypatch").setattr(readiness, "database_now", lambda: timezone.now() + timedelta(seconds=90))
+    fixture("jobs_clock").advance(90)
 
 
 @case("numbering", "error", "Start a web process or a worker")
@@ -309,10 +322,7 @@ def a_probe_without_a_worker(fixture):
 
 @case("ready", "error", "Check DATABASES")
 def a_probe_without_a_database(fixture):
-    def fail():
-        raise OperationalError("could not connect")
-
-    fixture("monkeypatch").setattr(readiness, "connection", fail)
+    enter(fixture, refused(""))
     return ["--live"]
 
 

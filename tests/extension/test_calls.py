@@ -36,6 +36,11 @@ from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.extensions import install, load
 
+#: What the row of a worker has that makes no outbound call, with two outcomes that a hook holds up.
+OUTBOUND = json.dumps(
+    dict.fromkeys(("busy", "total", "waiting", "looking_up", "names_waiting"), 0)
+    | {"origins": [], "failing_hooks": {"sms.on_ends": 2}}
+)
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
 HOOKS = extension.installed._HOOKS
 METHODS = [
@@ -320,9 +325,7 @@ def test_doctor(transactional_db):
     until = times.now() + timedelta(seconds=20)
     fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
     for _ in range(2):
-        Worker.objects.create(
-            outbound=json.dumps({"origins": [], "failing_hooks": {"sms.on_ends": 2}}), **fields
-        )
+        Worker.objects.create(outbound=OUTBOUND, **fields)
     hook, outbound = doctor("hooks", "outbound")
     assert hook["state"] == "error" and "sms.on_ends (outcomes that wait: 4)" in hook["message"]
     assert outbound["state"] == "ok"
