@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import models
@@ -23,16 +23,13 @@ from django.utils.translation import gettext as _
 __all__ = [
     "MomentField",
     "as_utc",
-    "first_zone",
     "format_exact",
     "format_short",
     "format_time",
     "from_microseconds",
     "latest_possible",
     "now",
-    "to_db",
     "to_microseconds",
-    "zone_names",
 ]
 
 
@@ -95,23 +92,6 @@ def format_time(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return as_utc(moment).isoformat().replace("+00:00", "Z")
-
-
-@cache
-def zone_names() -> frozenset[str]:
-    """Return the names of all time zones. Finding them reads hundreds of files."""
-    # On some systems the names of files that stand for no place are among them.
-    return frozenset(available_timezones() - {"localtime", "Factory"})
-
-
-def first_zone(*names: str) -> ZoneInfo:
-    """Return the first of these time zones that exists, else that of the site."""
-    for name in (*names, settings.TIME_ZONE):
-        try:
-            return ZoneInfo(name)
-        except (KeyError, OSError, ValueError):  # none, or one that does not exist
-            continue
-    return ZoneInfo("UTC")
 
 
 def to_db(moment: datetime, db: Any) -> Any:

@@ -13,17 +13,10 @@ from notifications.context import is_inside_job
 
 #: What apps use. Modules of the core use the other names, too.
 __all__ = [
-    "MAX_ACTIONS",
-    "MAX_ARGUMENTS_BYTES",
     "MAX_BODY_LENGTH",
-    "MAX_CATEGORY_LENGTH",
-    "MAX_DANGER_LENGTH",
     "MAX_DATA_BYTES",
-    "MAX_GROUP_LENGTH",
     "MAX_KEY_LENGTH",
-    "MAX_LABEL_LENGTH",
     "MAX_NAME_LENGTH",
-    "MAX_QUEUE_LENGTH",
     "MAX_RESULT_BYTES",
     "MAX_TITLE_LENGTH",
     "MAX_URL_LENGTH",
@@ -36,21 +29,15 @@ __all__ = [
     "text",
 ]
 
-#: Characters of the fields of notifications and jobs.
+#: Characters of the fields of notifications and jobs. A title is also the sentence that says what a dangerous action
+#: does. A name is that of a category, a group, a queue, who has caused a notification, or what it is about.
 MAX_TITLE_LENGTH = 200
 MAX_BODY_LENGTH = 2_000
 MAX_URL_LENGTH = 1_000
-MAX_CATEGORY_LENGTH = 100
 MAX_KEY_LENGTH = 200
-MAX_QUEUE_LENGTH = 100
-#: Characters of the group of a notification.
-MAX_GROUP_LENGTH = 100
+MAX_NAME_LENGTH = 100
 #: Actions of a notification, and characters of the label of one.
 MAX_ACTIONS, MAX_LABEL_LENGTH = 3, 40
-#: Characters of the sentence that says what a dangerous action does.
-MAX_DANGER_LENGTH = 200
-#: Characters of the name of who has caused a notification, or of what it is about.
-MAX_NAME_LENGTH = 100
 #: Characters of the detail of an error, and of a progress message.
 MAX_DETAIL_LENGTH = 2_000
 MAX_PROGRESS_LENGTH = 200
@@ -190,7 +177,7 @@ def _action(name: str, value: Any) -> dict[str, str]:
         )
     action = {"label": shown, kind: target}
     if "danger" in value:
-        action["danger"] = label(f"{name}['danger']", value["danger"], MAX_DANGER_LENGTH, required=True)
+        action["danger"] = label(f"{name}['danger']", value["danger"], MAX_TITLE_LENGTH, required=True)
     return action
 
 
@@ -213,7 +200,7 @@ def party(name: str, value: Any, link_key: str) -> dict[str, str]:
     return result
 
 
-def json_text(name: str, value: Any, limit: int, *, is_plural: bool = False) -> str:
+def json_text(name: str, value: Any, limit: int = MAX_ARGUMENTS_BYTES, *, is_plural: bool = False) -> str:
     """Return ``value`` as strict JSON of at most ``limit`` bytes: no NaN, no NUL, no lone surrogate.
 
     ``name`` is that of the value in errors, ``is_plural`` says whether it is one of several things.

@@ -96,7 +96,7 @@ def test_a_lease_that_is_too_short(lease, ids, settings):
 def test_the_order_of_apps(monkeypatch):
     """W001: after the admin, the admin's own template is found first."""
     configs = sorted(apps.get_app_configs(), key=lambda config: config.name == "notifications")
-    monkeypatch.setattr(checks.apps, "get_app_configs", lambda: configs)
+    monkeypatch.setattr(apps, "get_app_configs", lambda: configs)
     (message,) = checks.check_order(None)
     assert message.id == "notifications.W001"
     assert "before 'django.contrib.admin'" in message.hint
@@ -114,7 +114,7 @@ def test_a_theme_of_the_admin_without_the_bell(monkeypatch, theme, adapter):
     """W034: its adapter is not installed, or comes after it, so that the theme's own template is found first."""
     for names, count in (([theme], 1), ([theme, adapter], 1), ([adapter, theme], 0), ([adapter], 0)):
         configs = [SimpleNamespace(name=name) for name in names]
-        monkeypatch.setattr(checks.apps, "get_app_configs", lambda configs=configs: configs)
+        monkeypatch.setattr(apps, "get_app_configs", lambda configs=configs: configs)
         messages = checks.check_order(None)
         assert [message.id for message in messages] == ["notifications.W034"] * count
         assert all(f"{adapter!r} before {theme!r}" in message.hint for message in messages)

@@ -209,9 +209,7 @@ def test_the_largest_notification_fits():
         level="success",
         title=validators.text("title", WIDE * validators.MAX_TITLE_LENGTH, validators.MAX_TITLE_LENGTH),
         body=validators.text("body", WIDE * validators.MAX_BODY_LENGTH, validators.MAX_BODY_LENGTH),
-        category=validators.text(
-            "category", WIDE * validators.MAX_CATEGORY_LENGTH, validators.MAX_CATEGORY_LENGTH
-        ),
+        category=validators.text("category", WIDE * validators.MAX_NAME_LENGTH, validators.MAX_NAME_LENGTH),
         url=validators.link("url", "/" + "\U0001f600" * (validators.MAX_URL_LENGTH - 1)),
         job=uuid.uuid4(),
         data=validators.json_text(
@@ -251,7 +249,7 @@ def test_the_columns_hold_what_the_bounds_allow():
     lengths = {
         (Notification, "title"): validators.MAX_TITLE_LENGTH,
         (Notification, "url"): validators.MAX_URL_LENGTH,
-        (Notification, "category"): validators.MAX_CATEGORY_LENGTH,
+        (Notification, "category"): validators.MAX_NAME_LENGTH,
         (Notification, "key"): validators.MAX_KEY_LENGTH,
         (Job, "title"): validators.MAX_TITLE_LENGTH,
         (Job, "url"): validators.MAX_URL_LENGTH,

@@ -10,18 +10,9 @@ mixins, paging, filters    what all lists share: read-only, keyset pages, filter
 timelines                  how pages show times, events and attempts
 """
 
-from notifications.admin.filters import JOB_FILTERS as JOB_FILTERS
-from notifications.admin.filters import FormFilter as FormFilter
-from notifications.admin.filters import JobListFilter as JobListFilter
-from notifications.admin.filters import KeysetFilter as KeysetFilter
-from notifications.admin.filters import LevelFilter as LevelFilter
-from notifications.admin.filters import NotificationUserFilter as NotificationUserFilter
-from notifications.admin.filters import UserFilter as UserFilter
-from notifications.admin.filters import other_parameters as other_parameters
-from notifications.admin.filters import read_filter as read_filter
+from notifications.admin.filters import ListFilter as ListFilter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase
-from notifications.admin.mixins import OwnedMixin as OwnedMixin
 from notifications.admin.mixins import ReadOnlyMixin as ReadOnlyMixin
 from notifications.admin.mixins import add_filters as add_filters
 from notifications.admin.mixins import extend as extend
@@ -29,6 +20,4 @@ from notifications.admin.mixins import list_url as list_url
 from notifications.admin.mixins import page_context as page_context
 from notifications.admin.mixins import reports_database_errors as reports_database_errors
 from notifications.admin.notifications import NotificationAdmin as NotificationAdmin
-from notifications.admin.paging import KeysetMixin as KeysetMixin
-from notifications.db.keyset import count_rows as count_rows
-from notifications.templatetags.notifications import csp_nonce as csp_nonce
+from notifications.admin.paging import OwnedMixin as OwnedMixin

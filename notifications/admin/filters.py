@@ -30,27 +30,25 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 _NEWEST = "_notifications_newest_jobs"
 
 
-class KeysetFilter(admin.SimpleListFilter):
-    """A filter that may say which rows of its list are read to find those that it selects: see ``read_page``."""
+class ListFilter(admin.SimpleListFilter):
+    """A filter beside a list of this app. It may have a form, and say which rows are read to find those it selects.
+
+    A form is in its ``template``. Without choices of its own it is shown when a link has chosen a value, and has it.
+    """
 
     #: Whether it selects rows until a value is chosen.
     is_on_by_default = False
+    #: Whether it is a condition of ``JobFilter``. All jobs of a list can be changed if each filter that is used is one.
+    #: One that is none, or beside a list of other rows, has a ``queryset()`` of its own.
+    is_condition = True
 
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return self.with_value([])
 
-        Called for each filter of the list, in their order, with what the one before has returned. ``rows`` meet all
-        filters and the search already.
-        """
-        return rows, slices_of
-
-    def row_check(self) -> Callable[[list[Any]], Collection[Any]] | None:
-        """Return what decides which of some rows (keys) are listed, None if a query does."""
-        return None
-
-
-class FormFilter(KeysetFilter):
-    """A filter with a form beside its choices, or in place of them."""
+    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Return the choices, with the chosen value if it is none of them."""
+        value = self.value()
+        return choices if not value or value in dict(choices) else [*choices, (value, value)]
 
     def choices(self, changelist: Any) -> Any:
         #: What the filter's form sends besides its own fields, so that the other filters stay.
@@ -62,60 +60,11 @@ class FormFilter(KeysetFilter):
         ]
         return super().choices(changelist)
 
-    def with_value(self, choices: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """Return the choices, with the chosen value if it is none of them."""
-        value = self.value()
-        return choices if not value or value in dict(choices) else [*choices, (value, value)]
-
-
-class UserFilter(FormFilter):
-    """Filters rows by the name of their user."""
-
-    title, parameter_name = _("user"), "user"
-    template = "admin/notifications/text_filter.html"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
-
-    def has_output(self) -> bool:
-        return True
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        if not self.value():
-            return queryset
-        key = self.user_key()
-        return queryset.none() if key is None else queryset.filter(user_id=key)
-
-    def user_key(self) -> Any:
-        """Return the key of the named user, None if there is no such user or no name."""
-        users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: self.value() or ""})
-        return users.values_list("pk", flat=True).first()
-
-
-class NotificationUserFilter(UserFilter):
-    """Filters notifications by the name of their user. Those of one with few are looked up by their ids."""
-
-    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
-        if slices_of is None or not self.value():
-            return rows, slices_of
-        notes = (
-            Notification.objects.using(database()).filter(user_id=self.user_key()).order_by("user_id", "seq")
-        )
-        ids = list(notes.values_list("pk", flat=True)[: MAX_IDS_READ + 1])
-        return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
-
-
-class JobListFilter(FormFilter):
-    """A filter whose value is a condition of ``JobFilter``, by default that of the name of its parameter.
-
-    It is shown when a link has chosen a value, unless it has choices.
-    """
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
-
     def condition(self) -> dict[str, Any]:
-        """Return arguments of ``JobFilter``. Raises ValueError for a value that none can have."""
+        """Return arguments of ``JobFilter``, by default that of the name of its parameter.
+
+        Raises ValueError for a value that none can have.
+        """
         return {str(self.parameter_name): self.value() or ""}
 
     def own_parameters(self) -> set[str]:
@@ -131,24 +80,72 @@ class JobListFilter(FormFilter):
         except ValueError as exc:
             raise IncorrectLookupParameters(exc) from exc
 
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        """Return the rows of the list as an index yields them, and the slices to read; None if none are needed.
+
+        Called for each filter of the list, in their order, with what the one before has returned. ``rows`` meet all
+        filters and the search already: see ``read_page``.
+        """
+        return rows, slices_of
+
+    def row_check(self) -> Callable[[list[Any]], Collection[Any]] | None:
+        """Return what decides which of some rows (keys) are listed, None if a query does."""
+        return None
+
+
+class UserFilter(ListFilter):
+    """Filters rows by the name of their user. Those of a user with few are looked up by their ids."""
+
+    title, parameter_name = _("user"), "user"
+    template = "admin/notifications/text_filter.html"
+    is_condition = False
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        self.user_field = model_admin.user_field
+        return super().lookups(request, model_admin)
+
+    def has_output(self) -> bool:
+        return True
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if not self.value():
+            return queryset
+        key = find_user(self.value())
+        return queryset.none() if key is None else queryset.filter(**{f"{self.user_field}_id": key})
+
+    def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
+        if slices_of is None or not self.value():
+            return rows, slices_of
+        of_user = self.queryset(request, changelist.model._default_manager.using(database()))
+        ids = list(of_user.order_by(f"{self.user_field}_id").values_list("pk", flat=True)[: MAX_IDS_READ + 1])
+        return (rows, slices_of) if len(ids) > MAX_IDS_READ else (rows.filter(pk__in=ids), None)
+
+
+def find_user(name: str | None) -> Any:
+    """Return the key of the user with this name, None if there is none."""
+    users = get_user_model()._base_manager.filter(**{get_user_model().USERNAME_FIELD: name or ""})
+    return users.values_list("pk", flat=True).first()
+
 
 def read_filter(changelist: Any) -> JobFilter:
     """Return the conditions of all filters of a list of jobs and of its search. Raises ValueError."""
     conditions = {"search": changelist.query}
-    for spec in changelist.filter_specs:
-        if isinstance(spec, JobListFilter):
-            conditions |= spec.condition()
+    for spec in _find_conditions(changelist):
+        conditions |= spec.condition()
     return JobFilter(**conditions)
 
 
 def other_parameters(changelist: Any) -> list[str]:
     """Return the names of parameters of a list of jobs that are no conditions of ``JobFilter``."""
-    specs = (spec for spec in changelist.filter_specs if isinstance(spec, JobListFilter))
-    known = {name for spec in specs for name in spec.own_parameters()}
+    known = {name for spec in _find_conditions(changelist) for name in spec.own_parameters()}
     return sorted(set(changelist.get_filters_params()) - known)
 
 
-class StateFilter(JobListFilter):
+def _find_conditions(changelist: Any) -> list[ListFilter]:
+    return [spec for spec in changelist.filter_specs if isinstance(spec, ListFilter) and spec.is_condition]
+
+
+class StateFilter(ListFilter):
     """Filters jobs by their state, and narrows the list by all conditions, because it is always there.
 
     Its choices have the numbers of jobs, as far as these are counted.
@@ -178,7 +175,7 @@ class StateFilter(JobListFilter):
         return read_filter(changelist).narrow(rows, is_exact=is_exact)
 
 
-class TextFilter(JobListFilter):
+class TextFilter(ListFilter):
     """A filter with a field for text, which is always shown."""
 
     template = "admin/notifications/text_filter.html"
@@ -201,12 +198,14 @@ class QueueFilter(TextFilter):
         return self.with_value(_most_frequent(queue for _, queue in _newest_jobs(request)))
 
 
-class JobUserFilter(JobListFilter, UserFilter):
+class JobUserFilter(TextFilter):
+    title, parameter_name = _("user"), "user"
+
     def condition(self) -> dict[str, Any]:
         if not self.value():
             return {}
         # The key of no user, of any type.
-        return {"user": str(key)} if (key := self.user_key()) is not None else {"search": NOBODY}
+        return {"user": str(key)} if (key := find_user(self.value())) is not None else {"search": NOBODY}
 
 
 class WorkerFilter(TextFilter):
@@ -227,7 +226,7 @@ class WorkerFilter(TextFilter):
         return {"worker": ",".join(map(str, ids[:MAX_ROWS_READ])) or NOBODY}
 
 
-class BatchFilter(JobListFilter):
+class BatchFilter(ListFilter):
     """Filters the jobs of a batch. It is shown when it is chosen, on the page of the batch."""
 
     title, parameter_name = _("batch"), "batch"
@@ -240,7 +239,7 @@ class BatchFilter(JobListFilter):
         return {"batch": str(id)}
 
 
-class RunnerFilter(JobListFilter):
+class RunnerFilter(ListFilter):
     """Filters jobs by what runs them, where that is not the built-in worker alone."""
 
     title, parameter_name = _("engine"), "runs_on"
@@ -260,7 +259,7 @@ class RunnerFilter(JobListFilter):
         return {"runner": self.value() or ""}
 
 
-class DeliveriesFilter(JobListFilter):
+class DeliveriesFilter(ListFilter):
     """Leaves out the jobs with which the app sends e-mails, push messages and webhooks, unless they are asked for."""
 
     title, parameter_name = _("deliveries"), "deliveries"

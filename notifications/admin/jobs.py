@@ -20,8 +20,7 @@ from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_details import NONE, JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
-from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import KeysetMixin
+from notifications.admin.paging import OwnedMixin
 from notifications.admin.running_again import RunAgainMixin
 from notifications.admin.timelines import set_last_errors
 from notifications.db.keyset import NEWEST_FIRST
@@ -31,6 +30,7 @@ from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.claiming.executors import QUARANTINED, kind_of
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import search_condition
+from notifications.jobs.selection import JobFilter
 from notifications.models import Job, Worker
 from notifications.states import CLAIMABLE, describe_state
 from notifications.templatetags.notifications_formats import breakable, duration, to_second
@@ -48,7 +48,6 @@ class JobAdmin(
     RunAgainMixin,
     JobDetailsMixin,
     LiveJobsMixin,
-    KeysetMixin,
     OwnedMixin,
     admin.ModelAdmin,
 ):
@@ -124,6 +123,26 @@ class JobAdmin(
     def shows_all_jobs(self) -> bool:
         """Return whether the list without filters has all jobs: a subclass may show some of them only."""
         return type(self).get_queryset is JobAdmin.get_queryset
+
+    def read_conditions(self, request: HttpRequest) -> JobFilter:
+        """Return the conditions of all jobs that the list finds by its filters and search.
+
+        Raises ValueError, whose text is for staff, if they are not all, because a class of a project shows some jobs
+        only, or one of its filters is no condition of ``JobFilter``.
+        """
+        changelist = self.get_changelist_instance(request)
+        if others := filters.other_parameters(changelist):
+            text = _(
+                "All jobs that match cannot be changed with the filter “%(name)s”. Select jobs of the page."
+            )
+            raise ValueError(text % {"name": others[0]})
+        if not self.shows_all_jobs():
+            raise ValueError(
+                _(
+                    "All jobs that match cannot be changed, because this list shows some jobs only. Select jobs."
+                )
+            )
+        return filters.read_filter(changelist)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)

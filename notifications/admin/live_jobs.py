@@ -70,10 +70,7 @@ class LiveJobsMixin(ModelAdminBase):
     ) -> HttpResponse:
         job = kwargs.get("obj")
         if job is not None and not job.done:
-            context |= {
-                "nonce": csp_nonce({}, request),
-                "state_url": f"{self._url('state', job.pk)}?{BACKGROUND_MARK}",
-            }
+            context["state_url"] = f"{self._url('state', job.pk)}?{BACKGROUND_MARK}"
         return super().render_change_form(request, context, *args, **kwargs)
 
     def rows_view(self, request: HttpRequest) -> HttpResponse:

@@ -11,11 +11,10 @@ from django.contrib import messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters, ModelAdmin
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, QuerySet
 from django.forms import Media
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -66,6 +65,12 @@ class ReadOnlyMixin:
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).using(database())  # type: ignore[misc]
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["nonce"] = csp_nonce({}, request)
+        return super().render_change_form(request, context, *args, **kwargs)  # type: ignore[misc, no-any-return]
+
     def action_checkbox(self, row: Model) -> str:
         """Return the checkbox of a row in a label, which the style sheet makes as large as a finger."""
         return format_html("<label>{}</label>", super().action_checkbox(row))  # type: ignore[misc]
@@ -78,32 +83,6 @@ class ReadOnlyMixin:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-class OwnedMixin(ReadOnlyMixin):
-    """Reads the users of the rows separately, because they may be in another database, which cannot be joined."""
-
-    list_select_related = ()  # False would join the foreign keys in list_display
-    #: The foreign key to the user.
-    user_field = "user"
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        changelist = super().get_changelist_instance(request)  # type: ignore[misc]
-        set_users(changelist.result_list, self.user_field)
-        return changelist
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        row = super().get_object(request, object_id, from_field)  # type: ignore[misc]
-        set_users([row] if row else [], self.user_field)
-        return row
-
-
-def set_users(rows: Iterable[Any], name: str) -> None:
-    """Read the users of rows, whose foreign key has this name, by one query."""
-    keys = [getattr(row, f"{name}_id") for row in rows]
-    users = get_user_model()._base_manager.in_bulk(set(keys) - {None})
-    for row, key in zip(rows, keys, strict=True):
-        row._meta.get_field(name).set_cached_value(row, users.get(key))
 
 
 def extend(model_admin: type[Any]) -> Callable[[type[Mixin]], type[Mixin]]:
@@ -126,16 +105,19 @@ def extend(model_admin: type[Any]) -> Callable[[type[Mixin]], type[Mixin]]:
     return decorate
 
 
-def add_filters(filters: Iterable[Any], added: Sequence[Any]) -> list[Any]:
-    """Return the filters of a list with some after them, for ``ModelAdmin.get_list_filter()``.
+def add_filters(filters: Iterable[Any], added: Sequence[Any], *, after: str = "") -> list[Any]:
+    """Return the filters of a list with some more, for ``ModelAdmin.get_list_filter()``.
+
+    They follow the one whose ``parameter_name`` is ``after``, or else come last.
 
     One takes the place of one of the core with the same ``parameter_name``, and is left out if a project's subclass of
     the admin has a filter of its own with it: of two only the first would get its value.
     """
     names = {spec.parameter_name for spec in added}
     own = [spec for spec in filters if not _is_of_core(spec) or spec.parameter_name not in names]
-    taken = {getattr(spec, "parameter_name", None) for spec in own}
-    return [*own, *(spec for spec in added if spec.parameter_name not in taken)]
+    names_of_own = [getattr(spec, "parameter_name", None) for spec in own]
+    at = names_of_own.index(after) + 1 if after in names_of_own else len(own)
+    return [*own[:at], *(spec for spec in added if spec.parameter_name not in names_of_own), *own[at:]]
 
 
 def _is_of_core(spec: Any) -> bool:

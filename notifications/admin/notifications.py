@@ -8,9 +8,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.filters import LevelFilter, NotificationUserFilter, ReadFilter
-from notifications.admin.mixins import OwnedMixin
-from notifications.admin.paging import KeysetMixin
+from notifications.admin.filters import LevelFilter, ReadFilter
+from notifications.admin.paging import OwnedMixin
 from notifications.admin.timelines import lines_of_events
 from notifications.inbox.categories import load_categories
 from notifications.inbox.timeline import read_timeline
@@ -18,11 +17,11 @@ from notifications.models import Notification
 
 
 @admin.register(Notification)
-class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class NotificationAdmin(OwnedMixin, admin.ModelAdmin):
     """The list and the page of notifications, which staff cannot change."""
 
     list_display = ("title", "user", "level", "category", "created_at", "read_at", "archived_at")
-    list_filter = (ReadFilter, LevelFilter, NotificationUserFilter)
+    list_filter = (ReadFilter, LevelFilter, "user")
     list_defer = ("body", "data")
     search_fields = ("=id", "title", "=key")
     ordering = ("-id",)
@@ -54,7 +53,7 @@ class NotificationAdmin(KeysetMixin, OwnedMixin, admin.ModelAdmin):
     @admin.display(description=_("category"))
     def category_name(self, row: Notification) -> str:
         """Return the name that users read, and the key if that is another text."""
-        name = str(load_categories().get(row.category).name)
+        name = str(load_categories().name(row.category))
         if not row.category:
             return "-"
         return name if name == row.category else f"{name} ({row.category})"

@@ -66,14 +66,13 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
     # Called when the apps are ready.
     "dispatch": _as_it_is,
     # Methods of WaitKind.
-    "opened": list,
+    **dict.fromkeys(("opened", "notification_ids"), list),
     "ended": set,
-    "count_notifications": int,
 }
 #: What None stands for, where the core needs a value of them.
 _EMPTY: Mapping[str, Callable[[], Any]] = {
-    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised", "opened"), list),
-    **dict.fromkeys(("count_notifications",), int),
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
+    **dict.fromkeys(("opened", "notification_ids"), list),
     "ended": set,
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
@@ -81,9 +80,8 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
-    **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _none),
-    **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
+    **dict.fromkeys(("policy_at", "hub_part", "time_zone_of"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
     # Methods of WaitKind, JobSection, AlertKind and HubPart.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -54,12 +54,12 @@ class PageHooks:
         """
         return (), 0
 
-    def time_zone_of(self, user: Any) -> str:
-        """Return the name of the time zone that a user (key) has chosen, "" for none.
+    def time_zone_of(self, user: Any) -> tzinfo | None:
+        """Return the time zone that a user (key) has chosen, None for none.
 
         Called by pages that read a local time without the help of a script. One user: the reader of digests.
         """
-        return ""
+        return None
 
     def page_data(self) -> Mapping[str, Any]:
         """Return what the script of each page with the bell is given besides, as JSON by names of this extension.

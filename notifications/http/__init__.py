@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from notifications.http.access import json_response as json_response
     from notifications.http.access import leave_out_of_log as leave_out_of_log
     from notifications.http.access import page_view as page_view
-    from notifications.http.access import signed_page_view as signed_page_view
     from notifications.http.negotiation import is_not_modified as is_not_modified
     from notifications.http.paging import paginate as paginate
     from notifications.http.parsing import describe_browser as describe_browser
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from notifications.problems import log_database_error as log_database_error
     from notifications.problems import prevent_caching as prevent_caching
     from notifications.serializers import encode_json as encode_json
-    from notifications.serializers import read_data as read_data
     from notifications.templatetags.notifications import exact_time as exact_time
     from notifications.templatetags.notifications import script_element as script_element
 else:
@@ -44,14 +42,14 @@ else:
         {
             "notifications.http.access": (
                 "BACKGROUND_MARK api_view async_api_view background_view exempt_from_project "
-                "is_signed_in json_response leave_out_of_log page_view signed_page_view"
+                "is_signed_in json_response leave_out_of_log page_view"
             ),
             "notifications.http.negotiation": "is_not_modified",
             "notifications.http.paging": "paginate",
             "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body",
             "notifications.paths": "bind_to_user",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
-            "notifications.serializers": "encode_json read_data",
+            "notifications.serializers": "encode_json",
             "notifications.templatetags.notifications": "exact_time script_element",
         },
     )

@@ -110,20 +110,27 @@ def async_api_view(view: AsyncView) -> AsyncView:
     return exempt_from_project(wrapped)
 
 
-def page_view(view: View) -> View:
+def page_view(view: View | None = None, *, is_signed: bool = False) -> Any:
     """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``.
 
     CSRF tokens are checked, ``ATOMIC_REQUESTS`` does not apply, a database that is away is a page with 503, and a
     ``Problem`` that the view raises is shown as text.
+
+    ``is_signed``
+        It is a page for everybody, whose address is the permission: it has a signature, which the view verifies. It
+        needs no cookie and no CSRF token. The address is in no log of the app and in no ``Referer``, and crawlers leave
+        it out.
     """
-    protected = csrf_protect(view)
+    if view is None:
+        return partial(page_view, is_signed=is_signed)
+    protected = view if is_signed else csrf_protect(view)
 
     @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
     @wraps(view)
     @never_cache
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            if getattr(request, "user", None) and request.user.is_authenticated:
+            if is_signed or (getattr(request, "user", None) and request.user.is_authenticated):
                 return protected(request, *args, **kwargs)
         except Problem as problem:
             # The project's base template would query the database again.
@@ -137,32 +144,18 @@ def page_view(view: View) -> View:
         is_get = request.method in ("GET", "HEAD")
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
-    return exempt_from_project(background_view(wrapped))
+    return exempt_from_project(background_view(_hide_address(wrapped) if is_signed else wrapped))
 
 
-def signed_page_view(view: View) -> Any:
-    """Make a view a page for everybody whose address is the permission. It needs no cookie and no CSRF token.
-
-    The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and crawlers
-    leave it out. While the database is away the page says so, with 503.
-    """
-
-    @csrf_exempt
-    @never_cache
+def _hide_address(view: View) -> View:
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            response = view(request, *args, **kwargs)
-        except Exception as exc:
-            if not is_unavailable(exc):
-                raise
-            log_database_error(exc)
-            return database_unavailable_page()
+        response = view(request, *args, **kwargs)
         response["Referrer-Policy"] = "no-referrer"
         response["X-Robots-Tag"] = "noindex"
-        return response
+        return mark_as_logged(response)
 
-    return exempt_from_project(leave_out_of_log(wrapped))
+    return wrapped
 
 
 def background_view(view: Callable[..., HttpResponseBase]) -> Any:

@@ -19,33 +19,27 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.inbox.categories import ALERTS as ALERTS
-    from notifications.inbox.categories import BELL as BELL
-    from notifications.inbox.categories import Choice as Choice
     from notifications.inbox.categories import load_categories as load_categories
     from notifications.inbox.forms import return_to_inbox as return_to_inbox
-    from notifications.inbox.lists import read_inbox_categories as read_inbox_categories
     from notifications.inbox.messages import read_message_rows as read_message_rows
     from notifications.inbox.timeline import read_timeline as read_timeline
     from notifications.jobs.users import active_users as active_users
     from notifications.jobs.users import has_holders as has_holders
-    from notifications.jobs.users import has_user_field as has_user_field
-    from notifications.jobs.users import is_group as is_group
-    from notifications.jobs.users import name_of as name_of
     from notifications.jobs.users import read_recipient as read_recipient
     from notifications.jobs.users import require_permission as require_permission
+    from notifications.jobs.users import user_field as user_field
     from notifications.paths import absolute as absolute
     from notifications.paths import job_path as job_path
 else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.inbox.categories": ("ALERTS BELL Choice load_categories"),
+            "notifications.inbox.categories": "ALERTS load_categories",
             "notifications.inbox.forms": "return_to_inbox",
-            "notifications.inbox.lists": "read_inbox_categories",
             "notifications.inbox.messages": "read_message_rows",
             "notifications.inbox.timeline": "read_timeline",
             "notifications.jobs.users": (
-                "active_users has_holders has_user_field is_group name_of read_recipient require_permission"
+                "active_users has_holders read_recipient require_permission user_field"
             ),
             "notifications.paths": "absolute job_path",
         },

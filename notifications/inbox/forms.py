@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from django.core import signing
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
@@ -200,7 +201,7 @@ def snooze(request: HttpRequest) -> HttpResponse:
     return redirect(request, query, RowsChanged(verb=SNOOZE, ids=tuple(marked.changed)).encode())
 
 
-def _parse_until(until: str, local_time: str, zone: ZoneInfo) -> datetime:
+def _parse_until(until: str, local_time: str, zone: tzinfo) -> datetime:
     now = times.now().astimezone(zone)
     match until:
         case "hours":
@@ -222,10 +223,12 @@ def _morning(now: datetime, days: int) -> datetime:
     return datetime.combine(now.date() + timedelta(days=days), MORNING, now.tzinfo)
 
 
-def _zone_of(user: Any, name: str) -> ZoneInfo:
-    if name in times.zone_names():
+def _zone_of(user: Any, name: str) -> tzinfo:
+    """Return the time zone of this name, else the one that a user (key) has chosen, else that of the site."""
+    with suppress(KeyError, OSError, ValueError):  # none, or one that does not exist
         return ZoneInfo(name)
-    return times.first_zone(*(hook(user) for hook in hooks.time_zone_of))
+    chosen = (hook(user) for hook in hooks.time_zone_of)
+    return next(filter(None, chosen), timezone.get_default_timezone())
 
 
 def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:

@@ -13,7 +13,7 @@ from notifications.db.transactions import connection
 from notifications.models import Notification
 from notifications.streams import grouping, listing
 from notifications.streams.grouping import Group, GroupedRows
-from notifications.streams.listing import INBOX, Filters, read_numbered_position
+from notifications.streams.listing import INBOX, Filters, read_numbered_position_with
 from notifications.streams.marking_all import PENDING_KIND
 from notifications.streams.positions import StreamPosition
 
@@ -89,7 +89,9 @@ def read_state(user: Any, categories_of: Filters) -> InboxState:
     saved = "(SELECT views FROM notifications_inboxviews WHERE user_id = %s)"
     columns += [f"(SELECT {to_json} FROM ({sql}) AS named)", saved, PENDING_KIND]
     params = [user_to_db(user)] * (number + more + 2)
-    position, (inbox, snoozed, categories, views, pending) = read_numbered_position(user, columns, params)
+    position, (inbox, snoozed, categories, views, pending) = read_numbered_position_with(
+        user, columns, params
+    )
     return InboxState(
         position=position,
         counts={
@@ -192,14 +194,6 @@ def find_other_categories(user: Any, categories: Sequence[str], *, up_to: int, f
             [user_to_db(user), up_to] * len(selects),
         )
         return sorted({category for (category,) in cursor.fetchall()} - set(categories))
-
-
-def read_inbox_categories(user: Any) -> list[str]:
-    """Return the categories of the newest notifications in the inbox of a user (key), in alphabetical order."""
-    sql, number = _select_categories(INBOX)
-    with connection().cursor() as cursor:
-        cursor.execute(sql, [user_to_db(user)] * number)
-        return [category for (category,) in cursor.fetchall()]
 
 
 def _select_categories(filters: Filters) -> tuple[str, int]:

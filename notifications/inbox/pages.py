@@ -145,7 +145,7 @@ def detail(request: HttpRequest, id: UUID) -> HttpResponse:
     That of an open question is where it is answered: the page that its notification links to.
     """
     user = request.user.pk
-    position, _ = read_numbered_position(user)
+    position = read_numbered_position(user)
     row = Notification.objects.using(database()).filter(pk=id, user=user).first()
     if row is None:
         raise Http404("The notification does not exist.")
@@ -227,7 +227,7 @@ def job_detail(request: HttpRequest, id: UUID) -> HttpResponse:
     """
     if request.GET.get(PART) == "timeline":
         return timeline_part(get_job(request, id), request)
-    position, _ = read_numbered_position(request.user.pk)
+    position = read_numbered_position(request.user.pk)
     job = get_job(request, id)
     if job.user_id is None and not job.done:
         return HttpResponseRedirect(reverse("notifications:job", args=[job.batch]))

@@ -22,7 +22,7 @@ from notifications.streams.building import NAMED
 from notifications.streams.grouping import group_name
 from notifications.streams.listing import Filters
 from notifications.streams.marking import VERBS
-from notifications.validators import MAX_CATEGORY_LENGTH, MAX_GROUP_LENGTH, MAX_INTEGER, encodable
+from notifications.validators import MAX_INTEGER, MAX_NAME_LENGTH, encodable
 
 #: What each view lists.
 VIEWS = {
@@ -97,7 +97,7 @@ class InboxQuery:
     @property
     def category_label(self) -> str:
         """Return what the field of categories says: the names of those that are chosen."""
-        names = ", ".join(str(load_categories().get(key).name) for key in self.categories)
+        names = ", ".join(str(load_categories().name(key)) for key in self.categories)
         return gettext("Not %(names)s") % {"names": names} if self.is_except else names
 
     @property
@@ -153,8 +153,8 @@ def parse_query(parameters: QueryDict) -> InboxQuery:
     # Only the inbox has groups.
     group = "" if VIEWS[view].archived or VIEWS[view].questions else parameters.get("group", "")
     for name, text, limit in (
-        ("group", group, len(NAMED) + MAX_GROUP_LENGTH),
-        *(("category", category, MAX_CATEGORY_LENGTH) for category in categories),
+        ("group", group, len(NAMED) + MAX_NAME_LENGTH),
+        *(("category", category, MAX_NAME_LENGTH) for category in categories),
         ("q", search, MAX_SEARCH_LENGTH),
     ):
         if len(text) > limit or "\0" in text or not (text.isascii() or encodable(text)):

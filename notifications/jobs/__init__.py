@@ -26,7 +26,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.changing import JobChange as JobChange
     from notifications.jobs.declaring.own_tasks import own_task as own_task
     from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
@@ -50,7 +49,6 @@ else:
         {
             "notifications.compat": "task_backends",
             "notifications.jobs.holding": "Hold",
-            "notifications.jobs.changing": "JobChange",
             "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",

@@ -126,18 +126,16 @@ class JobBackend(BaseTaskBackend):
         )
         kwargs_json = "{}"  # as in most calls
         if kwargs:
-            kwargs_json = validators.json_text(
-                "The keyword arguments", kwargs, validators.MAX_ARGUMENTS_BYTES, is_plural=True
-            )
+            kwargs_json = validators.json_text("The keyword arguments", kwargs, is_plural=True)
         job = bulk.new_row(
             Job,
             user_id=owner,
             task_path=task.module_path,
-            args=validators.json_text("The arguments", args, validators.MAX_ARGUMENTS_BYTES, is_plural=True),
+            args=validators.json_text("The arguments", args, is_plural=True),
             kwargs=kwargs_json,
             backend=self.alias,
             queue_name=validators.text(
-                "queue_name", task.queue_name, validators.MAX_QUEUE_LENGTH, required=True
+                "queue_name", task.queue_name, validators.MAX_NAME_LENGTH, required=True
             ),
             priority=int(task.priority),
             run_after=task.run_after and times.as_utc(task.run_after),

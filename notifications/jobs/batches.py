@@ -175,7 +175,7 @@ class Batch:
         return batch_completion.new_batch(
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
-            kwargs=validators.json_text("notify", {"notify": self._notify}, validators.MAX_ARGUMENTS_BYTES),
+            kwargs=validators.json_text("notify", {"notify": self._notify}),
             backend=children[0].backend if children else first_backend_alias(),
             queue_name=batch.queue_name,
             progress_total=len(children),

@@ -1,8 +1,8 @@
-"""Which jobs a list shows, and a verb changes: a filter that a job can carry as JSON."""
+"""Which jobs a list shows, and a verb changes: a filter that a job can carry as JSON, with verbs for what it finds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -14,21 +14,25 @@ from django.db.models.functions import Coalesce, Concat
 from django.db.models.lookups import Exact
 
 from notifications import times
-from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST
+from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST, count_rows
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
 from notifications.ids import parse_id
+from notifications.jobs import changing
+from notifications.jobs.changing import ChangedJobs
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
-from notifications.states import ACTIVE, LISTED_BY_INDEX
+from notifications.states import ACTIVE, LISTED_BY_INDEX, RETRYABLE
 
 ENGINE_PREFIX = "engine:"
 #: The value of ``deliveries`` with which jobs are left out.
 HIDDEN = "hidden"
+#: Jobs are counted before they are changed, of so many that are read.
+MAX_JOBS_COUNTED = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +49,8 @@ class JobFilter:
         An error group: the path of a task and, after a space, the path of the exception with which the last attempts
         of its failed jobs ended, or else the outcome of those attempts, such as ``lost``.
     ``failure``
-        What ``failure_of()`` returns: the job has failed, and its last attempt ended with this exception at this place.
+        The path of an exception and, after a space, the location in the code: the job has failed, and its last attempt
+        ended so. Both are ``""`` where the task raised nothing.
     ``worker``
         Ids of workers, separated by commas: one of them has made the last attempt.
     ``batch``
@@ -177,6 +182,65 @@ class JobFilter:
             return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
+    def until(self, change: str, moment: datetime) -> JobFilter:
+        """Return the filter of the jobs that a change applies to at a moment: later ones are not meant."""
+        finished_until = self.finished_until
+        if change == "retry":
+            finished_until = min(finished_until or moment, moment)
+        created_until = min(self.created_until or moment, moment)
+        return replace(self, created_until=created_until, finished_until=finished_until)
+
+    def count(self, change: str) -> tuple[int, bool]:
+        """Return how many jobs a change applies to, and whether there may be more.
+
+        Of the jobs in the states that it applies to, ``MAX_JOBS_COUNTED`` are read, whether they match or not.
+        """
+        total, left, is_partial = 0, MAX_JOBS_COUNTED, False
+        for part in changing.parts_of(change, self):
+            matching = changing.find_changeable(change, part)
+            if (ids := part.few_ids()) is not None:
+                total += count_rows(matching.filter(pk__in=ids), len(ids))
+                continue
+            for rows in part.selections():
+                read = count_rows(rows, left + 1)
+                is_partial = is_partial or read > left
+                if left and read:
+                    total += count_rows(matching, left, among=rows[:left])
+                left = max(left - read, 0)
+        return total, is_partial
+
+    def has_observed_jobs(self) -> bool:
+        """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
+        rows = self.apply(Job.objects.using(database()))
+        return bool(rows.filter(executor=OBSERVED, state__in=RETRYABLE).exists())
+
+    def change(
+        self,
+        change: str,
+        *,
+        by: Any = None,
+        run_at: datetime | None = None,
+        check_permission: Callable[[], None] = lambda: None,
+    ) -> Iterator[ChangedJobs]:
+        """Change the jobs, newest first, 1,000 at a time, each in a transaction of its own, and yield each chunk.
+
+        A job whose owner has too many active jobs is not retried. Done again from the start it changes no job
+        otherwise, because a changed job has left the states that it applies to, or gets the same time.
+
+        ``change``
+            ``"retry"``, ``"cancel"``, ``"run_now"`` or ``"reschedule"``.
+        ``by``
+            The key of the user who changes them.
+        ``run_at``
+            When rescheduled jobs run.
+        ``check_permission``
+            Called before each chunk. What it raises ends the change.
+        """
+        for part in changing.parts_of(change, self):
+            for ids in changing.read_chunks(change, part):
+                check_permission()
+                yield changing.change_jobs(change, ids, by=by, run_at=run_at, passes_over_full=True)
+
     @staticmethod
     def project_sql() -> str:
         """Return the SQL condition of the jobs that ``deliveries="hidden"`` leaves. It has no parameters."""
@@ -219,28 +283,15 @@ def _read_ids(querysets: list[Any]) -> list[UUID] | None:
 
 def _read_failed_ids(since: datetime) -> list[UUID] | None:
     """Return the ids of all jobs that failed since a time, None if they are more than ``MAX_IDS_READ``."""
-    sql = failed_jobs_sql("id", MAX_IDS_READ + 1)
+    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
+    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    sql = (
+        f"SELECT id FROM notifications_job{by_index} WHERE state = 'failed' AND finished_at >= %s "
+        f"ORDER BY finished_at DESC LIMIT {MAX_IDS_READ + 1}"
+    )
     rows = Job.objects.using(database()).raw(sql, [times.to_db(since, connection())])
     ids = [row.pk for row in rows]
     return None if len(ids) > MAX_IDS_READ else ids
-
-
-def failed_jobs_sql(columns: str, limit: int, *, has_end: bool = False, with_deliveries: bool = True) -> str:
-    """Return the query of the jobs that failed since a time, its parameter, and of those the latest.
-
-    ``has_end``
-        They failed by another time, the second parameter.
-    ``with_deliveries``
-        Whether the jobs are there that ``deliveries="hidden"`` leaves out.
-    """
-    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
-    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
-    end = " AND finished_at <= %s" if has_end else ""
-    condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
-    return (
-        f"SELECT {columns} FROM notifications_job{by_index} "
-        f"WHERE state = 'failed' AND finished_at >= %s{end}{condition} ORDER BY finished_at DESC LIMIT {limit}"
-    )
 
 
 def _runs_on(runner: str) -> Q:
@@ -261,15 +312,10 @@ def _failed_with(error: str) -> Q:
     return Q(state=Job.State.FAILED, task_path=task_path) & Q(Exact(_last_attempt(named), kind))
 
 
-def failure_of(exception: str, location: str) -> str:
-    """Return the condition ``failure`` of a ``JobFilter``. Both are ``""`` where the task raised nothing."""
-    return f"{exception} {location}"
-
-
 def _failed_at(failure: str) -> Q:
     ended = Concat("exception_class_path", Value(" "), "location", output_field=TextField())
     # A job may have failed before its first attempt.
-    nothing = Value(failure_of("", ""), output_field=TextField())
+    nothing = Value(" ", output_field=TextField())
     return Q(state=Job.State.FAILED) & Q(Exact(Coalesce(_last_attempt(ended), nothing), failure))
 
 

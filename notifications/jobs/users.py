@@ -12,29 +12,17 @@ from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import Exists, Manager, Model, OuterRef, Q, QuerySet
+from django.db.models import Exists, Manager, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from notifications.db.adapters import user_keys_of
 from notifications.exceptions import JobError
 
-#: Characters of the name of who has ended a wait.
-MAX_NAME_LENGTH = 60
-
-
-def name_of(user: Any) -> str:
-    """Return the full name of a user, or else the username; "" without a user."""
-    if user is None:
-        return ""
-    full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
-    name: str = full_name.strip() or user.get_username()
-    return name.replace("\0", "")[:MAX_NAME_LENGTH]
-
 
 def filter_active(users: Any) -> Any:
     """Return those of a queryset of users who are active."""
-    return users.filter(is_active=True) if has_user_field("is_active") else users
+    return users.filter(is_active=True) if user_field("is_active") else users
 
 
 def active_users(
@@ -50,19 +38,21 @@ def active_users(
     if permission:
         users = holders(permission) if has_holders() else users.none()
     elif groups is not None:
-        users = users.filter(is_member(groups)) if has_user_field("groups") else users.none()
+        users = users.filter(is_member(groups)) if user_field("groups") else users.none()
     elif keys is not None:
         users = users.filter(pk__in=list(keys))
     return filter_active(users)
 
 
-def has_user_field(name: str) -> bool:
-    """Return whether the user model has a field of this name in the database."""
+def user_field(name: str) -> Any:
+    """Return the field of the user model with this name, None if it has none. No query.
+
+    The ``related_model`` of the field ``groups`` is the class of groups.
+    """
     try:
-        get_user_model()._meta.get_field(name)
+        return get_user_model()._meta.get_field(name)
     except FieldDoesNotExist:
-        return False
-    return True
+        return None
 
 
 def has_holders() -> bool:
@@ -70,21 +60,12 @@ def has_holders() -> bool:
     return issubclass(get_user_model(), PermissionsMixin) and any(map(finds_holders, get_backends()))
 
 
-def is_group(value: Any) -> bool:
-    """Return whether a value is a group of users, as ``Group`` of ``django.contrib.auth``."""
-    return (
-        isinstance(value, Model)
-        and has_user_field("groups")
-        and isinstance(value, get_user_model()._meta.get_field("groups").related_model)
-    )
-
-
 def recipient_keys(users: Any) -> list[Any]:
     """Return the keys of those whom ``notify()`` is given: of a group its active users. Raises TypeError or ValueError.
 
     Without instances of users for a group, which may be large.
     """
-    if is_group(users):
+    if (groups := user_field("groups")) and isinstance(users, groups.related_model):
         return list(active_users(groups=[users.pk]).order_by("pk").values_list("pk", flat=True))
     # A request of Django can be iterated: it yields the lines of its body.
     if isinstance(users, HttpRequest | Manager | type):

@@ -159,22 +159,29 @@ async def aend_wait(
 
 
 def end_stored(
-    job: UUID, rows: Any, *, how: str, value: str | None = None, user: Any = None, via: str = ""
+    job: UUID,
+    rows: Any,
+    *,
+    how: str,
+    value: str | None = None,
+    user: Any = None,
+    user_name: str = "",
+    via: str = "",
 ) -> tuple[Any, bool]:
     """End the first of a queryset of waits of a job, unless it has ended or its time is over, which ends it too.
 
     ``value``
         JSON.
+    ``user_name``
+        ``ended_by_name`` of the wait, for its kind.
 
     Returns the wait as it is stored, None if there is none, and whether it was ended by this call.
     """
     from notifications.jobs.notifying import prepare_hooks
     from notifications.jobs.transitions.conditional_updates import limit_lock_wait
     from notifications.jobs.transitions.waiting import end_waits
-    from notifications.jobs.users import name_of
     from notifications.models import Job
 
-    name = name_of(user)  # the project's code is not called in the transaction
     is_nested = in_callers_transaction()
 
     def write() -> tuple[Any, bool]:
@@ -192,7 +199,7 @@ def end_stored(
         else:
             wait.how, wait.value, wait.ended_with = how, value, via[:100]
             wait.ended_by_id = None if user is None else user.pk
-            wait.ended_by_name = name
+            wait.ended_by_name = user_name
         # A transaction of the caller goes on after this, and must not hold streams while it waits for rows.
         end_waits([wait], now, defer_numbering=is_nested)
         return wait, not is_late

@@ -14,28 +14,22 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.jobs.claiming.backlog import queue_depths as queue_depths
-    from notifications.jobs.claiming.backlog import read_large_shares as read_large_shares
     from notifications.jobs.claiming.backlog import read_moment as read_moment
     from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS as MIN_WAIT_SECONDS
     from notifications.jobs.claiming.queues import pause_queue as pause_queue
     from notifications.jobs.claiming.queues import paused_queues as paused_queues
-    from notifications.jobs.claiming.queues import resume_queue as resume_queue
     from notifications.management.diagnosis.checking import register as register
     from notifications.management.management_command import ManagementCommand as ManagementCommand
-    from notifications.management.subcommands.prune import PruneCommand as PruneCommand
     from notifications.paths import admin_list as admin_list
-    from notifications.worker.held_outcomes import read_failing_hooks as read_failing_hooks
 else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.jobs.claiming.backlog": "queue_depths read_large_shares read_moment",
+            "notifications.jobs.claiming.backlog": "queue_depths read_moment",
             "notifications.jobs.claiming.candidates": "MIN_WAIT_SECONDS",
-            "notifications.jobs.claiming.queues": "pause_queue paused_queues resume_queue",
+            "notifications.jobs.claiming.queues": "pause_queue paused_queues",
             "notifications.management.diagnosis.checking": "register",
             "notifications.management.management_command": "ManagementCommand",
-            "notifications.management.subcommands.prune": "PruneCommand",
             "notifications.paths": "admin_list",
-            "notifications.worker.held_outcomes": "read_failing_hooks",
         },
     )

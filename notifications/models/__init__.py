@@ -35,7 +35,6 @@ from notifications.models.streams import PendingMark as PendingMark
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
-from notifications.models.users import UserPrimaryKey as UserPrimaryKey
 from notifications.models.users import user_key as user_key
 from notifications.models.workers import DutyRun as DutyRun
 from notifications.models.workers import Queue as Queue
@@ -54,10 +53,8 @@ __all__ = [
     "Job",
     "Notification",
     "NotificationLevel",
-    "Queue",
     "Ring",
     "ServerProcess",
-    "UserPrimaryKey",
     "Wait",
     "Worker",
     "parse_id",

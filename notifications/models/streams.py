@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from notifications.ids import uuid7
-from notifications.models.users import UserPrimaryKey, user_key
+from notifications.models.users import user_key
 from notifications.times import MomentField
 
 
@@ -25,7 +25,7 @@ class NotificationLevel(models.TextChoices):
 class Stream(models.Model):
     """The ordered sequence of changes for one user, up to ``head``. Only modules of ``streams/`` lock or write it."""
 
-    user = UserPrimaryKey(verbose_name=_("user"))
+    user = user_key(primary_key=True)
     head = models.BigIntegerField(default=0)
     floor = models.BigIntegerField(default=0)
     unread = models.BigIntegerField(default=0)
@@ -126,7 +126,7 @@ class PendingMark(models.Model):
 class InboxViews(models.Model):
     """The views of the inbox that a user has saved: see ``inbox/saved_views.py``."""
 
-    user = UserPrimaryKey(verbose_name=_("user"))
+    user = user_key(primary_key=True)
     #: JSON: a list of names with query strings.
     views = models.TextField(default="[]")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -76,6 +78,12 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host} {self.process}"
+
+    @property
+    def failing_hooks(self) -> dict[str, int]:
+        """How many outcomes each failing hook of an extension holds up, as of the last renewal."""
+        found: dict[str, int] = json.loads(self.outbound or "{}").get("failing_hooks", {})
+        return found
 
 
 class ServerProcess(models.Model):

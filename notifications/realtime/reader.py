@@ -13,7 +13,7 @@ from notifications.db.unavailable import is_damage, is_query_error, log_damage
 from notifications.models import Notification
 from notifications.realtime import frames
 from notifications.serializers import encode_item, encoded_size
-from notifications.streams import changes
+from notifications.streams import changes, positions
 from notifications.streams.changes import MissedChanges
 from notifications.streams.positions import Position
 
@@ -123,7 +123,7 @@ def _log_unreadable_rows(user: Any, error: str) -> None:
 
 
 def _read(request: ReadRequest) -> ReadResult:
-    result = ReadResult(epoch=streams.epoch() if request.syncing_users else None)
+    result = ReadResult(epoch=positions.epoch() if request.syncing_users else None)
     encoded: dict[Any, str] = {}
     snapshot_heads = {}
     for (user, cursor), missed in changes.read_missed(request.cursors).items():
@@ -148,7 +148,7 @@ class SyncResponse(NamedTuple):
 
 def read_sync(user: Any, epoch: str | None, seq: int | None) -> SyncResponse:
     """Return the sync frame after a client's position, or a snapshot if either part of the position is None."""
-    current_epoch = streams.epoch()
+    current_epoch = positions.epoch()
     cursor = seq if epoch == current_epoch else None
     missed = None if cursor is None else changes.read_missed({user: [cursor]})[user, cursor]
     if missed is None or missed.reset:

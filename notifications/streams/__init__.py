@@ -53,31 +53,28 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.positions import begin_epoch, epoch, find_unnumbered_users
+from notifications.streams.positions import find_unnumbered_users
 from notifications.streams.rings import prune_rings, ring, too_many_rings
 
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
-    from notifications.streams.positions import read_stream_position as read_stream_position
+    from notifications.streams.listing import read_numbered_position as read_numbered_position
     from notifications.streams.positions import seen_positions as seen_positions
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.streams.building": "build_notification",
-            "notifications.streams.positions": "read_stream_position seen_positions",
+            "notifications.streams.listing": "read_numbered_position",
+            "notifications.streams.positions": "seen_positions",
         },
     )
 
 #: What apps use. Modules of the core use the other names, too.
 __all__ = [
-    "begin_epoch",
     "build_notification",
-    "epoch",
     "number",
-    "number_if_needed",
-    "number_in_transaction",
-    "read_stream_position",
+    "read_numbered_position",
     "ring",
     "seen_positions",
 ]

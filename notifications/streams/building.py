@@ -80,7 +80,7 @@ def build_notification(
     if actor or target:
         title = _fill(title, own)
         url = url or own.get("target", {}).get("url")
-    category = validators.text("category", category, validators.MAX_CATEGORY_LENGTH)
+    category = validators.text("category", category, validators.MAX_NAME_LENGTH)
     created_at = times.now()
     return bulk.new_row(
         Notification,
@@ -134,7 +134,7 @@ def make_group_key(
         What it is about, and the path of the task of its job.
     """
     if group:
-        return NAMED + validators.text("group", group, validators.MAX_GROUP_LENGTH, required=True)
+        return NAMED + validators.text("group", group, validators.MAX_NAME_LENGTH, required=True)
     if category and target:
         return _make_unnamed_key(f"{category}\n{target['name']}\n{target.get('url')}", day)
     return _make_unnamed_key(task, day) if task else None

@@ -131,15 +131,21 @@ MAX_ROWS_SEARCHED = 5_000
 LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
 
 
-def read_numbered_position(
-    user: Any, columns: Sequence[str] = (), params: Sequence[Any] = ()
+def read_numbered_position(user: Any) -> StreamPosition:
+    """Return the position of the stream of a user (key), with all that is committed. Read it before the rows of a page.
+
+    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
+    """
+    return read_numbered_position_with(user, (), ())[0]
+
+
+def read_numbered_position_with(
+    user: Any, columns: Sequence[str], params: Sequence[Any]
 ) -> tuple[StreamPosition, Sequence[Any]]:
-    """Return the position of the stream of a user (key) with all that is committed, and other columns of that moment.
+    """Return what ``read_numbered_position()`` does, and other columns of that moment.
 
     ``columns``, ``params``
         SQL, which may name columns of the stream, with its parameters.
-
-    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
     """
     pending = (
         "EXISTS (SELECT 1 FROM notifications_notification WHERE user_id = %s AND seq IS NULL) "

@@ -145,7 +145,7 @@ def script_element(context: template.Context, name: str) -> str:
 @register.filter
 def category_name(key: str) -> Any:
     """Return the name of a category."""
-    return load_categories().get(key).name
+    return load_categories().name(key)
 
 
 @register.filter

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
-    from notifications.context import CurrentExecution as CurrentExecution
     from notifications.context import current_execution as current_execution
     from notifications.db.signal_queue import SignalQueue as SignalQueue
     from notifications.db.signal_queue import use_on_this_thread as use_on_this_thread
@@ -39,7 +38,7 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.context": "CurrentExecution current_execution",
+            "notifications.context": "current_execution",
             "notifications.db.signal_queue": "SignalQueue use_on_this_thread",
             "notifications.db.supervised": "SupervisedThread",
             "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
-from notifications.db.clock import is_lease_valid
-from notifications.db.transactions import database
 from notifications.db.unavailable import is_log_due
 from notifications.extension.calls import HookName
 from notifications.jobs.transitions.claims import Claim, claim_of
-from notifications.models import Job, Worker
+from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -86,16 +82,3 @@ class HeldOutcomes:
     def count_by_hook(self) -> Mapping[str, int]:
         """Return how many outcomes each hook holds up. Called on any thread."""
         return Counter(str(held.hook) for held in list(self._held.values()))
-
-
-def read_failing_hooks(now: datetime) -> Mapping[str, int]:
-    """Return how many outcomes each hook holds up in live workers, as of the last renewal of their leases.
-
-    ``now``
-        The database's time.
-    """
-    rows = Worker.objects.using(database()).filter(is_lease_valid(now), outbound__contains="failing_hooks")
-    counts: Counter[str] = Counter()
-    for text in rows.values_list("outbound", flat=True):
-        counts.update(json.loads(text)["failing_hooks"])
-    return counts

@@ -157,15 +157,22 @@ class JobRunner:
     async def _wait_for_part(
         self, execution: Execution, outcome: Outcome, hook: HookName, wait: Callable[[Any], Awaitable[None]]
     ) -> None:
-        """Await what a part of an extension does before an outcome is recorded, until it succeeds."""
-        while True:
+        """Await what a part of an extension does before an outcome is recorded, until it succeeds.
+
+        A worker that stops does not wait for it: the task would be called again.
+        """
+        while not execution.is_stopping:
             try:
                 await wait(execution.job)
                 break
             except BaseException as exc:  # SystemExit would end the event loop
-                if execution.is_stopping or isinstance(exc, KeyboardInterrupt):
+                if isinstance(exc, KeyboardInterrupt):
                     raise
+                if execution.is_stopping and isinstance(exc, asyncio.CancelledError):
+                    break
                 pause = await self._state.hold(outcome, hook, exc)
+                if execution.is_stopping:  # the next worker records what is stored now
+                    raise asyncio.CancelledError from exc
             await asyncio.sleep(pause)
         self._state.held.release(claim_of(execution.job))
 

@@ -8,12 +8,11 @@ from io import StringIO
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 
 from notifications.jobs import cancel
-from notifications.jobs.transitions import manual
 from notifications.management import pause_queue
 from notifications.management.commands.notifications import Command
 from notifications.models import Job, Queue, uuid7
@@ -23,6 +22,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import longest_backoff  # noqa: F401 (an autouse fixture)
 from tests.support.claims import claim_rows
 from tests.support.driver import driver
+from tests.support.statements import refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -369,12 +369,9 @@ def test_invalid_arguments(arguments, capsys):
     assert "usage: manage.py notifications jobs" in capsys.readouterr().err
 
 
-def test_a_database_error(monkeypatch):
-    def fail(*args, **kwargs):
-        raise OperationalError("gone away")
-
-    monkeypatch.setattr(manual, "cancel", fail)
-    with pytest.raises(CommandError, match=r"Database error: gone away\. Try again"):
+def test_a_database_error():
+    is_away = refused("notifications_job")
+    with is_away, pytest.raises(CommandError, match=r"Database error: The database is away\. Try again"):
         run("cancel", uuid.uuid4())
 
 

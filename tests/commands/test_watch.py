@@ -7,11 +7,10 @@ import re
 import pytest
 from django.core.management import CommandError, call_command
 
-from notifications import streams
 from notifications.jobs import notifying
 from notifications.jobs.transitions import claims
 from notifications.models import uuid7
-from notifications.streams import marking
+from notifications.streams import marking, read_numbered_position
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -49,7 +48,7 @@ def test_jobs_are_shown(user):
     (job,) = claim_rows(uuid7(), 1)
     job.progress_current, job.progress_total, job.progress_message = 3, 6, "so far"
     claims.store_progress([job])
-    out, _ = watch("--since", f"{streams.epoch()}:0")
+    out, _ = watch("--since", f"{read_numbered_position(user.pk).epoch}:0")
     assert re.search(r"^ +1  job +failed +Broken \| ", out, re.M)
     assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)
 
@@ -69,12 +68,12 @@ def test_a_position_of_an_earlier_epoch(user):
     """It starts again from a snapshot."""
     notifying.create_notifications(user, "First")
     out, since = watch()
-    before = streams.epoch()
+    before = read_numbered_position(user.pk).epoch
     call_command("notifications", "new_epoch", stdout=io.StringIO())
-    assert streams.epoch() != before
+    assert read_numbered_position(user.pk).epoch != before
     out, position = watch("--since", since)
     assert "First" in out
-    assert position.startswith(streams.epoch())
+    assert position.startswith(read_numbered_position(user.pk).epoch)
 
 
 @pytest.mark.parametrize("since", ["", "x", "x:", ":1", "x:y", "x:-1", "x:" + "9" * 5000])

@@ -11,7 +11,7 @@ from django.urls import reverse
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
-from notifications.jobs import JobChange, JobFilter, changing
+from notifications.jobs import JobFilter, selection
 from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue
 from notifications.management.diagnosis import database, jobs
@@ -115,10 +115,10 @@ def test_failed_jobs_of_a_time_are_found_by_their_index(db):
 def test_jobs_of_a_change_and_pending_rows(seeded, monkeypatch):
     """Counted are those of a task that none of them has, and all of them. Pending rows are found by their index."""
     check_that_pending_rows_are_found_by_their_index()
-    monkeypatch.setattr(changing, "MAX_JOBS_COUNTED", 500)
+    monkeypatch.setattr(selection, "MAX_JOBS_COUNTED", 500)
     for conditions, count in ((JobFilter(task_path="nothing"), 0), (JobFilter(), 500)):
         with reads_few_rows():
-            assert JobChange("retry", conditions).count() == (count, True)
+            assert conditions.count("retry") == (count, True)
 
 
 def check_that_pending_rows_are_found_by_their_index():
@@ -143,7 +143,7 @@ def test_jobs_of_a_change_are_counted_within_the_times_of_creation(seeded, state
     conditions = JobFilter(state=state, task_path=jobs[0].task_path, created_from=newest)
     count = jobs.filter(task_path=jobs[0].task_path, created_at__gte=newest).count()
     with reads_few_rows():
-        assert JobChange("retry", conditions).count() == (count, False)
+        assert conditions.count("retry") == (count, False)
 
 
 def test_wrong_counts_are_found_within_limits(transactional_db, django_user_model):

@@ -7,7 +7,7 @@ from django.core.checks import Info
 from django.db import OperationalError, connection
 
 from notifications import testing, times
-from notifications.admin import KeysetFilter
+from notifications.admin import ListFilter
 from notifications.extension import AlertKind, Duty, Extension, JobStep
 from notifications.management import ManagementCommand
 from notifications.models import Job, Notification
@@ -128,7 +128,7 @@ class OfAda(admin.SimpleListFilter):
         return queryset.filter(user__username=self.value()) if self.value() else queryset
 
 
-class Loudness(KeysetFilter):
+class Loudness(ListFilter):
     """Takes the place of the core's filter by level, and has only the newest row read."""
 
     title, parameter_name = "loudness", "level"

@@ -1,6 +1,7 @@
 """An extension that adds something to each page and command of the core."""
 
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 from notifications.extension import Event, Extension, JobSection, JobStep, PageButton, Setting
 
@@ -60,4 +61,4 @@ class Shop(Extension):
         }
 
     def time_zone_of(self, user):
-        return "Asia/Tokyo"
+        return ZoneInfo("Asia/Tokyo")

@@ -11,10 +11,8 @@ from django.utils.html import format_html
 from notifications import api
 from notifications.admin import (
     JobAdmin,
-    LevelFilter,
     ModelAdminBase,
     NotificationAdmin,
-    UserFilter,
     add_filters,
     extend,
 )
@@ -88,10 +86,10 @@ def test_a_filter_in_place_of_one_of_the_core(user, admin_client, extended):
 def test_a_filter_of_a_project_is_kept(user, admin_client, extended, monkeypatch):
     """The app's filter of the same parameter is left out: it would be shown, and have no effect."""
 
-    class ProjectLevelFilter(LevelFilter):
+    class ProjectLevelFilter(Loudness):
         title = "importance"
 
-    monkeypatch.setattr(NotificationAdmin, "list_filter", (UserFilter, ProjectLevelFilter))
+    monkeypatch.setattr(NotificationAdmin, "list_filter", ("user", ProjectLevelFilter))
     page = admin_client.get(f"{PAGES}?level=error")
     assert page.status_code == 200
     assert "By importance" in page.text and "By loudness" not in page.text

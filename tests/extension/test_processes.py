@@ -6,7 +6,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import extension, testing
 from notifications.extension import Extension, Topic, Upkeep, Where, WorkerPart
 from notifications.jobs import announcing
-from notifications.management import PruneCommand, register
+from notifications.management import ManagementCommand, register
 from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.checking import CHECKS
 from notifications.management.management_command import with_extensions
@@ -44,10 +44,10 @@ def test_dispatch(monkeypatch, user):
 
 def test_subcommands(recorder):
     """After those of the core; verbs below the one that is named with them."""
-    found = with_extensions({"doctor": PruneCommand, "prune": PruneCommand})
+    found = with_extensions({"doctor": ManagementCommand, "prune": ManagementCommand})
     assert (list(found)[:2], found["record"]) == (["doctor", "prune"], RecordCommand)
-    found = with_extensions({"list": PruneCommand, "cancel": PruneCommand}, below="jobs")
-    assert (found["list"], found["cancel"], "record" in found) == (PruneCommand, RecordCommand, False)
+    found = with_extensions({"list": ManagementCommand, "cancel": ManagementCommand}, below="jobs")
+    assert (found["list"], found["cancel"], "record" in found) == (ManagementCommand, RecordCommand, False)
 
 
 def test_findings(transactional_db):

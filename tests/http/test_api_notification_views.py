@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, uuid7
-from notifications.streams import marking, positions
+from notifications.streams import marking, positions, read_numbered_position
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -52,7 +52,12 @@ class TestList:
         notify(user, "second")
         data = user_client.get(NOTIFICATIONS).json()
         assert list(data) == ["items", "next", "epoch", "seq", "unread", "unseen"]
-        assert (data["next"], data["epoch"], data["seq"], data["unread"]) == (None, streams.epoch(), 2, 2)
+        assert (data["next"], data["epoch"], data["seq"], data["unread"]) == (
+            None,
+            read_numbered_position(user.pk).epoch,
+            2,
+            2,
+        )
         assert [item["title"] for item in data["items"]] == ["second", "first"]
         item = data["items"][1]
         assert (item["data"], item["url"], item["category"], item["level"]) == (
@@ -216,7 +221,7 @@ class TestMark:
         data = post_read({"up_to": 2})
         assert data.status_code == 200
         assert data.json() == {
-            "epoch": streams.epoch(),
+            "epoch": read_numbered_position(user.pk).epoch,
             "seq": 5,
             "unread": 1,
             "unseen": 1,
@@ -403,7 +408,7 @@ class TestSeen:
         data = post_read({"up_to": 2}, SEEN)
         assert data.status_code == 200
         assert data.json() == {
-            "epoch": streams.epoch(),
+            "epoch": read_numbered_position(user.pk).epoch,
             "seq": 4,
             "unread": 3,
             "unseen": 1,

@@ -216,7 +216,7 @@ def test_limits_match_the_code():
     schemas, parameters = "/components/schemas", "/components/parameters"
     assert values_of("maxLength") == {
         f"{schemas}/Error/properties/detail": 2_000,
-        f"{schemas}/Notification/properties/category": validators.MAX_CATEGORY_LENGTH,
+        f"{schemas}/Notification/properties/category": validators.MAX_NAME_LENGTH,
         f"{schemas}/Notification/properties/title": validators.MAX_TITLE_LENGTH,
         f"{schemas}/Notification/properties/body": validators.MAX_BODY_LENGTH,
         f"{schemas}/Notification/properties/url": validators.MAX_URL_LENGTH,

@@ -5,6 +5,7 @@ import pytest
 from notifications import streams
 from notifications.api import notify
 from notifications.jobs import notifying
+from notifications.streams import read_numbered_position
 from tests.data.rows import job, unnumbered
 from tests.http.conftest import assert_problem
 
@@ -20,7 +21,7 @@ def test_snapshot(user_client, user):
     active = job(user)
     frame = user_client.get(SYNC).json()
     assert list(frame) == ["op", "epoch", "prev", "seq", "reset", "more", "unread", "unseen", "items", "jobs"]
-    assert (frame["op"], frame["epoch"]) == ("sync", streams.epoch())
+    assert (frame["op"], frame["epoch"]) == ("sync", read_numbered_position(user.pk).epoch)
     assert (frame["prev"], frame["seq"], frame["reset"], frame["more"]) == (None, 2, True, False)
     assert [item["title"] for item in frame["items"]] == ["first", "second"]
     assert (frame["unread"], [item["id"] for item in frame["jobs"]]) == (2, [str(active.pk)])
@@ -29,10 +30,10 @@ def test_snapshot(user_client, user):
 def test_changes_since_a_position(user_client, user):
     for title in ("first", "second", "third"):
         notify(user, title)
-    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()
+    frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 1}).json()
     assert (frame["prev"], frame["seq"], frame["reset"]) == (1, 3, False)
     assert [item["seq"] for item in frame["items"]] == [2, 3]
-    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 3}).json()
+    frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 3}).json()
     assert (frame["prev"], frame["seq"], frame["items"]) == (3, 3, [])
 
 
@@ -44,7 +45,10 @@ def test_unusable_positions_get_a_snapshot(query, user_client, user):
 
 
 def test_positions_beyond_the_head_get_a_snapshot(user_client, user):
-    assert user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 7}).json()["reset"] is True
+    assert (
+        user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 7}).json()["reset"]
+        is True
+    )
 
 
 def test_changes_come_in_parts(user_client, user):
@@ -52,9 +56,9 @@ def test_changes_come_in_parts(user_client, user):
     notifying.create_notifications([user.pk], "first")
     unnumbered(user.pk, 250)
     streams.number_pending()
-    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 1}).json()
+    frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 1}).json()
     assert (len(frame["items"]), frame["seq"], frame["more"], "jobs" in frame) == (200, 201, True, False)
-    frame = user_client.get(SYNC, {"epoch": streams.epoch(), "seq": 201}).json()
+    frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 201}).json()
     assert (len(frame["items"]), frame["seq"], frame["more"], frame["jobs"]) == (50, 251, False, [])
 
 

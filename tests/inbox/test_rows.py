@@ -7,7 +7,7 @@ import pytest
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import positions, read_stream_position
+from notifications.streams import positions, read_numbered_position
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,14 +48,14 @@ class TestActions:
             {"label": "View", "url": "/access/"},
         ]
         (id,) = notify(user, "Request", actions=actions, data={"n": 1})
-        before = read_stream_position(user.pk)
+        before = read_numbered_position(user.pk)
         url = f"{INBOX}{id}/actions/0/"
         assert client_of(other_user).post(url).status_code == 404
         assert user_client.post(f"{INBOX}{id}/actions/2/").status_code == 404
         assert user_client.post(url).status_code == 204
         row = Notification.objects.get()
         assert row.read_at and row.seq == before.seq + 1
-        assert read_stream_position(user.pk).unread == 0
+        assert read_numbered_position(user.pk).unread == 0
         item = user_client.get("/notifications/api/notifications/").json()["items"][0]
         (done, *others) = item["data"].pop("actions")
         assert item["data"] == {"n": 1} and others == actions[1:]
@@ -83,7 +83,7 @@ class TestActions:
         response = user_client.post(url, {"form": "1"})
         assert (response.status_code, response["Location"]) == (307, "/approve/?x=1")  # with method and body
         row = Notification.objects.get()
-        assert row.read_at and read_stream_position(user.pk).unread == 0
+        assert row.read_at and read_numbered_position(user.pk).unread == 0
         item = user_client.get("/notifications/api/notifications/").json()["items"][0]
         assert item["data"]["actions"] == [{**actions[0], "sent": item["read_at"]}, actions[1]]
         # A page that was loaded before, or is loaded again.

@@ -9,7 +9,7 @@ from django.urls import resolve, reverse
 
 from notifications.api import notify
 from notifications.models import Notification, uuid7
-from notifications.streams import positions, read_stream_position
+from notifications.streams import positions, read_numbered_position
 from notifications.streams.marking_seen import mark_seen
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,7 +88,7 @@ def test_position_of_the_page_matches_its_rows(user_client, user):
     """The client of the page resumes from the position of the list."""
     notify(user, "One")
     page = html_of(user_client.get(INBOX))
-    position = read_stream_position(user.pk)
+    position = read_numbered_position(user.pk)
     assert f'data-seq="{position.seq}"' in page
     assert f'newest="{position.seq}"' in page
     assert f'data-epoch="{position.epoch}"' in page
@@ -113,7 +113,7 @@ def test_text_is_escaped_and_external_links_have_no_opener(user_client, user):
 def test_mark_all_leaves_later_notifications_unread(user_client, user):
     """The form names the position of the page."""
     notify(user, "Seen")
-    position_of_page = read_stream_position(user.pk).seq
+    position_of_page = read_numbered_position(user.pk).seq
     notify(user, "Not seen")
     response = user_client.post(
         reverse("notifications:inbox-mark"), {"up_to": position_of_page, "all": "read"}

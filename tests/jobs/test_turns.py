@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.api import batch, policy, task
 from notifications.jobs import retry, turns
 from notifications.jobs.transitions import manual
-from notifications.management import read_large_shares
+from notifications.management import queue_depths
 from notifications.models import Job, Queue, QueueClock, uuid7
 from tests.jobs import tasks
 from tests.support.checks import doctor
@@ -146,20 +146,22 @@ def test_place(people, flood, client):
 
 def test_doctor_names_a_large_share(people, flood):
     """Of a queue of which it holds over half for over a minute; not that of a paused queue."""
-    assert doctor("shares")[0]["state"] == "ok" and read_large_shares() == []
+    assert doctor("shares")[0]["state"] == "ok" and queue_depths().find_large_shares() == []
     Job.objects.update(queued_at="2020-01-01T00:00Z")
-    (share,) = read_large_shares()
+    (share,) = queue_depths().find_large_shares()
     assert (share.share, share.jobs, share.total) == (f"user:{people[0].pk}", 30, 30)
     (warning,) = doctor("shares")
     assert f"user:{people[0].pk} has 30 of 30 in default" in warning["message"]
     for _ in range(30):
         tasks.noop.using(owner=people[1]).enqueue()
-    assert read_large_shares() == []
+    assert queue_depths().find_large_shares() == []
     tasks.noop.using(owner=people[1]).enqueue()
     Job.objects.update(queued_at="2020-01-01T00:00Z")
-    assert [share[:4] for share in read_large_shares()] == [("default", f"user:{people[1].pk}", 31, 61)]
+    assert [share[:4] for share in queue_depths().find_large_shares()] == [
+        ("default", f"user:{people[1].pk}", 31, 61)
+    ]
     Queue.objects.create(name="default", paused_at="2026-01-01T00:00Z")
-    assert read_large_shares() == []
+    assert queue_depths().find_large_shares() == []
 
 
 def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch):

@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.jobs.transitions import claims, enqueueing, queueing, recording
-from notifications.models import Attempt, Job, Notification, Stream
+from notifications.models import Attempt, Epoch, Job, Notification, Stream
 from notifications.streams import build_notification, retention
 from tests.support.claims import claim_rows
 from tests.support.outcomes import failed, succeeded
@@ -94,4 +94,4 @@ def restore(users, backup):
         for model, rows in zip((Stream, Notification, Job), backup, strict=True):
             model.objects.filter(user__in=users).delete()
             model.objects.bulk_create(rows)
-    streams.begin_epoch()
+    Epoch.objects.all().delete()

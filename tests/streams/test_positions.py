@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.models import Epoch, Stream
-from notifications.streams import build_notification, marking, positions
+from notifications.streams import build_notification, marking, positions, read_numbered_position
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 
@@ -32,15 +32,15 @@ def test_epoch_and_position_are_read_by_one_query(user, other_user):
     """They equal those that are read by themselves, also without a stream, and without a row of the epoch."""
     rows.notices(user, 3)
     marking.mark(user.pk, "read", 1)
-    streams.epoch()  # makes the row
+    read_numbered_position(0)  # makes the row
     for each in (user, other_user):
         with CaptureQueriesContext(connection) as queries:
             found = positions.epoch_and_position(each.pk)
-        assert found == (streams.epoch(), positions.position(each.pk))
+        assert found == (read_numbered_position(0).epoch, positions.position(each.pk))
         assert len(queries) == 1
     Epoch.objects.all().delete()
     epoch, position = positions.epoch_and_position(user.pk)
-    assert (epoch, position) == (streams.epoch(), positions.position(user.pk))
+    assert (epoch, position) == (read_numbered_position(0).epoch, positions.position(user.pk))
 
 
 def test_users_with_unnumbered_rows_are_found(user, other_user):

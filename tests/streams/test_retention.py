@@ -11,7 +11,7 @@ from django.utils import timezone
 from notifications.api import batch, join
 from notifications.jobs import notifying
 from notifications.jobs.transitions import recording
-from notifications.management import PruneCommand
+from notifications.management.commands.notifications import Command
 from notifications.models import Attempt, Job, Notification, SeenMark, Stream, uuid7
 from notifications.streams import changes, purging, retention
 from notifications.testing import run_jobs
@@ -20,6 +20,8 @@ from tests.support.claims import claim_rows
 from tests.support.outcomes import succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+#: The core's, which the site replaces.
+PruneCommand = Command.subcommands["prune"]
 
 
 def age(model, days, **filters):

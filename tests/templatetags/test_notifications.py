@@ -18,7 +18,7 @@ import notifications
 from notifications.api import notify
 from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import read_stream_position
+from notifications.streams import read_numbered_position
 from notifications.streams.icons import ICONS
 from notifications.streams.marking_seen import mark_seen
 from notifications.templatetags.notifications import notifications_disc
@@ -116,7 +116,7 @@ def test_position_is_rendered(user, django_assert_num_queries):
     for title in ("One", "Two"):
         notify(user, title)
     Notification.objects.filter(title="One").update(open_question=uuid7())
-    position = read_stream_position(user.pk)
+    position = read_numbered_position(user.pk)
     with django_assert_num_queries(1):
         elements = render(user)
     data = script(elements)
@@ -153,7 +153,7 @@ def test_numbers_are_not_localized(user, settings):
 
 def test_position_of_the_page_is_used(user, django_assert_num_queries):
     """The page has read it before its rows. A later one would hide changes in between."""
-    position = read_stream_position(user.pk)._replace(epoch="e", seq=7, unread=3, unseen=2)
+    position = read_numbered_position(user.pk)._replace(epoch="e", seq=7, unread=3, unseen=2)
     with django_assert_num_queries(0):
         data = script(render(user, notifications_position=position))
     assert (data["data-epoch"], data["data-seq"]) == ("e", "7")

@@ -1,5 +1,6 @@
 """Hooks of extensions that fail while a worker records: nothing is done twice, and nothing is dropped."""
 
+import asyncio
 import json
 import time
 from datetime import timedelta
@@ -189,6 +190,36 @@ def test_a_part_of_a_worker_that_fails(user, monkeypatch):
         recorded_once(user, result)
     finally:
         worker.stop()
+
+
+class WaitingPart(WorkerPart):
+    """Waits for something that does not come. ``error`` is what it raises then."""
+
+    def __init__(self, error):
+        self.error, self.is_waiting = error, False
+
+    async def before_outcome(self, job):
+        self.is_waiting = True
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise self.error from None
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ValueError("Out of order.")], ids=repr)
+def test_a_worker_that_stops_while_a_part_waits(user, monkeypatch, start_worker, error):
+    """The task has returned, and is not called again."""
+    part = WaitingPart(error)
+    with monkeypatch.context() as patch:
+        faulty.install(patch, "worker_part", fault=lambda state: part)
+        worker = LocalWorker()
+        result = tasks.two_a_site.using(owner=user).enqueue("stopping")
+        wait_until(lambda: part.is_waiting, what="the task to return")
+        worker.stop()
+    start_worker()
+    [job] = until_done(result)
+    assert (job.state, job.attempt, tasks.seen) == ("succeeded", 1, [("stopping", 1)])
+    assert Notification.objects.filter(user=user, job=job.id).count() == 1
 
 
 def test_the_row_of_the_worker(user, monkeypatch, settings):

@@ -3,7 +3,7 @@
 import pytest
 
 from notifications.contrib.operations.admin.overview.processes import request_of_worker
-from notifications.management import pause_queue, resume_queue
+from notifications.management import pause_queue
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done, until_state
@@ -47,7 +47,7 @@ def test_a_quiet_worker_starts_jobs_for_which_its_jobs_wait(worker):
     wait_until(lambda: Job.objects.filter(queue_name="other").exists(), what="the child to be queued")
     assert request_of_worker(worker.id, Worker.Request.QUIET)
     wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")
-    resume_queue("other")
+    pause_queue("other", is_paused=False)
     assert until_done(parent)[0].state == "succeeded"
 
 

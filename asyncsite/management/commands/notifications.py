@@ -1,11 +1,10 @@
 """``manage.py notifications``: the command of the app, whose ``prune`` deletes old reports too."""
 
 from asyncsite.pruning import find_old_reports, prune_reports
-from notifications.management import PruneCommand
 from notifications.management.commands import notifications
 
 
-class SitePruneCommand(PruneCommand):
+class SitePruneCommand(notifications.Command.subcommands["prune"]):
     help = (
         "Delete notifications archived, and jobs finished, longer ago than NOTIFICATIONS['RETENTION'], "
         "and reports older than REPORT_RETENTION_DAYS."

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from notifications.conf import settings
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.inbox import active_users, has_holders, has_user_field
+from notifications.inbox import active_users, has_holders, user_field
 
 Kind = Broadcast.AudienceKind
 
@@ -83,9 +83,9 @@ class Audience:
 def available_kinds() -> list[str]:
     """Return the kinds of audiences that the user model of the project has."""
     needs = {
-        Kind.GROUPS: has_user_field("groups"),
+        Kind.GROUPS: user_field("groups"),
         Kind.PERMISSION: has_holders(),
-        Kind.STAFF: has_user_field("is_staff"),
+        Kind.STAFF: user_field("is_staff"),
     }
     return [kind for kind in Kind.values if needs.get(Kind(kind), True)]
 

@@ -98,13 +98,12 @@ def withdraw_chunk(broadcast: UUID, after: UUID | None) -> WithdrawnChunk:
     A notification that is locked, because its user is reading it now, is skipped.
     """
     chunk, users = fair_atomic(lambda: _archive_chunk(broadcast, after), more_follows=True)
-    if users:
-        streams.number(users, more_follows=True)
+    streams.number(users, more_follows=True)
     return chunk
 
 
 def _archive_chunk(broadcast: UUID, after: UUID | None) -> tuple[WithdrawnChunk, set[Any]]:
-    """Return the chunk, and the users (keys) of whom more rows may be pending."""
+    """Return the chunk, and the users (keys) whose notifications were archived."""
     db = connection()
     rows = Notification.objects.using(db.alias).filter(
         broadcast=broadcast, read_at__isnull=True, archived_at__isnull=True
@@ -116,16 +115,13 @@ def _archive_chunk(broadcast: UUID, after: UUID | None) -> tuple[WithdrawnChunk,
         lockable = lockable.select_for_update(skip_locked=True, no_key=True)
     # An UPDATE locks in no order, so the rows are locked first, by id.
     locked = dict(lockable.order_by("id").values_list("id", "user_id")) if ids else {}
-    users = set(locked.values())
-    is_full = False
     if locked:
         Notification.objects.using(db.alias).filter(id__in=locked).update(archived_at=times.now(), seq=None)
         rows_of_broadcast = Broadcast.objects.using(db.alias).filter(pk=broadcast)
         rows_of_broadcast.update(withdrawn=F("withdrawn") + len(locked))
-        is_full = streams.number_in_transaction(users)
     chunk = WithdrawnChunk(
         archived=len(locked),
         skipped=len(ids) - len(locked),
         position=ids[-1] if len(ids) == MAX_ROWS_PER_CHUNK else None,
     )
-    return chunk, users if is_full else set()
+    return chunk, set(locked.values())

@@ -111,12 +111,12 @@ def build_job(app: Any, message: Message, observation: Observation, now: datetim
         Job,
         id=id,
         user_id=_user_key(message.id, header.user if header else declared),
-        inbox_group=message.group[: validators.MAX_GROUP_LENGTH],
+        inbox_group=message.group[: validators.MAX_NAME_LENGTH],
         task_path=message.name[:500],
         args="[]",
         kwargs="{}",
         backend="",
-        queue_name=(message.queue or "celery")[: validators.MAX_QUEUE_LENGTH],
+        queue_name=(message.queue or "celery")[: validators.MAX_NAME_LENGTH],
         executor="observed",
         run_after=message.eta if message.eta and message.eta > now else None,
         max_attempts=max_attempts_of(app, message.name),
@@ -239,7 +239,7 @@ def observation_of(name: str) -> Observation | None:
 def _group_id(value: Any) -> str:
     """Return the id of Celery's group as the name of a group in the inbox, "" if it cannot be one."""
     try:
-        return validators.text("group", str(value or ""), validators.MAX_GROUP_LENGTH)
+        return validators.text("group", str(value or ""), validators.MAX_NAME_LENGTH)
     except ValueError:
         return ""
 

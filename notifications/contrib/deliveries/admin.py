@@ -20,7 +20,6 @@ from notifications.admin import (
     NotificationAdmin,
     OwnedMixin,
     ReadOnlyMixin,
-    UserFilter,
     extend,
     page_context,
 )
@@ -161,11 +160,10 @@ class ChannelFilter(admin.SimpleListFilter):
 @admin.register(Preference)
 class PreferenceAdmin(OwnedMixin, admin.ModelAdmin):
     list_display = ("user", "category", "channel_label", "choice", "changed_at")
-    list_filter = (UserFilter, ChannelFilter)
+    list_filter = ("user", ChannelFilter)
     fields = ("user", "category", "channel_label", "choice", "changed_at")
     ordering = ("-id",)
     sortable_by = ()
-    show_full_result_count = False
 
     @admin.display(description=_("channel"))
     def channel_label(self, row: Preference) -> str:

@@ -12,6 +12,7 @@ pushes, devices, vapid                the channel push, the browsers that have s
 preferences, preference_rows, quiet_hours    by which channels users are notified of each category, muting, pauses, and
                     when only what is urgent is sent
 channels            by what users are notified, and what that is called
+categories          what the project declares of categories besides their names, and what can be chosen
 timeline            what became of the deliveries of a notification, in words
 urls, preference_views, preference_api, push_views    the pages of preferences and devices, the API, and what the inbox
                     shows of them

@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.utils.translation import gettext
 
 from notifications.extension import hooks
-from notifications.inbox import BELL
+
+#: The bell, toasts and the inbox. What is switched off is kept there as read.
+BELL = "bell"
 
 
 def list_channels() -> list[str]:

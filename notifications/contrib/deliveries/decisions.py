@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from notifications import streams
+from notifications.contrib.deliveries.categories import Choice, find_category
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.preferences import choice_in_force, is_paused, read_choices
 from notifications.contrib.deliveries.quiet_hours import quiet_until
 from notifications.contrib.deliveries.storing import end, postpone_paused
 from notifications.db import database, database_now
 from notifications.extension import Channel, hooks
-from notifications.inbox import ALERTS, Choice, load_categories
+from notifications.inbox import ALERTS
 from notifications.models import Notification, Wait
 
 State: Any = Delivery.State
@@ -101,7 +102,7 @@ def read_facts(deliveries: Iterable[Delivery]) -> list[Facts]:
     facts = []
     for row in rows:
         notification = found.get(row.notification)
-        category = load_categories().get(notification.category if notification else "")
+        category = find_category(notification.category if notification else "")
         facts.append(
             Facts(
                 row,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications import times
+from notifications.contrib.deliveries.categories import Choice
 from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
 from notifications.contrib.deliveries.quiet_hours import zone_of
@@ -29,7 +30,6 @@ from notifications.db import (
     retrying_atomic,
     update_rows_by_id,
 )
-from notifications.inbox import Choice
 from notifications.models import ACTIVE, Job
 
 #: How far ahead a window ends at most: a week, another one of quiet hours, and a day in case a time zone changes its

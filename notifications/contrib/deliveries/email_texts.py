@@ -26,12 +26,13 @@ from django.utils.translation import gettext, ngettext
 from notifications import validators
 from notifications.conf import settings
 from notifications.contrib.deliveries import unsubscribing
+from notifications.contrib.deliveries.categories import find_category
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database
 from notifications.extension import ChannelMessage, Fact, hooks
-from notifications.inbox import absolute, load_categories, read_message_rows
+from notifications.inbox import absolute, read_message_rows
 from notifications.models import Notification, NotificationLevel
 
 #: Characters of the address in List-Unsubscribe: a line of a header has at most 998 (RFC 5322).
@@ -76,7 +77,7 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     if message.is_digest and not (message.is_joined and message.count == 1):
         return _build_digest(message)
     (row,) = message.notifications
-    category = load_categories().get(row.category)
+    category = find_category(row.category)
     (shown,) = read_message_rows([row])
     outcome = shown.read_outcome()
     context = {"notification": row, "category": category.name, **_context_of(shown)}
@@ -185,7 +186,7 @@ def _unsubscribe_url(user: Any, categories: Sequence[str] | None) -> str:
     """Return the address that ends e-mails of categories, None is all digests; empty if there can be none."""
     scope: unsubscribing.Scope = None
     if categories is not None:
-        optional = sorted(key for key in categories if not load_categories().get(key).is_required)
+        optional = sorted(key for key in categories if not find_category(key).is_required)
         if not optional:
             return ""
         scope = optional[0] if len(optional) == 1 else optional
@@ -210,7 +211,6 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
     The worst are first, of these the newest, and the first one is its subject. Those of a group are one row, as in the
     inbox.
     """
-    categories = load_categories()
 
     def place(shown: Any) -> tuple[int, str]:  # those without a category come last
         if shown.notification.open_question:
@@ -230,7 +230,7 @@ def _build_digest(message: ChannelMessage) -> EmailMultiAlternatives:
         shown = read_message_rows(reversed(message.notifications), sent)
         headings = {0: gettext("Waiting for you"), 1: gettext("Failed")}
         groups = [
-            (headings.get(number) or categories.get(key).name, list(rows))
+            (headings.get(number) or find_category(key).name, list(rows))
             for (number, key), rows in groupby(sorted(sorted(shown, key=weight), key=place), place)
         ]
         titles = [row.title for _, rows in groups for row in rows[:3]]

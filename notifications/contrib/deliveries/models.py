@@ -8,9 +8,9 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from notifications.contrib.deliveries.categories import Choice as CategoryChoice
 from notifications.extension import hooks, require
-from notifications.inbox import Choice as CategoryChoice
-from notifications.models import UserPrimaryKey, user_key, uuid7
+from notifications.models import user_key, uuid7
 from notifications.times import MomentField
 
 require("notifications.contrib.deliveries")
@@ -190,7 +190,7 @@ class Preference(models.Model):
 class Reader(models.Model):
     """What a user has chosen for all categories, and the addresses at which nothing arrives."""
 
-    user = UserPrimaryKey(verbose_name=_("user"))
+    user = user_key(primary_key=True)
     #: Until then nothing is sent by channels other than the bell.
     paused_until = MomentField(_("paused until"), null=True, blank=True)
     #: By weekday from Monday on, ``["22:00", "07:00"]`` or None: see ``quiet_hours.py``. NULL: none at all.

@@ -87,7 +87,7 @@ def _parse_changes(value: Any) -> dict[tuple[str, str], str | None]:
     changes: dict[tuple[str, str], str | None] = {}
     for key, channels in value.items():
         try:
-            key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
+            key = validators.text("category", key, validators.MAX_NAME_LENGTH)
         except ValueError as exc:
             raise Problem(422, str(exc), field="categories") from exc
         if not isinstance(channels, dict) or not all(

@@ -10,15 +10,20 @@ from typing import Any
 from django.utils.translation import gettext
 
 from notifications import times
-from notifications.contrib.deliveries.channels import label_of, list_channels
+from notifications.contrib.deliveries.categories import Choice, find_category
+from notifications.contrib.deliveries.channels import BELL, label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.db import database, is_query_error
 from notifications.extension import hooks
-from notifications.inbox import BELL, Choice, load_categories, read_inbox_categories
+from notifications.inbox import load_categories
+from notifications.models import Notification
 
 logger = logging.getLogger("notifications")
+
+#: Notifications of each partition of an inbox in which categories are looked for.
+MAX_ROWS = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +67,7 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     categories, rules = load_categories(), load_rules()
     declared, sort_by_name = categories.declared, categories.sort_by_name
     choices = read_choices([user])
-    had = read_inbox_categories(user)
+    had = read_newest_categories(user)
     # Those for which the user has chosen something are never cut off.
     chosen = {key for _, key, _ in choices}
     others = sort_by_name({*rules.categories, *had} - {*declared, *chosen, ALL_OTHERS, ""})[:MAX_CATEGORIES]
@@ -74,8 +79,18 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     return [_row(user, key, choices, off_until.get(key)) for key in keys]
 
 
+def read_newest_categories(user: Any) -> set[str]:
+    """Return the categories of the newest notifications in the inbox of a user (key), which has two partitions."""
+    rows = Notification.objects.using(database()).filter(user=user, archived_at=None).order_by("-raised")
+    return {
+        category
+        for is_unread in (True, False)
+        for category in rows.filter(read_at__isnull=is_unread).values_list("category", flat=True)[:MAX_ROWS]
+    }
+
+
 def _row(user: Any, key: str, choices: Any, off_until: datetime | None) -> PreferenceRow:
-    category = load_categories().get(key)
+    category = find_category(key)
     used = {step.channel for step in load_rules().of(key)}
     cells = []
     for channel in shown_channels():

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from notifications import times, validators
 from notifications.conf import settings
 from notifications.contrib.deliveries import preferences, push_views
+from notifications.contrib.deliveries.categories import find_category
 from notifications.contrib.deliveries.channels import label_of
 from notifications.contrib.deliveries.models import Reader
 from notifications.contrib.deliveries.preference_rows import (
@@ -29,7 +30,7 @@ from notifications.contrib.deliveries.preference_rows import (
     shown_channels,
 )
 from notifications.contrib.deliveries.pushes import read_public_key
-from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK
+from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK, zone_names
 from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
 from notifications.inbox import load_categories, return_to_inbox
@@ -66,7 +67,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "paused_until": reader.paused_until if is_paused else None,
         "off_days": [(days, _off_label(days)) for days in OFF_DAYS],
         "quiet_hours": _describe_quiet_hours(reader),
-        "night": NIGHT,
+        "night": [time.fromisoformat(each) for each in NIGHT],
         "devices": push_views.read_devices(user) if _has_devices() else None,
         "has_devices": _has_devices(),
         "pauses": [(hours, _pause_label(hours)) for hours in PAUSE_HOURS],
@@ -75,7 +76,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "time_zones": _offered_time_zones(reader.time_zone),
         "site_time_zone": django_settings.TIME_ZONE,
         "dead_addresses": find_dead_addresses(request.user, reader),
-        **{name: request.GET.get(name, "")[: validators.MAX_CATEGORY_LENGTH] for name in MESSAGES},
+        **{name: request.GET.get(name, "")[: validators.MAX_NAME_LENGTH] for name in MESSAGES},
     }
     return render(request, "notifications/preferences.html", context)
 
@@ -92,7 +93,7 @@ def _save(request: HttpRequest) -> HttpResponse:
         else:
             changes = {}
             for number, key in enumerate(form.getlist("category")[:MAX_ROWS]):
-                key = validators.text("category", key, validators.MAX_CATEGORY_LENGTH)
+                key = validators.text("category", key, validators.MAX_NAME_LENGTH)
                 for channel in shown_channels():
                     if (choice := form.get(f"{channel}.{number}")) is not None:
                         changes[key, channel] = choice
@@ -124,11 +125,11 @@ def _switch(request: HttpRequest) -> HttpResponse:
     keys = form.getlist("category")
     if ("off" in form and days not in map(str, OFF_DAYS)) or number not in map(str, range(len(keys))):
         raise BadRequest("There is no such category in the form.")
-    key = validators.text("category", keys[int(number)], validators.MAX_CATEGORY_LENGTH, required=True)
+    key = validators.text("category", keys[int(number)], validators.MAX_NAME_LENGTH, required=True)
     if "on" in form:
         preferences.unmute(user, key)
         return _redirect(saved="1")
-    if load_categories().get(key).is_required:
+    if find_category(key).is_required:
         raise Problem(409, gettext("This category cannot be switched off. Go back."))
     preferences.mute(user, key, until=times.now() + timedelta(days=int(days)))
     return _redirect(muted=key)
@@ -172,7 +173,7 @@ def _parse_digit(text: str) -> int:
 def mute(request: HttpRequest) -> HttpResponse:
     """Mute the ``category`` of the form, and return to the inbox that sent it, or show the preferences."""
     category = _parse_category(request)
-    if load_categories().get(category).is_required:
+    if find_category(category).is_required:
         raise Problem(409, gettext("This category cannot be switched off. Go back."))
     try:
         preferences.mute(request.user.pk, category)
@@ -204,7 +205,7 @@ def _too_many() -> Problem:
 def _parse_category(request: HttpRequest) -> str:
     try:
         return validators.text(
-            "category", request.POST.get("category", ""), validators.MAX_CATEGORY_LENGTH, required=True
+            "category", request.POST.get("category", ""), validators.MAX_NAME_LENGTH, required=True
         )
     except ValueError as exc:
         raise BadRequest(str(exc)) from exc
@@ -235,9 +236,13 @@ def list_buttons(rows: Sequence[Notification], reader: Any, place: str) -> dict[
     categories, url = load_categories(), reverse("notifications:mute")
     label = gettext("Mute “%(category)s”")
     return {
-        row.pk: [PageButton(label % {"category": category.name}, "mute", url, "category", row.category)]
+        row.pk: [
+            PageButton(
+                label % {"category": categories.name(row.category)}, "mute", url, "category", row.category
+            )
+        ]
         for row in rows
-        if not (category := categories.get(row.category)).is_required
+        if row.category not in categories.declared or not find_category(row.category).is_required
     }
 
 
@@ -245,11 +250,11 @@ def _describe_muting(category: str) -> tuple[str, PageButton]:
     """Return the message after a category was muted, and the button that undoes it."""
     text = gettext("“%(muted)s” is muted. Its notifications are kept in your inbox as read.")
     undo = PageButton(gettext("Undo"), "", reverse("notifications:unmute"), "category", category)
-    return text % {"muted": load_categories().get(category).name}, undo
+    return text % {"muted": find_category(category).name}, undo
 
 
 def _offered_time_zones(chosen: str) -> list[str]:
-    offered = {zone for zone in times.zone_names() if "/" in zone and not zone.startswith("Etc/")}
+    offered = {zone for zone in zone_names() if "/" in zone and not zone.startswith("Etc/")}
     return sorted(offered | set(filter(None, [chosen])))
 
 

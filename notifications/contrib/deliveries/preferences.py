@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -16,13 +16,14 @@ from uuid import UUID
 from django.db.models import Case, Q, When
 
 from notifications import times
-from notifications.contrib.deliveries.channels import list_channels
+from notifications.contrib.deliveries.categories import Choice, find_category
+from notifications.contrib.deliveries.channels import BELL, list_channels
 from notifications.contrib.deliveries.models import (
     Delivery,
     Preference,
     Reader,
 )
-from notifications.contrib.deliveries.quiet_hours import check_quiet_hours
+from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, zone_names, zone_of
 from notifications.db import (
     connection,
     database,
@@ -35,7 +36,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
-from notifications.inbox import BELL, Choice, load_categories
+from notifications.inbox import load_categories
 from notifications.models import Notification
 
 #: Categories, besides declared ones, for which one user can have preferences.
@@ -80,11 +81,11 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             for user, category, choice in cursor.fetchall()
             if choice not in ("", DEFAULT)
         }
-    categories = load_categories()
+    declared = load_categories().declared
     for row in categorized:
         choice = chosen.get((row.user_id, row.category))
-        if row.category in categories.declared:
-            choice = categories.declared[row.category].choice(BELL, choice)
+        if row.category in declared:
+            choice = find_category(row.category).choice(BELL, choice)
         row.read_at = row.created_at if choice == Choice.OFF else None
 
 
@@ -103,7 +104,7 @@ def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) 
 
 def choice_in_force(choices: Choices, user: Any, category: str, channel: str) -> str:
     """Return the choice of a user (key) for a category and a channel, or its default."""
-    return load_categories().get(category).choice(channel, choices.get((user, category, channel)))
+    return find_category(category).choice(channel, choices.get((user, category, channel)))
 
 
 def choose(
@@ -124,14 +125,14 @@ def choose(
     Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
     required.
     """
-    categories, now = load_categories(), times.now()
+    now = times.now()
     inserted = []
 
     def is_chosen(row: Preference) -> bool:
-        return bool(row.choice != categories.get(row.category).choice(row.channel, None))
+        return bool(row.choice != find_category(row.category).choice(row.channel, None))
 
     for (key, channel), choice in changes.items():
-        category = categories.get(key)
+        category = find_category(key)
         if channel not in list_channels() or choice not in (None, *Choice.of_channel(channel)):
             raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
         if category.is_required and choice not in (None, Choice.ON):
@@ -165,7 +166,7 @@ def choose(
         rows.filter(changed).delete()
         if new:
             kept = set(rows.values_list("category", flat=True)) | {row.category for row in new}
-            if len(kept - {*categories.declared, ""}) > max_categories:
+            if len(kept - {*load_categories().declared, ""}) > max_categories:
                 raise TooManyPreferences
             # Two requests at once may both have deleted what they insert.
             Preference.objects.using(database()).bulk_create(
@@ -203,7 +204,7 @@ def switch_on(
     ``before``
         What was chosen before, by channel, which is chosen again.
     """
-    declared, before = load_categories().get(category), before or {}
+    declared, before = find_category(category), before or {}
     choose(
         user,
         {
@@ -221,16 +222,15 @@ def switch_off(user: Any, keys: Collection[str] | None, channel: str) -> None:
     The earlier choices are kept for ``restore()``. A category that is required stays on. However many preferences the
     user has, it is stored.
     """
-    categories = load_categories()
     if keys is None:
         choices = read_choices([user])
-        known = {*categories.declared, *(key for _, key, _ in choices)}
+        known = {*load_categories().declared, *(key for _, key, _ in choices)}
         keys = [
             key
             for key in known
             if choice_in_force(choices, user, key, channel) not in (Choice.ON, Choice.OFF)
         ]
-    optional = [key for key in keys if not categories.get(key).is_required]
+    optional = [key for key in keys if not find_category(key).is_required]
     off = dict.fromkeys(((key, channel) for key in optional), str(Choice.OFF))
     choose(user, off, max_categories=sys.maxsize, keep_before="before_unsubscribe")
 
@@ -262,9 +262,10 @@ def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
     retrying_atomic(change)
 
 
-def read_time_zone(user: Any) -> str:
-    """Return the name of the time zone that a user (key) has chosen, "" for none."""
-    return str(read_reader(user).time_zone)
+def read_time_zone(user: Any) -> tzinfo | None:
+    """Return the time zone that a user (key) has chosen, None for none."""
+    reader = read_reader(user)
+    return zone_of(reader) if reader.time_zone else None
 
 
 def paused_until(reader: Reader, now: datetime) -> datetime | None:
@@ -287,7 +288,7 @@ def check_reader(values: Mapping[str, Any]) -> None:
     if type(day) is not int or not 0 <= day <= 6:
         raise ValueError(f"The day is {day!r}. It must be an integer from 0 (Monday) to 6 (Sunday).")
     zone = values.get("time_zone", "")
-    if zone and zone not in times.zone_names():
+    if zone and zone not in zone_names():
         raise ValueError(f"There is no time zone {str(zone)[:100]!r}. Choose one like 'Europe/Paris'.")
     check_quiet_hours(values.get("quiet_hours"))
     until = values.get("paused_until")

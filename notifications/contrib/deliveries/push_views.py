@@ -12,7 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.request import HttpHeaders
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import reverse
@@ -32,8 +34,7 @@ from notifications.http import (
     page_view,
     parse_json_object,
 )
-from notifications.http.access import csrf_header_name
-from notifications.streams import number_if_needed, read_stream_position
+from notifications.streams import read_numbered_position
 
 WORKER_FILE = (
     Path(apps.get_app_config("notifications").path) / "static" / "notifications" / "bundle" / "push_worker.js"
@@ -82,13 +83,12 @@ def state(request: HttpRequest) -> HttpResponse:
     """Return what the scripts need for their requests: the key of the site, a CSRF token, URLs, and the position."""
     _require_configured()
     user, worker = request.user.pk, reverse("notifications:push-worker")
-    number_if_needed([user])
     return json_response(
         {
             "public_key": vapid.public_key(vapid.private_key()),
-            "csrf_header": csrf_header_name(),
+            "csrf_header": HttpHeaders.parse_header_name(django_settings.CSRF_HEADER_NAME),
             "csrf_token": get_token(request),
-            "position": read_stream_position(user).seq,
+            "position": read_numbered_position(user).seq,
             "links": {
                 # For this user only: in a browser that another one signs in to, no worker speaks for that one.
                 "worker": bind_to_user(worker, user),

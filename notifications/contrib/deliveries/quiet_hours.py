@@ -5,11 +5,13 @@ They begin at a time of a weekday, and end at one of the same day, or, if that i
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from notifications import times
+from django.utils import timezone
+
 from notifications.contrib.deliveries.models import Reader
 
 DAYS_PER_WEEK, MINUTES_PER_DAY = 7, 24 * 60
@@ -17,9 +19,19 @@ DAYS_PER_WEEK, MINUTES_PER_DAY = 7, 24 * 60
 MAX_IN_A_ROW = DAYS_PER_WEEK + 1
 
 
-def zone_of(reader: Reader) -> ZoneInfo:
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the names of all time zones. Finding them reads hundreds of files."""
+    # On some systems the names of files that stand for no place are among them.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
+
+
+def zone_of(reader: Reader) -> tzinfo:
     """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
-    return times.first_zone(reader.time_zone)
+    try:
+        return ZoneInfo(reader.time_zone)
+    except (KeyError, OSError, ValueError):
+        return timezone.get_default_timezone()
 
 
 def quiet_until(reader: Reader, moment: datetime) -> datetime | None:
@@ -38,13 +50,13 @@ def quiet_until(reader: Reader, moment: datetime) -> datetime | None:
     return until if until > moment else None
 
 
-def _find_end(hours: list[Any], zone: ZoneInfo, moment: datetime) -> datetime | None:
+def _find_end(hours: list[Any], zone: tzinfo, moment: datetime) -> datetime | None:
     today = moment.astimezone(zone).date()
     around = [_bounds(hours, zone, day) for day in (today - timedelta(days=1), today)]
     return max((end for begin, end in filter(None, around) if begin <= moment < end), default=None)
 
 
-def _bounds(hours: list[Any], zone: ZoneInfo, day: date) -> tuple[datetime, datetime] | None:
+def _bounds(hours: list[Any], zone: tzinfo, day: date) -> tuple[datetime, datetime] | None:
     """Return when the quiet hours begin and end that begin on a day, in UTC."""
     if not (of_day := hours[day.weekday()]):
         return None

@@ -16,11 +16,12 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.conf import cached_until_changed, settings
+from notifications.contrib.deliveries.categories import Choice, find_category, find_wrong_defaults
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import choice_in_force, read_choices
 from notifications.db import database, lock_query, new_row
 from notifications.extension import RecordedTransaction, WrongDeclaration, hooks
-from notifications.inbox import Choice, load_categories
+from notifications.inbox import load_categories
 from notifications.models import Notification
 
 logger = logging.getLogger("notifications")
@@ -81,9 +82,9 @@ def read_rules() -> Rules:
 
 
 def find_wrong_declarations() -> Iterator[WrongDeclaration]:
-    """Yield W029: wrong steps, W030: no address of the site, and what channels find wrong."""
+    """Yield W029: wrong steps, W031: wrong categories, W030: no address of the site, and what channels find wrong."""
     rules = read_rules()
-    yield from rules.wrong
+    yield from (*rules.wrong, *find_wrong_defaults())
     with suppress(ImproperlyConfigured):  # which another check reports
         if rules and not settings.SITE_URL:
             yield WrongDeclaration(
@@ -97,17 +98,21 @@ def find_wrong_declarations() -> Iterator[WrongDeclaration]:
 
 @cached_until_changed("NOTIFICATIONS", "INSTALLED_APPS")
 def load_rules() -> Rules:
-    """Return the rules. What is wrong with them is logged by the first call in a process."""
+    """Return the rules. The first call in a process logs what is wrong with them and with defaults of categories.
+
+    It imports the channels that these name.
+    """
     rules = read_rules()
     for wrong in rules.wrong:
         logger.error("Notifications are not delivered: %s %s", wrong.message, wrong.hint)
+    for category in load_categories().declared:
+        find_category(category)
     return rules
 
 
 def prepare() -> None:
-    """Read the rules and categories, and import the channels that these name, before a transaction needs them."""
+    """Read the rules before a transaction needs them."""
     load_rules()
-    load_categories()
 
 
 def build_deliveries(rows: Sequence[Notification], tx: RecordedTransaction) -> list[Delivery]:

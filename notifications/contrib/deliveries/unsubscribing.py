@@ -15,9 +15,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods
 
+from notifications.contrib.deliveries.categories import find_category, merge
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.http import signed_page_view
-from notifications.inbox import load_categories
+from notifications.http import page_view
 from notifications.models import Notification
 
 
@@ -77,7 +77,7 @@ def categories_of(scope: Scope) -> Sequence[str] | None:
     return [scope] if isinstance(scope, str) else scope
 
 
-@signed_page_view
+@page_view(is_signed=True)
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe_page(request: HttpRequest, token: str) -> HttpResponse:
     """Show the form that ends e-mails of a category, or end them. Programs of e-mail post to it (RFC 8058)."""
@@ -110,4 +110,4 @@ def _read_category(scope: Scope) -> Any:
     """Return the category of a scope, of several one with all of their names, None for all digests."""
     if scope is None:
         return None
-    return load_categories().get(scope) if isinstance(scope, str) else load_categories().merge(scope)
+    return find_category(scope) if isinstance(scope, str) else merge(scope)

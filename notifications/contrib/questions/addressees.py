@@ -13,16 +13,27 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
 
 from notifications.db import user_keys_of
-from notifications.inbox import active_users, has_holders, is_group
+from notifications.inbox import active_users, has_holders, user_field
 
 #: Users who are asked one question at most.
 MAX_ADDRESSEES = 100
 #: Who has it may answer all questions, and is asked those whose addressees are gone.
 ANSWER_PERMISSION = "notifications_questions.answer_question"
+#: Characters of the name of who has answered.
+MAX_NAME_LENGTH = 60
 
 
 class NoAddressee(RuntimeError):
     """No active user could answer a question."""
+
+
+def name_of(user: Any) -> str:
+    """Return the full name of a user, or else the username; "" without a user."""
+    if user is None:
+        return ""
+    full_name = user.get_full_name() if hasattr(user, "get_full_name") else ""
+    name: str = full_name.strip() or user.get_username()
+    return name.replace("\0", "")[:MAX_NAME_LENGTH]
 
 
 def describe_asked(to: Any, owner: Any) -> dict[str, Any]:
@@ -45,7 +56,7 @@ def describe_asked(to: Any, owner: Any) -> dict[str, Any]:
                 f"to is {to!r}, a permission that does not exist. Correct its name, or run migrate."
             )
         return {"permission": to}
-    if is_group(to):
+    if (groups := user_field("groups")) and isinstance(to, groups.related_model):
         return {"group": str(to.pk)}
     if not (keys := user_keys_of(to)):
         raise ValueError(

@@ -13,12 +13,11 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.contrib.questions import answer_forms
-from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer, read_user
+from notifications.contrib.questions.addressees import ANSWER_PERMISSION, may_answer, name_of, read_user
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db import database
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.inbox import name_of
 from notifications.jobs import end_stored
 from notifications.models import Notification, Wait
 
@@ -44,7 +43,10 @@ def store_answer(
     if not by_staff and not _may_still_answer(question, user):
         raise _refusal(question)
     rows = AskedQuestion.objects.using(database()).filter(id=question.id)
-    wait, is_stored = end_stored(question.job, rows, how="answered", value=encoded, user=user, via=via)
+    name = name_of(user)  # the project's code is not called in the transaction
+    wait, is_stored = end_stored(
+        question.job, rows, how="answered", value=encoded, user=user, user_name=name, via=via
+    )
     if wait is None:
         raise QuestionDoesNotExist(question.job, question.name)
     if not is_stored:

@@ -41,7 +41,7 @@ from notifications.http import (
 )
 from notifications.inbox.pages import describe_notification
 from notifications.models import Job, Wait
-from notifications.streams import read_stream_position
+from notifications.streams import read_numbered_position
 
 logger = logging.getLogger("notifications")
 
@@ -77,7 +77,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     of_row = describe_notification(row, request) if row else {}
     context = {
         **of_row,
-        "notifications_position": read_stream_position(request.user.pk),
+        "notifications_position": read_numbered_position(request.user.pk),
         "end": answering.describe_end_to(question, request.user, with_time=False),
         **describe_question(question, page),
         **describe_asking_job(question, request.user, is_own="job" in of_row, has_tools=row is not None),

@@ -205,7 +205,7 @@ def _argument_problems(options: Mapping[str, Any]) -> Problems:
             yield "notifications.W023", f"{key} is {value!r}.", f"Write {what}."
             continue
         try:
-            validators.json_text(limit, normalize_json(kinds[0](value)), validators.MAX_ARGUMENTS_BYTES)
+            validators.json_text(limit, normalize_json(kinds[0](value)))
         except (TypeError, ValueError, RecursionError) as exc:
             yield (
                 "notifications.W023",
@@ -232,11 +232,11 @@ def _other_problems(options: Mapping[str, Any]) -> Problems:
         options.get(key, default)
         for key, default in (("queue", "-"), ("overlap", "skip"), ("grace", DEFAULT_GRACE_SECONDS))
     )
-    if not isinstance(queue, str) or not 1 <= len(queue) <= validators.MAX_QUEUE_LENGTH:
+    if not isinstance(queue, str) or not 1 <= len(queue) <= validators.MAX_NAME_LENGTH:
         yield (
             "notifications.W025",
             f"queue is {queue!r}.",
-            f"Write a name of at most {validators.MAX_QUEUE_LENGTH} characters.",
+            f"Write a name of at most {validators.MAX_NAME_LENGTH} characters.",
         )
     if overlap not in OVERLAPS:
         yield "notifications.W025", f"overlap is {overlap!r}.", 'Write "skip" (the default) or "allow".'

@@ -63,6 +63,25 @@ class QueueDepths:
         found = (depth for depth in self.queues if depth.name == name)
         return next(found, QueueDepth(name=name, is_paused=is_paused))
 
+    def find_large_shares(self) -> list[LargeShare]:
+        """Return the shares that hold over half of a queue for over ``MAX_SHARE_WAIT_SECONDS``.
+
+        At least ``MIN_LARGE_SHARE`` jobs. The jobs that begin first are read, as many as were counted, in one query;
+        without so many jobs in a queue in none.
+        """
+        if all(depth.due < MIN_LARGE_SHARE for depth in self.queues):
+            return []
+        rows = execute_many([*_statements_before(), _shares_query()])[-1]
+        now, totals = database_now(is_estimate=True), Counter[str]()
+        for name, _, jobs, _ in rows:
+            totals[name] += jobs
+        shares = [
+            LargeShare(name, share, jobs, totals[name], (now - moment).total_seconds())
+            for name, share, jobs, since in rows
+            if jobs >= MIN_LARGE_SHARE and 2 * jobs > totals[name] and (moment := read_moment(since))
+        ]
+        return [share for share in shares if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
+
 
 def queue_depths(
     executors: Collection[str] = CLAIMED_EXECUTORS,
@@ -120,23 +139,6 @@ class LargeShare(NamedTuple):
     jobs: int
     total: int
     waited_seconds: float
-
-
-def read_large_shares() -> list[LargeShare]:
-    """Return the shares that hold over half of a queue for over ``MAX_SHARE_WAIT_SECONDS``, in one query.
-
-    At least ``MIN_LARGE_SHARE`` jobs. The jobs that begin first are read, as many as ``queue_depths()`` counts.
-    """
-    rows = execute_many([*_statements_before(), _shares_query()])[-1]
-    now, totals = database_now(is_estimate=True), Counter[str]()
-    for name, _, jobs, _ in rows:
-        totals[name] += jobs
-    shares = [
-        LargeShare(name, share, jobs, totals[name], (now - moment).total_seconds())
-        for name, share, jobs, since in rows
-        if jobs >= MIN_LARGE_SHARE and 2 * jobs > totals[name] and (moment := read_moment(since))
-    ]
-    return [share for share in shares if share.waited_seconds > MAX_SHARE_WAIT_SECONDS]
 
 
 def read_moment(value: Any) -> datetime | None:

@@ -16,17 +16,25 @@ from notifications.models import Queue
 logger = logging.getLogger("notifications.jobs")
 
 
-def pause_queue(name: str) -> None:
-    """Start no more jobs of a queue. Running jobs continue. Inside a caller's transaction it is done after the commit.
+def pause_queue(name: str, *, is_paused: bool = True) -> Queue:
+    """Start no more jobs of a queue, or start them again. Running jobs continue. Return the queue as it is then.
 
-    Raises ValueError for a queue that is not in the settings.
+    Inside a caller's transaction its row is written after the commit. Raises ValueError for a queue that is not in the
+    settings.
     """
-    _set_paused_at(name, times.now())
+    check_queue_name(name)
+    queue = Queue(name=name, paused_at=times.now() if is_paused else None)
 
+    def write() -> None:
+        rows = Queue.objects.using(database())
+        rows.update_or_create(name=name, defaults={"paused_at": queue.paused_at})
+        streams.ring((), queue=not is_paused)
 
-def resume_queue(name: str) -> None:
-    """Start jobs of a queue again. See pause()."""
-    _set_paused_at(name, None)
+    if in_callers_transaction():
+        on_commit(lambda: retrying_atomic(write))
+    else:
+        retrying_atomic(write)
+    return queue
 
 
 def paused_queues() -> Any:
@@ -84,19 +92,6 @@ def known_queues() -> set[str] | None:
 def check_queue_name(name: str) -> None:
     """Raise ValueError for a queue that is not in the settings."""
     known = known_queues()
-    if not name or len(name) > validators.MAX_QUEUE_LENGTH or (known is not None and name not in known):
+    if not name or len(name) > validators.MAX_NAME_LENGTH or (known is not None and name not in known):
         hint = f" The queues in TASKS are: {', '.join(sorted(known))}." if known else ""
         raise ValueError(f"There is no queue {name[:100]!r}.{hint}")
-
-
-def _set_paused_at(name: str, paused_at: Any) -> None:
-    check_queue_name(name)
-
-    def write() -> None:
-        Queue.objects.using(database()).update_or_create(name=name, defaults={"paused_at": paused_at})
-        streams.ring((), queue=paused_at is None)
-
-    if in_callers_transaction():
-        on_commit(lambda: retrying_atomic(write))
-    else:
-        retrying_atomic(write)

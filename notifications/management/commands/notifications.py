@@ -27,8 +27,10 @@ class Command(ManagementCommand):
     A project adds or replaces subcommands in a command of the same name, in an app that stands above
     ``notifications`` in ``INSTALLED_APPS``::
 
+        class PruneCommand(notifications.Command.subcommands["prune"]): ...
+
         class Command(notifications.Command):
-            subcommands = {**notifications.Command.subcommands, "prune": MyPruneCommand}
+            subcommands = {**notifications.Command.subcommands, "prune": PruneCommand}
     """
 
     help = "Examine and operate background jobs and notifications."

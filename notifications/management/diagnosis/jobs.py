@@ -13,10 +13,10 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count
 
 from notifications.compat import task_backends
-from notifications.db.clock import database_now, is_lease_over
+from notifications.db.clock import database_now, is_lease_over, is_lease_valid
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
-from notifications.jobs.claiming.backlog import QueueDepth, queue_depths, read_large_shares
+from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.claiming.queues import paused_queues
@@ -26,7 +26,6 @@ from notifications.management.diagnosis.checking import register
 from notifications.models import Job, Wait, Worker
 from notifications.states import ACTIVE
 from notifications.upkeep import DutyAge, read_ages
-from notifications.worker.held_outcomes import read_failing_hooks
 
 #: The tables of django-tasks-db, and of the package from which it was taken.
 OTHER_TASK_TABLES = {"django_tasks_db_dbtaskresult", "django_tasks_database_dbtaskresult"}
@@ -66,7 +65,7 @@ def _named(depth: QueueDepth) -> str:
 @register("processes", "shares", "No share holds over half of a queue.")
 def check_shares(**options: Any) -> Iterator[CheckMessage]:
     """Check whether one share holds over half of the jobs that wait in a queue, for over a minute."""
-    if large := read_large_shares():
+    if large := queue_depths().find_large_shares():
         named = "; ".join(f"{each.share} has {each.jobs} of {each.total} in {each.queue}" for each in large)
         yield Warning(
             f"One share holds over half of the jobs that wait in a queue: {named}.",
@@ -94,7 +93,8 @@ def check_lost_jobs(**options: Any) -> Iterator[CheckMessage]:
 @register("processes", "hooks", "No outcome waits for a hook of an extension.")
 def check_hooks(**options: Any) -> Iterator[CheckMessage]:
     """Check that no outcome of a job waits for a hook of an extension that fails."""
-    if counts := dict(read_failing_hooks(database_now())):
+    workers = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
+    if counts := sum((Counter(worker.failing_hooks) for worker in workers), Counter()):
         named = ", ".join(f"{hook} (outcomes that wait: {count})" for hook, count in sorted(counts.items()))
         yield Error(
             f"Hooks of extensions fail, and jobs that are done are not recorded: {named}.",

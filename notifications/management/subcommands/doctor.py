@@ -15,7 +15,7 @@ from notifications.management.diagnosis import diagnose
 from notifications.management.diagnosis.checking import Finding
 from notifications.management.diagnosis.database import check_tables
 from notifications.management.management_command import ManagementCommand, explain_error
-from notifications.streams import begin_epoch
+from notifications.streams.positions import begin_epoch
 from notifications.streams.rebuilding import find_wrong_counts, find_wrong_streams, rebuild, recount
 
 

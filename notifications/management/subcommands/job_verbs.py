@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,7 +12,7 @@ from django.core.management.base import CommandError
 from notifications import times
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.changing import STATES, JobChange, change_jobs
+from notifications.jobs.changing import STATES, change_jobs
 from notifications.jobs.claiming import queues
 from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import ManagementCommand
@@ -92,11 +91,11 @@ class ChangeCommand(ManagementCommand):
         verb, values = self.verb_and_options(options)
         if values.pop("from_start", False):
             raise CommandError("--from-start needs the IDs of jobs.")
-        change = JobChange(verb, conditions).until(times.now())
-        total, is_partial = change.count()
+        conditions = conditions.until(verb, times.now())
+        total, is_partial = conditions.count(verb)
         changed = found = 0
         with self.progress("jobs", None if is_partial else total) as progress:
-            for chunk in change.run(**values):
+            for chunk in conditions.change(verb, **values):
                 changed, found = changed + len(chunk.changed), found + len(chunk.found)
                 progress.add(len(chunk.found))
         skipped = f" {found - changed:,} were skipped." if found > changed else ""
@@ -172,19 +171,20 @@ class PauseCommand(ManagementCommand):
         parser.add_argument("queue")
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.pause_queue, queue, options, "paused")
+        self.set_queue(queue, options, is_paused=True)
 
-    def set_queue(self, change: Callable[[str], Any], queue: str, options: Any, became: str) -> None:
+    def set_queue(self, queue: str, options: Any, *, is_paused: bool) -> None:
         """Pause or resume a queue, and print what it has become."""
         try:
-            change(queue)
+            queues.pause_queue(queue, is_paused=is_paused)
         except ValueError as exc:
             raise CommandError(str(exc)) from exc
         if not is_queue_used(queue):
             self.stderr.write_plain(
                 f"No job is in the queue {queue}, and TASKS does not name it. Is it misspelled?"
             )
-        self.report(options, f"Queue {queue} is {became}.", queue=queue, paused=became == "paused")
+        became = "paused" if is_paused else "resumed"
+        self.report(options, f"Queue {queue} is {became}.", queue=queue, paused=is_paused)
 
 
 class ResumeCommand(PauseCommand):
@@ -192,7 +192,7 @@ class ResumeCommand(PauseCommand):
     examples = ("resume mail",)
 
     def handle(self, *args: Any, queue: str, **options: Any) -> None:
-        self.set_queue(queues.resume_queue, queue, options, "resumed")
+        self.set_queue(queue, options, is_paused=False)
 
 
 def read_time(text: str) -> datetime:

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import Error
 
-from notifications import streams
 from notifications.management.management_command import ManagementCommand, explain_error
+from notifications.streams.positions import begin_epoch
 
 
 class NewEpochCommand(ManagementCommand):
@@ -21,6 +21,6 @@ class NewEpochCommand(ManagementCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self.stdout.write(streams.begin_epoch())
+            self.stdout.write(begin_epoch())
         except Error as exc:
             raise CommandError(f"The epoch was not changed: {explain_error(exc)}") from exc

@@ -133,3 +133,15 @@ def test_deleted_sender_and_jobs(client, staff, make_user, send):
     Job.objects.all().delete()
     page = page_of(client, broadcast)
     assert state(page) == "Sent" and shown(page, "sender") == "-"
+
+
+def test_pages_of_the_list(client, staff):
+    """They lead to each broadcast, as those of notifications do."""
+    titles = [f"{number:02}" for number in range(60)]
+    values = {"recipients": 1, "created_at": "2026-01-01T00:00Z"}
+    Broadcast.objects.bulk_create([Broadcast(title=title, **values) for title in titles])
+    first = client.get(LIST).text
+    second = client.get(LIST + re.search(r'href="([^"]*)" rel="next"', first)[1].replace("&amp;", "&")).text
+    assert re.search(r'rel="prev"', second)
+    shown = re.findall(r"<a href=\"[^\"]*/change/\?[^\"]*\">(\d\d)</a>|/change/\">(\d\d)</a>", first + second)
+    assert sorted(a or b for a, b in shown) == titles

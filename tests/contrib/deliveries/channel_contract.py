@@ -7,9 +7,9 @@ from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
-from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.extension import Channel, hooks
-from notifications.inbox import Choice, read_timeline
+from notifications.inbox import read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
@@ -50,7 +50,7 @@ class ChannelContract:
         channel = hooks.find_channel(self.name)
         assert isinstance(channel, Channel) and channel.name == self.name and len(self.name) <= 30
         assert str(channel.label) and str(channel.preference_label) not in ("", self.name)
-        assert set(Choice.of_channel(self.name)) >= {"on", "off"}
+        assert set(Preference.Choice.of_channel(self.name)) >= {"on", "off"}
         assert set(channel.reasons) <= set(Delivery.Reason.values)
 
     def test_it_is_sent_once(self, user, server):

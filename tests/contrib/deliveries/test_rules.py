@@ -73,6 +73,28 @@ def test_wrong_steps(user, configure, caplog, steps, problem):
     assert "Notifications are not delivered" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        ("Exports", "is not a dict with the keys"),
+        ({"name": 7}, "name and description are texts."),
+        ({"required": "yes"}, "required is 'yes'."),
+        ({"default": "off"}, "default is 'off'."),
+        ({"default": {"fax": "off"}}, "There is no channel 'fax'. Channels: bell, email"),
+        ({"default": {"bell": "daily"}}, "The default of bell is 'daily'. It must be one of on, off."),
+        ({"required": True, "default": {"email": "off"}}, "A required category has no default"),
+    ],
+)
+def test_wrong_categories(user, configure, caplog, declared, problem):
+    """They are a warning, and have no effect."""
+    configure([{"email": 5}], CATEGORIES={"export": declared})
+    (found,) = [message for message in run_checks() if message.id == "notifications.W031"]
+    assert "NOTIFICATIONS['CATEGORIES']['export']" in found.msg and problem in found.msg
+    (id,) = notify(user, "note", category="export")
+    assert delays(id) == [5] and Notification.objects.get().read_at is None
+    assert problem in caplog.text
+
+
 @pytest.mark.parametrize("site_url", ["", "https://site.example"])
 def test_check_of_the_address_of_the_site(configure, site_url):
     configure([{"email": 600}], SITE_URL=site_url)

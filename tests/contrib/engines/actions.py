@@ -15,7 +15,7 @@ from notifications.api import batch
 from notifications.contrib import questions
 from notifications.contrib.engines import wakeups
 from notifications.contrib.output.testing import output as read_output
-from notifications.management import pause_queue, resume_queue
+from notifications.management import pause_queue
 from notifications.models import Attempt, Job, Notification, Wait
 from tests.support.checks import doctor
 
@@ -103,7 +103,7 @@ def pause(queue):
 
 
 def resume(queue):
-    resume_queue(queue)
+    pause_queue(queue, is_paused=False)
 
 
 def rows(ids):

@@ -32,7 +32,7 @@ def test_no_job_of_a_paused_queue_starts():
     assert claim_rows(uuid.uuid4(), 10) == []
     assert claim_rows(uuid.uuid4(), 10, queues=["reports"]) == []
     assert not candidates.claimable_queues(builtin_source(["reports"]))
-    queues.resume_queue("reports")
+    queues.pause_queue("reports", is_paused=False)
     assert candidates.claimable_queues()
     assert run_jobs() == 1
     assert Job.objects.get(id=paused.id).state == "succeeded"
@@ -77,7 +77,7 @@ def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     queues.pause_queue("reports")
     monkeypatch.setattr(candidates, "claimable_queues", lambda source, executors: names)
     assert claim_rows(uuid.uuid4(), 10) == []
-    queues.resume_queue("reports")
+    queues.pause_queue("reports", is_paused=False)
     assert len(claim_rows(uuid.uuid4(), 10)) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_queue_paused_during_claims(round):
     assert len(claimed) == len(set(claimed))
     queued = Job.objects.filter(state="queued")
     assert set(queued.values_list("queue_name", flat=True)) <= {"b"}
-    queues.resume_queue("b")
+    queues.pause_queue("b", is_paused=False)
     count = queued.count()
     assert len(claim_rows(uuid.uuid4(), 200)) == min(count, 200)
 
@@ -144,7 +144,7 @@ def test_resuming_wakes_workers(worker):
 
     rung.connect(receive)
     try:
-        queues.resume_queue("default")
+        queues.pause_queue("default", is_paused=False)
     finally:
         rung.disconnect(receive)
     assert rings == [True]
@@ -156,8 +156,8 @@ def test_pause_and_resume_are_idempotent():
         queues.pause_queue("default")
     assert Queue.objects.count() == 1
     for _ in range(2):
-        queues.resume_queue("default")
-    queues.resume_queue("reports")
+        queues.pause_queue("default", is_paused=False)
+    queues.pause_queue("reports", is_paused=False)
     assert not Queue.objects.filter(paused_at__isnull=False).exists()
 
 

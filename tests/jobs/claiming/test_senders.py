@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.jobs import Policy, turns
-from notifications.management import pause_queue, resume_queue
+from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from tests.support.claims import claim_rows
 
@@ -113,5 +113,5 @@ def test_paused_queues_and_limits_hold_senders_back(settings):
     queue("bob", 5, queue_name="small")
     pause_queue("paused")
     assert claim() == {"bob": 3}
-    resume_queue("paused")
+    pause_queue("paused", is_paused=False)
     assert claim() == {"ada": 2}

@@ -79,7 +79,7 @@ class ComposerForm(forms.Form):
     )
     category = TextField(
         label=_("Category"),
-        max_length=validators.MAX_CATEGORY_LENGTH,
+        max_length=validators.MAX_NAME_LENGTH,
         required=False,
         widget=widgets.AdminTextInputWidget(),
         help_text=_("To filter notifications by."),

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin import KeysetFilter, ModelAdminBase, NotificationAdmin, add_filters, extend
+from notifications.admin import ListFilter, ModelAdminBase, NotificationAdmin, add_filters, extend
 from notifications.contrib.broadcasts.admin.composing import SEND_PERMISSION
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import database
@@ -22,7 +22,7 @@ from notifications.models import Notification
 MAX_CHOICES = 10
 
 
-class BroadcastFilter(KeysetFilter):
+class BroadcastFilter(ListFilter):
     """Filters notifications by the broadcast that they were sent with, by an index that has the order of the list.
 
     The choices are the newest broadcasts, for staff who may view them.
@@ -37,8 +37,7 @@ class BroadcastFilter(KeysetFilter):
         if site.is_registered(Broadcast) and site.get_model_admin(Broadcast).has_view_permission(request):
             newest = Broadcast.objects.using(database()).order_by("-id").values_list("id", "title")
             choices = [(str(id), title) for id, title in newest[:MAX_CHOICES]]
-        value = self.value()
-        return choices if not value or value in dict(choices) else [*choices, (value, value)]
+        return self.with_value(choices)
 
     def narrow(self, request: HttpRequest, changelist: Any, rows: Any, slices_of: Any) -> tuple[Any, Any]:
         if slices_of is None or not self.value():

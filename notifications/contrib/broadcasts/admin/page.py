@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin import KeysetMixin, LevelFilter, OwnedMixin, count_rows, csp_nonce, page_context
+from notifications.admin import OwnedMixin, page_context
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin
 from notifications.contrib.broadcasts.models import Broadcast
@@ -34,10 +34,10 @@ WITHDRAW_PERMISSION = "notifications_broadcasts.withdraw_broadcast"
 
 
 @admin.register(Broadcast)
-class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
+class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
     user_field = "sender"
     list_display = ("title", "sender", "audience_text", "state_now", "sent_of", "created_at")
-    list_filter = ("state", LevelFilter)
+    list_filter = ("state", "level")
     list_defer = ("body", "audience_values")
     search_fields = ("=id", "title")
     ordering = ("-id",)
@@ -147,7 +147,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     ) -> HttpResponse:
         row = kwargs.get("obj")
         if row is not None:
-            context |= self._describe(row) | {"nonce": csp_nonce({}, request)}
+            context |= self._describe(row)
             context["state_url"] = f"{self._url('state', row)}?{BACKGROUND_MARK}"
             if self.has_withdraw_permission(request) and starting.can_withdraw(row):
                 context["withdraw_url"] = self._url("withdraw", row)
@@ -200,7 +200,7 @@ class BroadcastAdmin(ComposerMixin, KeysetMixin, OwnedMixin, admin.ModelAdmin):
     def read_by(self, row: Broadcast) -> str:
         """Return how many recipients have read it, of the notifications that are not deleted yet."""
         notes = Notification.objects.using(database()).filter(broadcast=row.pk, read_at__isnull=False)
-        count = count_rows(notes, MAX_READ_COUNTED + 1)
+        count = notes.values("pk")[: MAX_READ_COUNTED + 1].count()
         number = formats.number_format(min(count, MAX_READ_COUNTED), force_grouping=True)
         return f"{number}+" if count > MAX_READ_COUNTED else number
 

@@ -14,13 +14,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.admin import other_parameters, read_filter
 from notifications.admin.confirmation import LOG_TEXTS, ask, read_form
 from notifications.api import FinishedJob, policy, progress, requester
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.inbox import require_permission
-from notifications.jobs import JobChange, JobFilter, own_task, using_first_backend
+from notifications.jobs import JobFilter, own_task, using_first_backend
 from notifications.models import Job
 from notifications.worker import current_execution
 
@@ -43,34 +42,28 @@ CHANGES = {
 
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
     """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused."""
-    changelist = model_admin.get_changelist_instance(request)
-    if others := other_parameters(changelist):
-        text = _("All jobs that match cannot be changed with the filter “%(name)s”. Select jobs of the page.")
-        model_admin.message_user(request, text % {"name": others[0]}, messages.ERROR)
+    try:
+        conditions = model_admin.read_conditions(request).until(change, times.now())
+    except ValueError as exc:
+        model_admin.message_user(request, str(exc), messages.ERROR)
         return None
-    if not model_admin.shows_all_jobs():
-        text = _(
-            "All jobs that match cannot be changed, because this list shows some jobs only. Select jobs."
-        )
-        model_admin.message_user(request, text, messages.ERROR)
-        return None
-    of_matching = JobChange(change, read_filter(changelist)).until(times.now())
-    count, is_partial = of_matching.count()
+    count, is_partial = conditions.count(change)
     if not count and not is_partial:
-        model_admin.message_user(request, _none_applies(of_matching), messages.WARNING)
+        model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
         return None
     form = read_form(request) if change == "reschedule" else None
     if "confirmed" not in request.POST or (form and not form.is_valid()):
         return ask(model_admin, request, change, count, is_partial=is_partial, is_for_all=True, form=form)
     known_count = None if is_partial else count
     run_at = form.cleaned_data["run_at"] if form else None
-    return begin(model_admin, request, of_matching, known_count, run_at=run_at)
+    return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
 
 
 def begin(
     model_admin: Any,
     request: HttpRequest,
-    change: JobChange,
+    change: str,
+    conditions: JobFilter,
     count: int | None,
     *,
     run_at: datetime | None = None,
@@ -84,9 +77,9 @@ def begin(
             # Before the jobs that it is to cancel.
             prepared = using_first_backend(change_matching_jobs, priority=MAX_PRIORITY)
             job = prepared.enqueue(
-                title=_title(change.name, count),
-                change=change.name,
-                conditions=change.conditions.to_json(),
+                title=_title(change, count),
+                change=change,
+                conditions=conditions.to_json(),
                 user=str(request.user.pk),
                 count=count,
                 run_at=run_at.isoformat() if run_at else None,
@@ -127,7 +120,8 @@ def change_matching_jobs(
     by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
     changed = skipped = 0
     moment = datetime.fromisoformat(run_at) if run_at else None
-    for chunk in JobChange(change, JobFilter.from_json(conditions)).run(
+    for chunk in JobFilter.from_json(conditions).change(
+        change,
         by=by,
         run_at=moment,
         check_permission=partial(require_permission, by, "notifications.change_job"),
@@ -151,15 +145,15 @@ def _log(by: Any, ids: list[Any], text: str) -> None:
         LogEntry.objects.log_actions(by, jobs, CHANGE, text)  # type: ignore[arg-type]
 
 
-def _none_applies(change: JobChange) -> str:
-    if change.name == "retry" and change.has_observed_jobs():
+def _none_applies(change: str, conditions: JobFilter) -> str:
+    if change == "retry" and conditions.has_observed_jobs():
         return _("Executions of Celery tasks are not retried here. Publish their tasks again.")
     return {
         "retry": _("No job was queued again, because none of them has failed or was cancelled."),
         "cancel": _("No job was cancelled, because none of them is queued or running."),
         "run_now": _("No job was changed, because none of them waits for a time."),
         "reschedule": _("No job was changed, because none of them is queued."),
-    }[change.name]
+    }[change]
 
 
 def _title(change: str, count: int | None) -> str:

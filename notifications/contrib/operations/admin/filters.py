@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin import JobListFilter, NotificationUserFilter
+from notifications.admin import ListFilter
 from notifications.contrib.operations.periods import read_span
 from notifications.db import database
 from notifications.models import Notification
@@ -26,7 +26,7 @@ MAX_ROWS_READ = 300
 ID_TOLERANCE = timedelta(minutes=1)
 
 
-class CreatedFilter(JobListFilter):
+class CreatedFilter(ListFilter):
     """Filters jobs by when they were created: a period until now, or from one time to another."""
 
     title = _("created")
@@ -130,10 +130,6 @@ class NotificationCreatedFilter(CreatedFilter):
         if end := conditions.get("created_until"):
             ids["id__lt"] = first_id(end + ID_TOLERANCE)
         return ids
-
-
-#: Those of the list of notifications, in their order. That of the user, the core's, comes last here.
-NOTIFICATION_FILTERS = (NotificationCreatedFilter, CategoryFilter, NotificationUserFilter)
 
 
 def first_id(moment: Any) -> UUID:

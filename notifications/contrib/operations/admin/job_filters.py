@@ -12,10 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import (
-    JOB_FILTERS,
-    FormFilter,
     JobAdmin,
-    JobListFilter,
+    ListFilter,
     ModelAdminBase,
     NotificationAdmin,
     add_filters,
@@ -24,9 +22,10 @@ from notifications.admin import (
 from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.filters import (
     MAX_ROWS_READ,
-    NOTIFICATION_FILTERS,
+    CategoryFilter,
     CreatedFilter,
     FinishedFilter,
+    NotificationCreatedFilter,
 )
 from notifications.db import database
 from notifications.jobs.arguments import find_jobs
@@ -36,7 +35,7 @@ from notifications.models import Attempt, Job
 MAX_CHOICES = 15
 
 
-class ErrorGroupFilter(JobListFilter):
+class ErrorGroupFilter(ListFilter):
     """Filters failed jobs by their task and the exception of their last attempt."""
 
     title = _("error")
@@ -58,14 +57,14 @@ class ErrorGroupFilter(JobListFilter):
         )
 
 
-class FailureFilter(JobListFilter):
+class FailureFilter(ListFilter):
     """Filters failed jobs by exception and location, as the overview groups them. It is shown when it is chosen."""
 
     title = _("failure")
     parameter_name = "failure"
 
 
-class ArgumentsFilter(FormFilter):
+class ArgumentsFilter(ListFilter):
     """Filters jobs by words of their arguments, for staff who may view them.
 
     It is no condition of ``JobFilter``: a query finds words of secrets too, and the number of jobs that a change of all
@@ -74,11 +73,9 @@ class ArgumentsFilter(FormFilter):
 
     title = _("text of the arguments")
     parameter_name = "arguments"
+    is_condition = False
     template = "admin/notifications/text_filter.html"
     max_length = 200
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return self.with_value([])
 
     def has_output(self) -> bool:
         return True
@@ -107,8 +104,10 @@ def _last_name(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-#: What is needed to view filters that show more than the permission to view jobs allows.
-PERMISSIONS = {
+#: The filters, and what is needed to view those that show more than the permission to view jobs allows.
+FILTERS = {
+    CreatedFilter: "",
+    FinishedFilter: "",
     ErrorGroupFilter: "notifications.view_attempt",
     FailureFilter: "notifications.view_attempt",
     ArgumentsFilter: "notifications.view_job_arguments",
@@ -120,20 +119,8 @@ class WithFilters(ModelAdminBase):
     """Adds filters that the user may view to the list of jobs, and what changes all jobs that they find."""
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        state, *others = JOB_FILTERS
-        specs = [
-            state,
-            CreatedFilter,
-            FinishedFilter,
-            ErrorGroupFilter,
-            *others,
-            FailureFilter,
-            ArgumentsFilter,
-        ]
-        permitted = [
-            spec for spec in specs if spec not in PERMISSIONS or request.user.has_perm(PERMISSIONS[spec])
-        ]
-        return add_filters(super().get_list_filter(request), permitted)
+        permitted = [spec for spec, right in FILTERS.items() if not right or request.user.has_perm(right)]
+        return add_filters(super().get_list_filter(request), permitted, after="state__exact")
 
     def change_all(self, request: HttpRequest, action: str) -> HttpResponse | None:
         if action not in bulk_changes.CHANGES:
@@ -146,4 +133,4 @@ class WithNotificationFilters(ModelAdminBase):
     """Adds filters to the list of notifications."""
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        return add_filters(super().get_list_filter(request), NOTIFICATION_FILTERS)
+        return add_filters(super().get_list_filter(request), [NotificationCreatedFilter, CategoryFilter])

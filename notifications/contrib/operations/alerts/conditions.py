@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
-from notifications.management import queue_depths, read_failing_hooks, read_moment
+from notifications.management import queue_depths, read_moment
 from notifications.models import Job, Worker
 from notifications.worker import DEADLINE_MARGIN_SECONDS
 
@@ -204,7 +205,8 @@ def _lost(now: datetime, state: AlertState) -> Iterator[Condition]:
 
 
 def _with_failing_hook(now: datetime) -> Iterator[Condition]:
-    for hook, count in read_failing_hooks(now).items():
+    workers = Worker.objects.using(database()).filter(is_lease_valid(now), outbound__contains="failing_hooks")
+    for hook, count in sum((Counter(worker.failing_hooks) for worker in workers), Counter()).items():
         yield Condition(kind=Kind.HOOK, subject=hook, facts={"count": count})
 
 

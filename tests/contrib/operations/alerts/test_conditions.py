@@ -12,7 +12,7 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.jobs import task_backends
 from notifications.jobs.transitions import queueing, reaping
-from notifications.management import pause_queue, resume_queue
+from notifications.management import pause_queue
 from notifications.models import Job, Wait, Worker, uuid7
 from notifications.testing import run_jobs
 from notifications.worker import DEADLINE_MARGIN_SECONDS
@@ -64,7 +64,7 @@ def test_jobs_of_a_paused_queue_may_wait(alerts):
     pause_queue("mail")
     assert alerts.evaluate() == []
     alerts.limit(wait=3600)
-    resume_queue("mail")
+    pause_queue("mail", is_paused=False)
     assert alerts.evaluate() == []
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from notifications import times
 from notifications.db import connection, user_from_db
-from notifications.jobs.selection import failed_jobs_sql, failure_of
+from notifications.jobs import JobFilter
 from notifications.management import read_moment
+from notifications.models import Job
 from notifications.validators import shortened
 
 #: The failed jobs that are grouped, and counted before a retry, at most: the latest.
@@ -52,7 +52,7 @@ class FailureGroup:
     @property
     def failure(self) -> str:
         """The condition of the list of jobs that shows those of the group."""
-        return failure_of(self.exception, self.location)
+        return f"{self.exception} {self.location}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,9 +176,16 @@ def _are_of_group(group: Mapping[str, str]) -> list[str]:
 
 
 def _failed_jobs(limit: int, until: datetime | None, with_deliveries: bool) -> str:
-    columns = "id, user_id, task_path, executor, attempt, finished_at"
-    return failed_jobs_sql(columns, limit, has_end=bool(until), with_deliveries=with_deliveries)
+    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
+    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    end = " AND finished_at <= %s" if until else ""
+    condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
+    return (
+        f"SELECT id, user_id, task_path, executor, attempt, finished_at FROM notifications_job{by_index} "
+        f"WHERE state = 'failed' AND finished_at >= %s{end}{condition} ORDER BY finished_at DESC LIMIT {limit}"
+    )
 
 
 def _bounds(since: datetime, until: datetime | None) -> list[Any]:
-    return [times.to_db(moment, connection()) for moment in (since, until) if moment]
+    finished_at = Job._meta.get_field("finished_at")
+    return [finished_at.get_db_prep_value(moment, connection()) for moment in (since, until) if moment]

@@ -21,7 +21,7 @@ from notifications.contrib.operations.statistics import Figures
 from notifications.db import database_now
 from notifications.extension import hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
-from notifications.management import paused_queues, queue_depths, read_large_shares
+from notifications.management import paused_queues, queue_depths
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
 
@@ -135,6 +135,7 @@ def read_figures(
     now = database_now(is_estimate=True)
     since, until = read_span(period, now)
     past = history.read_history(period, now, queue=queue, task=task, with_deliveries=with_deliveries)
+    depths = queue_depths(has_senders=with_deliveries)
     workers = processes.read_workers(now)
     return OverviewFigures(
         now=now,
@@ -142,8 +143,8 @@ def read_figures(
         since=since,
         until=until,
         alerts=open_alerts(),
-        queues=_read_queues(now, past, with_deliveries=with_deliveries),
-        large_shares=read_large_shares(),
+        queues=_read_queues(now, past, depths, with_deliveries=with_deliveries),
+        large_shares=depths.find_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
         failures=failures.read_failures(since, until, with_deliveries=with_deliveries),
@@ -187,9 +188,8 @@ def _durations(past: History, kind: str) -> list[Series]:
     ]
 
 
-def _read_queues(now: datetime, past: History, *, with_deliveries: bool) -> list[QueueRow]:
-    """Return the queues with jobs, now or in the period, and paused ones, by name, in three queries."""
-    depths = queue_depths(has_senders=with_deliveries)
+def _read_queues(now: datetime, past: History, depths: Any, *, with_deliveries: bool) -> list[QueueRow]:
+    """Return the queues with jobs, now or in the period, and paused ones, by name, in two queries."""
     running = read_running(without_deliveries=not with_deliveries)
     paused = set(paused_queues().order_by("name")[:MAX_PAUSED_READ])
     rows = []

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications import times
 from notifications.contrib.operations.periods import TODAY, read_span
 from notifications.contrib.operations.statistics import reading
 from notifications.contrib.operations.statistics.points import read_points, read_queues
@@ -18,7 +17,7 @@ from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.db import connection, database_now
 from notifications.jobs import JobFilter
 from notifications.management import read_moment
-from notifications.models import ACTIVE
+from notifications.models import ACTIVE, Job
 
 #: The newest jobs among which the active ones are counted: statistics have only those that have ended.
 MAX_ACTIVE_READ = 5_000
@@ -157,7 +156,8 @@ def _read_active(
     """
     found: dict[str, list[tuple[datetime, int]]] = {}
     with db.cursor() as cursor:
-        cursor.execute(sql, [*[times.to_db(since, db)] * 2, *([task] if task else [])])
+        moment_param = Job._meta.get_field("created_at").get_db_prep_value(since, db)
+        cursor.execute(sql, [*[moment_param] * 2, *([task] if task else [])])
         for name, text, count in cursor.fetchall():
             if moment := read_moment(text):
                 found.setdefault(name, []).append((moment, count))

@@ -33,10 +33,9 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
 from notifications.db import UNAVAILABLE, database
 from notifications.http import log_database_error
-from notifications.jobs import JobChange, JobFilter
-from notifications.jobs.selection import failure_of
-from notifications.management import pause_queue, resume_queue
-from notifications.models import Queue, Worker, parse_id
+from notifications.jobs import JobFilter
+from notifications.management import pause_queue
+from notifications.models import Worker, parse_id
 
 #: What each change needs besides the permission to view the overview.
 PERMISSIONS = {
@@ -88,15 +87,14 @@ def _change_queue(model_admin: Any, request: HttpRequest) -> Change:
     try:
         if "\0" in name or action not in ("pause", "resume"):
             raise ValueError(_("This change is unknown. Choose one on this page."))
-        (pause_queue if action == "pause" else resume_queue)(name)
+        queue = pause_queue(name, is_paused=action == "pause")
     except ValueError as exc:
         return messages.ERROR, str(exc), None
     log, text = {
         "pause": ("Paused.", _("The queue %(name)s is paused. Jobs that run continue.")),
         "resume": ("Resumed.", _("The queue %(name)s is resumed.")),
     }[action]
-    # With ATOMIC_REQUESTS its row is written after this request.
-    model_admin.log_change(request, Queue(name=name), log)
+    model_admin.log_change(request, queue, log)
     return messages.SUCCESS, text % {"name": name}, None
 
 
@@ -171,9 +169,9 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
         shown = shows_deliveries(request)
         count, is_capped = failures.count_jobs(since, group, until, with_deliveries=shown)
         if count and request.method == "POST" and "confirm" in request.POST:
-            of_group = _conditions(group, since, until, with_deliveries=shown)
-            retry = JobChange("retry", of_group).until(times.now())
-            response = bulk_changes.begin(model_admin, request, retry, None if is_capped else count)
+            of_group = _conditions(group, since, until, with_deliveries=shown).until("retry", times.now())
+            known_count = None if is_capped else count
+            response = bulk_changes.begin(model_admin, request, "retry", of_group, known_count)
         elif count:
             context = {
                 **page_context(model_admin, request),
@@ -243,12 +241,10 @@ def shows_deliveries(request: HttpRequest) -> bool:
 def _conditions(
     group: dict[str, str], since: datetime, until: datetime | None, *, with_deliveries: bool
 ) -> JobFilter:
-    failure = failure_of(group["exception"], group["location"]) if group else ""
-    task_path = group.get("task_path", "")
     return JobFilter(
         state="failed",
-        task_path=task_path,
-        failure=failure,
+        task_path=group.get("task_path", ""),
+        failure=f"{group['exception']} {group['location']}" if group else "",
         deliveries="" if with_deliveries else "hidden",
         finished_from=times.as_utc(since),
         finished_until=until and times.as_utc(until),

@@ -1,0 +1,59 @@
+"""Import modules of the project before the app's own transactions, not in them.
+
+An import runs code of the project, maybe for seconds: in a transaction it would hold SQLite's lock, or rows. So one
+that needs a module which is not there is rolled back, and repeated after the import.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from contextlib import suppress
+from importlib import import_module
+
+#: Seconds for which a module is not tried again for a transaction that could not be imported for one.
+RETRY_SECONDS = 30.0
+
+
+class _Thread(threading.local):
+    """Whether this thread is in a transaction of the app's own, which is repeated after an import."""
+
+    may_repeat = False
+
+
+thread = _Thread()
+#: When modules were last imported for a transaction (monotonic).
+_imported_at: dict[str, float] = {}
+
+
+class NotImported(Exception):
+    """A transaction of the app's own needs a module of the project, and is repeated after ``import_now()``."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(f"{module} is imported outside of the transaction.")
+        self.module = module
+
+    def import_now(self) -> None:
+        """Import the module. Raises this error inside an outer transaction of the app's own, which is repeated then.
+
+        An error of the module is raised where its task is called.
+        """
+        if thread.may_repeat:
+            raise self
+        with suppress(Exception, SystemExit):
+            import_module(self.module)
+        _imported_at[self.module] = time.monotonic()
+
+
+def require_module(module: str) -> None:
+    """Have a module imported before the transaction of the app's own in which this thread is, if it is in one.
+
+    Called right before the import. Raises ImportError if the module could not be imported a moment ago.
+    """
+    if not thread.may_repeat or module in sys.modules:
+        return
+    if time.monotonic() - _imported_at.get(module, -math.inf) < RETRY_SECONDS:
+        raise ImportError(f"{module} cannot be imported.")
+    raise NotImported(module)
