@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from django.core.checks import run_checks
 from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.urls import include, path
 from django.utils import timezone
 
@@ -20,7 +22,7 @@ from notifications import checks
 from notifications.extension import Dispatch, hooks
 from notifications.models import Job
 from tests.jobs.tasks import noop
-from tests.support.checks import system_checks, unapplied_migration
+from tests.support.checks import system_checks
 from tests.support.django_tasks import BaseTaskBackend
 
 #: What is wrong with an engine.
@@ -199,6 +201,17 @@ def test_a_pool_for_all_sync_jobs(pool, monkeypatch):
     postgres = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": pool}}
     monkeypatch.setitem(connections.settings, "default", {**connections.settings["default"], **postgres})
     assert found(checks.check_pool) == []
+
+
+@contextmanager
+def unapplied_migration():
+    """Have the last migration of the app not be applied. Yields its name."""
+    row = MigrationRecorder(connection).migration_qs.filter(app="notifications").latest("name")
+    row.delete()
+    try:
+        yield f"notifications.{row.name}"
+    finally:
+        row.save()
 
 
 def test_the_database(db, jobs_clock):

@@ -25,9 +25,9 @@ from notifications.worker import Lease
 from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
-from tests.support.checks import unapplied_migration
 from tests.support.site import ROOT
 from tests.support.statements import refused
+from tests.test_checks import unapplied_migration
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 

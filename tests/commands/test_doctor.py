@@ -22,8 +22,8 @@ from notifications.streams.marking_seen import mark_seen
 from notifications.worker import Lease
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
-from tests.support.checks import unapplied_migration
 from tests.support.statements import preceded
+from tests.test_checks import unapplied_migration
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from notifications.http import health_views
 from notifications.models import Worker
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
-from tests.support.checks import unapplied_migration
 from tests.support.statements import preceded
+from tests.test_checks import unapplied_migration
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 

@@ -5,13 +5,11 @@
 """
 
 import json
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import StringIO
 
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
-from django.db import connection
-from django.db.migrations.recorder import MigrationRecorder
 
 
 def system_checks(*ids, tags=("notifications",), **options):
@@ -25,14 +23,3 @@ def doctor(*names, **options):
         call_command("notifications", "doctor", json=True, timeout=0.1, stdout=out, **options)
     findings = map(json.loads, out.getvalue().splitlines())
     return [finding for finding in findings if finding["check"] in names or not names]
-
-
-@contextmanager
-def unapplied_migration():
-    """Have the last migration of the app not be applied. Yields its name."""
-    row = MigrationRecorder(connection).migration_qs.filter(app="notifications").latest("name")
-    row.delete()
-    try:
-        yield f"notifications.{row.name}"
-    finally:
-        row.save()
