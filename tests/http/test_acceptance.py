@@ -6,19 +6,19 @@ import re
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connection, connections, transaction
+from django.db import connection, connections, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
 from notifications.api import accepted, requester
 from notifications.http import acceptance
-from notifications.jobs.transitions import enqueueing
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
 from tests.http import views
 from tests.http.conftest import BROWSER
 from tests.http.views import double, enqueue_child, enqueue_double
+from tests.support.statements import refused
 
 
 @pytest.fixture(autouse=True)
@@ -230,19 +230,16 @@ def test_too_many_jobs(user_client, settings):
     assert (Job.objects.count(), Group.objects.count()) == (2, 0)
 
 
-def test_database_unavailable(user_client, monkeypatch, caplog, rings, forgotten_log):
+def test_database_unavailable(user_client, caplog, rings, forgotten_log):
     """503 with Retry-After, nothing is stored, and the error is logged."""
 
-    def busy(*args, **kwargs):
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr(enqueueing, "enqueue", busy)
-    response = user_client.post("/plain/")
+    with refused("INSERT INTO notifications_job"):
+        response = user_client.post("/plain/")
     assert (response.status_code, response["Content-Type"]) == (503, "application/problem+json")
     assert int(response["Retry-After"]) > 0
     assert_nothing_is_stored(rings)
     (record,) = [record for record in caplog.records if record.name == "notifications"]
-    assert record.levelname == "WARNING" and record.getMessage().endswith(": database is locked")
+    assert record.levelname == "WARNING" and record.getMessage().endswith(": The database is away.")
 
 
 def test_rollback_of_the_view(user_client, user, rf, rings):
