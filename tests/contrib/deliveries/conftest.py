@@ -1,12 +1,9 @@
 """Notifications with deliveries, a real SMTP server, and a push service."""
 
-import re
 from datetime import timedelta
-from html import unescape
 
 import django
 import pytest
-from django.test import Client
 from django.utils import timezone
 
 from notifications.api import notify
@@ -82,31 +79,6 @@ def notified(user, by_email):
         return Delivery.objects.get(notification=id)
 
     return make
-
-
-def mute(user, category):
-    """Mute a category, as the button in the inbox does."""
-    client = Client()
-    client.force_login(user)
-    assert client.post("/notifications/mute/", {"category": category}).status_code == 303
-
-
-@pytest.fixture
-def resend(admin_user, client_of):
-    """resend(delivery) has staff send a delivery again. Returns why nothing was sent, "404" if it is gone, or ""."""
-
-    def resend(delivery):
-        address = f"/admin/notifications_deliveries/delivery/{delivery.pk}/resend/"
-        response = client_of(admin_user).post(address, follow=True)
-        if response.status_code == 404:
-            return "404"
-        # Of the text, because a context may be that of another thread.
-        message = unescape(
-            re.search(r'<ul class="messagelist">\s*<li[^>]*>([^<]+)<', response.text)[1]
-        ).strip()
-        return "" if message == "It is being sent again." else message.removeprefix("Nothing was sent. ")
-
-    return resend
 
 
 def send_due():

@@ -22,6 +22,7 @@ from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.checks import system_checks
 from tests.support.duties import run_duty
 from tests.support.extensions import load
@@ -92,14 +93,14 @@ def test_addresses(odd, user, method, caplog):
     assert of_odd().state == "sent" and of_odd().address == "somewhere"
 
 
-def test_addresses_that_are_wrong_for_good(odd, user, resend):
+def test_addresses_that_are_wrong_for_good(odd, user, admin_client):
     odd(addresses=raising(LookupError("no table of numbers")))
     notify(user, "note")
     send_due()
     run_until_idle()
     run_duty("fail abandoned deliveries")
     assert of_odd().state == "failed" and "no table of numbers" in of_odd().error
-    assert resend(of_odd()) == ""  # its job will say why
+    assert resend_by(admin_client, of_odd()) == ""  # its job will say why
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from notifications.streams import marking
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
 from tests.contrib.deliveries.conftest import send_all, send_digests, use_mail_backend
+from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.network import SilentProxy
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
@@ -251,7 +252,7 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
     assert states() == ["sent"]
 
 
-def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent, resend):
+def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent, admin_client):
     """The duty would not send it, because the notification was read."""
     silent.may_answer.set()
     made_due(1)
@@ -260,7 +261,7 @@ def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent, 
     silent.may_answer.clear()
     for _ in range(outages.MAX_TIMEOUTS - 1):
         outages.add_timeout("email")
-    assert resend(Delivery.objects.get()) == ""
+    assert resend_by(admin_client, Delivery.objects.get()) == ""
     run_jobs()
     assert states() == ["queued"] and Job.objects.filter(state="queued").count() == 1
 

@@ -16,7 +16,8 @@ from notifications.contrib.deliveries.models import Delivery, PushSubscription, 
 from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import mute, send_all, send_due
+from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.test_rules import mute
 from tests.contrib.questions import question_tasks
 from tests.support.checks import doctor
 from tests.support.push_service import public_key_of

@@ -1,6 +1,8 @@
 """A delivery that staff send again: what is sent, what is not, and never twice beside each other."""
 
+import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.contrib.admin import site
@@ -18,7 +20,8 @@ from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import mute, send_all, send_due
+from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.test_rules import mute
 from tests.contrib.deliveries.test_sending import DUMMY, REASONS
 from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
@@ -38,6 +41,22 @@ def sent(notified):
         return delivery
 
     return make
+
+
+def resend_by(client, delivery):
+    """Have staff send a delivery again. Return why nothing was sent, "404" if it is gone, or ""."""
+    response = client.post(address_of(delivery), follow=True)
+    if response.status_code == 404:
+        return "404"
+    # Of the text, because a context may be that of another thread.
+    message = unescape(re.search(r'<ul class="messagelist">\s*<li[^>]*>([^<]+)<', response.text)[1]).strip()
+    return "" if message == "It is being sent again." else message.removeprefix("Nothing was sent. ")
+
+
+@pytest.fixture
+def resend(admin_user, client_of):
+    """See resend_by()."""
+    return lambda delivery: resend_by(client_of(admin_user), delivery)
 
 
 @pytest.fixture

@@ -5,17 +5,24 @@ from datetime import timedelta
 import pytest
 from django.core.checks import WARNING, run_checks
 from django.db import transaction
+from django.test import Client
 from django.utils import translation
 
 from notifications.api import anotify, notify
 from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Notification
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import mute
 from tests.jobs import tasks
 from tests.realtime.conftest import in_thread
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+def mute(user, category):
+    """Mute a category, as the button in the inbox does."""
+    client = Client()
+    client.force_login(user)
+    assert client.post("/notifications/mute/", {"category": category}).status_code == 303
 
 
 def delays(id):

@@ -22,7 +22,8 @@ from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import mute, send_due
+from tests.contrib.deliveries.conftest import send_due
+from tests.contrib.deliveries.test_rules import mute
 from tests.support.push_service import vapid_key
 from tests.support.statements import refused
 from tests.support.threads import run_in_threads

@@ -20,7 +20,8 @@ from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, SeenMark, Stream
 from notifications.streams import marking, marking_seen, snoozing
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import mute, send_due, use_mail_backend
+from tests.contrib.deliveries.conftest import send_due, use_mail_backend
+from tests.contrib.deliveries.test_rules import mute
 from tests.support.network import free_port
 from tests.support.statements import preceded
 from tests.support.threads import run_in_threads

@@ -6,7 +6,7 @@ import pytest
 
 from notifications.contrib.output import readers
 from notifications.contrib.output.readers import next_cursor
-from tests.contrib.output.test_views import end, read_events, waiting, write
+from tests.contrib.output.test_views import end, job, path, read_events, small_parts, waiting, write  # noqa: F401
 from tests.realtime.conftest import in_thread
 
 
@@ -19,7 +19,7 @@ def test_cursors(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monkeypatch):
+async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monkeypatch):  # noqa: F811
     """A response ends after a number of bytes, and the next one goes on."""
     monkeypatch.setattr(readers.OutputEvents, "max_response_bytes", 50_000)
     text = "".join(f"{number} ä\n" for number in range(20_000))
@@ -37,7 +37,7 @@ async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monk
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
+async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):  # noqa: F811
     """What is written is read and encoded once, whatever the number of readers."""
     reads, encoded = [], []
     read_parts, data_event = readers.read_parts, readers._data_event

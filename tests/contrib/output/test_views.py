@@ -12,10 +12,30 @@ from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.models import Job
 from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
+from tests.data.rows import job as make_job
 from tests.http.conftest import assert_problem, job_url
 from tests.realtime.conftest import in_thread, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def job(user):
+    """A running job."""
+    job = make_job(user, state="running")
+    Job.objects.filter(pk=job.pk).update(fence=1, attempt=1)
+    return Job.objects.get(pk=job.pk)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Readers get 10 kB at once."""
+    monkeypatch.setattr("notifications.contrib.output.reading.MAX_PART_BYTES", 10_000)
+
+
+@pytest.fixture
+def path(job):
+    return f"jobs/{job.pk}/output/"
 
 
 def write(job, text):

@@ -65,12 +65,6 @@ def ask_who_twice(to):
 
 @task
 @policy(max_attempts=1)
-def ask_for_choice(choices):
-    return question("Ship?", name="ship", choices=choices)
-
-
-@task
-@policy(max_attempts=1)
 def ask_by_form(form=APPROVAL, is_class=False):
     form = import_string(form) if is_class else form
     return question("Approve?", name="approve", form=form, body="Of the invoice.")

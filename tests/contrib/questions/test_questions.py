@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import translation
 
-from notifications.api import notify
+from notifications.api import notify, policy, task
 from notifications.contrib.questions import answer, aquestion, question
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
@@ -28,6 +28,12 @@ from tests.support.duties import run_duty
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
 DAY = timedelta(days=1)
+
+
+@task
+@policy(max_attempts=1)
+def ask_for_choice(choices):
+    return question("Ship?", name="ship", choices=choices)
 
 
 @pytest.fixture(autouse=True)
@@ -297,7 +303,7 @@ class TestWrongUses:
     def test_choices_in_another_script_are_not_large(self, user):
         """They count as they are stored, in UTF-8."""
         choices = {"ä" * 48 + str(number): "ä" * 40 for number in range(10, 20)}
-        assert ask(user, question_tasks.ask_for_choice, choices=choices).state == "waiting"
+        assert ask(user, ask_for_choice, choices=choices).state == "waiting"
 
     def test_too_many_notifications(self, make_user):
         users = [make_user(f"user{number}").pk for number in range(101)]

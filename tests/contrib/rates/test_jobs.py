@@ -1,5 +1,6 @@
 """Jobs of tasks with a rate: they wait in the queue, by priority and turn, and begin when their limit allows it."""
 
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,13 +13,24 @@ from notifications.jobs.transitions import queueing
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import moved, release_due
+from tests.contrib.rates.conftest import release_due
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
+
+
+@contextmanager
+def moved(**ahead):
+    """The clock of the database is ahead in the block."""
+    before = clock.ahead
+    clock.advance(timedelta(**ahead))
+    try:
+        yield
+    finally:
+        clock.ahead = before
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from notifications.contrib.rates import metrics
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import close, release_due
+from tests.contrib.rates.conftest import release_due
+from tests.contrib.rates.test_pages import close
 
 pytestmark = pytest.mark.django_db
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
@@ -12,12 +13,22 @@ from django.urls import reverse
 
 from notifications.contrib.rates import admin as limits_admin
 from notifications.contrib.rates import pages
+from notifications.contrib.rates.models import Limit
+from notifications.db import database_now
 from notifications.models import Job
+from notifications.times import to_microseconds
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import close, release_due
+from tests.contrib.rates.conftest import release_due
 from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
+
+
+def close(seconds=120):
+    """Have the partner close its limit, as a response with ``Retry-After`` does."""
+    now = database_now()
+    until = to_microseconds(now + timedelta(seconds=seconds))
+    Limit.objects.update(closed_until=until, corrected_by=f"Retry-After: {seconds}", corrected_at=now)
 
 
 @pytest.fixture

@@ -1,17 +1,6 @@
 """Tasks of schedules."""
 
-from django.db import connection
-from django.utils.functional import lazy
-
 from notifications.api import policy, task
-
-#: The kinds of code of the project that were called for a job of `recorded`, and whether in a transaction.
-calls = []
-
-
-def record_call(kind):
-    calls.append((kind, connection.in_atomic_block))
-    return "title"
 
 
 @task
@@ -27,9 +16,3 @@ def add(a, b):
 
 
 nightly = add.using(key="nightly")
-
-
-@task
-@policy(title=lazy(record_call, str)("policy"))
-def recorded():
-    pass

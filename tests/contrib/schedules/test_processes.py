@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
+from django.utils.functional import lazy
 
+from notifications.api import policy, task
 from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
 from notifications.models import Worker
 from notifications.testing import run_jobs
-from tests.contrib.schedules import tasks
 from tests.support.django_tasks import task_enqueued
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
@@ -24,6 +25,21 @@ READ_SCHEDULES, INSERT_TICK = (
     "FROM notifications_schedules_schedule",
     "INSERT INTO .notifications_schedules_tick",
 )
+
+
+#: The kinds of code of the project that were called for a job of `recorded`, and whether in a transaction.
+calls = []
+
+
+def record_call(kind):
+    calls.append((kind, connection.in_atomic_block))
+    return "title"
+
+
+@task
+@policy(title=lazy(record_call, str)("policy"))
+def recorded():
+    pass
 
 
 @pytest.fixture
@@ -70,12 +86,12 @@ def test_server_process_goes_on_after_an_error(each_second, with_engine):
 
 def test_no_code_of_the_project_holds_a_schedule(each_second, start_worker, settings, connect_receiver):
     """Neither its policy nor its receivers are called in the transaction that locks the row."""
-    settings.NOTIFICATIONS["SCHEDULES"]["poll"]["task"] = "tests.contrib.schedules.tasks.recorded"
-    connect_receiver(task_enqueued, lambda **kwargs: tasks.record_call("receiver"))
-    tasks.calls.clear()
+    settings.NOTIFICATIONS["SCHEDULES"]["poll"]["task"] = "tests.contrib.schedules.test_processes.recorded"
+    connect_receiver(task_enqueued, lambda **kwargs: record_call("receiver"))
+    calls.clear()
     start_worker()
     wait_for_ticks()
-    assert {("policy", False), ("receiver", False)} == set(tasks.calls)
+    assert {("policy", False), ("receiver", False)} == set(calls)
 
 
 def test_a_frozen_process_frees_the_schedules_after_a_second(schedules):

@@ -10,8 +10,9 @@ from notifications.contrib import webhooks
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
-from tests.contrib.webhooks.endpoints.conftest import ALL_EVENTS, receiver, reset_circuits, webhooks_on  # noqa: F401 (fixtures)
+from tests.contrib.webhooks.endpoints.conftest import receiver, reset_circuits, webhooks_on  # noqa: F401 (fixtures)
 from tests.contrib.webhooks.endpoints.receiver import signers
+from tests.contrib.webhooks.endpoints.test_endpoints import ALL_EVENTS
 from tests.http.conftest import assert_problem
 from tests.jobs import tasks
 

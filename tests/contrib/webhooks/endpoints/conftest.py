@@ -6,12 +6,6 @@ from notifications.contrib import webhooks
 from notifications.outbound.circuits import circuits
 from tests.contrib.webhooks.endpoints.receiver import Receiver
 
-#: Those of an endpoint that was created without a list.
-ALL_EVENTS = {
-    *("job.succeeded", "job.failed", "job.cancelled", "job.waiting"),
-    *("notification.created", "notification.answered"),
-}
-
 
 @pytest.fixture(autouse=True)
 def webhooks_on(settings):

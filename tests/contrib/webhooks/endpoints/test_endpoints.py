@@ -14,13 +14,19 @@ from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.models import Job
-from tests.contrib.webhooks.endpoints.conftest import ALL_EVENTS
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
 
 DUMMY = ("django.tasks" if django.VERSION >= (6, 0) else "django_tasks") + ".backends.dummy.DummyBackend"
 URL = "https://hooks.example/jobs"
+
+
+#: Those of an endpoint that was created without a list.
+ALL_EVENTS = {
+    *("job.succeeded", "job.failed", "job.cancelled", "job.waiting"),
+    *("notification.created", "notification.answered"),
+}
 
 
 def test_create(user, other_user):
