@@ -9,9 +9,9 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications import times
+from notifications import testing, times
 from notifications.api import end_wait
-from notifications.extension import WaitKind, hooks
+from notifications.extension import Extension, WaitKind, hooks
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.transitions import waiting
@@ -22,6 +22,7 @@ from notifications.streams.snoozing import raise_due, snooze
 from notifications.testing import run_jobs
 from tests.data.conftest import scalar
 from tests.jobs import tasks
+from tests.support import extensions
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -271,3 +272,32 @@ def test_notifications_are_locked_in_one_order(user, install_kind):
 
     run_in_threads(mark, end)
     assert Notification.objects.exclude(read_at=None).count() == 2
+
+
+class FailingKind(WaitKind):
+    kind = "fax"
+
+    def ended(self, waits):
+        raise RuntimeError("Out of order.")
+
+
+class Broken(Extension):
+    name, label = "notifications.testing", "broken"
+    wait_kinds = (FailingKind(),)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_kind_that_fails_keeps_no_other_waiting(user, monkeypatch):
+    """However many of its waits are due, and for how long."""
+    extensions.install(monkeypatch, Broken("notifications.testing", testing))
+    monkeypatch.setattr(waiting, "MAX_WAITS_APART", 2)
+    nap, broken = (tasks.nap.using(owner=user).enqueue().id for _ in range(2))
+    run_jobs()
+    now = times.now()
+    Wait.objects.filter(job=nap).update(due_at=now)
+    fields = {"job": broken, "kind": "fax", "attempt": 1, "created_at": now}
+    for number in range(2):
+        Wait.objects.create(name=f"fax {number}", due_at=now - timedelta(hours=1), **fields)
+    waiting.end_due_waits()
+    assert Wait.objects.get(job=nap).ended_at
+    assert not Wait.objects.filter(kind="fax").exclude(ended_at=None).exists()

@@ -43,7 +43,7 @@ MAX_WAITS_PER_TRANSACTION = 100
 MAX_NOTIFICATIONS_PER_TRANSACTION = 100
 #: Due waits of which those are chosen whose jobs are not locked.
 MAX_WAITS_READ = 10_000
-#: Due waits that are ended one by one, because a hook fails at one of them.
+#: Due waits of a kind that are ended one by one, because a hook fails at one of them.
 MAX_WAITS_APART = 1_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
@@ -138,12 +138,11 @@ def end_due_waits() -> bool:
         if hook_of(exc) is None:
             raise
     # One at which a hook of an extension fails holds up no other.
-    due = Wait.objects.using(database()).filter(
-        ended_at=None, due_at__lte=database_now(), kind__in=hooks.wait_kinds
-    )
-    for id in list(due.order_by("due_at").values_list("id", flat=True)[:MAX_WAITS_APART]):
-        with left_to_later("end a wait"):
-            fair_atomic(partial(_end_due_waits, id))
+    for kind in hooks.wait_kinds:
+        due = Wait.objects.using(database()).filter(ended_at=None, due_at__lte=database_now(), kind=kind)
+        for id in list(due.order_by("due_at").values_list("id", flat=True)[:MAX_WAITS_APART]):
+            with left_to_later("end a wait"):
+                fair_atomic(partial(_end_due_waits, id))
     return False
 
 
