@@ -11,9 +11,9 @@ from notifications import streams
 from notifications.api import notify
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.http.page_views import find_end
-from notifications.inbox import lists
+from notifications.inbox import lists, read_numbered_position
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import build_notification, listing, marking, positions, read_numbered_position
+from notifications.streams import build_notification, listing, marking, positions
 from notifications.streams.marking_seen import mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered

@@ -88,7 +88,8 @@ from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Job, Notification, Stream, Wait
-from notifications.streams import changes, positions, read_numbered_position
+from notifications.inbox import read_numbered_position
+from notifications.streams import changes, positions
 
 seen = {}
 for user in User.objects.all():

@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import serializers, streams
+from notifications.inbox import read_numbered_position
 from notifications.models import Epoch, Job, Notification, Stream
-from notifications.streams import build_notification, changes, marking, positions, read_numbered_position
+from notifications.streams import build_notification, changes, marking, positions
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 

@@ -17,12 +17,12 @@ from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
-from notifications.inbox import client_files
+from notifications.inbox import client_files, read_numbered_position
 from notifications.inbox.bell import client_strings
 from notifications.inbox.client_files import CORE_MODULES, ENTRY_MODULE, LAZY_MODULES, MODULES
 from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import positions, read_numbered_position
+from notifications.streams import positions
 from notifications.streams.icons import ICONS
 from notifications.streams.marking import VERBS
 from notifications.streams.marking_seen import mark_seen
