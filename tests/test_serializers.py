@@ -12,8 +12,9 @@ from django.utils import translation
 
 from notifications import serializers, times
 from notifications.inbox import job_path
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification
-from notifications.streams import changes, read_numbered_position
+from notifications.streams import changes
 from tests.realtime import rows
 
 ID = UUID("0190163D-8694-739B-AEA5-966C26F8AD91")

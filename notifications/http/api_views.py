@@ -177,7 +177,7 @@ def notification_list(request: HttpRequest) -> HttpResponse:
     after = parse_query_integer(request, "after")
     level = request.GET.get("level")
     category = check_text(request.GET.get("category"), "category")
-    position = streams.read_numbered_position(user)
+    position = listing.read_numbered_position(user)
     below = position.seq + 1 if after is None else min(after, position.seq + 1)
     filters = listing.Filters(
         archived=bool(archived),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from notifications.jobs.users import user_field as user_field
     from notifications.paths import absolute as absolute
     from notifications.paths import job_path as job_path
+    from notifications.streams.listing import read_numbered_position as read_numbered_position
 else:
     __getattr__ = export_lazily(
         __name__,
@@ -42,5 +43,6 @@ else:
                 "active_users has_holders read_recipient require_permission user_field"
             ),
             "notifications.paths": "absolute job_path",
+            "notifications.streams.listing": "read_numbered_position",
         },
     )

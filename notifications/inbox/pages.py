@@ -51,7 +51,8 @@ from notifications.models import Job, Notification, Wait
 from notifications.models.streams import NotificationLevel
 from notifications.paths import localize_link
 from notifications.serializers import read_data
-from notifications.streams import grouping, listing, read_numbered_position
+from notifications.streams import grouping, listing
+from notifications.streams.listing import read_numbered_position
 
 #: Open questions above the list, as in the bell.
 MAX_WAITING = 3

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 from django.db.models import Model, Q
 
+from notifications import streams
 from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection
 from notifications.models import Notification
+from notifications.streams.positions import StreamPosition, read_position_with
 
 M = TypeVar("M", bound=Model)
 
@@ -127,6 +129,34 @@ INBOX = Filters()
 MAX_ROWS_SEARCHED = 5_000
 #: Compares text without regard to case; SQLite does so for ASCII only.
 LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
+
+
+def read_numbered_position(user: Any) -> StreamPosition:
+    """Return the position of the stream of a user (key), with all that is committed. Read it before the rows of a page.
+
+    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
+    """
+    return read_numbered_position_with(user, (), ())[0]
+
+
+def read_numbered_position_with(
+    user: Any, columns: Sequence[str], params: Sequence[Any]
+) -> tuple[StreamPosition, Sequence[Any]]:
+    """Return what ``read_numbered_position()`` does, and other columns of that moment.
+
+    ``columns``, ``params``
+        SQL, which may name columns of the stream, with its parameters.
+    """
+    pending = (
+        "EXISTS (SELECT 1 FROM notifications_notification WHERE user_id = %s AND seq IS NULL) "
+        "OR EXISTS (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq IS NULL)"
+    )
+    values = [*[user_to_db(user)] * 2, *params]
+    position, (is_pending, *found) = read_position_with(user, [pending, *columns], values)
+    if is_pending:
+        streams.number([user])
+        position, (_, *found) = read_position_with(user, [pending, *columns], values)
+    return position, found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,11 @@ import re
 import pytest
 from django.core.management import CommandError, call_command
 
+from notifications.inbox import read_numbered_position
 from notifications.jobs import notifying
 from notifications.jobs.transitions import claims
 from notifications.models import uuid7
-from notifications.streams import marking, read_numbered_position
+from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows

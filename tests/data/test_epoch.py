@@ -6,8 +6,8 @@ import uuid
 import pytest
 from django.db import connection
 
+from notifications.inbox import read_numbered_position
 from notifications.models import Epoch
-from notifications.streams import read_numbered_position
 from tests.data.conftest import scalar
 
 pytestmark = pytest.mark.database_law

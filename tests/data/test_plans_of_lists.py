@@ -12,8 +12,9 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.http.page_views import find_end
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import build_notification, marking, positions, read_numbered_position
+from notifications.streams import build_notification, marking, positions
 from notifications.streams.marking_seen import mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered

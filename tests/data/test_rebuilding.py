@@ -10,8 +10,9 @@ from django.test import Client
 
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
+from notifications.inbox import read_numbered_position
 from notifications.models import Epoch, Job, Notification, Stream, uuid7
-from notifications.streams import marking, read_numbered_position, rebuilding
+from notifications.streams import marking, rebuilding
 from notifications.streams.marking_seen import mark_seen
 from tests.data.rows import finish_job, job
 from tests.data.shapes import assert_consistent, titles

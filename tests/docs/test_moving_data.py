@@ -44,6 +44,7 @@ from mysite.tasks import add, ask
 from notifications.api import notify
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
+from notifications.inbox import read_numbered_position
 from notifications.models import Wait
 from notifications.streams.marking_seen import mark_seen
 
@@ -88,7 +89,6 @@ from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Job, Notification, Stream, Wait
-from notifications.streams import read_numbered_position
 
 seen = {}
 for user in User.objects.all():

@@ -10,8 +10,9 @@ from django.utils import timezone, translation
 
 from notifications import streams
 from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.models import Notification, uuid7
-from notifications.streams import marking, positions, read_numbered_position
+from notifications.streams import marking, positions
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position

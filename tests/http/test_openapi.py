@@ -20,7 +20,7 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.extension import hooks
 from notifications.http import encode_json
 from notifications.http.openapi import DOCUMENT_FILE, make_document
-from notifications.inbox import Choice
+from notifications.contrib.deliveries.categories import Choice
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks

@@ -4,8 +4,8 @@ import pytest
 
 from notifications import streams
 from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.jobs import notifying
-from notifications.streams import read_numbered_position
 from tests.data.rows import job, unnumbered
 from tests.http.conftest import assert_problem
 

@@ -6,8 +6,9 @@ import pytest
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import positions, read_numbered_position
+from notifications.streams import positions
 from tests.data.rows import finish_job, job
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,8 +8,9 @@ from django.test import Client
 from django.urls import resolve, reverse
 
 from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.models import Notification, uuid7
-from notifications.streams import positions, read_numbered_position
+from notifications.streams import positions
 from notifications.streams.marking_seen import mark_seen
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,10 +21,11 @@ from hypothesis.stateful import (
 
 from notifications import serializers
 from notifications.http import encode_json
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream
 from notifications.realtime import hub
 from notifications.signals import rung
-from notifications.streams import marking, read_numbered_position
+from notifications.streams import marking
 from notifications.streams.marking_seen import mark_seen
 from tests.model import rows
 from tests.model.device import Device

@@ -5,8 +5,9 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
+from notifications.inbox import read_numbered_position
 from notifications.models import Epoch, Stream
-from notifications.streams import build_notification, marking, positions, read_numbered_position
+from notifications.streams import build_notification, marking, positions
 from notifications.streams.marking_seen import mark_seen
 from tests.realtime import rows
 

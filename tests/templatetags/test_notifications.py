@@ -16,9 +16,9 @@ from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import read_numbered_position
 from notifications.streams.icons import ICONS
 from notifications.streams.marking_seen import mark_seen
 from notifications.templatetags.notifications import notifications_disc

@@ -34,7 +34,7 @@ from notifications.http import (
     page_view,
     parse_json_object,
 )
-from notifications.streams import read_numbered_position
+from notifications.inbox import read_numbered_position
 
 WORKER_FILE = (
     Path(apps.get_app_config("notifications").path) / "static" / "notifications" / "bundle" / "push_worker.js"

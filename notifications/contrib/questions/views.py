@@ -39,9 +39,9 @@ from notifications.http import (
     page_view,
     parse_json_object,
 )
+from notifications.inbox import read_numbered_position
 from notifications.inbox.pages import describe_notification
 from notifications.models import Job, Wait
-from notifications.streams import read_numbered_position
 
 logger = logging.getLogger("notifications")
 

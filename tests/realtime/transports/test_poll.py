@@ -6,9 +6,9 @@ import pytest
 from django.db import OperationalError
 
 from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
-from notifications.streams import read_numbered_position
 from tests.realtime import rows
 from tests.realtime.auth.test_sign_outs import in_other_thread
 from tests.realtime.conftest import in_thread, sign_in, until
