@@ -11,7 +11,6 @@ from asyncsite import tasks
 from asyncsite.models import Call, Report
 from asyncsite.pruning import prune_reports
 from asyncsite.tasks import enqueue_report
-from notifications.contrib.schedules import operating
 from notifications.models import Job
 from notifications.testing import run_jobs
 
@@ -32,7 +31,7 @@ def test_a_schedule_deletes_them_each_night(make_old_report, settings):
     """The site's own settings declare it."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": settings.SITE_SCHEDULES}
     make_old_report(91)
-    operating.run_now("delete-old-reports")
+    call_command("notifications", "schedules", "run", "delete-old-reports")
     run_jobs(raise_errors=True)
     assert not Report.objects.exists() and Job.objects.get().result == "1"
 

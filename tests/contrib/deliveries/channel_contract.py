@@ -14,6 +14,7 @@ from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
 from tests.contrib.deliveries.conftest import send_all
+from tests.contrib.deliveries.test_resending import resend_by
 
 
 class ChannelContract:
@@ -103,7 +104,7 @@ class ChannelContract:
         assert delivery.error in self.texts(id)[-1]
 
     @pytest.mark.parametrize("when", ["before it is due", "before its job runs"])
-    def test_an_app_that_is_not_installed_any_more(self, user, server, monkeypatch, when):
+    def test_an_app_that_is_not_installed_any_more(self, user, server, admin_client, monkeypatch, when):
         """Its deliveries end, and pages that show them work."""
         server.reach(user)
         id = self.notify(user)
@@ -116,7 +117,7 @@ class ChannelContract:
         [delivery] = self.send()
         assert (delivery.state, delivery.reason, server.count()) == ("skipped", "not-installed", 0)
         assert "The app of this channel is not installed any more." in self.texts(id)[-1]
-        assert sending.resend(delivery.id) == "The app of this channel is not installed any more."
+        assert resend_by(admin_client, delivery) == "The app of this channel is not installed any more."
         client = Client()
         client.force_login(user)
         for path in ("preferences/", f"{id}/", "api/preferences/"):

@@ -15,14 +15,16 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.api import notify
 from notifications.contrib.deliveries import attempts, outages, preferences, sending
-from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Reader
 from notifications.extension import Channel, hooks
 from notifications.extension.installed import _make_channel
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.checks import system_checks
+from tests.support.duties import run_duty
 from tests.support.extensions import load
 from tests.support.waiting import wait_until
 
@@ -91,14 +93,14 @@ def test_addresses(odd, user, method, caplog):
     assert of_odd().state == "sent" and of_odd().address == "somewhere"
 
 
-def test_addresses_that_are_wrong_for_good(odd, user):
+def test_addresses_that_are_wrong_for_good(odd, user, admin_client):
     odd(addresses=raising(LookupError("no table of numbers")))
     notify(user, "note")
     send_due()
     run_until_idle()
-    sending.fail_orphaned()
+    run_duty("fail abandoned deliveries")
     assert of_odd().state == "failed" and "no table of numbers" in of_odd().error
-    assert sending.resend(of_odd().id) == ""  # its job will say why
+    assert resend_by(admin_client, of_odd()) == ""  # its job will say why
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_a_method_that_is_missing(odd, user, name):
 def test_a_dead_address_of_several(odd, user):
     """It is left out."""
     kind = odd(has_many_addresses=True, addresses=returning(["dead", "one", "two", "one"]))
-    preferences.remember_dead_address(user.pk, "odd", "dead")
+    Reader.objects.create(user_id=user.pk, dead_addresses={"odd": "dead"})
     notify(user, "note")
     send_all()
     assert sorted(message.address for message in kind.sent) == ["one", "two"]
@@ -191,7 +193,7 @@ def test_pages(odd, user, caplog):
     assert "Odd: sent to somewhere." in [each.text for each in read_timeline(Notification.objects.get(id=id))]
     assert "was left out: channel odd.describe_addresses" in caplog.text
     odd(addresses=raising(LookupError("x")))
-    preferences.remember_dead_address(user.pk, "odd", "somewhere")
+    Reader.objects.create(user_id=user.pk, dead_addresses={"odd": "somewhere"})
     client = Client()
     client.force_login(user)
     assert "somewhere" in client.get("/notifications/preferences/").text

@@ -4,7 +4,7 @@ import pytest
 from django.core import mail
 
 from notifications.api import notify
-from notifications.contrib.deliveries import outages, preferences, sending
+from notifications.contrib.deliveries import outages, sending
 from notifications.contrib.deliveries.models import Delivery, Digest, Throttle
 from notifications.extension import AddressGone, Channel, Verdict, hooks
 from notifications.testing import run_jobs
@@ -104,7 +104,7 @@ class TestPager(ChannelContract):
         send_digests()
         assert [message.count for message in server.sent] == [1, 2] and server.sent[1].is_joined
 
-    def test_an_address_that_is_dead(self, user, server):
+    def test_an_address_that_is_dead(self, user, server, client_of):
         """Nothing more is sent to it, by this channel, until the user tries it again."""
         server.reach(user)
         server.error = LookupError("no such number")
@@ -114,7 +114,7 @@ class TestPager(ChannelContract):
         server.error = None
         self.notify(user)
         assert Delivery.objects.latest("id").reason == "" and self.send()[-1].reason == "dead-address"
-        preferences.remember_dead_address(user.pk, "pager", None)
+        client_of(user).post("/notifications/preferences/", {"revive": "pager"})
         self.notify(user)
         assert self.send()[-1].state == "sent"
 

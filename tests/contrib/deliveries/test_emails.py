@@ -15,15 +15,14 @@ from django.utils import timezone, translation
 from notifications import times
 from notifications.api import batch, notify
 from notifications.contrib.deliveries import emails, preferences
-from notifications.contrib.deliveries.attempts import TemporaryError
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
-from notifications.contrib.deliveries.sending import fail_orphaned
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
+from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -357,20 +356,11 @@ def test_server_that_stays_away(notified, mailbox):
     mailbox.answer = lambda number: "451 Try again"
     send_due()
     assert any("451" in event.text for event in read_timeline(Notification.objects.get()))
-    pauses = [TemporaryError("", attempt).retry_after for attempt in range(1, 10)]
-    assert 60 <= pauses[0] <= 90 and 120 <= pauses[1] <= 180 and 4 * 3600 < sum(pauses) < 6.2 * 3600
     run_until_idle()
-    fail_orphaned()
+    run_duty("fail abandoned deliveries")
     delivery.refresh_from_db()
     assert delivery.state == "failed" and "451" in delivery.error
     assert mailbox.tries == 10
-
-
-@pytest.mark.parametrize("retry_after", [None, 5000])
-def test_messages_that_failed_together_do_not_come_back_together(retry_after):
-    """Also if their server has told all of them the same time, before which none comes."""
-    pauses = {TemporaryError("", 1, retry_after).retry_after for _ in range(100)}
-    assert len(pauses) > 90 and min(pauses) >= (retry_after or 60)
 
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail"])

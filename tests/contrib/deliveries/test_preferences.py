@@ -15,8 +15,6 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib.deliveries import (
     attempts,
-    digests,
-    emails,
     preferences,
     sending,
     storing,
@@ -28,6 +26,8 @@ from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_digests, send_due
+from tests.support.duties import run_duty
+from tests.support.statements import refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -225,14 +225,14 @@ class TestSending:
         until = timezone.now() + timedelta(hours=1)
 
         def postpone_and_fail(email):
-            storing.postpone([delivery.id], until)
+            Delivery.objects.filter(id=delivery.id).update(state="pending", due_at=until, job=None)
             raise ValueError("late")
 
         answer_mail(postpone_and_fail)
         send_due()
         delivery.refresh_from_db()
         assert (delivery.state, delivery.due_at) == ("pending", until)
-        attempts.fail([delivery.id], Job.objects.get().id, "abandoned")
+        run_duty("fail abandoned deliveries")
         assert read_states() == [("pending", "")]
 
     @pytest.mark.parametrize("change", ["pause", "digest"])
@@ -248,16 +248,6 @@ class TestSending:
         run_until_idle()
         ids = [message_from_bytes(envelope.content)["Message-ID"] for envelope in mailbox.messages]
         assert ids == [f"<{delivery.id}@site.example>"] * 2 and read_states() == [("sent", "")]
-
-    def test_pause_that_ends_while_a_delivery_is_postponed(self, notified, user):
-        """The transaction reads the pause once more, with the row locked."""
-        delivery = notified()
-        preferences.change_reader(user.pk, paused_until=None)
-        before = timezone.now()
-        with transaction.atomic():
-            storing.postpone_paused([delivery])
-        delivery.refresh_from_db()
-        assert before <= delivery.due_at <= timezone.now()
 
     def test_muted_in_the_bell_only(self, notified, user):
         preferences.choose(user.pk, {("export", "bell"): "off"})
@@ -363,24 +353,23 @@ class TestDigests:
         digest = Digest.objects.get()
         assert digest.due_at == due_at and Job.objects.get(id=digest.job).run_after == due_at
         send_digests()
-        sending.fail_orphaned()
+        run_duty("fail abandoned deliveries")
         mails = [["Export 1"], ["Export 2"]] if how == "run early" else [["Export 2"]]
         titles = [re.findall(r"Export \d", email.body) for email in mail.outbox]
         assert titles == mails
         assert len({email.extra_headers["Message-ID"] for email in mail.outbox}) == len(mails)
         assert [state for state, _ in read_states()] == ["sent" if how == "run early" else "failed", "sent"]
 
-    def test_what_comes_while_its_job_runs_is_sent_by_another(self, user, categories, monkeypatch):
+    def test_what_comes_while_its_job_runs_is_sent_by_another(self, user, categories, answer_mail):
         """The job has read what it sends, and would never send what is added to it."""
-        build = emails.build_email
 
-        def build_beside_another(*args, **options):
-            monkeypatch.setattr(emails, "build_email", build)
-            notify(user, "Export 2", category="export")
-            send_due()
-            return build(*args, **options)
+        def send_beside_another(email):
+            if not mail.outbox:
+                notify(user, "Export 2", category="export")
+                send_due()
+            mail.outbox.append(email)
 
-        monkeypatch.setattr(emails, "build_email", build_beside_another)
+        answer_mail(send_beside_another)
         notify(user, "Export 1", category="export")
         send_due()
         for _ in range(2):
@@ -388,49 +377,12 @@ class TestDigests:
             run_jobs()
         assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == [["Export 1"], ["Export 2"]]
 
-    @pytest.mark.parametrize("is_first", [True, False])
-    def test_window_that_ends_while_deliveries_are_added(self, user, categories, monkeypatch, is_first):
-        """They are in the next digest. The one that has ended is not sent again."""
-        if not is_first:
-            notify(user, "Export 1", category="export")
-            send_due()
-        insert = digests.insert
-
-        def insert_after_the_end(prepared):
-            monkeypatch.setattr(digests, "insert", insert)
-            send_digests()
-            for each in prepared:
-                each.digest.due_at = timezone.now() - timedelta(seconds=1)
-                Digest.objects.update(due_at=each.digest.due_at)
-            return insert(prepared)
-
-        notify(user, "Export 2", category="export")
-        Delivery.objects.filter(state="pending").update(due_at=timezone.now())
-        monkeypatch.setattr(digests, "insert", insert_after_the_end)
-        sending.enqueue_due()
-        second = Delivery.objects.latest("id")
-        assert second.state == "pending"
-        sending.enqueue_due()
-        second.refresh_from_db()
-        next_one = Digest.objects.get(job=second.job)
-        assert next_one.due_at > timezone.now()
-        Job.objects.filter(id=second.job).update(run_after=timezone.now())
-        run_jobs()
-        mails = [["Export 2"]] if is_first else [["Export 1"], ["Export 2"]]
-        assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == mails
-
-    def test_one_that_another_process_inserts_at_the_same_moment(self, user, categories, monkeypatch):
+    def test_one_that_another_process_inserts_at_the_same_moment(self, user, categories):
         """Its deliveries are in that digest after the next look."""
         notify(user, "Export", category="export")
         Delivery.objects.update(due_at=timezone.now())
-        insert = digests.insert
-
-        def insert_after_another(prepared):
-            monkeypatch.setattr(digests, "insert", insert)
-            raise IntegrityError("UNIQUE constraint failed")
-
-        monkeypatch.setattr(digests, "insert", insert_after_another)
-        sending.enqueue_due()
+        with refused("INSERT INTO .?notifications_deliveries_digest", times=1, error=IntegrityError):
+            sending.enqueue_due()
         assert (read_states(), Job.objects.count()) == ([("pending", "")], 0)
         sending.enqueue_due()
         assert (read_states(), Job.objects.count()) == ([("queued", "")], 1)

@@ -6,22 +6,22 @@ import threading
 import time
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.utils import timezone, translation
 
 from notifications import times
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, preferences, pushes
-from notifications.contrib.deliveries.decisions import Reach
+from notifications.contrib.deliveries import preferences, pushes
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
-from notifications.extension import hooks
 from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.test_rules import mute
 from tests.contrib.questions import question_tasks
 from tests.support.checks import doctor
 from tests.support.push_service import public_key_of
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -186,8 +186,6 @@ def test_retry_after(user, service):
     before = timezone.now()
     send_due()
     assert (Job.objects.get().run_after - before).total_seconds() >= 5000
-    error = attempts.TemporaryError("", 1, retry_after=3)
-    assert error.retry_after >= attempts.FIRST_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 307, 302])
@@ -340,7 +338,7 @@ def test_switched_off(user, service):
     """Push alone, or the whole category; the bell goes on in the first case."""
     service.add_device(user)
     preferences.choose(user.pk, {("export", "push"): "off"})
-    preferences.mute(user.pk, "report")
+    mute(user, "report")
     ids = [push(user, category=category) for category in ("export", "report", "other")]
     send_all()
     assert [received.headers["Topic"] for received in service.messages] == [ids[2].hex]
@@ -357,65 +355,28 @@ def test_rollback(user, service):
     assert not Delivery.objects.exists() and not service.tries
 
 
-def test_answer_is_kept_until_the_database_takes_it(user, service, monkeypatch, short_pauses):
+def test_answer_is_kept_until_the_database_takes_it(user, service, short_pauses):
     """While it is away the attempt goes on, and each device gets the message once."""
     ids = [service.add_device(user).id for _ in range(2)]
-    end, failures = attempts.end, [OperationalError("server closed the connection")] * 2
-
-    def fail_twice(*args, **fields):
-        if failures:
-            raise failures.pop()
-        end(*args, **fields)
-
-    monkeypatch.setattr(attempts, "end", fail_twice)
     push(user)
-    send_due()
-    run_until_idle()
-    send_all()
-    assert sorted(service.tries, key=str) == sorted(ids, key=str) and not failures
+    with refused("UPDATE .notifications_deliveries_delivery.*SENT", times=2) as failures:
+        send_due()
+        run_until_idle()
+        send_all()
+    assert sorted(service.tries, key=str) == sorted(ids, key=str) and len(failures) == 2
     assert states() == {str(id): "sent" for id in ids}
 
 
-def test_second_execution_decides_no_other_devices(user, service):
-    """One that was taken over from a frozen worker has the row as it was before."""
-    for _ in range(3):
-        service.add_device(user)
-    push(user)
-    Delivery.objects.update(state="queued")
-    decided = []
-
-    def decide():
-        reach, rows = (
-            Reach(addresses=hooks.find_channel("push").addresses(user)),
-            Delivery.objects.filter(id=id),
-        )
-        with transaction.atomic():
-            decided.extend(attempts._decide(rows, reach, is_digest=False, is_resend=False))
-
-    id = Delivery.objects.get().id
-    decide()
-    decide()
-    first, second = (each.delivery for each in decided)
-    assert first.address == second.address and Delivery.objects.count() == 3
-
-
-def test_transaction_of_the_decision_that_is_run_again(user, service, monkeypatch):
+def test_transaction_of_the_decision_that_is_run_again(user, service):
     """The database was busy at its end, for example: all devices still get the message."""
     for _ in range(2):
         service.add_device(user)
     push(user)
-    decide, failures = attempts._decide, [OperationalError("database is locked")]
-
-    def fail_once(*args, **options):
-        found = decide(*args, **options)
-        if failures:
-            raise failures.pop()
-        return found
-
-    monkeypatch.setattr(attempts, "_decide", fail_once)
-    send_all()
-    run_until_idle()
-    send_all()
+    with refused("INSERT INTO .?notifications_deliveries_delivery", times=1) as failures:
+        send_all()
+        run_until_idle()
+        send_all()
+    assert len(failures) == 1
     assert len(service.messages) == 2 and set(states().values()) == {"sent"}
 
 

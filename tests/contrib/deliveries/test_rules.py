@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.core.checks import WARNING, run_checks
 from django.db import transaction
+from django.test import Client
 from django.utils import translation
 
 from notifications.api import anotify, notify
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Notification
 from notifications.testing import run_jobs
@@ -16,6 +16,13 @@ from tests.jobs import tasks
 from tests.realtime.conftest import in_thread
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+
+
+def mute(user, category):
+    """Mute a category, as the button in the inbox does."""
+    client = Client()
+    client.force_login(user)
+    assert client.post("/notifications/mute/", {"category": category}).status_code == 303
 
 
 def delays(id):
@@ -134,7 +141,7 @@ def test_ends_of_jobs(user, by_email):
 
 
 def test_muted_category(user, by_email):
-    preferences.mute(user.pk, "export")
+    mute(user, "export")
     notify(user, "note", category="export")
     assert Notification.objects.get().read_at
     assert not Delivery.objects.exists()

@@ -7,27 +7,25 @@ from datetime import timedelta
 import django
 import pytest
 from django.core import mail
-from django.db import OperationalError, connection
+from django.db import connection
 from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
 from notifications.contrib.deliveries import (
-    attempts,
-    decisions,
     email_texts,
-    preferences,
     sending,
 )
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
 from notifications.jobs import retry
-from notifications.jobs.declaring import own_tasks
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due
+from tests.contrib.deliveries.test_rules import mute
 from tests.support.push_service import vapid_key
+from tests.support.statements import refused
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -82,8 +80,8 @@ def break_address(row, user):
     type(user).objects.filter(pk=user.pk).update(email="ada@users.example\nBcc: all@users.example")
 
 
-def mute(row, user):
-    preferences.mute(user.pk, "exports")
+def switch_off(row, user):
+    mute(user, "exports")
 
 
 REASONS = [
@@ -92,7 +90,7 @@ REASONS = [
     (archive, "archived"),
     (replace, "archived"),
     (delete, "deleted"),
-    (mute, "off"),
+    (switch_off, "off"),
     (deactivate, "inactive"),
     (remove_address, "no-address"),
     (break_address, "no-address"),
@@ -147,32 +145,15 @@ def test_concurrent_processes_enqueue_each_once(make_user, by_email, monkeypatch
     assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 46
 
 
-def test_answer_is_kept_until_the_database_takes_it(notified, monkeypatch, short_pauses):
+def test_answer_is_kept_until_the_database_takes_it(notified, short_pauses):
     """While it is away the attempt goes on, and the message is sent once."""
     delivery = notified()
-    end, ends = attempts.end, []
-
-    def fail_twice(ids, state, **fields):
-        ends.append(state)
-        if len(ends) <= 2:
-            raise OperationalError("server closed the connection")
-        end(ids, state, **fields)
-
-    monkeypatch.setattr(attempts, "end", fail_twice)
-    send_due()
-    run_until_idle()
+    with refused("UPDATE .notifications_deliveries_delivery.*SENT", times=2) as failures:
+        send_due()
+        run_until_idle()
     assert [email.extra_headers["Message-ID"] for email in mail.outbox] == [f"<{delivery.id}@site.example>"]
-    assert ends == ["sent"] * 3 and Delivery.objects.get().state == "sent"
+    assert len(failures) == 2 and Delivery.objects.get().state == "sent"
     assert Job.objects.get().attempt == 1
-
-
-def test_late_failure_changes_nothing_of_what_was_sent(notified):
-    """Of an attempt that hung, and was started again meanwhile."""
-    delivery = notified()
-    send_due()
-    attempts.end([delivery.id], "failed", error="too late")
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.error) == ("sent", "")
 
 
 def test_row_that_is_deleted_while_it_is_sent(notified, answer_mail):
@@ -331,22 +312,6 @@ def test_project_whose_tasks_are_no_jobs(notified, settings):
     assert delivery.state == "sent"
 
 
-def test_queue_of_a_backend_that_lists_its_queues(settings):
-    names = {}
-    for queues in ([], ["default", "deliveries"], ["default", "slow"], ["b", "a"]):
-        settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        names[tuple(queues)] = own_tasks.sender_queue_name()
-    assert list(names.values()) == ["deliveries", "deliveries", "default", "a"]
-
-
-def test_queue_of_an_engine(settings, monkeypatch):
-    """Its workers may serve the queues only that they are started with."""
-    monkeypatch.setattr(own_tasks, "has_engine", lambda alias: True)
-    for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
-        settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": queues}}
-        assert own_tasks.sender_queue_name() == expected
-
-
 def test_worker_sends(notified, start_worker, frequent_sending):
     """The duty is done by workers, without a call."""
     delivery = notified()
@@ -367,15 +332,6 @@ def test_rows_are_deleted_with_their_notifications(notified, user):
     user.delete()
     retention.prune(timezone.now() - timedelta(days=30))
     assert not Delivery.objects.exists()
-
-
-def test_facts_are_read_in_four_queries(notified, django_assert_num_queries):
-    for number in range(20):
-        notified(f"note {number}")
-    rows = list(Delivery.objects.all())
-    # PostgreSQL is asked for its time too.
-    with django_assert_num_queries(4 + (connection.vendor == "postgresql")):
-        decisions.read_facts(rows)
 
 
 def test_who_cannot_be_reached_gets_no_job(configure, make_user, service, monkeypatch):

@@ -14,14 +14,16 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import decisions, preferences, sending
+from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, SeenMark, Stream
 from notifications.streams import marking, marking_seen, snoozing
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due, use_mail_backend
+from tests.contrib.deliveries.test_rules import mute
 from tests.support.network import free_port
+from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -128,7 +130,7 @@ def test_one_that_may_have_been_sent_is_not_sent_again_when_it_comes_back(notifi
     assert not mail.outbox and Delivery.objects.get().state == "skipped"
 
 
-def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user, monkeypatch):
+def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user):
     """The process that raises it waits for that decision, which was made from the row as it was before."""
     if connection.vendor == "sqlite":
         pytest.skip("has one writer")
@@ -136,19 +138,15 @@ def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user, m
     row = Notification.objects.get()
     snoozing.snooze(user.pk, [row.pk], row.raised, timezone.now() + timedelta(hours=1))
     Delivery.objects.update(due_at=timezone.now())
-    read_facts, raising = decisions.read_facts, []
+    raising = Thread(target=run_in_threads, args=[end_snooze])
 
-    def raise_meanwhile(rows):
-        found = read_facts(rows)
-        if not raising:
-            raising.append(Thread(target=run_in_threads, args=[end_snooze]))
-            raising[0].start()
-            wait_until(is_waiting_for_a_lock, what="the process that raises it")
-        return found
+    def raise_meanwhile():
+        raising.start()
+        wait_until(is_waiting_for_a_lock, what="the process that raises it")
 
-    monkeypatch.setattr(decisions, "read_facts", raise_meanwhile)
-    sending.enqueue_due()
-    raising[0].join()
+    with preceded("INSERT INTO .?notifications_job", raise_meanwhile):
+        sending.enqueue_due()
+    raising.join()
     assert Delivery.objects.get().state == "pending"
 
 
@@ -379,7 +377,7 @@ def test_wrong_receipts(notified, client_of, user, receipts, problem):
 
 
 def test_muted(user, by_email):
-    preferences.mute(user.pk, "export")
+    mute(user, "export")
     (id,) = notify(user, "note", category="export")
     assert texts(id)[1] == "Recorded as read, because its category is muted."
 

@@ -8,12 +8,13 @@ from django.template import Template
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications.contrib.operations import additions
-from notifications.contrib.operations.alerts import evaluation, texts
+from notifications.contrib.operations.alerts import texts
 from notifications.contrib.operations.alerts.texts import subject_url
-from notifications.contrib.operations.metrics import exposition
 from notifications.extension import AlertKind, calls, hooks
 from notifications.management import admin_list
+from tests.contrib.operations.test_metrics import read, token  # noqa: F401 (a fixture)
 from tests.extension import faulty
+from tests.support.duties import run_duty
 
 
 class TooManyRecords(AlertKind):
@@ -51,7 +52,7 @@ def module(transactional_db, monkeypatch):
 
 def test_alert_kinds(user, module):
     """They are evaluated with the others. The page of the row is linked to."""
-    evaluation.evaluate()
+    run_duty("evaluate alerts")
     (alert,) = texts.open_alerts()
     assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")
     assert subject_url(alert, admin_list) == "/admin/notifications/notification/1/change/"
@@ -66,9 +67,8 @@ def test_overview_sections(admin_client, module):
     assert page.count("<h2>Of admin</h2>") == 1
 
 
-def test_metrics(module):
-    text, _ = exposition("")
-    assert b"\nrecords 3.0\n" in text
+def test_metrics(client, module):
+    assert b"\nrecords 3.0\n" in read(client).content
 
 
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None"])
@@ -76,9 +76,9 @@ def test_what_fails_is_left_out(admin_client, module, fault, caplog, monkeypatch
     monkeypatch.setattr(calls, "_logged_at", {})
     for name in ("metrics", "alert_kinds", "overview_sections"):
         setattr(module, name, faulty.FAULTS.get(fault, faulty.return_none))
-    evaluation.evaluate()
+    run_duty("evaluate alerts")
     assert not texts.open_alerts()
-    assert b"# TYPE notifications_alerts_open" in exposition("")[0]
+    assert b"# TYPE notifications_alerts_open" in read(admin_client).content
     assert admin_client.get("/admin/notifications_operations/overview/").status_code == 200
     assert ("was left out: records.metrics" in caplog.text) == (fault != "returns None")
 

@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.contrib.operations.metrics import JobCollector
-from notifications.contrib.operations.models import Alert, alert_kinds
+from notifications.contrib.operations.models import Alert, JobStatistics, alert_kinds
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.transitions import reaping
@@ -24,6 +25,7 @@ from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.django_db
 
@@ -168,14 +170,15 @@ def test_counters_outlast_jobs_and_roll_ups(client, monkeypatch):
             tasks.fail.enqueue()
             run_jobs()
         elif step == "roll up":
-            while roll_up.roll_up_chunk():
-                pass
+            run_duty("roll up statistics")
         elif step == "prune":
             retention.prune(timezone.now() + timedelta(days=1))
             assert not Job.objects.exists()
         elif step == "delete":
-            while roll_up.delete_chunk():
-                pass
+            JobStatistics.objects.exclude(period=JobStatistics.Period.ALL_TIME).update(
+                start=F("start") - 800 * 86_400
+            )
+            run_duty("roll up statistics")
         else:
             tasks.busy.enqueue(0)
             worker = make_worker()

@@ -1,13 +1,12 @@
 """The output of a job over HTTP: what there is, long polls and Server-Sent Events."""
 
-import asyncio
 import json
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from notifications.contrib.output import readers, reading, views
+from notifications.contrib.output import reading, views
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.models import Job
@@ -26,6 +25,17 @@ def job(user):
     job = make_job(user, state="running")
     Job.objects.filter(pk=job.pk).update(fence=1, attempt=1)
     return Job.objects.get(pk=job.pk)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Readers get 10 kB at once."""
+    monkeypatch.setattr("notifications.contrib.output.reading.MAX_PART_BYTES", 10_000)
+
+
+@pytest.fixture
+def path(job):
+    return f"jobs/{job.pk}/output/"
 
 
 def write(job, text):
@@ -78,12 +88,6 @@ def test_offsets_that_are_none(user_client, job, at):
     """Inside a character, beyond the end, and no numbers."""
     write(job, "first é\nsecond")
     assert_problem(user_client.get(url(job), {"offset": at}), 400)
-
-
-@pytest.fixture
-def small_parts(monkeypatch):
-    """Readers get 10 kB at once."""
-    monkeypatch.setattr("notifications.contrib.output.reading.MAX_PART_BYTES", 10_000)
 
 
 def test_parts(user_client, job, small_parts, monkeypatch):
@@ -142,11 +146,6 @@ def test_rights(user_client, client_of, client, other_user, job):
     assert_problem(user_client.get(url(job), headers={"Accept": "application/json"}), 406)
     assert_problem(user_client.get(url(job), {"live": "websocket"}), 400)
     assert_problem(user_client.get(url(job), {"live": "sse", "offset": "-1"}), 501)
-
-
-@pytest.fixture
-def path(job):
-    return f"jobs/{job.pk}/output/"
 
 
 async def waiting(count=1):
@@ -255,23 +254,6 @@ async def test_events_go_on_after_the_last_id(asgi, user, job, path):
     assert (await read_events(events))[0] == "second"
 
 
-async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monkeypatch):
-    """A response ends after a number of bytes, and the next one goes on."""
-    monkeypatch.setattr(readers.OutputEvents, "max_response_bytes", 50_000)
-    text = "".join(f"{number} ä\n" for number in range(20_000))
-    await in_thread(write, job, text)
-    await in_thread(end, job)
-    got, at, count = "", "-1", 0
-    while True:
-        events = await (await asgi(f"{path}?offset={at}&live=sse", user)).wait_for_response()
-        more, controls = await read_events(events)
-        got, at, count = got + more, controls[-1]["streamNextOffset"], count + 1
-        if controls[-1].get("streamClosed"):
-            break
-    assert got == text
-    assert count > 3
-
-
 async def test_a_response_is_bounded(asgi, user, job, path):
     """A client that does not read costs a server that keeps what is unsent 256 KiB of text."""
     await in_thread(write, job, "x" * 199 + "\n")
@@ -282,32 +264,6 @@ async def test_a_response_is_bounded(asgi, user, job, path):
     text, controls = await read_events(events)
     assert 0 < len(text) <= 256 * 1024
     assert not controls[-1].get("streamClosed")
-
-
-async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
-    """What is written is read and encoded once, whatever the number of readers."""
-    reads, encoded = [], []
-    read_parts, data_event = reading.read_parts, readers._data_event
-    monkeypatch.setattr(
-        "notifications.contrib.output.readers.read_parts",
-        lambda *args: reads.append(args) or read_parts(*args),
-    )
-    monkeypatch.setattr(
-        readers, "_data_event", lambda part: encoded.append(event := data_event(part)) or event
-    )
-    events = [await asgi(f"{path}?offset=-1&live=sse", user) for _ in range(10)]
-    for response in events:
-        await response.wait_for_response()
-        await read_events(response, until_closed=False)
-    await waiting(10)
-    await asyncio.sleep(0.2)
-    reads.clear()
-    await in_thread(write, job, "text")
-    for response in events:
-        assert (await read_events(response, until_closed=False))[0] == "text"
-    assert [offsets for *_, offsets in reads if offsets == {0}] == [{0}]
-    assert len(encoded) == 10
-    assert len(set(map(id, encoded))) == 1
 
 
 async def test_lost_rings(asgi, user, job, path):

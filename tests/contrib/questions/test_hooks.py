@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from notifications import times
-from notifications.contrib.questions import reminders
 from notifications.contrib.questions.testing import answer_question
 from notifications.extension import hooks
 from notifications.models import Job, Wait
@@ -31,7 +30,7 @@ def test_a_reminder_and_an_answer(user, recorder):
     run_jobs()
     recorder.calls.clear()
     Wait.objects.update(remind_at=times.now() - timedelta(hours=1))
-    reminders.remind_of_due()
+    run_jobs()
     assert recorder.calls[0] == ("prepare", 0, False)
     assert recorder.names() == ["before_created", "on_created"]
     recorder.calls.clear()

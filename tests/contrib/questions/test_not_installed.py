@@ -9,8 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
-from notifications import duties
-from notifications.jobs.notifying import create_notifications
+from notifications.api import notify
 from notifications.jobs import cancel
 from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
@@ -23,7 +22,7 @@ from tests.support.checks import doctor
 assert not [table for table in connection.introspection.table_names() if "question" in table]
 assert not Permission.objects.filter(codename__contains="question").exists()
 assert doctor("tables")[0]["state"] == "ok"
-assert not [duty.name for duty in duties.list_duties(Upkeep(Where.WORKER, seconds=1)) if "question" in duty.name]
+assert not [duty.name for duty in Upkeep(Where.WORKER, seconds=1).duties if "question" in duty.name]
 for name in ("question", "api-job-answer"):
     try:
         reverse(f"notifications:{name}", args=[uuid4(), uuid4()])
@@ -41,7 +40,7 @@ wait = Wait.objects.get()
 Wait.objects.update(kind="question", title="Ship?", details='{"choices": {"yes": "Ship"}}', remind_at=now())
 described = {"id": str(wait.id), "kind": "question", "title": "Ship?", "expires_at": None, "choices": {"yes": "Ship"}}
 Job.objects.update(waiting=json.dumps(described))
-(id,) = create_notifications(ada, "Ship?", url=f"/notifications/jobs/{job.id}/questions/{wait.id}/")
+(id,) = notify(ada, "Ship?", url=f"/notifications/jobs/{job.id}/questions/{wait.id}/")
 Notification.objects.filter(id=id).update(open_question=wait.id)
 item = client.get(f"/notifications/api/jobs/{job.id}/").json()
 assert item["waiting"]["links"] == {"answer": None, "page": f"/notifications/jobs/{job.id}/"}

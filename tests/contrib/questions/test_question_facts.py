@@ -6,6 +6,7 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
+from django.template import Context, Template
 from django.utils import timezone
 
 from notifications.contrib.questions.models import AskedQuestion
@@ -14,7 +15,6 @@ from notifications.db import database
 from notifications.extension import hooks
 from notifications.jobs import cancel
 from notifications.models import Job, Notification
-from notifications.templatetags.notifications import notifications_icon
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 
@@ -158,7 +158,11 @@ def test_the_step_of_a_question_of_a_cancelled_job(user, user_client):
     cancel([job.id], by=user.pk)
     text = user_client.get(f"/notifications/jobs/{job.id}/").text
     step = text.partition("notifications-ticks")[2].partition("</ol>")[0]
-    assert notifications_icon("error") in step and notifications_icon("success") not in step
+    error, success = (
+        Template(f"{{% load notifications %}}{{% notifications_icon '{name}' %}}").render(Context())
+        for name in ("error", "success")
+    )
+    assert error in step and success not in step
     assert '<span class="notifications-note">Cancelled · ' in step
     row = Notification.objects.get(user=user)
     assert row.body == "The job was cancelled.\nTo the new address."

@@ -9,12 +9,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from notifications import times
-from notifications.contrib.questions import answer_forms, open_questions
+from notifications.contrib.questions import open_questions
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.extension import Fact, hooks
 from notifications.models import Attempt, Job, Notification
-from notifications.serializers import serialize_job
 from notifications.testing import run_jobs
 from tests.contrib.questions import forms, question_tasks
 
@@ -108,9 +107,9 @@ class TestForm:
         ask(user)
         assert post_json(user_client, {"value": "yes"}).status_code == 422
 
-    def test_the_item_and_the_notification(self, user):
+    def test_the_item_and_the_notification(self, user, user_client):
         job = ask(user)
-        item = serialize_job(job)["waiting"]
+        item = user_client.get(f"/notifications/api/jobs/{job.id}/").json()["waiting"]
         assert (item["choices"], item["links"]["page"]) == (None, page())
         assert data()["question"]["choices"] is None
         assert data()["actions"] == [{"label": "Open the form", "url": page()}]
@@ -148,7 +147,8 @@ class TestForm:
         assert result_of(job) == ("succeeded", {"person": keys[0], "others": keys})
 
     def test_a_class(self, user):
-        assert answer_forms.validate_form(forms.Approval) == "tests.contrib.questions.forms.Approval"
+        ask(user, is_class=True)
+        assert json.loads(AskedQuestion.objects.get().details)["form"] == question_tasks.APPROVAL
 
     def test_only_who_was_asked(self, user, other_user, client_of):
         ask(user)
@@ -323,11 +323,11 @@ class TestFormThatFails:
         assert response.status_code == 200 and "The question stays open" in response.content.decode()
         assert "The table is gone." in caplog.text
 
-    def test_an_answer_that_is_too_large(self, user, user_client, monkeypatch):
-        monkeypatch.setattr(answer_forms, "MAX_ANSWER_BYTES", 100)
-        ask(user)
-        response = user_client.post(page(), {**FIELDS, "reason": "x" * 100})
-        assert response.status_code == 422 and "At most 100 are allowed" in response.content.decode()
+    def test_an_answer_that_is_too_large(self, user, user_client):
+        ask(user, form="tests.contrib.questions.forms.Delivery")
+        answer = {"amount": "1", "at": "2027-01-31T10:00", "note": "x" * 65_536}
+        response = user_client.post(page(), answer)
+        assert response.status_code == 422 and "At most 65536 are allowed" in response.content.decode()
 
 
 class TestDanger:

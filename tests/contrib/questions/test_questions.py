@@ -1,14 +1,8 @@
 """Questions: jobs that ask people, and wait for the first answer."""
 
 import json
-import os
-import random
 import re
-import threading
-import time
-from collections import Counter
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -17,33 +11,29 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import translation
 
-from notifications.api import notify
-from notifications.contrib.questions import answering, aquestion, question
+from notifications.api import notify, policy, task
+from notifications.contrib.questions import answer, aquestion, question
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.contrib.questions.question_notifications import build_notifications
 from notifications.contrib.questions.testing import answer_question
-from notifications.db import retrying_atomic
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
-from notifications.jobs import Outcome, cancel, retry
-from notifications.jobs.transitions import recording, waiting
+from notifications.jobs import cancel, retry
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream
-from notifications.serializers import serialize_job
 from notifications.streams.marking import mark
 from notifications.streams.marking_all import mark_all
-from notifications.streams.retention import Pruning
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.contrib.questions import question_tasks
-from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
-from tests.support.claims import claim_rows
-from tests.support.threads import run_in_threads
-from tests.support.waiting import wait_until
+from tests.support.duties import run_duty
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
 DAY = timedelta(days=1)
-#: Rounds of the race, and jobs in each.
-ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "2")), 100
+
+
+@task
+@policy(max_attempts=1)
+def ask_for_choice(choices):
+    return question("Ship?", name="ship", choices=choices)
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +65,10 @@ def post(client, wait, value="yes"):
     return client.post(path(wait), json.dumps({"value": value}), content_type="application/json")
 
 
+def item_of(client, job):
+    return client.get(f"/notifications/api/jobs/{job.id}/").json()["waiting"]
+
+
 def unread(user):
     return Stream.objects.get(user=user).unread
 
@@ -83,7 +77,7 @@ class TestQuestion:
     def test_a_job_goes_on_with_the_answer(self, worker, user, calls):
         result = question_tasks.ask.using(owner=user).enqueue()
         job = until_state(result, "waiting")
-        answering.store_answer(AskedQuestion.objects.get(), "yes", user=user)
+        answer(job.id, "ship", "yes", user=user)
         (job,) = until_done(result)
         assert (job.state, job.result, job.attempt) == ("succeeded", '"yes"', 1)
         assert calls == ["begin", "begin"]
@@ -107,7 +101,7 @@ class TestQuestion:
         assert data["question"]["links"] == {"answer": path(wait), "page": page(wait)}
         assert data["actions"][0] == {"label": "Ship", "post": path(wait) + "?value=yes"}
         seq = row.seq
-        answering.store_answer(wait, "yes", user=user, via="Firefox on Linux")
+        answer(job, "ship", "yes", user=user, via="Firefox on Linux")
         row.refresh_from_db()
         assert row.seq > seq and row.read_at and unread(user) == 0
         assert row.body == "You answered “Ship”.\nTo the new address."
@@ -150,16 +144,16 @@ class TestQuestion:
         row.refresh_from_db()
         assert row.archived_at
 
-    def test_the_item(self, user):
+    def test_the_item(self, user, user_client):
         job = ask(user)
         wait = AskedQuestion.objects.get()
-        item = serialize_job(job)["waiting"]
+        item = item_of(user_client, job)
         assert (item["kind"], item["title"], item["choices"]) == ("question", "Ship?", question_tasks.YES_NO)
         assert item["links"] == {"answer": path(wait), "page": page(wait)}
 
-    def test_the_item_of_an_owner_who_was_not_asked(self, user, other_user):
+    def test_the_item_of_an_owner_who_was_not_asked(self, user, other_user, user_client):
         job = ask(user, to=other_user.pk)
-        assert serialize_job(job)["waiting"] is None
+        assert item_of(user_client, job) is None
         assert not Notification.objects.filter(user=user).exists()
 
     def test_several_go_on_when_all_are_answered(self, user):
@@ -228,16 +222,15 @@ class TestEnds:
 
     def test_cancel_and_retry(self, user):
         job = ask(user)
-        wait = AskedQuestion.objects.get()
         cancel([job.id], by=user.pk)
         row = Notification.objects.get()
         assert row.read_at and row.seq and unread(user) == 0
         assert json.loads(row.data)["question"]["ended"]["how"] == "cancelled"
         with pytest.raises(QuestionEnded):
-            answering.store_answer(wait, "yes", user=user)
+            answer(job, "ship", "yes", user=user)
         retry([job.id])
         with pytest.raises(QuestionDoesNotExist):
-            answering.store_answer(wait, "yes", user=user)
+            answer(job, "ship", "yes", user=user)
         run_jobs()
         answer_question("yes")
         run_jobs()
@@ -310,9 +303,7 @@ class TestWrongUses:
     def test_choices_in_another_script_are_not_large(self, user):
         """They count as they are stored, in UTF-8."""
         choices = {"ä" * 48 + str(number): "ä" * 40 for number in range(10, 20)}
-        wait = AskedQuestion(job=uuid4(), name="ship", kind="question", title="Ship?")
-        build_notifications(wait, {"choices": choices, "body": ""}, [user.pk])
-        assert len(wait.notifications) == 1
+        assert ask(user, ask_for_choice, choices=choices).state == "waiting"
 
     def test_too_many_notifications(self, make_user):
         users = [make_user(f"user{number}").pk for number in range(101)]
@@ -329,10 +320,9 @@ class TestWrongUses:
 
     @pytest.mark.parametrize("value", [None, [], {}, 1, "maybe"])
     def test_an_answer_that_is_no_choice(self, user, value):
-        ask(user)
-        wait = AskedQuestion.objects.get()
+        job = ask(user)
         with pytest.raises(ValidationError, match="value must be one of 'yes', 'no'"):
-            answering.store_answer(wait, value, user=user)
+            answer(job, "ship", value, user=user)
         assert AskedQuestion.objects.get().ended_at is None
 
 
@@ -374,15 +364,14 @@ class TestAddressees:
         assert "There is no active user who could answer" in traceback_of(job)
 
     def test_rights(self, user, other_user, staff):
-        ask(user)
-        wait = AskedQuestion.objects.get()
+        job = ask(user)
         with pytest.raises(PermissionDenied):
             answer_question("yes", by=other_user)
         type(user).objects.filter(pk=user.pk).update(is_active=False)
         with pytest.raises(PermissionDenied):  # checked anew
             answer_question("yes", by=user)
         assert AskedQuestion.objects.get().ended_at is None
-        answering.store_answer(wait, "yes", user=staff)
+        answer(job, "ship", "yes", user=staff)
 
 
 class TestApi:
@@ -400,7 +389,7 @@ class TestApi:
         assert own.startswith("You answered “Ship”.\n")
         assert other.startswith("ada answered “Ship”.\n")
 
-    def test_refusals(self, user, other_user, client_of):
+    def test_refusals(self, user, other_user, client_of, settings):
         job = ask(user)
         wait = AskedQuestion.objects.get()
         client = client_of(user)
@@ -416,9 +405,8 @@ class TestApi:
         assert AskedQuestion.objects.get().ended_at is None
         cancel([job.id])
         assert post(client, wait).status_code == 410
-        pruning = Pruning(clock.now() + timedelta(days=1), run=retrying_atomic)
-        while pruning.prune_chunk() is not None:
-            pass
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": timedelta(microseconds=1)}
+        run_duty("prune old rows")
         assert post(client, wait).status_code == client.get(page(wait)).status_code == 404
 
     def test_the_page(self, user, other_user, client_of):
@@ -446,7 +434,7 @@ class TestApi:
         assert link in client.get(page(wait)).text and link not in client_of(other_user).get(page(wait)).text
         pane = client.get(own, {"part": "pane"})
         assert "question" not in pane.context and f'href="{page(wait)}"' in pane.text
-        answering.store_answer(wait, "yes", user=user)
+        answer(wait.job, "ship", "yes", user=user)
         assert client.get(page(wait))["Location"] == own
         text = client.get(own).text
         assert f'value="archive.{row.pk}"' in text and page(wait) not in text
@@ -548,109 +536,3 @@ def test_run_until_idle_lets_questions_expire(user):
     run_until_idle()
     job.refresh_from_db()
     assert job.result == '"no"'
-
-
-@pytest.mark.long
-@pytest.mark.timeout(120 + 30 * ROUNDS)
-def test_answers_race_with_suspension_expiry_and_cancellation(user, other_user):
-    """One answer counts, the others are told so, and no job waits for ever."""
-    ends = Counter()
-    for _ in range(ROUNDS):
-        ends.update(race([user, other_user]))
-    assert ends.total() == ROUNDS * JOBS
-    assert {"answered", "expired", "cancelled"} <= ends.keys()
-    print(dict(ends))
-
-
-def race(users):
-    from notifications.contrib.questions.question_notifications import build_notifications
-
-    for _ in range(JOBS):
-        tasks.noop.using(owner=users[0]).enqueue()
-    jobs = claim_rows(uuid4(), JOBS)
-    waits = {}
-    for number, job in enumerate(jobs):
-        wait = waits[job.id] = AskedQuestion(
-            job=job.id, name="ship", kind="question", attempt=1, title="Ship?"
-        )
-        wait.lasts = timedelta(milliseconds=random.uniform(0, 150)) if number % 2 else None
-        details = {"choices": {"yes": "Ship", "no": "Keep"}, "body": ""}
-        details["asked"] = {"users": [str(user.pk) for user in users]}
-        build_notifications(wait, details, [user.pk for user in users])
-    counted, refused = Counter(), Counter()
-    is_over = threading.Event()
-    cancelled = {job.id for job in jobs if random.random() < 0.2}
-    # Two that are cancelled once they wait, and two that expire: no one answers them.
-    unanswered = [job.id for job in jobs[:4]]
-    cancelled.difference_update(unanswered)
-
-    def suspend():
-        remaining = list(jobs)
-        while remaining:
-            group, remaining = remaining[:5], remaining[5:]
-            outcomes = [Outcome(job=job, state="waiting", waits=[waits[job.id]]) for job in group]
-            finished = recording.finish_jobs(outcomes)
-            remaining += [job for job in group if (job.id, job.fence) not in finished]
-        time.sleep(0.3)
-        is_over.set()
-
-    def end_due():
-        while not is_over.is_set():
-            waiting.end_due_waits()
-            time.sleep(random.uniform(0, 0.004))
-
-    def cancel_jobs():
-        for id in cancelled:
-            cancel([id])
-            time.sleep(random.uniform(0, 0.004))
-        for id in unanswered[::2]:
-            wait_until(
-                lambda id=id: AskedQuestion.objects.filter(job=id).exists(), what="the question to be stored"
-            )
-            cancel([id])
-
-    def answer(user):
-        def run():
-            remaining = [wait for wait in waits.values() if wait.job not in unanswered]
-            while remaining:
-                wait = remaining.pop(0)
-                try:
-                    answering.store_answer(wait, random.choice(["yes", "no"]), user=user)
-                    counted[wait.job] += 1
-                except QuestionEnded:
-                    refused[wait.job] += 1
-                except QuestionDoesNotExist:  # it is not stored yet, or never is
-                    if not is_over.is_set():
-                        remaining.append(wait)
-                        time.sleep(0.0005)
-
-        return run
-
-    run_in_threads(suspend, end_due, cancel_jobs, *map(answer, users))
-    while waiting.end_due_waits():
-        pass
-    stored = {wait.job: wait for wait in AskedQuestion.objects.filter(job__in=waits)}
-    for job in Job.objects.filter(id__in=waits):
-        wait = stored.get(job.id)
-        assert job.waiting is None
-        if wait is None:  # its cancellation was requested before it was suspended
-            assert job.state == "cancelled"
-            continue
-        assert wait.ended_at
-        assert counted[job.id] == (wait.how == "answered")
-        assert counted[job.id] + refused[job.id] == (0 if job.id in unanswered else len(users))
-        if job.state == "cancelled":
-            assert job.id in {*cancelled, *unanswered[::2]}
-        else:
-            assert (job.state, job.attempt) == ("queued", 0)
-        rows = Notification.objects.filter(id__in=json.loads(wait.details)["notifications"])
-        assert len(rows) == len(users)
-        for row in rows:
-            assert row.read_at and row.seq and json.loads(row.data)["question"]["ended"]["how"] == wait.how
-    assert waiting.queue_jobs_without_wait() is None
-    assert {stream.unread for stream in Stream.objects.filter(user__in=users)} <= {0} | set(range(JOBS + 1))
-    result = Counter(stored[id].how if id in stored else "cancelled" for id in waits)
-    for model in (Job, AskedQuestion, Notification):
-        model.objects.all().delete()
-    Stream.objects.all().delete()
-    return result

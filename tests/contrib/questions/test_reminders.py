@@ -9,16 +9,16 @@ from django.contrib.auth.models import Permission
 from django.db import transaction
 
 from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.questions import answering, question_notifications, reminders
+from notifications.contrib.questions import answer, reminders
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.db import lock_query
 from notifications.jobs import cancel
-from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs
 from tests.contrib.questions import question_tasks
-from tests.support.statements import refused
+from tests.support.duties import run_duty
+from tests.support.statements import preceded, refused
 from tests.support.threads import run_in_threads
 
 pytestmark = [
@@ -112,7 +112,7 @@ def test_those_that_were_replaced_say_how_it_ended(user, other_user, end):
         cancel([job.id])
     else:
         clock.advance(timedelta(days=20))
-        waiting.end_due_waits()
+        run_duty("end waits that are due")
     ends = [
         json.loads(note.data)["question"]["ended"] for note in [*notes_of(user)[:3], *notes_of(other_user)]
     ]
@@ -120,7 +120,7 @@ def test_those_that_were_replaced_say_how_it_ended(user, other_user, end):
     assert unread(other_user) == 0
 
 
-def test_a_reminder_locks_only_open_notifications(user, monkeypatch):
+def test_a_reminder_locks_only_open_notifications(user):
     """Those that earlier reminders have replaced may be many, and are left alone."""
     if not lock_query(Job.objects.all()).query.select_for_update:
         pytest.skip("SQLite locks no rows.")
@@ -132,13 +132,8 @@ def test_a_reminder_locks_only_open_notifications(user, monkeypatch):
         with transaction.atomic():
             free.extend(note.id for note in Notification.objects.select_for_update(skip_locked=True))
 
-    insert = question_notifications.insert_notifications_of
-    monkeypatch.setattr(
-        question_notifications,
-        "insert_notifications_of",
-        lambda *arguments: run_in_threads(read_free) or insert(*arguments),
-    )
-    advance(24 * HOUR)
+    with preceded("INSERT INTO .?notifications_notification", lambda: run_in_threads(read_free)):
+        advance(24 * HOUR)
     assert [note.id in free for note in notes_of(user)] == [True, False, False]
 
 
@@ -247,24 +242,18 @@ class TestAddresseesWhoLeave:
         assert {note.job for note in notes_of(staff)} == {jobs[0].id, jobs[3].id}
         assert len(notes_of(staff)) == unread(staff) == 2
         assert Notification.objects.filter(user=third).count() == 2
-        answering.store_answer(AskedQuestion.objects.get(job=jobs[0].id), "yes", user=staff)
+        answer(jobs[0], "ship", "yes", user=staff)
         run_jobs()
         jobs[0].refresh_from_db()
         assert (jobs[0].state, unread(staff)) == ("succeeded", 1)
 
-    def test_two_searches_ask_once(self, user, other_user, staff, monkeypatch):
+    def test_two_searches_ask_once(self, user, other_user, staff):
         """A backend takes longer than the interval, after which another process searches too."""
         ask(user, to=other_user.pk, remind_hours=[])
         other_user.delete()
-        find_users = reminders._find_users
-
-        def search_meanwhile(wait, find):
-            monkeypatch.setattr(reminders, "_find_users", find_users)
+        with preceded('FROM "auth_user"', self.search) as meanwhile:
             self.search()
-            return find_users(wait, find)
-
-        monkeypatch.setattr(reminders, "_find_users", search_meanwhile)
-        self.search()
+        assert meanwhile
         assert len(notes_of(staff)) == 1
 
     def test_without_staff_it_waits(self, user, other_user, caplog):
@@ -328,17 +317,16 @@ def test_answers_race_with_reminders(user, other_user):
     """Whichever comes first, nobody keeps a notification of a question that was answered."""
     jobs = [ask(user, to=[user.pk, other_user.pk]) for _ in range(10)]
     clock.advance(2 * HOUR)
-    waits = [AskedQuestion.objects.get(job=job.id) for job in jobs]
 
-    def answer():
-        for wait in waits:
-            answering.store_answer(wait, "yes", user=other_user)
+    def answer_all():
+        for job in jobs:
+            answer(job, "ship", "yes", user=other_user)
 
     def remind():
         for _ in range(5):
             reminders.remind_of_due()
 
-    run_in_threads(answer, remind, remind)
+    run_in_threads(answer_all, remind, remind)
     run_jobs()
     assert {job.state for job in Job.objects.all()} == {"succeeded"}
     assert not Notification.objects.exclude(open_question=None).exists()

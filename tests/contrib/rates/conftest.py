@@ -1,14 +1,10 @@
 """Rates of a test."""
 
-from contextlib import contextmanager
-from datetime import timedelta
-
 import pytest
 
-from notifications.contrib.rates import calls
-from notifications.outbound import gates
-from notifications.testing import clock
+from notifications.extension import Where
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
+from tests.support.duties import run_duty
 
 
 @pytest.fixture
@@ -21,21 +17,6 @@ def declare(settings):
     return declare
 
 
-@pytest.fixture
-def limited_calls(monkeypatch):
-    """Calls of this process count, as outside of tests."""
-    monkeypatch.setattr(gates, "enabled_in_tests", True)
-    calls._forget()
-    yield
-    calls._forget()
-
-
-@contextmanager
-def moved(**ahead):
-    """The clock of the database is ahead in the block."""
-    before = clock.ahead
-    clock.advance(timedelta(**ahead))
-    try:
-        yield
-    finally:
-        clock.ahead = before
+def release_due():
+    """Release the jobs that their limits allow now."""
+    run_duty("release jobs of rates", Where.LASTING)

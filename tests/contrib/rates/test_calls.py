@@ -1,19 +1,37 @@
 """Outbound calls to the hosts of a rate, against a real server."""
 
 import asyncio
+import re
 import time
 
 import pytest
-from asgiref.sync import sync_to_async
 
 from notifications import outbound
-from notifications.contrib.rates import RateExceeded, calls, charge, tokens
-from notifications.contrib.rates.declarations import read_rates
+from notifications.contrib.rates import RateExceeded, calls, charge
 from notifications.contrib.rates.models import Limit
+from notifications.outbound import gates
 from tests.outbound.conftest import allow, reset_circuits, upstream  # noqa: F401 (fixtures)
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("limited_calls")]
+pytestmark = pytest.mark.django_db(transaction=True)
+#: The statement that takes tokens.
+TAKING = r"UPDATE notifications_rates_limit SET\s+busy_until"
+
+
+@pytest.fixture(autouse=True)
+def limited_calls(monkeypatch):
+    """Calls of this process count, as outside of tests."""
+    monkeypatch.setattr(gates, "enabled_in_tests", True)
+    calls._forget()
+    yield
+    calls._forget()
+
+
+def call_as_another_process(url, **options):
+    """Call with what the row of the limit allows."""
+    calls._forget()
+    return asyncio.run(outbound.get(url, **options))
 
 
 @pytest.fixture
@@ -69,20 +87,17 @@ def test_other_hosts_do_not_wait(partner, upstream):  # noqa: F811
 
 
 @pytest.mark.parametrize("slice_size", [1, 10])
-def test_most_calls_of_a_fast_rate_make_no_query(partner, monkeypatch, slice_size):
+def test_most_calls_of_a_fast_rate_make_no_query(partner, slice_size):
     url = partner(f"{slice_size * 100}/m", burst=slice_size * 10)
-    taken = []
-    take = tokens.take
-    monkeypatch.setattr(
-        tokens, "take", lambda rate, key, count: taken.append(count) or take(rate, key, count)
-    )
 
     async def call_all():
         await asyncio.gather(*[outbound.get(url) for _ in range(slice_size * 4)])
 
-    asyncio.run(call_all())
+    with preceded(TAKING, lambda: None, times=None) as statements:
+        asyncio.run(call_all())
+    taken = [int(re.search(r"used = used \+ (\d+)", sql)[1]) for sql in statements]
     assert max(taken) <= slice_size
-    assert len([count for count in taken if count == slice_size]) <= 4 + 2
+    assert taken.count(slice_size) <= 4 + 2
 
 
 def test_what_the_partner_says_closes_the_limit(partner):
@@ -97,8 +112,9 @@ def test_what_the_partner_says_closes_the_limit(partner):
     asyncio.run(call())
     limit = wait_until(lambda: Limit.objects.filter(closed_until__gt=0).first(), what="the row to be closed")
     assert limit.corrected_by == "Retry-After: 120"
-    # Other processes wait too.
-    assert tokens.take(read_rates().by_name["partner"], "partner", 1) > 100
+    with pytest.raises(RateExceeded) as caught:
+        call_as_another_process(url, deadline=10)
+    assert caught.value.retry_after > 100
 
 
 def test_a_call_that_is_cancelled_lets_the_next_one_pass(partner):
@@ -132,29 +148,23 @@ def test_a_call_whose_event_loop_was_closed_keeps_no_other(partner):
 
 
 def test_charges(partner):
-    partner("60/m", burst=10)
-    rate = read_rates().by_name["partner"]
-    assert not tokens.take(rate, "partner", 1)
+    url = partner("60/m", burst=10)
+    assert call_as_another_process(url).status == 200
     charge("partner", 60)
-    assert tokens.take(rate, "partner", 1) > 50
+    with pytest.raises(RateExceeded) as caught:
+        call_as_another_process(url, deadline=10)
+    assert caught.value.retry_after > 50
     charge("partner", -60)
-    assert not tokens.take(rate, "partner", 1)
+    assert call_as_another_process(url).status == 200
     with pytest.raises(ValueError, match="declares no rate 'other'"):
         charge("other", 1)
     with pytest.raises(TypeError, match="must be an integer"):
         charge("partner", 1.5)
 
 
-async def test_without_a_database(partner, monkeypatch):
+def test_without_a_database(partner, upstream):  # noqa: F811
     """A call waits for it until its deadline, and is not sent without a token."""
-    from django.db import OperationalError
-
     url = partner("60/m")
-
-    def fail(*args):
-        raise OperationalError("away")
-
-    monkeypatch.setattr(tokens, "take", fail)
-    with pytest.raises(outbound.TimedOut):
-        await outbound.get(url, deadline=0.5)
-    assert not await sync_to_async(Limit.objects.exists)()
+    with refused(TAKING), pytest.raises(outbound.TimedOut):
+        asyncio.run(outbound.get(url, deadline=0.5))
+    assert not upstream.requests

@@ -5,13 +5,13 @@ USE = """
 from django.contrib.auth.models import Permission
 from django.db import connection
 from notifications.contrib.rates import charge, rate
-from notifications.outbound.gates import read_gates
+from notifications.extension import hooks
 from tests.support.checks import doctor
 
 assert not [table for table in connection.introspection.table_names() if "rate" in table]
 assert not Permission.objects.filter(codename__contains="limit").exists()
 assert doctor("tables")[0]["state"] == "ok"
-assert not read_gates()
+assert not hooks.find_modules("gates")
 try:
     rate("partner")
 except Exception as exc:

@@ -3,22 +3,32 @@
 import io
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from prometheus_client import CollectorRegistry, generate_latest
 
 from notifications.contrib.rates import admin as limits_admin
-from notifications.contrib.rates import metrics, pages, releasing, tokens
-from notifications.contrib.rates.declarations import read_rates
+from notifications.contrib.rates import pages
+from notifications.contrib.rates.models import Limit
+from notifications.db import database_now
 from notifications.models import Job
+from notifications.times import to_microseconds
 from tests.contrib.rates import rated_tasks
+from tests.contrib.rates.conftest import release_due
 from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
+
+
+def close(seconds=120):
+    """Have the partner close its limit, as a response with ``Retry-After`` does."""
+    now = database_now()
+    until = to_microseconds(now + timedelta(seconds=seconds))
+    Limit.objects.update(closed_until=until, corrected_by=f"Retry-After: {seconds}", corrected_at=now)
 
 
 @pytest.fixture
@@ -26,12 +36,8 @@ def waiting(declare, user):
     """The second of two jobs of which a minute allows one."""
     declare(partner={"rate": "1/m", "burst": 1})
     _, second = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(2)]
-    releasing.release_due()
+    release_due()
     return second
-
-
-def close():
-    tokens.correct(read_rates().by_name["partner"], "partner", "Retry-After: 120", left=None, seconds=120)
 
 
 def test_the_page_of_a_job_says_what_it_waits_for(waiting, user_client):
@@ -39,12 +45,15 @@ def test_the_page_of_a_job_says_what_it_waits_for(waiting, user_client):
     assert re.search(r"Waits for the limit of partner, about \d\d:\d\d\.", page)
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(3.2, 10), (59.1, 60), (90_000.0, 3_600)])
+@pytest.mark.parametrize(
+    ("seconds", "rate", "expected"), [(3, "5/s", 10), (99, "5/s", 99), (9, "1/d", 3_600)]
+)
 def test_an_open_page_is_loaded_again_at_the_time_that_it_shows(
-    waiting, user_client, monkeypatch, seconds, expected
+    declare, waiting, user_client, seconds, rate, expected
 ):
     """Then it shows that to which the limit has moved since; not each moment, where no worker takes the queue."""
-    monkeypatch.setattr(tokens, "seconds_until", lambda *args: seconds)
+    declare(partner=rate)
+    close(seconds)
     page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
     assert re.findall(r'reload-after="(\d+)"', page) == [str(expected)]
 
@@ -71,7 +80,7 @@ def test_the_time_moves_with_the_limit(waiting, capsys):
 def test_jobs_that_wait_for_nothing_say_nothing(declare, user, user_client):
     declare(partner="1/m")
     job = rated_tasks.fetch.using(owner=user).enqueue()
-    releasing.release_due()
+    release_due()
     assert "Waits for the limit" not in user_client.get(reverse("notifications:job", args=[job.id])).text
 
 
@@ -99,13 +108,13 @@ def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, 
         return re.findall(r'field-waiting">([^<]+)<', page), len(queries)
 
     rated_tasks.fetch.using(owner=user).enqueue()
-    releasing.release_due()
+    release_due()
     read()  # the first page reads more, such as the types of models
     one, count = read()
     for account in ("ada", "bob"):
         for _ in range(3 if account == "ada" else 5):
             rated_tasks.fetch_of.using(owner=user).enqueue(account)
-    releasing.release_due()
+    release_due()
     several, count_of_several = read()
     assert (one, several) == (["0"], ["0", "2", "2+"])
     assert count_of_several == count
@@ -120,19 +129,10 @@ def test_doctor_names_closed_limits(waiting):
     assert "partner for 1" in finding["message"]
 
 
-def test_metrics(waiting):
-    registry = CollectorRegistry()
-    registry.register(type("Rates", (), {"collect": staticmethod(metrics.collect)})())
-    close()
-    text = generate_latest(registry).decode()
-    assert 'notifications_rate_closed{key="partner"} 1.0' in text
-    assert 'notifications_rate_used_total{key="partner"} 0.0' in text
-
-
 def test_nothing_is_left_of_deleted_jobs(waiting):
     from notifications.contrib.rates.models import Release
 
     assert Release.objects.count() == 1
     Job.objects.all().delete()
-    releasing.release_due()
+    release_due()
     assert Release.objects.count() == 0

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group
 from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import database_now
+from notifications.extension import Upkeep, Where
 from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -21,6 +22,8 @@ class Schedules:
     def __init__(self, settings, monkeypatch):
         self._settings = settings
         self._monkeypatch = monkeypatch
+        loops = Upkeep(Where.WORKER, seconds=60).own_loops
+        [self._loop] = [duty for duty in loops if duty.name == "enqueue jobs of schedules"]
         self.start = self.now = database_now()
         self._monkeypatch.setattr(ticks, "database_now", lambda: self.now)
         self._monkeypatch.setattr(ticks, "_declared_since", {})
@@ -31,7 +34,7 @@ class Schedules:
         timing = {} if "cron" in options else {"every": every}
         declared = {name: {"task": task, **timing, **options}}
         self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": declared}
-        ticks.run_round()
+        self.run_round()
         return self.row(name)
 
     def remove(self):
@@ -41,9 +44,13 @@ class Schedules:
     def round(self, at=None, **after):
         """Run a round at a time, or so long after the last one, and announce what it found."""
         self.now = at or self.now + timedelta(**after)
-        pause = ticks.run_round()
+        pause = self.run_round()
         Announcer().run_round()
         return pause
+
+    def run_round(self):
+        """Run one round of the loop of a worker. Return the seconds until the next one."""
+        return self._loop.run()
 
     def run_due(self, name="poll"):
         """Run the round of the next tick, its job, and the rounds that record its end and notify."""

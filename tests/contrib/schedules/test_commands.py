@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 
-from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
 from notifications.models import Job
 
@@ -19,7 +18,7 @@ def declared(settings, db):
         name: {"task": "tests.jobs.tasks.noop", "every": timedelta(minutes=10)} for name in ("poll", "report")
     }
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
-    operating.insert_declared()
+    run("list")
     row = Schedule.objects.get(name="poll")
     Schedule(name="old", timing="0 3 * * * UTC", task_path="gone.task", created_at=row.created_at).save()
 
@@ -34,7 +33,7 @@ def run(*arguments):
 
 def test_list():
     """All schedules by name; one that is not declared any more has no next run."""
-    operating.pause(["report"])
+    run("pause", "report")
     items = run("list", "--json")
     assert [(item["name"], item["state"]) for item in items] == [
         ("old", "not declared"),

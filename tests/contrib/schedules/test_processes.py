@@ -7,19 +7,39 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import UserManager
 from django.db import OperationalError, connection
+from django.utils.functional import lazy
 
+from notifications.api import policy, task
 from notifications.contrib.engines.server import ServerUpkeep
-from notifications.contrib.schedules import ticks
-from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Tick
 from notifications.db import project_threads
-from notifications.extension import Upkeep
 from notifications.models import Worker
 from notifications.testing import run_jobs
 from tests.support.django_tasks import task_enqueued
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+#: The first statement of a round, and one in the transaction that locks the schedules.
+READ_SCHEDULES, INSERT_TICK = (
+    "FROM notifications_schedules_schedule",
+    "INSERT INTO .notifications_schedules_tick",
+)
+
+
+#: The kinds of code of the project that were called for a job of `recorded`, and whether in a transaction.
+calls = []
+
+
+def record_call(kind):
+    calls.append((kind, connection.in_atomic_block))
+    return "title"
+
+
+@task
+@policy(title=lazy(record_call, str)("policy"))
+def recorded():
+    pass
 
 
 @pytest.fixture
@@ -27,7 +47,6 @@ def each_second(settings):
     """A schedule is due each second."""
     schedules = {"poll": {"task": "tests.jobs.tasks.noop", "every": timedelta(seconds=1)}}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules}
-    assert declared_schedules()
 
 
 def wait_for_ticks(**fields):
@@ -54,79 +73,35 @@ def test_server_process_with_an_engine(each_second, with_engine):
     assert not loop.is_running
 
 
-def test_server_process_goes_on_after_an_error(each_second, with_engine, monkeypatch):
+def test_server_process_goes_on_after_an_error(each_second, with_engine):
     """Its thread begins anew after an error that is no Exception, with new threads for code of the project."""
-    run_round, failed = Upkeep.run_round, []
-
-    def fail_once(self):
-        run_round(self)
-        if not failed:
-            failed.append(Tick.objects.count())
-            raise SystemExit
-
-    monkeypatch.setattr(Upkeep, "run_round", fail_once)
     loop = ServerUpkeep()
-    loop.wake()
-    try:
-        wait_until(lambda: failed and Tick.objects.count() > failed[0] + 2, timeout=60, what="later ticks")
-    finally:
-        loop.stop(60)
+    with refused("FROM .notifications_dutyrun", times=1, error=SystemExit) as failed:
+        loop.wake()
+        try:
+            wait_until(lambda: failed and Tick.objects.count() > 2, timeout=60, what="later ticks")
+        finally:
+            loop.stop(60)
 
 
-def test_worker_goes_on_after_an_error_of_one_schedule(each_second, start_worker, monkeypatch):
-    """As of a cron expression that cronsim cannot compute, or of a module that raises."""
-    from notifications.contrib.schedules import ticks
-
-    failed = []
-
-    class FailsOnce(ticks.DueTicks):
-        def __init__(self, *args):
-            if not failed:
-                failed.append(1)
-                raise RuntimeError("once")
-            super().__init__(*args)
-
-    monkeypatch.setattr(ticks, "DueTicks", FailsOnce)
+def test_no_code_of_the_project_holds_a_schedule(each_second, start_worker, settings, connect_receiver):
+    """Neither its policy nor its receivers are called in the transaction that locks the row."""
+    settings.NOTIFICATIONS["SCHEDULES"]["poll"]["task"] = "tests.contrib.schedules.test_processes.recorded"
+    connect_receiver(task_enqueued, lambda **kwargs: record_call("receiver"))
+    calls.clear()
     start_worker()
     wait_for_ticks()
-    assert failed
-
-
-def test_no_code_of_the_project_holds_a_schedule(each_second, start_worker, monkeypatch):
-    """Neither its policy nor its receivers are called in the transaction that locks the row."""
-    calls = []
-
-    def record(kind):
-        calls.append((kind, connection.in_atomic_block))
-        return "title"
-
-    monkeypatch.setattr("notifications.jobs.backend.job_title", lambda *args: record("policy"))
-    receiver = lambda **kwargs: record("receiver")  # noqa: E731
-    task_enqueued.connect(receiver)
-    try:
-        start_worker()
-        wait_for_ticks()
-    finally:
-        task_enqueued.disconnect(receiver)
     assert {("policy", False), ("receiver", False)} == set(calls)
 
 
-def test_a_frozen_process_frees_the_schedules_after_a_second(schedules, monkeypatch):
+def test_a_frozen_process_frees_the_schedules_after_a_second(schedules):
     """On PostgreSQL, which ends a transaction that sends nothing. Other processes record the ticks."""
     if connection.vendor != "postgresql":
         pytest.skip("A process frozen with SQLite's only lock stops all others.")
     row = schedules.declare()
-    claim, claims = ticks._claim, []
-
-    def freeze_once(*args):
-        claims.append(claim(*args))
-        if len(claims) == 1:
-            time.sleep(1.5)
-        return claims[-1]
-
-    monkeypatch.setattr(ticks, "_claim", freeze_once)
-    schedules.round(at=row.next_tick)
-    assert claims == [["poll"], ["poll"]]  # the first one was rolled back
+    with preceded(INSERT_TICK, lambda: len(claims) > 1 or time.sleep(1.5), times=2) as claims:
+        schedules.round(at=row.next_tick)
+    assert len(claims) == 2  # the first one was rolled back
     assert schedules.ticks() == [("enqueued", 1)]
 
 
@@ -135,29 +110,28 @@ def test_ends_of_many_runs_are_recorded_together(schedules, settings, django_ass
     task = {"task": "tests.jobs.tasks.noop", "every": timedelta(minutes=10)}
     declared = {f"poll-{number}": task for number in range(10)}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
-    ticks.run_round()
+    schedules.run_round()
     schedules.round(at=schedules.row("poll-0").next_tick)
     run_jobs()
     with django_assert_max_num_queries(9 + len(declared)) as queries:
-        ticks.run_round()
+        schedules.run_round()
     assert not [query for query in queries if 'UPDATE "notifications_schedules_schedule"' in query["sql"]]
     assert Tick.objects.filter(job_state="succeeded").count() == len(declared)
 
 
 @pytest.mark.parametrize("failures", [3])
-def test_schedules_go_on_soon_after_an_outage(each_second, start_worker, monkeypatch, caplog, failures):
+def test_schedules_go_on_soon_after_an_outage(each_second, start_worker, caplog, failures):
     """A round that fails is tried again after a tenth of a second, and the log has one line."""
-    run_round, times = ticks.run_round, []
+    times = []
 
     def fail():
         times.append(time.monotonic())
         if len(times) <= failures:
             raise OperationalError("the database is starting up")
-        return run_round()
 
-    monkeypatch.setattr(ticks, "run_round", fail)
-    start_worker()
-    wait_for_ticks()
+    with preceded(READ_SCHEDULES, fail, times=failures + 1):
+        start_worker()
+        wait_for_ticks()
     assert times[failures] - times[0] < 2.5  # with a pause of a second it would be three
     assert caplog.text.count("Could not enqueue jobs of schedules") == 1
 
@@ -177,9 +151,19 @@ def never_found(settings, monkeypatch, transactional_db):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules, "LEASE": 4}
     monkeypatch.setattr(UserManager, "filter", find)
     monkeypatch.setattr(project_threads, "STUCK_SECONDS", 0.3)
+    before = threading.enumerate()
     yield found
     found.set()
-    wait_until(lambda: not project_threads.count_stuck_calls(), what="the rounds to return")
+    wait_until(
+        lambda: (
+            not [
+                thread
+                for thread in threading.enumerate()
+                if thread.name.startswith("notifications-project") and thread not in before
+            ]
+        ),
+        what="the rounds to return",
+    )
 
 
 def test_owner_who_is_looked_for_for_ever_stops_no_other_schedule(never_found, start_worker, user, caplog):

@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from notifications import conf
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.attempts import FIRST_PAUSE_SECONDS
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.inbox import read_timeline
@@ -120,7 +119,7 @@ def test_the_url_is_nowhere(user, server):
 @pytest.mark.parametrize(
     ("status", "text"), [(404, "no_service"), (404, "channel_not_found"), (410, "channel_is_archived")]
 )
-def test_a_webhook_that_is_gone(user, server, status, text):
+def test_a_webhook_that_is_gone(user, server, status, text, client_of):
     """It fails at once, and no more is sent to it until the user tries it again, or has another one."""
     server.reach(user)
     server.answer = status, text
@@ -137,7 +136,7 @@ def test_a_webhook_that_is_gone(user, server, status, text):
     send_due()
     assert server.requests[-1].path == "/services/new"
     server.reach(user)
-    preferences.remember_dead_address(user.pk, "slack", None)
+    client_of(user).post("/notifications/preferences/", {"revive": "slack"})
     notify(user, "fourth")
     send_due()
     assert Delivery.objects.latest("id").state == "sent"

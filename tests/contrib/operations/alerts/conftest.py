@@ -8,6 +8,7 @@ from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
+from tests.support.duties import run_duty
 
 #: All alerts are off.
 SHORT = {
@@ -40,7 +41,7 @@ class Alerts:
         An alert is over as soon as its condition is.
         """
         with patch.object(evaluation, "CLEAR_SECONDS", 0):
-            evaluation.evaluate()
+            run_duty("evaluate alerts")
         Announcer().run_round()
         return self.open()
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_points, read_totals, roll_up
-from notifications.contrib.operations.statistics.recording import add, first_shard, new_additions
+from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.models import Job
 from notifications.streams import retention
 from notifications.testing import run_jobs
@@ -26,9 +26,15 @@ def write(
 ):
     """Add a row of a writer, as of this many seconds since 1970."""
     moment = int(moment)
-    additions = new_additions() | {"count": count, "enqueued": count} | more
-    key = (moment - moment % 60, queue, task, outcome)
-    add(Period.MINUTE.value, first_shard(written or moment) + writer, key, additions)
+    JobStatistics.objects.create(
+        period=Period.MINUTE,
+        shard=first_shard(written or moment) + writer,
+        start=moment - moment % 60,
+        queue_name=queue,
+        task_path=task,
+        outcome=outcome,
+        **{"count": count, "enqueued": count, "wait_microseconds": 0, "run_microseconds": 0, **more},
+    )
 
 
 def roll_up_all(**options):

@@ -11,14 +11,15 @@ from django.test.utils import CaptureQueriesContext
 from notifications.api import batch, notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
-from notifications.contrib.webhooks.handlers import EVENTS
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.jobs import cancel, notifying
 from notifications.models import Job, Notification
 from notifications.serializers import serialize
 from tests.jobs import tasks
+from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
 
+INSERT = "INSERT INTO .?notifications_notification"
 SEND = "notifications.contrib.webhooks.sending.send"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -121,21 +122,16 @@ def test_many_users(in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-def test_transactions_have_as_many_rows(make_user, set_rows_per_transaction, monkeypatch):
+def test_transactions_have_as_many_rows(make_user, set_rows_per_transaction):
     """SQLite's lock is not held for longer, but by the first chunk after the endpoints were created."""
     set_rows_per_transaction(8)
     for _ in range(3):
         webhooks.create(URL)
     notify(make_user("first"), "Hello")
-    chunks, create = [], notifying.create_chunk
-
-    def count(rows, *args, **kwargs):
-        chunks.append(len(rows))
-        return create(rows, *args, **kwargs)
-
-    monkeypatch.setattr(notifying, "create_chunk", count)
-    notify([make_user(f"user{number}") for number in range(5)], "Hello")
-    assert chunks == [2, 2, 1]
+    users, before = [make_user(f"user{number}") for number in range(5)], []
+    with preceded(INSERT, lambda: before.append(Notification.objects.count()), times=None):
+        notify(users, "Hello")
+    assert before == [1, 1 + 2, 1 + 2 + 2] and Notification.objects.count() == 1 + 5
 
 
 def test_rollback(user):
@@ -163,7 +159,7 @@ def test_events_of_the_jobs_of_webhooks(user, settings):
     webhooks.create(URL)
     settings.NOTIFICATIONS = {
         **settings.NOTIFICATIONS,
-        "HANDLERS": {event: ["tests.jobs.tasks.noop"] for event in EVENTS},
+        "HANDLERS": {event: ["tests.jobs.tasks.noop"] for event in webhooks.endpoints_of(None)[0].events},
     }
     with batch(owner=user):
         job = tasks.noop.enqueue()

@@ -15,7 +15,7 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.jobs import Policy, announcing, cancel, notifying, retry
+from notifications.jobs import Policy, announcing, cancel, retry
 from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
@@ -33,6 +33,7 @@ from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.outcomes import observer, succeeded
+from tests.support.statements import preceded
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -154,23 +155,19 @@ def test_notify(declare, in_transaction):
     assert not Notification.objects.filter(seq=None).exists()
 
 
-def test_transactions_have_as_many_rows_with_handlers(
-    make_user, declare, set_rows_per_transaction, monkeypatch
-):
+def test_transactions_have_as_many_rows_with_handlers(make_user, declare, set_rows_per_transaction):
     """SQLite's lock is not held for longer, by notify() and by broadcasts."""
     declare({"notification.created": ["handle", "handle_too", "handle_with_context"]})
     set_rows_per_transaction(8, jobs_per_notification=3.0)
-    create, rows = notifying.create_chunk, []
+    users, rows = [make_user(f"user{number}") for number in range(5)], []
 
-    def count(notifications, **kwargs):
-        before = Job.objects.count()
-        created = create(notifications, **kwargs)
-        rows.append(len(notifications) + Job.objects.count() - before)
-        return created
+    def count():
+        rows.append(Notification.objects.count() + Job.objects.count())
 
-    monkeypatch.setattr(notifying, "create_chunk", count)
-    notify([make_user(f"user{number}") for number in range(5)], "Hello")
-    assert rows == [8, 8, 4]
+    with preceded("INSERT INTO .?notifications_notification", count, times=None):
+        notify(users, "Hello")
+    count()
+    assert rows == [0, 8, 8 + 8, 8 + 8 + 4]
 
 
 def test_groups_of_outcomes_have_as_many_rows_with_handlers(start_worker, declare, monkeypatch):

@@ -18,11 +18,11 @@ from notifications.contrib.webhooks.calling import call, store_url
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.inbox import read_timeline
 from notifications.jobs import cancel, retry
-from notifications.jobs.declaring.policies import sender_key
 from notifications.models import Job, Notification
 from notifications.outbound import resolver
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
+from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.jobs import tasks
 
 HEADER = "Callback-URL"
@@ -71,7 +71,7 @@ def test_end_of_a_job(origins, receiver, request_job):
     assert request.headers["Content-Type"] == "application/json"
     assert request.headers["webhook-id"] == str(calling.id)
     assert "webhook-signature" not in request.headers
-    assert calling.concurrency_key == sender_key(job.user_id)  # it counts for its owner
+    assert calling.concurrency_key == f"send:{job.user_id}"  # it counts for its owner
     job.refresh_from_db()
     assert event == {
         "type": "job.succeeded",

@@ -16,6 +16,7 @@ from notifications.inbox import read_timeline
 from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs, run_until_idle
+from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.jobs import tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]

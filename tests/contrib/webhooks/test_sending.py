@@ -23,6 +23,7 @@ from notifications.models import Attempt, Job, Notification
 from notifications.outbound import resolver
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs, run_until_idle
+from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.contrib.webhooks.endpoints.receiver import signers
 from tests.jobs import tasks
 from tests.outbound.upstream import CannedServer

@@ -68,12 +68,12 @@ def test_unmuted_category(user):
     assert unread_and_unseen(user) == (1, 1)
 
 
-def test_number_of_muted_categories_is_limited(user, monkeypatch):
-    monkeypatch.setattr(preferences.choose, "__kwdefaults__", {"max_categories": 2})
-    for category in ("a", "b"):
-        preferences.mute(user.pk, category)
+def test_number_of_muted_categories_is_limited(user):
+    numbers = range(preferences.MAX_CATEGORIES - 1)
+    preferences.choose(user.pk, {(f"c{number}", "email"): "off" for number in numbers})
+    preferences.mute(user.pk, "a")
     with pytest.raises(preferences.TooManyPreferences):
-        preferences.mute(user.pk, "c")
+        preferences.mute(user.pk, "b")
 
 
 def test_one_query_for_many_users_and_none_without_a_category(make_user, django_assert_num_queries):
