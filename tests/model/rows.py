@@ -10,17 +10,10 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-<<<<<<< HEAD
 from notifications.jobs import ObservedAttempt, Policy
 from notifications.models import Attempt, Epoch, Job, Notification, Stream
 from notifications.streams import build_notification
 from tests.jobs import tasks
-=======
-from notifications.jobs.transitions import claims, queueing, recording
-from notifications.models import Attempt, Epoch, Job, Notification, Stream
-from notifications.streams import build_notification, retention
-from tests.data.rows import job
->>>>>>> main
 from tests.support.claims import claim_rows
 from tests.support.outcomes import failed, observer, succeeded
 
@@ -42,11 +35,7 @@ def notify_users(users, count, key, end):
 
 def enqueue_job(user):
     """Enqueue a job in a queue of its own."""
-<<<<<<< HEAD
     tasks.noop.using(owner=user, queue_name=uuid.uuid4().hex[:20]).enqueue()
-=======
-    job(user, queue_name=uuid.uuid4().hex[:20])
->>>>>>> main
 
 
 def advance_job(row, action):
