@@ -10,15 +10,16 @@ pytestmark = pytest.mark.delivery
 
 CLAIM = """
 import os, signal, uuid
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions.claims import make_claims_durable
 from notifications.models import Job
 from tests.jobs.tasks import noop
+from tests.support.claims import claim_rows
 
 job = noop.enqueue()
 Job.objects.filter(id=job.id).update(max_attempts={max_attempts})
-assert len(claims.claim_jobs(uuid.uuid4(), 1)) == 1
+assert len(claim_rows(uuid.uuid4(), 1)) == 1
 if {is_made_durable}:
-    claims.make_claims_durable()
+    make_claims_durable()
 os.kill({postgres}, signal.SIGQUIT)
 """
 

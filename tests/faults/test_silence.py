@@ -17,9 +17,7 @@ import aiohttp
 import pytest
 
 from notifications import outbound
-from notifications.http import waiting_requests
 from notifications.outbound import connector
-from notifications.outbound.circuits import circuits
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RING_FOREVER, use_layer
 from tests.outbound.upstream import Upstream
@@ -29,6 +27,8 @@ from tests.support.network import Proxy, is_listening
 from tests.support.waiting import wait_until
 
 FAULTS = [Proxy.blackhole, Proxy.stall]
+#: One more is refused.
+STREAMS_PER_USER = 4
 #: The time after which a silent connection is closed in the short form.
 DEADLINE_SECONDS = 3
 #: The maximum time until everything continues after new connections work.
@@ -182,7 +182,6 @@ def upstream(settings):
     server = Upstream()
     with Proxy(server.port) as proxy:
         settings.NOTIFICATIONS = {"OUTBOUND_ALLOW": [proxy.address], "OUTBOUND_PORTS": [proxy.port]}
-        circuits.reset()
         yield proxy
     server.close()
 
@@ -234,11 +233,8 @@ async def test_resources_of_silent_clients(site, fault, server):
         with Proxy(site.port) as proxy:
             sockets = [await open_socket(session, proxy) for _ in range(2)]
             await start(sockets[0])
-            events = [
-                await session.get(f"{proxy.url}{EVENTS}")
-                for _ in range(waiting_requests.MAX_WAITING_REQUESTS)
-            ]
-            assert [response.status for response in events] == [200] * waiting_requests.MAX_WAITING_REQUESTS
+            events = [await session.get(f"{proxy.url}{EVENTS}") for _ in range(STREAMS_PER_USER)]
+            assert [response.status for response in events] == [200] * STREAMS_PER_USER
             assert not await is_socket_accepted(session, site) and not await is_stream_accepted(session, site)
             fault(proxy)
             await wait_until_async(lambda: is_socket_accepted(session, site), "a socket")

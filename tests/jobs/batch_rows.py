@@ -2,10 +2,9 @@
 
 import uuid
 
-from notifications.jobs.transitions import recording
 from notifications.models import Job
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed, succeeded
+from tests.support.outcomes import failed, observer, succeeded
 
 
 def row(b):
@@ -25,4 +24,4 @@ def claim_all():
 
 def end(job, *, succeeds=True):
     """Record that a claimed job succeeded or failed, as a worker does."""
-    recording.finish_jobs([succeeded(job, 1) if succeeds else failed(job)])
+    assert observer.end(succeeded(job, 1) if succeeds else failed(job))

@@ -9,11 +9,10 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from notifications.contrib.engines.worker import EngineWorker
 from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
-from notifications.realtime import doorbell
+from notifications.realtime import doorbell, listen
 from notifications.signals import rung
 from notifications.worker import JobWorker
 from tests.contrib.engines import recording_engine
@@ -136,8 +135,7 @@ def set_belongings(monkeypatch):
 class LocalWorker:
     """A worker with its own event loop on a thread. stop() raises what its run() raised."""
 
-    def __init__(self, *, listen=doorbell.listen, **options):
-        worker_class = EngineWorker if "engine" in options else JobWorker
+    def __init__(self, *, listen=listen, worker_class=JobWorker, **options):
         self.worker = worker_class(listen=listen, **options)
         self.id = self.worker.lease.worker
         self.error = None

@@ -5,6 +5,7 @@ import json
 import threading
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.utils import timezone, translation
@@ -20,7 +21,6 @@ from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
 from notifications.models import AnnouncedState, Job, Notification
 from notifications.signals import notification_recorded
-from notifications.streams import purging
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
@@ -188,19 +188,24 @@ def test_nothing_is_read_twice_while_nothing_changes(operators, django_assert_nu
 
 
 def test_language_of_the_reader(operators, settings):
-    """That of their jobs, else LANGUAGE_CODE; never that of the process which announces."""
-    settings.LANGUAGE_CODE = "es"
-    with translation.override("de"), requester(operators[0]):
-        tasks.noop.enqueue()
-    with translation.override("fr"):
+    """That in which they read, else that of their jobs, else LANGUAGE_CODE; never that of the announcing process."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "USER_LANGUAGE": "last_name"}
+    get_user_model().objects.filter(pk=operators[2].pk).update(last_name="es")
+    settings.LANGUAGE_CODE = "fr"
+    for operator in (operators[0], operators[2]):
+        with translation.override("de"), requester(operator):
+            tasks.noop.enqueue()
+    with translation.override("es"):
         record(WAITING)
         Announcer().run_round()
-    german, unknown = (Notification.objects.get(user=user) for user in operators[:2])
+    german, unknown, spanish = (Notification.objects.get(user=user) for user in operators)
     with translation.override("de"):
         title, body = str(texts.open_alerts()[0]), texts.open_alerts()[0].detail
     assert (german.title, german.body) == (title, body) and title != TITLE
-    with translation.override("es"):
+    with translation.override("fr"):
         assert unknown.title == str(texts.open_alerts()[0])
+    with translation.override("es"):
+        assert spanish.title == str(texts.open_alerts()[0]) != unknown.title
     record()
     with translation.override("fr"):
         Announcer().run_round()
@@ -215,7 +220,6 @@ def test_rows_of_deleted_users_are_deleted(operators):
     Announcer().run_round()
     key = operators[0].pk
     operators[0].delete()
-    purging.purge([key])
     assert not AnnouncedState.objects.filter(user=key).exists()
 
 

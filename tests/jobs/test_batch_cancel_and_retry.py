@@ -4,18 +4,24 @@ import json
 import uuid
 
 import pytest
+from django.db import OperationalError
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
-from notifications.jobs import cancel, limits, retry
-from notifications.jobs.transitions import batch_completion, manual, queueing
+from notifications.jobs import cancel, retry
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import batch_tasks, tasks
 from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.duties import run_duty
+from tests.support.outcomes import observer
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
+#: The queries of the jobs of a batch that are to be cancelled, and retried.
+JOBS_TO_CANCEL = r'WHERE \("notifications_job"."batch" IN .*"cancel_requested_at"'
+JOBS_TO_RETRY = r'WHERE \("notifications_job"."batch" = '
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
@@ -49,9 +55,9 @@ def test_a_released_job_is_cancelled_too(user, transactional_db):
         tasks.noop.enqueue()
     (job,) = claim_all()
     cancel([b.id], by=user.pk)
-    queueing.release([job])
+    observer.requeue(job)
     assert Job.objects.get(id=job.id).state == "queued"
-    manual.resume_batch_cancellations()
+    run_duty("resume cancellations of batches")
     assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
 
 
@@ -78,17 +84,16 @@ def test_cancelling_single_jobs(user, transactional_db):
     assert json.loads(row(b).error)["detail"] == "0 of 1 done, 1 cancelled"
 
 
-def test_an_interrupted_cancellation_is_completed(user, transactional_db, monkeypatch):
+def test_an_interrupted_cancellation_is_completed(user, transactional_db):
     """The process was killed after the batch was marked and before its jobs were cancelled."""
     with batch(owner=user) as b:
         with batch():
             tasks.noop.enqueue()
         tasks.noop.enqueue()
-    monkeypatch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
-    cancel([b.id], by=user.pk)
-    monkeypatch.undo()
+    with refused(JOBS_TO_CANCEL), pytest.raises(OperationalError):
+        cancel([b.id], by=user.pk)
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
-    manual.resume_batch_cancellations()
+    run_duty("resume cancellations of batches")
     assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
     assert notifications_of(user) == []
 
@@ -158,24 +163,15 @@ def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, t
     assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
-def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(
-    user, settings, transactional_db, monkeypatch
-):
+def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(user, settings, transactional_db):
     """A request enqueues the last allowed job after the count: a second count would end the retry of all jobs."""
     with batch(owner=user) as b:
         tasks.fail.enqueue()
     run_jobs()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
-    read_places = limits.read_places
-
-    def read_and_fill(users):
-        places = read_places(users)
-        monkeypatch.undo()
-        tasks.noop.using(owner=user).enqueue()
-        return places
-
-    monkeypatch.setattr(limits, "read_places", read_and_fill)
-    assert retry([b.id], passes_over_full=True) == [b.id]
+    with preceded(JOBS_TO_RETRY, tasks.noop.using(owner=user).enqueue) as statements:
+        assert retry([b.id], passes_over_full=True) == [b.id]
+    assert statements
 
 
 @pytest.mark.parametrize("is_full", ["the owner of its job", "its owner"])
@@ -190,21 +186,15 @@ def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings
     assert (row(b).state, row(b).attempt, jobs_of(b).get().state) == ("failed", 1, "failed")
 
 
-def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):
+def test_a_retry_while_its_batch_ends(user, transactional_db):
     """The retry comes between the check for active jobs and the count: a batch that succeeds then would be final."""
     with batch(owner=user) as b:
         tasks.noop.enqueue(), tasks.noop.enqueue()
     first, last = claim_all()
     end(first, succeeds=False)
-    forget = batch_completion._forget
-
-    def forget_and_retry(ids):
-        forget(ids)
-        retry([first.id])
-
-    with monkeypatch.context() as patch:
-        patch.setattr(batch_completion, "_forget", forget_and_retry)
+    with preceded("COUNT.* GROUP BY", lambda: retry([first.id])) as counts:
         end(last)
+    assert counts
     assert row(b).state == "running"
     run_jobs()
     assert json.loads(row(b).result) == {**ZERO_COUNTS, "succeeded": 2}

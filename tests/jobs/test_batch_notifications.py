@@ -5,13 +5,16 @@ import json
 import pytest
 
 from notifications.api import batch
-from notifications.jobs.transitions import batch_completion, recording
+from notifications.jobs import retry
+from notifications.jobs.transitions import batch_completion
 from notifications.models import Job, Notification
 from notifications.signals import rung
 from notifications.testing import connect, run_jobs
 from tests.jobs import batch_tasks, tasks
 from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
+from tests.support.duties import run_duty
+from tests.support.statements import preceded
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
@@ -74,7 +77,7 @@ def test_a_notify_function_that_cannot_be_imported(user, path, tmp_path, monkeyp
             kwargs=json.dumps({"notify": notify}), state="running", seq=0, finished_at=None
         )
     Notification.objects.all().delete()
-    recording.finish_remaining_batches()
+    run_duty("finish batches")
     assert {note.title for note in notifications_of(user)} == {"One", "Two: succeeded"}
 
 
@@ -90,19 +93,13 @@ def test_a_notify_function_that_exits(user, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_notification_that_cannot_be_built(user, monkeypatch, caplog):
+def test_a_notification_that_cannot_be_built(user, caplog):
     """The batch ends without a notification, and other batches are not affected."""
-    of_batch = batch_completion.of_batch
-
-    def fail_for_one(job, *args, **counts):
-        if job.title == "One":
-            raise RuntimeError("no words")
-        return of_batch(job, *args, **counts)
-
-    monkeypatch.setattr(batch_completion, "of_batch", fail_for_one)
     for title in ("One", "Two"):
         with batch(owner=user, title=title):
             tasks.noop.enqueue()
+    # What another version has stored.
+    Job.objects.filter(title="One").update(kwargs='{"notify": {"unknown": true}}')
     run_jobs()
     assert [job.state for job in Job.objects.filter(user=user).order_by("id")] == ["failed", "succeeded"]
     assert [note.title for note in notifications_of(user)] == ["Two"]
@@ -157,24 +154,16 @@ def test_progress_in_the_browser(user, always_report, transactional_db):
         assert client.unread == 1
 
 
-def test_progress_never_decreases(user, always_report, transactional_db, monkeypatch):
+def test_progress_never_decreases(user, always_report, transactional_db):
     """Of two concurrent writers the one with the smaller count writes last."""
     with batch(owner=user) as b:
         for _ in range(3):
             tasks.noop.enqueue()
     first, second, _ = claim_all()
-    counts, early = batch_completion.count_states, []
-
-    def count_too_early(ids):
-        found = counts(ids)
-        if not early:
-            early.append(found)
-            end(second)
-        return found
-
-    monkeypatch.setattr(batch_completion, "count_states", count_too_early)
-    end(first)
-    assert early[0][b.id]["succeeded"] == 1
+    lock_batch = r'"notifications_job"."worker" IS NULL AND "notifications_job"."id" IN .*ORDER BY'
+    with preceded(lock_batch, lambda: end(second)) as statements:
+        end(first)
+    assert statements
     assert row(b).progress_current == 2
 
 
@@ -190,8 +179,21 @@ def test_progress_is_throttled(user, transactional_db, set_interval):
     assert row(b).progress_current == 1
     version = row(b).version
     set_interval(0.0)
-    recording.finish_remaining_batches()
+    run_duty("finish batches")
     assert (row(b).progress_current, row(b).progress_total, row(b).version) == (3, 4, version + 1)
-    end(claimed[3])
-    assert b.id not in batch_completion._stored_at
-    assert b.id not in batch_completion._with_unstored_progress
+    end(claimed[3], succeeds=False)
+    set_interval(1_000.0)
+    retry([b.id])
+    assert (row(b).state, row(b).progress_current) == ("running", 3), "The time of its end does not count."
+
+
+def test_ended_batches_are_not_counted_again(user, transactional_db, set_interval, django_assert_num_queries):
+    """The progress of one that has ended since is not stored."""
+    set_interval(1_000.0)
+    with batch(owner=user):
+        for _ in range(3):
+            tasks.noop.enqueue()
+    for job in claim_all():
+        end(job)
+    with django_assert_num_queries(1):
+        run_duty("finish batches")

@@ -16,8 +16,6 @@ from django.utils import timezone
 
 from notifications.api import task
 from notifications.jobs import task_backends
-from notifications.jobs.backend import JobBackend
-from notifications.jobs.declaring.tasks import JobTask
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import hostile_tasks, tasks
@@ -43,8 +41,9 @@ BOTH = pytest.mark.parametrize("task", [tasks.noop, tasks.noop_sync], ids=["asyn
 
 class TestTask:
     def test_a_task_is_an_instance_of_the_backends_class(self):
-        assert isinstance(tasks.noop, JobTask) and isinstance(tasks.noop, Task)
-        assert tasks.noop.get_backend() is task_backends["default"]
+        backend = task_backends["default"]
+        assert isinstance(tasks.noop, backend.task_class) and issubclass(backend.task_class, Task)
+        assert backend.task_class is not Task and tasks.noop.get_backend() is backend
 
     def test_defaults(self):
         plain = tasks.noop
@@ -112,7 +111,7 @@ class TestUsing:
         other = tasks.noop.using(priority=9, queue_name="reports", run_after=later)
         assert (other.priority, other.queue_name, other.run_after) == (9, "reports", later)
         assert (tasks.noop.priority, tasks.noop.queue_name, tasks.noop.run_after) == (0, "default", None)
-        assert other.func is tasks.noop.func and type(other) is JobTask
+        assert other.func is tasks.noop.func and type(other) is type(tasks.noop)
 
     def test_calls_can_be_chained(self):
         """Each call keeps the options of earlier ones that it does not name."""
@@ -347,20 +346,21 @@ class TestSignals:
         def receive(sender, **kwargs):
             senders.append(sender)
 
-        task_finished.connect(receive, sender=JobBackend)
+        backend = type(task_backends["default"])
+        task_finished.connect(receive, sender=backend)
         try:
             tasks.noop.enqueue()
             run_jobs()
         finally:
-            task_finished.disconnect(receive, sender=JobBackend)
-        assert senders == [JobBackend]
+            task_finished.disconnect(receive, sender=backend)
+        assert senders == [backend]
 
 
 class TestBackend:
     def test_capability_flags(self):
         for flag in ("supports_defer", "supports_async_task", "supports_get_result", "supports_priority"):
-            assert getattr(JobBackend, flag) is True, flag
-        assert issubclass(JobBackend, BaseTaskBackend)
+            assert getattr(task_backends["default"], flag) is True, flag
+        assert isinstance(task_backends["default"], BaseTaskBackend)
 
     def test_queues_and_options(self, settings):
         settings.TASKS = {

@@ -63,9 +63,10 @@ def test_marking(user, other_user):
     assert unread_count(other_user) == 3
 
 
-def test_archived(user):
+def test_archived(user, user_client):
     ids = [notify(user, title)[0] for title in ("Kept", "Done")]
-    marking.mark(user.pk, "archive", 10, [ids[1]])
+    body = {"ids": [str(ids[1])], "up_to": 2}
+    user_client.post("/notifications/api/notifications/archive/", body, "application/json")
     assert (titles(user), titles(user, archived=True)) == (["Kept"], ["Done"])
     assert unread_count(user) == 1
 

@@ -7,15 +7,15 @@ from html import unescape
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.extension import Event, JobStep, hooks
-from notifications.jobs.step_list import read_steps
-from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
-from notifications.models import Attempt, Job, Wait
+from notifications.extension import Event, JobStep
+from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
+from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.waiting import wait_until
 
@@ -57,9 +57,11 @@ def add_wait(job, start, first, last, *, attempt, name="nap"):
     )
 
 
-def read(job, **options):
-    steps = read_steps(job, with_results=False)
-    return read_job_timeline(job, steps, read_failed_attempts(job), job.user_id, **options)
+def read(job):
+    """Return the timeline of the page of a job."""
+    client = Client()
+    client.force_login(job.user)
+    return read_part(client, job).context["timeline"]
 
 
 def lines(timeline):
@@ -112,9 +114,8 @@ def test_a_job_that_waits_for_its_retry(job):
 
 def test_the_queue_is_shown_only_if_the_first_start_is_known(job, start):
     """Not without its attempts, nor if the only one has waited, and began again later."""
-    steps = read_steps(job, with_results=False)
-    assert lines(read_job_timeline(job, steps, [], None)) == ["attempt Attempt 3:  20\xa0s"]
     Attempt.objects.all().delete()
+    assert lines(read(job)) == ["attempt Attempt 3:  20\xa0s"]
     add_wait(job, start, 62, 79, attempt=1)
     Job.objects.update(attempt=1)
     assert lines(read(Job.objects.get())) == ["attempt Attempt 1", "step nap:  17\xa0s"]
@@ -140,15 +141,15 @@ def test_one_attempt_alone_tells_nothing(user, start, fields, expected):
 def extended(monkeypatch, job):
     """An extension that knows what lasted, an event, and one that is to come."""
 
-    def read_events_of(subject, reader):
+    def events_of(subject, reader):
         start = job.started_at
         written = Event(start, f"Written for {reader}", until=start + timedelta(seconds=5))
         return [Event(job.finished_at, "Called"), Event(None, "Will be called"), written]
 
-    monkeypatch.setattr(hooks, "events_of", [read_events_of])
+    faulty.install(monkeypatch, "events_of", fault=events_of)
 
 
-def test_what_extensions_know_is_among_the_rows(job, user, extended):
+def test_what_extensions_know_is_among_the_rows(job, user, user_client, start, extended):
     """With a bar for what lasted, and last what has no time. The list of how one was notified has it only once."""
     timeline = read(job)
     assert lines(timeline)[3:] == [
@@ -158,7 +159,9 @@ def test_what_extensions_know_is_among_the_rows(job, user, extended):
         "event Will be called",
     ]
     assert [row.width for row in timeline.rows[4:]] == ["5.00%", "", ""]
-    assert [row.kind for row in read(job, with_events=False).rows][4:] == []
+    note = Notification.objects.create(user=user, job=job.pk, title="Shipped", created_at=start)
+    shown = user_client.get(f"/notifications/{note.pk}/?part=pane").context["timeline"]
+    assert [row.kind for row in shown.rows] == [row.kind for row in timeline.rows[:4]]
 
 
 @pytest.fixture
@@ -168,7 +171,7 @@ def failed(job, start, monkeypatch):
     moment = start.__add__
     second = timedelta(seconds=1)
 
-    def list_steps(job, limit, *, with_results, with_unfinished):
+    def steps_of(job, limit, *, with_results, with_unfinished):
         unfinished = [
             JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
             JobStep("label", 2, moment(55 * second), None, state="lost"),
@@ -182,7 +185,7 @@ def failed(job, start, monkeypatch):
         steps = [step for step in [*returned, *unfinished] if step.attempt <= job.attempt]
         return steps, len(steps)
 
-    monkeypatch.setattr(hooks, "steps_of", [list_steps])
+    faulty.install(monkeypatch, "steps_of", fault=steps_of)
     return Job.objects.get()
 
 
@@ -224,7 +227,11 @@ def test_failures_among_many_rows_can_be_shown_alone(failed, user_client, start)
 def test_many_events_at_the_end_are_folded(user_client, admin_client, job, monkeypatch):
     """Some are not, nor are those before something else."""
     events = [Event(job.created_at + timedelta(seconds=45), "Called early")]
-    monkeypatch.setattr(hooks, "events_of", [lambda subject, reader: events])
+
+    def events_of(subject, reader):
+        return events
+
+    faulty.install(monkeypatch, "events_of", fault=events_of)
     events += [Event(job.finished_at, f"Called {number}") for number in range(5)]
     assert not read(job).more
     events.append(Event(None, "Will be called"))

@@ -1,41 +1,53 @@
 """Pauses: jobs that wait without a worker, and go on from where they were."""
 
 import io
-import logging
 import re
 import uuid
 from datetime import UTC, timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError
 
-from notifications.api import WaitInfo, apause, batch, get_job, join, pause
-from notifications.context import set_current_execution
+from notifications.api import WaitInfo, apause, batch, get_job, join, pause, policy, task
 from notifications.contrib.questions import aquestion
 from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
-from notifications.contrib.webhooks.callback_storage import end_callback
-from notifications.db import retrying_atomic
 from notifications.exceptions import JobCancelled, TooManyJobs
-from notifications.jobs import cancel, durable_calls, retry
-from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import reaping, waiting
-from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.jobs import cancel, durable_calls, end_stored, retry
 from notifications.models import Attempt, Job, Notification, Wait
-from notifications.serializers import serialize_job
-from notifications.streams.purging import purge_chunk
-from notifications.streams.retention import Pruning
 from notifications.testing import clock, run_jobs, run_until_idle
-from notifications.worker import Execution
+from notifications.worker import Execution, current_execution
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus
+from tests.support.duties import run_duty
+from tests.support.statements import preceded
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
 DAY = timedelta(days=1)
+
+
+class ObservedExecution(Execution):
+    __slots__ = ()
+    is_observed = True
+
+
+@task
+@policy(max_attempts=1)
+async def wait_as_observed(kind):
+    current_execution().__class__ = ObservedExecution
+    match kind:
+        case "step":
+            await astep("name", str)
+        case "pause":
+            await apause("name", DAY)
+        case "question":
+            await aquestion("Go on?", name="name", choices={"yes": "Yes"})
+        case "callback":
+            await acallback("name")
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +65,16 @@ def suspended(task=wait_tasks.pause_twice, *args, **options):
 
 def row(id):
     return Job.objects.get(id=id)
+
+
+def read_item(client, job):
+    return client.get(f"/notifications/api/jobs/{job.id}/").json()
+
+
+def show(job):
+    output = io.StringIO()
+    call_command("notifications", "jobs", "show", str(job.id), stdout=output)
+    return output.getvalue()
 
 
 def traceback_of(job):
@@ -85,7 +107,8 @@ class TestPause:
         other = tasks.noop.using(concurrency_key="one").enqueue()
         assert run_jobs() == 1
         assert row(other.id).state == "succeeded"
-        assert reaping.reap_jobs() == 0
+        run_duty("take jobs from lost workers")
+        assert row(job.id).state == "waiting"
 
     def test_the_next_attempt_is_not_counted(self, calls):
         """The pause is longer than the timeout of 2 s, which counts execution only; a failure counts."""
@@ -96,14 +119,12 @@ class TestPause:
         assert (job.state, job.attempt, job.result) == ("succeeded", 2, "2")
         assert Attempt.objects.get(job=job).number == 1
 
-    def test_workers_are_woken(self, rings, monkeypatch):
-        monkeypatch.setattr(waiting, "MAX_WAITS_PER_TRANSACTION", 1)
+    def test_workers_are_woken(self, rings):
         suspended()
         clock.advance(DAY)
         rings.clear()
-        assert waiting.end_due_waits() is True  # there may be more
+        run_duty("end waits that are due")
         assert rings == [True]
-        assert waiting.end_due_waits() is False
 
     def test_it_is_running_for_django(self):
         result = wait_tasks.pause_twice.enqueue()
@@ -134,10 +155,10 @@ class TestPause:
         with django_assert_num_queries(1):
             assert get_job(job.id).waiting == ()
 
-    def test_the_item(self, user):
+    def test_the_item(self, user, user_client):
         job = suspended(owner=user)
         wait = Wait.objects.get()
-        item = serialize_job(job)
+        item = read_item(user_client, job)
         assert (item["state"], item["done"], item["attempt"]) == ("waiting", False, 1)
         page = f"/notifications/jobs/{job.id}/"
         assert item["waiting"] == {
@@ -150,11 +171,11 @@ class TestPause:
         }
         version = job.version
         clock.advance(DAY)
-        waiting.end_due_waits()
+        run_duty("end waits that are due")
         job.refresh_from_db()
         assert (job.state, job.waiting) == ("queued", None)
         assert job.version == version + 1
-        assert serialize_job(job)["waiting"] is None
+        assert read_item(user_client, job)["waiting"] is None
         assert get_job(job.id).state == "queued"
 
 
@@ -162,17 +183,14 @@ class TestPause:
 def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task):
     """The database is away when the job is executed again: it fails no job, and the attempt goes on after it."""
     errors = iter([OperationalError("away"), InterfaceError("closed")])
-    database = durable_calls.database
 
-    def find_database():
-        if error := next(errors, None):
-            raise error
-        return database()
+    def fail():
+        raise next(errors)
 
-    monkeypatch.setattr(durable_calls, "database", find_database)
     monkeypatch.setattr(durable_calls, "RETRY_INTERVAL_SECONDS", 0.01)
-    (job,) = until_done(task.enqueue(100))
-    assert (job.state, job.attempt, next(errors, None)) == ("succeeded", 1, None)
+    with preceded('SELECT "notifications_wait"."name"', fail, times=2) as statements:
+        (job,) = until_done(task.enqueue(100))
+    assert (job.state, job.attempt, len(statements)) == ("succeeded", 1, 2)
 
 
 class TestWrongUses:
@@ -210,20 +228,11 @@ class TestWrongUses:
         assert "pause() was called inside a transaction" in traceback_of(job)
 
     @pytest.mark.parametrize("kind", ["step", "pause", "question", "callback"])
-    async def test_in_an_observed_task(self, kind, settings, monkeypatch):
+    def test_in_an_observed_task(self, kind, settings):
         """Only Celery can execute it again."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SITE_URL": "https://site.example"}
-        calls = {
-            "step": lambda: astep("name", str),
-            "pause": lambda: apause("name", DAY),
-            "question": lambda: aquestion("Go on?", name="name", choices={"yes": "Yes"}),
-            "callback": lambda: acallback("name"),
-        }
-        execution = Execution(ClaimedJob(Job()), lambda execution: None)
-        monkeypatch.setattr(Execution, "is_observed", True)
-        set_current_execution(execution)
-        with pytest.raises(RuntimeError, match="An observed Celery task cannot have steps, nor wait"):
-            await calls[kind]()
+        job = suspended(wait_as_observed, kind)
+        assert "RuntimeError: An observed Celery task cannot have steps, nor wait" in traceback_of(job)
 
     async def test_outside_of_a_job(self):
         with pytest.raises(RuntimeError, match=r"apause\(\) was called outside of a job"):
@@ -338,9 +347,7 @@ class TestRows:
     def test_they_are_pruned_with_the_job(self, user):
         jobs = [suspended(owner=user), suspended()]
         cancel([job.id for job in jobs])
-        pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
-        while pruning.prune_chunk() is not None:
-            pass
+        call_command("notifications", "prune", days=0, stdout=io.StringIO())
         assert not Wait.objects.exists()
         assert not Job.objects.exists()
 
@@ -348,109 +355,40 @@ class TestRows:
         """Or a job that waits without a wait would be queued."""
         set_belongings(2)
         cancel([suspended().id for _ in range(3)])
-        pruning = Pruning(clock.now() + DAY, run=retrying_atomic)
-        assert pruning.prune_chunk() == 1
-        assert (Job.objects.count(), Wait.objects.count()) == (2, 2)
-        while pruning.prune_chunk() is not None:
-            pass
+        counts = []
+
+        def count():
+            counts.append((Job.objects.count(), Wait.objects.count()))
+
+        with preceded("DELETE FROM .?notifications_job", count, times=None):
+            call_command("notifications", "prune", days=0, stdout=io.StringIO())
+        assert counts[0] == (3, 2), "The first transaction deletes one job."
         assert not Wait.objects.exists() and not Job.objects.exists()
 
     def test_they_are_purged_with_the_user(self, user):
         suspended(owner=user)
-        retrying_atomic(lambda: purge_chunk([user.pk]))
+        user.delete()
         assert not Wait.objects.exists()
-
-
-class TestDuties:
-    def test_locked_jobs_hold_up_no_others(self):
-        """More due waits than one transaction ends are of jobs that another one holds locked."""
-        if connection.vendor == "sqlite":
-            pytest.skip("SQLite locks no rows.")
-        from tests.support.threads import run_in_threads
-
-        ids = [suspended().id for _ in range(3)]
-        locked, free = ids[:2], ids[2]
-        clock.advance(DAY)
-
-        def end():
-            waiting.end_due_waits()
-
-        limit = waiting.MAX_WAITS_PER_TRANSACTION
-        waiting.MAX_WAITS_PER_TRANSACTION = 2
-        try:
-            with transaction.atomic():
-                list(Job.objects.select_for_update().filter(id__in=locked))
-                run_in_threads(end)
-                assert row(free).state == "queued"
-                assert {row(id).state for id in locked} == {"waiting"}
-        finally:
-            waiting.MAX_WAITS_PER_TRANSACTION = limit
-        assert waiting.end_due_waits() is False
-        assert {row(id).state for id in locked} == {"queued"}
-
-    def test_a_job_without_a_wait_is_queued_and_logged(self, caplog):
-        job, other = suspended(), suspended()
-        Wait.objects.filter(job=job.id).delete()
-        with caplog.at_level(logging.ERROR, "notifications.jobs"):
-            assert waiting.queue_jobs_without_wait() is None
-        assert [record.getMessage() for record in caplog.records] == [
-            f"Queued a waiting job that had nothing to wait for, which is a defect: job {job.id}"
-        ]
-        assert (row(job.id).state, row(other.id).state) == ("queued", "waiting")
-
-    def test_the_search_goes_on_after_its_last_job(self, monkeypatch):
-        monkeypatch.setattr(waiting, "MAX_JOBS_PER_CHECK", 2)
-        ids = sorted(suspended().id for _ in range(3))
-        Wait.objects.filter(job=ids[2]).delete()
-        assert waiting.queue_jobs_without_wait() == ids[1]
-        assert waiting.queue_jobs_without_wait(ids[1]) is None
-        assert row(ids[2]).state == "queued"
-
-    def test_the_condition(self):
-        def is_needed():
-            sql, params = waiting.due_condition()
-            with connection.cursor() as cursor:
-                cursor.execute(f"SELECT {sql}", params)
-                return bool(cursor.fetchone()[0])
-
-        assert not is_needed()
-        suspended()
-        assert not is_needed()
-        clock.advance(DAY)
-        assert is_needed()
-        waiting.end_due_waits()
-        assert not is_needed()
 
 
 def test_timeline(user, client):
     """Pages and commands show waits among the steps, open ones last."""
     job = suspended(owner=user)
-    (first, nap) = read_steps(job, with_results=True).first
-    assert (first.name, nap.name, nap.took, nap.result) == ("first", "nap", None, "Pause")
-    assert nap.took_label.startswith("Waiting until ")
     client.force_login(user)
     shown = client.get(f"/notifications/jobs/{job.id}/").text
     assert re.search(r"Waiting until <time datetime=\"[^\"]+\" data-exact>", shown)
-    output = io.StringIO()
-    call_command("notifications", "jobs", "show", str(job.id), stdout=output)
-    assert (
-        f"nap: attempt 1, waiting until {serialize_job(job)['waiting']['expires_at']}, Pause"
-        in output.getvalue()
-    )
+    until = read_item(client, job)["waiting"]["expires_at"]
+    assert f"nap: attempt 1, waiting until {until}, Pause" in show(job)
     clock.advance(DAY)
     run_jobs()
-    read = read_steps(row(job.id), with_results=True).first
-    found = {step.name: (step.took_label, step.result) for step in read}
-    assert found.keys() == {"first", "nap", "second", "rest"} and read[-1].name == "rest"
-    assert found["nap"] == ("24\xa0h", "Due")
+    assert re.findall(r"^(\w+): attempt 1, ", show(job), re.MULTILINE) == ["first", "second", "nap", "rest"]
+    assert re.search(r"^nap: .* 864\d\d\.\d\d s, Due$", show(job), re.MULTILINE)
 
 
-def test_timeline_of_a_callback_without_a_time(user, settings):
+def test_timeline_of_a_callback_without_a_time(user, user_client, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SITE_URL": "https://site.example"}
-    job = suspended(wait_tasks.ask_bank)
-    bank = read_steps(job, with_results=True).first[-1]
-    assert (bank.name, bank.took_label, bank.result) == ("bank", "Waiting", "Callback")
-    end_callback(Wait.objects.get(), '{"paid": true, "password": "s3cret"}')
-    bank = read_steps(row(job.id), with_results=True).first[-1]
-    assert bank.result.startswith("Called back: ") and "paid" in bank.result and "s3cret" not in bank.result
-    assert read_steps(row(job.id), with_results=False).first[-1].result is None
+    job = suspended(wait_tasks.ask_bank, owner=user)
+    assert "bank: attempt 1, waiting, Callback\n" in show(job)
+    end_stored(job.id, Wait.objects.all(), how="called_back", value='{"paid": true, "password": "s3cret"}')
+    assert 's, Called back: {"paid": true, "password": "•••"}\n' in show(job)
+    assert "paid" not in user_client.get(f"/notifications/jobs/{job.id}/").text

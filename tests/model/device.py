@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections import deque
 
+from django.test import Client
+
 from notifications import serializers
 from notifications.http import encode_json
 from notifications.models import Job
-from notifications.realtime import frames, reader
-from notifications.realtime.transports.consumers import notifications_socket
+from notifications.routing import websocket_urlpatterns
 from tests.support.follower import FINAL_CODES, Follower
 
 
@@ -18,6 +19,8 @@ class Device:
     def __init__(self, loop, user):
         self.loop = loop
         self.user = user
+        self.client = Client()
+        self.client.force_login(user)
         self.follower = Follower()
         self.connection = None
         self.recent_frames = deque(maxlen=8)  # may be received a second time
@@ -72,9 +75,9 @@ class Device:
 
     def request_sync(self):
         """Send GET sync/. The response is in transit until receive_response()."""
-        follower = self.follower
-        text = frames.encode_unnumbered(reader.read_sync(self.user.pk, follower.epoch, follower.cursor).frame)
-        self.pending_response = (json.loads(text), follower.resets)
+        position = {"epoch": self.follower.epoch or "", "cursor": self.follower.cursor or 0}
+        response = self.client.get("/notifications/api/sync/", position)
+        self.pending_response = (response.json(), self.follower.resets)
 
     def receive_response(self):
         if self.pending_response and self.pending_response[1] == self.follower.resets:
@@ -113,7 +116,7 @@ class DeviceConnection:
             "headers": [(b"host", b"testserver"), (b"origin", b"http://testserver")],
             "user": user,
         }
-        self.task = loop.create_task(notifications_socket(scope, self.incoming.get, self.send))
+        self.task = loop.create_task(websocket_urlpatterns[0].callback(scope, self.incoming.get, self.send))
 
     async def send(self, message):
         if message["type"] == "websocket.close":

@@ -1,20 +1,21 @@
 """The changes of rows in the model, by writers, workers, users, operators and crashes."""
 
 import uuid
-from datetime import timedelta
+from io import StringIO
 
+from django.core.management import call_command
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.transitions import claims, queueing, recording
+from notifications.jobs import ObservedAttempt, Policy
 from notifications.models import Attempt, Epoch, Job, Notification, Stream
-from notifications.streams import build_notification, retention
-from tests.data.rows import job
+from notifications.streams import build_notification
+from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed, succeeded
+from tests.support.outcomes import failed, observer, succeeded
 
 WORKER = uuid.uuid4()
 
@@ -34,7 +35,7 @@ def notify_users(users, count, key, end):
 
 def enqueue_job(user):
     """Enqueue a job in a queue of its own."""
-    job(user, queue_name=uuid.uuid4().hex[:20])
+    tasks.noop.using(owner=user, queue_name=uuid.uuid4().hex[:20]).enqueue()
 
 
 def advance_job(row, action):
@@ -42,14 +43,17 @@ def advance_job(row, action):
     if row.state == "queued":
         claim_rows(WORKER, 1, queues=[row.queue_name])
     elif row.state == "running" and action == "progress":
-        row.progress_current = (row.progress_current or 0) + 1
-        claims.store_progress([row])
+        attempt = ObservedAttempt(
+            id=row.id, worker=row.worker, number=row.attempt, policy=Policy(), make_job=lambda: row
+        )
+        attempt.job.progress_current = (row.progress_current or 0) + 1
+        observer.store_progress(attempt)
     elif row.state == "running" and action == "release":
-        queueing.release([row])
+        observer.requeue(row)
     elif row.state == "running" and action == "fail":
-        recording.record_outcomes([failed(row, ValueError("broken"))])
+        observer.end(failed(row, ValueError("broken")))
     elif row.state == "running":
-        recording.record_outcomes([succeeded(row)])
+        observer.end(succeeded(row))
     elif row.state == "failed" and action == "retry":
         retry_job(row)
 
@@ -73,7 +77,7 @@ def retry_job(row):
 
 def prune_all():
     """Delete all archived notifications and finished jobs."""
-    retention.prune(timezone.now() + timedelta(seconds=1))
+    call_command("notifications", "prune", days=0, stdout=StringIO())
 
 
 def back_up(users):

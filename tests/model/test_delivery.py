@@ -25,8 +25,6 @@ from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream
 from notifications.realtime import hub
 from notifications.signals import rung
-from notifications.streams import marking
-from notifications.streams.marking_seen import mark_seen
 from tests.model import rows
 from tests.model.device import Device
 from tests.model.loop import DelayedThreadPool, FakeLoop
@@ -106,7 +104,7 @@ class Delivery(RuleBasedStateMachine):
         """Mark the notifications up to `distance` below the head as seen."""
         for user in self.select_users(bits):
             head = Stream.objects.get(pk=user.pk).head
-            self.change(ring_fate, mark_seen, user.pk, max(0, head - distance))
+            self.change(ring_fate, self.post, user, "seen", {"up_to": max(0, head - distance)})
 
     @rule(ring_fate=ring_fates)
     def enqueue_job(self, ring_fate):
@@ -250,7 +248,12 @@ class Delivery(RuleBasedStateMachine):
     def mark_notifications(self, user, verb, distance, ring_fate):
         """Mark the notifications up to `distance` below the head."""
         head = Stream.objects.get(pk=user.pk).head
-        self.change(ring_fate, marking.mark, user.pk, verb, max(0, head - distance))
+        self.change(ring_fate, self.post, user, verb, {"up_to": max(0, head - distance)})
+
+    def post(self, user, verb, body):
+        client = next(device.client for device in self.devices if device.user == user)
+        response = client.post(f"/notifications/api/notifications/{verb}/", body, "application/json")
+        assert response.status_code == 200, response.content
 
     def change(self, ring_fate, operation, *args):
         self.ring_fate = ring_fate

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from notifications.api import batch
 from notifications.jobs import turns
-from notifications.jobs.transitions import queueing
 from notifications.models import Job, QueueClock, uuid7
 from tests.jobs import tasks
 from tests.model.fair_queue import FairQueue, simulate
 from tests.support.claims import claim_rows
+from tests.support.outcomes import observer
 from tests.support.threads import run_in_threads
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
@@ -162,7 +162,8 @@ def test_claims_are_those_of_the_simulation(db, names, data):
                 taken = claim_of_each_queue(expected, claimed, count, running)
                 running, rows = running + taken, rows + claimed
             elif kind == "requeue":
-                queueing.release(rows)
+                for row in rows:
+                    observer.requeue(row)
                 expected.requeue(running)
                 running, rows = [], []
             elif kind == "end":
@@ -226,7 +227,8 @@ def test_a_batch_of_a_thousand(db, monkeypatch):
         assert [row.user.username for row in claimed] == [f"share {job.share}" for job in taken]
         assert [row.turn for row in claimed] == [job.turn for job in taken]
         if number % 3 == 0:
-            queueing.release(claimed)
+            for row in claimed:
+                observer.requeue(row)
             expected.requeue(taken)
         for share in "bcd":
             tasks.noop.using(owner=owners[share]).enqueue()

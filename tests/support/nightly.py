@@ -557,6 +557,7 @@ NIGHTLY = {
         "jobs/test_batches.py::*",
         "jobs/test_errors.py::*",
         "jobs/test_info.py::*",
+        "jobs/test_job_ends.py::*",
         "jobs/test_limits.py::*",
         "jobs/test_notification_info.py::*",
         "jobs/test_notifying.py::*",

@@ -1,10 +1,10 @@
 """What a worker may claim is known without a walk over all that it runs."""
 
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of
 from notifications.models import Job, uuid7
 from notifications.worker import Execution
 from notifications.worker.capacity import (
@@ -51,9 +51,15 @@ def capacity(executions):
 def start(executions, executor="async"):
     task_path = TASKS.get(executor, "bench.tasks.nothing")
     job = Job(id=uuid7(), task_path=task_path, executor=executor, fence=1)
-    execution = Execution(ClaimedJob(job, None, None), lambda _: None, executions.add_joining)
+    execution = Execution(
+        SimpleNamespace(row=job, owner=None, task_result=None), lambda _: None, executions.add_joining
+    )
     executions.add(execution)
     return execution
+
+
+def end(executions, execution):
+    executions.remove((execution.job.id, execution.job.fence))
 
 
 def test_each_executor_loses_what_runs_in_it(executions, capacity):
@@ -63,9 +69,9 @@ def test_each_executor_loses_what_runs_in_it(executions, capacity):
     assert capacity.free() == {"async": 8, "sync": 2, "quarantined": 1, **SENDERS}
     quarantined = start(executions, "quarantined")
     assert capacity.free() == {"async": 7, "sync": 2, **SENDERS}
-    executions.remove(claim_of(quarantined.job))
-    executions.remove(claim_of(sync.job))
-    executions.remove(claim_of(sync.job))
+    end(executions, quarantined)
+    end(executions, sync)
+    end(executions, sync)
     assert capacity.free() == {"async": 9, "sync": 3, "quarantined": 1, **SENDERS}
 
 
@@ -76,7 +82,7 @@ def test_senders_take_nothing_of_the_projects_jobs(executions):
         start(executions, "sender")
     emails = [start(executions, "email") for _ in range(MAX_EMAIL_THREADS)]
     assert capacity.free() == {"async": 1, "sync": 1, "quarantined": 1}
-    executions.remove(claim_of(emails[0].job))
+    end(executions, emails[0])
     start(executions)
     assert capacity.free() == {"email": 1}
     assert exhausted_executors(capacity.free(), []) == {"async", "sync", "quarantined", "sender"}
@@ -101,7 +107,7 @@ def test_a_job_that_waits_for_another_one_takes_no_place(executions, capacity):
 def test_a_job_that_ends_while_it_waits_is_counted_once(executions, capacity):
     execution = start(executions)
     with release_slot(execution, Future(), uuid7()):
-        executions.remove(claim_of(execution.job))
+        end(executions, execution)
         assert capacity.free()["async"] == 10
     assert capacity.free()["async"] == 10
 

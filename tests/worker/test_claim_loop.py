@@ -8,11 +8,14 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications.jobs.transitions import claims
 from notifications.models import Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
+from tests.support.statements import preceded
 from tests.support.waiting import wait_until
+
+#: A statement by which jobs are found that may be claimed.
+CLAIM = "(?s)FROM notifications_job.*queued"
 
 
 def test_the_deadline_is_that_of_the_task(worker, gate):
@@ -95,45 +98,35 @@ def test_a_claim_that_the_database_lost(start_worker, user, gate):
     assert (job.state, job.attempt, len(tasks.held)) == ("succeeded", 1, 1)
 
 
-def test_an_idle_worker_starts_a_job_before_it_claims_senders(
-    start_worker, user, gate, no_polling, monkeypatch
-):
+def test_an_idle_worker_starts_a_job_before_it_claims_senders(start_worker, user, gate, no_polling):
     """It claims senders right after that, not after the poll interval."""
-    claim, is_reached, may_continue = claims.claim_jobs, threading.Event(), threading.Event()
+    is_reached, may_continue = threading.Event(), threading.Event()
     claim_loop = start_worker().worker._claim_loop
     wait_until(lambda: claim_loop._next_sender_claim, what="the first claim")
     wait_until(
         lambda: time.monotonic() > claim_loop._next_sender_claim, what="the next claim of senders to be due"
     )
 
-    def claim_slowly(*args, executors, **options):
-        if "sender" in executors:
-            is_reached.set()
-            assert may_continue.wait(60)
-        return claim(*args, executors=executors, **options)
+    def wait():
+        is_reached.set()
+        assert may_continue.wait(60)
 
-    monkeypatch.setattr(claims, "claim_jobs", claim_slowly)
-    holding = tasks.hold.using(owner=user).enqueue()
-    wait_until(lambda: tasks.held, what="the job to begin")
-    assert is_reached.wait(60)
-    may_continue.set()
-    gate.set()
-    until_done(holding)
+    with preceded(f"{CLAIM}.*sender", wait):
+        holding = tasks.hold.using(owner=user).enqueue()
+        wait_until(lambda: tasks.held, what="the job to begin")
+        assert is_reached.wait(60)
+        may_continue.set()
+        gate.set()
+        until_done(holding)
 
 
 def test_a_worker_that_each_claim_finds_idle_claims_senders(start_worker, user, monkeypatch):
     """With one slot and a backlog each claim finds a job and no running one."""
-    claim, found_jobs = claims.claim_jobs, []
-
-    def count(*args, executors, **options):
-        if "sender" in executors:
-            found_jobs.append(Job.objects.filter(state="queued").exists())
-        return claim(*args, executors=executors, **options)
-
-    monkeypatch.setattr(claims, "claim_jobs", count)
     monkeypatch.setattr("notifications.worker.claim_loop.SENDER_CLAIM_INTERVAL_SECONDS", 0)
     with transaction.atomic():
         results = [tasks.noop.using(owner=user).enqueue() for _ in range(50)]
+        sender = tasks.noop.enqueue()
+        Job.objects.filter(id=sender.id).update(executor="sender")
     start_worker(concurrency=1)
-    until_done(*results)
-    assert found_jobs.count(True) >= 20
+    [sent, *jobs] = until_done(sender, *results)
+    assert sent.started_at < jobs[25].started_at

@@ -10,7 +10,7 @@ import django
 django.setup()
 from notifications.worker import embedded
 from notifications.models import Job, Worker
-from notifications.realtime import doorbell
+from notifications.realtime import listen
 from tests.jobs import process_tasks, tasks
 
 def until(condition):
@@ -23,8 +23,8 @@ def done(result):
     until(lambda: Job.objects.get(id=result.id).state == "succeeded")
     return Job.objects.get(id=result.id)
 
-embedded.start(doorbell.listen)
-embedded.start(doorbell.listen)
+embedded.start(listen)
+embedded.start(listen)
 """
 
 

@@ -10,16 +10,19 @@ from django.db import DataError, transaction
 
 from notifications import times
 from notifications.extension import WorkerPart
-from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job, Notification, SeenMark, Worker
 from notifications.worker import held_outcomes
 from tests.extension import faulty
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
+from tests.support.duties import run_duty
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+#: The statement of an end.
+ENDS = "UPDATE notifications_job SET .*finished_at"
 #: The hooks of the transactions that record outcomes.
 RECORDING = ("prepare", "before_created", "on_created", "on_attempts", "on_ends", "last")
 
@@ -113,25 +116,19 @@ def test_rows_that_the_database_refuses(user, worker, monkeypatch, hook):
 
 def test_an_outcome_that_the_database_refuses(user, worker, monkeypatch):
     """It fails that job alone, although a hook fails too at the others."""
-    record_outcomes = recording.record_outcomes
-
-    def refuse(group, **options):
-        if any(outcome.result == '"poison"' for outcome in group):
-            raise DataError("refused")
-        return record_outcomes(group, **options)
 
     def fail(outcomes, tx):
         if any(outcome.job.title == "Bad" for outcome in outcomes):
             raise RuntimeError("No.")
 
-    monkeypatch.setattr(recording, "record_outcomes", refuse)
     extension = faulty.install(monkeypatch, "on_ends", fault=fail)
     with transaction.atomic():
         bad = tasks.noop.using(owner=user, title="Bad").enqueue()
         poison = tasks.echo.using(owner=user).enqueue("poison")
         good = tasks.noop.using(owner=user).enqueue()
-    recorded_once(user, good)
-    [row] = until_done(poison)
+    with refused(f"{ENDS}.*poison", error=DataError):
+        recorded_once(user, good)
+        [row] = until_done(poison)
     assert json.loads(row.error)["type"] == "result-not-storable"
     wait_until(lambda: is_held(worker, "on_ends") == 1, what="one outcome to be held up")
     extension.fault = None
@@ -150,7 +147,8 @@ def test_the_deadline_of_a_job_whose_outcome_waits(user, worker, monkeypatch):
         lambda: Job.objects.get(id=result.id).deadline > now + timedelta(seconds=30),
         what="the deadline to be extended",
     )
-    assert reaping.reap_jobs() == 0
+    run_duty("take jobs from lost workers")
+    assert Job.objects.get(id=result.id).state == "running"
     extension.fault = None
     recorded_once(user, result)
 

@@ -11,7 +11,7 @@ from notifications.api import join
 from notifications.exceptions import JobCancelled, JobFailed
 from notifications.jobs import cancel
 from notifications.models import Job
-from notifications.realtime import doorbell
+from notifications.streams import ring
 from tests.jobs import batch_tasks, joining_tasks, tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
@@ -94,7 +94,7 @@ def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, set_interv
     limits.clear()
 
     def ring_for_claims():
-        doorbell.doorbell.ring([], queue=True)
+        ring([], queue=True)
         return len(limits) >= 5
 
     wait_until(ring_for_claims, what="more claims")

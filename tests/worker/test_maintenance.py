@@ -7,20 +7,17 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import OperationalError
 from django.utils import timezone
 
 from notifications import duties
 from notifications.api import notify
-from notifications.contrib.schedules import ticks
-from notifications.models import Attempt, DutyRun, Job, Notification, Stream
-from notifications.streams import marking, marking_all, retention
+from notifications.models import Attempt, DutyRun, Job, Notification, PendingMark, Stream
 from notifications.testing import run_jobs
 from notifications.worker import Lease, maintenance
 from tests.contrib.engines.conftest import idle_engine  # noqa: F401 (fixture)
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
-from tests.support.statements import refused
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -78,23 +75,17 @@ def test_the_retention_setting(prune_often, user, start_worker, settings):
     assert Job.objects.filter(user=user).exists()
 
 
-def test_one_of_two_workers_prunes(prune_often, user, start_worker, monkeypatch):
+def test_one_of_two_workers_prunes(prune_often, user, start_worker):
     """After its end the other one does. While it has more to do, it goes on."""
     pruned = []
-    prune_chunk = retention.Pruning.prune_chunk
-
-    def count(pruning):
-        pruned.append(threading.current_thread())
-        return prune_chunk(pruning)
-
-    monkeypatch.setattr(retention.Pruning, "prune_chunk", count)
-    first = start_worker()
-    start_worker()
-    wait_until(lambda: len(pruned) > 20, what="pruning")
-    first.stop()
-    stopped = len(pruned)
-    wait_until(lambda: len(pruned) > stopped + 5, what="the other worker to prune")
-    assert len(set(pruned[-5:])) == 1
+    with preceded('"archived_at" <', lambda: pruned.append(threading.current_thread()), times=None):
+        first = start_worker()
+        start_worker()
+        wait_until(lambda: len(pruned) > 6, what="pruning")
+        first.stop()
+        stopped = len(pruned)
+        wait_until(lambda: len(pruned) > stopped + 3, what="the other worker to prune")
+    assert len(set(pruned[-3:])) == 1
 
 
 def test_pruning_after_a_database_outage(prune_often, user, start_worker, caplog):
@@ -113,16 +104,9 @@ async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypat
     """Each worker would otherwise connect ten times a second. The log repeats the error after an interval."""
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.4)
     monkeypatch.setattr(maintenance, "UNAVAILABLE_LOG_INTERVAL_SECONDS", 0.6)
-    rounds = []
-
-    def fail():
-        rounds.append(1)
-        raise OperationalError("away")
-
-    monkeypatch.setattr(ticks, "run_worker_round", fail)
     worker = maintenance.Maintenance(lease_of(None), None, None)
     [run_schedules] = worker.own_loops
-    with suppress(TimeoutError):
+    with suppress(TimeoutError), refused("notifications_schedule") as rounds:
         async with asyncio.timeout(1.3):  # at 0, 0.1, 0.3, 0.7 and 1.1 s
             await run_schedules()
     await worker.end(5)
@@ -162,9 +146,9 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
     """The process that answered the request has ended before it marked all notifications."""
     for _ in range(3):
         notify(user, "note")
-    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=timezone.now(), up_to=2))
+    PendingMark.objects.create(user=user, verb="read", moment=timezone.now(), after=0, up_to=2)
     start_worker()
-    wait_until(lambda: marking_all.pending_marks() == [], what="the worker to mark them")
+    wait_until(lambda: not PendingMark.objects.exists(), what="the worker to mark them")
     assert list(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == [3]
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from notifications.contrib.operations.admin.overview.processes import request_of_worker
 from notifications.management import pause_queue
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
@@ -23,11 +22,15 @@ def worker(short_lease, start_worker):
     return worker
 
 
+def request(worker, text):
+    Worker.objects.filter(id=worker.id).update(request=text)
+
+
 def test_a_quiet_worker_starts_no_more_jobs(worker, gate):
     """Those that run continue to their end. When the request is withdrawn it starts the others."""
     running = tasks.hold.enqueue()
     until_state(running, "running")
-    assert request_of_worker(worker.id, Worker.Request.QUIET)
+    request(worker, Worker.Request.QUIET)
     wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")
     waiting = tasks.noop.enqueue()
     gate.set()
@@ -36,7 +39,7 @@ def test_a_quiet_worker_starts_no_more_jobs(worker, gate):
         wait_until(
             lambda: Job.objects.get(pk=waiting.id).state != "queued", timeout=2, what="the job to start"
         )
-    assert request_of_worker(worker.id, "")
+    request(worker, "")
     until_done(waiting)
 
 
@@ -45,7 +48,7 @@ def test_a_quiet_worker_starts_jobs_for_which_its_jobs_wait(worker):
     pause_queue("other")
     parent = joining_tasks.counted_parent.enqueue("other")
     wait_until(lambda: Job.objects.filter(queue_name="other").exists(), what="the child to be queued")
-    assert request_of_worker(worker.id, Worker.Request.QUIET)
+    request(worker, Worker.Request.QUIET)
     wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")
     pause_queue("other", is_paused=False)
     assert until_done(parent)[0].state == "succeeded"
@@ -53,6 +56,5 @@ def test_a_quiet_worker_starts_jobs_for_which_its_jobs_wait(worker):
 
 def test_a_worker_ends_on_request(worker):
     """As at SIGTERM: its row is deleted when its jobs are done."""
-    assert request_of_worker(worker.id, Worker.Request.STOP)
+    request(worker, Worker.Request.STOP)
     wait_until(lambda: not Worker.objects.exists(), what="the worker to end")
-    assert not request_of_worker(worker.id, Worker.Request.QUIET)

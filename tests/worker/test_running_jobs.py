@@ -4,16 +4,15 @@ import json
 import uuid
 from datetime import timedelta
 
-from django.db import OperationalError
 from django.utils import timezone
 
-from notifications.jobs.transitions import claims
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished
 from notifications.worker.running_jobs import PROGRESS_INTERVAL_SECONDS
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 
@@ -84,20 +83,12 @@ def test_progress_and_the_end_of_a_job(worker, user, gate):
     assert (job.progress_current, job.progress_message, job.version) == (2, "all", 4)
 
 
-def test_progress_during_a_database_outage(worker, monkeypatch, gate):
+def test_progress_during_a_database_outage(worker, gate):
     """It is stored after the outage, even if the task reports nothing more."""
-    tries = iter([OperationalError("away"), OperationalError("away")])
-    report = claims.store_progress
-
-    def fail_twice(*args):
-        for error in tries:
-            raise error
-        return report(*args)
-
-    monkeypatch.setattr(claims, "store_progress", fail_twice)
-    tasks.report_and_hold.enqueue()
-    job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
-    assert job.state == "running"
+    with refused("UPDATE notifications_job SET progress_current", times=2) as tries:
+        tasks.report_and_hold.enqueue()
+        job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
+    assert (job.state, len(tries)) == ("running", 2)
     gate.set()
 
 

@@ -1,22 +1,19 @@
 """Signals after a commit: on a thread of their own, in order, bounded, and sent at a stop."""
 
 import asyncio
-import sqlite3
 import threading
 import time
 from datetime import timedelta
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from notifications.db import project_code, signal_queue
+from notifications.db import signal_queue
 from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
-from notifications.worker import SignalQueue
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.django_tasks import task_finished, task_started
@@ -156,26 +153,6 @@ def test_a_receiver_that_reads_leaves_no_transaction_open(worker, connect_receiv
     assert "Host code left a transaction open" not in caplog.text
 
 
-def test_connections_of_other_databases_are_not_closed(monkeypatch, caplog):
-    """The driver of MySQL, for example, does not report whether a transaction is open."""
-    closed = []
-    other = SimpleNamespace(
-        alias="other",
-        vendor="mysql",
-        autocommit=True,
-        in_atomic_block=False,
-        connection=object(),
-        settings_dict={"AUTOCOMMIT": True},
-        atomic_blocks=[],
-        Database=sqlite3,
-        savepoint_ids=[],
-        close=lambda: closed.append(1),
-    )
-    monkeypatch.setattr(connections, "all", lambda initialized_only: [other])
-    project_code.call("receiver", lambda: None)
-    assert (closed, caplog.text) == ([], "")
-
-
 @pytest.mark.parametrize("ends", [True, False])
 def test_signals_at_a_stop(start_worker, user, connect_receiver, caplog, ends):
     """They are sent within the grace period; a warning counts the jobs whose signals are not."""
@@ -200,33 +177,6 @@ def test_signals_at_a_stop(start_worker, user, connect_receiver, caplog, ends):
         assert time.monotonic() - began < 20
     tasks.gate.set()
     wait_until(lambda: len(received) == 5, what="all to be called in the end")
-
-
-def test_the_memory_of_the_queue_is_bounded(gate, caplog, monkeypatch):
-    """Calls that exceed the limit are dropped and counted; later ones are queued when there is room again."""
-    monkeypatch.setattr(signal_queue, "MAX_QUEUED_BYTES", 10 * signal_queue.BYTES_PER_JOB)
-    queue, done = SignalQueue(), []
-    try:
-        queue.put(gate.wait, 2, 0)
-        for number in range(20):
-            queue.put(lambda number=number: done.append(number), 1, 0)
-        queue.put(lambda: done.append("large"), 1, 10**9)
-        gate.set()
-        wait_until(lambda: done == list(range(8)), what="the queued calls")
-        wait_until(lambda: not queue._queued_jobs, what="the queue to be empty")
-        queue.put(lambda: done.append("later"), 1, 0)
-        wait_until(lambda: done[-1] == "later", what="the later call")
-    finally:
-        queue.end()
-    assert "Dropping signals, receivers are too slow; jobs whose signals wait: 10" in caplog.text
-    assert "Dropped the signals of 13 jobs" in caplog.text
-
-
-def test_outside_a_worker_signals_are_sent_immediately():
-    """For example in a request that cancels a job."""
-    done = []
-    signal_queue.send_later(lambda: done.append(threading.current_thread()))
-    assert done == [threading.current_thread()]
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,11 @@
 import asyncio
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from notifications.worker import watchdog
 from tests.jobs import tasks
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
@@ -84,6 +86,29 @@ def test_a_server_in_development_ends_too():
 def test_a_server_with_autoreload_is_started_again_by_it():
     """It starts its process again after this exit code only."""
     assert run(debug=True, before='os.environ["RUN_MAIN"] = "true"').returncode == 3
+
+
+def test_a_suspended_process_is_not_blocked(monkeypatch, caplog):
+    """The watchdog was suspended as well, as on a closed laptop."""
+    times = iter([0.0, 9.0, 9.2])  # at the start, after the sleep, and when the loop runs again
+    instance = watchdog.Watchdog.__new__(watchdog.Watchdog)
+    instance._last_heartbeat, instance._log_blocked = 0.0, lambda seconds: logged.append(seconds)
+    instance._exit_seconds = None
+
+    class Stopped:
+        def wait(self, seconds):
+            if self.waits == 1:
+                instance._last_heartbeat = 9.1
+            self.waits += 1
+            return self.waits > 2
+
+        waits = 0
+
+    logged = []
+    instance._stopped = Stopped()
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    instance._watch()
+    assert logged == []
 
 
 #: For longer than a server that is stuck lives.

@@ -4,13 +4,14 @@ import json
 import threading
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import transaction
 
 from notifications.exceptions import TooManyJobs
-from notifications.jobs.transitions import claims, reaping
 from notifications.models import Attempt, Job, Stream, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
+from tests.support.duties import run_duty
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 
@@ -106,15 +107,16 @@ class TestGracefulShutdown:
         ] * 2
         assert len(notifications_of(user)) == 2
 
-    def test_the_grace_period_while_the_database_is_busy(self, short_intervals, worker, gate, monkeypatch):
+    def test_the_grace_period_while_the_database_is_busy(self, short_intervals, worker, gate):
         """A claim that fails during the stop does not end the grace period."""
         result = tasks.hold.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
-        monkeypatch.setattr(claims, "claim_jobs", _raise_operational_error)
-        worker.worker.state.loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
-        worker.worker.stop(grace=10)
-        threading.Timer(0.3, gate.set).start()
-        worker.thread.join(60)
+        with refused("(?s)FROM notifications_job.*queued") as claims:
+            worker.worker.state.loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
+            worker.worker.stop(grace=10)
+            threading.Timer(0.3, gate.set).start()
+            worker.thread.join(60)
+        assert claims
         assert Job.objects.get(id=result.id).state == "succeeded"
 
     def test_all_threads_end(self, start_worker, gate):
@@ -149,9 +151,5 @@ class TestGracefulShutdown:
         assert (job.state, job.attempt) == ("running", 1)
         gate.set()
         start_worker()  # it reaps the job at its start or within a second
-        reaping.reap_jobs()
+        run_duty("take jobs from lost workers")
         assert until_done(result)[0].attempt == 2
-
-
-def _raise_operational_error(*args):
-    raise OperationalError("database is locked")

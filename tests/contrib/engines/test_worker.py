@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from notifications.contrib.engines import wakeups, worker
-from notifications.contrib.engines.worker import MessageSlot
+from notifications.contrib.engines.worker import EngineWorker, MessageSlot
 from notifications.models import Job
 from tests.data.test_plans_of_claims import insert_queued_jobs
 from tests.jobs import tasks
@@ -26,7 +26,7 @@ def sent(with_engine, monkeypatch):
 @pytest.fixture
 def started(sent, start_worker):
     """A worker of two slots."""
-    return start_worker(engine="recording", concurrency=2).worker
+    return start_worker(worker_class=EngineWorker, engine="recording", concurrency=2).worker
 
 
 def give(started, queue="default", backend="default"):
@@ -183,7 +183,7 @@ def test_senders_take_no_slot(started, gate):
 
 def test_stop_gives_slots_back(start_worker, sent, gate):
     """What runs after the grace period is queued again, without an attempt."""
-    local = start_worker(engine="recording", concurrency=2)
+    local = start_worker(worker_class=EngineWorker, engine="recording", concurrency=2)
     ids = enqueue(tasks.hold_sync, 2)
     slot = give(local.worker)
     wait_until(lambda: states(ids).count("running") == 1, what="one job to run")

@@ -1,15 +1,55 @@
 """The jobs that a worker claims first."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
+from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import first_jobs
+from notifications.management import pause_queue
 from notifications.models import Job, uuid7
+from notifications.testing import clock
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.any_database
 
-
+@pytest.mark.any_database
 def test_priority_then_turn_then_age():
     """Of what several queues and executors have."""
     old, new = Job(id=uuid7(), turn=2), Job(id=uuid7(), turn=2)
     first, urgent = Job(id=uuid7(), turn=1), Job(id=uuid7(), turn=9, priority=5)
     assert first_jobs([new, old, first, urgent], 3) == [urgent, first, old]
+
+
+def test_names_of_queues_with_due_jobs(db):
+    assert not candidates.claimable_queues()
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    assert not candidates.claimable_queues()
+    tasks.noop.using(queue_name="reports").enqueue()
+    assert candidates.claimable_queues() == [("default", "reports", "async", False)]
+    assert claim_rows(uuid7(), 1, queues=["default"]) == []
+    assert len(claim_rows(uuid7(), 1, queues=["reports"])) == 1
+
+
+def test_names_of_queues_by_a_moved_clock(db, request):
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    request.addfinalizer(clock.reset)
+    clock.advance(3599)
+    assert not candidates.claimable_queues()
+    clock.advance(2)
+    assert candidates.claimable_queues()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("key", ["", "key"])
+def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
+    """The query that locks the jobs checks again which queues are paused."""
+    tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
+    names = candidates.claimable_queues()
+    assert names == [("default", "reports", "async", bool(key))]
+    pause_queue("reports")
+    monkeypatch.setattr(candidates, "claimable_queues", lambda source, executors: names)
+    assert claim_rows(uuid7(), 10) == []
+    pause_queue("reports", is_paused=False)
+    assert len(claim_rows(uuid7(), 10)) == 1

@@ -14,13 +14,13 @@ from django.utils import timezone
 
 from notifications.api import batch
 from notifications.jobs import Policy
-from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.transitions import recording
+from notifications.jobs.claiming import candidates
 from notifications.models import Job
+from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed, succeeded
+from tests.support.outcomes import observer, succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -43,11 +43,9 @@ def claim(limit=100, **options):
 
 def finish(*jobs):
     """Record that jobs succeeded, as the worker does: it tries again rows that another claimer has locked."""
-    group = [succeeded(job) for job in jobs]
-    while group:
-        stored, void = recording.record_outcomes(group)
-        assert not void
-        group = [outcome for outcome in group if outcome not in stored]
+    for job in jobs:
+        while not observer.end(succeeded(job)):
+            pass
 
 
 def keys(jobs):
@@ -167,13 +165,10 @@ class TestKeys:
     @pytest.mark.parametrize("is_retried", [False, True])
     def test_the_end_of_a_job_with_a_key_rings_the_queue(self, user, rings, is_retried):
         """So does a failed attempt that is retried. The end of a job without a key does not."""
-        policy = Policy(retry_on=ValueError)
         for key in ("x", ""):
-            tasks.noop.using(owner=user, concurrency_key=key).enqueue()
-            (job,) = claim()
-            end = failed(job, ValueError(), policy) if is_retried else succeeded(job, 1, policy)
+            (tasks.busy if is_retried else tasks.echo).using(owner=user, concurrency_key=key).enqueue(9)
             rings.clear()
-            recording.record_outcomes([end])
+            assert run_jobs() == 1
             assert (True in rings) is bool(key)
 
     def test_the_limit_of_the_policy(self):
@@ -226,7 +221,6 @@ class TestQueues:
             tasks.noop.enqueue()
         jobs = claim()
         assert Counter(job.queue_name for job in jobs) == {"reports": 2, "default": 5}
-        assert candidates.claimable_queues() == []
         assert claim() == []
         finish(next(job for job in jobs if job.queue_name == "reports"))
         assert [job.queue_name for job in claim()] == ["reports"]
@@ -291,7 +285,10 @@ class TestQueues:
             "default": {**backend, "QUEUES": ["a"], "OPTIONS": {"limits": {"mail": 2, "a": 3}}},
             "other": {**backend, "QUEUES": ["mail"]},
         }
-        assert queues.queue_limits() == {"a": 3}
+        for _ in range(4):
+            tasks.noop.using(queue_name="a").enqueue()
+            tasks.noop.using(queue_name="mail", backend="other").enqueue()
+        assert Counter(job.queue_name for job in claim()) == {"a": 3, "mail": 4}
         assert "Ignored a wrong limit: TASKS['default'] limits the queue 'mail'" in caplog.text
 
     @pytest.mark.parametrize("limits", [5, None, ["default"]])

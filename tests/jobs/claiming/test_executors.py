@@ -8,16 +8,14 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.jobs import Policy, retry
+from notifications.jobs import retry
 from notifications.jobs.claiming.executors import executor_at
-from notifications.jobs.transitions import queueing, reaping, recording
-from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.management import pause_queue
 from notifications.models import Job, Worker
 from tests.jobs import joining_tasks, tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed
+from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -187,32 +185,10 @@ class TestQuarantined:
         def lose(task, count, *args):
             jobs = enqueue(task, count, *args)
             assert len(claim_rows(live_worker(-1), count)) == count
-            assert reaping.reap_jobs() == count
+            run_duty("take jobs from lost workers")
             return jobs
 
         return lose
-
-    def test_a_job_is_a_quarantined_job_until_an_attempt_ends(self, lose):
-        """A release or requeue keeps the job a quarantined job; an attempt that raises ends that."""
-        lose(tasks.busy, 1, 1)
-        for requeue in (
-            lambda job: queueing.release([job]),
-            queueing.requeue_without_thread,
-            lambda job: queueing.requeue_unknown_task(ClaimedJob(job)),
-        ):
-            (job,) = claim_rows(uuid.uuid4(), 1)
-            assert job.executor == "quarantined"
-            requeue(job)
-            Job.objects.update(run_after=None)
-        (job,) = claim_rows(uuid.uuid4(), 1)
-        recording.record_outcomes([failed(job, tasks.Busy(), Policy(retry_on=tasks.Busy))])
-        job = Job.objects.get()
-        assert (job.state, job.executor) == ("queued", "async")
-
-    def test_a_released_job_is_not_a_quarantined_job(self):
-        tasks.noop.enqueue()
-        queueing.release(claim_rows(uuid.uuid4(), 1))
-        assert Job.objects.get().executor == "async"
 
     @pytest.mark.parametrize("task", [tasks.hold, tasks.hold_sync])
     def test_each_worker_runs_one_quarantined_job_at_a_time(self, lose, start_worker, caplog, task):
@@ -232,7 +208,7 @@ class TestQuarantined:
         parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
         assert len(claim_rows(lost_worker, 5)) == 5
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-        assert reaping.reap_jobs() == 5
+        run_duty("take jobs from lost workers")
         start_worker(concurrency=2)
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
         assert {job.executor for job in Job.objects.filter(id__in=[parent.id for parent in parents])} == {

@@ -8,8 +8,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.jobs.claiming import candidates, queues
-from notifications.jobs.claiming.sources import builtin_source
+from notifications.jobs.claiming import queues
 from notifications.models import Job, Queue
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -28,12 +27,9 @@ def test_no_job_of_a_paused_queue_starts():
     paused, other = tasks.noop.using(queue_name="reports").enqueue(), tasks.noop.enqueue()
     assert run_jobs() == 1
     assert Job.objects.get(id=other.id).state == "succeeded"
-    assert not candidates.claimable_queues()
     assert claim_rows(uuid.uuid4(), 10) == []
     assert claim_rows(uuid.uuid4(), 10, queues=["reports"]) == []
-    assert not candidates.claimable_queues(builtin_source(["reports"]))
     queues.pause_queue("reports", is_paused=False)
-    assert candidates.claimable_queues()
     assert run_jobs() == 1
     assert Job.objects.get(id=paused.id).state == "succeeded"
 
@@ -66,19 +62,6 @@ def test_the_order_over_queues(settings, served):
     assert sorted(numbers[3:]) in ([0, 1, 6], [1, 5, 6])
     assert numbers.index(1) < numbers.index(6)
     assert claim_rows(uuid.uuid4(), 2, queues=served) == []
-
-
-@pytest.mark.parametrize("key", ["", "key"])
-def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
-    """The query that locks the jobs checks again which queues are paused."""
-    tasks.noop.using(queue_name="reports", concurrency_key=key).enqueue()
-    names = candidates.claimable_queues()
-    assert names == [("default", "reports", "async", bool(key))]
-    queues.pause_queue("reports")
-    monkeypatch.setattr(candidates, "claimable_queues", lambda source, executors: names)
-    assert claim_rows(uuid.uuid4(), 10) == []
-    queues.pause_queue("reports", is_paused=False)
-    assert len(claim_rows(uuid.uuid4(), 10)) == 1
 
 
 @pytest.mark.parametrize("round", range(3))

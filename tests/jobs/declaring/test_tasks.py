@@ -3,7 +3,6 @@
 import pytest
 
 from notifications.api import policy, task
-from notifications.jobs.declaring.policies import job_title, policy_of
 from tests.jobs import tasks
 
 
@@ -34,28 +33,8 @@ def test_task_refuses_other_options(name):
         task(**{name: "x"})(_function)
 
 
-@task(max_attempts=5, timeout=60, backoff=30, queue_name="default", title="Check {id}")
-@policy(timeout=3, concurrency=2)
-def check(id):
-    pass
-
-
 class TestPolicy:
     """Options of ``@policy`` may be given to ``@task``."""
-
-    def test_they_replace_those_of_policy(self):
-        found = policy_of(check.func)
-        assert (found.max_attempts, found.timeout, found.concurrency) == (5, 60, 2)
-        assert found.backoff == 30
-        assert job_title(check.func, False, [7], {}) == "Check 7"
-        assert policy_of(check.using(priority=3).func) is found
-
-    def test_of_settings_replace_them(self, settings):
-        path = f"{__name__}.*"
-        settings.TASKS = {
-            "default": {**settings.TASKS["default"], "OPTIONS": {"policies": {path: {"timeout": 9}}}}
-        }
-        assert (policy_of(check.func).max_attempts, policy_of(check.func).timeout) == (5, 9)
 
     @pytest.mark.parametrize(
         ("options", "error"),

@@ -2,39 +2,33 @@
 
 import json
 import threading
-import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import batch, join
 from notifications.exceptions import JobCancelled
 from notifications.jobs import cancel
-from notifications.jobs.transitions import batch_completion, manual, reaping, recording
+from notifications.jobs.transitions import batch_completion
 from notifications.models import Job
 from notifications.signals import job_finished
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
-from tests.support.outcomes import succeeded
+from tests.jobs.test_batch_cancel_and_retry import JOBS_TO_CANCEL
+from tests.support.duties import run_duty
+from tests.support.outcomes import observer, succeeded
+from tests.support.statements import refused
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
-@pytest.fixture
-def no_completion():
-    """End no batch, as if processes were killed between the last job and the end of its batch.
-
-    The value is a function that ends this.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recording, "finish_batches", lambda batches: None)
-        patch.setattr(manual, "finish_batches", lambda batches: None)
-        yield patch.undo
+#: The query by which batches end. If it fails, it is as if the process was killed between the last job and that.
+BATCHES_WITH_ACTIVE_JOBS = '"worker" IS NULL AND EXISTS'
 
 
 def test_queries_do_not_grow_with_the_number_of_batches(user, transactional_db):
@@ -48,7 +42,7 @@ def test_queries_do_not_grow_with_the_number_of_batches(user, transactional_db):
             batches.append(b)
         # The first job of each batch.
         jobs = {job.batch: job for job in claim_all()}.values()
-        recording.record_outcomes([succeeded(job, 1) for job in jobs])
+        Job.objects.filter(id__in=[job.id for job in jobs]).update(state="succeeded")
         with CaptureQueriesContext(connection) as captured:
             assert batch_completion.collect_outcomes(job.batch for job in jobs) == []
         numbers.append(len(captured))
@@ -66,14 +60,12 @@ def test_two_processes_finish_the_last_jobs(user, transactional_db):
     def count(job, **kwargs):
         finished.append(job.id)
 
-    jobs = claim_all()
-    recording.record_outcomes([succeeded(job, 1) for job in jobs])
-    first, second = batch_completion.collect_outcomes([b.id]), batch_completion.collect_outcomes([b.id])
-    assert len(first) == len(second) == 1
+    Job.objects.filter(batch=b.id).update(state="succeeded")
+    [first], [second] = batch_completion.collect_outcomes([b.id]), batch_completion.collect_outcomes([b.id])
     job_finished.connect(count)
     try:
-        recording.finish_jobs(first)
-        recording.finish_jobs(second)
+        assert observer.end(first)
+        assert observer.end(second)
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
@@ -110,17 +102,17 @@ def test_threads_finish_jobs_of_one_batch(user, transactional_db):
     assert sorted(note.job for note in notifications_of(user)) == sorted(b.id for b in batches)
 
 
-def test_maintenance_ends_an_interrupted_batch(user, no_completion, transactional_db):
+def test_maintenance_ends_an_interrupted_batch(user, transactional_db):
     """The process was killed between the last job and the end of the batch."""
     with batch(owner=user) as b:
         tasks.noop.enqueue()
     with batch(owner=user) as running:
         tasks.noop.enqueue()
     first, second = claim_all()
-    end(first)
+    with refused(BATCHES_WITH_ACTIVE_JOBS):
+        end(first)
     assert row(b).state == "running"
-    no_completion()
-    recording.finish_remaining_batches()
+    run_duty("finish batches")
     assert row(b).state == "succeeded"
     assert row(running).state == "running"
     assert [note.job for note in notifications_of(user)] == [b.id]
@@ -128,11 +120,11 @@ def test_maintenance_ends_an_interrupted_batch(user, no_completion, transactiona
     assert row(running).state == "succeeded"
 
 
-def test_a_worker_ends_interrupted_batches(user, no_completion, transactional_db, start_worker):
+def test_a_worker_ends_interrupted_batches(user, transactional_db, start_worker):
     with batch(owner=user) as b:
         tasks.noop.enqueue()
-    end(*claim_all())
-    no_completion()
+    with refused(BATCHES_WITH_ACTIVE_JOBS):
+        end(*claim_all())
     start_worker()
     assert join(b, timeout=20) == {**ZERO_COUNTS, "succeeded": 1}
 
@@ -141,23 +133,21 @@ def test_a_worker_completes_a_cancellation(user, transactional_db, start_worker)
     """The process that cancelled was killed after it had marked the batch."""
     with batch(owner=user) as b:
         tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manual, "_cancel_jobs_of", lambda batches, by: None)
+    with refused(JOBS_TO_CANCEL), pytest.raises(OperationalError):
         cancel([b.id], by=user.pk)
     start_worker()
     with pytest.raises(JobCancelled):
         join(b, timeout=20)
 
 
-def test_an_error_at_the_end_of_a_batch_loses_no_outcome(user, transactional_db, monkeypatch, caplog):
+def test_an_error_at_the_end_of_a_batch_loses_no_outcome(user, transactional_db, caplog):
     with batch(owner=user) as b:
         tasks.noop.enqueue()
     (job,) = claim_all()
-    monkeypatch.setattr(batch_completion, "collect_outcomes", lambda batches: 1 / 0)
-    assert recording.finish_jobs([succeeded(job, 1)]) == {(job.id, job.fence)}
+    with refused(BATCHES_WITH_ACTIVE_JOBS):
+        assert observer.end(succeeded(job, 1))
     assert "Could not end batches, which a worker tries again." in caplog.text
-    monkeypatch.undo()
-    recording.finish_remaining_batches()
+    run_duty("finish batches")
     assert row(b).state == "succeeded"
 
 
@@ -165,7 +155,7 @@ def test_a_running_batch_is_not_reaped(user, transactional_db):
     """It has no worker that could be lost."""
     with batch(owner=user) as b:
         tasks.noop.enqueue()
-    assert reaping.reap_jobs([uuid.uuid4()]) == 0
+    run_duty("take jobs from lost workers")
     assert row(b).state == "running"
 
 

@@ -1,5 +1,6 @@
 """Claims: which jobs, in which order, and what they write."""
 
+import uuid
 from datetime import timedelta
 from functools import partial
 
@@ -8,13 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.sources import builtin_source
 from notifications.jobs.transitions import claims
 from notifications.management import pause_queue
 from notifications.models import Job
 from notifications.signals import rung
-from notifications.testing import clock
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.threads import run_in_threads
@@ -35,6 +33,21 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert claims.read_claims(worker) == [job]
     Job.objects.update(state="succeeded")
     assert claims.read_claims(worker) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}, {"worker": uuid.uuid4()}]
+)
+def test_void_claims_change_nothing(live_worker, change):
+    """As in test_recording.py."""
+    tasks.noop.enqueue()
+    [job] = claim_rows(live_worker(), 1)
+    Job.objects.update(**change)
+    before = Job.objects.values().get()
+    job.progress_current = 5
+    claims.store_progress([job])
+    claims.extend_deadlines([job], {job.task_path: 1000})
+    assert Job.objects.values().get() == before
 
 
 def test_claims_are_made_durable():
@@ -111,27 +124,6 @@ def test_a_claim_rings_for_the_owners(live_worker, user):
     rung.connect(receive)
     assert len(claim_rows(live_worker(), 3)) == 2
     assert rings == [user.pk]
-
-
-def test_names_of_queues_with_due_jobs(db):
-    assert not candidates.claimable_queues()
-    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    assert not candidates.claimable_queues()
-    tasks.noop.using(queue_name="reports").enqueue()
-    assert (
-        candidates.claimable_queues()
-        and candidates.claimable_queues(builtin_source(["reports"]))
-        and not candidates.claimable_queues(builtin_source(["default"]))
-    )
-
-
-def test_names_of_queues_by_a_moved_clock(db, request):
-    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
-    request.addfinalizer(clock.reset)
-    clock.advance(3599)
-    assert not candidates.claimable_queues()
-    clock.advance(2)
-    assert candidates.claimable_queues()
 
 
 @pytest.mark.django_db(transaction=True)

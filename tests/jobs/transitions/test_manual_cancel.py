@@ -2,14 +2,13 @@
 
 import json
 import uuid
-from functools import partial
 
 import pytest
 from django.db import transaction
 
+from notifications.api import policy, task
 from notifications.exceptions import JobCancelled
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import claims, notify_functions, queueing, reaping, recording
 from notifications.models import Attempt, Job, Notification, Stream
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -17,11 +16,27 @@ from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus, task_finished
-from tests.support.outcomes import failed, succeeded
-from tests.support.threads import run_in_threads
+from tests.support.duties import run_duty
+from tests.support.outcomes import failed, observer, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+#: What the notify function of a task calls, once. A cancellation calls it when the jobs are read, before it locks them.
+meanwhile = []
+
+
+def call_meanwhile(job):
+    while meanwhile:
+        meanwhile.pop()()
+    return {}
+
+
+@task
+@policy(notify=call_meanwhile)
+async def watched():
+    pass
 
 
 @pytest.fixture
@@ -110,7 +125,7 @@ class TestQueuedJob:
             ids = [enqueue(owner=user) for _ in range(230)]
         missing = uuid.uuid4()
         (first,) = claim_rows(uuid.uuid4(), 1)
-        recording.record_outcomes([succeeded(first, 1)])
+        assert observer.end(succeeded(first, 1))
         assert cancel([*ids, missing], by=user.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
         assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=user).head
@@ -136,33 +151,25 @@ class TestQueuedJob:
             raise RuntimeError
         assert row(other).state == "queued"
 
-    def test_its_claim_while_it_is_being_cancelled(self, user, live_worker, monkeypatch):
+    def test_its_claim_while_it_is_being_cancelled(self, user, live_worker):
         """It is queued again before its row is locked, with another fence than the outcome was made for."""
-        id = enqueue(owner=user)
-        call_all = notify_functions.call_all
+        id = enqueue(watched, owner=user)
 
-        def claim_and_release(group):
-            queueing.release(claim_rows(live_worker(), 1))
-            monkeypatch.undo()
-            return call_all(group)
+        def claim_and_requeue():
+            [job] = claim_rows(live_worker(), 1)
+            observer.requeue(job)
 
-        monkeypatch.setattr(notify_functions, "call_all", claim_and_release)
+        meanwhile.append(claim_and_requeue)
         assert cancel([id]) == {id: "cancelled"}
         assert (row(id).state, row(id).fence) == ("cancelled", 1)
         assert len(notifications_of(user)) == 1
 
-    def test_a_job_that_is_retried_meanwhile(self, user, monkeypatch):
+    def test_a_job_that_is_retried_meanwhile(self, user):
         """It was done when the jobs were read, so it is not cancelled."""
-        done, queued = enqueue(owner=user), enqueue(owner=user)
+        done, queued = enqueue(owner=user), enqueue(watched, owner=user)
         cancel([done], by=user.pk)
-        call_all = notify_functions.call_all
-
-        def retry_job(group):
-            retry([done])
-            return call_all(group)
-
-        monkeypatch.setattr(notify_functions, "call_all", retry_job)
-        assert cancel([done, queued], by=user.pk) == {queued: "cancelled"}
+        meanwhile.append(lambda: retry([done]))
+        assert cancel([done, queued]) == {queued: "cancelled"}
         assert row(done).state == "queued"
 
 
@@ -173,7 +180,6 @@ class TestRunningJob:
         assert cancel([id], by=user.pk) == {id: "asked"}
         now = row(id)
         assert (now.state, now.version, now.fence) == ("running", job.version + 1, job.fence)
-        assert claims.cancellations_requested(job.worker) == [(id, 1, False)]
         requested_at = now.cancel_requested_at
         assert cancel([id]) == {id: "asked"}, "The first request counts."
         assert (row(id).cancel_requested_at, row(id).cancelled_by_other) == (requested_at, False)
@@ -197,7 +203,7 @@ class TestRunningJob:
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
         cancel([id], by=user.pk)
-        recording.record_outcomes([succeeded(job, "done")])
+        assert observer.end(succeeded(job, "done"))
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
         assert cancel([id], by=user.pk) == {}
 
@@ -208,8 +214,8 @@ class TestRunningJob:
         cancel([id])
         outcome = failed(job, tasks.Busy(), tasks.busy.func._notifications_policy)
         assert outcome.retry_delay is not None
-        ((stored,), _) = recording.record_outcomes([outcome])
-        assert (row(id).state, row(id).run_after, stored.state) == ("cancelled", None, "cancelled")
+        assert observer.end(outcome)
+        assert (row(id).state, row(id).run_after) == ("cancelled", None)
         assert [note.body for note in notifications_of(user)] == ["It was cancelled."]
 
     def test_its_worker_is_lost(self, user, live_worker):
@@ -217,7 +223,7 @@ class TestRunningJob:
         id = enqueue(owner=user)
         claim_rows(live_worker(-1), 1)
         cancel([id], by=user.pk)
-        reaping.reap_jobs()
+        run_duty("take jobs from lost workers")
         assert row(id).state == "cancelled"
         assert Attempt.objects.get().outcome == "cancelled"
         assert notifications_of(user) == []
@@ -227,7 +233,7 @@ class TestRunningJob:
         id = enqueue(tasks.fail, owner=user)
         (job,) = claim_rows(live_worker(), 1)
         cancel([id], by=user.pk)
-        queueing.release([job])
+        observer.requeue(job)
         assert row(id).state == "queued"
         run_jobs()
         assert row(id).state == "cancelled"
@@ -240,7 +246,7 @@ class TestRunningJob:
         (job,) = claim_rows(live_worker(), 1)
         first, second = (user.pk, None) if is_owner_first else (None, user.pk)
         cancel([id], by=first)
-        queueing.release([job])
+        observer.requeue(job)
         assert cancel([id], by=second) == {id: "cancelled"}
         assert row(id).cancelled_by_other is not is_owner_first
         assert len(notifications_of(user)) == (not is_owner_first)
@@ -349,23 +355,12 @@ class TestOnWorker:
 
 
 @pytest.mark.parametrize("round", range(4))
-def test_concurrent_cancelling_claiming_and_recording(user, live_worker, round):
+def test_concurrent_cancelling_claiming_and_recording(user, worker, round):
     """Each job ends once and is numbered once, and none stays active."""
     with transaction.atomic():
         ids = [enqueue(owner=user) for _ in range(60)]
-    worker = live_worker()
-
-    def work():
-        while jobs := claim_rows(worker, 7):
-            waiting = [succeeded(job) for job in jobs]
-            while waiting:
-                stored, void = recording.record_outcomes(waiting)
-                assert not void
-                waiting = [outcome for outcome in waiting if outcome not in stored]
-
-    run_in_threads(work, partial(cancel, ids, by=user.pk))
-    work()  # Jobs that were skipped because their rows were locked.
-    jobs = list(Job.objects.all())
+    cancel(ids, by=user.pk)
+    jobs = until_done(*(tasks.noop.get_result(str(id)) for id in ids))
     assert {job.state for job in jobs} <= {"succeeded", "cancelled"}
     notes = notifications_of(user)
     assert {note.job for note in notes} == {job.id for job in jobs if job.state == "succeeded"}

@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import manual, recording
+from notifications.jobs.transitions import manual
 from notifications.models import Attempt, Job, Stream
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import observer, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,7 +71,7 @@ class TestRetry:
         if state != "queued":
             (job,) = claim_rows(live_worker(), 1)
         if state == "succeeded":
-            recording.record_outcomes([succeeded(job, 1)])
+            assert observer.end(succeeded(job, 1))
         before = Job.objects.filter(id=id).values().get()
         assert retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
@@ -83,10 +83,12 @@ class TestRetry:
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         retry([id])
         late = succeeded(job, "late")
-        assert recording.record_outcomes([late]) == ([], [late])
+        observer.end(late)
+        assert row(id).state == "queued"
         (retried,) = claim_rows(live_worker(), 1)
         assert retried.fence == job.fence + 2
-        assert recording.record_outcomes([late]) == ([], [late])
+        observer.end(late)
+        assert row(id).state == "running"
 
     def test_the_limit_of_active_jobs(self, user, settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 2}

@@ -15,14 +15,14 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications.api import batch, policy, task
-from notifications.db.transactions import in_callers_transaction
 from notifications.jobs import Policy, cancel
-from notifications.jobs.transitions import batch_completion, notify_functions, reaping, recording
+from notifications.jobs.transitions import notify_functions
 from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
 from notifications.worker import DaemonExecutor, NoThread, SignalQueue, use_on_this_thread
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.support.duties import run_duty
 from tests.support.outcomes import succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
@@ -36,7 +36,7 @@ gate = threading.Event()
 
 def observe(job):
     calls.append(
-        (threading.current_thread().name, in_callers_transaction(), get_user_model().objects.count())
+        (threading.current_thread().name, connection.in_atomic_block, get_user_model().objects.count())
     )
     return {"title": f"{job.state} as described"}
 
@@ -223,7 +223,7 @@ def test_reaping_outside_a_worker(user):
     Job.objects.filter(id=lost.using(owner=user).enqueue().id).update(
         state="running", worker=uuid7(), fence=1, attempt=1
     )
-    assert reaping.reap_jobs() == 1
+    run_duty("take jobs from lost workers")
     assert titles(user) == ["too late"]
 
 
@@ -338,15 +338,3 @@ def test_end_that_two_threads_find(threads, monkeypatch):
     gate.set()
     wait_until(lambda: not notify_functions.open_records(), what="the end to be recorded")
     assert (len(recorded), calls) == (1, ["Pay"])
-
-
-@pytest.mark.django_db(transaction=True)
-def test_defect_after_the_commit(monkeypatch, caplog):
-    """A caller that has finished jobs gets no error of their batches."""
-
-    def fail(*args):
-        raise RuntimeError("a defect")
-
-    monkeypatch.setattr(batch_completion, "collect_outcomes", fail)
-    recording.finish_batches([uuid7()])
-    assert "Could not end batches" in caplog.text

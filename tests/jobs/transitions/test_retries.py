@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from notifications.api import DATABASE_UNAVAILABLE, policy, task
 from notifications.jobs import Policy, outcomes
-from notifications.jobs.transitions import queueing, reaping, recording
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -20,7 +19,8 @@ from tests.jobs import hostile_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus, task_finished, task_started
-from tests.support.outcomes import failed, succeeded
+from tests.support.duties import run_duty
+from tests.support.outcomes import failed
 
 pytestmark = pytest.mark.django_db
 
@@ -176,45 +176,19 @@ def test_a_retry_sends_no_signal_of_a_finished_job(user):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_retry_rings_for_the_owner(user, live_worker):
+def test_a_retry_rings_for_the_owner(user):
     rings = []
 
     def receive(users, queue, **kwargs):
         rings.append((users, queue))
 
     tasks.busy.using(owner=user).enqueue(9)
-    (job,) = claim_rows(live_worker(), 1)
     rung.connect(receive)
     try:
-        recording.record_outcomes([failed(job, tasks.Busy(), Policy(retry_on=tasks.Busy))])
+        assert run_jobs() == 1
     finally:
         rung.disconnect(receive)
-    assert rings == [([user.pk], False)]
-
-
-def test_a_group_of_different_outcomes(user, live_worker):
-    """A retry, a success and a failure are recorded in one transaction."""
-    for _ in range(3):
-        tasks.noop.using(owner=user).enqueue()
-    jobs = claim_rows(live_worker(), 3)
-    policy = Policy(retry_on=tasks.Busy)
-    group = [
-        failed(jobs[0], tasks.Busy(), policy),
-        succeeded(jobs[1], 1, policy),
-        failed(jobs[2], ValueError(), policy),
-    ]
-    stored, void = recording.record_outcomes(group)
-    assert (len(stored), void) == (3, [])
-    rows = {job.id: job for job in Job.objects.all()}
-    assert [rows[job.id].state for job in jobs] == ["queued", "succeeded", "failed"]
-    assert {note.job for note in notifications_of(user)} == {jobs[1].id, jobs[2].id}
-    assert sorted(rows[job.id].seq for job in jobs) + sorted(note.seq for note in notifications_of(user)) == [
-        0,
-        1,
-        2,
-        3,
-        4,
-    ]
+    assert rings == [([user.pk], False)] * 2, "Of the claim, and of the retry."
 
 
 def test_a_worker_claims_a_retry_without_a_ring(worker, user, monkeypatch):
@@ -232,33 +206,8 @@ def test_lost_and_failed_attempts_count_together(live_worker):
     Job.objects.update(run_after=None, max_attempts=2)
     claim_rows(live_worker(-1), 1)
     Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
-    reaping.reap_jobs()
+    run_duty("take jobs from lost workers")
     assert Job.objects.get().state == "failed"
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("is_released", [True, False])
-def test_a_job_that_a_worker_gives_back(live_worker, rings, is_released):
-    """It keeps nothing of its claim. Another worker is woken only if it may claim the job now."""
-    tasks.noop.enqueue()
-    Job.objects.update(fail_if_unknown_after=timezone.now())
-    [job] = claim_rows(live_worker(), 1)
-    rings.clear()
-    queueing.release([job]) if is_released else queueing.requeue_without_thread(job)
-    row = Job.objects.get()
-    assert (row.state, row.worker, row.deadline, row.fail_if_unknown_after) == ("queued", None, None, None)
-    assert (row.attempt, row.fence, row.version) == (0, 1, job.version + 1)
-    assert (True in rings) is is_released
-    assert (row.run_after is None) is is_released
-
-
-@pytest.mark.parametrize(("stored", "hours"), [(5, 5), (30, 24), (-5, 0)])
-def test_a_wrong_clock_said_when_a_job_of_an_unknown_task_fails(stored, hours):
-    """What the other worker left of the day counts from now, and no more than a day."""
-    now = timezone.now()
-    due_at = now + timedelta(days=400)
-    job = Job(run_after=due_at, fail_if_unknown_after=due_at + timedelta(hours=stored))
-    assert queueing._fail_if_unknown_after(job, now, timedelta(days=1)) == now + timedelta(hours=hours)
 
 
 @task

@@ -3,11 +3,11 @@
 import pytest
 
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import queueing, unrecorded_outcomes
+from notifications.jobs.transitions import unrecorded_outcomes
 from notifications.models import Job, Notification
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import observer, succeeded
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,8 @@ def released(user, live_worker):
     outcome = succeeded(job, {"rows": 3})
     outcome.notification.body = "All is well."
     unrecorded_outcomes.store(outcome)
-    queueing.release([job])
+    observer.requeue(job)
+    Job.objects.update(attempt=0)  # which a worker does that ends
     return outcome
 
 

@@ -4,12 +4,13 @@ import pytest
 from django.db import transaction
 
 from notifications.extension import Dispatch, hooks
-from notifications.jobs.claiming.sources import Source
-from notifications.jobs.transitions import reaping, upgrading
+from notifications.jobs.transitions import upgrading
 from notifications.models import Job, uuid7
+from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import with_engine  # noqa: F401 (fixtures)
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -31,7 +32,7 @@ def executors():
 
 @pytest.mark.parametrize("executor", upgrading.OLD_EXECUTORS)
 def test_jobs_of_an_engine(with_engine, executor, monkeypatch):  # noqa: F811
-    """In chunks. The built-in worker leaves them alone before and after it; a process of the engine claims them."""
+    """In chunks. The built-in worker leaves them alone before and after it."""
     monkeypatch.setattr(upgrading, "MAX_JOBS_PER_TRANSACTION", 2)
     ids = [enqueue_as_0_9_0(executor), enqueue_as_0_9_0(executor, tasks.noop_sync, queue_name="reports")]
     ids.append(enqueue_as_0_9_0(executor, backend="builtin"))
@@ -41,9 +42,8 @@ def test_jobs_of_an_engine(with_engine, executor, monkeypatch):  # noqa: F811
     kinds = ["quarantined"] * 3 if executor == "engine_quarantined" else ["async", "sync", "async"]
     expected = [f"woken_{kind}" if number < 2 else kind for number, kind in enumerate(kinds)]
     assert [executors()[id] for id in map(_uuid, ids)] == expected
-    claimed = claim_rows(uuid7(), 10, source=Source(backends=("default",), queues=("reports",)))
-    assert [str(job.id) for job in claimed] == [ids[1]]
     assert [str(job.id) for job in claim_rows(uuid7(), 10)] == [ids[2]]
+    assert run_jobs() == 2
 
 
 @pytest.mark.parametrize("executor", upgrading.OLD_EXECUTORS)
@@ -59,7 +59,7 @@ def test_running_job_of_a_lost_process(with_engine):  # noqa: F811
     """Its process of version 0.9.0 was lost. It is quarantined, and a process of the engine runs it."""
     id = enqueue_as_0_9_0("engine")
     Job.objects.filter(id=id).update(state="running", worker=uuid7(), attempt=1, max_attempts=3, fence=1)
-    assert reaping.reap_jobs() == 1
+    run_duty("take jobs from lost workers")
     assert executors() == {_uuid(id): "woken_quarantined"}
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 
-from notifications.api import policy
+from notifications.api import policy, task
 from notifications.contrib.wagtail.apps import WagtailAdmin
 from notifications.extension import hooks
 from notifications.jobs.declaring import package_tasks
-from notifications.jobs.declaring.package_tasks import check_policies_of_packages
 from notifications.jobs.declaring.policies import policy_of
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
@@ -107,10 +106,30 @@ def test_settings_win_over_extensions(set_policies, monkeypatch):
 def test_tasks_of_a_package_without_a_policy(set_policies, monkeypatch):
     """W039, until the settings declare one, also an empty one."""
     monkeypatch.setattr(package_tasks, "is_of_package", lambda module: "otherpackage" in module.__name__)
-    [warning] = check_policies_of_packages(None)
-    assert warning.id == "notifications.W039"
+    [warning] = system_checks("W039")
     assert "tests.jobs.otherpackage.tasks.insert_or_update_object_task" in warning.msg
     assert "tests.jobs.otherpackage.tasks.*" in warning.hint
     for options in ({}, {"retry_on": "nope.Missing"}):  # W011 names the second
         set_policies({"tests.jobs.otherpackage.*": options})
-        assert check_policies_of_packages(None) == []
+        assert system_checks("W039") == []
+
+
+@task(max_attempts=5, timeout=60, backoff=30, queue_name="default", title="Check {id}")
+@policy(timeout=3, concurrency=2)
+def check(id):
+    pass
+
+
+def test_options_of_task_replace_those_of_policy():
+    found = policy_of(check.func)
+    assert (found.max_attempts, found.timeout, found.concurrency) == (5, 60, 2)
+    assert (found.backoff, found.title) == (30, "Check {id}")
+    assert policy_of(check.using(priority=3).func) is found
+
+
+def test_options_of_settings_replace_both(settings):
+    path = f"{__name__}.*"
+    settings.TASKS = {
+        "default": {**settings.TASKS["default"], "OPTIONS": {"policies": {path: {"timeout": 9}}}}
+    }
+    assert (policy_of(check.func).max_attempts, policy_of(check.func).timeout) == (5, 9)

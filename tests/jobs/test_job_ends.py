@@ -12,9 +12,8 @@ from django.db import OperationalError, connections, transaction
 from notifications.api import ajoin, join
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.jobs import job_ends
-from notifications.jobs.transitions import claims
 from notifications.models import Job
-from notifications.realtime import doorbell
+from notifications.streams import ring
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
@@ -92,12 +91,11 @@ def test_join_returns_what_the_task_returned(worker, kind):
 
 
 def test_joining_a_finished_job_returns_immediately(worker):
-    """Neither the thread nor the doorbell is used, so that a timeout of 0 suffices."""
+    """The thread, which listens to rings, is not used, so that a timeout of 0 suffices."""
     result = tasks.echo.enqueue({"n": 1})
     until_done(result)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(doorbell, "listen", None)
-        assert join(result, timeout=0) == {"n": 1}
+    assert join(result, timeout=0) == {"n": 1}
+    assert not job_ends.end_reader._thread.is_running
 
 
 def test_a_failed_job_raises_its_error(worker):
@@ -223,7 +221,7 @@ def test_a_job_that_disappears(rings_only):
     result = tasks.noop.enqueue()
     waiter = Waiter(result)
     Job.objects.all().delete()
-    doorbell.doorbell.ring([], queue=True)
+    ring([], queue=True)
     assert isinstance(waiter.until(), JobDoesNotExist)
 
 
@@ -367,4 +365,3 @@ def test_the_thread_ends_when_nothing_is_waited_for(monkeypatch):
         with pytest.raises(TimeoutError):
             join(tasks.noop.enqueue(), timeout=0.05)
         wait_until(lambda: not job_ends.end_reader._thread.is_running, what="the thread to end")
-    assert not claims.read_claims(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Suspensions that overlap with the ends of what the jobs wait for, with cancellations and with lost claims."""
+"""Recorded suspensions that overlap with the ends of what jobs wait for, with cancellations and lost claims."""
 
 import os
 import random
@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from notifications.contrib.webhooks import callback_storage
 from notifications.db import database_now
-from notifications.jobs import Outcome, cancel
-from notifications.jobs.transitions import recording, waiting
+from notifications.jobs import Outcome, cancel, end_stored
+from notifications.jobs.transitions import recording
 from notifications.models import Job, Wait
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
@@ -78,7 +78,7 @@ def race(user):
 
     def end_due():
         while not is_over.is_set() or Wait.objects.filter(ended_at=None).exists():
-            waiting.end_due_waits()
+            run_duty("end waits that are due")
             time.sleep(random.uniform(0, MAX_PAUSE))
 
     def cancel_jobs():
@@ -90,7 +90,7 @@ def race(user):
         remaining = [wait for wait in stored if wait.due_at is None]
         random.shuffle(remaining)
         for wait in remaining:
-            callback_storage.end_callback(wait, "1")
+            end_stored(wait.job, Wait.objects.filter(id=wait.id), how="called_back", value="1")
             time.sleep(random.uniform(0, MAX_PAUSE))
 
     def suspend_and_tell():
@@ -115,7 +115,6 @@ def race(user):
             assert job.attempt == 0 and wait.how in ends
         else:
             assert job.id in cancelled
-    assert waiting.queue_jobs_without_wait() is None
     Job.objects.all().delete()
     Wait.objects.all().delete()
     return Counter(job.state for job in rows)
