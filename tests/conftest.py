@@ -124,11 +124,7 @@ def sites(request):
 @pytest.fixture
 def site(sites, request):
     """A site on a fresh database, not started. Its log is shown when the test fails."""
-    site = sites.make()
-    yield site
-    site.close()
-    if failed(request):
-        request.node.add_report_section("teardown", "site", site.log())
+    yield from lend_site(sites, request)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +140,11 @@ def postgres_sites(sites, postgres):
 @pytest.fixture
 def postgres_site(postgres_sites, request):
     """A site on a fresh PostgreSQL database, not started."""
-    site = postgres_sites.make()
+    yield from lend_site(postgres_sites, request)
+
+
+def lend_site(sites, request):
+    site = sites.make()
     yield site
     site.close()
     if failed(request):

@@ -10,8 +10,7 @@ TEST_GATE is a file: tests/support/gate.py.
 TEST_URLCONF is a module of URLs in place of the site's: tests/support/blocked_loop.py.
 TEST_CSP has directives that are added to the policy, such as require-trusted-types-for 'script'.
 TEST_SAVE_SESSIONS=1 sets SESSION_SAVE_EVERY_REQUEST.
-TEST_RINGS_ONLY=1: tests/support/rings_only.py. TEST_DEADLINES=3: tests/support/short_deadlines.py.
-TEST_ALERTS=1: tests/support/short_alerts.py.
+TEST_CHANGES has modules, separated by spaces, that change more: tests/support/changes.py.
 """
 
 import json
@@ -45,14 +44,8 @@ for directive in filter(None, os.environ.get("TEST_CSP", "").split("; ")):
     SECURE_CSP[name] = sources
 SESSION_SAVE_EVERY_REQUEST = bool(os.environ.get("TEST_SAVE_SESSIONS"))
 
-if os.environ.get("TEST_RINGS_ONLY"):
-    INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.rings_only.RingsOnly"]
-
-if os.environ.get("TEST_DEADLINES"):
-    INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_deadlines.ShortDeadlines"]
-
-if os.environ.get("TEST_ALERTS"):
-    INSTALLED_APPS = [*INSTALLED_APPS, "tests.support.short_alerts.ShortAlerts"]
+INSTALLED_APPS.append("tests.support.changes.Changes")
+TEST_CHANGES = os.environ.get("TEST_CHANGES", "").split()
 
 if urlconf := os.environ.get("TEST_URLCONF"):
     ROOT_URLCONF = urlconf

@@ -3,6 +3,8 @@
 import importlib.util
 import subprocess
 import sys
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +14,12 @@ from django.core.checks import run_checks
 from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.urls import include, path
+from django.utils import timezone
 
-from notifications import checks, readiness
-from notifications.extension import Dispatch, hooks, moved
+from notifications import checks
+from notifications.extension import Dispatch, hooks
 from notifications.models import Job
 from tests.jobs.tasks import noop
 from tests.support.checks import system_checks
@@ -94,19 +98,25 @@ def test_a_lease_that_is_too_short(lease, ids, settings):
 def test_the_order_of_apps(monkeypatch):
     """W001: after the admin, the admin's own template is found first."""
     configs = sorted(apps.get_app_configs(), key=lambda config: config.name == "notifications")
-    monkeypatch.setattr(checks.apps, "get_app_configs", lambda: configs)
+    monkeypatch.setattr(apps, "get_app_configs", lambda: configs)
     (message,) = checks.check_order(None)
     assert message.id == "notifications.W001"
     assert "before 'django.contrib.admin'" in message.hint
 
 
-@pytest.mark.parametrize("theme", ["unfold", "jazzmin", "wagtail.admin"])
-def test_a_theme_of_the_admin_without_the_bell(monkeypatch, theme):
+@pytest.mark.parametrize(
+    ("theme", "adapter"),
+    [
+        ("unfold", "notifications.contrib.unfold"),
+        ("jazzmin", "notifications.contrib.jazzmin"),
+        ("wagtail.admin", "notifications.contrib.wagtail"),
+    ],
+)
+def test_a_theme_of_the_admin_without_the_bell(monkeypatch, theme, adapter):
     """W034: its adapter is not installed, or comes after it, so that the theme's own template is found first."""
-    adapter = moved.BELLS[theme]
     for names, count in (([theme], 1), ([theme, adapter], 1), ([adapter, theme], 0), ([adapter], 0)):
         configs = [SimpleNamespace(name=name) for name in names]
-        monkeypatch.setattr(checks.apps, "get_app_configs", lambda configs=configs: configs)
+        monkeypatch.setattr(apps, "get_app_configs", lambda configs=configs: configs)
         messages = checks.check_order(None)
         assert [message.id for message in messages] == ["notifications.W034"] * count
         assert all(f"{adapter!r} before {theme!r}" in message.hint for message in messages)
@@ -193,23 +203,39 @@ def test_a_pool_for_all_sync_jobs(pool, monkeypatch):
     assert found(checks.check_pool) == []
 
 
-def test_the_database(db, monkeypatch):
+@contextmanager
+def unapplied_migration():
+    """Have the last migration of the app not be applied. Yields its name."""
+    row = MigrationRecorder(connection).migration_qs.filter(app="notifications").latest("name")
+    row.delete()
+    try:
+        yield f"notifications.{row.name}"
+    finally:
+        row.save()
+
+
+def test_the_database(db, jobs_clock):
     """W012 to W014, only when its database is checked, and only after its migrations."""
     assert checks.check_database(None, databases=["default"]) == []
-    monkeypatch.setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
-    monkeypatch.setattr(readiness, "clock_skew_seconds", lambda: -2.5)
-    monkeypatch.setattr(readiness, "find_wrong_times", lambda: ["the deadline of job 7"])
-    assert [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])] == [
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX notifications_job_queued")
+    jobs_clock.advance(-2.5)
+    far = timezone.now() + timedelta(days=3650)
+    job = Job.objects.create(title="t", task_path="t", created_at=far, queued_at=far, run_after=far)
+    found = [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])]
+    wrong_times = found.pop()
+    assert found == [
         (
             "notifications.W012",
             "Indexes are missing: notifications_job_queued. Queries are slow; on SQLite jobs cannot be claimed.",
         ),
         ("notifications.W013", "The clock of the database differs by -2.5 s from the clock of this machine."),
-        ("notifications.W014", "Stored while a clock was wrong: the deadline of job 7."),
     ]
+    assert wrong_times[0] == "notifications.W014"
+    assert wrong_times[1].startswith(f"Stored while a clock was wrong: job {job.pk}: run_after is ")
     assert checks.check_database(None, databases=None) == []
-    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
-    assert checks.check_database(None, databases=["default"]) == []
+    with unapplied_migration():
+        assert checks.check_database(None, databases=["default"]) == []
 
 
 class Apart:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.core.checks import Tags
+from django.urls import reverse
 from django.utils import timezone
 
 import notifications
@@ -16,10 +17,7 @@ from notifications.contrib.celery.engine import CeleryEngine
 from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
 from notifications.contrib.engines.unserved import live_processes
-from notifications.contrib.operations import metrics
-from notifications.contrib.operations.admin.overview import processes as overview
-from notifications.contrib.operations.alerts import conditions
-from notifications.contrib.operations.models import JobStatistics
+from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.jobs import limits
@@ -35,12 +33,14 @@ from tests.contrib.deliveries.conftest import by_email, configure, outbox, set_t
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.support.checks import doctor, system_checks
+from tests.support.duties import run_duty
 from tests.support.offenders import collect_offenders
 from tests.support.outcomes import failed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 YEARS = timedelta(days=3650)
+TOKEN = "a-token-of-24-characters"
 
 
 @pytest.fixture
@@ -79,7 +79,26 @@ def fail(job):
     assert recording.record_outcomes([outcome]) == ([outcome], [])
 
 
-def test_lease_of_a_worker(live_worker, far):  # noqa: F811
+@pytest.fixture
+def read_metrics(settings, client):
+    """read_metrics() returns the values of the metrics that have no labels, by name."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "METRICS_TOKEN": TOKEN}
+
+    def read():
+        page = client.get("/notifications/metrics/", headers={"Authorization": f"Bearer {TOKEN}"})
+        return {name: float(value) for name, value in re.findall(r"^(\w+) ([\d.]+)$", page.text, re.M)}
+
+    return read
+
+
+@pytest.fixture
+def read_overview(admin_client):
+    """read_overview() returns what the overview of the admin shows."""
+    address = reverse("admin:notifications_operations_overview_figures")
+    return lambda: admin_client.get(address).context["figures"]
+
+
+def test_lease_of_a_worker(live_worker, far, read_metrics, read_overview, settings):  # noqa: F811
     """No reader takes the worker for a live one, so that its jobs are queued again and alerts are raised."""
     id, *_ = [live_worker(queues=queues) for queues in ("", "engine:Celery", "celery:mail")]
     Worker.objects.update(lease_until=far)
@@ -90,12 +109,14 @@ def test_lease_of_a_worker(live_worker, far):  # noqa: F811
         "a probe": lambda: doctor("ready", live=True)[0]["state"] == "ok",
         "doctor": lambda: doctor("workers")[0]["state"] != "error",
         "jobs without a worker": lambda: not backlog.unserved_jobs().exists(),
-        "alerts": lambda: conditions.has_live_worker(now),
+        "alerts": lambda: AlertState.objects.get().no_worker_since is None,
         "engines": lambda: live_processes("Celery", now).exists(),
         "Celery": lambda: CeleryEngine("default", {}).taken_queues() is not None,
-        "metrics": lambda: any(metric.samples[0].value for metric in metrics._worker_gauges()),
-        "the overview": lambda: any(row.is_live for row in overview.read_workers(now)),
+        "metrics": lambda: read_metrics()["notifications_workers"],
+        "the overview": lambda: any(row.is_live for row in read_overview().workers),
     }
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {}}
+    run_duty("evaluate alerts")
     with collect_offenders() as offenders:
         for name, is_taken_for_live in readers.items():
             with offenders.row(name):
@@ -105,11 +126,11 @@ def test_lease_of_a_worker(live_worker, far):  # noqa: F811
     assert Job.objects.get().state == "queued" and not Worker.objects.exists()
 
 
-def test_lease_of_a_server_process(far):
+def test_lease_of_a_server_process(far, read_metrics, read_overview):
     now = timezone.now()
     ServerProcess.objects.create(id=uuid7(), host="web", pid=1, started_at=now, lease_until=far)
-    assert not overview.read_servers(now)
-    assert [metric.samples[0].value for metric in metrics._server_gauges()] == [0, 0]
+    assert not read_overview().servers
+    assert read_metrics()["notifications_servers"] == 0
     other = ServerRow()
     other.renew(sockets=0, users=0)
     assert ServerProcess.objects.get().id == other.id

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.nightly import NIGHTLY
-from tests.support.selection import PATHS_BY_MARKER
 from tests.support.sources import parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,14 +102,6 @@ def test_no_submodule_has_a_public_functions_name():
     )
     assert "notify" in exported
     assert not set(exported) & {path.stem for path in (ROOT / "notifications").glob("*.py")}
-
-
-def test_marked_files_exist():
-    """A file that was moved keeps its markers: its path in selection.PATHS_BY_MARKER is moved too."""
-    missing = [
-        path for paths in PATHS_BY_MARKER.values() for path in paths if not (ROOT / "tests" / path).exists()
-    ]
-    assert not missing
 
 
 def test_nightly_tests_exist():

@@ -9,7 +9,6 @@ from django.test import RequestFactory
 
 from notifications import api
 from notifications.api import ajoin, get_job, join
-from notifications.db import schema
 from notifications.exceptions import JobDoesNotExist
 from notifications.outbound import Forbidden, parse_target
 from tests.jobs import tasks
@@ -120,9 +119,3 @@ def test_a_port_names_the_setting():
 )
 def test_arguments_that_cannot_be_stored(value, words):
     assert message_of(ValueError, tasks.echo.enqueue, value).startswith(f"The arguments {words}")
-
-
-def test_no_table_of_the_app_in_this_database(monkeypatch):
-    """As in a schema of django-tenants that does not have the app: there is nothing to compare."""
-    monkeypatch.setattr(schema, "list_apps", list)
-    assert schema.find_mismatch() is None

@@ -5,12 +5,16 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import get_script_prefix, set_script_prefix
 from django.utils import translation
 
 from notifications import serializers, times
 from notifications.inbox import job_path
 from notifications.models import Job, Notification
+from notifications.streams import changes, read_numbered_position
+from tests.realtime import rows
 
 ID = UUID("0190163D-8694-739B-AEA5-966C26F8AD91")
 LOWER = "0190163d-8694-739b-aea5-966c26f8ad91"
@@ -166,3 +170,45 @@ def test_item_within_limits_is_not_changed():
     row = Notification(id="0190163d-8694-739b-aea5-966c26f8ad91", seq=1, raised=1, title="ä" * 200)
     row.data = json.dumps({"x": "\0", "y": 2**53})
     assert json.loads(serializers.encode_item(row)) == serializers.serialize(row)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_are_shown_as_models_are(user):
+    """What is read without models makes the same items, with every column that an item shows."""
+    job = rows.job(user)
+    rows.notices(user, 1)
+    at = times.now()
+    values = {"level": "error", "category": "c", "body": "b", "url": "/u/", "data": '{"a": 1}', "job": job.pk}
+    full = {
+        **values,
+        "read_at": at,
+        "archived_at": at + timedelta(hours=1),
+        "returned_at": at + 2 * timedelta(hours=1),
+    }
+    for changed in (values, full, {**full, "returned_at": None}):
+        rows.notices(user, 1)
+        Notification.objects.filter(pk=Notification.objects.latest("seq").pk).update(**changed)
+    missed = changes.read_missed({user.pk: [0]})[user.pk, 0]
+    models = Notification.objects.order_by("seq")
+    assert len(missed.rows) == 4
+    assert [*map(serializers.encode_item, missed.rows)] == [*map(serializers.encode_item, models)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("state", Job.State.values)
+@pytest.mark.parametrize("count", [10, 210])
+def test_items_are_made_of_what_was_read(user, user_client, state, count):
+    """Encoding takes no query, in no state: the links of 100 failed jobs took 100. 210 are further than one read."""
+    jobs = rows.jobs(user, count)
+    is_active = state in (Job.State.QUEUED, Job.State.RUNNING)
+    if is_active:
+        Job.objects.update(state=state)
+    else:
+        for job in jobs:
+            rows.finish(job, state)
+    position = {"epoch": read_numbered_position(user.pk).epoch, "seq": 0}
+    with CaptureQueriesContext(connection) as queries:
+        frame = user_client.get("/notifications/api/sync/", position).json()
+    found = frame["jobs" if is_active else "items"]
+    assert len(found) >= 10 and {item["state"] for item in found} == {state}
+    assert len(queries) < 10

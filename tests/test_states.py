@@ -12,6 +12,7 @@ import pytest
 from notifications import states
 from notifications.contrib.operations.statistics.reading import ENDS
 from notifications.states import CHANGES, JobState
+from tests.docs.pages import DOCS
 from tests.jobs.transitions.test_state_writes import PACKAGE, SQL_ASSIGNMENT, find_writers
 from tests.support.sources import list_nodes
 
@@ -191,3 +192,20 @@ def _texts(path):
 
 def _assigned_states(text):
     return re.findall(r"state\s*=\s*'(\w+)'", text) if SQL_ASSIGNMENT.search(text) else []
+
+
+def test_the_table_of_the_docs_has_the_changes():
+    page = (DOCS / "explanation/architecture.md").read_text()
+    table = re.search(r"^### States of a job$(.*?)^### ", page, re.M | re.S)[1]
+    rows = re.findall(r"^\| (.+) \| ([a-z, -]+) \| ([a-z, ]+) \| `([a-z_.]+)` \|$", table, re.M)
+    assert rows == [
+        (change.what, ", ".join(change.before) or "-", ", ".join(change.after), change.module)
+        for change in CHANGES
+    ]
+
+
+def test_the_docs_name_the_states():
+    *others, last = JobState.values
+    listed = ", ".join(f"`{state}`" for state in others) + f" or `{last}`"
+    pages = [DOCS / "reference/protocol.md", DOCS / "reference/javascript.md"]
+    assert [page.name for page in pages if listed not in page.read_text()] == []

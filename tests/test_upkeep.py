@@ -15,8 +15,7 @@ from django.utils import timezone
 
 from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
-from notifications.db import new_row, unavailable
-from notifications.db.insertion import insert_one
+from notifications.db import insert_rows, new_row, unavailable
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -422,7 +421,7 @@ def in_seconds(seconds):
 
 
 def add_notification(user, **fields):
-    insert_one(new_row(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields))
+    insert_rows([new_row(Notification, user_id=user.pk, title="x", created_at=in_seconds(0), **fields)])
 
 
 def add_job(**fields):

@@ -11,11 +11,11 @@ from uuid import UUID
 from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection
 from notifications.models import Notification
-from notifications.streams import grouping, listing, read_numbered_position_with
+from notifications.streams import grouping, listing
 from notifications.streams.grouping import Group, GroupedRows
 from notifications.streams.listing import INBOX, Filters
 from notifications.streams.marking_all import PENDING_KIND
-from notifications.streams.positions import StreamPosition
+from notifications.streams.positions import StreamPosition, read_numbered_position_with
 
 #: Notifications on one page of the inbox.
 PAGE_SIZE = 25

@@ -53,18 +53,19 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.positions import StreamPosition, find_unnumbered_users, read_position_with
+from notifications.streams.positions import find_unnumbered_users
 from notifications.streams.rings import prune_rings, ring, too_many_rings
 
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
+    from notifications.streams.positions import read_numbered_position as read_numbered_position
     from notifications.streams.positions import seen_positions as seen_positions
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "notifications.streams.building": "build_notification",
-            "notifications.streams.positions": "seen_positions",
+            "notifications.streams.positions": "read_numbered_position seen_positions",
         },
     )
 
@@ -129,34 +130,6 @@ def number_in_transaction(users: Iterable[Any]) -> bool:
     if moved:
         ring(moved)
     return is_full
-
-
-def read_numbered_position(user: Any) -> StreamPosition:
-    """Return the position of the stream of a user (key), with all that is committed. Read it before the rows of a page.
-
-    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
-    """
-    return read_numbered_position_with(user, (), ())[0]
-
-
-def read_numbered_position_with(
-    user: Any, columns: Sequence[str], params: Sequence[Any]
-) -> tuple[StreamPosition, Sequence[Any]]:
-    """Return what ``read_numbered_position()`` does, and other columns of that moment.
-
-    ``columns``, ``params``
-        SQL, which may name columns of the stream, with its parameters.
-    """
-    pending = (
-        "EXISTS (SELECT 1 FROM notifications_notification WHERE user_id = %s AND seq IS NULL) "
-        "OR EXISTS (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq IS NULL)"
-    )
-    values = [*[user_to_db(user)] * 2, *params]
-    position, (is_pending, *found) = read_position_with(user, [pending, *columns], values)
-    if is_pending:
-        number([user])
-        position, (_, *found) = read_position_with(user, [pending, *columns], values)
-    return position, found
 
 
 def number_new(rows: Iterable[Any]) -> bool:

@@ -133,6 +133,36 @@ def read_position_with(
     return StreamPosition(epoch, position.head, position.unread, position.unseen, questions, badge), found
 
 
+def read_numbered_position(user: Any) -> StreamPosition:
+    """Return the position of the stream of a user (key), with all that is committed. Read it before the rows of a page.
+
+    It is one query if all rows have their number. Else they are numbered first, in transactions of the app's own.
+    """
+    return read_numbered_position_with(user, (), ())[0]
+
+
+def read_numbered_position_with(
+    user: Any, columns: Sequence[str], params: Sequence[Any]
+) -> tuple[StreamPosition, Sequence[Any]]:
+    """Return what ``read_numbered_position()`` does, and other columns of that moment.
+
+    ``columns``, ``params``
+        SQL, which may name columns of the stream, with its parameters.
+    """
+    pending = (
+        "EXISTS (SELECT 1 FROM notifications_notification WHERE user_id = %s AND seq IS NULL) "
+        "OR EXISTS (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq IS NULL)"
+    )
+    values = [*[user_to_db(user)] * 2, *params]
+    position, (is_pending, *found) = read_position_with(user, [pending, *columns], values)
+    if is_pending:
+        from notifications.streams import number  # which imports this module
+
+        number([user])
+        position, (_, *found) = read_position_with(user, [pending, *columns], values)
+    return position, found
+
+
 def as_position(columns: Sequence[Any]) -> Position:
     """Return the position in the ``POSITION_COLUMNS`` of a stream, or of none if they are NULL."""
     return NO_STREAM if columns[0] is None else Position._make(columns)

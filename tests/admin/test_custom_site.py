@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin as django_admin
 from django.contrib.admin import AdminSite
 from django.urls import include, path, set_script_prefix
 
@@ -12,7 +13,6 @@ from notifications.contrib.operations.admin import AlertAdmin, OverviewAdmin
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.schedules import operating
-from notifications.contrib.schedules.admin import ScheduleAdmin
 from notifications.contrib.schedules.models import Schedule
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -25,7 +25,7 @@ ADMINS = {
     Job: admin.JobAdmin,
     Notification: admin.NotificationAdmin,
     Overview: OverviewAdmin,
-    Schedule: ScheduleAdmin,
+    Schedule: type(django_admin.site.get_model_admin(Schedule)),
 }
 
 

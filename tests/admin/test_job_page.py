@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -196,7 +197,7 @@ def test_what_lasts_changes_without_the_row(client, sign_in_staff, monkeypatch):
     address = f"{LIST}{tasks.noop.enqueue().id}/state/"
     tags = []
     for seconds in (100.0, 101.0, 105.0):
-        monkeypatch.setattr(live_jobs.time, "time", lambda seconds=seconds: seconds)
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: seconds)
         tags.append(client.get(address)["ETag"])
     assert tags[0] == tags[1] != tags[2]
 

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.operations.admin.filters import first_id
 from notifications.db import keyset
 from notifications.models import Notification, uuid7
 from tests.support.offenders import collect_offenders
@@ -22,7 +21,7 @@ BROADCAST, UNKNOWN = UUID(int=2**100), UUID(int=2**101)
 def make_note(title, user, *, minutes=0, **fields):
     """Create a notification that was created so many minutes after ``START``, with the time in its id."""
     created = START + timedelta(minutes=minutes)
-    id = UUID(int=first_id(created).int | (uuid7().int & (2**80 - 1)))
+    id = UUID(int=int(created.timestamp() * 1000) << 80 | uuid7().int & (2**80 - 1))
     return Notification.objects.create(id=id, title=title, user=user, created_at=created, **fields)
 
 

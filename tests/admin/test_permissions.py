@@ -272,7 +272,7 @@ DETAILS = {
 FILTERS = {
     "job": {"state__exact", "task_path", "queue_name", "user", "worker", "batch"},
     "notification": {"level", "category", "broadcast", "user"},
-    "broadcast": {"state__exact", "state__isnull", "level"},
+    "broadcast": {"state__exact", "state__isnull", "level__exact", "level__isnull"},
     "alert": {"kind__exact", "kind__isnull", "opened_at__gte", "opened_at__lt", "opened_at__isnull"},
     "preference": {"channel", "user"},
     "limit": set(),

@@ -1,8 +1,6 @@
 """Clients of a user, reports, and an upstream that the site may call."""
 
 import pytest
-from asgiref.sync import sync_to_async
-from django.db import connections
 from django.utils import timezone
 
 from asyncsite.models import Call, Report
@@ -26,13 +24,6 @@ def program(user, client):
     """A program with the user's session that does not say what it would like to get."""
     client.force_login(user)
     return client
-
-
-@pytest.fixture
-async def event_loop_database(transactional_db):
-    """For async tests that use the database: its thread keeps no connection, which would hold the test database."""
-    yield
-    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

@@ -13,13 +13,14 @@ from tests.support.waiting import wait_until
 CREATE = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
-from notifications.contrib.deliveries.devices import register
+from notifications.contrib.deliveries.models import PushSubscription
 from tests.contrib.questions import question_tasks
 from tests.support.push_service import browser_keys
 user = get_user_model().objects.get(username="demo")
 question_tasks.ask_sync.using(owner=user).enqueue()
 question_tasks.ask_by_form.using(owner=user).enqueue()
-register(user.pk, "https://push.example.com/1", **browser_keys()[1], name="Firefox on Linux", language="en")
+seen = dict.fromkeys(("created_at", "seen_at"), "2026-01-01T00:00:00Z") | dict(name="Firefox on Linux", language="en")
+PushSubscription.objects.create(user=user, endpoint="https://push.example.com/1", **browser_keys()[1], **seen)
 for n in range(60):
     notify(user, f"Number {n}", body="A body of one line.", url="/check/", category="reports" if n % 2 else "")
 actions = [{"label": "Approve", "post": "/accounts/logout/"}, {"label": "Check", "url": "/check/"}]

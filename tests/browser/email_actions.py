@@ -38,6 +38,3 @@ def send(kind, language):
     Digest.objects.update(due_at=timezone.now())
     Job.objects.filter(state="queued").update(run_after=None)
     run_jobs()
-
-
-ACTIONS = (send,)

@@ -62,6 +62,3 @@ def fail_attempt(id):
 def end_before(id, seconds):
     """Change when a job has ended."""
     Job.objects.filter(id=id).update(finished_at=timezone.now() - timedelta(seconds=seconds))
-
-
-ACTIONS = (start_job, write, fail_attempt, end, end_before)

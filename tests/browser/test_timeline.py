@@ -75,7 +75,6 @@ from uuid import UUID, uuid4
 from django.utils import timezone
 from notifications import streams
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.contrib.webhooks.handlers import WEBHOOK_TASK
 from notifications.models import Job
 id, start = UUID("{job}"), timezone.now() - timedelta(hours=1)
 for number in range(20):
@@ -84,7 +83,8 @@ UnfinishedStep.objects.create(job=id, name="declined", attempt=1, fence=1, start
 call = '[{{"endpoint": "' + str(uuid4()) + '", "type": "job.started"}}]'
 times = dict(created_at=start, queued_at=start, started_at=start, finished_at=start + timedelta(hours=2))
 for number in range(6):
-    Job.objects.create(event_source=id, task_path=WEBHOOK_TASK, args=call, state="succeeded", **times)
+    task = "notifications.contrib.webhooks.sending.send"
+    Job.objects.create(event_source=id, task_path=task, args=call, state="succeeded", **times)
 streams.number_pending()
 """
 

@@ -10,10 +10,10 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import connection
 from django.utils import timezone
 
-from notifications import outbound, readiness
+from notifications import outbound
 from notifications.contrib.deliveries import outages
 from notifications.contrib.engines import findings as engine_findings
 from notifications.jobs import notifying
@@ -21,11 +21,13 @@ from notifications.management import pause_queue
 from notifications.management.diagnosis import configuration, database
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
-from notifications.worker import lease
+from notifications.worker import Lease
 from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.support.site import ROOT
+from tests.support.statements import refused
+from tests.test_checks import unapplied_migration
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -140,27 +142,38 @@ def urls_that_are_not_mounted(fixture):
     fixture("settings").ROOT_URLCONF = __name__
 
 
+def enter(fixture, context):
+    """Enter a context until the end of the test."""
+    context.__enter__()
+    fixture("request").addfinalizer(lambda: context.__exit__(None, None, None))
+
+
 @case("database", "error", "Check DATABASES")
 def a_database_that_is_away(fixture):
-    def fail():
-        raise OperationalError("could not connect")
-
-    fixture("monkeypatch").setattr(database, "connection", fail)
+    enter(fixture, refused(""))
 
 
 @case("tables", "error", "Run manage.py migrate.")
 def migrations_that_are_not_applied(fixture):
-    fixture("monkeypatch").setattr(database, "pending_migrations", lambda: ["notifications.0099_more"])
+    enter(fixture, unapplied_migration())
 
 
 @case("W012", "error", "CREATE INDEX")
 def an_index_that_is_missing(fixture):
-    fixture("monkeypatch").setattr(readiness, "missing_indexes", lambda: {"notifications_job_queued"})
+    [index] = [index for index in Job._meta.indexes if index.name == "notifications_job_queued"]
+    with connection.schema_editor() as editor:
+        editor.remove_index(Job, index)
+
+    def create():
+        with connection.schema_editor() as editor:
+            editor.add_index(Job, index)
+
+    fixture("request").addfinalizer(create)
 
 
 @case("W013", "warning", "NTP")
 def clocks_that_differ(fixture):
-    fixture("monkeypatch").setattr(readiness, "database_now", lambda: timezone.now() + timedelta(seconds=90))
+    fixture("jobs_clock").advance(90)
 
 
 @case("numbering", "error", "Start a web process or a worker")
@@ -247,11 +260,12 @@ def a_mail_server_that_does_not_answer(fixture):
 
 @case("outbound", "warning", "called again automatically")
 def a_server_whose_circuit_is_open(fixture):
-    id = fixture("live_worker")(60)
+    worker_lease = Lease(queues=(), concurrency=1, load=lambda: 0)
+    worker_lease._insert_row()
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit.open("it fails")
-        Worker.objects.filter(id=id).update(outbound=lease._overview({}))
+        worker_lease._extend()
     finally:
         outbound.overview.circuits.reset()
 
@@ -308,10 +322,7 @@ def a_probe_without_a_worker(fixture):
 
 @case("ready", "error", "Check DATABASES")
 def a_probe_without_a_database(fixture):
-    def fail():
-        raise OperationalError("could not connect")
-
-    fixture("monkeypatch").setattr(readiness, "connection", fail)
+    enter(fixture, refused(""))
     return ["--live"]
 
 

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from notifications import outbound, readiness
+from notifications import outbound
 from notifications.db import deadlines
 from notifications.jobs import notifying
 from notifications.jobs.claiming import backlog
@@ -19,9 +19,11 @@ from notifications.models import Job, Notification, Stream, Worker
 from notifications.realtime.doorbell import channel_layer
 from notifications.streams import rebuilding
 from notifications.streams.marking_seen import mark_seen
-from notifications.worker import Lease, lease
+from notifications.worker import Lease
 from tests.jobs import tasks
 from tests.jobs.conftest import gate, live_worker, short_join_idle, start_worker  # noqa: F401 (fixtures)
+from tests.support.statements import preceded
+from tests.test_checks import unapplied_migration
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -271,20 +273,20 @@ def test_a_table_is_missing(monkeypatch):
         call_command("notifications", "doctor", "--recount")
 
 
-def test_an_unavailable_database(monkeypatch):
+def test_an_unavailable_database():
     def fail():
         raise OperationalError("could not\nconnect")
 
-    monkeypatch.setattr(database, "connection", fail)
-    findings = diagnose(failed=["database"])
+    with preceded("", fail, times=None):
+        findings = diagnose(failed=["database"])
     assert (
         list(findings) == ["versions", "settings", "database"]
         and "could not connect" in findings["database"]["message"]
     )
 
 
-def test_a_clock_difference(monkeypatch):
-    monkeypatch.setattr(readiness, "database_now", lambda: timezone.now() + timedelta(seconds=90))
+def test_a_clock_difference(jobs_clock):
+    jobs_clock.advance(90)
     assert "+90" in diagnose()["W013"]["message"]
 
 
@@ -320,14 +322,16 @@ def test_a_renewal_stores_the_overview_of_outbound_calls():
     assert json.loads(Worker.objects.get().outbound)["busy"] == 0
 
 
-def test_outbound_calls(live_worker, monkeypatch):  # noqa: F811
+def test_outbound_calls():
     """Each worker stores an overview of its calls in its row. The message has the origin of an open circuit."""
-    Worker.objects.filter(id=live_worker()).update(outbound=lease._overview({}))
+    worker_lease = Lease(queues=(), concurrency=1, load=lambda: 0)
+    worker_lease._insert_row()
+    worker_lease._extend()
     assert diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]["state"] == "ok"
     circuit = outbound.overview.circuits.get("https://api.example.com").shared
     try:
         circuit.open("it fails")
-        Worker.objects.update(outbound=lease._overview({}))
+        worker_lease._extend()
     finally:
         outbound.overview.circuits.reset()
     finding = diagnose("--timeout", "0.1", failed=["round trip"])["outbound"]
@@ -385,9 +389,9 @@ def test_a_probe(live_worker, monkeypatch):  # noqa: F811
     assert list(diagnose("--live")) == ["ready"]
     assert not Job.objects.exists()
     assert deadlines._thread.seconds is None, "The thread that called the command is limited."
-    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
-    found = diagnose("--live", failed=["ready"])["ready"]
-    assert "notifications.0009_more" in found["message"] and found["remedy"] == "Run manage.py migrate."
+    with unapplied_migration() as name:
+        found = diagnose("--live", failed=["ready"])["ready"]
+    assert name in found["message"] and found["remedy"] == "Run manage.py migrate."
     with pytest.raises(CommandError, match="--live checks nothing else"):
         call_command("notifications", "doctor", "--live", "--recount")
 

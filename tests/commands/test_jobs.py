@@ -8,16 +8,13 @@ from io import StringIO
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 
-from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import manual
+from notifications.jobs import cancel
 from notifications.management import pause_queue
 from notifications.management.commands.notifications import Command
-from notifications.management.subcommands import job_tail
-from notifications.management.subcommands.job_tail import JobChanges
 from notifications.models import Job, Queue, uuid7
 from notifications.testing import run_jobs
 from tests.contrib.output import output_tasks
@@ -25,6 +22,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import longest_backoff  # noqa: F401 (an autouse fixture)
 from tests.support.claims import claim_rows
 from tests.support.driver import driver
+from tests.support.statements import refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -371,12 +369,9 @@ def test_invalid_arguments(arguments, capsys):
     assert "usage: manage.py notifications jobs" in capsys.readouterr().err
 
 
-def test_a_database_error(monkeypatch):
-    def fail(*args, **kwargs):
-        raise OperationalError("gone away")
-
-    monkeypatch.setattr(manual, "cancel", fail)
-    with pytest.raises(CommandError, match=r"Database error: gone away\. Try again"):
+def test_a_database_error():
+    is_away = refused("notifications_job")
+    with is_away, pytest.raises(CommandError, match=r"Database error: The database is away\. Try again"):
         run("cancel", uuid.uuid4())
 
 
@@ -398,58 +393,7 @@ class TestStats:
         assert len(run("stats").splitlines()) == 1 and run_json("stats") == []
 
 
-@pytest.fixture
-def two_per_read(monkeypatch):
-    """Two jobs are read at once."""
-    monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
-
-
 class TestTail:
-    def test_changes_of_jobs(self, user, other_user):
-        """Each change once, in its order: new, finished and retried jobs."""
-        before = tasks.noop.using(owner=user).enqueue().id
-        changes = JobChanges()
-        changes.read()
-        assert changes.read() == ([], False)
-        new = tasks.fail.using(owner=other_user).enqueue().id
-        assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
-        run_jobs()
-        assert sorted((str(job.id), job.state) for job in changes.read()[0]) == sorted(
-            [(before, "succeeded"), (new, "failed")]
-        )
-        retry([uuid.UUID(new)])
-        assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
-        assert changes.read() == ([], False)
-
-    def test_ids_in_another_order_than_the_jobs(self, two_per_read):
-        """The id of an observed task is Celery's, which is random."""
-        for _ in range(3):
-            tasks.noop.enqueue()
-        changes = JobChanges()
-        changes.read()
-        new = tasks.noop.enqueue().id
-        Job.objects.filter(id=new).update(id=(small := uuid.UUID(int=5)))
-        assert [job.id for job in changes.read()[0]] == [small]
-
-    def test_more_changes_than_are_read(self, two_per_read):
-        changes = JobChanges()
-        changes.read()
-        for _ in range(3):
-            tasks.noop.enqueue()
-        jobs, is_cut = changes.read()
-        assert len(jobs) == 2 and is_cut
-
-    def test_as_many_changes_as_are_read(self, two_per_read):
-        """They are all of them, also when those jobs are active and change again."""
-        changes = JobChanges()
-        changes.read()
-        ids = {tasks.noop.enqueue().id for _ in range(2)}
-        jobs, is_cut = changes.read()
-        assert ({job.id for job in jobs}, is_cut) == (set(map(uuid.UUID, ids)), False)
-        Job.objects.update(version=99)
-        jobs, is_cut = changes.read()
-        assert len(jobs) == 2 and not is_cut
-
     def test_it_follows_until_ctrl_c(self, site):
         """It prints jobs of other processes, of one queue, and exits with 0 after Ctrl-C."""
         site.environment["EMBEDDED_WORKER"] = "0"

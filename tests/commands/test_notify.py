@@ -9,9 +9,9 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from notifications.jobs import notifying
 from notifications.management.commands import notify as command
 from notifications.models import Notification
+from tests.support.statements import preceded, refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -99,17 +99,16 @@ def test_many_recipients(make_user, monkeypatch):
     for number in range(5):
         make_user(f"staff{number}", is_staff=True)
     assert run("--staff", "Hello") == "5 users notified.\n"
-    real, calls = command.notify, []
+    calls = []
 
-    def fail_at_the_second(*args, **kwargs):
+    def fail_at_the_second():
         calls.append(1)
-        if len(calls) == 2:
-            raise OperationalError("database is locked")
-        return real(*args, **kwargs)
+        if len(calls) > 1:
+            raise OperationalError("disk I/O error")
 
-    monkeypatch.setattr(command, "notify", fail_at_the_second)
     err = StringIO()
-    with pytest.raises(CommandError, match="database is locked"):
+    fails = preceded("INSERT INTO notifications_notification", fail_at_the_second, times=None)
+    with fails, pytest.raises(CommandError, match="disk I/O error"):
         call_command("notify", "--staff", "Again", stdout=StringIO(), stderr=err)
     assert "Only 2 of 5 users were notified." in err.getvalue()
 
@@ -139,12 +138,8 @@ def test_invalid_values(arguments, words, user):
     assert not Notification.objects.exists()
 
 
-def test_a_locked_database(user, monkeypatch):
+def test_a_database_that_is_away(user):
     """The error states the problem and the remedy, without a traceback."""
-
-    def fail(*args, **kwargs):
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr(notifying, "create_notifications", fail)
-    with pytest.raises(CommandError, match=r"Nothing was sent: .*database is locked.* Try again"):
+    is_away = refused("INSERT INTO notifications_notification")
+    with is_away, pytest.raises(CommandError, match=r"Nothing was sent: .*database is away.* Try again"):
         run("ada", "Hello")

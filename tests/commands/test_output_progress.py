@@ -1,5 +1,6 @@
 """The line of progress of commands that may take long."""
 
+import time
 from io import StringIO
 
 import pytest
@@ -17,7 +18,7 @@ class Terminal(StringIO):
 def clock(monkeypatch):
     """A list whose only item is the time in seconds."""
     moments = [100.0]
-    monkeypatch.setattr(output.time, "monotonic", lambda: moments[0])
+    monkeypatch.setattr(time, "monotonic", lambda: moments[0])
     return moments
 
 

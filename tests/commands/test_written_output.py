@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import timedelta
 from io import BytesIO, StringIO, TextIOWrapper
 
 import pytest
@@ -13,17 +14,17 @@ from django.core.management import CommandError, call_command, load_command_clas
 from django.core.management.base import SystemCheckError
 from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 
-from notifications.contrib.schedules.commands import SchedulesCommand
+from notifications.api import notify
 from notifications.jobs import notifying
 from notifications.management.commands.notifications import Command
-from notifications.management.subcommands.jobs import JobsCommand
 from notifications.models import Job, Notification
-from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.contrib.output import output_tasks
 from tests.jobs import tasks
 from tests.support.site import ROOT
+from tests.support.statements import preceded
 
 ATTACK = "\x1b]0;owned\x07\x9b31m\u202e"
 ESCAPED = r"\u001b]0;owned\u0007\u009b31m\u202e"
@@ -133,7 +134,7 @@ def test_issues_of_system_checks_are_readable_on_a_color_terminal(level, monkeyp
     """Django colors them before they are written. Values in them are escaped."""
     issues = [checks.CheckMessage(level, f"wrong {ATTACK}")]
     monkeypatch.setattr(checks, "run_checks", lambda *args, **kwargs: issues)
-    command = JobsCommand(stdout=StringIO(), stderr=StringIO(), force_color=True)
+    command = Command.subcommands["jobs"](stdout=StringIO(), stderr=StringIO(), force_color=True)
     try:
         command.check()
     except SystemCheckError as exc:
@@ -145,7 +146,7 @@ def test_issues_of_system_checks_are_readable_on_a_color_terminal(level, monkeyp
 @pytest.mark.django_db
 def test_note_of_unapplied_migrations_is_readable_on_a_color_terminal():
     MigrationRecorder(connection).migration_qs.filter(app="sessions").delete()
-    command = JobsCommand(stdout=StringIO(), force_color=True)
+    command = Command.subcommands["jobs"](stdout=StringIO(), force_color=True)
     command.check_migrations()
     written = command.stdout.getvalue()
     assert "unapplied migration" in written and r"\u001b" not in written
@@ -202,24 +203,22 @@ def test_output_that_cannot_be_written():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ctrl_c_in_prune_says_what_was_deleted(monkeypatch):
-    counts = iter([7, 5])
+def test_ctrl_c_in_prune_says_what_was_deleted(user):
+    for number in range(12):
+        notify(user, f"{number}")
+    Notification.objects.update(archived_at=timezone.now() - timedelta(days=99))
 
-    def prune_chunk(self):
-        for count in counts:
-            return count
+    def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retention.Pruning, "prune_chunk", prune_chunk)
     out = StringIO()
-    with pytest.raises(KeyboardInterrupt):
+    with preceded("notifications_seenmark", interrupt), pytest.raises(KeyboardInterrupt):
         call_command("notifications", "prune", stdout=out)
     assert out.getvalue() == "12 rows deleted.\n"
 
 
-@pytest.mark.parametrize("command", [JobsCommand, SchedulesCommand])
-def test_each_verb_has_examples(command, capsys):
-    name = "jobs" if command is JobsCommand else "schedules"
+@pytest.mark.parametrize("name", ["jobs", "schedules"])
+def test_each_verb_has_examples(name, capsys):
     for verb in (
         "list",
         "pause",
@@ -270,10 +269,11 @@ def test_a_queue_that_does_not_exist_warns(verb):
         (MemoryError(), "A resource is not available: MemoryError. Try again."),
     ],
 )
-def test_an_error_is_one_sentence(monkeypatch, exc, text):
-    def fail(self, *args, **options):
+@pytest.mark.django_db
+def test_an_error_is_one_sentence(exc, text):
+    def fail():
         raise exc
 
-    monkeypatch.setattr(SchedulesCommand, "handle", fail)
-    with pytest.raises(CommandError, match=f"^{re.escape(text)}$"):
+    fails = preceded("notifications_schedules_schedule", fail, times=None)
+    with fails, pytest.raises(CommandError, match=f"^{re.escape(text)}$"):
         call_command("notifications", "schedules", "list")

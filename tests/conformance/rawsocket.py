@@ -6,6 +6,8 @@ import os
 import struct
 from urllib.parse import urlsplit
 
+from websockets.frames import Frame
+
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
@@ -15,6 +17,13 @@ class Refused(Exception):
     def __init__(self, status):
         super().__init__(f"The status of the handshake is {status}.")
         self.status = status
+
+
+class AnyFrame(Frame):
+    """A frame that may be invalid."""
+
+    def check(self):
+        pass
 
 
 class ResetTolerantProtocol(asyncio.StreamReaderProtocol):
@@ -57,20 +66,8 @@ class RawSocket:
 
     def send(self, payload, opcode=TEXT, *, final=True, masked=True, reserved=0):
         """Send one frame. The error of a closed connection is raised by receive()."""
-        mask = os.urandom(4)
-        first_byte = (0x80 if final else 0) | reserved | opcode
-        size = len(payload)
-        if size < 126:
-            head = struct.pack("!BB", first_byte, size | (0x80 if masked else 0))
-        elif size < 65536:
-            head = struct.pack("!BBH", first_byte, 126 | (0x80 if masked else 0), size)
-        else:
-            head = struct.pack("!BBQ", first_byte, 127 | (0x80 if masked else 0), size)
-        if masked:
-            repeated = (mask * (size // 4 + 1))[:size]
-            payload = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
-            head += mask
-        self.transport.write(head + payload)
+        bits = {f"rsv{number}": bool(reserved & 0x80 >> number) for number in (1, 2, 3)}
+        self.transport.write(AnyFrame(opcode, payload, final, **bits).serialize(mask=masked))
 
     def send_parts(self, parts):
         """Send one text message in fragments."""

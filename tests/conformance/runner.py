@@ -184,7 +184,7 @@ class Run:
         if do in MARKS:
             value = await self.served.call("mark_notifications", user=key, verb=do, **arguments)
         elif do == "seen":
-            value = await self.served.call("mark_notifications_seen", user=key, **arguments)
+            value = await self.served.call("mark_seen", user=key, **arguments)
         elif do == "notify":
             value = (await self.served.call("notify_user", user=key, **arguments))[-1]
         elif do == "job":

@@ -2,13 +2,12 @@
 
 from django.contrib.auth import get_user_model
 
-from tests.browser.output_actions import end, start_job, write
+from tests.browser.output_actions import end as end
+from tests.browser.output_actions import start_job as start_job
+from tests.browser.output_actions import write as write
 from tests.support.site_actions import sign_in
 
 
 def create_demo_session():
     """Return the key of a session of demo."""
     return sign_in(get_user_model().objects.get(username="demo"))
-
-
-ACTIONS = (create_demo_session, start_job, write, end)

@@ -2,13 +2,14 @@
 
 import re
 
+from django.apps import apps
 from django.db import connection
 
 #: Streams; users with notifications and finished jobs; and the number of each per user.
 STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
-#: Partial indexes of unnumbered, queued, pending or running rows only. Reading all of one is not counted as a scan.
+#: Partial indexes of unnumbered, queued, pending or running rows, or jobs of batches. To read all of one is no scan.
 SMALL_INDEXES = (
-    r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|dispatched|running|waiting)"
+    r"notifications_(n|job)_unnumbered|notifications_job_(ready|delayed|queued|keyed|dispatched|running|waiting|batch)"
     r"|notifications_delivery_(due|job)"
 )
 #: Tables with one row per process, queue, broadcast, or problem and its reader, or a single row.
@@ -18,183 +19,95 @@ NUMBERS = {
     "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",
 }
 ID = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "gen_random_uuid()"}
+TIME = {
+    "sqlite": "'2026-01-01 00:00:00+00:00'",
+    "postgresql": "'2026-01-01 00:00:00+00:00'::timestamptz",
+}
 
 
 def insert_rows(streams, users, *names):
     """Insert rows of many users, who have no rows: no foreign key is checked. Of these tables, or of all."""
-    notice = {
-        "id": ID[connection.vendor],
-        "user_id": f"i % {users} + 1",
-        "seq": f"2 * (i / {users}) + 1",
-        "raised": f"2 * (i / {users}) + 1",
+    vendor = connection.vendor
+    id, time, user = ID[vendor], TIME[vendor], f"i % {users} + 1"
+    raised = f"2 * (i / {users}) + 1"
+    limit = "'partner:' || i"
+    notification = {
+        "user_id": user,
+        "seq": raised,
+        "raised": raised,
         "counted": "i % 2 = 0",
-        "level": "'info'",
-        "category": "''",
         "title": "'note'",
-        "body": "''",
-        "url": "''",
-        "data": "'{}'",
         "key": f"'k' || (i / {users})",
-        "created_at": "'2026-01-01 00:00:00+00:00'",
-        "read_at": "CASE WHEN i % 2 = 1 THEN '2026-01-01 00:00:00+00:00' END",
+        "read_at": f"CASE WHEN i % 2 = 1 THEN {time} END",
     }
-    if connection.vendor == "postgresql":
-        notice["created_at"] += "::timestamptz"
-        notice["read_at"] += "::timestamptz"
-    created, new_id = notice["created_at"], ID[connection.vendor]
     job = {
-        "id": new_id,
-        "user_id": f"i % {users} + 1",
+        "user_id": user,
         "seq": f"2 * (i / {users}) + 2",
         "state": "'succeeded'",
         "title": "'work'",
-        **dict.fromkeys(("version", "attempt", "max_attempts", "fence"), "1"),
-        "priority": "0",
-        "cancelled_by_other": "false",
-        **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
-        **dict.fromkeys(("args", "kwargs"), "'[]'"),
-        **dict.fromkeys(("progress_message", "url", "language", "trace"), "''"),
-        **dict.fromkeys(("idempotency_key", "idempotency_hash", "concurrency_key"), "''"),
-        **dict.fromkeys(("created_at", "queued_at", "finished_at"), created),
-        "worker": new_id,
-    }
-    attempt = {
-        "job_id": new_id,
-        "number": "1",
-        "ended_at": created,
-        **dict.fromkeys(("outcome", "exception_class_path", "traceback"), "''"),
-    }
-    step = {
-        "job": new_id,
-        "name": "'charge'",
-        "result": "'1'",
-        "attempt": "1",
-        **dict.fromkeys(("started_at", "ended_at"), created),
-    }
-    unfinished_step = {column: value for column, value in step.items() if column != "result"} | {"fence": "1"}
-    wait = {
-        **dict.fromkeys(("id", "job"), new_id),
-        "name": "'cool-down'",
-        "kind": "'pause'",
-        "is_awaited": "true",
-        **dict.fromkeys(("title", "ended_with"), "''"),
-        "details": "'{}'",
-        "attempt": "1",
-        **dict.fromkeys(("created_at", "ended_at"), created),
-        "how": "'due'",
-    }
-    output_chunk = {
-        "job": new_id,
-        "start": "0",
-        "text": "'Checked.'",
         **dict.fromkeys(("attempt", "fence"), "1"),
-        "created_at": created,
+        **dict.fromkeys(("task_path", "backend", "queue_name"), "'t'"),
+        "finished_at": time,
+        "worker": id,
     }
-    limit = {
-        "key": "'partner:' || i",
-        "name": "'partner'",
-        "bucket": "'' || i",
-        **dict.fromkeys(("busy_until", "closed_until", "used"), "0"),
-        "used_at": created,
-        "corrected_by": "''",
-    }
-    release = {"job": new_id, "limit_id": "'partner:' || i", "fence": "1", "released_at": created}
-    callback = {"job": new_id, "url": "'https://crm.example/'"}
-    stream = {
-        "user_id": "i",
-        "head": str(2 * ROWS_PER_USER),
-        "floor": "0",
-        "unread": str(ROWS_PER_USER // 2),
-        "seen": "10",
-        "unseen": str(ROWS_PER_USER // 2 - 2),
-        "guard": "0",
-    }
-    delivery = {
-        **dict.fromkeys(("id", "notification"), new_id),
-        "user_id": "i",
-        "channel": "'email'",
-        "state": "'sent'",
-        **dict.fromkeys(("address", "language", "reason", "error"), "''"),
-        "due_at": created,
-    }
-    preference = {
-        "user_id": "i",
-        "category": "'muted'",
-        "channel": "'bell'",
-        "choice": "'off'",
-        "changed_at": created,
-    }
-    reader = {
-        "user_id": "i",
-        "time_zone": "''",
-        "dead_addresses": "'{}'",
-        **dict.fromkeys(("digest_hour", "digest_day"), "0"),
-    }
-    throttle = {"id": new_id, "user_id": "i", "channel": "'email'", "ends_at": created}
-    digest = {
-        **dict.fromkeys(("id", "job"), new_id),
-        "user_id": "i",
-        "channel": "'email'",
-        "due_at": created,
-        "is_closed": "false",
-    }
-    endpoint = {
-        "id": new_id,
-        "user_id": "i",
-        **dict.fromkeys(("url", "description", "secret", "previous_secret", "off_reason"), "''"),
-        "events": "'job.failed'",
-        "created_at": created,
-    }
-    webhook_attempt = {
-        **dict.fromkeys(("id", "endpoint", "job"), new_id),
-        **dict.fromkeys(("event", "error"), "''"),
-        "started_at": created,
-        "milliseconds": "1",
-    }
-    device = {
-        "id": new_id,
-        "user_id": "i",
-        "endpoint": "'https://push.example/' || i",
-        **dict.fromkeys(("p256dh", "auth", "name", "language"), "''"),
-        **dict.fromkeys(("created_at", "seen_at"), created),
-    }
-    seen_mark = {"id": new_id, "user_id": "i", "up_to": "0", "browser": "''", "at": created}
-    pending = {"user_id": "i", "moment": created, "verb": "''", "level": "''", "after": "0", "up_to": "0"}
+    unread = ROWS_PER_USER // 2
+    stream = {"head": str(2 * ROWS_PER_USER), "unread": str(unread), "seen": "10", "unseen": str(unread - 2)}
+    models = {model._meta.db_table: model for model in apps.get_models()}
     with connection.cursor() as cursor:
         # Narrow tables have more rows: PostgreSQL scans those of fewer when 100 of them are deleted.
-        for table, columns, count in (
-            ("deliveries_preference", preference, streams),
-            ("deliveries_reader", reader, streams),
-            ("deliveries_digest", digest, streams),
-            ("pendingmark", pending, streams),
-            ("inboxviews", {"user_id": "i", "views": "'[]'"}, streams),
-            ("deliveries_throttle", throttle, streams),
-            ("notification", notice, users * ROWS_PER_USER),
+        for table, given, count in (
+            ("deliveries_preference", {}, streams),
+            ("deliveries_reader", {}, streams),
+            ("deliveries_digest", {}, streams),
+            ("pendingmark", {}, streams),
+            ("inboxviews", {}, streams),
+            ("deliveries_throttle", {}, streams),
+            ("notification", notification, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
-            ("attempt", attempt, streams),
-            ("steps_step", step, 3 * streams),
-            ("steps_unfinishedstep", unfinished_step, 3 * streams),
-            ("wait", wait, 3 * streams),
-            ("output_outputchunk", output_chunk, 3 * streams),
-            ("deliveries_delivery", delivery, streams),
-            ("deliveries_pushsubscription", device, streams),
-            ("webhooks_jobcallback", callback, 3 * streams),
-            ("rates_limit", limit, streams),
-            ("rates_release", release, 3 * streams),
-            ("webhooks_webhookendpoint", endpoint, streams),
-            ("webhooks_webhookattempt", webhook_attempt, streams),
-            ("seenmark", seen_mark, streams),
+            ("attempt", {}, streams),
+            ("steps_step", {}, 3 * streams),
+            ("steps_unfinishedstep", {"ended_at": time}, 3 * streams),
+            ("wait", {"ended_at": time, "kind": "'pause'"}, 3 * streams),
+            ("output_outputchunk", {"text": "'Checked.'"}, 3 * streams),
+            ("deliveries_delivery", {"state": "'sent'"}, streams),
+            ("deliveries_pushsubscription", {"endpoint": "'https://push.example/' || i"}, streams),
+            ("webhooks_jobcallback", {"url": "'https://crm.example/'"}, 3 * streams),
+            ("rates_limit", {"key": limit, "bucket": "'' || i"}, streams),
+            ("rates_release", {"limit_id": limit}, 3 * streams),
+            ("webhooks_webhookendpoint", {"user_id": "i"}, streams),
+            ("webhooks_webhookattempt", {}, streams),
+            ("seenmark", {}, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),
         ):
             if names and table not in names:
                 continue
-            numbers = NUMBERS[connection.vendor].format(count)
+            fields = models[f"notifications_{table}"]._meta.concrete_fields
+            values = {field.column: given.get(field.column) or value_of(field) for field in fields}
+            columns = {column: value for column, value in values.items() if value}
             cursor.execute(
-                f"INSERT INTO notifications_{table} ({', '.join(columns)}) {numbers} "
+                f"INSERT INTO notifications_{table} ({', '.join(columns)}) {NUMBERS[vendor].format(count)} "
                 f"SELECT {', '.join(columns.values())} FROM n"
             )
         cursor.execute("ANALYZE")
+
+
+def value_of(field):
+    """Return SQL of a column's default, or of any value of its type where it must have one; else None."""
+    kind = field.get_internal_type()
+    if field.null or field.has_db_default() or kind == "BigAutoField":
+        return None
+    if field.column == "user_id":
+        return "i"
+    if kind in ("UUIDField", "ForeignKey"):
+        return ID[connection.vendor]
+    if kind == "DateTimeField":
+        return TIME[connection.vendor]
+    if kind == "BooleanField":
+        return "false"
+    if kind in ("CharField", "TextField", "JSONField"):
+        return f"'{field.get_default()}'"
+    return str(field.get_default() if field.has_default() else 1)
 
 
 def pages_read(sql, params=None):

@@ -19,8 +19,7 @@ def job(user, **fields):
     row = Job(
         user_id=getattr(user, "pk", user),
         backend="default",
-        queue_name="default",
-        **{"title": "Work", "task_path": "tests.tasks.nothing", **fields},
+        **{"title": "Work", "task_path": "tests.tasks.nothing", "queue_name": "default", **fields},
     )
     enqueueing.enqueue(row)
     return row

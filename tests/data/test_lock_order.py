@@ -21,6 +21,7 @@ from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
 from tests.jobs import tasks
+from tests.support.duties import run_duty
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("on_postgresql")]
 
@@ -122,7 +123,7 @@ def test_transactions_lock_in_the_documented_order(transactions, make_user, othe
     head = positions.position(user.pk).head
     marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=times.now(), up_to=head))
     assert PendingMark.objects.exists()
-    marking_all.continue_marking(60)
+    run_duty("mark notifications as read")
     marking_seen.mark_seen(user.pk, head)
     marking_all.mark_all(user.pk, "archive", head)
     for state in ("failed", "missed", ""):  # the row is inserted, changed and deleted

@@ -1,175 +1,230 @@
 """Query plans: frequent queries find their rows by an index and read few others, however large the tables are."""
 
 import re
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
+from django.core.management import call_command
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext, override_settings
+from django.urls import reverse
 from django.utils import timezone
 
 from notifications import api, streams
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import devices, outages, sending
-from notifications.contrib.deliveries.models import Delivery
-from notifications.contrib.engines import wakeups
-from notifications.contrib.operations.running import count_waiting
-from notifications.contrib.questions import reminders
-from notifications.contrib.webhooks import sending as webhook_sending
+from notifications.contrib.deliveries.models import Delivery, PushSubscription
 from notifications.contrib.webhooks.models import WebhookAttempt
-from notifications.inbox import lists, read_timeline
-from notifications.jobs import Outcome, cancel, retry
-from notifications.jobs.claiming import backlog, candidates
-from notifications.jobs.claiming.sources import Source
-from notifications.jobs.transitions import claims, reaping, recording, upgrading, waiting
-from notifications.models import Job, Notification, Wait, Worker, uuid7
-from notifications.streams import changes, listing, marking, marking_all, positions, purging, retention
-from notifications.streams.marking_seen import mark_seen
+from notifications.extension import Upkeep, Where
+from notifications.inbox import read_timeline
+from notifications.jobs import cancel, retry
+from notifications.jobs.claiming import backlog
+from notifications.jobs.transitions import claims
+from notifications.models import Job, Notification, Wait, uuid7
+from notifications.streams import changes, positions
+from notifications.testing import run_jobs
+from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
 from tests.data.rows import job, unnumbered
+from tests.jobs import tasks, wait_tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
-from tests.support.push_service import browser_keys
+from tests.support.duties import run_duty
+from tests.support.push_service import browser_keys, public_key_of, vapid_key
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
 
-
-def number_a_few(user):
-    unnumbered(user, 3, key="k2")
-    streams.number([user])
+HEAD = 2 * ROWS_PER_USER
+PUSH_KEY = vapid_key()
 
 
-def number_many_users(user):
+@contextmanager
+def captured_statements():
+    """Yield a list that gets the statements of all threads of this process, with their parameters in them."""
+    captured, execute = [], CursorWrapper._execute_with_wrappers
+
+    def execute_and_capture(cursor, sql, params, many, executor):
+        result = execute(cursor, sql, params, many, executor)
+        if not many:
+            captured.append(cursor.db.ops.last_executed_query(cursor.cursor, sql, params))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CursorWrapper, "_execute_with_wrappers", execute_and_capture)
+        yield captured
+
+
+class Reader:
+    """A user of large tables who is signed in, and what requests need."""
+
+    def __init__(self, key, client_of, receiver):
+        self.key, self.receiver = key, receiver
+        self.row = get_user_model().objects.create(pk=key, username=f"user{key}", email="ada@users.example")
+        self.client = client_of(self.row, raise_request_exception=True)
+
+    def get(self, name, *args, **query):
+        response = self.client.get(reverse(f"notifications:{name}", args=args), query)
+        assert response.status_code == 200, response.content
+        return response
+
+    def send(self, name, **body):
+        """Send JSON to the API."""
+        response = self.client.post(reverse(f"notifications:{name}"), body, content_type="application/json")
+        assert response.status_code == 200, response.content
+        return response
+
+    def submit(self, name, *args, **form):
+        """Submit a form of a page, and return where it leads."""
+        response = self.client.post(reverse(f"notifications:{name}", args=args), form)
+        assert response.status_code == 303, response.content
+        return response.url
+
+    def ids(self):
+        rows = Notification.objects.filter(user=self.key)
+        return list(map(str, rows.values_list("pk", flat=True)[:3]))
+
+
+def get(name, **query):
+    return lambda reader: reader.get(name, **query)
+
+
+def send(name, **body):
+    return lambda reader: reader.send(name, **body)
+
+
+def number_a_few(reader):
+    unnumbered(reader.key, 3, key="k2")
+    streams.number([reader.key])
+
+
+def number_many_users(reader):
     for other_user in range(1, 21):
         unnumbered(other_user, 2, key="k2")
     streams.number(range(1, 201))
 
 
-def number_pending(user):
-    unnumbered(user, 3)
-    streams.number_pending()
+def number_pending(reader):
+    unnumbered(reader.key, 3)
+    run_duty("number pending changes")
 
 
-def run_a_job(user):
+def catch_up(reader):
+    reader.get("api-sync", epoch=streams.read_numbered_position(reader.key).epoch, seq=HEAD - 10)
+
+
+def catch_up_by_200_rows(reader):
+    unnumbered(reader.key, 1)
+    streams.number([reader.key])
+    reader.get("api-sync", epoch=streams.read_numbered_position(reader.key).epoch, seq=0)
+
+
+def take_snapshot_with_active_jobs(reader):
     for _ in range(3):
-        job(user)
-    candidates.claimable_queues()
+        job(reader.key)
+    assert len(reader.get("api-sync").json()["jobs"]) == 3
+    positions.read_active_sums([reader.key])
+
+
+def run_jobs_of_a_user(reader):
+    for _ in range(3):
+        tasks.add.using(owner=reader.row).enqueue(1, 2)
+    assert run_jobs() == 3
+
+
+def watch_running_jobs(reader):
+    """As a worker does every few seconds."""
+    for _ in range(3):
+        job(reader.key)
     jobs = claim_rows(uuid7(), 2)
     claims.store_progress(jobs)
-    recording.record_outcomes([succeeded(row) for row in jobs])
+    cancel([jobs[0].pk])
+    assert list(claims.cancellations_requested(jobs[0].worker))
+    assert len(claims.read_claims(jobs[0].worker)) == 2
+    run_duty("take jobs from lost workers", may_reap=lambda: True)
 
 
-def run_limited_jobs(user):
+def run_limited_jobs(reader):
     for _ in range(3):
-        job(user, concurrency_key="a")
-        job(user, concurrency_key="b")
+        job(reader.key, concurrency_key="a")
+        job(reader.key, concurrency_key="b")
     while claim_rows(uuid7(), 2):
         pass
 
 
-def cancel_and_retry(user):
-    ids = [job(user).pk for _ in range(3)]
-    (running,) = claim_rows(uuid7(), 1)
+def cancel_and_retry(reader):
+    ids = [job(reader.key).pk for _ in range(3)]
+    claim_rows(uuid7(), 1)
     cancel(ids)
-    claims.cancellations_requested(running.worker)
     retry(ids)
 
 
-def enqueue_with_key(user):
+def enqueue_with_key(reader):
     for _ in range(2):
-        for owner in (user, None):
+        for owner in (reader.key, None):
             job(owner, idempotency_key="key", idempotency_hash="hash")
 
 
-def reap_no_jobs(user):
-    job(user)
-    now = timezone.now()
-    alive = Worker.objects.create(
-        host="h", process="p", started_at=now, lease_until=now + timedelta(minutes=3), concurrency=1
-    )
-    claim_rows(alive.pk, 1)
-    claims.read_claims(alive.pk)
-    assert reaping.reap_jobs([uuid7()]) == 0
-
-
-def read_active_jobs(user):
-    for _ in range(3):
-        job(user)
-    changes.read_active_jobs(changes.read_missed({user: [None]})[user, None].versions)
-    positions.read_active_sums([user])
-
-
-def warn_of_unserved_jobs(user):
-    job(user)
-    Worker.objects.all().delete()
+def warn_of_unserved_jobs(reader):
+    job(reader.key)
     backlog.warn_of_unserved_jobs()
 
 
-def wake_engines(user):
-    """For jobs of an engine, of which one runs, and for old ones."""
+def with_engine():
+    options = {"engine": "tests.contrib.engines.idle_engine"}
+    return override_settings(TASKS={"default": {**settings.TASKS["default"], "OPTIONS": options}})
+
+
+def wake_engines(reader):
+    """For jobs of an engine, and for old ones."""
     for executor in ("woken_sync", "woken_async", "sync"):
-        job(user, executor=executor)
-    job(user, executor="woken_sync", run_after=timezone.now())
-    options = {
-        "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}
-    }
-    with override_settings(TASKS=options):
-        claims.claim_jobs(uuid7(), 1, source=Source(backends=("default",), queues=("default",)))
-        wakeups.wake_for_waiting_jobs(timezone.now())
-    job(user, executor="dispatched")
-    upgrading.turn_old_executors()
+        job(reader.key, executor=executor)
+    job(reader.key, executor="woken_sync", run_after=timezone.now())
+    with with_engine():
+        run_duty("wake engines for waiting jobs")
+    job(reader.key, executor="dispatched")
+    run_duty("turn executors of version 0.9.0")
 
 
-def warn_of_unserved_jobs_of_engines(user):
+def warn_of_unserved_jobs_of_engines(reader):
     """Of a backend whose engine has no process."""
     for executor in ("woken_sync", "sync"):
-        job(user, executor=executor)
-    options = {
-        "default": {**settings.TASKS["default"], "OPTIONS": {"engine": "tests.contrib.engines.idle_engine"}}
-    }
-    with override_settings(TASKS=options):
+        job(reader.key, executor=executor)
+    with with_engine():
         backlog.warn_of_unserved_jobs()
 
 
-def deliver(user):
-    id = Notification.objects.filter(user=user, raised__gt=50).values_list("pk", flat=True)[0]
+def deliver(reader):
+    id = Notification.objects.filter(user=reader.key, raised__gt=50).values_list("pk", flat=True)[0]
     Notification.objects.filter(pk=id).update(read_at=None)
-    get_user_model().objects.update_or_create(pk=user, defaults={"email": "ada@users.example"})
     for channel in ("email", "push"):
-        Delivery.objects.create(notification=id, user_id=user, channel=channel, due_at=timezone.now())
-    outages.add_timeout("push")
-    sending.enqueue_due()
-    assert dict(Delivery.objects.filter(notification=id).values_list("channel", "state")) == {
-        "email": "queued",
-        "push": "queued",
+        Delivery.objects.create(notification=id, user_id=reader.key, channel=channel, due_at=timezone.now())
+    run_duty("enqueue deliveries")
+    rows = Delivery.objects.filter(notification=id)
+    wait_until(lambda: not rows.exclude(state="queued").exists(), what="jobs of deliveries")
+    run_duty("fail abandoned deliveries")
+
+
+def send_webhooks(reader):
+    endpoint = webhooks.create(reader.receiver.url("/hook"), owner=reader.key)
+    reader.receiver.answers[:] = [204, 500, 410]
+    for _ in range(3):
+        api.notify(reader.row, "Hello")
+        run_jobs()
+    assert set(WebhookAttempt.objects.filter(endpoint=endpoint.id).values_list("status", flat=True)) == {
+        204,
+        410,
+        500,
     }
-    outages.end(outages.read("push"))
-    sending.fail_orphaned()
-
-
-def send_webhook(user):
-    endpoint = webhooks.create("https://hooks.example/", owner=user)
-    api.notify(user, "Hello")
-    for status in (204, 500, 410):
-        attempt = WebhookAttempt(
-            endpoint=endpoint.id,
-            job=uuid7(),
-            event="job.failed",
-            started_at=timezone.now(),
-            milliseconds=1,
-            status=status,
-        )
-        webhook_sending._record(attempt, webhook_sending.EndpointResponse(status, "", 0.0, ""), is_last=True)
     webhooks.delete(endpoint.id)
 
 
-def explain_calls(user):
+def explain_calls(reader):
     """Of a notification of which a program was told."""
-    endpoint = webhooks.create("https://hooks.example/", owner=user)
-    (id,) = api.notify(user, "Hello")
+    endpoint = webhooks.create("https://hooks.example/", owner=reader.key)
+    (id,) = api.notify(reader.row, "Hello")
     sent = Job.objects.get(event_source=id)
     attempt = WebhookAttempt(
         endpoint=endpoint.id,
@@ -183,7 +238,7 @@ def explain_calls(user):
     webhooks.delete(endpoint.id)
 
 
-def wait(user):
+def wait(reader):
     """Beside many waits that have ended, or are not due."""
     now = timezone.now()
     Wait.objects.bulk_create(
@@ -201,93 +256,82 @@ def wait(user):
     )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE notifications_wait")
-    for _ in range(3):
-        job(user)
-    jobs = claim_rows(uuid7(), 3)
-    waits = [Wait(job=row.pk, name="nap", kind="pause", attempt=1) for row in jobs]
-    for row in waits:
-        row.lasts = timedelta(0)
-    recording.finish_jobs(
-        [Outcome(job=row, state="waiting", waits=[w]) for row, w in zip(jobs, waits, strict=True)]
-    )
-    cancel([jobs[0].pk])
-    retry([jobs[0].pk])
-    waiting.end_due_waits()
-    assert Job.objects.filter(pk__in=[row.pk for row in jobs], state="queued").count() == 3
-    waiting.queue_jobs_without_wait()
-    waiting.queue_jobs_without_wait(uuid7())
-    reminders.update_addressees()
-    reminders.update_addressees((timezone.now(), uuid7()))
-    count_waiting()
+    ids = [wait_tasks.fail_after_pause.using(owner=reader.row).enqueue().id for _ in range(3)]
+    run_jobs()
+    jobs = Job.objects.filter(pk__in=ids)
+    assert jobs.filter(state="waiting").count() == 3
+    cancel(ids[:1])
+    retry(ids[:1])
+    Wait.objects.filter(job__in=ids).update(due_at=now)
+    run_duty("end waits that are due")
+    assert jobs.filter(state="queued").count() == 3
+    run_duty("queue jobs that wait for nothing")
 
 
-def use_devices(user):
+def use_devices(reader):
     _, keys = browser_keys()
-    (device,) = devices.of_user(user)
-    devices.register(user, device.endpoint, **keys, name="Firefox", language="")
+    device = PushSubscription.objects.get(user=reader.key)
+    subscription = {"keys": keys, "key": public_key_of(PUSH_KEY)}
+    reader.send("push-subscribe", endpoint=device.endpoint, **subscription)
     changed = "https://push.example/changed"
-    devices.register(user, changed, **keys, name="Firefox", language="", replaces=device.endpoint)
-    (device,) = devices.of_user(user)
-    assert devices.remove(user, device.id)
+    reader.send("push-subscribe", endpoint=changed, replaces=device.endpoint, **subscription)
+    [device] = [row["row"] for row in reader.get("devices").context["devices"]]
+    assert device.endpoint == changed
+    reader.submit("device-remove", device.id)
+    assert not PushSubscription.objects.filter(user=reader.key).exists()
 
 
-def unarchive(user):
-    marking.mark(user, "archive", 90, some_ids(user))
-    marking.mark(user, "unarchive", 90)
+def unarchive(reader):
+    reader.send("api-notifications-archive", up_to=90, ids=reader.ids())
+    reader.send("api-notifications-unarchive", up_to=90)
+
+
+def mark_all_of_a_category(reader):
+    Notification.objects.filter(user=reader.key, raised__lt=50).update(category="c")
+    reader.submit("inbox-mark-filter", all="read", up_to=90, query="category=c")
+
+
+def undo(reader):
+    url = reader.submit("inbox-mark", all="archive", up_to=90)
+    reader.submit("inbox-undo", changed=re.search("changed=([^&]+)", url)[1])
 
 
 #: What a search of the inbox page selects.
-SEARCH = listing.Filters(categories=("",), level="info", words=("note", "other"))
-
-
-def undo(user):
-    marked = marking_all.mark_all(user, "archive", 90)
-    marking_all.undo_mark(user, "archive", marked.moment, marked.after, 90)
-
+SEARCH = {"level": "info", "q": "note other"}
 
 OPERATIONS = {
     "waiting": wait,  # first: it fills a table that others read
     "numbering": number_a_few,
     "numbering many": number_many_users,
     "numbering pending": number_pending,
-    "numbering none": lambda user: streams.number_pending(),
-    "marking as read": lambda user: marking.mark(user, "read", 90),
-    "marking some as read": lambda user: marking.mark(user, "read", 90, some_ids(user)),
-    "catch-up": lambda user: changes.read_missed({user: [2 * ROWS_PER_USER - 10]}),
-    "long catch-up": lambda user: changes.read_missed({user: [-10]}),
-    "catch-up of many": lambda user: changes.read_missed(
-        {key: [2 * ROWS_PER_USER - 2] for key in range(1, 201)}
-    ),
-    "snapshot": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER})[user],
-    "snapshots": lambda user: changes.read_snapshots({user: 2 * ROWS_PER_USER, user + 1: 2 * ROWS_PER_USER}),
-    "unnumbered users": lambda user: positions.find_unnumbered_users([user]),
-    "a page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 60),
-    "the last page of the inbox": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, 4),
-    "a page of the archive": lambda user: listing.read_page(
-        user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(archived=True)
-    ),
-    "a page of the unread": lambda user: listing.read_page(
-        user, 50, below=2 * ROWS_PER_USER + 1, filters=listing.Filters(read=False, categories=("",))
-    ),
-    "a page of newer ones": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, before=60),
-    "a search": lambda user: lists.read_inbox_page(user, 2 * ROWS_PER_USER, filters=SEARCH),
-    "a search of newer ones": lambda user: lists.read_inbox_page(
-        user, 2 * ROWS_PER_USER, before=20, filters=SEARCH
-    ),
-    "the views of the inbox": lambda user: lists.read_state(user, listing.Filters()),
-    "the views of the archive": lambda user: lists.read_state(user, listing.Filters(archived=True)),
-    "marking those of a category as read": lambda user: marking.mark(user, "read", 90, category=""),
-    "marking those of a level as unread": lambda user: marking.mark(user, "unread", 90, level="info"),
-    "marking all of a category": lambda user: marking_all.mark_all(user, "read", 90, categories=("",)),
+    "numbering none": lambda reader: run_duty("number pending changes"),
+    "marking as read": send("api-notifications-read", up_to=90),
+    "marking some as read": lambda reader: reader.send("api-notifications-read", up_to=90, ids=reader.ids()),
+    "catch-up": catch_up,
+    "long catch-up": catch_up_by_200_rows,
+    # Those of many clients are read at once.
+    "catch-up of many": lambda reader: changes.read_missed({key: [HEAD - 2] for key in range(1, 201)}),
+    "snapshot": take_snapshot_with_active_jobs,
+    "unnumbered users": lambda reader: streams.number_if_needed([reader.key]),
+    "a page of the inbox": get("inbox", after=60),
+    "the last page of the inbox": get("inbox", after=4),
+    "a page of the archive": get("api-notifications", archived=1),
+    "a page of the unread": get("api-notifications", unread=1, category=""),
+    "a page of newer ones": get("inbox", before=60),
+    "a search": get("inbox", **SEARCH),
+    "a search of newer ones": get("inbox", before=20, **SEARCH),
+    "the page of the archive": get("inbox", view="done"),
+    "marking those of a category as read": send("api-notifications-read", up_to=90, category=""),
+    "marking those of a level as unread": send("api-notifications-unread", up_to=90, level="info"),
+    "marking all of a category": mark_all_of_a_category,
     "undoing": undo,
-    "marking none as unread": lambda user: marking.mark(user, "unread", 90),
-    "marking as seen": lambda user: mark_seen(user, 90),
-    "archiving": lambda user: marking.mark(user, "archive", 90),
+    "marking none as unread": send("api-notifications-unread", up_to=90),
+    "marking as seen": send("api-notifications-seen", up_to=90),
+    "archiving": send("api-notifications-archive", up_to=90),
     "unarchiving": unarchive,
-    "running a job": run_a_job,
-    "reaping no jobs": reap_no_jobs,
-    "purging": lambda user: purging.purge([user]),
-    "active jobs": read_active_jobs,
+    "running jobs": run_jobs_of_a_user,
+    "watching running jobs": watch_running_jobs,
+    "deleting a user": lambda reader: reader.row.delete(),
     "limited jobs": run_limited_jobs,
     "cancelling and retrying": cancel_and_retry,
     "unserved jobs": warn_of_unserved_jobs,
@@ -295,25 +339,32 @@ OPERATIONS = {
     "idempotency keys": enqueue_with_key,
     "waking engines": wake_engines,
     "enqueueing deliveries": deliver,
-    "sending a webhook": send_webhook,
+    "sending webhooks": send_webhooks,
     "explaining calls": explain_calls,
     "devices": use_devices,
 }
 
 
-def some_ids(user):
-    return list(Notification.objects.filter(user=user).values_list("pk", flat=True)[:3])
+@pytest.fixture
+def receiver(settings):
+    """A server on loopback, which may be called."""
+    receiver = Receiver()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_ALLOW": [receiver.address]}
+    yield receiver
+    receiver.close()
 
 
-def test_no_query_scans(large_tables, monkeypatch, settings):
+def test_no_query_scans(large_tables, settings, client_of, receiver):
     """Each statement of frequent operations on a large table uses an index."""
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
-    monkeypatch.setattr(positions.Position, "follows", lambda self, cursor: True)
+    push = {"private_key": PUSH_KEY, "subject": "mailto:a@site.example"}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True, "WEB_PUSH": push}
     scanning = {}
-    for user, (name, operation) in enumerate(OPERATIONS.items(), start=500):
-        with CaptureQueriesContext(connection) as queries:
-            operation(user)
-        statements = [sql for query in queries.captured_queries for sql in query["sql"].split("; ")]
+    for key, (name, operation) in enumerate(OPERATIONS.items(), start=500):
+        reader = Reader(key, client_of, receiver)
+        with captured_statements() as captured:
+            operation(reader)
+        Job.objects.filter(seq=0).delete()  # no other operation runs them
+        statements = [sql for part in captured if part for sql in part.split("; ")]
         explained = dict.fromkeys(sql for sql in statements if can_scan(sql))
         assert explained, f"{name} has executed no query."
         scanning |= {f"{name}: {sql[:700]}": scans for sql in explained if (scans := scans_of(explain(sql)))}
@@ -324,29 +375,48 @@ def test_no_query_scans(large_tables, monkeypatch, settings):
 def test_deleted_users_are_searched_in_chunks(large_tables):
     """Deleted users are searched in chunks of streams, by the index of their key."""
     with CaptureQueriesContext(connection) as queries:
-        assert len([user for chunk in purging.find_deleted_users() for user in chunk]) == STREAMS
-    first, *later = [
-        query["sql"] for query in queries.captured_queries if "notifications_stream" in query["sql"]
-    ]
+        call_command("notifications", "prune", "--dry-run")
+    statements = [query["sql"] for query in queries.captured_queries]
+    first, *later = [sql for sql in statements if 'FROM "notifications_stream"' in sql]
     assert "LIMIT" in first
     assert len(later) == STREAMS // 500
     assert [sql for sql in later if scans_of(explain(sql)) or "LIMIT" not in sql] == []
+    assert len([sql for sql in statements if 'FROM "auth_user"' in sql]) == STREAMS // 500
 
 
-def test_pruning_does_not_sort(large_tables):
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Notification, marks=pytest.mark.tables("notification", "stream", "deliveries_delivery")),
+        pytest.param(
+            Job,
+            marks=pytest.mark.tables(
+                *("job", "stream", "attempt", "wait", "steps_step", "steps_unfinishedstep"),
+                *("output_outputchunk", "rates_release", "webhooks_jobcallback", "webhooks_webhookattempt"),
+            ),
+        ),
+    ],
+    ids=lambda model: model.__name__,
+)
+def test_pruning_does_not_sort(large_tables, model):
     """Pruning selects the oldest rows by an index, without sorting all old ones while it holds SQLite's lock."""
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE notifications_notification SET archived_at = created_at")
-        cursor.execute("ANALYZE")
-    for pruned in (retention.JOBS, retention.NOTIFICATIONS):
-        with transaction.atomic(), CaptureQueriesContext(connection) as queries:
-            assert retention._prune_chunk(pruned, timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION
-        statements = [query["sql"] for query in queries.captured_queries if can_scan(query["sql"])]
-        assert [scans for sql in statements if (scans := scans_of(explain(sql)))] == []
-        old = f'FROM "{apps.get_model(pruned.model)._meta.db_table}"'
-        limit = f"LIMIT {retention.MAX_ROWS_PER_TRANSACTION}"
-        (selection,) = [sql for sql in statements if limit in sql and old in sql]
-        assert not re.search("TEMP B-TREE|Sort", explain(selection)), explain(selection)
+    if model is Notification:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE notifications_notification SET archived_at = created_at")
+            cursor.execute("ANALYZE")
+    process = Upkeep(Where.WORKER, seconds=0)
+    [duty] = [duty for duty in process.duties if duty.name == "prune old rows"]
+    count = model.objects.count()
+    with CaptureQueriesContext(connection) as queries:
+        assert process.run(duty)  # there is more to do
+    count -= model.objects.count()
+    parts = [sql for query in queries.captured_queries for sql in query["sql"].split("; ")]
+    empty = {Notification: '"notifications_job"', Job: '"notifications_notification"'}[model]
+    statements = [sql for sql in parts if can_scan(sql) and empty not in sql]
+    assert [scans for sql in statements if (scans := scans_of(explain(sql)))] == []
+    old = f'FROM "{model._meta.db_table}"'
+    (selection,) = [sql for sql in statements if f"LIMIT {count}" in sql and old in sql]
+    assert not re.search("TEMP B-TREE|Sort", explain(selection)), explain(selection)
 
 
 @pytest.mark.tables("notification", "job")

@@ -3,17 +3,17 @@
 import re
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.db.keyset import NEWEST_FIRST, RowPosition
 from notifications.http.page_views import find_end
-from notifications.inbox import lists
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import build_notification, listing, marking, positions, read_numbered_position
+from notifications.streams import build_notification, marking, positions, read_numbered_position
 from notifications.streams.marking_seen import mark_seen
 from tests.data.plans import ID, NUMBERS, explain, pages_read
 from tests.data.rows import unnumbered
@@ -70,23 +70,22 @@ MAX_JOB_PAGES = {"sqlite": 3_000, "postgresql": 60}
 
 @pytest.mark.tables("job")
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_jobs_of_a_user_are_read_in_the_order_of_an_index(filled_tables, analyzed):
+def test_jobs_of_a_user_are_read_in_the_order_of_an_index(filled_tables, client, analyzed):
     """Lists of a user's jobs read the rows that they show, of many jobs of the user or of all users."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE notifications_job SET user_id = 500 WHERE user_id <= 10")
         if analyzed:
             cursor.execute("ANALYZE")
-    position = RowPosition((timezone.now(), uuid7()))
-    for rows in (
-        NEWEST_FIRST.sort(Job.objects),
-        NEWEST_FIRST.after(NEWEST_FIRST.sort(Job.objects), position),
-    ):
+    for position in ({}, {"after": uuid7()}):
         with CaptureQueriesContext(connection) as queries:
-            assert len(rows.filter(user=500)[:50]) == 50
-        (query,) = queries.captured_queries
-        plan = explain(query["sql"])
+            page = get(client, "api-jobs", limit=50, **position).json()
+        assert len(page["items"]) == 50
+        *_, sql = [
+            query["sql"] for query in queries.captured_queries if 'FROM "notifications_job"' in query["sql"]
+        ]
+        plan = explain(sql)
         assert "notifications_job_user" in plan and not re.search("TEMP B-TREE|Sort", plan), plan
-        assert pages_read(query["sql"]) < MAX_JOB_PAGES[connection.vendor]
+        assert pages_read(sql) < MAX_JOB_PAGES[connection.vendor]
 
 
 #: Notifications of one user, and the most that a page or a lookup of them may read: PostgreSQL's pages, SQLite's steps.
@@ -97,6 +96,28 @@ MAX_READ_PER_LOOKUP = {"sqlite": 300, "postgresql": 12}
 #: that an UPDATE has left.
 MAX_READ_PER_SCAN = {"sqlite": 20_000, "postgresql": 60}
 MAX_READ_PER_COUNT = {"sqlite": 80_000, "postgresql": 2_000}
+
+
+@pytest.fixture
+def client(client_of, transactional_db):
+    """A client in which the user is signed in who has the rows of these tests."""
+    return client_of(get_user_model().objects.create(pk=500, username="ada"))
+
+
+def get(client, name, **query):
+    response = client.get(reverse(f"notifications:{name}"), query)
+    assert response.status_code == 200, response.content
+    return response
+
+
+def statements_of_page(queries):
+    """Return those that look for the rows of a page of the inbox, without those of counts and categories."""
+    statements = [query["sql"] for query in queries.captured_queries]
+    return [
+        sql
+        for sql in statements
+        if "notifications_notification" in sql and "notifications_inboxviews" not in sql
+    ]
 
 
 @pytest.fixture
@@ -158,23 +179,21 @@ def test_keys_are_looked_up_without_statistics(full_inbox):
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, analyzed):
+def test_late_page_of_the_inbox_reads_no_newer_rows(full_inbox, client, analyzed):
     """A late page of the inbox reads none of the newer rows. The inbox and the API use the same query."""
     if analyzed:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        assert lists.read_inbox_page(full_inbox, INBOX_SIZE, after=1_000).rows[0].raised == 999
-    scan, rows = [
-        query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
-    ]
+        assert get(client, "inbox", after=1_000).context["page"].rows[0].raised == 999
+    scan, rows = statements_of_page(queries)
     assert pages_read(scan) < MAX_READ_PER_SCAN[connection.vendor]
     assert pages_read(rows) < MAX_READ_PER_PAGE[connection.vendor]
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("is_read", [False, True])
-def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, analyzed, is_read):
+def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, client, analyzed, is_read):
     """Each query of a page does, also if all that the inbox has is in one group, or in groups of two."""
     table = "notifications_notification"
     with connection.cursor() as cursor:
@@ -184,17 +203,16 @@ def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, analyzed
         if analyzed:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
-        lists.read_inbox_page(full_inbox, INBOX_SIZE)
-        page = lists.read_inbox_page(full_inbox, INBOX_SIZE, after=INBOX_SIZE // 2 + 1)
+        get(client, "inbox")
+        page = get(client, "inbox", after=INBOX_SIZE // 2 + 1).context["page"]
         assert [(group.key, group.total) for group in page.groups.values()] == [("n:large", 1_000)]
-        group = listing.Filters(group="n:large")
-        assert len(lists.read_inbox_page(full_inbox, INBOX_SIZE, after=100, filters=group).rows) == 25
+        assert len(get(client, "inbox", after=100, group="n:large").context["page"].rows) == 25
     for sql in (query["sql"] for query in queries.captured_queries if table in query["sql"]):
         assert pages_read(sql) < MAX_READ_PER_COUNT[connection.vendor], explain(sql)
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
+def test_open_questions_are_found_by_their_index(full_inbox, client, analyzed):
     """Without reading the rows between them, and counted so too."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -203,12 +221,10 @@ def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
         )
         if analyzed:
             cursor.execute("ANALYZE")
-    questions = listing.Filters(read=False, questions=True)
     read_numbered_position(0)  # the first call makes it
     with CaptureQueriesContext(connection) as queries:
-        page = listing.read_page(full_inbox, 50, below=INBOX_SIZE + 1, filters=questions)
-        assert ([row.raised for row in page.rows], page.end) == ([2_050, 7], None)
-        assert lists.read_state(full_inbox, questions).counts["questions"] == 2
+        page = get(client, "api-notifications", unread=1, questions=1).json()
+    assert (len(page["items"]), page["next"], page["questions"]) == (2, None, 2)
     reads = [
         query["sql"] for query in queries.captured_queries if "notifications_notification" in query["sql"]
     ]
@@ -221,7 +237,7 @@ def test_open_questions_are_found_by_their_index(full_inbox, analyzed):
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("filters", [{"category": "rare"}, {"level": "error"}], ids=str)
 def test_rare_notifications_are_searched_in_bounded_steps(
-    full_inbox, analyzed, filters, set_marking, short_search
+    full_inbox, client, analyzed, filters, set_marking, short_search
 ):
     """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""
     short_search(100)
@@ -234,19 +250,19 @@ def test_rare_notifications_are_searched_in_bounded_steps(
             )
         if analyzed:
             cursor.execute("ANALYZE")
-    of_list = {"categories": ("rare",)} if "category" in filters else filters
-    search, half = listing.Filters(**of_list), INBOX_SIZE // 2
+    half = INBOX_SIZE // 2
     with CaptureQueriesContext(connection) as queries:
         for after, found, next in (
             (None, [], INBOX_SIZE - 99),
             (INBOX_SIZE - 99, [INBOX_SIZE - 150], INBOX_SIZE - 199),
             (half, [], half - 100),
         ):
-            page = listing.read_page(full_inbox, 50, below=after or INBOX_SIZE + 1, filters=search)
-            assert ([row.raised for row in page.rows], page.end) == (found, next)
+            page = get(client, "api-notifications", limit=50, after=after or INBOX_SIZE + 1, **filters).json()
+            assert ([item["raised"] for item in page["items"]], page["next"]) == (found, next)
         for after in (0, half, 2_000):
-            marked = marking.mark(full_inbox, "read", INBOX_SIZE, after=after, **filters)
-            assert marked.next == after + 100
+            body = {"up_to": INBOX_SIZE, "after": after, **filters}
+            path = reverse("notifications:api-notifications-read")
+            assert client.post(path, body, content_type="application/json").json()["next"] == after + 100
     assert Notification.objects.exclude(read_at=None).get().raised == 2_050
     reads = [
         query["sql"]

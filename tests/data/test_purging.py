@@ -4,11 +4,14 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.db.models import Manager
 
 from notifications import times
+from notifications.api import notify
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import retrying_atomic
-from notifications.models import Job, SeenMark, Stream, Wait, uuid7
+from notifications.models import Job, Notification, SeenMark, Stream, Wait, uuid7
 from notifications.streams import purging
 from tests.data.rows import job
 
@@ -85,3 +88,35 @@ def test_rows_are_locked_in_the_order_of_their_ids(users, open_connection, on_po
     holding.commit()
     purge.result(60)
     assert not model.objects.filter(**{COLUMNS[model]: user}).exists()
+
+
+class UsersElsewhere:
+    """A router of a project whose users are in another database."""
+
+    def db_for_write(self, model, **hints):
+        return "elsewhere" if model is get_user_model() else None
+
+
+def test_users_of_another_database(user, settings):
+    """If users are in another database, no user is treated as deleted, because this one cannot tell."""
+    notify(user, "note")
+    settings.DATABASE_ROUTERS = [UsersElsewhere()]
+    get_user_model().objects.all().using("default")._raw_delete("default")
+    assert not any(purging.find_deleted_users())
+    assert Notification.objects.exists()
+
+
+def test_hidden_users_are_not_deleted_users(user, monkeypatch):
+    """Users whom a project's manager hides are not treated as deleted."""
+
+    class HidingManager(Manager):
+        def get_queryset(self):
+            return super().get_queryset().none()
+
+    manager = HidingManager()
+    manager.model = get_user_model()
+    for name in ("default_manager", "base_manager"):
+        monkeypatch.setattr(get_user_model()._meta, name, manager)
+    notify(user.pk, "note")
+    assert not any(purging.find_deleted_users())
+    assert Notification.objects.exists()

@@ -8,10 +8,11 @@ from django.db import connection, transaction
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Job, Notification, Stream, uuid7
-from notifications.streams import build_notification, marking, numbering
+from notifications.streams import build_notification, marking
 from tests.data.conftest import scalar
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
+from tests.support.statements import preceded
 
 pytestmark = [pytest.mark.database_law, pytest.mark.usefixtures("on_postgresql")]
 
@@ -210,14 +211,13 @@ def test_transactions_of_the_app_are_read_committed(open_connection, user, monke
     """The app's transactions are READ COMMITTED: after waiting for a stream, numbering must see what was committed."""
     levels = []
 
-    def lock_statement(users):
+    def note_level():
         levels.append(scalar("SHOW transaction_isolation"))
-        return numbering.lock_statement(users)
 
-    monkeypatch.setattr(streams, "lock_statement", lock_statement)
     project = open_connection()
     project.do(scalar, "SELECT set_config('default_transaction_isolation', 'serializable', false)")
-    project.do(notify, user, "note")
+    with preceded("notifications_stream", note_level):
+        project.do(notify, user, "note")
     assert levels == ["read committed"]
     assert project.do(scalar, "SHOW transaction_isolation") == "serializable"
 

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, models, transaction
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
-from notifications.db import adapters, bulk, insertion
+from notifications.db import adapters, bulk
 from notifications.models import Job, Notification, uuid7
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -85,23 +85,6 @@ def test_new_ones_have_what_the_orm_gives_them():
     assert made.pk.version == 7
     assert made._state.adding
     assert bulk.new_row(Job, id=told.pk).pk == told.pk
-
-
-@pytest.mark.parametrize("condition", ["", "1 = %s"])
-def test_one_inserted_row_is_what_the_orm_reads(condition):
-    """Also where the defaults are not sent, or the row has others."""
-    made = rows()
-    for row in made:
-        assert insertion.insert_one(row, condition=condition, params=[1] if condition else [])
-    stored = {row.pk: row for row in Job.objects.all()}
-    assert [values(stored[row.pk]) for row in made] == [values(row) for row in made]
-    assert not any(row._state.adding for row in made)
-
-
-def test_a_condition_that_does_not_hold():
-    row = job()
-    assert not insertion.insert_one(row, condition="1 = %s", params=[2])
-    assert row._state.adding and not Job.objects.exists()
 
 
 def test_rows_are_read_as_the_orm_reads_them():

@@ -188,3 +188,9 @@ def test_a_start_while_the_database_is_away(monkeypatch):
 
     monkeypatch.setattr(schema, "find_mismatch", fail)
     schema.require_present_schema()
+
+
+def test_no_table_of_the_app_in_this_database(monkeypatch):
+    """As in a schema of django-tenants that does not have the app: there is nothing to compare."""
+    monkeypatch.setattr(schema, "list_apps", list)
+    assert schema.find_mismatch() is None

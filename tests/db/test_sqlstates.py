@@ -11,7 +11,6 @@ from django.db import Error, OperationalError, connection, transaction
 from notifications.api import notify
 from notifications.db import UNAVAILABLE, is_unavailable, retrying_atomic, transactions
 from notifications.db.sqlstates import SQLSTATES, Meaning, is_not_migrated, sqlstate_of
-from notifications.db.transactions import try_write
 from notifications.extension import Duty, Upkeep, Where
 from notifications.models import DutyRun, Notification, Ring
 from tests.http.conftest import assert_problem
@@ -139,32 +138,6 @@ def test_a_duty(on_postgres, short_retries):
         process.duties[0].due_at = 0
         process.run_round()
         assert DutyRun.objects.filter(name="sweep").delete()[0]
-
-
-def test_a_session_that_is_read_only(on_postgres):
-    """It answers queries. The next call has another one."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")
-    with pytest.raises(OperationalError, match="read-only transaction"):
-        try_write()
-    try_write()
-
-
-def test_a_session_of_sqlite_that_is_read_only():
-    """As one that was opened while the disk was mounted read-only."""
-    if connection.vendor != "sqlite":
-        pytest.skip("It is SQLite's file.")
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA query_only = 1")
-    before = connection.connection
-    with pytest.raises(OperationalError, match="readonly database"):
-        try_write()
-    if connection.is_in_memory_db():
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA query_only = 0")
-    else:
-        assert connection.connection is not before
-    try_write()
 
 
 @pytest.mark.parametrize(

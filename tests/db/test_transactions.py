@@ -18,10 +18,12 @@ from notifications.db.transactions import (
     on_commit,
     on_commit_merged,
     retrying_atomic,
+    try_write,
 )
 from notifications.models import Notification, Stream
 from tests.data.conftest import OtherConnection, scalar
 from tests.data.shapes import assert_consistent
+from tests.db.test_sqlstates import on_postgres  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -355,3 +357,29 @@ def test_a_thread_without_a_connection_is_in_no_transaction(monkeypatch):
     connection.close()
     monkeypatch.setattr(connection, "connect", lambda: pytest.fail("It has connected."))
     assert not in_callers_transaction()
+
+
+def test_a_session_that_is_read_only(on_postgres):  # noqa: F811
+    """It answers queries. The next call has another one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    with pytest.raises(OperationalError, match="read-only transaction"):
+        try_write()
+    try_write()
+
+
+def test_a_session_of_sqlite_that_is_read_only():
+    """As one that was opened while the disk was mounted read-only."""
+    if connection.vendor != "sqlite":
+        pytest.skip("It is SQLite's file.")
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = 1")
+    before = connection.connection
+    with pytest.raises(OperationalError, match="readonly database"):
+        try_write()
+    if connection.is_in_memory_db():
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA query_only = 0")
+    else:
+        assert connection.connection is not before
+    try_write()

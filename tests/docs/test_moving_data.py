@@ -88,13 +88,15 @@ from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Job, Notification, Stream, Wait
-from notifications.streams import changes, positions, read_numbered_position
+from notifications.streams import read_numbered_position
 
 seen = {}
 for user in User.objects.all():
-    rows = changes.read_snapshots({user.pk: positions.position(user.pk).head})[user.pk]
+    client = Client()
+    client.force_login(user)
+    items = client.get("/notifications/api/sync/").json()["items"]
     seen[str(user)] = {
-        "inbox": [[row.title, row.raised, row.seq, row.read_at is None] for row in rows],
+        "inbox": [[item["title"], item["raised"], item["seq"], item["read_at"] is None] for item in items],
         "counts": list(Stream.objects.filter(user=user).values_list("seen", "unread", "unseen")),
         "jobs": list(Job.objects.filter(user=user).order_by("id").values_list("title", "state", "result")),
         "reader": list(Reader.objects.filter(user=user).values_list("time_zone", flat=True)),

@@ -2,25 +2,7 @@
 
 import re
 
-from notifications.states import CHANGES, JobState
-from tests.docs.pages import DOCS, PAGES, ROOT
-
-
-def test_the_table_of_the_docs_has_the_changes():
-    page = (DOCS / "explanation/architecture.md").read_text()
-    table = re.search(r"^### States of a job$(.*?)^### ", page, re.M | re.S)[1]
-    rows = re.findall(r"^\| (.+) \| ([a-z, -]+) \| ([a-z, ]+) \| `([a-z_.]+)` \|$", table, re.M)
-    assert rows == [
-        (change.what, ", ".join(change.before) or "-", ", ".join(change.after), change.module)
-        for change in CHANGES
-    ]
-
-
-def test_the_docs_name_the_states():
-    *others, last = JobState.values
-    listed = ", ".join(f"`{state}`" for state in others) + f" or `{last}`"
-    pages = [DOCS / "reference/protocol.md", DOCS / "reference/javascript.md"]
-    assert [page.name for page in pages if listed not in page.read_text()] == []
+from tests.docs.pages import PAGES, ROOT
 
 
 def test_one_spelling():

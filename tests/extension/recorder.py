@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 
 from notifications import testing, times
 from notifications.admin import ListFilter
-from notifications.extension import AlertKind, Duty, Extension, JobStep
+from notifications.extension import Duty, Extension, JobStep
 from notifications.management import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -22,17 +22,6 @@ class RecordCommand(ManagementCommand):
 def check_records(*, timeout, **options):
     yield Info(f"{timeout} {connection.in_atomic_block}")
     raise OperationalError("no such table: record")
-
-
-class TooManyRecords(AlertKind):
-    kind, label = "records", "Too many records"
-    model, model_label = "notifications.Notification", "Notification"
-
-    def find(self, now):
-        return [("1", {"count": 3})]
-
-    def describe(self, facts):
-        return f"They are {facts['count']}."
 
 
 class Recorder(Extension):

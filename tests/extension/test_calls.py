@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gc
+import json
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -30,12 +31,16 @@ from notifications.jobs.transitions import reaping, recording, waiting
 from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
 from notifications.streams import rebuilding, snoozing
 from notifications.testing import run_jobs
-from notifications.worker.lease import _overview
 from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.extensions import install, load
 
+#: What the row of a worker has that makes no outbound call, with two outcomes that a hook holds up.
+OUTBOUND = json.dumps(
+    dict.fromkeys(("busy", "total", "waiting", "looking_up", "names_waiting"), 0)
+    | {"origins": [], "failing_hooks": {"sms.on_ends": 2}}
+)
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
 HOOKS = extension.installed._HOOKS
 METHODS = [
@@ -320,7 +325,7 @@ def test_doctor(transactional_db):
     until = times.now() + timedelta(seconds=20)
     fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
     for _ in range(2):
-        Worker.objects.create(outbound=_overview({"sms.on_ends": 2}), **fields)
+        Worker.objects.create(outbound=OUTBOUND, **fields)
     hook, outbound = doctor("hooks", "outbound")
     assert hook["state"] == "error" and "sms.on_ends (outcomes that wait: 4)" in hook["message"]
     assert outbound["state"] == "ok"

@@ -14,7 +14,8 @@ TITLES = "SELECT title FROM notifications_notification WHERE category = 'alert' 
 @pytest.fixture
 def alerting_site(site):
     """A site with short limits whose jobs run in workers only. Its superuser receives alerts."""
-    site.environment |= {"EMBEDDED_WORKER": "0", "TEST_ALERTS": "1"}
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.change("tests.support.short_alerts")
     site.notifications = {"ALERTS": LIMITS, "LEASE": 8}
     return site
 

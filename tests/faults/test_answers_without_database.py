@@ -84,7 +84,7 @@ def test_answers_are_kept(cluster, tmp_path):
         engine = Engine(site, "answers", lease=LEASE, EMAIL_URL=f"smtp://127.0.0.1:{mailbox.port}")
         stack.callback(site.close)
         stack.callback(engine.close)
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.change("tests.faults.support.quick_deliveries")
         with driver(site, "tests.faults.support.delivery_actions") as actions:
             users = actions.call("create_users", count=USERS)
             for number, user in enumerate(users):

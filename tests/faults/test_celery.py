@@ -35,7 +35,7 @@ def test_jobs_end_once_while_processes_die(celery_site):
     site = celery_site.site
     site.start_web()
     celery_site.start_pools()
-    session = celery_site.driver.call("create_session")
+    session = celery_site.driver.call("open_session")
     counts = Counter()
     with Audience([session], [site.url], celery_site.rng) as audience:
         for number in range(ROUNDS or SHORT_ROUNDS):

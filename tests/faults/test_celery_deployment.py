@@ -76,7 +76,7 @@ def start_worker(site, number):
 def test_clients_are_told_once_and_in_order(deployment):
     drivers = [Driver(deployment, "tests.faults.support.celery_actions") for _ in range(ENQUEUERS)]
     users = [f"client{number}" for number in range(CLIENTS)]
-    sessions = [drivers[0].call("create_session", user=user) for user in users]
+    sessions = [drivers[0].call("open_session", user=user) for user in users]
     urls = [f"http://127.0.0.1:{port}" for port in deployment.ports]
     with Audience(sessions, urls, random.Random(SEED)) as audience, ThreadPoolExecutor(ENQUEUERS) as pool:
         started = time.monotonic()

@@ -117,7 +117,7 @@ class World:
             "WEBHOOKS": True,
         }
         self.engine = Engine(site, "deliveries", EMAIL_URL=f"smtp://127.0.0.1:{servers.mailbox.port}")
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.change("tests.faults.support.quick_deliveries")
         self.readers = None
 
     def start(self):

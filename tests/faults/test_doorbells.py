@@ -147,7 +147,7 @@ async def open_synced_socket(site):
     session = aiohttp.ClientSession(cookies={"sessionid": key})
     socket = await open_socket(session, site)
     await start(socket)
-    if "TEST_RINGS_ONLY" in site.environment:
+    if "TEST_CHANGES" in site.environment:
         await asyncio.to_thread(site.web.wait_for_line, LISTENING)
     return socket, session.close
 
@@ -166,7 +166,7 @@ async def test_layer_that_loses_all_messages(site, redis):
 async def test_layer_that_duplicates_all_messages(site, redis):
     """Each change is sent in one frame, because the content of a frame does not come from the ring."""
     use_layer(site, "tests.realtime.layers.Doubling", redis.url)
-    site.environment["TEST_RINGS_ONLY"] = "1"
+    site.change("tests.support.rings_only")
     socket, close = await open_synced_socket(site)
     seqs = []
     for title in ("first", "second", "third"):
@@ -185,7 +185,7 @@ async def test_outcome_reaches_another_process(request, redis, transport):
     site = request.getfixturevalue("postgres_site" if transport == "postgres" else "site")
     if transport != "postgres":
         use_layer(site, transport, redis.url)
-    site.environment["TEST_RINGS_ONLY"] = "1"
+    site.change("tests.support.rings_only")
     socket, close = await open_synced_socket(site)
     worker = await asyncio.to_thread(site.start_worker)
     await asyncio.to_thread(worker.wait_for_line, LISTENING)

@@ -17,7 +17,7 @@ QUICK = [way for way in WAYS if way not in SLOW_WAYS]
 def engine(site):
     # The lease is long, so that the test cannot pass only because a lease ends.
     site.notifications |= {"HANDLERS": HANDLERS}
-    engine = Engine(site, "hostile", DJANGO_SETTINGS_MODULE="tests.faults.support.hostile_settings")
+    engine = Engine(site, "hostile", TEST_CHANGES="tests.faults.support.hostile")
     yield engine
     engine.close()
 

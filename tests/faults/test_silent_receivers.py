@@ -13,8 +13,8 @@ import pytest
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.support.recipients import Moods, MoodyMailbox, MoodyReceiver
 from tests.support.driver import driver
+from tests.support.network import SilentProxy
 from tests.support.push_service import browser_keys, push_service, vapid_key
-from tests.support.silent_proxy import silent_proxy
 from tests.support.smtp_server import smtp_server
 from tests.support.waiting import wait_until
 
@@ -46,38 +46,40 @@ class World:
         self.service = stack.enter_context(push_service())
         self.receiver = MoodyReceiver(calm)
         stack.callback(self.receiver.close)
-        self.smtp = stack.enter_context(silent_proxy(self.mailbox.port))
-        self.push = stack.enter_context(silent_proxy(self.service.port, ORIGINS))
-        self.hooks = stack.enter_context(silent_proxy(self.receiver.port, ENDPOINTS))
+        self.smtp, *proxies = [
+            stack.enter_context(SilentProxy(port))
+            for port in (self.mailbox.port, *[self.service.port] * ORIGINS, *[self.receiver.port] * ENDPOINTS)
+        ]
+        self.push, self.hooks = proxies[:ORIGINS], proxies[ORIGINS:]
         site.notifications |= {
             "SITE_URL": "https://site.example",
             "DELIVERY": {"*": [{"push": 0}, {"email": 0}]},
             "WEB_PUSH": {"private_key": vapid_key(), "subject": "mailto:admin@site.example"},
-            "OUTBOUND_ALLOW": [f"127.0.0.1:{port}" for port in (*self.push.ports, *self.hooks.ports)],
+            "OUTBOUND_ALLOW": [proxy.address for proxy in proxies],
             "WEBHOOKS": True,
         }
         self.site = site
-        self.engine = Engine(site, "silence", EMAIL_URL=f"smtp://127.0.0.1:{self.smtp.ports[0]}")
+        self.engine = Engine(site, "silence", EMAIL_URL=f"smtp://{self.smtp.address}")
         stack.callback(self.engine.close)
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.change("tests.faults.support.quick_deliveries")
 
     def notify(self):
         """Create the users with what is sent to them."""
         with driver(self.site, "tests.faults.support.delivery_actions") as actions:
             self.users = actions.call("create_users", count=USERS)
-            for number, port in enumerate(self.push.ports):
+            for number, proxy in enumerate(self.push):
                 private, keys = browser_keys()
-                endpoint = f"http://127.0.0.1:{port}/{number}"
+                endpoint = f"{proxy.url}/{number}"
                 device = actions.call("create_device", user=self.users[0]["key"], endpoint=endpoint, **keys)
                 self.service.private_keys[f"/{number}"] = private, device
-            for number, port in enumerate(self.hooks.ports):
+            for number, proxy in enumerate(self.hooks):
                 user = self.users[1 + number // ENDPOINTS_PER_USER]
-                actions.call("create_webhook", user=user["key"], url=f"http://127.0.0.1:{port}/hook")
+                actions.call("create_webhook", user=user["key"], url=f"{proxy.url}/hook")
             actions.call("notify_all", title="Number 1.")
 
     def answer(self):
-        for proxy in (self.smtp, self.push, self.hooks):
-            proxy.answer()
+        for proxy in (self.smtp, *self.push, *self.hooks):
+            proxy.may_answer.set()
 
     def measure_waits(self, seconds):
         """Enqueue a sync and an async job again and again for some time; return how long each waited."""
@@ -92,6 +94,11 @@ class World:
         return sorted(
             (as_seconds(started) - as_seconds(queued)) for _, queued, started in self.site.rows(WAITS)
         )
+
+
+def count(proxies):
+    """Return how many connections these have taken."""
+    return sum(proxy.connections for proxy in proxies)
 
 
 def as_seconds(moment):
@@ -111,8 +118,8 @@ def test_jobs_do_not_wait_for_silent_receivers(world):
     world.notify()
     world.site.start_worker()
     wait_until(lambda: world.smtp.connections >= 4, timeout=60, what="e-mails to hang")
-    wait_until(lambda: world.push.connections, timeout=60, what="a push message to hang")
-    wait_until(lambda: world.hooks.connections >= 24, timeout=60, what="webhooks to hang")
+    wait_until(lambda: count(world.push), timeout=60, what="a push message to hang")
+    wait_until(lambda: count(world.hooks) >= 24, timeout=60, what="webhooks to hang")
     waits = world.measure_waits(SILENT_SECONDS)
     p99 = waits[int(len(waits) * 0.99)]
     print(

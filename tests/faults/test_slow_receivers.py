@@ -68,7 +68,7 @@ def test_slow_receivers_delay_nobody(site, receivers):
     }
     with ExitStack() as stack:
         stack.callback(Engine(site, "slow").close)
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.change("tests.faults.support.quick_deliveries")
         actions = stack.enter_context(driver(site, "tests.faults.support.delivery_actions"))
         users = [user["key"] for user in actions.call("create_users", count=2 * BYSTANDERS + SLOW_ACCOUNTS)]
         bystanders, slow_accounts = users[: 2 * BYSTANDERS], users[2 * BYSTANDERS :]
@@ -136,7 +136,7 @@ def test_hanging_receivers_take_no_slot_of_celery(site, receivers, redis):
     }
     with ExitStack() as stack:
         stack.callback(Engine(site, "celery").close)
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.delivery_settings"
+        site.change("tests.faults.support.quick_deliveries")
         site.use_celery(redis.url)
         actions = stack.enter_context(driver(site, "tests.faults.support.delivery_actions"))
         jobs = stack.enter_context(driver(site, "tests.contrib.engines.actions"))

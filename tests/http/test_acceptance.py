@@ -6,24 +6,24 @@ import re
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connection, connections, transaction
+from django.db import connection, connections, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
 from notifications.api import accepted, requester
 from notifications.http import acceptance
-from notifications.jobs.transitions import enqueueing
 from notifications.models import Job
 from notifications.signals import rung
 from notifications.testing import run_jobs
-from tests.http import acceptance_views
-from tests.http.acceptance_views import double, enqueue_child, enqueue_double
+from tests.http import views
 from tests.http.conftest import BROWSER
+from tests.http.views import double, enqueue_child, enqueue_double
+from tests.support.statements import refused
 
 
 @pytest.fixture(autouse=True)
 def urls(settings, transactional_db):
-    settings.ROOT_URLCONF = "tests.http.acceptance_views"
+    settings.ROOT_URLCONF = "tests.http.views"
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_other_clients_get_json(accept, user_client, user):
 
 def test_owner_of_using_takes_precedence(user_client, other_user):
     """.using(owner=…) takes precedence over the user of the request."""
-    user_client.post("/other/")
+    user_client.post("/bob/")
     assert Job.objects.get().user == other_user
 
 
@@ -204,7 +204,7 @@ def test_statements_while_sqlite_is_locked(user_client, monkeypatch):
     """The user is read before the transaction begins, so the lock is held for the inserts only."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no lock of that kind.")
-    monkeypatch.setattr(acceptance_views, "enqueue_double", lambda: double.enqueue(21))
+    monkeypatch.setattr(views, "enqueue_double", lambda: double.enqueue(21))
     with CaptureQueriesContext(connection) as captured:
         assert user_client.post("/plain/").status_code == 202
     statements = [query["sql"] for query in captured.captured_queries]
@@ -230,19 +230,16 @@ def test_too_many_jobs(user_client, settings):
     assert (Job.objects.count(), Group.objects.count()) == (2, 0)
 
 
-def test_database_unavailable(user_client, monkeypatch, caplog, rings, forgotten_log):
+def test_database_unavailable(user_client, caplog, rings, forgotten_log):
     """503 with Retry-After, nothing is stored, and the error is logged."""
 
-    def busy(*args, **kwargs):
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr(enqueueing, "enqueue", busy)
-    response = user_client.post("/plain/")
+    with refused("INSERT INTO notifications_job"):
+        response = user_client.post("/plain/")
     assert (response.status_code, response["Content-Type"]) == (503, "application/problem+json")
     assert int(response["Retry-After"]) > 0
     assert_nothing_is_stored(rings)
     (record,) = [record for record in caplog.records if record.name == "notifications"]
-    assert record.levelname == "WARNING" and record.getMessage().endswith(": database is locked")
+    assert record.levelname == "WARNING" and record.getMessage().endswith(": The database is away.")
 
 
 def test_rollback_of_the_view(user_client, user, rf, rings):
@@ -267,14 +264,13 @@ def test_enqueueing_for_a_get_is_logged_once_for_each_view(user_client, caplog, 
     assert record.levelname == "WARNING" and record.name == "notifications"
     name = "sync_view" if path == "/plain/" else "async_view"
     assert (
-        f"GET of tests.http.acceptance_views.{name}. Accept POST only, for example with @require_POST."
-        in record.message
+        f"GET of tests.http.views.{name}. Accept POST only, for example with @require_POST." in record.message
     )
 
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/partial/", ".sync_view"), ("/instance/", "an instance of tests.http.acceptance_views.CallableView")],
+    [("/partial/", ".sync_view"), ("/instance/", "an instance of tests.http.views.CallableView")],
 )
 def test_warning_names_views_without_a_name(user_client, caplog, monkeypatch, path, name):
     """Partial functions and instances have no __qualname__."""

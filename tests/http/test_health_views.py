@@ -8,10 +8,11 @@ from django.db import OperationalError, connection
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
-from notifications import readiness
 from notifications.http import health_views
 from notifications.models import Worker
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
+from tests.support.statements import preceded
+from tests.test_checks import unapplied_migration
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -30,12 +31,11 @@ def check(monkeypatch):
 
 
 @contextmanager
-def no_database(monkeypatch):
+def no_database():
     def fail():
         raise OperationalError("could not connect to 10.0.0.7 as secret_user")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(readiness, "connection", fail)
+    with preceded("", fail, times=None):
         yield
 
 
@@ -81,7 +81,7 @@ def dummy_backend():
 def test_ready_without_a_database(monkeypatch, live_worker, caplog):  # noqa: F811
     """The reason is in the log, not in the response, which strangers read."""
     live_worker()
-    with no_database(monkeypatch):
+    with no_database():
         assert Client().get(LIVE).status_code == 200
         response = Client().get(READY)
         assert Client().get(READY, {"worker": "0"}).status_code == 503
@@ -93,8 +93,8 @@ def test_ready_without_a_database(monkeypatch, live_worker, caplog):  # noqa: F8
 
 def test_ready_with_pending_migrations(monkeypatch, live_worker):  # noqa: F811
     live_worker()
-    monkeypatch.setattr(readiness, "pending_migrations", lambda: ["notifications.0009_more"])
-    assert Client().get(READY).status_code == 503
+    with unapplied_migration():
+        assert Client().get(READY).status_code == 503
 
 
 def test_a_wrong_setting(settings, caplog):
@@ -115,15 +115,15 @@ async def test_a_database_that_does_not_answer(monkeypatch, check):
         calls.append(1)
         answer.wait(60)
 
-    monkeypatch.setattr(health_views, "find_missing", hang)
     monkeypatch.setattr(health_views, "TIMEOUT_SECONDS", 0.1)
-    try:
-        for _ in range(3):
-            assert (await AsyncClient().get(READY)).status_code == 503
-        assert len(calls) == 1
-        assert (await AsyncClient().get(LIVE)).status_code == 200
-    finally:
-        answer.set()
+    with preceded("", hang):
+        try:
+            for _ in range(3):
+                assert (await AsyncClient().get(READY)).status_code == 503
+            assert len(calls) == 1
+            assert (await AsyncClient().get(LIVE)).status_code == 200
+        finally:
+            answer.set()
 
 
 def test_many_requests_share_a_finding(monkeypatch, live_worker):  # noqa: F811

@@ -1,15 +1,16 @@
-"""Views that return accepted(), as a project has them. Each creates a row of its own (a Group) beside the job."""
+"""Views that call accepted() as projects do. Each creates a row of its own (a Group) beside the job."""
 
+from functools import partial
 from uuid import uuid4
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from notifications.api import aaccepted, accepted, batch, task
+from notifications.api import aaccepted, accepted, batch, requester, task
 from notifications.jobs import task_backends
 from notifications.models import Job
 from tests.support.core_alone import host_urls
@@ -18,6 +19,11 @@ from tests.support.core_alone import host_urls
 @task
 def double(number=21):
     return number * 2
+
+
+@task
+def enqueue_child(number):
+    double.enqueue(number)
 
 
 def enqueue_double():
@@ -105,6 +111,45 @@ def many_jobs_view(request):
     return accepted(request, enqueue_five)
 
 
+class CallableView:
+    def __call__(self, request):
+        return sync_view(request)
+
+
+@csrf_exempt
+def url_view(request):
+    return accepted(request, lambda: double.using(url="/groups/7/").enqueue())
+
+
+@csrf_exempt
+def requester_view(request):
+    with requester(get_user_model().objects.get(username="bob")):
+        return accepted(request, enqueue_double)
+
+
+@csrf_exempt
+def key_view(request):
+    return accepted(request, lambda: double.using(key=request.GET["key"]).enqueue(request.GET["number"]))
+
+
+@csrf_exempt
+def late_failing_view(request):
+    accepted(request, enqueue_double)
+    raise ZeroDivisionError
+
+
+@csrf_exempt
+def no_result_view(request):
+    return accepted(request, lambda: enqueue_double() and None)
+
+
+@csrf_exempt
+def transaction_view(request):
+    """Return the status, and whether the view is still in a transaction."""
+    response = accepted(request, enqueue_double)
+    return HttpResponse(f"{response.status_code} {connection.in_atomic_block}")
+
+
 @csrf_exempt
 def refusing_view(request):
     return HttpResponse(status=422)
@@ -140,5 +185,13 @@ urlpatterns = [
     path("refused/", refusing_view),
     path("fails/", failing_view),
     path("read/", reading_view),
+    path("page/", url_view),
+    path("requester/", requester_view),
+    path("key/", key_view),
+    path("fails-later/", late_failing_view),
+    path("forgets/", no_result_view),
+    path("transaction/", transaction_view),
+    path("partial/", partial(sync_view)),
+    path("instance/", CallableView()),
     path("", include(host_urls())),
 ]

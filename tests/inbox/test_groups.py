@@ -16,10 +16,10 @@ from notifications.jobs import Policy
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
 from notifications.models import Notification, uuid7
-from notifications.streams.marking_all import continue_marking
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 from tests.support.outcomes import succeeded
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -225,7 +225,7 @@ class TestMarking:
         page = press(user_client, "archive.n:Imports")
         assert "This continues in the background." in page
         notify(user, "Import new", group="Imports")
-        continue_marking(60)
+        run_duty("mark notifications as read")
         assert read_titles(user_client) == ["Import new"]
 
     @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
-from notifications.inbox.lists import PAGE_SIZE
 from notifications.models import Notification, Stream
 from notifications.streams import snoozing
-from notifications.streams.marking import without_replaced
 from notifications.streams.retention import prune
 from tests.inbox.test_groups import read_titles
+from tests.support.duties import run_duty
+from tests.support.statements import preceded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,18 +95,15 @@ def test_the_newest_of_a_key_stays_in_the_inbox(user_client, user):
     assert read_titles(user_client) == ["New"]
 
 
-def test_one_that_is_replaced_while_it_is_raised_stays_too(user_client, user, monkeypatch):
+def test_one_that_is_replaced_while_it_is_raised_stays_too(user_client, user):
     """The newer one is committed after it was looked for, and is not replaced by the older one itself."""
     (old,) = notify(user, "Old", key="k")
     snoozing.snooze(user.pk, [old], 1, times.now() + timedelta(hours=1))
 
-    def find_current(user, rows):
-        found = without_replaced(user, rows)
-        notify(user, "New", key="k")
-        return found
-
-    monkeypatch.setattr(snoozing, "without_replaced", find_current)
-    end(old)
+    Notification.objects.update(snoozed_until=times.now() - timedelta(seconds=1))
+    with preceded('UPDATE "?notifications_notification', lambda: notify(user, "New", key="k")) as found:
+        run_duty("raise snoozed notifications")
+    assert found
     assert read_titles(user_client) == ["New"]
     assert Notification.objects.get(id=old).snoozed_until is None
 
@@ -160,7 +157,7 @@ def test_several_and_their_undo(user_client, user):
 
 def test_a_page_that_is_open_snoozes_more_than_a_page_lists(user_client, user):
     """It gets no page in response, but what is wrong with a time."""
-    ids = [notify(user, f"Number {n}")[0] for n in range(PAGE_SIZE + 5)]
+    ids = [notify(user, f"Number {n}")[0] for n in range(30)]
     fields = {"up_to": len(ids), "id": ids, "part": "list"}
     for until, status in (("time", 422), ("hours", 204)):
         response = user_client.post(f"{INBOX}snooze/", {**fields, "until": until})

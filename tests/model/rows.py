@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.transitions import claims, enqueueing, queueing, recording
+from notifications.jobs.transitions import claims, queueing, recording
 from notifications.models import Attempt, Epoch, Job, Notification, Stream
 from notifications.streams import build_notification, retention
+from tests.data.rows import job
 from tests.support.claims import claim_rows
 from tests.support.outcomes import failed, succeeded
 
@@ -33,14 +34,7 @@ def notify_users(users, count, key, end):
 
 def enqueue_job(user):
     """Enqueue a job in a queue of its own."""
-    row = Job(
-        user_id=user.pk,
-        task_path="tests.tasks.work",
-        title="Work",
-        backend="default",
-        queue_name=uuid.uuid4().hex[:20],
-    )
-    enqueueing.enqueue(row)
+    job(user, queue_name=uuid.uuid4().hex[:20])
 
 
 def advance_job(row, action):

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from notifications import outbound
-from notifications.outbound import connector, pools
+from notifications.outbound import pools
 
 from .upstream import CannedServer, http_response
 
@@ -258,12 +257,3 @@ async def test_closed_new_connection(allow):
         with pytest.raises(outbound.Unreachable, match="closed the connection without a response"):
             await outbound.get(server.url, retries=0)
         assert server.request_count == 1
-
-
-def test_family_and_type_of_sockets():
-    """A socket has the family and type of the connection attempt."""
-    made = connector.make_guarded_socket(
-        (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("2606:4700::1", 80, 0, 0))
-    )
-    with made:
-        assert (made.family, made.type) == (socket.AF_INET6, socket.SOCK_STREAM)

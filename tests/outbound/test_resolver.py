@@ -7,9 +7,8 @@ import threading
 import pytest
 
 from notifications import outbound
-from notifications.outbound import connector, resolver
-from notifications.outbound.connector import PublicResolver, Resolver
-from notifications.outbound.guard import ForbiddenAddress
+from notifications.outbound import resolver
+from notifications.outbound.connector import Resolver
 
 
 async def test_system_names():
@@ -18,25 +17,6 @@ async def test_system_names():
     addresses = [result["host"] for result in found]
     assert "127.0.0.1" in addresses or "::1" in addresses
     assert len(addresses) == len(set(addresses))
-
-
-async def test_families(resolve_names):
-    """Each address has its family, whatever family is requested: all must be checked."""
-    resolve_names({"both.test": ["8.8.8.8", "2606:4700::1"]})
-    found = await PublicResolver().resolve("both.test", 443, socket.AF_INET)
-    assert [(result["host"], result["family"], result["port"]) for result in found] == [
-        ("8.8.8.8", socket.AF_INET, 443),
-        ("2606:4700::1", socket.AF_INET6, 443),
-    ]
-
-
-async def test_not_public(resolve_names):
-    """An answer with one address that is not public is an error, which does not contain the address."""
-    resolve_names({"mixed.test": ["8.8.8.8", "10.1.2.3"]})
-    with pytest.raises(ForbiddenAddress) as forbidden:
-        await PublicResolver().resolve("mixed.test", 443)
-    assert "10.1.2.3" not in str(forbidden.value)
-    assert len(await Resolver().resolve("mixed.test", 443)) == 2
 
 
 async def test_unknown_name(resolve_names):
@@ -202,26 +182,6 @@ async def test_ended_calls_leave_the_queue(fake_dns):
     fake_dns.release()
     await wait_until(lambda: count_names() == (0, 0))
     assert sorted(fake_dns.resolved) == sorted(hosts[: resolver.MAX_THREADS_PER_DOMAIN])
-
-
-async def test_cache(fake_dns, monkeypatch):
-    """A resolver caches an answer for CACHE_SECONDS, and checks it each time."""
-    public_resolver = PublicResolver()
-    for _ in range(3):
-        assert await public_resolver.resolve("a.test", 80)
-    assert fake_dns.resolved == ["a.test"]
-    with monkeypatch.context() as context:
-        context.setattr(connector, "describe_reserved", lambda address: "not public any more")
-        with pytest.raises(ForbiddenAddress):
-            await public_resolver.resolve("a.test", 80)
-    monkeypatch.setattr(connector, "CACHE_SECONDS", 0)
-    for host in ("b.test", "b.test"):
-        assert await public_resolver.resolve(host, 80)
-    assert fake_dns.resolved == ["a.test", "b.test", "b.test"]
-    monkeypatch.setattr(connector, "MAX_CACHED_NAMES", 3)
-    for number in range(9):
-        await public_resolver.resolve(f"{number}.test", 80)
-    assert len(public_resolver._cache) == 3
 
 
 async def test_thread_cannot_start(fake_dns, monkeypatch):

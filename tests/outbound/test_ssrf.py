@@ -1,16 +1,12 @@
 """The guard as a whole: no call connects to an address that is not permitted."""
 
 import asyncio
-import socket
 from itertools import product
 from urllib.parse import quote
 
 import pytest
 
 from notifications import outbound
-from notifications.outbound import connector
-from notifications.outbound.addresses import describe_reserved
-from notifications.outbound.guard import ForbiddenAddress
 from tests.support.offenders import collect_offenders
 
 from .conftest import PUBLIC_HOST, VECTORS
@@ -83,50 +79,6 @@ async def test_public_name(public_upstream, resolve_names):
     resolve_names({"api.test": [PUBLIC_HOST]})
     response = await outbound.get(f"http://api.test:{public_upstream.port}/echo")
     assert response.json()["headers"]["host"] == f"api.test:{public_upstream.port}"
-
-
-async def test_rebinding_between_calls(public_upstream, canary, resolve_names, allow):
-    """A name that resolves to another address after a public first answer is refused."""
-    allow(ports=[canary.port])
-    addresses = iter([[PUBLIC_HOST], ["127.0.0.1"]])
-    resolve_names({"rebind.test": lambda: next(addresses)})
-    # Only the canary listens on its port, so that the public answer is requested from the resolver alone.
-    found = await connector.PublicResolver().resolve("rebind.test", canary.port)
-    assert [result["host"] for result in found] == [PUBLIC_HOST]
-    with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://rebind.test:{canary.port}/")
-
-
-@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::1", "127.0.0.1"], ["127.0.0.1", "::1", "0.0.0.0"]])
-async def test_rebinding_between_check_and_connect(allow, canary, resolve_names, monkeypatch, addresses):
-    """If the resolver lets a reserved address through, the socket is not created."""
-    allow(ports=[canary.port])
-    resolve_names({"rebind.test": addresses})
-    monkeypatch.setattr(connector.PublicResolver, "resolve", connector.Resolver.resolve)
-    with pytest.raises(
-        outbound.Refused, match=r"rebind\.test:\d+ was not called: it is not on the public internet"
-    ):
-        await outbound.get(f"http://rebind.test:{canary.port}/")
-
-
-async def test_resolver_alone(allow, canary, resolve_names, monkeypatch):
-    """The resolver refuses a reserved address before a socket would be created."""
-    allow(ports=[canary.port])
-    resolve_names({"bad.test": ["127.0.0.1"]})
-    monkeypatch.setattr(connector, "make_guarded_socket", connector.make_socket)
-    with pytest.raises(outbound.Refused):
-        await outbound.get(f"http://bad.test:{canary.port}/")
-
-
-def test_reserved_socket():
-    """A socket for an address that is not public is not created."""
-    for kinds in VECTORS["reserved"].values():
-        for address in kinds:
-            with pytest.raises(ForbiddenAddress):
-                connector.make_guarded_socket(
-                    (socket.AF_INET6, socket.SOCK_STREAM, 0, "", (address, 80, 0, 0))
-                )
-    connector.make_guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
 
 
 async def test_redirect_to_internal(public_upstream, canary, allow):
@@ -309,4 +261,3 @@ async def test_log_of_refusals(allow, canary, resolve_names, caplog):
     assert caplog.messages == [
         f"Refused a call to bad.test:{canary.port}: the address is private use, RFC 1918."
     ]
-    assert describe_reserved("10.1.2.3") == "private use, RFC 1918"

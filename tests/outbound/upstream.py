@@ -56,7 +56,7 @@ class Upstream:
         app.router.add_route("*", "/{name}", self._handle)
         app.router.add_route("*", "/{name}/{value}", self._handle)
         app.router.add_route("*", "/", self._handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, host, 0)
         await site.start()

@@ -1,6 +1,7 @@
 """The thread that reads changes: one read at a time, each after the delivery of the one before."""
 
 import asyncio
+import logging
 import threading
 
 import pytest
@@ -137,7 +138,9 @@ async def test_failing_log_and_delivery_stop_nothing(reads, monkeypatch):
     """A filter of the project's logging, or a subscriber that raises, does not end the reads."""
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     failures = [ValueError("broken"), None]
-    monkeypatch.setattr(fanout.logger, "warning", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(
+        logging.getLogger("notifications.realtime.fanout"), "warning", lambda *args, **kwargs: 1 / 0
+    )
 
     def fail(users):
         if failures and (error := failures.pop(0)):

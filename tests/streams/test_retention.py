@@ -6,7 +6,6 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.db.models import Manager
 from django.utils import timezone
 
 from notifications.api import batch, join
@@ -208,29 +207,3 @@ def test_rows_of_deleted_users_are_deleted(make_user, monkeypatch):
     assert set(Stream.objects.values_list("user_id", flat=True)) == kept
     assert set(Notification.objects.values_list("user_id", flat=True)) == kept
     assert not Job.objects.exists()
-
-
-def test_hidden_users_are_not_deleted_users(user, monkeypatch):
-    """Users whom a project's manager hides are not treated as deleted."""
-
-    class HidingManager(Manager):
-        def get_queryset(self):
-            return super().get_queryset().none()
-
-    manager = HidingManager()
-    manager.model = get_user_model()
-    for name in ("default_manager", "base_manager"):
-        monkeypatch.setattr(get_user_model()._meta, name, manager)
-    notifying.create_notifications(user.pk, "note")
-    assert not any(purging.find_deleted_users())
-    assert Notification.objects.exists()
-
-
-def test_users_of_another_database(user, monkeypatch):
-    """If users are in another database, no user is treated as deleted, because this one cannot tell."""
-    notifying.create_notifications(user, "note")
-    monkeypatch.setattr(purging.router, "db_for_write", lambda model: "elsewhere")
-    monkeypatch.setattr(purging, "database", lambda: "default")
-    get_user_model().objects.all()._raw_delete("default")
-    assert not any(purging.find_deleted_users())
-    assert Notification.objects.exists()

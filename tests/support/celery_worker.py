@@ -1,16 +1,15 @@
 """A worker of Celery as a process of its own, on the database of the test."""
 
-import json
 import os
-import subprocess
-import sys
+import signal
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.db import connection
 
-from tests.support.processes import Process
+from tests.support.processes import child_pids
 from tests.support.requirements import skip_or_fail
-from tests.support.site import ROOT, START_TIMEOUT_SECONDS
+from tests.support.site import START_TIMEOUT_SECONDS, Site
 
 
 def require_celery():
@@ -49,33 +48,20 @@ class CeleryWorker:
     """
 
     def __init__(self, folder, broker_url, *options, environment=None, notifications=None, app=None):
-        self.folder = folder
-        app = app or "tests.contrib.celery.app"
+        self.site = Site(folder, database_url())
+        self.site.use_celery(broker_url)
+        self.site.environment |= {"SECRET_KEY": "tests", **(environment or {})}
+        self.site.notifications = {"LEASE": 4, **(notifications or {})}
         self.command = [
-            *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
-            *("--without-gossip", "--without-mingle", *map(str, options)),
+            *("-m", "celery", "-A", app or "tests.contrib.celery.app", "worker", "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle", *options),
         ]
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("TEST_")},
-            "DJANGO_SETTINGS_MODULE": "tests.site_settings",
-            "DATABASE_URL": database_url(),
-            "CELERY_BROKER_URL": broker_url,
-            "SECRET_KEY": "tests",
-            "DEBUG": "1",
-            "EMBEDDED_WORKER": "0",
-            "PYTHONUNBUFFERED": "1",
-            "TEST_NOTIFICATIONS": json.dumps({"LEASE": 4, **(notifications or {})}),
-            **(environment or {}),
-        }
         self.process = None
-        self.number = 0
 
     def start(self):
         """Start the worker and wait until it takes tasks."""
-        self.number += 1
-        name = f"observe{self.number}-{os.getpid()}-{id(self)}@%h"
-        log = self.folder / f"celery-{id(self)}-{self.number}.log"
-        self.process = Process([*self.command, "-n", name], log=log, env=self.environment, cwd=ROOT)
+        name = f"observe{len(self.site.processes)}-{os.getpid()}-{id(self)}@%h"
+        self.process = self.site.start(f"celery-{id(self)}", *self.command, "-n", name)
         self.process.wait_for_line(" ready.", timeout=START_TIMEOUT_SECONDS)
         return self
 
@@ -88,32 +74,29 @@ class CeleryWorker:
         return self.process.output
 
     def kill(self):
-        """Kill the main process, and then its children, which otherwise wait for work for ever."""
-        children = self.children()
-        self.process.kill()
-        for pid in children:
-            _kill(pid)
+        with self._without_children():
+            self.process.kill()
 
     def stop(self):
         """Stop as by SIGTERM: after the running tasks."""
         if self.process and self.process.running:
-            children = self.children()
-            self.process.stop(timeout=20)
-            for pid in children:
-                _kill(pid)
+            with self._without_children():
+                self.process.stop(timeout=20)
+        self.site.close()
 
     def children(self):
         """Return the pids of the child processes that run tasks."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True
-        )
-        return [int(pid) for pid in children.stdout.split()]
+        return child_pids(self.pid)
 
-
-def _kill(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if b"celery" in file.read():
-                os.kill(pid, 9)
-    except OSError:
-        pass
+    @contextmanager
+    def _without_children(self):
+        """Kill the child processes after the block, in which the main process ends: they may wait for ever."""
+        children = []
+        for pid in self.children():
+            with suppress(ProcessLookupError):
+                children.append(os.pidfd_open(pid))
+        yield
+        for child in children:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+            os.close(child)

@@ -14,7 +14,7 @@ from importlib import import_module
 
 
 class Driver:
-    """A process with a site's settings. `call()` calls one of the module's ACTIONS and raises its error."""
+    """A process with a site's settings. `call()` calls a function of the module and raises its error."""
 
     def __init__(self, site, actions="tests.support.site_actions"):
         self.lock = threading.Lock()
@@ -50,13 +50,12 @@ def driver(site, actions="tests.support.site_actions"):
         started.stop()
 
 
-def serve(actions):
-    """Call the actions that the lines of standard input name."""
-    by_name = {action.__name__: action for action in actions}
+def serve(module):
+    """Call the functions that the lines of standard input name."""
     for line in sys.stdin:
         name, arguments = json.loads(line)
         try:
-            response = {"value": by_name[name](**arguments)}
+            response = {"value": getattr(module, name)(**arguments)}
         except Exception:
             response = {"error": traceback.format_exc()}
         print(json.dumps(response), flush=True)
@@ -66,4 +65,4 @@ if __name__ == "__main__":
     import django
 
     django.setup()
-    serve(import_module(sys.argv[1]).ACTIONS)
+    serve(import_module(sys.argv[1]))

@@ -181,6 +181,7 @@ class Libraries:
                     self._popen.wait(20)
                 except subprocess.TimeoutExpired:
                     self._popen.kill()
+                    self._popen.wait()
                 self._popen.stdout.close()
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = self._popen = None

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import select
 import socket
 import struct
 import threading
@@ -134,6 +135,41 @@ class Proxy(Listener):
             self.pairs.discard(pair)
         client.close()
         server.close()
+
+
+class SilentProxy(Proxy):
+    """A proxy that takes connections and is silent, until `may_answer` lets the server behind it answer them.
+
+    `connections` are those so far, and `open` those that no side has closed.
+    """
+
+    def __init__(self, port):
+        self.may_answer = threading.Event()
+        self.connections, self.open = 0, set()
+        super().__init__(port)
+
+    def close_connections(self):
+        """End all connections, as a server does that has waited for too long."""
+        for connection in list(self.open):
+            shut_down(connection)
+
+    def close(self):
+        super().close()
+        self.close_connections()
+
+    def serve(self, client):
+        with self.lock:
+            self.connections += 1
+            self.open.add(client)
+        has_ended = select.poll()
+        has_ended.register(client, select.POLLRDHUP)
+        while not self.may_answer.is_set():
+            if has_ended.poll(50):
+                client.close()
+                break
+        else:
+            super().serve(client)
+        self.open.discard(client)
 
 
 class Canary(Listener):

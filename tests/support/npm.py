@@ -5,16 +5,17 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from tests.support.processes import run as run_program
 from tests.support.requirements import find_program, skip_or_fail
 from tests.support.site import ROOT
 
 NODE_MODULES = ROOT / "node_modules"
-TIMEOUT_SECONDS = 300
+run = partial(run_program, timeout=300)
 
 VITE_CONFIG = """
 export default {
@@ -33,15 +34,6 @@ def require_node_modules():
     """
     if not (NODE_MODULES / "vite").is_dir():
         skip_or_fail("The npm packages are not installed (npm install).", variable="REQUIRE_NPM")
-
-
-def run(*command, cwd):
-    """Run a program. Its output is the message if it fails."""
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 class Package:

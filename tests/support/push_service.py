@@ -1,21 +1,23 @@
 """A push service on loopback, which decrypts what it receives as a browser does and answers as a test says."""
 
+import asyncio
 import base64
 import json
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import http_ece
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from py_vapid import Vapid02
 
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.times import now
+from tests.outbound.upstream import Upstream
 
 AUTH = b"0123456789abcdef"
 
@@ -73,7 +75,7 @@ class PushMessage:
     at: float = field(default_factory=time.time)
 
 
-class PushService:
+class PushService(Upstream):
     """Its devices, and what they have received.
 
     ``answer(device, number)``
@@ -82,17 +84,26 @@ class PushService:
     """
 
     def __init__(self):
+        super().__init__()
         self.messages, self.tries = [], []
         self.answer = lambda device, number: 201
         self.body = b""
         self.closing = threading.Event()
         self.private_keys = {}
         self._numbers = count(1)
-        self.port = None
+        self.origin = f"http://{self.address}"
 
-    @property
-    def origin(self):
-        return f"http://127.0.0.1:{self.port}"
+    async def _handle(self, request):
+        body = await request.read()
+        try:  # in a thread, because an answer may take its time
+            status, more = await asyncio.to_thread(self.take, request.path, request.headers, body)
+        except Exception as exc:
+            status, more = 418, {"X-Problem": repr(exc)}
+        if status is None:  # silence
+            await asyncio.to_thread(self.closing.wait)
+        if not status:
+            request.transport.abort()
+        return web.Response(status=status or 503, headers=more, body=self.body)
 
     def add_device(self, user, name="Firefox on Linux", **fields):
         """Return a new subscription of a user."""
@@ -131,48 +142,8 @@ class PushService:
 def push_service():
     """Run a push service; yield it."""
     service = PushService()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            try:
-                status, more = service.take(self.path, self.headers, body)
-            except Exception as exc:
-                status, more = 418, {"X-Problem": repr(exc)}
-            if status is None:  # silence
-                service.closing.wait()
-                return
-            if status == 0:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in more.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(service.body)))
-            self.end_headers()
-            self.wfile.write(service.body)
-
-        def log_message(self, *args):
-            pass
-
-        def handle(self):
-            try:
-                super().handle()
-            except OSError:  # the client has closed the connection
-                self.close_connection = True
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    service.port = server.server_port
-    # It looks so often, in seconds, whether the test is over.
-    thread = threading.Thread(target=server.serve_forever, args=[0.02], name="push service")
-    thread.start()
     try:
         yield service
     finally:
         service.closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        service.close()

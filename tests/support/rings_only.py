@@ -1,26 +1,20 @@
 """A site whose processes do not poll the database, so that they notice changes only by rings.
 
-Enabled by TEST_RINGS_ONLY=1. Each process prints LISTENING once it receives the rings of the others.
+Each process prints LISTENING once it receives the rings of the others.
 """
 
 import threading
 import time
 
-from django.apps import AppConfig
-
 LISTENING = "Receives rings of other processes."
 
 
-class RingsOnly(AppConfig):
-    name = "tests.support.rings_only"
-    label = "rings_only"
+def change():
+    from notifications.realtime import hub
+    from notifications.worker import worker
 
-    def ready(self):
-        from notifications.realtime import hub
-        from notifications.worker import worker
-
-        worker.POLL_INTERVAL_SECONDS = hub.POSITION_CHECK_TICKS = 10**6
-        threading.Thread(target=print_when_listening, daemon=True).start()
+    worker.POLL_INTERVAL_SECONDS = hub.POSITION_CHECK_TICKS = 10**6
+    threading.Thread(target=print_when_listening, daemon=True).start()
 
 
 def print_when_listening():

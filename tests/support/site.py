@@ -117,6 +117,11 @@ class Site:
         worker.wait_until(lambda: self._workers() - before, what="the row of the main process")
         return worker
 
+    def change(self, *modules):
+        """Have processes that are started from now on changed by these: see tests/support/changes.py."""
+        before = self.environment.get("TEST_CHANGES", "")
+        self.environment["TEST_CHANGES"] = " ".join([before, *modules])
+
     def use_backend(self, alias, **environment):
         """Have another backend of Tasks run the jobs, "db" or "rq", in processes that are started from now on."""
         self.environment |= {"TEST_ENGINE": f"alias:{alias}", "EMBEDDED_WORKER": "0", **environment}
@@ -272,13 +277,6 @@ class Site:
             raise AssertionError(f"{error} at {self.url}/accounts/login/\n{self.log()}") from error
         except OSError:
             return False
-
-
-def fill(site):
-    """Migrate the database of a site, and create its users."""
-    site.manage("migrate", "--verbosity", "0")
-    site.python(CREATE_USERS)
-    site.close()
 
 
 def migrate(site):

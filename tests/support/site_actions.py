@@ -11,10 +11,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.jobs.transitions import claims, enqueueing, queueing, recording
+from notifications.jobs.transitions import claims, queueing, recording
 from notifications.models import Epoch, Job
 from notifications.streams import marking, retention
-from notifications.streams.marking_seen import mark_seen
+from notifications.streams.marking_seen import mark_seen as mark_seen
+from tests.data.rows import job
 from tests.support.claims import claim_rows
 from tests.support.outcomes import failed, succeeded
 
@@ -54,21 +55,9 @@ def mark_notifications(user, verb, up_to, ids=None):
     marking.mark(user, verb, up_to, None if ids is None else [uuid.UUID(id) for id in ids])
 
 
-def mark_notifications_seen(user, up_to):
-    mark_seen(user, up_to)
-
-
 def enqueue_job(user, title="Work"):
     """Create a queued job in its own queue and return its id."""
-    row = Job(
-        user_id=user,
-        task_path="tests.tasks.work",
-        title=title,
-        backend="default",
-        queue_name=uuid.uuid4().hex[:20],
-    )
-    enqueueing.enqueue(row)
-    return str(row.pk)
+    return str(job(user, title=title, queue_name=uuid.uuid4().hex[:20]).pk)
 
 
 def claim_job(id):
@@ -102,9 +91,3 @@ def prune():
 def begin_epoch():
     """Begin a new epoch, as after restoring a backup."""
     Epoch.objects.all().delete()
-
-
-ACTIONS = (
-    *(create_users, sign_out, notify_user, mark_notifications, mark_notifications_seen, prune, begin_epoch),
-    *(enqueue_job, claim_job, store_progress, finish_job, fail_job, release_job),
-)

@@ -1,10 +1,10 @@
 """A real SMTP server on loopback, which remembers what it has received and answers as a test says."""
 
 import asyncio
-import threading
 from contextlib import contextmanager
 
 from aiosmtpd.smtp import SMTP
+from anyio.from_thread import start_blocking_portal
 
 
 class Mailbox:
@@ -66,28 +66,15 @@ class Server(SMTP):
 @contextmanager
 def smtp_server(mailbox=None):
     """Run a server on a thread; yield its ``Mailbox``, whose ``port`` it listens to on 127.0.0.1."""
-    mailbox, loop = mailbox or Mailbox(), asyncio.new_event_loop()
-    listening = loop.create_server(
-        lambda: Server(mailbox, loop=loop, hostname="mail.example"), "127.0.0.1", 0
-    )
-    server = loop.run_until_complete(listening)
-    mailbox.port = server.sockets[0].getsockname()[1]
-    thread = threading.Thread(target=loop.run_forever, name="smtp")
-    thread.start()
-    try:
+    mailbox = mailbox or Mailbox()
+
+    async def listen():
+        loop = asyncio.get_running_loop()
+        make = lambda: Server(mailbox, loop=loop, hostname="mail.example")  # noqa: E731
+        return await loop.create_server(make, "127.0.0.1", 0)
+
+    with start_blocking_portal(name="smtp") as portal:
+        server = portal.call(listen)
+        mailbox.port = server.sockets[0].getsockname()[1]
         yield mailbox
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(end_connections())
-        loop.close()
-
-
-async def end_connections():
-    """Cancel all tasks of the running loop."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)  # sockets are closed by the next turn of the loop
+        portal.call(server.close)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
-from django.db import OperationalError
 from django.template import Context, Engine, RequestContext, Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 from django.urls import path, resolve, set_script_prefix
@@ -17,16 +16,13 @@ from django.utils.functional import SimpleLazyObject
 
 import notifications
 from notifications.api import notify
-from notifications.inbox import client_files
-from notifications.inbox.bell import client_strings
-from notifications.inbox.client_files import CORE_MODULES, ENTRY_MODULE, LAZY_MODULES, MODULES
 from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams import positions, read_numbered_position
+from notifications.streams import read_numbered_position
 from notifications.streams.icons import ICONS
-from notifications.streams.marking import VERBS
 from notifications.streams.marking_seen import mark_seen
 from notifications.templatetags.notifications import notifications_disc
+from tests.support.statements import refused
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
 
@@ -157,7 +153,7 @@ def test_numbers_are_not_localized(user, settings):
 
 def test_position_of_the_page_is_used(user, django_assert_num_queries):
     """The page has read it before its rows. A later one would hide changes in between."""
-    position = positions.StreamPosition(epoch="e", seq=7, unread=3, unseen=2)
+    position = read_numbered_position(user.pk)._replace(epoch="e", seq=7, unread=3, unseen=2)
     with django_assert_num_queries(0):
         data = script(render(user, notifications_position=position))
     assert (data["data-epoch"], data["data-seq"]) == ("e", "7")
@@ -192,14 +188,10 @@ def test_without_a_request():
     assert "data-seq" not in script(Elements(html))
 
 
-def test_database_unavailable(user, monkeypatch, caplog):
+def test_database_unavailable(user, caplog):
     """The page is rendered without a position, and the error is logged."""
-
-    def position(key):
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(positions, "read_stream_position", position)
-    elements = render(user)
+    with refused("notifications_stream"):
+        elements = render(user)
     assert elements.of("notifications-bell")
     assert "data-seq" not in script(elements)
     assert f"Could not read the stream position for {{% notifications %}}: user {user.pk}" in caplog.text
@@ -230,7 +222,9 @@ def test_nonce_is_on_every_element_that_loads(user, development, where):
         setattr(request, name, SimpleLazyObject(lambda: "n0nce"))
     elements = render(user, request=request, **context)
     loading = [script(elements), *elements.of("link")]
-    assert len(loading) == 4 + len(MODULES)  # the entry module, and three style sheets
+    assert len(loading) == 4 + len(
+        client_data(elements)["modules"]
+    )  # the entry module, and three style sheets
     assert {element.get("nonce") for element in loading} == {"n0nce"}
 
 
@@ -342,7 +336,12 @@ def test_strings_match_the_client(user):
             used |= {*filter(None, found)}
     # Said by the name of a level, of a state of a job or of the connection, of a verb, or of a unit of time.
     used |= {level for level in Notification.Level.values if level != "info"}
-    used |= {*Job.State.values, "signed_out", "offline", *(f"did_{verb}" for verb in VERBS)}
+    used |= {
+        *Job.State.values,
+        "signed_out",
+        "offline",
+        *(f"did_{verb}" for verb in ("read", "unread", "archive", "unarchive")),
+    }
     used |= {
         f"{unit}_{suffix}"
         for unit in ("seconds", "minutes", "hours")
@@ -352,8 +351,7 @@ def test_strings_match_the_client(user):
     used |= {"undo"}  # of the button of a message
     used |= {"read", "archive"}  # of the buttons of a row in the bell
     used -= {"seconds_ago"}  # "just now"
-    assert used == set(client_strings())
-    assert client_data(render(user))["strings"] == client_strings()
+    assert used == set(client_data(render(user))["strings"])
 
 
 def test_classes_of_the_bell(user):
@@ -372,48 +370,12 @@ def test_the_contrast_of_the_bell_is_checked_in_development_only(user, settings)
         assert ("contrast" in client_data(render(user))["lazy_modules"]) == settings.DEBUG
 
 
-def test_modules_are_the_files():
-    """The tag lists every module except the entry module, and those that single pages load."""
-    others = {ENTRY_MODULE, "preferences", "push", "push_worker", "question"}
-    assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *chain(*LAZY_MODULES.values()), *others}
-
-
-def test_modules_are_loaded_in_development(user, development):
-    """A change of a module is seen without a build. An anonymous page knows the modules without elements."""
-    data = client_data(render(user))
-    assert list(data["modules"]) == list(MODULES)
-    assert {name: tuple(urls) for name, urls in data["lazy_modules"].items()} == LAZY_MODULES
-    assert script(render(user))["src"] == "/static/notifications/entry.js"
-    assert list(client_data(render(AnonymousUser()))["modules"]) == list(CORE_MODULES)
-
-
-@pytest.mark.parametrize("is_checkout", [True, False])
-def test_bundles_are_loaded_otherwise(user, settings, monkeypatch, is_checkout):
-    """The wheel has no modules; a checkout without DEBUG, as in production, loads the bundles too."""
-    settings.DEBUG = not is_checkout
-    monkeypatch.setattr(client_files, "_has_modules", lambda: is_checkout)
-    elements = render(user, has_inbox=True)
-    assert script(elements)["src"] == "/static/notifications/bundle/page.js"
-    assert client_data(elements)["modules"] == {"bundle/page": "/static/notifications/bundle/page.js"}
-    (sheet,) = [link["href"] for link in elements.of("link") if link["rel"] == "stylesheet"]
-    assert sheet == "/static/notifications/bundle/notifications.css"
-    # The script itself needs no preload.
-    preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
-    assert preloads == [f"/static/notifications/bundle/{name}.js" for name in ("inbox", "rows")]
-
-
-def test_the_inbox_loads_nothing_of_the_open_bell_and_of_toasts():
-    """Half of the script for rows was theirs. They load it when the bell is about to be opened or a toast is shown."""
-    assert not {"bell_panel", "bell_place", "toast_list"} & {*LAZY_MODULES["inbox"], *LAZY_MODULES["rows"]}
-
-
 @pytest.mark.parametrize("names", [[], ["inbox"], ["job"], ["output"]])
 def test_the_modules_of_an_element_are_preloaded_on_its_page_only(user, development, names):
     """Other pages know where they are, for an inbox or a job that is inserted later."""
     elements = render(user, **{f"has_{name}": True for name in names})
     preloads = [link["href"] for link in elements.of("link") if link["rel"] == "modulepreload"]
     data = client_data(elements)
-    assert list(data["lazy_modules"]) == list(LAZY_MODULES)
     expected = chain(data["modules"].values(), *(data["lazy_modules"][name].values() for name in names))
     assert preloads == [*expected]
 

@@ -1,7 +1,7 @@
-"""Projects that were not written for this app observe their Celery tasks, after a diff of under ten lines.
+"""A project that was not written for this app observes its Celery tasks, after a diff of under ten lines.
 
-``projects/guide`` is laid out as Celery's guide for Django has it; ``projects/mailer`` sends its mail with
-django-post-office, whose tasks are its own.
+``project`` is laid out as Celery's guide for Django has it, and sends its mail with django-post-office, whose tasks are
+its own.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-PROJECTS = Path(__file__).parent / "projects"
+FOLDER = Path(__file__).parent
 MAX_CHANGED_LINES = 9
 LOG_IN = """
 from django.contrib.auth import get_user_model
@@ -37,12 +37,11 @@ print(client.cookies["sessionid"].value)
 
 
 class Project:
-    """A copy of a project, with the processes of its site."""
+    """A copy of the project, with the processes of its site."""
 
-    def __init__(self, name, folder, broker_url):
-        self.name = name
-        self.folder = folder / name
-        shutil.copytree(PROJECTS / name, self.folder)
+    def __init__(self, folder, broker_url):
+        self.folder = folder / "project"
+        shutil.copytree(FOLDER / "project", self.folder)
         inherited = {
             key: value for key, value in os.environ.items() if key not in (*NAMES, "DJANGO_SETTINGS_MODULE")
         }
@@ -55,9 +54,9 @@ class Project:
         self.session = ""
         self.port = free_port()
 
-    def adopt(self):
-        """Apply the diff, and return how many lines it adds or changes."""
-        diff = (PROJECTS / f"{self.name}.diff").read_text()
+    def adopt(self, name):
+        """Apply a diff, and return how many lines it adds or changes."""
+        diff = (FOLDER / f"{name}.diff").read_text()
         subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=self.folder, check=True)
         return sum(
             line.startswith("+") and not line.startswith("+++") and bool(line[1:].strip())
@@ -107,56 +106,47 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path, redis, request):
-    """project(name) copies one of the projects."""
+    """A copy of the project."""
     require_celery()
-    projects = []
-
-    def copy(name):
-        # A database of its own: in that of other tests, messages of their tasks may wait.
-        projects.append(Project(name, tmp_path, redis.url.rpartition("/")[0] + "/7"))
-        return projects[-1]
-
-    yield copy
-    for each in projects:
-        each.close()
-        for process in each.processes:
-            request.node.add_report_section("teardown", "process", process.output)
-
-
-def test_a_project_as_in_celerys_guide(project):
-    guide = project("guide")
-    assert guide.adopt() <= MAX_CHANGED_LINES
-    worker = guide.start()
-    assert guide.get("/start/") == "Started."
-    # Each returns a number.
-    reports = {year: (f"Report for {year}", str(sum(range(year)))) for year in (2024, 2025, 2026)}
-    guide.wait_for_bell(reports[2026])
-    assert guide.get("/start-all/") == "Started."
-    wait_until(lambda: len(guide.bell()) == 4, what="the notifications of the group")
-    assert sorted(guide.bell()) == [reports[year] for year in (2024, 2025, 2026, 2026)]
-    assert "<notifications-bell" in guide.get("/")
-    assert "Traceback" not in worker.output
-
-
-def test_the_projects_run_without_this_app(project):
-    """What they do before the diff, so that the tests of the diff mean something."""
-    guide = project("guide")
-    worker = guide.start()
-    assert guide.get("/start/") == "Started."
-    worker.wait_for_line("succeeded in")
-    assert "notifications" not in guide.get("/")
-
-
-def test_tasks_of_a_package_by_the_settings(project):
     try:
         import post_office  # noqa: F401
     except ImportError:
         skip_or_fail("django-post-office is not installed (pip install django-post-office).")
-    mailer = project("mailer")
-    assert mailer.adopt() <= MAX_CHANGED_LINES
-    worker = mailer.start()
-    assert mailer.get("/invite/") == "Invited."
-    mailer.wait_for_bell(("Send mail", "Succeeded."))
-    [mail] = (mailer.folder / "sent").iterdir()
+    # A database of its own: in that of other tests, messages of their tasks may wait.
+    project = Project(tmp_path, redis.url.rpartition("/")[0] + "/7")
+    yield project
+    project.close()
+    for process in project.processes:
+        request.node.add_report_section("teardown", "process", process.output)
+
+
+def test_a_project_as_in_celerys_guide(project):
+    assert project.adopt("guide") <= MAX_CHANGED_LINES
+    worker = project.start()
+    assert project.get("/start/") == "Started."
+    # Each returns a number.
+    reports = {year: (f"Report for {year}", str(sum(range(year)))) for year in (2024, 2025, 2026)}
+    project.wait_for_bell(reports[2026])
+    assert project.get("/start-all/") == "Started."
+    wait_until(lambda: len(project.bell()) == 4, what="the notifications of the group")
+    assert sorted(project.bell()) == [reports[year] for year in (2024, 2025, 2026, 2026)]
+    assert "<notifications-bell" in project.get("/")
+    assert "Traceback" not in worker.output
+
+
+def test_the_project_runs_without_this_app(project):
+    """What it does before the diff, so that the tests of the diff mean something."""
+    worker = project.start()
+    assert project.get("/start/") == "Started."
+    worker.wait_for_line("succeeded in")
+    assert "notifications" not in project.get("/")
+
+
+def test_tasks_of_a_package_by_the_settings(project):
+    assert project.adopt("mailer") <= MAX_CHANGED_LINES
+    worker = project.start()
+    assert project.get("/invite/") == "Invited."
+    project.wait_for_bell(("Send mail", "Succeeded."))
+    [mail] = (project.folder / "sent").iterdir()
     assert "At noon." in mail.read_text()
     assert "Traceback" not in worker.output

@@ -15,7 +15,7 @@ from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
 from tests.contrib.deliveries.conftest import send_all, send_digests, use_mail_backend
 from tests.contrib.deliveries.test_resending import resend_by
-from tests.support.silent_proxy import silent_proxy
+from tests.support.network import SilentProxy
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 @pytest.fixture
 def silent(mailbox, settings, monkeypatch):
-    """A mail server that takes connections and does not answer, until `silent.answer()`."""
+    """A mail server that takes connections and does not answer, until `silent.may_answer` is set."""
     monkeypatch.setattr(emails, "SMTP_TIMEOUT_SECONDS", 0.2)
-    with silent_proxy(mailbox.port) as proxy:
-        use_mail_backend(settings, "smtp", host="127.0.0.1", port=proxy.ports[0])
+    with SilentProxy(mailbox.port) as proxy:
+        use_mail_backend(settings, "smtp", host="127.0.0.1", port=proxy.port)
         yield proxy
 
 
@@ -89,7 +89,7 @@ def test_one_message_is_tried_after_a_suspension(made_due, silent):
     enqueue_and_run()
     assert_connections(silent, outages.MAX_TIMEOUTS + 1)
     assert ChannelOutage.objects.get().suspended_until > timezone.now()
-    silent.answer()
+    silent.may_answer.set()
     end_suspension()
     enqueue_and_run()  # the one that is tried
     assert not ChannelOutage.objects.exists()
@@ -111,7 +111,7 @@ def test_one_that_a_fast_clock_has_stored(made_due):
 def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
     made_due(4)
     enqueue_and_run()
-    silent.answer()
+    silent.may_answer.set()
     mailbox.answer_to_recipient = "550 5.7.1 no"
     end_suspension()
     enqueue_and_run()
@@ -155,7 +155,7 @@ def test_a_digest_waits_for_the_end_of_the_suspension(user, configure, made_due,
         assert (job.state, silent.connections) == ("waiting", 0)
         Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))
         run_jobs()
-    silent.answer()
+    silent.may_answer.set()
     end_suspension()
     run_until_idle()
     assert states() == ["sent"] and not ChannelOutage.objects.exists()
@@ -173,14 +173,14 @@ def test_push_goes_on_while_email_is_suspended(user, service):
 def test_threads_keep_their_connections(made_due, silent, start_worker, monkeypatch):
     """For further messages, and until they are idle."""
     monkeypatch.setattr(job_runner, "EMAIL_IDLE_SECONDS", 0.5)
-    silent.answer()
+    silent.may_answer.set()
     made_due(12)
     while sending.enqueue_due():
         pass
     start_worker()
     wait_until(lambda: set(states()) == {"sent"}, what="the e-mails to be sent")
     assert silent.connections <= 4
-    wait_until(lambda: silent.open == 0, what="the connections to be closed")
+    wait_until(lambda: not silent.open, what="the connections to be closed")
 
 
 def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
@@ -188,7 +188,7 @@ def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
     monkeypatch.setattr(job_runner, "MAX_EMAIL_THREADS", 1)
     monkeypatch.setattr(emails, "MAX_PER_CONNECTION", 2)
     monkeypatch.setattr(emails, "NOOP_SECONDS", 0)
-    silent.answer()
+    silent.may_answer.set()
     made_due(5)
     while sending.enqueue_due():
         pass
@@ -246,7 +246,7 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
         preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(days=3))
     else:
         preferences.choose(user.pk, {("", "email"): "weekly"})
-    silent.answer()
+    silent.may_answer.set()
     end_suspension()
     enqueue_and_run()
     assert states() == ["sent"]
@@ -254,11 +254,11 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
 
 def test_a_resend_that_times_out_is_tried_again_as_such(user, made_due, silent, admin_client):
     """The duty would not send it, because the notification was read."""
-    silent.answer()
+    silent.may_answer.set()
     made_due(1)
     enqueue_and_run()
     marking.mark(user.pk, "read", 100)
-    silent.keep_silent()
+    silent.may_answer.clear()
     for _ in range(outages.MAX_TIMEOUTS - 1):
         outages.add_timeout("email")
     assert resend_by(admin_client, Delivery.objects.get()) == ""

@@ -305,7 +305,8 @@ class TestUnsubscribing:
                 response.status_code == 200
                 and "Unsubscribe from e-mails about “Export”?" in response.content.decode()
             )
-            assert Client().head(link).status_code == 200
+            headers = Client().head(link).headers
+            assert (headers["Referrer-Policy"], headers["X-Robots-Tag"]) == ("no-referrer", "noindex")
         assert not Preference.objects.exists()
 
     def test_one_click(self, link, user):

@@ -8,6 +8,8 @@ from django.test import Client
 
 from notifications.contrib.deliveries import devices
 from notifications.contrib.deliveries.models import PushSubscription
+from notifications.models import Notification
+from tests.data.rows import unnumbered
 from tests.support.push_service import browser_keys, public_key_of, vapid_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,15 +58,16 @@ def test_requests_of_the_worker(user):
     """It has no page from which it could read the token, and checks of CSRF are on."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(user)
+    [id] = unnumbered(user.pk, 1)
     state = client.get("/notifications/devices/state/").json()
     url = state["links"]["subscribe"]
     assert client.post(url, body(), content_type="application/json").status_code == 403
     headers = {state["csrf_header"]: state["csrf_token"]}
     answer = client.post(url, body(), content_type="application/json", headers=headers)
     assert answer.status_code == 200 and PushSubscription.objects.count() == 1
-    marked = {"ids": [str(uuid4())], "up_to": state["position"]}
+    marked = {"ids": [str(id)], "up_to": state["position"]}
     answer = client.post(state["links"]["read"], marked, content_type="application/json", headers=headers)
-    assert answer.status_code == 200
+    assert answer.status_code == 200 and Notification.objects.get().read_at
 
 
 def test_worker_of_another_user(user_client, client_of, other_user):

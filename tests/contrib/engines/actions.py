@@ -108,16 +108,7 @@ def resume(queue):
 
 def rows(ids):
     """Return of each job what a test looks at."""
-    columns = (
-        "id",
-        "state",
-        "executor",
-        "attempt",
-        "fence",
-        "result",
-        "error",
-        "progress_current",
-    )
+    columns = ("id", "state", "executor", "attempt", "fence", "result", "error", "progress_current")
     found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
     return [{**row, "id": str(row["id"])} for row in found]
 
@@ -156,10 +147,3 @@ def _task(name):
 
 def _user(name):
     return None if name is None else get_user_model().objects.get(username=name)
-
-
-ACTIONS = (
-    *(enqueue, enqueue_end_of_process, enqueue_and_roll_back, enqueue_batch, cancel, retry, pause, resume),
-    *(answer, written, rows, attempts, titles, notified_jobs),
-    *(enqueue_without_messages, send_messages, starts, reconnect, describe_untaken),
-)

@@ -122,75 +122,54 @@ def ask_about_draft(to, argument):
     return "a result"
 
 
+#: Options that are wrong, beside the name, and choices where neither is given.
+WRONG_OPTIONS = {
+    "no choices": {"choices": {}},
+    "a list": {"choices": ["yes"]},
+    "a long label": {"choices": {"yes": "x" * 41}},
+    "21 choices": {"choices": {str(n): "x" for n in range(21)}},
+    "a number": {"choices": {1: "x"}},
+    "large choices": {"choices": {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}},
+    "default without expires": {"default": "no"},
+    "a wrong url": {"url": "javascript:alert(1)"},
+    "initial without a form": {"initial": {"amount": 5}},
+    "initial of another type": {"form": APPROVAL, "initial": ["amount"]},
+    "initial of no field": {"form": APPROVAL, "initial": {"price": 5}},
+    "initial that is no JSON": {"form": APPROVAL, "initial": {"reason": object()}},
+    "initial that is large": {"form": APPROVAL, "initial": {"reason": "x" * 65_536}},
+    "choices and a form": {"choices": YES_NO, "form": APPROVAL},
+    "a form that is missing": {"form": "tests.contrib.questions.forms.Missing"},
+    "a form that is none": {"form": "tests.jobs.tasks.noop"},
+    "a form with files": {"form": "tests.contrib.questions.forms.Upload"},
+    "danger that is no choice": {"danger": ["delete"]},
+    "danger as a string": {"danger": "yes"},
+    "a reminder of another type": {"remind": [60]},
+    "reminders in the wrong order": {"remind": [2 * DAY, DAY]},
+    "11 reminders": {"remind": [n * DAY for n in range(1, 12)]},
+    "a reminder after the end": {"remind": [DAY], "expires": DAY},
+    "no permission": {"to": "everybody"},
+    "a permission that does not exist": {"to": "notifications.ship_order"},
+    "no one": {"to": []},
+    "101 users": {"to": list(range(1, 102))},
+}
+
+
 @task
 @policy(max_attempts=1)
 def ask_wrongly(kind):
-    options = {"name": "ship", "choices": YES_NO}
     match kind:
-        case "no choices":
-            options["choices"] = {}
-        case "a list":
-            options["choices"] = ["yes"]
-        case "a long label":
-            options["choices"] = {"yes": "x" * 41}
-        case "21 choices":
-            options["choices"] = {str(n): "x" for n in range(21)}
-        case "a number":
-            options["choices"] = {1: "x"}
-        case "large choices":
-            options["choices"] = {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}
-        case "default without expires":
-            options["default"] = "no"
-        case "a wrong url":
-            options["url"] = "javascript:alert(1)"
-        case "initial without a form":
-            options["initial"] = {"amount": 5}
-        case "initial of another type":
-            options = {"name": "ship", "form": APPROVAL, "initial": ["amount"]}
-        case "initial of no field":
-            options = {"name": "ship", "form": APPROVAL, "initial": {"price": 5}}
-        case "initial that is no JSON":
-            options = {"name": "ship", "form": APPROVAL, "initial": {"reason": object()}}
-        case "initial that is large":
-            options = {"name": "ship", "form": APPROVAL, "initial": {"reason": "x" * 65_536}}
-        case "choices and a form":
-            options["form"] = "tests.contrib.questions.forms.Approval"
-        case "a form that is missing":
-            options = {"name": "ship", "form": "tests.contrib.questions.forms.Missing"}
-        case "a form that is none":
-            options = {"name": "ship", "form": "tests.jobs.tasks.noop"}
-        case "a form with files":
-            options = {"name": "ship", "form": "tests.contrib.questions.forms.Upload"}
-        case "danger that is no choice":
-            options["danger"] = ["delete"]
-        case "danger as a string":
-            options["danger"] = "yes"
-        case "a reminder of another type":
-            options["remind"] = [60]
-        case "reminders in the wrong order":
-            options["remind"] = [2 * DAY, DAY]
-        case "11 reminders":
-            options["remind"] = [n * DAY for n in range(1, 12)]
-        case "a reminder after the end":
-            options |= {"remind": [DAY], "expires": DAY}
-        case "no permission":
-            options["to"] = "everybody"
-        case "a permission that does not exist":
-            options["to"] = "notifications.ship_order"
-        case "no one":
-            options["to"] = []
-        case "101 users":
-            options["to"] = list(range(1, 102))
         case "in a transaction":
             with transaction.atomic():
-                return question("Ship?", **options)
+                return question("Ship?", name="ship", choices=YES_NO)
         case "name twice":
             step("ship", call, "ship")
         case "101 questions":
             return questions([Question("Ship?", str(n), YES_NO) for n in range(101)])
         case "no question":
             return questions(["Ship?"])
-    return question("Ship?", **options)
+    options = WRONG_OPTIONS.get(kind, {})
+    choices = {} if "form" in options else {"choices": YES_NO}
+    return question("Ship?", name="ship", **choices | options)
 
 
 @task

@@ -2,27 +2,21 @@
 
 import random
 import time
-from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from notifications import jobs
 from notifications.api import batch
 from notifications.contrib.celery.app import celery_app
 from notifications.models import Job, Notification
+from tests.contrib.engines import actions
+from tests.contrib.engines.actions import rows as rows
 from tests.faults.support import celery_tasks
-from tests.faults.support.engine_actions import enqueue_jobs
-from tests.support.site_actions import sign_in
+from tests.faults.support.engine_actions import enqueue_jobs as enqueue_jobs
+from tests.faults.support.engine_actions import open_session as open_session
 
 User = get_user_model()
 JOBS_PER_BURST = 5
-
-
-def create_session(user="demo"):
-    """Return the key and the session of a user."""
-    found = User.objects.get_or_create(username=user)[0]
-    return {"user": found.pk, "session": sign_in(found)}
 
 
 def enqueue_burst(seed, count, max_seconds=0.3, pause=0.3):
@@ -46,9 +40,7 @@ def _enqueue_some(rng, max_seconds, **options):
 
 def enqueue(task, args=(), count=1):
     """Enqueue jobs of a task of celery_tasks.py for demo in one transaction, and return their ids."""
-    owner = User.objects.get(username="demo")
-    with transaction.atomic():
-        return [getattr(celery_tasks, task).using(owner=owner).enqueue(*args).id for _ in range(count)]
+    return actions.enqueue(f"faults.support.celery_tasks.{task}", args, owner="demo", count=count)
 
 
 def enqueue_for_users(users, count, size):
@@ -70,28 +62,7 @@ def send_again(seed, copies=3):
         celery_app().send_task("notifications.wake", args=["default", "default"])
 
 
-def cancel(id):
-    return jobs.cancel([UUID(id)])[UUID(id)]
-
-
-def retry(id):
-    return [str(queued) for queued in jobs.retry([UUID(id)])]
-
-
-def rows(ids):
-    """Return of each job what a test looks at."""
-    columns = ("id", "state", "executor", "attempt", "fence")
-    found = Job.objects.filter(id__in=[UUID(id) for id in ids]).order_by("id").values(*columns)
-    return [{**row, "id": str(row["id"])} for row in found]
-
-
 def notifications(user="demo"):
     """Return the ids of a user's notifications in the order in which they were raised."""
     found = Notification.objects.filter(user__username=user).order_by("raised")
     return [str(id) for id in found.values_list("id", flat=True)]
-
-
-ACTIONS = (
-    *(create_session, enqueue_burst, enqueue, enqueue_jobs, enqueue_for_users, send_again),
-    *(cancel, retry, rows, notifications),
-)

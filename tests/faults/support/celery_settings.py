@@ -10,7 +10,6 @@ import os
 from tests.faults.support.engine_settings import *  # noqa: F403
 from tests.faults.support.engine_settings import TASKS
 
-ROOT_URLCONF = "tests.faults.support.celery_urls"
 globals().update(
     {
         f"CELERY_{name.upper()}": value

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 from tests.faults.support.engine import TIMEOUT_SECONDS, Engine, canonical
 from tests.support.driver import Driver
@@ -13,7 +12,6 @@ from tests.support.network import Proxy
 from tests.support.processes import child_pids
 from tests.support.redis_server import Redis
 from tests.support.site import START_TIMEOUT_SECONDS
-from tests.support.waiting import wait_until
 
 #: The workers of a site: one with two processes, one with four threads.
 POOLS = (("--pool", "prefork", "--concurrency", "2"), ("--pool", "threads", "--concurrency", "4"))
@@ -187,7 +185,3 @@ def wait_for_worker(worker):
 def send_signal(pid, number):
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def wait_until_dead(pids):
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what=f"the end of {pids}")

@@ -7,8 +7,6 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from django.apps import AppConfig
-
 #: The search path has this schema before PostgreSQL's own, so that clock_timestamp() is this function.
 CREATE_SHIFTED_CLOCK = """
 CREATE SCHEMA shifted;
@@ -19,23 +17,19 @@ CREATE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLAT
 SET_SEARCH_PATH = 'ALTER DATABASE "{}" SET search_path = shifted, public, pg_catalog'
 
 
-class Clock(AppConfig):
-    name = "tests.faults.support.clock"
-    label = "fault_clock"
+def change():
+    if not (path := os.environ.get("FAULT_CLOCK")):
+        return
+    import time
 
-    def ready(self):
-        if not (path := os.environ.get("FAULT_CLOCK")):
-            return
-        import time
+    from django.utils import timezone
 
-        from django.utils import timezone
+    original_now, original_time = timezone.now, time.time
+    file = Path(path)
 
-        original_now, original_time = timezone.now, time.time
-        file = Path(path)
+    def read_shift():
+        return float(file.read_text() or 0)
 
-        def read_shift():
-            return float(file.read_text() or 0)
-
-        timezone.now = lambda: original_now() + timedelta(seconds=read_shift())
-        time.time = lambda: original_time() + read_shift()
-        time.time_ns = lambda: int(time.time() * 1e9)
+    timezone.now = lambda: original_now() + timedelta(seconds=read_shift())
+    time.time = lambda: original_time() + read_shift()
+    time.time_ns = lambda: int(time.time() * 1e9)

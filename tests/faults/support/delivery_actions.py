@@ -46,6 +46,3 @@ def notify_users(users, title):
     """Notify users (keys), each by a transaction of its own."""
     for user in users:
         notify(User(pk=user), title)
-
-
-ACTIONS = (create_users, create_device, create_webhook, notify_all, notify_users)

@@ -26,7 +26,7 @@ class Deployment:
         self.rings = site.folder / "rings"
         self.rings.write_text("")
         site.environment |= {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.support.settings",
+            "TEST_CHANGES": "tests.faults.support.rings",
             "EMBEDDED_WORKER": "0",
             "FAULT_RINGS": str(self.rings),
         }

@@ -32,6 +32,3 @@ def end_windows():
         ids = list(model.objects.filter(**{f"{field}__gt": now()}).values_list("pk", flat=True))
         for start in range(0, len(ids), CHUNK):
             model.objects.filter(pk__in=ids[start : start + CHUNK]).update(**{field: now()})
-
-
-ACTIONS = (create_deliveries, enqueue_due, end_windows)

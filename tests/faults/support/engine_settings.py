@@ -3,14 +3,10 @@
 import os
 
 from tests.site_settings import *  # noqa: F403
-from tests.site_settings import INSTALLED_APPS
+from tests.site_settings import INSTALLED_APPS, TEST_CHANGES
 
-INSTALLED_APPS = [
-    *INSTALLED_APPS,
-    "tests.faults.support.statement_faults.StatementFaults",
-    "tests.faults.support.clock.Clock",
-    "tests.faults.support.full_disk.FullDisk",
-    "tests.faults.support.quick_roll_up.QuickRollUp",
+TEST_CHANGES += [
+    f"tests.faults.support.{name}" for name in ("statement_faults", "clock", "full_disk", "quick_roll_up")
 ]
 ROOT_URLCONF = "tests.faults.support.engine_urls"
 # Leases of 2 s, shorter than recommended, so that many end in a test.

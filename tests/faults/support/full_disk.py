@@ -3,23 +3,17 @@
 import os
 from functools import partial
 
-from django.apps import AppConfig
-
 #: The default of SQLite.
 MAX_PAGES = 2**32 - 2
 
 
-class FullDisk(AppConfig):
-    name = "tests.faults.support.full_disk"
-    label = "fault_full_disk"
+def change():
+    from django.db.backends.signals import connection_created
 
-    def ready(self):
-        from django.db.backends.signals import connection_created
-
-        if full := os.environ.get("FAULT_FULL"):
-            connection_created.connect(
-                lambda connection, **_: connection.execute_wrappers.append(partial(limit, full)), weak=False
-            )
+    if full := os.environ.get("FAULT_FULL"):
+        connection_created.connect(
+            lambda connection, **_: connection.execute_wrappers.append(partial(limit, full)), weak=False
+        )
 
 
 def limit(full, execute, sql, params, many, context):

@@ -3,28 +3,23 @@
 import asyncio
 import time
 
-from django.apps import AppConfig
 from django.db import connection, transaction
 
 #: Longer than a notify function may take.
 SLOW_SECONDS = 6.5
 
 
-class Hostile(AppConfig):
-    name = "tests.faults.support.hostile"
-    label = "fault_hostile"
+def change():
+    from notifications.signals import job_finished, notification_recorded
+    from tests.support.django_tasks import task_finished, task_started
 
-    def ready(self):
-        from notifications.signals import job_finished, notification_recorded
-        from tests.support.django_tasks import task_finished, task_started
-
-        for signal, receiver in (
-            (notification_recorded, recorded),
-            (job_finished, finished),
-            (task_started, on_task_started),
-            (task_finished, on_task_finished),
-        ):
-            signal.connect(receiver, weak=False)
+    for signal, receiver in (
+        (notification_recorded, recorded),
+        (job_finished, finished),
+        (task_started, on_task_started),
+        (task_finished, on_task_finished),
+    ):
+        signal.connect(receiver, weak=False)
 
 
 def recorded(notification, **_):

@@ -2,25 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 
-from django.apps import AppConfig
-
 WINDOW_SECONDS = 4
 
 
-class QuickDeliveries(AppConfig):
-    name = "tests.faults.support.quick_deliveries"
-    label = "quick_deliveries"
+def change():
+    from notifications.contrib.deliveries import attempts, digests, sending
+    from notifications.contrib.webhooks import sending as webhooks
 
-    def ready(self):
-        from notifications.contrib.deliveries import attempts, digests, sending
-        from notifications.contrib.webhooks import sending as webhooks
-
-        sending.INTERVAL_SECONDS = 0.2
-        sending.ORPHAN_CHECK_INTERVAL_SECONDS = 1.0
-        attempts.FIRST_PAUSE_SECONDS, attempts.MAX_PAUSE_SECONDS = 0.2, 1
-        webhooks.PAUSES_SECONDS = (0.2,) * len(webhooks.PAUSES_SECONDS)
-        digests.window_end = window_end
-        digests.THROTTLE = timedelta(0)  # each e-mail by itself, which the ledger compares
+    sending.INTERVAL_SECONDS = 0.2
+    sending.ORPHAN_CHECK_INTERVAL_SECONDS = 1.0
+    attempts.FIRST_PAUSE_SECONDS, attempts.MAX_PAUSE_SECONDS = 0.2, 1
+    webhooks.PAUSES_SECONDS = (0.2,) * len(webhooks.PAUSES_SECONDS)
+    digests.window_end = window_end
+    digests.THROTTLE = timedelta(0)  # each e-mail by itself, which the ledger compares
 
 
 def window_end(choice, reader, after):

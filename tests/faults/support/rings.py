@@ -3,24 +3,18 @@
 import os
 from pathlib import Path
 
-from django.apps import AppConfig
 
+def change():
+    from notifications.realtime import doorbell
 
-class Rings(AppConfig):
-    name = "tests.faults.support"
-    label = "fault_rings"
+    fault = Path(os.environ["FAULT_RINGS"])
+    original = doorbell.listen
 
-    def ready(self):
-        from notifications.realtime import doorbell
+    def listen(callback):
+        def receive(users, queue):
+            for _ in range({"lost": 0, "doubled": 2}.get(fault.read_text(), 1)):
+                callback(users, queue)
 
-        fault = Path(os.environ["FAULT_RINGS"])
-        original = doorbell.listen
+        return original(receive)
 
-        def listen(callback):
-            def receive(users, queue):
-                for _ in range({"lost": 0, "doubled": 2}.get(fault.read_text(), 1)):
-                    callback(users, queue)
-
-            return original(receive)
-
-        doorbell.listen = listen
+    doorbell.listen = listen

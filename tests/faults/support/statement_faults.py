@@ -11,7 +11,6 @@ import os
 import re
 import signal
 
-from django.apps import AppConfig
 from django.db import OperationalError
 
 #: Statements: of a claim, of an outcome, and those that insert into a table.
@@ -20,18 +19,14 @@ OUTCOME = r"UPDATE notifications_job SET .*finished_at ?="
 INSERT = r'INSERT INTO "?notifications_{}\b'
 
 
-class StatementFaults(AppConfig):
-    name = "tests.faults.support.statement_faults"
-    label = "fault_at_statement"
+def change():
+    from django.db.backends.signals import connection_created
 
-    def ready(self):
-        from django.db.backends.signals import connection_created
-
-        if value := os.environ.get("FAULT_AT_STATEMENT"):
-            wrapper = make_wrapper(*value.split(" ", 2))
-            connection_created.connect(
-                lambda connection, **_: connection.execute_wrappers.append(wrapper), weak=False
-            )
+    if value := os.environ.get("FAULT_AT_STATEMENT"):
+        wrapper = make_wrapper(*value.split(" ", 2))
+        connection_created.connect(
+            lambda connection, **_: connection.execute_wrappers.append(wrapper), weak=False
+        )
 
 
 def make_wrapper(fault, when, statement):

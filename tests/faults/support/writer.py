@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from notifications.api import notify
 from notifications.models import Job, Notification
 from tests.jobs import tasks
-from tests.support.site_actions import create_users
+from tests.support.site_actions import create_users as create_users
 
 User = get_user_model()
 
@@ -152,6 +152,3 @@ def slow_commits():
             "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT OR UPDATE ON notifications_notification "
             "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.category = 'slow') EXECUTE FUNCTION slowly()"
         )
-
-
-ACTIONS = (burst, count_unfinished, slow_commits, create_users)

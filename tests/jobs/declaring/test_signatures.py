@@ -2,19 +2,118 @@
 
 import json
 from datetime import timedelta
+from functools import wraps
 
 import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from notifications.api import batch
+from notifications.api import batch, policy, task
 from notifications.models import Attempt, Job
 from notifications.testing import run_jobs
-from tests.jobs import signature_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 
-MODULE = "tests.jobs.signature_tasks"
+MODULE = __name__
+
+
+@task
+def add(a, b):
+    return a + b
+
+
+@task
+async def add_async(a, b):
+    return a + b
+
+
+@task
+def anything(*args, **kwargs):
+    return None
+
+
+@task(takes_context=True)
+def with_context(context, a):
+    return a
+
+
+@task
+@policy(title="Number {a}")
+def titled(a):
+    return a
+
+
+@task
+@policy(retry_on=(Exception,), backoff=0)
+def retried(a):
+    return a
+
+
+@task
+@transaction.atomic
+def atomic(a):
+    return a
+
+
+def pass_on(function):
+    @wraps(function)
+    def call(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return call
+
+
+def inject(function):
+    @wraps(function)
+    def call(*args, **kwargs):
+        return function("session", *args, **kwargs)
+
+    return call
+
+
+def consume(function):
+    @wraps(function)
+    def call(*args, **kwargs):
+        kwargs.pop("tenant")
+        return function(*args, **kwargs)
+
+    return call
+
+
+@task
+@pass_on
+def wrapped(a):
+    return a
+
+
+@task(takes_context=True)
+@pass_on
+def wrapped_with_context(context, a):
+    return a
+
+
+@task
+@inject
+def injected(session, a):
+    return a
+
+
+@task
+@consume
+def consumed(a):
+    return a
+
+
+@task
+def raises(a):
+    raise TypeError("It is no number.")
+
+
+@task
+@inject
+def injected_raises(session, a):
+    raise TypeError("It is no number.")
 
 
 class TestEnqueueing:
@@ -63,13 +162,13 @@ class TestEnqueueing:
     def test_arguments_that_do_not_fit(self, db, task, args, kwargs, message):
         """``enqueue()`` refuses them with the task and its signature, and stores nothing."""
         with pytest.raises(TypeError) as error:
-            getattr(signature_tasks, task).enqueue(*args, **kwargs)
+            globals()[task].enqueue(*args, **kwargs)
         assert str(error.value) == message
         assert not Job.objects.exists()
 
     def test_a_batch_refuses_them_too(self, db):
         with pytest.raises(TypeError, match="add\\(a, b\\) cannot be called"), batch():
-            signature_tasks.add.enqueue(1)
+            add.enqueue(1)
 
     @pytest.mark.parametrize(
         ("task", "args", "kwargs"),
@@ -83,7 +182,7 @@ class TestEnqueueing:
         ],
     )
     def test_calls_that_work_are_enqueued(self, db, task, args, kwargs):
-        getattr(signature_tasks, task).enqueue(*args, **kwargs)
+        globals()[task].enqueue(*args, **kwargs)
         run_jobs(raise_errors=True)
         assert Job.objects.get().state == "succeeded"
 
@@ -128,7 +227,7 @@ class TestWorkers:
 
     def test_a_type_error_of_the_task_itself_fails_it(self, worker):
         """Also where its decorator hides which arguments it takes."""
-        results = [signature_tasks.raises.enqueue(1), signature_tasks.injected_raises.enqueue(1)]
+        results = [raises.enqueue(1), injected_raises.enqueue(1)]
         assert [until_done(result)[0].state for result in results] == ["failed", "failed"]
 
     def test_inline_it_raises(self, db):

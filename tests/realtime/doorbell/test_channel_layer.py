@@ -10,7 +10,6 @@ from channels.layers import get_channel_layer
 
 from notifications.realtime.doorbell import Doorbell, channel_layer
 from notifications.realtime.doorbell.channel_layer import LayerListener, LayerPublisher
-from notifications.realtime.doorbell.other_processes import build_messages
 from tests.realtime import layers
 from tests.support.network import Listener
 from tests.support.redis_server import Redis
@@ -255,11 +254,6 @@ def test_transport_is_logged_once(settings, caplog, empty_redis):
         bell.listen(lambda users, queue: None)()
         bell.listen(lambda users, queue: None)()
     assert caplog.text.count(f"Doorbell: channel layer {PUBSUB}") == 1
-
-
-def test_messages_of_the_layer_have_its_type():
-    """Messages have a type, by which Channels consumers dispatch."""
-    assert next(build_messages("me", [1], False))["type"] == "doorbell"
 
 
 def test_reads_have_no_timeout_of_the_client(configure_layer, empty_redis):

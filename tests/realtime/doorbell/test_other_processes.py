@@ -72,3 +72,8 @@ def test_queue_flag_is_sent_once():
 def test_other_messages_are_ignored(message):
     """Invalid messages, keys of another type, and messages of this process are ignored."""
     assert parse_message(message, "me") is None
+
+
+def test_messages_of_the_layer_have_its_type():
+    """Messages have a type, by which Channels consumers dispatch."""
+    assert next(build_messages("me", [1], False))["type"] == "doorbell"

@@ -96,7 +96,8 @@ if not child:
 
 def test_worker_is_woken_and_outcome_rings(joined_site):
     """Without polling, an enqueue wakes a worker in another process, and the outcome rings a third process."""
-    joined_site.environment |= {"EMBEDDED_WORKER": "0", "TEST_RINGS_ONLY": "1"}
+    joined_site.environment["EMBEDDED_WORKER"] = "0"
+    joined_site.change("tests.support.rings_only")
     joined_site.start_worker().wait_for_line(LISTENING)
     listener = ListenerProcess(joined_site)
     enqueue = """

@@ -50,7 +50,7 @@ def served(request, shared_sites):
 @pytest.fixture
 def rings_only(site):
     """The server finds changes by rings only, without polling. Request this fixture before `served`."""
-    site.environment["TEST_RINGS_ONLY"] = "1"
+    site.change("tests.support.rings_only")
 
 
 @pytest.fixture

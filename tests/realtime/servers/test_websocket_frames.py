@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import sys
+import time
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_frames_after_the_close_are_limited():
 def test_count_of_control_frames_is_reset(monkeypatch):
     """The count of control frames starts again after CONTROL_FRAMES_SECONDS."""
     now = [1000.0]
-    monkeypatch.setattr(websocket_frames.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     counter = FrameCounter()
     for _ in range(5):
         assert all(

@@ -13,6 +13,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "post_office",
+    "invitations",
     "reports",
 ]
 
@@ -47,3 +49,10 @@ STATIC_URL = "static/"
 
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0")
 CELERY_TASK_TRACK_STARTED = True
+
+EMAIL_BACKEND = "post_office.EmailBackend"
+EMAIL_FILE_PATH = BASE_DIR / "sent"
+POST_OFFICE = {
+    "BACKENDS": {"default": "django.core.mail.backends.filebased.EmailBackend"},
+    "CELERY_ENABLED": True,
+}

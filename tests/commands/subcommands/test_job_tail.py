@@ -1,0 +1,70 @@
+"""Changes of jobs as `notifications jobs tail` reads them."""
+
+import uuid
+
+import pytest
+
+from notifications.jobs import retry
+from notifications.management.subcommands import job_tail
+from notifications.management.subcommands.job_tail import JobChanges
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.jobs import tasks
+from tests.jobs.conftest import longest_backoff  # noqa: F401 (an autouse fixture)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def two_per_read(monkeypatch):
+    """Two jobs are read at once."""
+    monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
+
+
+def test_changes_of_jobs(user, other_user):
+    """Each change once, in its order: new, finished and retried jobs."""
+    before = tasks.noop.using(owner=user).enqueue().id
+    changes = JobChanges()
+    changes.read()
+    assert changes.read() == ([], False)
+    new = tasks.fail.using(owner=other_user).enqueue().id
+    assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
+    run_jobs()
+    assert sorted((str(job.id), job.state) for job in changes.read()[0]) == sorted(
+        [(before, "succeeded"), (new, "failed")]
+    )
+    retry([uuid.UUID(new)])
+    assert [(str(job.id), job.state) for job in changes.read()[0]] == [(new, "queued")]
+    assert changes.read() == ([], False)
+
+
+def test_ids_in_another_order_than_the_jobs(two_per_read):
+    """The id of an observed task is Celery's, which is random."""
+    for _ in range(3):
+        tasks.noop.enqueue()
+    changes = JobChanges()
+    changes.read()
+    new = tasks.noop.enqueue().id
+    Job.objects.filter(id=new).update(id=(small := uuid.UUID(int=5)))
+    assert [job.id for job in changes.read()[0]] == [small]
+
+
+def test_more_changes_than_are_read(two_per_read):
+    changes = JobChanges()
+    changes.read()
+    for _ in range(3):
+        tasks.noop.enqueue()
+    jobs, is_cut = changes.read()
+    assert len(jobs) == 2 and is_cut
+
+
+def test_as_many_changes_as_are_read(two_per_read):
+    """They are all of them, also when those jobs are active and change again."""
+    changes = JobChanges()
+    changes.read()
+    ids = {tasks.noop.enqueue().id for _ in range(2)}
+    jobs, is_cut = changes.read()
+    assert ({job.id for job in jobs}, is_cut) == (set(map(uuid.UUID, ids)), False)
+    Job.objects.update(version=99)
+    jobs, is_cut = changes.read()
+    assert len(jobs) == 2 and not is_cut
