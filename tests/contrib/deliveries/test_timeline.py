@@ -144,7 +144,7 @@ def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user):
         raising.start()
         wait_until(is_waiting_for_a_lock, what="the process that raises it")
 
-    with preceded("INSERT INTO .?notifications_job", raise_meanwhile):
+    with preceded("UPDATE .notifications_deliveries_delivery", raise_meanwhile):
         sending.enqueue_due()
     raising.join()
     assert Delivery.objects.get().state == "pending"
