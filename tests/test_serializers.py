@@ -11,8 +11,7 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.utils import translation
 
 from notifications import serializers, times
-from notifications.inbox import job_path
-from notifications.inbox import read_numbered_position
+from notifications.inbox import job_path, read_numbered_position
 from notifications.models import Job, Notification
 from notifications.streams import changes
 from tests.realtime import rows

@@ -13,6 +13,7 @@ from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, api, serializers, streams, urls, validators
 from notifications.contrib import webhooks
+from notifications.contrib.deliveries.categories import Choice
 from notifications.contrib.output import views as output_views
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.questions import question
@@ -20,7 +21,6 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.extension import hooks
 from notifications.http import encode_json
 from notifications.http.openapi import DOCUMENT_FILE, make_document
-from notifications.contrib.deliveries.categories import Choice
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
