@@ -41,7 +41,6 @@ from notifications.extension.channels import Verdict as Verdict
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import Event as Event
 from notifications.extension.dimensions import Fact as Fact
-from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
 from notifications.extension.dimensions import PageButton as PageButton

@@ -83,10 +83,10 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     **dict.fromkeys(("time_zone_of",), (str, _as_it_is)),
     "after_commit": (_none, _none),
-    **dict.fromkeys(("policy_at", "hub_part"), (_none, _as_it_is)),
+    "policy_at": (_none, _as_it_is),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
-    # Methods of WaitKind, JobSection, AlertKind and HubPart.
+    # Methods of WaitKind, JobSection and AlertKind.
     "is_shown_to": (lambda: True, bool),
     "describe_ends": (dict, dict),
     **dict.fromkeys(("page", "describe"), (str, str)),
@@ -94,8 +94,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
     **dict.fromkeys(("lines", "find", "find_wrong"), (list, list)),
     "describe_addresses": (dict, dict),
-    "has_readers": (bool, bool),
-    **dict.fromkeys(("read_users", "read_all"), (_none, _none)),
 }
 
 

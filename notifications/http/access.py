@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
+from inspect import iscoroutinefunction
 from typing import Any
 
 from django.conf import settings
@@ -80,10 +81,16 @@ def is_signed_in(request: HttpRequest) -> bool:
         return False
 
 
-def api_view(method: str) -> Callable[[View], View]:
-    """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``."""
+def api_view(method: str = "") -> Callable[[Any], Any]:
+    """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``.
 
-    def decorate(view: View) -> View:
+    An async view takes none: it checks the request itself, in its thread for the database, as a ``Feed`` does.
+    """
+
+    def decorate(view: Any) -> Any:
+        if iscoroutinefunction(view):
+            return async_api_view(view)
+
         @csrf_exempt  # check_request checks it, after the user: a signed-out client gets 401, not 403
         @wraps(view)
         @exceptions_as_problems

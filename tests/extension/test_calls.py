@@ -18,7 +18,6 @@ from notifications.extension import (
     AlertKind,
     Channel,
     Extension,
-    HubPart,
     JobSection,
     Setting,
     WaitKind,
@@ -42,7 +41,7 @@ METHODS = [
     *calls.METHODS_OF_CHANNELS,
     *(
         name
-        for owner in (WaitKind, JobSection, AlertKind, HubPart)
+        for owner in (WaitKind, JobSection, AlertKind)
         for name, method in vars(owner).items()
         if isfunction(method)
     ),
