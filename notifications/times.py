@@ -27,11 +27,9 @@ __all__ = [
     "format_exact",
     "format_short",
     "format_time",
-    "from_microseconds",
     "latest_possible",
     "now",
     "to_db",
-    "to_microseconds",
     "zone_names",
 ]
 

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from notifications.http.access import exempt_from_project as exempt_from_project
     from notifications.http.access import is_signed_in as is_signed_in
     from notifications.http.access import json_response as json_response
-    from notifications.http.access import leave_out_of_log as leave_out_of_log
     from notifications.http.access import page_view as page_view
-    from notifications.http.access import signed_page_view as signed_page_view
+    from notifications.http.access import signed_view as signed_view
     from notifications.http.feeds import Feed as Feed
     from notifications.http.negotiation import is_not_modified as is_not_modified
     from notifications.http.paging import paginate as paginate
@@ -44,7 +43,7 @@ else:
         {
             "notifications.http.access": (
                 "BACKGROUND_MARK api_view background_view exempt_from_project "
-                "is_signed_in json_response leave_out_of_log page_view signed_page_view"
+                "is_signed_in json_response page_view signed_view"
             ),
             "notifications.http.feeds": "Feed",
             "notifications.http.negotiation": "is_not_modified",

@@ -147,15 +147,14 @@ def page_view(view: View) -> View:
     return exempt_from_project(background_view(wrapped))
 
 
-def signed_page_view(view: View) -> Any:
-    """Make a view a page for everybody whose address is the permission. It needs no cookie and no CSRF token.
+def signed_view(view: View) -> Any:
+    """Make a view one for everybody, as its address is the permission. It needs no cookie and no CSRF token.
 
     The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and crawlers
-    leave it out. While the database is away the page says so, with 503.
+    leave it out. While the database is away a page says so, with 503, unless the view does it.
     """
 
     @csrf_exempt
-    @never_cache
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -164,10 +163,10 @@ def signed_page_view(view: View) -> Any:
             if not is_unavailable(exc):
                 raise
             log_database_error(exc)
-            return database_unavailable_page()
+            response = database_unavailable_page()
         response["Referrer-Policy"] = "no-referrer"
         response["X-Robots-Tag"] = "noindex"
-        return response
+        return prevent_caching(response)
 
     return exempt_from_project(leave_out_of_log(wrapped))
 

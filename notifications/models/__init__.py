@@ -53,7 +53,6 @@ __all__ = [
     "Notification",
     "NotificationLevel",
     "Queue",
-    "Ring",
     "ServerProcess",
     "UserPrimaryKey",
     "Wait",

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
-    from notifications.context import CurrentExecution as CurrentExecution
     from notifications.context import current_execution as current_execution
     from notifications.db.signal_queue import SignalQueue as SignalQueue
-    from notifications.db.signal_queue import use_on_this_thread as use_on_this_thread
     from notifications.db.supervised import SupervisedThread as SupervisedThread
     from notifications.db.threads import DaemonExecutor as DaemonExecutor
     from notifications.db.threads import NoThread as NoThread
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from notifications.worker.claim_loop import ClaimLoop as ClaimLoop
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
-    from notifications.worker.loops import RETRY_INTERVAL_SECONDS as RETRY_INTERVAL_SECONDS
     from notifications.worker.loops import wait_for_event as wait_for_event
     from notifications.worker.state import WorkerState as WorkerState
     from notifications.worker.worker import JobWorker as JobWorker
@@ -39,8 +36,8 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.context": "CurrentExecution current_execution",
-            "notifications.db.signal_queue": "SignalQueue use_on_this_thread",
+            "notifications.context": "current_execution",
+            "notifications.db.signal_queue": "SignalQueue",
             "notifications.db.supervised": "SupervisedThread",
             "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",
             "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
@@ -48,7 +45,7 @@ else:
             "notifications.worker.claim_loop": "ClaimLoop",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",
-            "notifications.worker.loops": "RETRY_INTERVAL_SECONDS wait_for_event",
+            "notifications.worker.loops": "wait_for_event",
             "notifications.worker.state": "WorkerState",
             "notifications.worker.worker": "JobWorker",
         },

@@ -10,13 +10,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.extension import Event, JobStep, hooks
+from notifications import testing
+from notifications.extension import Event, Extension, hooks
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Attempt, Job, Wait
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
+from tests.support.extensions import install
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -168,21 +170,30 @@ def failed(job, start, monkeypatch):
     moment = start.__add__
     second = timedelta(seconds=1)
 
-    def list_steps(job, limit, *, with_results, with_unfinished):
-        unfinished = [
-            JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
-            JobStep("label", 2, moment(55 * second), None, state="lost"),
-            JobStep("probe", 3, moment(84 * second), second / 2, state="failed"),
-            JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
-        ]
-        returned = [
-            JobStep(f"step {number}", 3, moment((81 + number / 10) * second), second / 25)
-            for number in range(12)
-        ]
-        steps = [step for step in [*returned, *unfinished] if step.attempt <= job.attempt]
-        return steps, len(steps)
+    def step(name, attempt, seconds, took, state="returned"):
+        return {
+            "name": name,
+            "attempt": attempt,
+            "started_at": moment(seconds * second),
+            "took": took,
+            "state": state,
+        }
 
-    monkeypatch.setattr(hooks, "steps_of", [list_steps])
+    class Calls(Extension):
+        name, label = "notifications.testing", "calls"
+
+        def steps_of(self, job, limit, *, with_results, with_unfinished):
+            steps = [
+                *(step(f"step {number}", 3, 81 + number / 10, second / 25) for number in range(12)),
+                step("label", 1, 12, 28 * second, "failed"),
+                step("label", 2, 55, None, "lost"),
+                step("probe", 3, 84, second / 2, "failed"),
+                step("label", 3, 85, 15 * second, "failed"),
+            ]
+            steps = [each for each in steps if each["attempt"] <= job.attempt]
+            return steps, len(steps)
+
+    install(monkeypatch, Calls("notifications.testing", testing))
     return Job.objects.get()
 
 

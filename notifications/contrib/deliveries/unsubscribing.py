@@ -16,7 +16,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.http import signed_page_view
+from notifications.http import signed_view
 from notifications.inbox import load_categories
 from notifications.models import Notification
 
@@ -77,7 +77,7 @@ def categories_of(scope: Scope) -> Sequence[str] | None:
     return [scope] if isinstance(scope, str) else scope
 
 
-@signed_page_view
+@signed_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe_page(request: HttpRequest, token: str) -> HttpResponse:
     """Show the form that ends e-mails of a category, or end them. Programs of e-mail post to it (RFC 8058)."""

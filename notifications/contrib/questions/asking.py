@@ -15,14 +15,13 @@ from notifications.contrib.questions.answers import Answer, describe_answer
 from notifications.exceptions import QuestionExpired
 from notifications.extension import require
 from notifications.jobs import DurableCall, validate_duration
-from notifications.worker import CurrentExecution
 
 if TYPE_CHECKING:
     from django.forms import BaseForm
     from django.utils.functional import Promise
 
     from notifications.contrib.questions.models import AskedQuestion
-    from notifications.models import Wait
+    from notifications.models import Job, Wait
 
 #: Choices of one question, and characters of the value of one.
 MAX_CHOICES, MAX_VALUE_LENGTH = 20, 50
@@ -201,7 +200,7 @@ def _prepare(
         raise ValueError(f"{function}() takes at most {MAX_NOTIFICATIONS} questions, not {len(asked)}.")
 
     def make(call: DurableCall, names: Sequence[str]) -> list[AskedQuestion]:
-        new = [_make(call.execution, one) for one in asked if one.name in names]
+        new = [_make(call.execution.job, one) for one in asked if one.name in names]
         if sum(len(wait.notifications) for wait in new) > MAX_NOTIFICATIONS:
             raise ValueError(
                 f"The questions have more than {MAX_NOTIFICATIONS} notifications together: one for each question and "
@@ -228,7 +227,7 @@ def _answer(one: Question, wait: Wait, users: Mapping[Any, Any]) -> Answer:
     return Answer(value=one.default, user=None, answered_at=None, via="")
 
 
-def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
+def _make(job: Job, one: Question) -> AskedQuestion:
     """Return an unsaved question with its notifications. The users are read now, outside of any transaction."""
     from notifications.contrib.questions.addressees import MAX_ADDRESSEES, describe_asked, find_addressees
     from notifications.contrib.questions.answer_forms import validate_form, validate_initial
@@ -236,13 +235,13 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
     from notifications.contrib.questions.question_notifications import build_notifications
     from notifications.contrib.questions.question_texts import translate
 
-    asked = describe_asked(one.to, execution.job.user_id)
+    asked = describe_asked(one.to, job.user_id)
     users = find_addressees(asked)
     if len(users) > MAX_ADDRESSEES:
         raise ValueError(
             f"to has more than {MAX_ADDRESSEES} active users. Ask fewer, as those of a smaller group."
         )
-    wait = AskedQuestion(job=execution.job.id, name=one.name, kind="question", attempt=execution.job.attempt)
+    wait = AskedQuestion(job=job.id, name=one.name, kind="question", attempt=job.attempt)
     wait.title, wait.lasts = _title_of(one), one.expires
 
     def read_texts() -> dict[str, Any]:
@@ -266,7 +265,7 @@ def _make(execution: CurrentExecution, one: Question) -> AskedQuestion:
     }
     if one.initial is not None:
         details["initial"] = validate_initial(details["form"], one.initial)
-    build_notifications(wait, details, users, job_title=execution.job.title)
+    build_notifications(wait, details, users, job_title=job.title)
     return wait
 
 
