@@ -18,7 +18,7 @@ from django.urls import NoReverseMatch, reverse
 
 from notifications import conf, readiness
 from notifications.db import pools, schema
-from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database, is_supported
+from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
 from notifications.extension import Dispatch, hooks, moved
 from notifications.extension.installed import list_apps
 from notifications.inbox.categories import read_categories
@@ -104,7 +104,7 @@ def check_opentelemetry(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register(Tags.database)
 def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """E001: the tables are another app's. E012: they differ. W012: no indexes. W013, W014: clocks, and their times."""
-    if database() not in (databases or ()) or not is_supported():
+    if database() not in (databases or ()) or not schema.is_supported():
         return []
     if mismatch := schema.find_mismatch():  # the other checks would read columns that do not exist
         if mismatch.is_unmigrated:  # before it applies migrations, migrate runs this check
@@ -166,7 +166,7 @@ def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="notifications.E013",
             )
         ]
-    if is_supported():
+    if schema.is_supported():
         return []
     engine = connection().settings_dict["ENGINE"]
     message = f"The tables of notifications are in the database {database()!r}, whose ENGINE is {engine!r}."

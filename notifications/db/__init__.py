@@ -2,6 +2,7 @@
 
 transactions               the app's own transactions, and callbacks after the commit of a caller's
 bulk, updates, insertion, adapters  many rows, one row, values and keys of users in raw SQL
+imports                    modules of the project, imported before a transaction
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 pools, async_twins         pools of connections; calls of sync code from async code

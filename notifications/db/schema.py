@@ -17,7 +17,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from notifications.db.former_migrations import FORMER_MIGRATIONS
 from notifications.db.threads import NoThread, start_thread
-from notifications.db.transactions import connection, in_callers_transaction, is_supported
+from notifications.db.transactions import connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
 from notifications.extension import moved
 from notifications.extension.installed import list_apps
@@ -59,6 +59,11 @@ TABLES_OF_OTHER_APP = Mismatch(
     f"Set them aside, to be imported afterwards: add {moved.IMPORTER!r} to INSTALLED_APPS, and run manage.py "
     "notifications import_hq --set-aside.",
 )
+
+
+def is_supported() -> bool:
+    """Return whether the app can use its database, without a connection to it."""
+    return connection().vendor in ("sqlite", "postgresql")
 
 
 def find_mismatch() -> Mismatch | None:

@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from notifications.db.imports import Imports
 from notifications.db.sqlstates import is_busy
 from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
@@ -62,8 +63,7 @@ BUSY_RETRY_SECONDS = 5.0
 #: Rows that one transaction of a bulk write changes at most.
 MAX_ROWS_PER_TRANSACTION = 100
 #: Seconds for which a bulk writer leaves SQLite's lock free after a transaction: at least, and at most.
-MIN_LOCK_PAUSE_SECONDS = 0.005
-MAX_PAUSE_SECONDS = 0.25
+MIN_LOCK_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.005, 0.25
 #: The first statements of the app's own transactions on PostgreSQL, sent with the next one. The timeout has the server
 #: end the session of a process that is frozen inside a transaction, a suspended virtual machine for example, which
 #: would keep streams and rows locked.
@@ -87,11 +87,6 @@ def connection() -> BaseDatabaseWrapper:
     """Return this thread's connection to ``database()``."""
     # Without calling database() where there are no routers: a notification needs the connection in a dozen places.
     return connections[database() if router.routers else DEFAULT_DB_ALIAS]
-
-
-def is_supported() -> bool:
-    """Return whether the app can use ``database()``, without a connection to it."""
-    return connection().vendor in ("sqlite", "postgresql")
 
 
 def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
@@ -120,19 +115,19 @@ def retrying_atomic(
 
     It is READ COMMITTED on PostgreSQL, whatever the host's default. On SQLite it begins with a write, because a
     deferred transaction (Django's default) that reads first fails at its first write instead of waiting for the lock.
-    Inside a caller's transaction, a test case for example, it is a savepoint. PostgreSQL ends it, and frees its locks,
-    when the process sends no statement for ``idle_seconds``. ``db`` is ``connection()``, if the caller has it already.
-    Raises ``django.db.OperationalError`` when the database stays busy.
+    Inside a caller's transaction, a test case for example, it is a savepoint. Else modules of tasks that it needs are
+    imported between two tries. PostgreSQL ends it, and frees its locks, when the process sends no statement for
+    ``idle_seconds``. ``db`` is ``connection()``. Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = db or connection()
-    nested = in_callers_transaction(db)
+    nested, imports = in_callers_transaction(db), Imports()
 
     def run() -> T:
         with transaction.atomic(using=db.alias):
             begin = None if nested else _begin(db, idle_seconds)
             started = time.monotonic()
             try:
-                result = work()
+                result = work() if nested else imports.call(work)
             finally:
                 if begin in db.execute_wrappers:  # it has executed no statement
                     db.execute_wrappers.remove(begin)
@@ -140,7 +135,7 @@ def retrying_atomic(
         lock_time.seconds += lock_time.until - started
         return result
 
-    return retrying(run, db)
+    return retrying(run, db) if nested else imports.repeat(lambda: retrying(run, db))
 
 
 def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
@@ -165,16 +160,21 @@ def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
         pause = min(pause * 2, 0.1)
 
 
-def execute_one(sql: str, params: Sequence[Any], *, is_durable: bool = True) -> list[tuple[Any, ...]]:
+def execute_one(
+    sql: str, params: Sequence[Any], *, lock: tuple[str, list[Any]] | None = None, is_durable: bool = True
+) -> list[tuple[Any, ...]]:
     """Return the rows of one statement in a transaction of the app's own: one round trip to PostgreSQL.
 
-    It is executed again if the database was busy, as by ``retrying_atomic``. Unless ``is_durable``, its commit does not
+    It is executed again if the database was busy, as by ``retrying_atomic``. It sees the rows that the query ``lock``
+    returns, and all others, as they are once PostgreSQL has locked these. Unless ``is_durable``, its commit does not
     wait for PostgreSQL's disk, and is lost if the server crashes before the next commit that does.
     """
     db, statements = connection(), [(sql, params)]
+    if lock and db.vendor == "postgresql":
+        statements.insert(0, (f"{lock[0]} FOR NO KEY UPDATE", lock[1]))
     # Statements sent together are one implicit transaction, in which the process cannot be frozen: it needs no timeout.
     if in_callers_transaction(db) or not (db.vendor == "sqlite" or _accepts_multiple_statements(db)):
-        return retrying_atomic(lambda: execute_many(statements)[0])
+        return retrying_atomic(lambda: execute_many(statements)[-1])
     if db.vendor == "postgresql":
         statements.insert(0, (ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}", ()))
     return retrying(lambda: execute_many(statements)[-1], db)

@@ -66,14 +66,13 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
     # Called when the apps are ready.
     "dispatch": _as_it_is,
     # Methods of WaitKind.
-    "opened": list,
+    **dict.fromkeys(("opened", "notification_ids"), list),
     "ended": set,
-    "count_notifications": int,
 }
 #: What None stands for, where the core needs a value of them.
 _EMPTY: Mapping[str, Callable[[], Any]] = {
-    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised", "opened"), list),
-    **dict.fromkeys(("count_notifications",), int),
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
+    **dict.fromkeys(("opened", "notification_ids"), list),
     "ended": set,
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.

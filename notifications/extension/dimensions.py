@@ -63,9 +63,12 @@ class WaitKind:
         """
         return set()
 
-    def count_notifications(self, wait: Wait) -> int:
-        """Return how many rows ``ended()`` changes for a wait: few waits with many are ended in one transaction."""
-        return 0
+    def notification_ids(self, wait: Wait) -> Sequence[UUID]:
+        """Return the ids of the rows that ``ended()`` changes for a wait, which are locked before it is called.
+
+        Of waits with many of them few are ended in one transaction.
+        """
+        return ()
 
     def is_shown_to(self, wait: Wait, user: Any) -> bool:
         """Return whether a user (key) is shown that their job waits for it."""

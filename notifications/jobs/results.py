@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult
+from notifications.db.imports import require_module
 from notifications.extension import hooks
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
@@ -24,6 +25,7 @@ CANCELLED = "notifications.exceptions.JobCancelled"
 @lru_cache(maxsize=1000)
 def find_task(path: str) -> Any:
     """Return the task at a dotted path. Raises ImportError, also when its module raises anything else."""
+    require_module(path.rpartition(".")[0])
     try:
         task = import_string(path)
     except ImportError:

@@ -237,13 +237,18 @@ class Chunk:
         return True
 
 
-def close(ids: Collection[UUID], moment: datetime) -> set[Any]:
+def close(ids: Collection[UUID], moment: datetime, others: Collection[UUID] = ()) -> set[Any]:
     """Mark notifications as read, without their actions, and for good: those that are snoozed are not raised again.
 
     Inside a transaction, before any stream is locked. Returns the keys of their users, whose rows it then numbers.
+
+    ``others``
+        The ids of those that the transaction changes afterwards. All are locked now, in the order in which a change of
+        a whole inbox locks them.
     """
-    rows = Notification.objects.using(database()).filter(id__in=ids)
-    locked = list(lock_query(rows.order_by("id"), skip_locked=False).only("id", "user_id", "data"))
+    rows = Notification.objects.using(database())
+    locking = lock_query(rows.filter(id__in=[*ids, *others]).order_by("id"), skip_locked=False)
+    locked = [row for row in locking.only("id", "user_id", "data") if row.id in ids]
     ids_of: dict[str, list[UUID]] = {}
     for row in locked:
         try:

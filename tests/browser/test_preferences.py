@@ -37,7 +37,7 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     expect(page.get_by_role("button", name="Save", exact=True)).to_have_count(0)
     below = page.get_by_role("heading", name="Daily and weekly messages")
     before = below.evaluate(TOP)
-    page.get_by_role("button", name="Every night, 22:00 to 07:00").tap()
+    page.get_by_role("button", name="Every night, 10 p.m. to 7 a.m.").tap()
     monday = page.get_by_role("checkbox", name="Monday")
     expect(monday).to_be_checked()
     expect(page.get_by_role("button", name="Undo")).to_be_visible()

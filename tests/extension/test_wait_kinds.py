@@ -2,10 +2,11 @@
 
 import json
 import re
+import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications import times
@@ -19,7 +20,10 @@ from notifications.serializers import serialize_job
 from notifications.streams import build_notification
 from notifications.streams.snoozing import raise_due, snooze
 from notifications.testing import run_jobs
+from tests.data.conftest import scalar
 from tests.jobs import tasks
+from tests.support.threads import run_in_threads
+from tests.support.waiting import wait_until
 
 
 class CountingKind(WaitKind):
@@ -224,3 +228,46 @@ def test_a_kind_of_another_package_has_a_long_name_and_a_label(user, install_kin
     assert read_result() == kind
     install_kind(kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})())
     assert read_result() == "Approval"
+
+
+class WarningKind(SigningKind):
+    """Has another notification, which it closes itself."""
+
+    def opened(self, waits, jobs):
+        others = [build_notification(jobs[wait.job].user_id, "It is not signed.") for wait in waits]
+        return [*others, *super().opened(waits, jobs)]
+
+    def notification_ids(self, wait):
+        return Notification.objects.filter(title="It is not signed.").values_list("id", flat=True)
+
+    def ended(self, waits):
+        rows = Notification.objects.filter(title="It is not signed.")
+        rows.update(read_at=times.now(), seq=None)
+        return set(rows.values_list("user_id", flat=True))
+
+
+@pytest.mark.database_law
+@pytest.mark.django_db(transaction=True)
+def test_notifications_are_locked_in_one_order(user, install_kind):
+    """Those of the kind and that of the core: who marks both as read holds the first, and waits for the second."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks no rows.")
+    install_kind("pause", WarningKind())
+    id = tasks.nap.using(owner=user).enqueue().id
+    run_jobs()
+    first, second = Notification.objects.order_by("id").values_list("id", flat=True)
+    is_locked = threading.Event()
+
+    def mark():
+        with transaction.atomic():
+            Notification.objects.select_for_update().get(id=first)
+            is_locked.set()
+            wait_until(lambda: scalar("SELECT count(*) FROM pg_locks WHERE NOT granted"), what="the other")
+            Notification.objects.select_for_update(nowait=True).get(id=second)
+
+    def end():
+        assert is_locked.wait(20)
+        cancel([id])
+
+    run_in_threads(mark, end)
+    assert Notification.objects.exclude(read_at=None).count() == 2

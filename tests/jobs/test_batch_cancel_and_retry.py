@@ -208,3 +208,16 @@ def test_a_retry_while_its_batch_ends(user, transactional_db, monkeypatch):
     assert row(b).state == "running"
     run_jobs()
     assert json.loads(row(b).result) == {**ZERO_COUNTS, "succeeded": 2}
+
+
+def test_a_job_that_is_retried_while_its_batch_ends(user, transactional_db):
+    """The batch goes on, and its end counts what has come of the retry."""
+    with batch(owner=user, notify=batch_tasks.retry_failed) as b:
+        tasks.noop.enqueue()
+    (job,) = claim_all()
+    end(job, succeeds=False)
+    assert (row(b).state, notifications_of(user)) == ("running", [])
+    (again,) = claim_all()
+    end(again)
+    assert (row(b).state, json.loads(row(b).result)) == ("succeeded", {**ZERO_COUNTS, "succeeded": 1})
+    assert len(notifications_of(user)) == 1

@@ -66,7 +66,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "paused_until": reader.paused_until if is_paused else None,
         "off_days": [(days, _off_label(days)) for days in OFF_DAYS],
         "quiet_hours": _describe_quiet_hours(reader),
-        "night": NIGHT,
+        "night": [time.fromisoformat(each) for each in NIGHT],
         "devices": push_views.read_devices(user) if _has_devices() else None,
         "has_devices": _has_devices(),
         "pauses": [(hours, _pause_label(hours)) for hours in PAUSE_HOURS],

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
 
@@ -40,8 +41,8 @@ class QuestionKind(WaitKind):
     describe_ends = import_later("question_facts.describe_ends")
     remind = import_later("reminders.remind_of_due")
 
-    def count_notifications(self, wait: Wait) -> int:
-        return len(json.loads(wait.details)["notifications"])
+    def notification_ids(self, wait: Wait) -> list[UUID]:
+        return [UUID(id) for id in json.loads(wait.details)["notifications"]]
 
     def is_shown_to(self, wait: Wait, user: Any) -> bool:
         return str(user) in json.loads(wait.details)["to"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
@@ -41,6 +41,8 @@ logger = logging.getLogger("notifications.jobs")
 CHECK_INTERVAL_SECONDS = 300.0
 #: Seconds between two searches for notifications of questions that have ended otherwise.
 PRUNE_INTERVAL_SECONDS = 3600.0
+#: Until when a reminder is put off while it is not known who is asked: a directory of the project may be away.
+UNKNOWN_RETRY = timedelta(minutes=1)
 #: Questions of which one call reminds, each in a transaction of its own, and those that it looks at.
 MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
 #: Open questions whose addressees one chunk of ``update_addressees`` searches for, and where it goes on.
@@ -171,7 +173,7 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     """Ask one question of these users (keys), unless it has ended or its job is locked. Returns whether it did.
 
     ``users``
-        None: they are not known.
+        None: they are not known now, and the reminder comes later.
     ``details``
         Those of the question before ``users`` were searched for. If they have changed, so have its addressees, and it
         is left alone. None: this is a reminder, if its time has come.
@@ -186,9 +188,11 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     if not wait:
         return False
     changed: set[Any] = set()
-    if users is not None:
+    if users is None:
+        wait.remind_at = now + UNKNOWN_RETRY
+    else:
         changed = change_addressees(wait, job, users, now, is_reminder=details is None)
-    wait.remind_at = wait.next_reminder(now)
+        wait.remind_at = wait.next_reminder(now)
     wait.save(update_fields=["remind_at", "details"])
     update_waiting_jobs([wait.job], now)  # its owner may be one of them
     number(changed)

@@ -100,7 +100,9 @@ def _take(rate: Rate, key: str, count: int) -> bool:
             AND {busy} + {cost} + {released} * {rate.interval} <= moment + {full}
         RETURNING 1
     """
-    return bool(execute_one(sql, [param, *params, key, key]))
+    # By itself it would count the releases as they were before it waited for the row.
+    lock = "SELECT 1 FROM notifications_rates_limit WHERE key = %s", [key]
+    return bool(execute_one(sql, [param, *params, key, key], lock=lock))
 
 
 def lock(rate: Rate, key: str, *, skip_locked: bool = False) -> Limit | None:

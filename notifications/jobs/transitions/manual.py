@@ -156,10 +156,8 @@ def _cancel_chunk(
         changed.clear()
         ended: list[Outcome] = []
         limit_lock_wait()
-        lock = (
-            f"SELECT id, state, fence, version FROM notifications_job {active}{lock_sql(skip_locked=False)}"
-        )
-        [locked] = execute_many([(lock, params)])
+        lock = f"SELECT id, state, fence, version FROM notifications_job {active}"
+        [locked] = execute_many([(lock + lock_sql(skip_locked=False), params)])
         started: list[UUID] = []
         for id, state, fence, version in locked:
             if id not in read:
@@ -306,18 +304,21 @@ def _reopen_batch(batch: UUID) -> bool:
 
     def write() -> bool:
         limit_lock_wait()
-        rows = Job.objects.using(database()).filter(id=batch, state__in=RETRYABLE)
-        jobs = list(lock_query(rows, skip_locked=False))
-        for job in jobs:
+        rows = Job.objects.using(database()).filter(id=batch, state__in=(Job.State.RUNNING, *RETRYABLE))
+        job = lock_query(rows, skip_locked=False).first()
+        if job and job.state == Job.State.RUNNING:
+            # Its end, if one is under way, counts the jobs as they were before this retry.
+            conditional_update("fence=fence+1", [((), job)])
+        elif job:
             conditional_update(
                 "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
-                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, "
-                "cancel_requested_at=NULL, cancelled_by_other=%s, progress_current=0, progress_message=''",
-                [((now, now, False), job)],
+                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, cancel_requested_at=NULL, "
+                "cancelled_by_other=FALSE, progress_current=0, progress_message=''",
+                [((now, now), job)],
                 state=job.state,
             )
             streams.ring([job.user_id])
-        return bool(jobs)
+        return job is not None and job.state != Job.State.RUNNING
 
     is_reopened = retrying_atomic(write)
     finish_batches([batch])

@@ -279,7 +279,7 @@ def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
     """Return the waits that one transaction ends, at least one, and the others, because of their notifications."""
     count = 0
     for index, wait in enumerate(waits):
-        count += _kind_of(wait).count_notifications(wait)
+        count += len(_kind_of(wait).notification_ids(wait))
         if count > MAX_NOTIFICATIONS_PER_TRANSACTION and index:
             return waits[:index], waits[index:]
     return waits, ()
@@ -291,10 +291,7 @@ def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
 
 
 def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
-    """Queue those of these jobs, whose rows are locked, that wait for nothing any more. Others show what is left.
-
-    Returns the ids of the queued jobs.
-    """
+    """Queue those of these locked jobs that wait for nothing, and return their ids. Others show what is left."""
     jobs = list(Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id"))
     open_waits: dict[UUID, list[Wait]] = {}
     rows = Wait.objects.using(database()).filter(job__in=[job.id for job in jobs], is_awaited=True)
@@ -337,8 +334,9 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
 
 def _close(waits: Sequence[Wait], now: datetime) -> set[Any]:
     """Close the notifications of waits, whose kinds may change others. Returns the keys of the users of these."""
-    changed = {user for kind, of_kind in _by_kind(waits) for user in kind.ended(of_kind)}
-    return changed | (marking.close([wait.id for wait in waits], now) if waits else changed)
+    others = [id for wait in waits for id in _kind_of(wait).notification_ids(wait)]
+    changed = marking.close([wait.id for wait in waits], now, others)
+    return changed.union(*(kind.ended(of_kind) for kind, of_kind in _by_kind(waits)))
 
 
 def _by_kind(waits: Sequence[Wait]) -> Iterable[tuple[WaitKind, list[Wait]]]:

@@ -18,6 +18,7 @@ from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs
 from tests.contrib.questions import question_tasks
+from tests.support.statements import refused
 from tests.support.threads import run_in_threads
 
 pytestmark = [
@@ -275,6 +276,18 @@ class TestAddresseesWhoLeave:
             self.search()
         assert caplog.text.count("No one can answer the question") == 3
         assert set(Job.objects.values_list("state", flat=True)) == {"waiting"}
+
+
+def test_it_comes_later_if_users_cannot_be_read(user):
+    """As while a directory of the project is away: nothing else would remind of the question."""
+    ask(user, remind_hours=[1])
+    clock.advance(2 * HOUR)
+    with refused('FROM "auth_user"', times=1):
+        reminders.remind_of_due()
+    assert len(notes_of(user)) == 1
+    advance(timedelta(minutes=2))
+    assert len(notes_of(user)) == 2
+    assert AskedQuestion.objects.get().remind_at is None
 
 
 def test_it_is_delivered_like_the_first(user, settings):
