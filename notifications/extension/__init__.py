@@ -57,11 +57,13 @@ from notifications.extension.installed import require as require
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
+    from notifications.tracing.trace_context import serialize_trace as serialize_trace
     from notifications.upkeep import Upkeep as Upkeep
 else:
     __getattr__ = export_lazily(
         __name__,
         {
+            "notifications.tracing.trace_context": "serialize_trace",
             "notifications.upkeep": "Upkeep",
         },
     )

@@ -315,13 +315,6 @@ class RecordedTransaction:
     has_run: bool = False
     kept: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def trace(self) -> str:
-        """The trace of this thread, as jobs store it."""
-        from notifications.tracing.trace_context import serialize_trace
-
-        return serialize_trace()
-
     def language_of(self, row: Notification) -> str:
         """Return the language in which a notification goes on: that of its job, its reader's, else this thread's."""
         if job := self.jobs.get(row.id):

@@ -27,7 +27,7 @@ from notifications.contrib.webhooks.handlers import (
 )
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.db import connection, user_from_db, user_to_db, where_in
-from notifications.extension import RecordedTransaction
+from notifications.extension import RecordedTransaction, serialize_trace
 from notifications.http import encode_json
 from notifications.jobs.declaring.policies import sender_key
 from notifications.jobs.notifying import signaled_tasks
@@ -94,7 +94,7 @@ def build_jobs_for_created(rows: Sequence[Notification], tx: RecordedTransaction
     receivers: Receivers | None = tx.kept.get(LABEL)
     if receivers is None or not receivers.users.issuperset(users):
         receivers = Receivers(users)
-    return _build_for_notifications(raising, receivers, tx, jobs=tx.jobs)
+    return _build_for_notifications(raising, receivers, jobs=tx.jobs)
 
 
 def build_jobs_for_answered(
@@ -104,7 +104,7 @@ def build_jobs_for_answered(
     if change != "answered" or tx.jobs[rows[0].id].task_path in load_handlers().task_paths:
         return ()
     receivers = Receivers(row.user_id for row in rows)
-    return _build_for_notifications(rows, receivers, tx, NOTIFICATION_ANSWERED, tx.now)
+    return _build_for_notifications(rows, receivers, NOTIFICATION_ANSWERED, tx.now)
 
 
 def _may_raise_events() -> bool:
@@ -122,7 +122,6 @@ def _may_raise_events() -> bool:
 def _build_for_notifications(
     rows: Sequence[Notification],
     receivers: Receivers,
-    tx: RecordedTransaction,
     type: str = NOTIFICATION_CREATED,
     at: datetime | None = None,
     jobs: Mapping[UUID, Job] | None = None,
@@ -134,7 +133,7 @@ def _build_for_notifications(
     ``jobs``
         The jobs that make notifications, by the ids of these. Those that end are in the events.
     """
-    of_thread = {"language": translation.get_language() or "", "trace": tx.trace}
+    of_thread = {"language": translation.get_language() or "", "trace": serialize_trace()}
     for row in rows if receivers else ():
         if receivers.exist(type, row.user_id):
             job = jobs.get(row.id) if jobs else None
