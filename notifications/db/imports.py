@@ -6,64 +6,54 @@ that needs a module which is not there is rolled back, and repeated after the im
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
-from collections.abc import Callable
+import time
 from contextlib import suppress
 from importlib import import_module
-from typing import TypeVar
 
-T = TypeVar("T")
+#: Seconds for which a module is not tried again for a transaction that could not be imported for one.
+RETRY_SECONDS = 30.0
 
 
 class _Thread(threading.local):
-    """The transaction of the app's own in which this thread is, None in any other and in none."""
+    """Whether this thread is in a transaction of the app's own, which is repeated after an import."""
 
-    transaction: Imports | None = None
-
-
-_thread = _Thread()
+    may_repeat = False
 
 
-class _NotImported(Exception):
+thread = _Thread()
+#: When modules were last imported for a transaction (monotonic).
+_imported_at: dict[str, float] = {}
+
+
+class NotImported(Exception):
+    """A transaction of the app's own needs a module of the project, and is repeated after ``import_now()``."""
+
     def __init__(self, module: str) -> None:
         super().__init__(f"{module} is imported outside of the transaction.")
         self.module = module
+
+    def import_now(self) -> None:
+        """Import the module. Raises this error inside an outer transaction of the app's own, which is repeated then.
+
+        An error of the module is raised where its task is called.
+        """
+        if thread.may_repeat:
+            raise self
+        with suppress(Exception, SystemExit):
+            import_module(self.module)
+        _imported_at[self.module] = time.monotonic()
 
 
 def require_module(module: str) -> None:
     """Have a module imported before the transaction of the app's own in which this thread is, if it is in one.
 
-    Called right before the import. Raises ImportError if that was tried for the transaction.
+    Called right before the import. Raises ImportError if the module could not be imported a moment ago.
     """
-    if (transaction := _thread.transaction) is None or module in sys.modules:
+    if not thread.may_repeat or module in sys.modules:
         return
-    if module in transaction.modules:
+    if time.monotonic() - _imported_at.get(module, -math.inf) < RETRY_SECONDS:
         raise ImportError(f"{module} cannot be imported.")
-    raise _NotImported(module)
-
-
-class Imports:
-    """The modules that were imported for a transaction of the app's own."""
-
-    def __init__(self) -> None:
-        self.modules: set[str] = set()
-
-    def call(self, work: Callable[[], T]) -> T:
-        """Return what ``work()`` returns, inside the transaction."""
-        _thread.transaction = self
-        try:
-            return work()
-        finally:
-            _thread.transaction = None
-
-    def repeat(self, run: Callable[[], T]) -> T:
-        """Return what ``run()`` returns, which runs the transaction: again after each import that it needs."""
-        while True:
-            try:
-                return run()
-            except _NotImported as exc:
-                self.modules.add(exc.module)
-                module = exc.module
-            with suppress(Exception, SystemExit):  # of code of the project, named where its task is called
-                import_module(module)
+    raise NotImported(module)

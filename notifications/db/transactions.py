@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from notifications.db.imports import Imports
+from notifications.db import imports
 from notifications.db.sqlstates import is_busy
 from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
@@ -31,15 +31,11 @@ logger = logging.getLogger("notifications")
 
 
 class _LockTime(threading.local):
-    """Seconds for which ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic).
-
-    ``free_until``
-        Until when this thread's bulk writes leave the lock free.
-    """
+    """Seconds for which ``retrying_atomic`` has held SQLite's lock on this thread, and until when (monotonic)."""
 
     seconds = 0.0
     until = 0.0
-    free_until = 0.0
+    free_until = 0.0  #: until when this thread's bulk writes leave the lock free
 
 
 lock_time = _LockTime()
@@ -120,22 +116,24 @@ def retrying_atomic(
     ``idle_seconds``. ``db`` is ``connection()``. Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = db or connection()
-    nested, imports = in_callers_transaction(db), Imports()
+    nested = in_callers_transaction(db)
 
     def run() -> T:
         with transaction.atomic(using=db.alias):
             begin = None if nested else _begin(db, idle_seconds)
             started = time.monotonic()
             try:
-                result = work() if nested else imports.call(work)
+                imports.thread.may_repeat |= not nested
+                result = work()
             finally:
+                imports.thread.may_repeat &= nested
                 if begin in db.execute_wrappers:  # it has executed no statement
                     db.execute_wrappers.remove(begin)
         lock_time.until = time.monotonic()
         lock_time.seconds += lock_time.until - started
         return result
 
-    return retrying(run, db) if nested else imports.repeat(lambda: retrying(run, db))
+    return retrying(run, db)
 
 
 def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
@@ -150,6 +148,8 @@ def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
     while True:
         try:
             return work()
+        except imports.NotImported as exc:
+            exc.import_now()
         except Error as exc:
             discard_unusable(exc, [connection()])
             if nested:

@@ -60,7 +60,7 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
         check_callback_url(url)
     except Forbidden as exc:
         raise WebhookNotSent(f"{urlsplit(url).hostname} is not called: {exc}.") from exc
-    if job.attempt > 1 and (status := await sync_to_async(find_success)(job)) is not None:
+    if job.fence > 1 and (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     started_at = times.now()
     headers = {ID_HEADER: str(job.id), TIMESTAMP_HEADER: str(int(started_at.timestamp()))}

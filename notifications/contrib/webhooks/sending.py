@@ -112,7 +112,7 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     endpoint = await sync_to_async(_read_endpoint)(id, is_test=type == TEST_EVENT)
     if endpoint is None:
         return {"status": None}  # deleted meanwhile
-    if job.attempt > 1 and (status := await sync_to_async(find_success)(job)) is not None:
+    if job.fence > 1 and (status := await sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     text = encode_json(body)
     headers = sign(secrets_of(endpoint, started_at), str(job.id), started_at, text)

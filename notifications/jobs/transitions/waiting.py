@@ -334,6 +334,8 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
 
 def _close(waits: Sequence[Wait], now: datetime) -> set[Any]:
     """Close the notifications of waits, whose kinds may change others. Returns the keys of the users of these."""
+    if not waits:
+        return set()
     others = [id for wait in waits for id in _kind_of(wait).notification_ids(wait)]
     changed = marking.close([wait.id for wait in waits], now, others)
     return changed.union(*(kind.ended(of_kind) for kind, of_kind in _by_kind(waits)))

@@ -155,6 +155,17 @@ def test_what_no_worker_takes_is_held_again_behind_the_others(declare):
         assert [str(job.id) for job in released()] == [second.id]
 
 
+def test_what_was_released_by_a_fast_clock_is_held_again(declare):
+    """It would use up the limit until the clock is there again."""
+    declare(partner={"rate": "1/m", "burst": 1})
+    _, second = [rated_tasks.fetch.enqueue(name) for name in ("first", "second")]
+    with moved(hours=2):
+        releasing.release_due()
+    releasing.release_due()
+    releasing.release_due()
+    assert [str(job.id) for job in released()] == [second.id]
+
+
 def test_a_key_at_its_limit_keeps_no_other_job(declare):
     declare(partner={"rate": "60/m", "burst": 1})
     [rated_tasks.one_at_a_time.enqueue() for _ in range(3)]

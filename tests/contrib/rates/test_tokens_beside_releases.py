@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from notifications.contrib.rates import charge, tokens
-from notifications.contrib.rates.declarations import rate_of
+from notifications.contrib.rates.declarations import read_rates
 from notifications.contrib.rates.models import Release
 from tests.contrib.rates import rated_tasks
 from tests.support.duties import run_duty
@@ -34,9 +34,9 @@ def test_a_token_is_not_taken_twice(declare):
 
     def call():
         assert is_releasing.wait(10)
-        taken.append(tokens.take(rate_of("partner"), "partner", 1))
+        taken.append(tokens.take(read_rates().by_name["partner"], "partner", 1))
         waits_long_enough.set()
 
     run_in_threads(release, call)
-    assert Release.objects.count() == rate_of("partner").burst_at_once
+    assert Release.objects.count() == read_rates().by_name["partner"].burst_at_once
     assert taken[0] > 0, "One more than the burst."

@@ -326,6 +326,18 @@ def test_deleted_endpoint(create, receiver, user):
     assert not receiver.requests and Job.objects.get().result == '{"status":null}'
 
 
+def test_an_event_that_was_answered_before_its_worker_stopped(create, receiver, user):
+    """The answer is stored, the end of the job is not: it is queued again, and its attempt does not count."""
+    create()
+    notify(user, "Hello")
+    run_jobs()
+    unfinished = {"state": "queued", "attempt": 0, "worker": None, "deadline": None}
+    Job.objects.update(**unfinished, result=None, finished_at=None, seq=0)
+    run_jobs()
+    assert len(receiver.requests) == 1 and attempts() == [(204, "")]
+    assert Job.objects.get().result == '{"status":204}'
+
+
 def test_an_event_that_was_answered_is_not_sent_again(create, receiver, user, monkeypatch):
     """The answer is stored although the time of the attempt is over, and the next attempt finds it."""
     create()
