@@ -159,9 +159,9 @@ async def measure_long_polls(
 def empty() -> None:
     """Delete jobs and reports: a user may have 1,000 active jobs."""
     from asyncsite.models import Report
-    from notifications.models import Job, Ring
+    from notifications.models import Job
 
-    for model in (Job, Report, Ring):
+    for model in (Job, Report):
         model.objects.all().delete()
 
 

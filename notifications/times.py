@@ -26,10 +26,8 @@ __all__ = [
     "format_exact",
     "format_short",
     "format_time",
-    "from_microseconds",
     "latest_possible",
     "now",
-    "to_microseconds",
 ]
 
 

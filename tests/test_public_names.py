@@ -76,13 +76,9 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "schedules": {
         "compat": "normalize_json",
     },
-    "steps": {
-        "context": "entered_step",
-    },
     "webhooks": {
-        "http.job_responses": "job_response",
         "jobs.declaring.policies": "sender_key",
-        "jobs.limits": "limit_request retry_within_rate",
+        "jobs.limits": "retry_within_rate",
         "jobs.notifying": "signaled_tasks",
         "serializers": "job_error make_item",
     },

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from notifications.db.bulk import lock_name as lock_name
     from notifications.db.bulk import lock_query as lock_query
     from notifications.db.bulk import new_row as new_row
-    from notifications.db.bulk import select_rows as select_rows
     from notifications.db.bulk import where_in as where_in
     from notifications.db.clock import database_now as database_now
     from notifications.db.clock import database_now_sql as database_now_sql
@@ -48,7 +47,7 @@ else:
         __name__,
         {
             "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
-            "notifications.db.bulk": "insert_rows lock_name lock_query new_row select_rows where_in",
+            "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.transactions": (
                 "chunks connection database execute_one fair_atomic retrying_atomic"

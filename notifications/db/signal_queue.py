@@ -33,6 +33,10 @@ class SignalQueue:
         self._thread_ident = 0
         self._last_slow_call: tuple[str, float] | None = None
 
+    def use_on_this_thread(self) -> None:
+        """Make ``send_later`` on this thread put its calls into this: nothing here waits for code of the project."""
+        _thread_local.queue = self
+
     def put(self, function: Callable[[], object], jobs: int, size: int) -> None:
         """Queue a call that sends the signals of ``jobs`` jobs, whose results have ``size`` characters in all.
 
@@ -79,7 +83,9 @@ class SignalQueue:
             futures.wait([self._executor.submit(lambda: None)], timeout=max(seconds, 0.0))
 
     def end(self) -> None:
-        """End the thread when its calls are done."""
+        """End the thread when its calls are done. The thread that calls this uses it no more."""
+        if _thread_local.queue is self:
+            _thread_local.queue = None
         self._executor.shutdown()
 
     def _run(self, function: Callable[[], object], jobs: int, size: int) -> None:
@@ -117,11 +123,6 @@ class _ThreadLocal(threading.local):
 
 
 _thread_local = _ThreadLocal()
-
-
-def use_on_this_thread(queue: SignalQueue | None) -> None:
-    """Make ``send_later`` on this thread put its calls into a queue: nothing here waits for code of the project."""
-    _thread_local.queue = queue
 
 
 def queue_of_this_thread() -> SignalQueue | None:

@@ -41,7 +41,6 @@ from notifications.extension.channels import Verdict as Verdict
 from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import Event as Event
 from notifications.extension.dimensions import Fact as Fact
-from notifications.extension.dimensions import HubPart as HubPart
 from notifications.extension.dimensions import JobSection as JobSection
 from notifications.extension.dimensions import OwnTask as OwnTask
 from notifications.extension.dimensions import PageButton as PageButton
@@ -55,7 +54,6 @@ from notifications.extension.duty import Where as Where
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import require as require
-from notifications.extension.pages import JobStep as JobStep
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:

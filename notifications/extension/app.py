@@ -11,7 +11,6 @@ from django.apps import AppConfig
 from notifications.conf import Setting
 from notifications.extension.dimensions import (
     Event,
-    HubPart,
     JobSection,
     OwnTask,
     RecordedTransaction,
@@ -98,16 +97,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         ``state``
             The ``worker.state.WorkerState``; None where jobs run inline, in tests: then only the verbs are called, and
             one part serves all runs of the process.
-        """
-        raise NotImplementedError
-
-    def hub_part(self, hub: Any) -> HubPart:
-        """Return what this extension does in the hub of a server. Its own clients reach it as ``hub.parts[label]``.
-
-        Called once for each hub, on its event loop, before it has clients. No query. One user: output.
-
-        ``hub``
-            The ``realtime.hub.Hub``.
         """
         raise NotImplementedError
 

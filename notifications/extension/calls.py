@@ -81,10 +81,10 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     "after_commit": (_none, _none),
-    **dict.fromkeys(("policy_at", "hub_part", "time_zone_of"), (_none, _as_it_is)),
+    **dict.fromkeys(("policy_at", "time_zone_of"), (_none, _as_it_is)),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
-    # Methods of WaitKind, JobSection, AlertKind and HubPart.
+    # Methods of WaitKind, JobSection and AlertKind.
     "is_shown_to": (lambda: True, bool),
     "describe_ends": (dict, dict),
     **dict.fromkeys(("page", "describe"), (str, str)),
@@ -92,8 +92,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
     **dict.fromkeys(("lines", "find", "find_wrong"), (list, list)),
     "describe_addresses": (dict, dict),
-    "has_readers": (bool, bool),
-    **dict.fromkeys(("read_users", "read_all"), (_none, _none)),
 }
 
 

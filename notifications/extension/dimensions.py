@@ -140,24 +140,6 @@ class WorkerPart:
         """Release what waits for this part. Called when ``run()`` is cancelled."""
 
 
-class HubPart:
-    """What an extension does in the hub of a server (``realtime/hub.py``): it reads what its own clients follow.
-
-    These have joined the hub. But for ``has_readers()`` the methods are called on the event loop of the hub, and wait
-    for nothing.
-    """
-
-    def has_readers(self, user: Any) -> bool:
-        """Return whether a client of this user (key) reads by this part. Called on any thread, often."""
-        return False
-
-    def read_users(self, users: Iterable[Any]) -> None:
-        """Read for the clients of these users (keys): the doorbell has rung for them, as when their jobs change."""
-
-    def read_all(self) -> None:
-        """Read for all clients. Called every few seconds, because a ring may be lost."""
-
-
 class JobSection:
     """A part of what is shown of one job: on its page, on its page in the admin, and by ``jobs show``.
 

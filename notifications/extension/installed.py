@@ -25,7 +25,6 @@ from notifications.extension.dimensions import (
     UNKNOWN_KIND,
     Event,
     Fact,
-    HubPart,
     JobSection,
     OwnTask,
     Pause,
@@ -60,7 +59,6 @@ _HOOKS = [
 #: Those whose results go to other hooks of their extension, by its label.
 _BY_LABEL = {
     "worker_part",
-    "hub_part",
     "after_commit",
     "accept",
 }
@@ -205,12 +203,6 @@ def _make_channel(name: str, path: str) -> Channel:
 def make_worker_parts(state: Any) -> dict[str, WorkerPart]:
     """Return what extensions do in a worker, by their labels. See ``Extension.worker_part()``."""
     return {label: make(state) for label, make in hooks.worker_part.items()}
-
-
-def make_hub_parts(hub: Any) -> dict[str, Any]:
-    """Return what extensions do in the hub of a server, by their labels. See ``Extension.hub_part()``."""
-    made = {label: make(hub) for label, make in hooks.hub_part.items()}
-    return {label: Calls(part, HubPart, label) for label, part in made.items() if part is not None}
 
 
 def load() -> None:

@@ -37,7 +37,7 @@ class JobStep(NamedTuple):
 def read_steps(value: Any) -> tuple[list[JobStep], int]:
     """Return what ``steps_of()`` has returned. Raises TypeError or ValueError for another form."""
     steps, count = value
-    return [JobStep(*step) for step in steps], int(count)
+    return [JobStep(**step) for step in steps], int(count)
 
 
 class PageHooks:
@@ -45,12 +45,12 @@ class PageHooks:
 
     def steps_of(
         self, job: Job, limit: int, *, with_results: bool, with_unfinished: bool
-    ) -> tuple[Sequence[JobStep], int]:
+    ) -> tuple[Sequence[Mapping[str, Any]], int]:
         """Return what is listed with the waits of a job: its first steps, ``limit`` at most, and the number of all.
 
-        They are ``JobStep``, with names that are unique among those that have returned. Called where the page of a job,
-        the admin or ``jobs show`` lists them, without results for the owner of the job, and once in an execution of a
-        job that has run before, only with those that have returned. One user: steps.
+        Each is a dict of the fields of ``JobStep``, with names that are unique among those that have returned. Called
+        where the page of a job, the admin or ``jobs show`` lists them, without results for the owner of the job, and
+        once in an execution of a job that has run before, only with those that have returned. One user: steps.
         """
         return (), 0
 

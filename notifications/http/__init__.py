@@ -5,7 +5,7 @@ page_views                                       what pages show of a job, and i
 acceptance, idempotency, job_responses           ``accepted()``, and responses that show a job or wait for its end
 access, authentication                           who may call a view
 negotiation, parsing, paging                     what a request asks for, and pages of long lists
-waiting_requests                                 limits and resources of requests that wait
+waiting_requests, feeds                          requests that wait, and that follow what grows
 """
 
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ from notifications.lazy_names import export_lazily
 if TYPE_CHECKING:
     from notifications.http.access import BACKGROUND_MARK as BACKGROUND_MARK
     from notifications.http.access import api_view as api_view
-    from notifications.http.access import async_api_view as async_api_view
     from notifications.http.access import background_view as background_view
     from notifications.http.access import exempt_from_project as exempt_from_project
     from notifications.http.access import is_signed_in as is_signed_in
     from notifications.http.access import json_response as json_response
-    from notifications.http.access import leave_out_of_log as leave_out_of_log
     from notifications.http.access import page_view as page_view
+    from notifications.http.access import signed_view as signed_view
+    from notifications.http.feeds import Feed as Feed
     from notifications.http.negotiation import is_not_modified as is_not_modified
     from notifications.http.paging import paginate as paginate
     from notifications.http.parsing import describe_browser as describe_browser
@@ -41,9 +41,10 @@ else:
         __name__,
         {
             "notifications.http.access": (
-                "BACKGROUND_MARK api_view async_api_view background_view exempt_from_project "
-                "is_signed_in json_response leave_out_of_log page_view"
+                "BACKGROUND_MARK api_view background_view exempt_from_project "
+                "is_signed_in json_response page_view signed_view"
             ),
+            "notifications.http.feeds": "Feed",
             "notifications.http.negotiation": "is_not_modified",
             "notifications.http.paging": "paginate",
             "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body",

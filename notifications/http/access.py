@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
+from inspect import iscoroutinefunction
 from typing import Any
 
 from django.conf import settings
@@ -80,10 +81,16 @@ def is_signed_in(request: HttpRequest) -> bool:
         return False
 
 
-def api_view(method: str) -> Callable[[View], View]:
-    """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``."""
+def api_view(method: str = "") -> Callable[[Any], Any]:
+    """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``.
 
-    def decorate(view: View) -> View:
+    An async view takes none: it checks the request itself, in its thread for the database, as a ``Feed`` does.
+    """
+
+    def decorate(view: Any) -> Any:
+        if iscoroutinefunction(view):
+            return async_api_view(view)
+
         @csrf_exempt  # check_request checks it, after the user: a signed-out client gets 401, not 403
         @wraps(view)
         @exceptions_as_problems
@@ -110,27 +117,20 @@ def async_api_view(view: AsyncView) -> AsyncView:
     return exempt_from_project(wrapped)
 
 
-def page_view(view: View | None = None, *, is_signed: bool = False) -> Any:
+def page_view(view: View) -> View:
     """Make a view a page for signed-in users, which is never cached. Others are redirected to ``LOGIN_URL``.
 
     CSRF tokens are checked, ``ATOMIC_REQUESTS`` does not apply, a database that is away is a page with 503, and a
     ``Problem`` that the view raises is shown as text.
-
-    ``is_signed``
-        It is a page for everybody, whose address is the permission: it has a signature, which the view verifies. It
-        needs no cookie and no CSRF token. The address is in no log of the app and in no ``Referer``, and crawlers leave
-        it out.
     """
-    if view is None:
-        return partial(page_view, is_signed=is_signed)
-    protected = view if is_signed else csrf_protect(view)
+    protected = csrf_protect(view)
 
     @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
     @wraps(view)
     @never_cache
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            if is_signed or (getattr(request, "user", None) and request.user.is_authenticated):
+            if getattr(request, "user", None) and request.user.is_authenticated:
                 return protected(request, *args, **kwargs)
         except Problem as problem:
             # The project's base template would query the database again.
@@ -144,18 +144,31 @@ def page_view(view: View | None = None, *, is_signed: bool = False) -> Any:
         is_get = request.method in ("GET", "HEAD")
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
-    return exempt_from_project(background_view(_hide_address(wrapped) if is_signed else wrapped))
+    return exempt_from_project(background_view(wrapped))
 
 
-def _hide_address(view: View) -> View:
+def signed_view(view: View) -> Any:
+    """Make a view one for everybody, as its address is the permission. It needs no cookie and no CSRF token.
+
+    The address has a signature, which the view verifies. It is in no log of the app and in no ``Referer``, and crawlers
+    leave it out. While the database is away a page says so, with 503, unless the view does it.
+    """
+
+    @csrf_exempt
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(request, *args, **kwargs)
+        try:
+            response = view(request, *args, **kwargs)
+        except Exception as exc:
+            if not is_unavailable(exc):
+                raise
+            log_database_error(exc)
+            response = database_unavailable_page()
         response["Referrer-Policy"] = "no-referrer"
         response["X-Robots-Tag"] = "noindex"
-        return mark_as_logged(response)
+        return prevent_caching(response)
 
-    return wrapped
+    return exempt_from_project(leave_out_of_log(wrapped))
 
 
 def background_view(view: Callable[..., HttpResponseBase]) -> Any:

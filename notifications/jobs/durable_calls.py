@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence, Sized
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -22,7 +23,7 @@ from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import validators
-from notifications.context import CurrentExecution, ExecutionSteps, current_execution
+from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import is_unavailable
@@ -101,6 +102,10 @@ class DurableCall:
         if self.execution.steps is None:
             self.execution.steps = ExecutionSteps()
         return self.execution.steps  # type: ignore[no-any-return]
+
+    def enter(self, name: str) -> AbstractContextManager[None]:
+        """Make a step with this name the one that runs in this context, inside the ``with`` block."""
+        return entered_step(self.execution.job.id, name)
 
     @property
     def may_have_stored(self) -> bool:

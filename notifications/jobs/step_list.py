@@ -15,7 +15,8 @@ from django.utils.translation import gettext
 
 from notifications import times
 from notifications.db.transactions import database
-from notifications.extension import JobStep, hooks
+from notifications.extension import hooks
+from notifications.extension.pages import JobStep
 from notifications.jobs.redaction import describe_value
 from notifications.jobs.results import policy_at
 from notifications.models import Attempt, Job, Wait

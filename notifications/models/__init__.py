@@ -42,18 +42,15 @@ from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess
 from notifications.models.workers import Worker as Worker
 from notifications.states import ACTIVE as ACTIVE
-from notifications.states import DONE as DONE
 from notifications.times import MomentField
 
 #: What apps use. Modules of the core use the other models, too.
 __all__ = [
     "ACTIVE",
-    "DONE",
     "Attempt",
     "Job",
     "Notification",
     "NotificationLevel",
-    "Ring",
     "ServerProcess",
     "Wait",
     "Worker",

@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 from notifications.extension import Where
-from notifications.extension.installed import make_hub_parts
 from notifications.jobs.claiming import backlog
 from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
@@ -25,6 +24,7 @@ from notifications.realtime.auth.sign_outs import CredentialChecker, SessionChec
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.connections import PositionCheck, ServerRow, WatchedUsers, check_positions
 from notifications.realtime.fanout import Fanout
+from notifications.realtime.feeds import Feeds
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, HubClock, ThreadPool
 from notifications.realtime.subscriber import Subscriber
 from notifications.streams.positions import NO_STREAM
@@ -71,8 +71,7 @@ class Hub:
             write_pool=self.write_pool,
             handle_session_guards=self._handle_session_guards,
         )
-        #: What extensions do in it, by their labels.
-        self.parts: Mapping[str, Any] = make_hub_parts(self)
+        self.feeds = Feeds(loop, self.query_pool)
         self._freed_memory = freed_memory.FreedMemory()
         self._clock = HubClock(loop, self._handle_tick)
 
@@ -146,11 +145,7 @@ class Hub:
     def _handle_ring(self, users: Iterable[Any], queue: bool = False) -> None:
         """Have changes of users read. Runs on any thread."""
         watched = {key: user for key in users if (user := self.users.get(key))}
-        parts = self.parts.values()
-        if any(
-            user.guard is None or any(part.has_readers(key) for part in parts)
-            for key, user in watched.items()
-        ):
+        if any(user.guard is None or key in self.feeds for key, user in watched.items()):
             # The loop may have been closed without close(); the next hub of this process then ends this one.
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._handle_ring_on_loop, list(watched))
@@ -161,8 +156,7 @@ class Hub:
         # Without a known guard, a ring is the only sign that sessions may have ended.
         without_guard = [key for key in keys if key in self.users and self.users[key].guard is None]
         self._session_checker.schedule(self.subscribers(without_guard))
-        for part in self.parts.values():
-            part.read_users(keys)
+        self.feeds.read_users(keys)
 
     def _handle_session_guards(self, guards: dict[Any, int]) -> None:
         """Check sessions of users whose guard has changed, and of those who joined before their guard was known.
@@ -214,8 +208,7 @@ class Hub:
                 error_message="Could not store the number of sockets: %s",
             )
         if ticks % POSITION_CHECK_TICKS == 0:
-            for part in self.parts.values():
-                part.read_all()
+            self.feeds.read_all()
             run_in(
                 self.auth_pool,
                 backlog.warn_of_unserved_jobs,

@@ -18,7 +18,6 @@ from notifications.lazy_names import export_lazily
 if TYPE_CHECKING:
     from notifications.context import current_execution as current_execution
     from notifications.db.signal_queue import SignalQueue as SignalQueue
-    from notifications.db.signal_queue import use_on_this_thread as use_on_this_thread
     from notifications.db.supervised import SupervisedThread as SupervisedThread
     from notifications.db.threads import DaemonExecutor as DaemonExecutor
     from notifications.db.threads import NoThread as NoThread
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
     from notifications.db.threads import start_thread as start_thread
     from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.jobs.transitions.conditional_updates import lock_claims as lock_claims
-    from notifications.worker.claim_loop import ClaimLoop as ClaimLoop
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
-    from notifications.worker.loops import RETRY_INTERVAL_SECONDS as RETRY_INTERVAL_SECONDS
     from notifications.worker.loops import wait_for_event as wait_for_event
     from notifications.worker.state import WorkerState as WorkerState
     from notifications.worker.worker import JobWorker as JobWorker
@@ -39,15 +36,14 @@ else:
         __name__,
         {
             "notifications.context": "current_execution",
-            "notifications.db.signal_queue": "SignalQueue use_on_this_thread",
+            "notifications.db.signal_queue": "SignalQueue",
             "notifications.db.supervised": "SupervisedThread",
             "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",
             "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
             "notifications.jobs.transitions.conditional_updates": "lock_claims",
-            "notifications.worker.claim_loop": "ClaimLoop",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",
-            "notifications.worker.loops": "RETRY_INTERVAL_SECONDS wait_for_event",
+            "notifications.worker.loops": "wait_for_event",
             "notifications.worker.state": "WorkerState",
             "notifications.worker.worker": "JobWorker",
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,7 +16,13 @@ from notifications.db.transactions import call_after_write
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.candidates import has_limited_jobs
-from notifications.jobs.claiming.executors import ASYNC, PROJECT_EXECUTORS, SENDER_EXECUTORS, WORKER_EXECUTORS
+from notifications.jobs.claiming.executors import (
+    ASYNC,
+    PROJECT_EXECUTORS,
+    SENDER_EXECUTORS,
+    WORKER_EXECUTORS,
+    kind_of,
+)
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims
 from notifications.jobs.transitions.claims import ClaimedJob, claim_of
@@ -68,7 +75,7 @@ class ClaimLoop:
         self._exhausted_executors: set[str] = set()
         self._last_over_limit_claim = self._last_thorough_claim = time.monotonic()
         #: When senders may be claimed again (monotonic), if that is later than now.
-        self._next_sender_claim = 0.0
+        self.next_sender_claim = 0.0
         self._has_left_out_senders = False
         #: The backend and the queue of which jobs are claimed; None: those that the built-in worker claims.
         self._only_queue: BackendQueue | None = None
@@ -110,10 +117,33 @@ class ClaimLoop:
             await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
             return None
 
+    async def claim_from(
+        self, queue: BackendQueue, free: Mapping[str, int], is_stopping: Callable[[], bool]
+    ) -> list[ClaimedJob] | None:
+        """Claim jobs of one queue, for what the caller has free, and start none. Return None after an error.
+
+        ``free``
+            How many jobs of each executor may run, of which at most ``max_batch`` are claimed. Senders are left out if
+            they were claimed a moment ago.
+        """
+        self._only_queue = queue
+        return await self._try_claim(lambda: self._claim_for(free), is_stopping)
+
+    def _claim_for(self, free: Mapping[str, int]) -> list[ClaimedJob]:
+        project = {executor: count for executor, count in free.items() if executor not in SENDER_EXECUTORS}
+        jobs = self._claim_with_joined(project, min(sum(project.values()), MAX_CLAIM_BATCH))
+        self._add_senders(jobs, free)
+        self._prepare(jobs)
+        return jobs
+
+    def free(self) -> dict[str, int]:
+        """Return how many jobs of each executor this worker has room for, on any thread."""
+        return self._capacity.free()
+
     def _seconds_to_next_claim(self) -> float:
         if not self._has_left_out_senders:
             return POLL_INTERVAL_SECONDS
-        return min(max(self._next_sender_claim - time.monotonic(), 0.001), POLL_INTERVAL_SECONDS)
+        return min(max(self.next_sender_claim - time.monotonic(), 0.001), POLL_INTERVAL_SECONDS)
 
     def wake(self) -> None:
         """Read the queue now."""
@@ -161,12 +191,10 @@ class ClaimLoop:
             self._has_left_out_senders = False
             return []
         now = time.monotonic()
-        self._has_left_out_senders = (
-            now < self._next_sender_claim and not self._state.run_limit.ends_by_itself
-        )
+        self._has_left_out_senders = now < self.next_sender_claim and not self._state.run_limit.ends_by_itself
         if self._has_left_out_senders:
             return []
-        self._next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
+        self.next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
         limit = min(limit, MAX_CLAIM_BATCH)
         # Thorough: each has a concurrency key, with which the short way finds nothing.
         jobs = self._claim_jobs(limit, capacities, is_thorough=True)
@@ -193,7 +221,12 @@ class ClaimLoop:
         return jobs
 
     def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
-        return subtract(free, jobs)
+        if self._only_queue is None:
+            return subtract(free, jobs)
+        # What the caller has free for sync jobs is none of what it has for async ones.
+        left = Counter(free)
+        left.subtract(kind_of(job.executor) for job in jobs)
+        return dict(+left)
 
     def _claim_jobs(self, limit: int, executors: Mapping[str, int], **options: Any) -> list[ClaimedJob]:
         wait_for_tables()

@@ -120,6 +120,7 @@ class JobWorker:
             parts=self._parts,
             remove=self._remove,
         )
+        self.claims = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
         self._claim_loop = self._make_claim_loop()
         self._claim_check_loop = ClaimCheckLoop(
             state,
@@ -129,7 +130,8 @@ class JobWorker:
         )
 
     def _make_claim_loop(self) -> Claiming:
-        return ClaimLoop(self.state, start=self._job_runner.start, stop=self.stop)
+        """Return what decides when jobs are claimed, by ``claims``."""
+        return self.claims
 
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""

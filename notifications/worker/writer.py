@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from django.db import reset_queries
 
-from notifications.db import signal_queue
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.threads import DaemonExecutor
@@ -68,7 +67,8 @@ class Writer:
             self._locked_since_quiet = 0.0
         limit_this_thread()
         deferred.calls = []
-        signal_queue.use_on_this_thread(self._signals)
+        if self._signals:
+            self._signals.use_on_this_thread()
         locked_before = lock_time.seconds
         try:
             return function(*args)

@@ -286,8 +286,7 @@ CREATE_LIMITS = """
 from django.utils import timezone
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
-from notifications.times import to_microseconds
-closed = to_microseconds(database_now()) + 3_600_000_000
+closed = int(database_now().timestamp() + 3_600) * 1_000_000
 for number, key in enumerate(("partner", "accounts:4711-with-a-name-that-is-long")):
     times = {"used_at": timezone.now(), "corrected_at": timezone.now(), "closed_until": closed}
     Limit.objects.create(key=key, name="partner", bucket=str(number), corrected_by="Retry-After: 3600", **times)

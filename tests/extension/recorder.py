@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 
 from notifications import testing, times
 from notifications.admin import ListFilter
-from notifications.extension import Duty, Extension, JobStep
+from notifications.extension import Duty, Extension
 from notifications.management import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -55,7 +55,9 @@ class Recorder(Extension):
         self.calls.append(("steps_of", job.id, connection.in_atomic_block))
         now = times.now()
         names = self.returned.get("steps", ())
-        return [JobStep(name=name, attempt=1, started_at=now, took=timedelta()) for name in names], len(names)
+        return [{"name": name, "attempt": 1, "started_at": now, "took": timedelta()} for name in names], len(
+            names
+        )
 
     def prepare(self):
         self._record("prepare", ())

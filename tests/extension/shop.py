@@ -3,7 +3,7 @@
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
-from notifications.extension import Event, Extension, JobSection, JobStep, PageButton, Setting
+from notifications.extension import Event, Extension, JobSection, PageButton, Setting
 
 PAGE, ADMIN = "shop/part.html", "admin/shop/part.html"
 
@@ -40,14 +40,14 @@ class Shop(Extension):
     def steps_of(self, job, limit, *, with_results, with_unfinished):
         took = timedelta(seconds=1)
         sales = [
-            JobStep(
-                name=f"sale {number}",
-                attempt=1,
-                started_at=job.started_at - number * took,
-                took=took,
-                text='"sold"' if with_results else None,
-                size=6 if with_results else None,
-            )
+            {
+                "name": f"sale {number}",
+                "attempt": 1,
+                "started_at": job.started_at - number * took,
+                "took": took,
+                "text": '"sold"' if with_results else None,
+                "size": 6 if with_results else None,
+            }
             for number in range(3)
         ]
         return sales[:limit], len(sales)

@@ -19,7 +19,6 @@ from notifications.extension import (
     AlertKind,
     Channel,
     Extension,
-    HubPart,
     JobSection,
     Setting,
     WaitKind,
@@ -47,7 +46,7 @@ METHODS = [
     *calls.METHODS_OF_CHANNELS,
     *(
         name
-        for owner in (WaitKind, JobSection, AlertKind, HubPart)
+        for owner in (WaitKind, JobSection, AlertKind)
         for name, method in vars(owner).items()
         if isfunction(method)
     ),

@@ -10,7 +10,6 @@ from notifications.extension import (
     Event,
     Extension,
     Fact,
-    HubPart,
     JobSection,
     OwnTask,
     PageButton,
@@ -23,12 +22,12 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import TableHooks
 
 #: Attributes and hooks of the class, and of objects that hooks were moved to.
-MAX_HOOKS = 34
+MAX_HOOKS = 33
 HOOKS = (Extension, PageHooks, TableHooks)
 #: Attributes and methods of what extensions make, or are given.
-MAX_NAMES_OF_OBJECTS = 100
+MAX_NAMES_OF_OBJECTS = 97
 OBJECTS = (
-    *(AlertKind, Channel, Dispatch, Duty, Event, Fact, HubPart, JobSection, OwnTask, PageButton),
+    *(AlertKind, Channel, Dispatch, Duty, Event, Fact, JobSection, OwnTask, PageButton),
     *(RecordedTransaction, Topic, WaitKind, WorkerPart),
 )
 #: Those of Django's ``AppConfig``.

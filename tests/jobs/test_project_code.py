@@ -26,7 +26,7 @@ from notifications.models import Job, Notification, Wait
 from notifications.realtime.hub import current_hub
 from notifications.signals import job_finished, notification_recorded
 from notifications.testing import run_jobs
-from notifications.worker import SignalQueue, use_on_this_thread
+from notifications.worker import SignalQueue
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
@@ -217,7 +217,7 @@ class TestQuestionsWithoutAddressee:
 
         def run_rounds():
             signals = SignalQueue()
-            use_on_this_thread(signals)
+            signals.use_on_this_thread()
             while not is_ended.wait(0.05):
                 process.run_round()
             signals.end()

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.extension import Event, JobStep
+from notifications.extension import Event
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
@@ -173,17 +173,18 @@ def failed(job, start, monkeypatch):
 
     def steps_of(job, limit, *, with_results, with_unfinished):
         unfinished = [
-            JobStep("label", 1, moment(12 * second), 28 * second, state="failed"),
-            JobStep("label", 2, moment(55 * second), None, state="lost"),
-            JobStep("probe", 3, moment(84 * second), second / 2, state="failed"),
-            JobStep("label", 3, moment(85 * second), 15 * second, state="failed"),
+            step("label", 1, 12, 28 * second, "failed"),
+            step("label", 2, 55, None, "lost"),
+            step("probe", 3, 84, second / 2, "failed"),
+            step("label", 3, 85, 15 * second, "failed"),
         ]
-        returned = [
-            JobStep(f"step {number}", 3, moment((81 + number / 10) * second), second / 25)
-            for number in range(12)
-        ]
-        steps = [step for step in [*returned, *unfinished] if step.attempt <= job.attempt]
+        returned = [step(f"step {number}", 3, 81 + number / 10, second / 25) for number in range(12)]
+        steps = [each for each in [*returned, *unfinished] if each["attempt"] <= job.attempt]
         return steps, len(steps)
+
+    def step(name, attempt, seconds, took, state="returned"):
+        started_at = moment(seconds * second)
+        return {"name": name, "attempt": attempt, "started_at": started_at, "took": took, "state": state}
 
     faulty.install(monkeypatch, "steps_of", fault=steps_of)
     return Job.objects.get()

@@ -478,7 +478,6 @@ NIGHTLY = {
         "realtime/test_asgi.py::*",
         "realtime/test_frames.py::*",
         "realtime/test_handshake.py::*",
-        "realtime/test_hub_parts.py::*",
         "realtime/test_probe.py::*",
         "realtime/test_spans.py::*",
         "streams/test_building.py::*",

@@ -102,9 +102,9 @@ def test_an_idle_worker_starts_a_job_before_it_claims_senders(start_worker, user
     """It claims senders right after that, not after the poll interval."""
     is_reached, may_continue = threading.Event(), threading.Event()
     claim_loop = start_worker().worker._claim_loop
-    wait_until(lambda: claim_loop._next_sender_claim, what="the first claim")
+    wait_until(lambda: claim_loop.next_sender_claim, what="the first claim")
     wait_until(
-        lambda: time.monotonic() > claim_loop._next_sender_claim, what="the next claim of senders to be due"
+        lambda: time.monotonic() > claim_loop.next_sender_claim, what="the next claim of senders to be due"
     )
 
     def wait():

@@ -22,7 +22,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.extension import Upkeep, Where
 from notifications.models import uuid7
-from notifications.worker import Lease, start_thread, use_on_this_thread
+from notifications.worker import Lease, start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -84,7 +84,7 @@ class MainProcess:
         self, what: str, function: Callable[[], object], pause: float, jitter: float = 0.0
     ) -> None:
         limit_this_thread()
-        use_on_this_thread(recorder.signals)
+        recorder.signals.use_on_this_thread()
         while not self._stopped.wait(pause + random.random() * jitter):
             self._try(function, what)
         connections.close_all()

@@ -34,7 +34,6 @@ from notifications.worker import (
     SupervisedThread,
     check_connections,
     close_connections,
-    use_on_this_thread,
 )
 
 logger = logging.getLogger("notifications.jobs")
@@ -187,7 +186,7 @@ class Recorder:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        use_on_this_thread(self.signals)
+        self.signals.use_on_this_thread()
         self._opened = time.monotonic()
         yield
 

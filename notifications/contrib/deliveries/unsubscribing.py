@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 
 from notifications.contrib.deliveries.categories import find_category, merge
 from notifications.contrib.deliveries.preferences import restore, switch_off
-from notifications.http import page_view
+from notifications.http import signed_view
 from notifications.models import Notification
 
 
@@ -77,7 +77,7 @@ def categories_of(scope: Scope) -> Sequence[str] | None:
     return [scope] if isinstance(scope, str) else scope
 
 
-@page_view(is_signed=True)
+@signed_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe_page(request: HttpRequest, token: str) -> HttpResponse:
     """Show the form that ends e-mails of a category, or end them. Programs of e-mail post to it (RFC 8058)."""

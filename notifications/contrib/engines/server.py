@@ -14,7 +14,7 @@ from notifications.conf import settings
 from notifications.db import QUERY_ERRORS
 from notifications.extension import Upkeep, Where
 from notifications.jobs import aliases_with_engines
-from notifications.worker import SignalQueue, SupervisedThread, use_on_this_thread
+from notifications.worker import SignalQueue, SupervisedThread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -43,7 +43,7 @@ class ServerUpkeep(SupervisedThread):
             may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
         )
         signals = SignalQueue()
-        use_on_this_thread(signals)
+        signals.use_on_this_thread()
         try:
             yield
         finally:

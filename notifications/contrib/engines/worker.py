@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from notifications.conf import settings
 from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
 from notifications.models import Job
-from notifications.worker import ClaimLoop, JobWorker, WorkerState, wait_for_event
+from notifications.worker import JobWorker, wait_for_event
 
 ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
 QUARANTINED = str(Job.Executor.QUARANTINED)
@@ -44,14 +45,15 @@ class MessageSlot:
             self.end.set_result(is_taken)
 
 
-class SlotClaims(ClaimLoop):
+class SlotClaims:
     """Claims jobs for slots, and beside them async jobs up to ``CONCURRENCY`` and those of the app's own senders.
 
     It ends when the worker stops, or has been idle for ``IDLE_SECONDS``.
     """
 
-    def __init__(self, state: WorkerState, *, start: Callable[[Any], None]) -> None:
-        super().__init__(state, start=start, stop=lambda: None)
+    def __init__(self, worker: EngineWorker, start: Callable[[Any], None]) -> None:
+        self._state, self._claims, self._start = worker.state, worker.claims, start
+        self._wake = asyncio.Event()
         #: Whether it takes no slots any more.
         self.has_ended = False
         self._free: dict[wakeups.BackendQueue, deque[MessageSlot]] = {}
@@ -69,7 +71,7 @@ class SlotClaims(ClaimLoop):
         if self.has_ended:
             return slot.give_back(is_taken=False)
         self._free.setdefault(slot.source, deque()).append(slot)
-        self._next_sender_claim = 0.0
+        self._claims.next_sender_claim = 0.0
         self._wake.set()
 
     async def run(self) -> None:
@@ -99,7 +101,7 @@ class SlotClaims(ClaimLoop):
 
     def task_ended(self, job: Job) -> None:
         """Use the slot of a job for the next one while its outcome is recorded, unless that one may wait for it."""
-        if not _keeps_others_waiting(job):
+        if not self._keeps_others_waiting(job):
             self._free_slot(job.id)
 
     def slot_freed(self, job: Job) -> None:
@@ -107,7 +109,7 @@ class SlotClaims(ClaimLoop):
         self._free_slot(job.id)
         if _kind_of(job.executor) != SYNC:
             self._ready |= self._beside
-        if _keeps_others_waiting(job):
+        if self._keeps_others_waiting(job):
             wakeups.send(Counter({(job.backend, job.queue_name): 1}))
         self._wake.set()
 
@@ -138,12 +140,10 @@ class SlotClaims(ClaimLoop):
 
     async def _claim_from(self, source: wakeups.BackendQueue) -> None:
         """Claim and start jobs, and give back slots for which there are none. After an error other messages follow."""
-        self._only_queue = source
         slots = self._free.get(source, deque())
         free = self._find_free(len(slots))
-        jobs = await self._try_claim(
-            lambda: self._claim_for(free),
-            lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots),
+        jobs = await self._claims.claim_from(
+            source, free, lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots)
         )
         if jobs is None:
             return self._end_slots(source)
@@ -155,7 +155,7 @@ class SlotClaims(ClaimLoop):
         self._beside.discard(source)
         if any(claimed[kind] >= free.get(kind, 0) for kind in (ASYNC, SENDER, EMAIL)):
             self._beside.add(source)
-        if len(jobs) < self.max_batch:
+        if len(jobs) < self._claims.max_batch:
             self._end_slots(source)
 
     def _use_slot(self, source: wakeups.BackendQueue, id: UUID) -> None:
@@ -183,39 +183,25 @@ class SlotClaims(ClaimLoop):
             slot.give_back()
         self._used.clear()
 
-    def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
-        left = Counter(free)
-        left.subtract(_kind_of(job.executor) for job in jobs)
-        return dict(+left)
-
     def _find_free(self, slots: int) -> dict[str, int]:
         active = self._state.executions.count_active()
         free = {
-            **self._capacity.free(),
+            **self._claims.free(),
             # Active are all that have a slot of the built-in worker, sync ones too.
             ASYNC: settings.CONCURRENCY - active[ASYNC] + active[SYNC],
             SYNC: slots,
             QUARANTINED: min(slots, 1 - active[QUARANTINED]),
         }
-        return {executor: min(count, self.max_batch) for executor, count in free.items() if count > 0}
+        return {executor: min(count, self._claims.max_batch) for executor, count in free.items() if count > 0}
 
-    def _claim_for(self, free: dict[str, int]) -> list[Any]:
-        """Claim jobs for what is free, on the writer's thread."""
-        project = {executor: free[executor] for executor in (ASYNC, SYNC, QUARANTINED) if executor in free}
-        jobs = self._claim_with_joined(project, min(sum(project.values()), self.max_batch))
-        self._add_senders(jobs, free)
-        self._prepare(jobs)
-        return jobs
+    def _keeps_others_waiting(self, job: Job) -> bool:
+        """Return whether others may begin only when this job is done: it has a limit, or is quarantined."""
+        return _kind_of(job.executor) == QUARANTINED or self._claims.has_limit(job)
 
 
 def _kind_of(executor: str) -> str:
     """Return ``sync`` for ``woken_sync``: that of jobs whose backend has an engine."""
     return executor.removeprefix("woken_")
-
-
-def _keeps_others_waiting(job: Job) -> bool:
-    """Return whether others may begin only when this job is done: it has a limit, or is quarantined."""
-    return _kind_of(job.executor) == QUARANTINED or ClaimLoop.has_limit(job)
 
 
 class EngineWorker(JobWorker):
@@ -246,7 +232,7 @@ class EngineWorker(JobWorker):
         )
 
     def _make_claim_loop(self) -> SlotClaims:
-        self._slots = SlotClaims(self.state, start=self._job_runner.start)
+        self._slots = SlotClaims(self, self._job_runner.start)
         return self._slots
 
     @property

@@ -4,8 +4,7 @@ api          ``output()``, by which a task writes
 models       a chunk of the output of a job
 storage      what an execution has written and is not stored yet; stores it in chunks
 reading      reads the output of jobs, in parts
-readers      the clients that follow outputs, by long polls or Server-Sent Events: each output is read once for all
-urls, views  the output of a job over HTTP
+urls, views  the output of a job over HTTP: what there is, long polls and Server-Sent Events
 pages        what pages show of it: that of a job, its page in the admin, that of a question, and those of the project
 commands     ``jobs output``
 testing      the stored output, for assertions
@@ -47,6 +46,5 @@ class Output(Extension):
 
     worker_part = import_later("storage.make_worker_part")
     events_of = import_later("pages.describe_span")
-    hub_part = import_later("readers.OutputFeeds")
     on_attempts = import_later("storage.read_last_output")
     after_commit = import_later("storage.drop_stored")

@@ -13,8 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.translation import gettext
 
-from notifications.contrib.output.readers import format_offset
-from notifications.contrib.output.reading import has_output, read_end, read_part, read_span
+from notifications.contrib.output.reading import format_offset, has_output, read_end, read_part, read_span
 from notifications.contrib.output.storage import MARK
 from notifications.db import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist

@@ -15,7 +15,7 @@ from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import MARK
 from notifications.db import database
 from notifications.exceptions import JobDoesNotExist
-from notifications.models import DONE, Job
+from notifications.models import Job
 
 #: Bytes of a part, but for the rest of its last chunk, and chunks that are read for it.
 MAX_PART_BYTES, MAX_PART_CHUNKS = 240 * 1024, 2_000
@@ -46,10 +46,22 @@ class OutputPart:
     def text(self) -> str:
         return self.data.decode()
 
+    @cached_property
+    def event(self) -> bytes:
+        """The Server-Sent Event of the data, which is encoded once for all readers."""
+        # Lines end with \n only, as they are stored. Readers take away the first space of a line.
+        lines = (b"\n" + self.data).replace(b"\n", b"\ndata:").replace(b"\ndata: ", b"\ndata:  ")
+        return b"event: data" + lines + b"\n\n"
+
     @property
     def plain_text(self) -> str:
         """The text for operators: lines of the app begin with ``PLAIN_MARK``."""
         return self.text.replace(MARK, PLAIN_MARK)
+
+
+def format_offset(offset: int) -> str:
+    """Return an offset as the protocol has it, where offsets are compared as strings."""
+    return f"{offset:016d}"
 
 
 def has_output(job: UUID) -> bool:
@@ -122,9 +134,10 @@ def read_end(job: UUID, max_bytes: int, mark: str = PLAIN_MARK) -> tuple[str, bo
 
 
 def _is_done(job: UUID, **owner: Any) -> bool:
-    for state in Job.objects.using(database()).filter(pk=job, **owner).values_list("state", flat=True):
-        return state in DONE
-    raise JobDoesNotExist(job)
+    row = Job.objects.using(database()).filter(pk=job, **owner).only("state").first()
+    if row is None:
+        raise JobDoesNotExist(job)
+    return bool(row.done)
 
 
 def _read_part(job: UUID, start: int, skip: int, is_done: bool) -> OutputPart:

@@ -17,11 +17,7 @@ from notifications.contrib.output.models import OutputChunk
 from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.extension import WorkerPart
 from notifications.models import Job
-from notifications.worker import (
-    RETRY_INTERVAL_SECONDS,
-    lock_claims,
-    wait_for_event,
-)
+from notifications.worker import lock_claims, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -43,6 +39,8 @@ MAX_CHUNK_BYTES, MAX_BYTES_PER_TRANSACTION = 8 * 1024, 256 * 1024
 MAX_LAST_BYTES = 2 * MAX_CHUNK_BYTES
 #: Seconds for which output is collected into one transaction, unless a job has written a chunk before.
 FLUSH_INTERVAL_SECONDS = 0.1
+#: Seconds until the next try while the database is unavailable.
+RETRY_SECONDS = 0.5
 #: Jobs whose output one transaction stores.
 MAX_JOBS_PER_TRANSACTION = 50
 
@@ -300,7 +298,7 @@ class OutputLoop(WorkerPart):
             return await self._state.writer.run(store_output, jobs)
         except UNAVAILABLE as exc:
             logger.warning("Could not store the output of %d jobs, which is tried again: %s", len(jobs), exc)
-            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             return jobs
         except Exception:  # the database refuses that of one job: the others' must be stored
             if len(jobs) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
@@ -11,10 +12,10 @@ from django.utils.translation import gettext_lazy as _
 from notifications.admin import ReadOnlyMixin
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
-from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND
+from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND, to_microseconds
 from notifications.db import database_now
 from notifications.jobs import HeldJobs
-from notifications.times import format_exact, from_microseconds, to_microseconds
+from notifications.times import format_exact
 
 #: Waiting jobs of a limit that are counted.
 MAX_COUNTED = 1_000
@@ -58,7 +59,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
         """Return until when the partner takes nothing."""
         ahead = limit.closed_until - limit.now  # type: ignore[attr-defined]
         return (
-            format_exact(from_microseconds(limit.closed_until))
+            format_exact(datetime.fromtimestamp(limit.closed_until / SECOND, UTC))
             if 0 < ahead <= MAX_CLOSED_SECONDS * SECOND
             else "-"
         )

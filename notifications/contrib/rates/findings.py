@@ -9,10 +9,9 @@ from django.core.checks import CheckMessage, Info, Warning
 
 from notifications.contrib.rates.declarations import rate_of, read_rates
 from notifications.contrib.rates.models import Limit
-from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND
+from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND, to_microseconds
 from notifications.db import database, database_now
 from notifications.management import register
-from notifications.times import to_microseconds
 
 #: Limits that are read, and those that the message names, at most.
 MAX_LIMITS, MAX_LIMITS_NAMED = 1_000, 10

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from notifications.contrib.rates.models import Limit
+from notifications.contrib.rates.tokens import to_microseconds
 from notifications.db import database, database_now
-from notifications.times import to_microseconds
 
 #: Limits that are listed at most, by key.
 MAX_LIMITS = 100

@@ -16,7 +16,7 @@ from notifications.contrib.rates.models import Limit
 from notifications.db import database, database_now
 from notifications.jobs import HeldJobs
 from notifications.models import Job
-from notifications.times import format_time, to_microseconds
+from notifications.times import format_time
 
 #: Jobs before this one that are counted.
 MAX_COUNTED = 1_000
@@ -56,7 +56,7 @@ def read_waiting(job: Job) -> Waiting | None:
         return Waiting(rate.name, None)
     limit = Limit.objects.using(database()).filter(pk=key).first() or Limit(key=key)
     released = limit.releases.using(database()).count() if limit.name else 0
-    state = tokens.read_state(limit, rate, to_microseconds(now), released)
+    state = tokens.read_state(limit, rate, tokens.to_microseconds(now), released)
     seconds = tokens.seconds_until(state, rate, before + 1)
     return Waiting(rate.name, now + timedelta(seconds=seconds), seconds)
 

@@ -15,11 +15,12 @@ from functools import partial
 from notifications.contrib.rates import tokens
 from notifications.contrib.rates.declarations import AHEAD_SECONDS, HOLD, Rate, rate_of
 from notifications.contrib.rates.models import Limit, Release
+from notifications.contrib.rates.tokens import to_microseconds
 from notifications.db import chunks, database, database_now, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 from notifications.jobs import HeldJobs
 from notifications.models import Job
-from notifications.times import as_utc, latest_possible, to_microseconds
+from notifications.times import as_utc, latest_possible
 
 #: Jobs that one transaction releases.
 MAX_RELEASED = 100

@@ -7,6 +7,7 @@ which nothing is taken give no more than one burst. All times are those of the d
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from notifications.contrib.rates.declarations import HOLD, Rate
@@ -20,12 +21,16 @@ from notifications.db import (
     lock_query,
     retrying_atomic,
 )
-from notifications.times import to_microseconds
 
 SECOND = 1_000_000
 #: Seconds for which a partner may close a limit, and which a charge may add at most. What is stored further ahead than
 #: these, and a burst, was stored by a clock that was set back since.
 MAX_CLOSED_SECONDS = 3_600
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return a time as limits store it."""
+    return round(moment.timestamp() * SECOND)
 
 
 class LimitState(NamedTuple):

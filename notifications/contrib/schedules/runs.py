@@ -22,7 +22,6 @@ from notifications.db import (
     database_now,
     lock_query,
     retrying_atomic,
-    select_rows,
     where_in,
 )
 from notifications.models import ACTIVE, Job
@@ -67,14 +66,13 @@ def _read_open_ticks(schedules: Sequence[str]) -> list[Tick]:
     """Return the open ticks of these schedules, at most ``MAX_READ_RUNS``."""
     if not schedules:
         return []
-    # Once a second: building the queryset takes five times as long as this.
+    # Once a second: building the queryset takes longer than this.
     condition, params = where_in(Tick, "schedule_id", schedules)
-    return select_rows(
-        Tick,
-        f"WHERE {condition} AND outcome = 'enqueued' AND job_state = '' "
-        f"ORDER BY schedule_id, id LIMIT {MAX_READ_RUNS}",
-        params,
-    )
+    sql = f"""
+        SELECT * FROM {Tick._meta.db_table} WHERE {condition} AND outcome = 'enqueued' AND job_state = ''
+        ORDER BY schedule_id, id LIMIT {MAX_READ_RUNS}
+    """
+    return list(Tick.objects.using(database()).raw(sql, params))
 
 
 def record_ends(schedules: Iterable[Schedule]) -> None:

@@ -22,7 +22,7 @@ from notifications.contrib.schedules.declarations import (
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
-from notifications.db import database, database_now, is_unavailable, lock_query, retrying_atomic, select_rows
+from notifications.db import database, database_now, is_unavailable, lock_query, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -137,7 +137,7 @@ def isolate(name: str, work: Callable[[], T]) -> T | None:
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
     """Return the rows of all schedules by name. Rows of declared ones that do not exist are inserted."""
     rows = Schedule.objects.using(database())
-    found = {row.name: row for row in select_rows(Schedule, "")}
+    found = {row.name: row for row in rows.raw(f"SELECT * FROM {Schedule._meta.db_table}")}
     missing = [declaration for name, declaration in declared.items() if name not in found]
     if missing:
         now = database_now()

@@ -14,7 +14,6 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 
-from notifications.context import entered_step
 from notifications.contrib.steps.values import decode, encode
 from notifications.db import database
 from notifications.extension import require
@@ -121,7 +120,7 @@ def _begun(call: DurableCall, name: str) -> Iterator[Any]:
     part = call.execution.parts[LABEL]
     begun = part.begin(call.execution, name)
     try:
-        with entered_step(call.execution.job.id, name):
+        with call.enter(name):
             yield begun
     except Exception:
         _store(call, begun, None)

@@ -11,7 +11,6 @@ from django.db.models.functions import Length
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.values import decode
 from notifications.db import database
-from notifications.extension import JobStep
 from notifications.models import Job
 
 #: Characters of the results that pages show: of longer ones only the size is read.
@@ -28,7 +27,7 @@ def read_results(job: UUID) -> dict[str, Any]:
 
 def list_steps(
     job: Job, limit: int, *, with_results: bool, with_unfinished: bool
-) -> tuple[list[JobStep], int]:
+) -> tuple[list[dict[str, Any]], int]:
     """Return the first steps of a job, and the number of all. Without ``with_results`` no result is read."""
     rows = Step.objects.using(database()).filter(job=job.pk)
     columns: dict[str, Any] = {}
@@ -40,17 +39,7 @@ def list_steps(
         .order_by("id")
         .values("name", "attempt", "started_at", "ended_at", *columns)[:limit]
     )
-    first = [
-        JobStep(
-            row["name"],
-            row["attempt"],
-            row["started_at"],
-            row["ended_at"] - row["started_at"],
-            row.get("text"),
-            row.get("size"),
-        )
-        for row in found
-    ]
+    first = [{"took": row.pop("ended_at") - row["started_at"], **row} for row in found]
     count = len(first) if len(first) < limit else rows.count()
     if not with_unfinished:
         return first, count
@@ -58,7 +47,7 @@ def list_steps(
     return first + unfinished, count + number
 
 
-def _list_unfinished(job: Job) -> tuple[list[JobStep], int]:
+def _list_unfinished(job: Job) -> tuple[list[dict[str, Any]], int]:
     """Return calls of a job that have stored no result, and the number of all. Those that may run are the first."""
     steps = []
     rows = UnfinishedStep.objects.using(database()).filter(job=job.pk)
@@ -67,5 +56,6 @@ def _list_unfinished(job: Job) -> tuple[list[JobStep], int]:
         took = row.ended_at and row.ended_at - row.started_at
         is_running = took is None and job.state == Job.State.RUNNING and row.fence == job.fence
         state = "running" if is_running else "failed" if took is not None else "lost"
-        steps.append(JobStep(row.name, row.attempt, row.started_at, took, state=state))
+        step = {"name": row.name, "attempt": row.attempt, "started_at": row.started_at}
+        steps.append({**step, "took": took, "state": state})
     return steps, len(steps) if len(steps) < MAX_UNFINISHED_SHOWN else rows.count()

@@ -23,7 +23,7 @@ from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import WorkerPart
 from notifications.models import Job
-from notifications.worker import RETRY_INTERVAL_SECONDS, lock_claims, wait_for_event
+from notifications.worker import lock_claims, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -35,6 +35,8 @@ logger = logging.getLogger("notifications.jobs")
 MAX_STORE_BATCH, MAX_STORE_CHARS = 100, 2_000_000
 #: How long a call runs before that is stored, and the seconds between two looks at those that run.
 NOTE_AFTER, FOLLOW_INTERVAL_SECONDS = timedelta(seconds=0.5), 0.25
+#: Seconds until the next try while the database is unavailable.
+RETRY_SECONDS = 0.5
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -220,7 +222,7 @@ class StepLoop(WorkerPart):
             settled = await self._store(group)
             self._writes[: len(group)] = [write for write in group if write not in settled]
             if group and not settled:
-                await wait_for_event(self._has_new, RETRY_INTERVAL_SECONDS)
+                await wait_for_event(self._has_new, RETRY_SECONDS)
 
     async def _follow_calls(self) -> None:
         """Store which calls run for long, and have the versions of jobs rise whose steps have begun or ended.
@@ -277,7 +279,7 @@ class StepLoop(WorkerPart):
             logger.warning(
                 "Could not store the results of %d steps, which is tried again: %s", len(group), exc
             )
-            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             return set()
         except Exception as exc:  # the database refuses one of the group: the others must be stored
             if len(group) == 1:

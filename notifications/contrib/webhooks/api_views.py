@@ -9,10 +9,10 @@ from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import times
+from notifications.api import accepted
 from notifications.contrib.webhooks import endpoints
 from notifications.contrib.webhooks.endpoints import (
     check_description,
@@ -33,9 +33,8 @@ from notifications.http import (
     parse_json_object,
     prevent_caching,
 )
-from notifications.http.job_responses import job_response
-from notifications.jobs.limits import limit_request, retry_within_rate
-from notifications.models import Job, parse_id
+from notifications.jobs.limits import retry_within_rate
+from notifications.models import parse_id
 
 T = TypeVar("T")
 
@@ -92,13 +91,7 @@ def webhook_test(request: HttpRequest, id: UUID) -> HttpResponse:
     """Send the event ``webhook.test`` by a job of the user: 202 with the job."""
     user = request.user.pk
     _get(user, id)
-    try:
-        with limit_request():
-            job = _call(endpoints.send_test, id, requester=user)
-    except TooManyJobs as exc:
-        raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc
-    row = Job.objects.using(database()).get(pk=job)
-    return job_response(row, status=202, headers={"Location": reverse("notifications:api-job", args=[job])})
+    return accepted(request, lambda: _call(endpoints.enqueue_test, id, requester=user))
 
 
 @api_view("POST")

@@ -8,7 +8,6 @@ import time
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import validators
@@ -18,10 +17,8 @@ from notifications.exceptions import InvalidWebhook
 from notifications.http import (
     Problem,
     exceptions_as_problems,
-    exempt_from_project,
-    leave_out_of_log,
-    prevent_caching,
     read_body,
+    signed_view,
 )
 
 MAX_BODY_BYTES = 65_536
@@ -58,9 +55,7 @@ class UnknownUrls:
 _unknown_urls = UnknownUrls()
 
 
-@csrf_exempt
-@exempt_from_project
-@leave_out_of_log
+@signed_view
 @exceptions_as_problems
 @sensitive_variables()
 def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:
@@ -76,7 +71,7 @@ def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:
         raise Problem(404, "There is no such callback. Check the URL.")
     wait, secret = found
     if is_open(wait) and end_callback(wait, _read_value(request, secret)):
-        return prevent_caching(HttpResponse(status=204))
+        return HttpResponse(status=204)
     raise Problem(410, "This callback was called already, has expired, or its job has ended.")
 
 

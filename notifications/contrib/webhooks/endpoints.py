@@ -209,6 +209,11 @@ def send_test(id: UUID, *, requester: Any = None) -> UUID:
 
     Raises ``ObjectDoesNotExist``, or ``TooManyJobs`` of the requester.
     """
+    return UUID(enqueue_test(id, requester=requester).id)
+
+
+def enqueue_test(id: UUID, *, requester: Any) -> Any:
+    """Enqueue the job of ``send_test()``, and return what ``enqueue()`` does."""
     row = _rows().get(id=id)
     event = {
         "endpoint": str(id),
@@ -220,7 +225,7 @@ def send_test(id: UUID, *, requester: Any = None) -> UUID:
         "notification": None,
     }
     key = None if row.user_id is None else sender_key(row.user_id)
-    return UUID(sending.send.using(owner=requester, concurrency_key=key).enqueue(event).id)
+    return sending.send.using(owner=requester, concurrency_key=key).enqueue(event)
 
 
 def resend_failed(id: UUID) -> int:

@@ -104,7 +104,7 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
     waiting = [outcome for outcome in outcomes if outcome.notify]
 
     def run() -> None:
-        signal_queue.use_on_this_thread(queue)
+        queue.use_on_this_thread()
         try:
             record(call_all(waiting))
         except Exception as exc:

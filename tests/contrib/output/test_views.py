@@ -1,5 +1,6 @@
 """The output of a job over HTTP: what there is, long polls and Server-Sent Events."""
 
+import asyncio
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from django.utils import timezone
 from notifications.contrib.output import reading, views
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.storage import buffer_of, store_output
+from notifications.contrib.output.views import next_cursor
 from notifications.models import Job
 from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
@@ -153,9 +155,9 @@ async def waiting(count=1):
     await until(
         lambda: (
             sum(
-                len(feed.readers)
-                for feeds in current_hub().parts["notifications_output"]._feeds.values()
-                for feed in feeds.values()
+                len(followed.clients)
+                for feeds in current_hub().feeds._feeds.values()
+                for followed in feeds.values()
             )
             == count
         )
@@ -196,7 +198,7 @@ async def test_the_end_of_the_job_ends_a_long_poll(asgi, user, job, path, before
         await waiting()
         await in_thread(write, job, "")
         await in_thread(end, job)
-        current_hub().parts["notifications_output"].read_all()
+        current_hub().feeds.read_all()
     await poll.wait_for_response()
     assert (poll.status, poll.headers["stream-closed"]) == (204, "true")
 
@@ -237,12 +239,12 @@ async def test_events(asgi, user, job, path):
         assert got == line
     await in_thread(write, job, "last")
     await in_thread(end, job)
-    current_hub().parts["notifications_output"].read_all()
+    current_hub().feeds.read_all()
     text, controls = await read_events(events)
     assert text == "last"
     assert (controls[-1]["streamClosed"], controls[-1]["upToDate"]) == (True, True)
     await events.wait_until_closed()
-    assert not current_hub().parts["notifications_output"]._feeds
+    assert not current_hub().feeds._feeds
 
 
 async def test_events_go_on_after_the_last_id(asgi, user, job, path):
@@ -252,6 +254,23 @@ async def test_events_go_on_after_the_last_id(asgi, user, job, path):
     headers = {"Last-Event-ID": offset(6)}
     events = await (await asgi(f"{path}?offset=-1&live=sse", user, headers=headers)).wait_for_response()
     assert (await read_events(events))[0] == "second"
+
+
+async def test_events_of_a_large_output(asgi, user, job, path, small_parts, monkeypatch):
+    """A response ends after a number of bytes, and the next one goes on."""
+    monkeypatch.setattr("notifications.realtime.transports.feeds.FeedEvents.max_response_bytes", 50_000)
+    text = "".join(f"{number} ä\n" for number in range(20_000))
+    await in_thread(write, job, text)
+    await in_thread(end, job)
+    got, at, count = "", "-1", 0
+    while True:
+        events = await (await asgi(f"{path}?offset={at}&live=sse", user)).wait_for_response()
+        more, controls = await read_events(events)
+        got, at, count = got + more, controls[-1]["streamNextOffset"], count + 1
+        if controls[-1].get("streamClosed"):
+            break
+    assert got == text
+    assert count > 3
 
 
 async def test_a_response_is_bounded(asgi, user, job, path):
@@ -264,6 +283,28 @@ async def test_a_response_is_bounded(asgi, user, job, path):
     text, controls = await read_events(events)
     assert 0 < len(text) <= 256 * 1024
     assert not controls[-1].get("streamClosed")
+
+
+async def test_many_readers_cost_one_read(asgi, user, job, path, monkeypatch):
+    """What is written is read and encoded once, whatever the number of readers."""
+    reads, sent = [], []
+    read_parts, event = reading.read_parts, views.OutputFeed.event
+    monkeypatch.setattr(views, "read_parts", lambda *args: reads.append(args) or read_parts(*args))
+    monkeypatch.setattr(views.OutputFeed, "event", lambda feed, part: sent.append(part) or event(feed, part))
+    events = [await asgi(f"{path}?offset=-1&live=sse", user) for _ in range(10)]
+    for response in events:
+        await response.wait_for_response()
+        await read_events(response, until_closed=False)
+    await waiting(10)
+    await asyncio.sleep(0.2)
+    reads.clear()
+    sent.clear()
+    await in_thread(write, job, "text")
+    for response in events:
+        assert (await read_events(response, until_closed=False))[0] == "text"
+    assert [offsets for *_, offsets in reads if offsets == {0}] == [{0}]
+    assert len(sent) == 10
+    assert len({id(part.event) for part in sent}) == 1
 
 
 async def test_lost_rings(asgi, user, job, path):
@@ -317,14 +358,14 @@ async def test_the_job_is_pruned(asgi, user, job, path):
     await events.wait_for_response()
     await waiting(2)
     await in_thread(Job.objects.all().delete)
-    current_hub().parts["notifications_output"].read_all()
+    current_hub().feeds.read_all()
     await poll.wait_for_response()
     assert poll.status == 404
     await events.wait_until_closed()
 
 
 async def test_too_many_readers(asgi, user, path, monkeypatch):
-    monkeypatch.setattr(views, "MAX_READERS", 2)
+    monkeypatch.setattr(views.OutputFeed, "max_clients", 2)
     for _ in range(2):
         await asgi(f"{path}?offset=0&live=long-poll", user)
     await waiting(2)
@@ -332,6 +373,14 @@ async def test_too_many_readers(asgi, user, path, monkeypatch):
     assert (refused.status, refused.headers["retry-after"]) == (429, "5")
     other = await (await asgi("events/", user)).wait_for_response()
     assert other.status == 200
+
+
+def test_cursors(monkeypatch):
+    """They count intervals of 20 s, and one that the client has is never repeated."""
+    monkeypatch.setattr(views.time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
+    assert next_cursor("") == next_cursor("999") == next_cursor("x") == "1000"
+    assert 1_000 < int(next_cursor("1000")) <= 1_180
+    assert int(next_cursor("5000")) > 5_000
 
 
 async def test_a_reader_that_disconnects(asgi, user, path):

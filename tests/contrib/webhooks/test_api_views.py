@@ -179,6 +179,14 @@ def test_test_event(user_client, user, other_user, client_of, receiver):  # noqa
     assert (attempt["message_id"], attempt["status"], attempt["event"]) == (job["id"], 204, "webhook.test")
 
 
+def test_a_test_event_is_accepted_once(user_client, user):
+    webhook = webhooks.create(URL, owner=user)
+    path = f"{API}{webhook.id}/test/"
+    first, again = (user_client.post(path, headers={"Idempotency-Key": "a"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json() == again.json() and again["Idempotency-Replayed"] == "true"
+
+
 def test_too_many_test_events(user_client, user, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     webhook = webhooks.create(URL, owner=user)

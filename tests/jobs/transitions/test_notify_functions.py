@@ -19,7 +19,7 @@ from notifications.jobs import Policy, cancel
 from notifications.jobs.transitions import notify_functions
 from notifications.models import Job, uuid7
 from notifications.testing import run_jobs
-from notifications.worker import DaemonExecutor, NoThread, SignalQueue, use_on_this_thread
+from notifications.worker import DaemonExecutor, NoThread, SignalQueue
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.duties import run_duty
@@ -284,7 +284,7 @@ def test_record_without_a_thread(threads, monkeypatch, caplog):
     silent, loud = replace(outcome_with(observe), notify=None), outcome_with(observe)
 
     def find():
-        use_on_this_thread(SignalQueue())
+        SignalQueue().use_on_this_thread()
         assert notify_functions.record_apart([silent, loud], calls.append) == [silent]
 
     run_in_threads(find)
@@ -331,7 +331,7 @@ def test_end_that_two_threads_find(threads, monkeypatch):
     monkeypatch.setattr(threads.records, "submit", lambda call: time.sleep(0.2) or submit(call))
 
     def find():
-        use_on_this_thread(SignalQueue())
+        SignalQueue().use_on_this_thread()
         assert notify_functions.record_apart([outcome], recorded.append) == []
 
     run_in_threads(find, find)

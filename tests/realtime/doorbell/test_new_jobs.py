@@ -8,7 +8,7 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from notifications.api import batch
-from notifications.db import new_row, select_rows
+from notifications.db import new_row
 from notifications.jobs import limits, task_backends
 from notifications.models import Job, Ring
 from notifications.realtime import listen
@@ -52,7 +52,7 @@ def set_limit(monkeypatch):
 
 def wait_until_read():
     """Wait until the listener has read the newest job."""
-    newest = select_rows(Job, "ORDER BY rowid DESC LIMIT 1")[0].id.hex
+    newest = Job.objects.raw("SELECT * FROM notifications_job ORDER BY rowid DESC LIMIT 1")[0].id.hex
     wait_until(lambda: doorbell._listener._last_job[1] == newest)
 
 

@@ -24,7 +24,7 @@ from notifications.serializers import serialize
 from notifications.signals import job_finished
 from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
-from notifications.worker import SignalQueue, record_loop, use_on_this_thread
+from notifications.worker import SignalQueue, record_loop
 from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
@@ -375,14 +375,16 @@ def test_receiver_that_notifies_of_the_jobs_of_handlers(user, declare, signal, o
     received = []
     queue = SignalQueue() if on_signal_thread else None
     signal.connect(receive)
-    use_on_this_thread(queue)
+    if queue:
+        queue.use_on_this_thread()
     try:
         notify(user, "Hello")
         assert run_jobs(limit=10) == 1
         if queue:
             queue.wait(10)
     finally:
-        use_on_this_thread(None)
+        if queue:
+            queue.end()
         signal.disconnect(receive)
     assert len(received) == 1 and handlers_jobs("fail").count() == 1
 
