@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.db.threads import MAX_THREADS_PER_SLOT
 from notifications.http import Problem
 from notifications.models import Job
-from notifications.realtime import EventStream, hub
+from notifications.realtime import hub
 from notifications.realtime.auth import sign_outs
 from notifications.realtime.transports import sse
 from tests.data.rows import job as make_job
@@ -196,7 +196,7 @@ async def test_users_of_middleware_without_a_session(asgi, directory, settings, 
     signed_in = await asgi("events/", user)
     await signed_in.start()
     ticks = []
-    monkeypatch.setattr(EventStream, "handle_tick", lambda self, now: ticks.append(now > self.end_at))
+    monkeypatch.setattr(sse.EventStream, "handle_tick", lambda self, now: ticks.append(now > self.end_at))
     await until(lambda: len(ticks) > 50)
     assert not any(ticks)
 

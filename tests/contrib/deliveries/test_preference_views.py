@@ -14,11 +14,11 @@ from notifications.contrib.deliveries.models import Preference, Reader
 from tests.contrib.deliveries.conftest import (  # noqa: F401 (fixtures)
     by_email,
     configure,
-    mute,
     outbox,
     private_key,
     send_due,
 )
+from tests.contrib.deliveries.test_rules import mute
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

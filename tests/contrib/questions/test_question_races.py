@@ -13,7 +13,8 @@ from notifications.contrib.questions import answer
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.jobs import cancel
-from notifications.models import DONE, Job, Notification
+from notifications.models import Job, Notification
+from notifications.states import DONE
 from tests.contrib.questions import question_tasks
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
