@@ -9,9 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.utils.module_loading import import_string
 
-from notifications import streams
 from notifications.api import notify
 from notifications.models import Job, Notification
+from notifications.streams import positions
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
 from tests.realtime.test_following import READ_MISSED
@@ -207,7 +207,7 @@ async def test_unreadable_stream_does_not_block_others(
     assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == ["another"]
     await user_socket.receive_beat_only()
     third = await connect(user)
-    third.send_frame("hello", epoch=await in_thread(streams.epoch), seq=0)
+    third.send_frame("hello", epoch=await in_thread(positions.epoch), seq=0)
     await third.receive("welcome")
     await until(lambda: len(failures) > 3)
     is_broken = False
