@@ -18,7 +18,6 @@ from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
 from notifications.contrib.engines.unserved import live_processes
 from notifications.contrib.operations.models import AlertState, JobStatistics
-from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.jobs import limits
 from notifications.jobs.claiming import backlog
@@ -289,5 +288,5 @@ def test_statistics(far):
     row = {"queue_name": "q", "task_path": "t", "outcome": "succeeded", "count": 1, "enqueued": 0}
     row |= {"wait_microseconds": 0, "run_microseconds": 0, "start": now // 60 * 60, "period": 1}
     JobStatistics.objects.create(shard=first_shard(far.timestamp()) + 1, **row)
-    assert roll_up.roll_up_chunk() >= 1
+    run_duty("roll up statistics")
     assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()

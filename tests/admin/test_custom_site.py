@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.contrib import admin as django_admin
 from django.contrib.admin import AdminSite
+from django.core.management import call_command
 from django.urls import include, path, set_script_prefix
 
 from notifications import admin
@@ -54,7 +55,7 @@ def client_of_site(admin_client, settings, user):
     def mount(*models):
         settings.ROOT_URLCONF = make_urlconf(*models)
         operating.insert_declared()
-        operating.run_now("nightly")
+        call_command("notifications", "schedules", "run", "nightly")
         tasks.fail.using(owner=user).enqueue()
         run_jobs()
         return admin_client

@@ -10,6 +10,7 @@ from asyncsite.tasks import delete_old_reports
 from notifications import streams
 from notifications.contrib.output.storage import buffer_of, store_output
 from notifications.models import Attempt, Job, Worker, uuid7
+from tests.support.duties import run_duty
 
 #: The claimed row of each execution, with what it has written, by job and attempt.
 executions = {}
@@ -47,7 +48,7 @@ def end(id, state, result=None):
     Job.objects.filter(id=id).update(
         state=state, finished_at=timezone.now(), seq=None, version=F("version") + 1, result=result
     )
-    streams.number_pending()
+    run_duty("number pending changes")
     streams.ring([Job.objects.get(id=id).user_id])
 
 

@@ -372,11 +372,12 @@ from django.contrib.auth import get_user_model
 from notifications import times
 from notifications.models import Notification
 from notifications.streams import snoozing
+from tests.support.duties import run_duty
 user = get_user_model().objects.get(username="demo").pk
 rows = Notification.objects.filter(title__startswith="{title}")
 snoozing.snooze(user, [rows.get().pk], 10**6, times.now() + timedelta(hours=1))
 rows.update(snoozed_until=times.now() - timedelta(seconds=1))
-while snoozing.raise_due(): pass
+run_duty("raise snoozed notifications")
 print(rows.get().raised)
 """
 

@@ -73,9 +73,9 @@ FILL = """
 from datetime import timedelta
 from uuid import UUID, uuid4
 from django.utils import timezone
-from notifications import streams
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.models import Job
+from tests.support.duties import run_duty
 id, start = UUID("{job}"), timezone.now() - timedelta(hours=1)
 for number in range(20):
     Step.objects.create(job=id, name=f"step {{number}}", result="1", attempt=1, started_at=start, ended_at=start)
@@ -85,7 +85,7 @@ times = dict(created_at=start, queued_at=start, started_at=start, finished_at=st
 for number in range(6):
     task = "notifications.contrib.webhooks.sending.send"
     Job.objects.create(event_source=id, task_path=task, args=call, state="succeeded", **times)
-streams.number_pending()
+run_duty("number pending changes")
 """
 
 
@@ -124,10 +124,10 @@ SEED = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
 from django.utils import timezone
-from notifications import streams
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.models import Job
 from asyncsite.tasks import delete_old_reports
+from tests.support.duties import run_duty
 user = get_user_model().objects.get(username="demo")
 id = delete_old_reports.using(owner=user, title="Ship").enqueue().id
 start = timezone.now() - timedelta(hours=1)
@@ -139,7 +139,7 @@ for number in range(40):
 UnfinishedStep.objects.create(
     job=id, name="label", attempt=1, fence=1, started_at=moment, ended_at=start + timedelta(seconds=60)
 )
-streams.number_pending()
+run_duty("number pending changes")
 print(id)
 """
 

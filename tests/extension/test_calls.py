@@ -26,13 +26,14 @@ from notifications.extension import (
     hooks,
 )
 from notifications.extension.calls import Calls, call_of
-from notifications.jobs.transitions import reaping, recording, waiting
+from notifications.jobs.transitions import reaping, waiting
 from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
-from notifications.streams import rebuilding, snoozing
+from notifications.streams import rebuilding
 from notifications.testing import run_jobs
 from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 from tests.support.extensions import install, load
 
 #: What the row of a worker has that makes no outbound call, with two outcomes that a hook holds up.
@@ -294,10 +295,10 @@ class TestEachByItself:
             api.notify(user, key, key=key)
         past = times.now() - timedelta(seconds=1)
         Notification.objects.update(snoozed_until=past, archived_at=past)
-        snoozing.raise_due()
+        run_duty("raise snoozed notifications")
         assert Notification.objects.get(archived_at=None).key == "good"
         made.fault = None
-        snoozing.raise_due()
+        run_duty("raise snoozed notifications")
         assert Notification.objects.filter(archived_at=None).count() == 2
 
     def test_batches(self, user, monkeypatch):
@@ -314,7 +315,7 @@ class TestEachByItself:
         run_jobs()
         assert [Job.objects.get(id=id).state for id in ids] == ["running", "succeeded"]
         made.fault = None
-        recording.finish_remaining_batches()
+        run_duty("finish batches")
         assert Job.objects.get(id=ids[0]).state == "succeeded"
 
 

@@ -13,11 +13,12 @@ from notifications.extension import RecordedTransaction
 from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import reaping
 from notifications.models import Attempt, Job, Notification, SeenMark, Worker, uuid7
-from notifications.streams import purging, snoozing
+from notifications.streams import purging
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from tests.extension.recorder import finish, new_job
 from tests.jobs import tasks
+from tests.support.duties import run_duty
 
 
 def test_the_end_of_a_job(user, recorder):
@@ -174,8 +175,7 @@ def test_snoozed_notifications_that_may_not_return(user, recorder):
     api.notify(user, "Returns", key="returns")
     past = times.now() - timedelta(seconds=1)
     Notification.objects.update(snoozed_until=past, archived_at=past)
-    while snoozing.raise_due():
-        pass
+    run_duty("raise snoozed notifications")
     assert Notification.objects.get(archived_at=None).key == "returns"
     assert not Notification.objects.filter(snoozed_until__isnull=False).exists()
     raising = [call for call in recorder.calls if call[0] == "before_raised"]

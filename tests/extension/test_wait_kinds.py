@@ -18,11 +18,12 @@ from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait, uuid7
 from notifications.serializers import serialize_job
 from notifications.streams import build_notification
-from notifications.streams.snoozing import raise_due, snooze
+from notifications.streams.snoozing import snooze
 from notifications.testing import run_jobs
 from tests.data.conftest import scalar
 from tests.jobs import tasks
 from tests.support import extensions
+from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -163,7 +164,7 @@ def test_a_snoozed_notification_of_a_wait_that_has_ended(user, install_kind):
     snooze(user.pk, [row.id], row.raised, times.now() + timedelta(hours=1))
     end_wait(SigningKind, id, Wait.objects.get().name, how="signed")
     Notification.objects.exclude(snoozed_until=None).update(snoozed_until=times.now())
-    raise_due()
+    run_duty("raise snoozed notifications")
     row.refresh_from_db()
     assert row.archived_at and row.read_at and not row.snoozed_until
 

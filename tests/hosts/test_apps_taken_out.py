@@ -73,8 +73,8 @@ assert Wait.objects.filter(ended_at=None).count() == 3
 WITHOUT_THEM = """
 from datetime import timedelta
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
-from notifications.db.transactions import connection
 from notifications.jobs import cancel
 from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
@@ -82,7 +82,7 @@ from notifications.streams.retention import prune
 
 Wait.objects.filter(name="expires").update(due_at=timezone.now() - timedelta(seconds=1))
 condition, params = waiting.due_condition()
-with connection().cursor() as cursor:
+with connection.cursor() as cursor:
     cursor.execute(f"SELECT {condition}", params)
     assert not cursor.fetchone()[0]
 assert not waiting.end_due_waits() and not waiting.cancel_left_waits()

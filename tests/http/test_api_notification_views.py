@@ -8,7 +8,6 @@ import pytest
 from django.db import connection
 from django.utils import timezone, translation
 
-from notifications import streams
 from notifications.api import notify
 from notifications.inbox import read_numbered_position
 from notifications.models import Notification, uuid7
@@ -17,6 +16,7 @@ from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -315,7 +315,7 @@ class TestMark:
     def test_limit_of_one_request(self, post_read, user):
         """At most 1,000, the oldest first. ``more`` tells that some are left."""
         unnumbered(user.pk, 1_050)
-        streams.number_pending()
+        run_duty("number pending changes")
         data = post_read({"up_to": 1_050}).json()
         assert (data["unread"], data["more"], data["seq"]) == (50, True, 2_050)
         assert set(Notification.objects.filter(read_at=None).values_list("raised", flat=True)) == set(

@@ -13,8 +13,6 @@ from django.urls import include, re_path, reverse, set_script_prefix
 
 from notifications import __version__, api, serializers, streams, urls, validators
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries.categories import Choice
-from notifications.contrib.output import views as output_views
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.questions import question
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
@@ -357,8 +355,9 @@ def test_choices_match_the_code(db, settings):
             for channel in ("bell", *hooks.channels)
         ),
     ):
+        values = ["on", "hourly", "daily", "weekly", "off"] if channel == "email" else ["on", "off"]
         nullable = [None] if path.startswith("PreferenceChanges") else []
-        assert choices.pop(f"/components/schemas/{path}") == [*Choice.of_channel(channel), *nullable]
+        assert choices.pop(f"/components/schemas/{path}") == [*values, *nullable]
     for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges"):
         events = choices.pop(f"/components/schemas/{name}/properties/events/items")
         assert events == list(webhooks.create("https://hooks.example/").events)
@@ -367,6 +366,7 @@ def test_choices_match_the_code(db, settings):
     [live] = [path for path in choices if path.startswith("/paths//jobs/{id}/output/")]
     assert choices.pop(live) == ["long-poll", "sse"]
     for path, choice in choices.items():
+        values = ["on", "hourly", "daily", "weekly", "off"] if channel == "email" else ["on", "off"]
         nullable = [None] if path == "/components/schemas/Mark/properties/level" else []
         assert choice in ([*levels, *nullable], [0, 1]), path
     assert list(choices.values()).count([*levels, None]) == 1
@@ -393,8 +393,7 @@ def test_sentences_name_the_limits_of_the_code():
         "An equal request with the same key within 24 hours gets the same job. A different request gets 422.",
         *(f"{verb.capitalize()} notifications, {marked}" for verb in VERBS),
         "-1, which is the default, for the start, now for the end, or the Stream-Next-Offset of the last response.",
-        f"Wait for what follows, at most {output_views.LONG_POLL_SECONDS} s, or stream it as Server-Sent Events. "
-        "Then offset is required.",
+        "Wait for what follows, at most 20 s, or stream it as Server-Sent Events. Then offset is required.",
         f"Text from the offset on, at most about {MAX_PART_KIB} KiB, or events named data and control.",
         "Why a job failed (RFC 9457).",
         "An error response (RFC 9457).",

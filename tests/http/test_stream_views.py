@@ -2,12 +2,12 @@
 
 import pytest
 
-from notifications import streams
 from notifications.api import notify
 from notifications.inbox import read_numbered_position
 from notifications.jobs import notifying
 from tests.data.rows import job, unnumbered
 from tests.http.conftest import assert_problem
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,7 +55,7 @@ def test_changes_come_in_parts(user_client, user):
     """A frame has at most 200 items, and ``more`` until the last one."""
     notifying.create_notifications([user.pk], "first")
     unnumbered(user.pk, 250)
-    streams.number_pending()
+    run_duty("number pending changes")
     frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 1}).json()
     assert (len(frame["items"]), frame["seq"], frame["more"], "jobs" in frame) == (200, 201, True, False)
     frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 201}).json()

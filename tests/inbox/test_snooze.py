@@ -33,8 +33,7 @@ def snooze(client, id, until="hours", **fields):
 def end(*ids):
     """Have the time of snoozed notifications come."""
     Notification.objects.filter(id__in=ids).update(snoozed_until=times.now() - timedelta(seconds=1))
-    while snoozing.raise_due():
-        pass
+    run_duty("raise snoozed notifications")
 
 
 def test_it_leaves_the_inbox_and_is_raised_again_as_new(user_client, user):
@@ -46,7 +45,8 @@ def test_it_leaves_the_inbox_and_is_raised_again_as_new(user_client, user):
     assert read_titles(user_client, f"{INBOX}?view=done") == []
     stream = Stream.objects.get()
     assert (stream.head, stream.unread) == (3, 1)
-    assert not snoozing.raise_due() and read_titles(user_client) == ["Now"]
+    run_duty("raise snoozed notifications")
+    assert read_titles(user_client) == ["Now"]
     user_client.post("/notifications/api/notifications/seen/", {"up_to": 3}, content_type="application/json")
     end(id)
     assert read_titles(user_client) == ["Later", "Now"]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 import random
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,7 +14,6 @@ from notifications.api import policy, task
 from notifications.context import enter_attempt, entered_step
 from notifications.models import Attempt, Job
 from notifications.outbound import attempts
-from notifications.outbound.response import parse_retry_after
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started
 from notifications.testing import run_jobs
 
@@ -143,32 +141,6 @@ async def test_retry_after_beyond_the_deadline(upstream, wait):
     assert error.value.status == 429
     assert error.value.retry_after >= 3600
     assert isinstance(error.value, outbound.TEMPORARY)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("0", 0),
-        ("120", 120),
-        (" 7 ", 7),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", math.inf),
-        ("", None),
-        ("-1", None),
-        ("1.5", None),
-        ("soon", None),
-        ("١٢", None),
-        ("9" * 500, None),
-        ("Mon, 99 Foo 2026 99:99:99 GMT", None),
-    ],
-)
-def test_parse_retry_after(header, seconds):
-    """Retry-After (RFC 9110, section 10.2.3) is seconds or a date; other values are ignored."""
-    found = parse_retry_after({"Retry-After": header})
-    if seconds == math.inf:
-        assert found > 1e11
-    else:
-        assert found == seconds
 
 
 def test_retry_delay(monkeypatch):

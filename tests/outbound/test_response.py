@@ -1,11 +1,13 @@
 """Responses: JSON, text, status."""
 
 import dataclasses
+import math
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from notifications import outbound
+from notifications.outbound.response import parse_retry_after
 
 
 def make_response(body=b"", content_type="application/json", status=200, history=()):
@@ -106,3 +108,29 @@ def test_errors(error):
     assert issubclass(error, outbound.OutboundError)
     assert str(error()).endswith(".")
     assert str(error("Other words.")) == "Other words."
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", math.inf),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("١٢", None),
+        ("9" * 500, None),
+        ("Mon, 99 Foo 2026 99:99:99 GMT", None),
+    ],
+)
+def test_parse_retry_after(header, seconds):
+    """Retry-After (RFC 9110, section 10.2.3) is seconds or a date; other values are ignored."""
+    found = parse_retry_after({"Retry-After": header})
+    if seconds == math.inf:
+        assert found > 1e11
+    else:
+        assert found == seconds

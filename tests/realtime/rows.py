@@ -61,7 +61,7 @@ def finish(row, state="succeeded", **fields):
         Job.objects.filter(pk=row.pk).update(
             version=F("version") + 1, state=state, seq=None, finished_at=timezone.now(), **fields
         )
-        streams.number_in_transaction([row.user_id])
+        streams.number([row.user_id])
 
 
 def prune(user, seq):

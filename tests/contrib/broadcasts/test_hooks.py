@@ -12,6 +12,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification, uuid7
 from notifications.streams import snoozing
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,8 +75,7 @@ def test_a_snoozed_notification_of_a_withdrawn_broadcast_is_not_raised(user, ins
     ]
     snoozing.snooze(user.pk, ids, 3, times.now() + timedelta(hours=1))
     Notification.objects.update(snoozed_until=times.now() - timedelta(seconds=1))
-    while snoozing.raise_due():
-        pass
+    run_duty("raise snoozed notifications")
     titles = Notification.objects.filter(archived_at=None).values_list("title", flat=True)
     assert sorted(titles) == ["Other", "Sent"]
 

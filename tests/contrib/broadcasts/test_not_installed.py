@@ -10,9 +10,9 @@ from django.db import connection
 from django.test import Client
 from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification
-from notifications.streams import snoozing
 from notifications.times import now
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 
 assert not [table for table in connection.introspection.table_names() if "broadcast" in table]
 assert not Permission.objects.filter(codename__contains="broadcast").exists()
@@ -31,7 +31,7 @@ for path in ("", "notifications/notification/", f"notifications/notification/{id
     assert not re.search("roadcast|sent_with|Send a notification", main), (path, main)
 assert client.get("/admin/notifications_broadcasts/broadcast/add/").status_code == 404
 Notification.objects.update(snoozed_until=now(), archived_at=now())
-snoozing.raise_due()
+run_duty("raise snoozed notifications")
 assert Notification.objects.get().archived_at is None
 bob = User.objects.create_user("bob")
 create_notifications(bob, "Hello")
@@ -68,6 +68,7 @@ PENDING = "from tests.support.checks import doctor; print(doctor('tables'))"
 FORMER_TABLE = """
 from django.db import connection
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 connection.cursor().execute("ALTER TABLE notifications_broadcasts_broadcast DROP COLUMN position")
 print(doctor("E012"))
 """

@@ -17,11 +17,11 @@ from django.test import Client
 from notifications import duties, testing
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.streams import snoozing
 from notifications.streams.retention import count_prunable
 from notifications.times import now
 from notifications.extension import Upkeep
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 
 FEATURE = re.compile("deliver|preference|digest|throttle|push|outage|_reader|[^_a-z]mute|unsubscribe", re.I)
 assert not [table for table in connection.introspection.table_names() if FEATURE.search(table)]
@@ -45,8 +45,7 @@ assert "/preferences/" not in client.get("/notifications/api/openapi.json").text
 form = {"until": f"tomorrow.{id}", "up_to": Stream.objects.get(user=ada).head}
 assert client.post("/notifications/snooze/", form).status_code == 303
 Notification.objects.update(snoozed_until=now() - timedelta(seconds=1))
-while snoozing.raise_due():
-    pass
+run_duty("raise snoozed notifications")
 assert Notification.objects.get(pk=id).archived_at is None
 for path in ("", "notifications/notification/", f"notifications/notification/{id}/change/"):
     response = client.get(f"/admin/{path}")

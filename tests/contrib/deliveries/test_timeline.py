@@ -22,6 +22,7 @@ from notifications.streams import marking, marking_seen, snoozing
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due, use_mail_backend
 from tests.contrib.deliveries.test_rules import mute
+from tests.support.duties import run_duty
 from tests.support.network import free_port
 from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
@@ -64,7 +65,7 @@ def test_snoozed(user):
 
 def end_snooze():
     Notification.objects.update(snoozed_until=timezone.now())
-    snoozing.raise_due()
+    run_duty("raise snoozed notifications")
 
 
 def skip_as_archived(user, row):

@@ -14,7 +14,6 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.jobs import cancel
 from notifications.models import Job, Notification
-from notifications.states import DONE
 from tests.contrib.questions import question_tasks
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
@@ -52,7 +51,7 @@ def race(users):
     cancelled.difference_update(unanswered)
 
     def wait_for_ends():
-        rows = Job.objects.filter(id__in=jobs, state__in=DONE)
+        rows = Job.objects.filter(id__in=jobs, state__in=("succeeded", "failed", "cancelled"))
         wait_until(lambda: rows.count() == JOBS, timeout=25, what="all jobs to end")
         is_over.set()
 

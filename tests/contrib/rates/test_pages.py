@@ -16,7 +16,6 @@ from notifications.contrib.rates import pages
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 from notifications.models import Job
-from notifications.times import to_microseconds
 from tests.contrib.rates import rated_tasks
 from tests.contrib.rates.conftest import release_due
 from tests.support.checks import doctor
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.django_db
 def close(seconds=120):
     """Have the partner close its limit, as a response with ``Retry-After`` does."""
     now = database_now()
-    until = to_microseconds(now + timedelta(seconds=seconds))
+    until = int((now + timedelta(seconds=seconds)).timestamp() * 1e6)
     Limit.objects.update(closed_until=until, corrected_by=f"Retry-After: {seconds}", corrected_at=now)
 
 
