@@ -166,9 +166,9 @@ def signed_view(view: View) -> Any:
             response = database_unavailable_page()
         response["Referrer-Policy"] = "no-referrer"
         response["X-Robots-Tag"] = "noindex"
-        return prevent_caching(response)
+        return mark_as_logged(prevent_caching(response))
 
-    return exempt_from_project(leave_out_of_log(wrapped))
+    return exempt_from_project(wrapped)
 
 
 def background_view(view: Callable[..., HttpResponseBase]) -> Any:
@@ -203,16 +203,6 @@ def leave_session_unsaved(request: HttpRequest, response: HttpResponseBase) -> H
         del request.session
         patch_vary_headers(response, ["Cookie"])
     return response
-
-
-def leave_out_of_log(view: View) -> View:
-    """Make Django log no address of a response of this view with an error: the address is a permission."""
-
-    @wraps(view)
-    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return mark_as_logged(view(request, *args, **kwargs))
-
-    return wrapped
 
 
 def exempt_from_project(view: Any) -> Any:
