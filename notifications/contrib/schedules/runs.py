@@ -30,7 +30,7 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Runs of one schedule that are active at most, with ``"overlap": "allow"``.
 MAX_ACTIVE_RUNS = 100
-#: Active runs of all schedules that one round reads at most.
+#: Runs that have ended that one round records at most.
 MAX_READ_RUNS = 1_000
 #: Ticks in a row that are skipped when this becomes a problem. A run may be long once.
 SKIPPED_TICKS = 3
@@ -62,30 +62,31 @@ def count_active(schedules: Iterable[str]) -> Counter[str]:
     return Counter(names[job] for job in active.values_list("pk", flat=True))
 
 
-def _read_open_ticks(schedules: Sequence[str]) -> list[Tick]:
-    """Return the open ticks of these schedules, at most ``MAX_READ_RUNS``."""
+def _read_ended_ticks(schedules: Sequence[str]) -> list[Tick]:
+    """Return the open ticks of these schedules whose jobs have ended, at most ``MAX_READ_RUNS``."""
     if not schedules:
         return []
     # Once a second: building the queryset takes longer than this.
     condition, params = where_in(Tick, "schedule_id", schedules)
     sql = f"""
-        SELECT * FROM {Tick._meta.db_table} WHERE {condition} AND outcome = 'enqueued' AND job_state = ''
+        SELECT * FROM {Tick._meta.db_table} AS tick WHERE {condition} AND outcome = 'enqueued' AND job_state = ''
+            AND NOT EXISTS (SELECT 1 FROM notifications_job WHERE id = tick.job AND state IN (%s, %s, %s))
         ORDER BY schedule_id, id LIMIT {MAX_READ_RUNS}
     """
-    return list(Tick.objects.using(database()).raw(sql, params))
+    return list(Tick.objects.using(database()).raw(sql, [*params, *ACTIVE]))
 
 
 def record_ends(schedules: Iterable[Schedule]) -> None:
     """Record which jobs of these schedules have ended, and which problems began or ended with them."""
     names = {row.problem_job: row.name for row in schedules if row.problem_job}
-    open = _read_open_ticks([row.name for row in schedules])
-    if not open and not names:
+    ended_ticks = _read_ended_ticks([row.name for row in schedules])
+    if not ended_ticks and not names:
         return
-    ids = [tick.job for tick in open] + list(names)
+    ids = [tick.job for tick in ended_ticks] + list(names)
     rows = Job.objects.using(database()).filter(pk__in=ids).values_list("id", "state", "error")
     jobs = {id: (state, error) for id, state, error in rows}
     ended: dict[str, list[tuple[int | None, UUID]]] = defaultdict(list)
-    for tick in open:
+    for tick in ended_ticks:
         if jobs.get(tick.job, (DELETED, None))[0] not in ACTIVE:
             ended[tick.schedule_id].append((tick.id, tick.job))
     for job, schedule in names.items():

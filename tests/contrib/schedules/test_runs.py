@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import translation
 
+from notifications.contrib.schedules import runs
 from notifications.contrib.schedules.models import Tick
 from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
@@ -115,6 +116,17 @@ def test_long_runs_are_one_problem(schedules, titles, user):
         run_jobs()
         schedules.round()
     assert titles(user) == ["poll is always skipped"]
+
+
+def test_an_end_behind_long_runs(schedules, monkeypatch):
+    """It is recorded, however many jobs of the schedules before it are active."""
+    monkeypatch.setattr(runs, "MAX_READ_RUNS", 1)
+    schedules.declare(overlap="allow")
+    schedules.round(at=schedules.row().next_tick), schedules.round(at=schedules.row().next_tick)
+    ended = Tick.objects.order_by("id").last()
+    Job.objects.filter(id=ended.job).update(state="succeeded")
+    schedules.round()
+    assert list(Tick.objects.order_by("id").values_list("job_state", flat=True)) == ["", "succeeded"]
 
 
 def test_language_of_the_owner(schedules, titles, user, settings):
