@@ -6,12 +6,14 @@ that needs a module which is not there is rolled back, and repeated after the im
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import threading
 import time
-from contextlib import suppress
 from importlib import import_module
+
+logger = logging.getLogger("notifications.jobs")
 
 #: Seconds for which a module is not tried again for a transaction that could not be imported for one.
 RETRY_SECONDS = 30.0
@@ -35,16 +37,24 @@ class NotImported(Exception):
         super().__init__(f"{module} is imported outside of the transaction.")
         self.module = module
 
-    def import_now(self) -> None:
-        """Import the module. Raises this error inside an outer transaction of the app's own, which is repeated then.
+    def import_now(self) -> float:
+        """Import the module, and return the time (monotonic) after it.
+
+        Raises this error inside an outer transaction of the app's own, which is repeated then.
 
         An error of the module is raised where its task is called.
         """
         if thread.may_repeat:
             raise self
-        with suppress(Exception, SystemExit):
+        try:
             import_module(self.module)
-        _imported_at[self.module] = time.monotonic()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the project's code may raise anything
+            logger.debug("Could not import %s for a transaction.", self.module, exc_info=True)
+        finally:
+            _imported_at[self.module] = time.monotonic()
+        return _imported_at[self.module]
 
 
 def require_module(module: str) -> None:
@@ -52,8 +62,11 @@ def require_module(module: str) -> None:
 
     Called right before the import. Raises ImportError if the module could not be imported a moment ago.
     """
-    if not thread.may_repeat or module in sys.modules:
+    found = sys.modules.get(module)
+    # One that another thread imports is waited for, too. importlib sets the mark, and Django reads it.
+    if not thread.may_repeat or (found and not getattr(found.__spec__, "_initializing", False)):
         return
-    if time.monotonic() - _imported_at.get(module, -math.inf) < RETRY_SECONDS:
+    if time.monotonic() - _imported_at.get(module, -math.inf) >= RETRY_SECONDS:
+        raise NotImported(module)
+    if not found:
         raise ImportError(f"{module} cannot be imported.")
-    raise NotImported(module)

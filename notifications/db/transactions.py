@@ -149,7 +149,7 @@ def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
         try:
             return work()
         except imports.NotImported as exc:
-            exc.import_now()
+            stop_at = exc.import_now() + BUSY_RETRY_SECONDS
         except Error as exc:
             discard_unusable(exc, [connection()])
             if nested:

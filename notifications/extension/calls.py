@@ -18,7 +18,7 @@ from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
 from notifications.extension.dimensions import AlertKind
-from notifications.extension.pages import read_steps
+from notifications.extension.pages import read_steps, read_zone
 
 if TYPE_CHECKING:
     from notifications.extension.channels import Channel
@@ -81,7 +81,8 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     "after_commit": (_none, _none),
-    **dict.fromkeys(("policy_at", "time_zone_of"), (_none, _as_it_is)),
+    "policy_at": (_none, _as_it_is),
+    "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
     # Methods of WaitKind, JobSection and AlertKind.

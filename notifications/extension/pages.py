@@ -34,6 +34,15 @@ class JobStep(NamedTuple):
     state: str = "returned"
 
 
+def read_zone(value: Any) -> tzinfo | None:
+    """Return what ``time_zone_of()`` has returned. Raises TypeError for another type."""
+    if not isinstance(value, tzinfo | None):
+        raise TypeError(
+            f"time_zone_of() returned {value!r}. Return a time zone, such as a ZoneInfo, or None."
+        )
+    return value
+
+
 def read_steps(value: Any) -> tuple[list[JobStep], int]:
     """Return what ``steps_of()`` has returned. Raises TypeError or ValueError for another form."""
     steps, count = value

@@ -85,10 +85,14 @@ def api_view(method: str = "") -> Callable[[Any], Any]:
     """Make a view part of the API: its errors are problem documents. ``method`` as in ``check_request``.
 
     An async view takes none: it checks the request itself, in its thread for the database, as a ``Feed`` does.
+    Raises TypeError for an async view with a method, and for a sync one without.
     """
 
     def decorate(view: Any) -> Any:
-        if iscoroutinefunction(view):
+        is_async = iscoroutinefunction(view)
+        if is_async == bool(method):
+            raise TypeError(f"api_view({method!r}): only a sync view takes a method, and needs one.")
+        if is_async:
             return async_api_view(view)
 
         @csrf_exempt  # check_request checks it, after the user: a signed-out client gets 401, not 403

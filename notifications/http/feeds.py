@@ -6,9 +6,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.http import HttpRequest
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse
 
-from notifications.http.stream_views import event_response, long_poll, read_follower
+from notifications.http.stream_views import event_response, long_poll, read_follower, set_event_headers
+from notifications.problems import Problem
 from notifications.realtime.transports.feeds import FeedEvents, FeedPoll
 
 
@@ -68,15 +70,24 @@ class Feed:
         raise NotImplementedError
 
     def event(self, part: Any) -> bytes:
-        """Return the Server-Sent Event of a part. It may have no data: the first one, and the last."""
+        """Return the Server-Sent Event of a part, on the event loop. It may have no data: the first one, and the last.
+
+        After an error the response ends, and the client comes back.
+        """
         raise NotImplementedError
+
+    def check_can_wait(self) -> None:
+        """Raise Problem 501 under WSGI, where each request that waits would hold a thread."""
+        if not isinstance(self._request, ASGIRequest):
+            raise Problem(501, "This is a WSGI server, which cannot wait. Read again and again.")
 
     async def wait(self, position: Any, seconds: float) -> Any:
         """Return the next part after a position that has data, or the last one; after ``seconds`` an empty one.
 
         None if it could not be read until then. Raises ``ObjectDoesNotExist``, and Problem: 429, 401 when the user is
-        signed out meanwhile, 503 when the server stops.
+        signed out meanwhile, 501 under WSGI, 503 when the server stops.
         """
+        self.check_can_wait()
         self.position = position
         poll = await long_poll(
             lambda hub: FeedPoll(hub, self), seconds, slots=self._slots, max_slots=self.max_clients
@@ -88,8 +99,11 @@ class Feed:
     def stream(self, part: Any) -> Any:
         """Return a response of Server-Sent Events, from a part on that was read for the client.
 
-        It ends after 256 KiB or a minute, and the client comes back by itself. Raises Problem 429.
+        It ends after 256 KiB or a minute, and the client comes back by itself. Raises Problem: 429, 501 under WSGI.
         """
+        self.check_can_wait()
+        if self._request.method == "HEAD":
+            return set_event_headers(HttpResponse())
         return event_response(
             self._request,
             lambda hub: FeedEvents(hub, self).stream_from(part),

@@ -97,7 +97,8 @@ class WorkerState:
         """Keep an outcome at which a hook has failed. Returns the seconds until the next try."""
         pause = self.held.hold(outcome.job, hook, exc)
         try:
-            await self.writer.run(unrecorded_outcomes.store, outcome)
+            # A stop of the worker does not keep it from being stored.
+            await asyncio.shield(self.writer.run(unrecorded_outcomes.store, outcome))
         except Exception as error:  # the next try stores it
             logger.warning("Could not store what came of job %s: %s", outcome.job.id, error)
         return pause

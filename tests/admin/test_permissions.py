@@ -14,9 +14,11 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.auth.models import Permission
 from django.http import HttpResponseBadRequest
+from django.template.loader import get_template
 from django.test import Client
 from django.utils import timezone
 
+from notifications.admin import OwnedMixin
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.operations.admin.overview.page import ring_counter
@@ -627,3 +629,11 @@ def test_pages_show_no_rows_of_other_models(name, viewer, rows):
     address = f"{folder_of(name)}{name}/"
     for path in (address, f"{address}{rows[name]}/change/"):
         assert set(re.findall(r"text-of-(\w+)", client.get(path).text)) <= {name}, path
+
+
+def test_lists_with_pages_link_to_them():
+    """Each app with an admin of rows with users has the template of the links."""
+    labels = {each.opts.app_label for each in admin.site._registry.values() if isinstance(each, OwnedMixin)}
+    assert {"notifications", "notifications_webhooks"} <= labels
+    for label in labels:
+        get_template(f"admin/{label}/pagination.html")

@@ -25,6 +25,7 @@ from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Stream, Wait
 from notifications.streams.retention import count_prunable
 from notifications.testing import run_jobs
+from tests.extension import faulty
 from tests.extension.shop import ADMIN, PAGE, Part
 from tests.jobs import tasks
 from tests.support.checks import system_checks
@@ -130,6 +131,8 @@ def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):
     assert client.post("/notifications/snooze/", form).status_code == 303
     notification.refresh_from_db()
     assert notification.snoozed_until.astimezone(ZoneInfo("Asia/Tokyo")).hour == 8
+    faulty.install(monkeypatch, "time_zone_of", fault=lambda user: "Asia/Tokyo")  # as in an earlier version
+    assert client.post("/notifications/snooze/", form).status_code == 303
 
 
 def test_a_base_class_of_extensions():

@@ -7,6 +7,7 @@ from django.db import OperationalError, connection, connections
 from django.test import Client
 
 from notifications.api import notify
+from notifications.http import api_view
 from notifications.models import Job
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
@@ -23,6 +24,20 @@ ANY_JOB = Job(id=uuid.UUID(int=7))
 def user_client(client_of, user):
     """Return a client of ``user`` whose CSRF tokens are checked."""
     return client_of(user, enforce_csrf_checks=True)
+
+
+def test_methods_of_views():
+    """A sync view says its method. An async one checks the request itself."""
+
+    def view(request):
+        pass
+
+    async def async_view(request):
+        pass
+
+    for method, wrong in (("", view), ("POST", async_view)):
+        with pytest.raises(TypeError, match="only a sync view takes a method"):
+            api_view(method)(wrong)
 
 
 @pytest.mark.parametrize("url", [SYNC, NOTIFICATIONS, job_url(ANY_JOB), job_url(ANY_JOB, "result/")])

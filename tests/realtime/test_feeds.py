@@ -18,6 +18,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 #: The text of each log, and what the next read raises.
 LOGS: dict[str, bytes] = {}
 ERRORS: list[Exception] = []
+#: What the next event raises.
+EVENT_ERRORS: list[Exception] = []
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Log(Feed):
         return {start: Part(text[start:], len(text), text.endswith(b".")) for start in positions}
 
     def event(self, part):
+        if EVENT_ERRORS:
+            raise EVENT_ERRORS.pop()
         return b"id: %d\ndata: %s\n\n" % (part.end, json.dumps(part.data.decode()).encode())
 
 
@@ -106,6 +110,30 @@ async def test_a_read_that_fails_is_repeated(send_request, user):
     await in_thread(write, user, b"two.")
     assert (await events.receive())["data"] == "two."
     assert not ERRORS
+
+
+async def test_an_event_that_cannot_be_made_is_not_lost(send_request, user):
+    """The response ends before it, and another client gets it."""
+    events, others = [
+        await (await send_request("deploy/follow/", user)).wait_for_response() for _ in range(2)
+    ]
+    for response in (events, others):
+        assert [await response.receive() for _ in range(2)][1]["id"] == "4"
+    EVENT_ERRORS.append(ValueError("No."))
+    await in_thread(write, user, b"two")
+    got = [await response.receive() for response in (events, others)]
+    assert None in got and {"id": "7", "data": "two"} in got
+
+
+async def test_head(send_request, user):
+    """It gets the headers, and no slot."""
+    head = await (await send_request("deploy/follow/", user, method="HEAD")).wait_for_response()
+    assert head.status == 200 and await head.read_body() == b""
+
+
+@pytest.mark.parametrize("name", ["wait", "follow"])
+def test_under_wsgi(user_client, name):
+    assert user_client.get(f"/notifications/api/deploy/{name}/").status_code == 501
 
 
 async def test_what_is_gone_ends_its_requests(send_request, user):

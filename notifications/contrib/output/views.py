@@ -14,7 +14,6 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -49,10 +48,8 @@ class OutputFeed(Feed):
         super().__init__(request, job, "text/event-stream" if live == SSE else "text/plain")
         if live not in (None, LONG_POLL, SSE):
             raise Problem(400, f"live must be {LONG_POLL} or {SSE}.", field="live")
-        if live and not isinstance(request, ASGIRequest):
-            raise Problem(
-                501, "This is a WSGI server, which cannot wait. Read without live, again and again."
-            )
+        if live:
+            self.check_can_wait()
         self.live, self.cursor = live or "", request.GET.get("cursor", "")
 
     def read(self, positions: Iterable[int]) -> Mapping[int, OutputPart]:

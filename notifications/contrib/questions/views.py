@@ -59,7 +59,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     shows it, ``confirmed`` in the POST has done so.
     """
     page: dict[str, Any] = {}
-    status = 200
+    status, position = 200, read_numbered_position(request.user.pk)
     try:
         question = answering.find_question(request.user, job=id, id=wait)
         details = read_details(question)
@@ -77,7 +77,7 @@ def question_page(request: HttpRequest, id: UUID, wait: UUID) -> HttpResponse:
     of_row = describe_notification(row, request) if row else {}
     context = {
         **of_row,
-        "notifications_position": read_numbered_position(request.user.pk),
+        "notifications_position": position,
         "end": answering.describe_end_to(question, request.user, with_time=False),
         **describe_question(question, page),
         **describe_asking_job(question, request.user, is_own="job" in of_row, has_tools=row is not None),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from notifications.realtime.feeds import FeedSource
 from notifications.realtime.transports.poll import WaitingRequest
 from notifications.realtime.transports.sse import EventStream
+
+logger = logging.getLogger(__name__)
 
 
 class FeedPoll(WaitingRequest):
@@ -71,8 +74,14 @@ class FeedEvents(EventStream):
             self.end()  # the next response begins with this part
             return
         if part.data or part.is_closed or not self.total_bytes:
+            try:
+                event = self.feed.event(part)
+            except Exception:  # code of an app
+                logger.exception("Could not make an event of the feed %s, whose response ends", self.feed.key)
+                self.end()
+                return
             self.feed.position = part.end
-            self._append_bytes(self.feed.event(part))
+            self._append_bytes(event)
         if part.is_closed:
             self.end()
         else:

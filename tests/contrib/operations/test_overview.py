@@ -182,6 +182,8 @@ def test_a_large_share_is_named(admin_client, make_user):
     text = text_of(admin_client.get(PAGE))
     assert f"user:{flood.pk} has 30 of 31 jobs that wait in default , the first for 10 min." in text
     assert f"user:{flood.pk} has 30 of 31 in default" in doctor("shares")[0]["message"]
+    Job.objects.update(executor="email")  # jobs that the lists leave out
+    assert f"user:{flood.pk} has 30 of 31 jobs" in text_of(admin_client.get(PAGE))
 
 
 def test_failures_are_grouped_by_task_exception_and_location(admin_client):

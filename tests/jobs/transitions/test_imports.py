@@ -1,9 +1,12 @@
 """Modules of the project are imported before the app's own transactions: an import may take seconds."""
 
 import sys
+import threading
 import uuid
+from importlib import import_module
 
 import pytest
+from django.db import connection
 
 from notifications.jobs.transitions.reaping import reap_jobs
 from notifications.models import Job
@@ -25,12 +28,23 @@ def late():
 """
 
 
-@pytest.fixture(params=["there", "missing", "broken"])
+#: A module that takes long to import, until ``gate``.
+SLOW = """
+from tests.jobs.transitions import test_imports
+test_imports.is_imported.set()
+WAS_TIMELY = test_imports.gate.wait(20)
+"""
+is_imported, gate = threading.Event(), threading.Event()
+
+
+@pytest.fixture(
+    params=["there", "missing", "raise SystemExit", "import asyncio; raise asyncio.CancelledError"]
+)
 def module(request, tmp_path, monkeypatch):
     """The module of a task, which this process has not imported."""
     name = f"late_tasks_{uuid.uuid4().hex}"
     if request.param != "missing":
-        text = MODULE if request.param == "there" else "raise SystemExit"
+        text = MODULE if request.param == "there" else request.param
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield name
@@ -47,6 +61,32 @@ def test_to_claim_a_job_with_a_key(module):
     Job.objects.update(task_path=f"{module}.late")
     assert len(claim_rows(uuid.uuid4(), 1)) == 1
     assert was_imported_outside(module)
+
+
+def test_a_module_that_another_thread_imports(tmp_path, monkeypatch):
+    """The claim waits for it outside of its transaction, so that others can write."""
+    is_imported.clear(), gate.clear()
+    (tmp_path / "slow_tasks.py").write_text(MODULE + SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    tasks.noop.using(concurrency_key="one").enqueue()
+    Job.objects.update(task_path="slow_tasks.late")
+    claims = []
+
+    def claim():
+        claims.extend(claim_rows(uuid.uuid4(), 1))
+        connection.close()
+
+    threads = [threading.Thread(target=import_module, args=["slow_tasks"]), threading.Thread(target=claim)]
+    threads[0].start()
+    assert is_imported.wait(20)
+    threads[1].start()
+    threads[1].join(0.5)
+    tasks.noop.enqueue()
+    gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(claims) == 1
+    assert sys.modules.pop("slow_tasks").WAS_TIMELY, "enqueue() waited for the transaction of the claim"
 
 
 def test_to_queue_the_job_of_a_lost_worker_again(module, live_worker):

@@ -144,7 +144,7 @@ def read_figures(
         until=until,
         alerts=open_alerts(),
         queues=_read_queues(now, past, depths, with_deliveries=with_deliveries),
-        large_shares=depths.find_large_shares(),
+        large_shares=(depths if with_deliveries else queue_depths()).find_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
         failures=failures.read_failures(since, until, with_deliveries=with_deliveries),
