@@ -19,7 +19,7 @@ from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import Delivery, PushSubscription
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.extension import Upkeep, Where
-from notifications.inbox import read_timeline
+from notifications.inbox import read_numbered_position, read_timeline
 from notifications.jobs import cancel, retry
 from notifications.jobs.claiming import backlog
 from notifications.jobs.transitions import claims
@@ -112,13 +112,13 @@ def number_pending(reader):
 
 
 def catch_up(reader):
-    reader.get("api-sync", epoch=streams.read_numbered_position(reader.key).epoch, seq=HEAD - 10)
+    reader.get("api-sync", epoch=read_numbered_position(reader.key).epoch, seq=HEAD - 10)
 
 
 def catch_up_by_200_rows(reader):
     unnumbered(reader.key, 1)
     streams.number([reader.key])
-    reader.get("api-sync", epoch=streams.read_numbered_position(reader.key).epoch, seq=0)
+    reader.get("api-sync", epoch=read_numbered_position(reader.key).epoch, seq=0)
 
 
 def take_snapshot_with_active_jobs(reader):

@@ -4,7 +4,6 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.core.management import call_command
 from django.db import connection, connections
 
 from notifications import streams
@@ -117,6 +116,6 @@ def test_recount(user):
         stored, expected = rebuilding.find_wrong_counts()[user.pk]
         assert stored._asdict() == {"unread": 3, "unseen": 2} | wrong
         assert expected == (3, 2)
-        call_command("notifications", "doctor", "--recount")
+        rebuilding.recount(user.pk)
         assert rebuilding.find_wrong_counts() == {}
         assert_consistent([user])

@@ -25,6 +25,8 @@ OTHER_FOLDERS = {
 NEEDS_APPS = {
     "http/test_background_requests.py": "Pages poll the overview of operations and the output of a job, too.",
     "http/test_withdrawn_credentials.py": "The output of a job is a stream, too.",
+    "jobs/transitions/test_recording_races.py": "Pauses need steps.",
+    "jobs/transitions/test_waiting.py": "Pauses need steps.",
 }
 USE = re.compile(r"\b(notifications\.contrib|tests\.contrib|asyncsite)\b")
 #: Tests of several apps, or of packages of other projects.
