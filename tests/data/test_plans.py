@@ -49,7 +49,10 @@ def captured_statements():
     def execute_and_capture(cursor, sql, params, many, executor):
         result = execute(cursor, sql, params, many, executor)
         if not many:
-            captured.append(cursor.db.ops.last_executed_query(cursor.cursor, sql, params))
+            last = cursor.db.ops.last_executed_query(cursor.cursor, sql, params)
+            captured.append(
+                last % () if last == sql and params is not None else last
+            )  # no parameters, but %%
         return result
 
     with pytest.MonkeyPatch.context() as patch:
