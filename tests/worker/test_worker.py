@@ -113,10 +113,10 @@ class TestGracefulShutdown:
         wait_until(lambda: tasks.held, what="the job to run")
         with refused("(?s)FROM notifications_job.*queued") as claims:
             worker.worker.state.loop.call_soon_threadsafe(worker.worker._claim_loop.wake)
+            wait_until(lambda: claims, what="a claim that fails")
             worker.worker.stop(grace=10)
             threading.Timer(0.3, gate.set).start()
             worker.thread.join(60)
-        assert claims
         assert Job.objects.get(id=result.id).state == "succeeded"
 
     def test_all_threads_end(self, start_worker, gate):
