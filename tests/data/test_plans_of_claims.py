@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries
-from notifications.jobs.claiming.executors import PROJECT_EXECUTORS, SENDER_EXECUTORS, stored_executor
+from notifications.jobs.claiming.executors import stored_executor
 from notifications.jobs.claiming.sources import Source, builtin_source
 from notifications.jobs.transitions import enqueueing
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
@@ -51,7 +51,8 @@ def test_claimable_queues_reads_no_delayed_jobs(filled_tables, django_assert_num
 
 
 #: A worker claims jobs of the project and those of the app's own senders by two claims.
-OF_PROJECT, OF_SENDERS = dict.fromkeys(PROJECT_EXECUTORS, 100), dict.fromkeys(SENDER_EXECUTORS, 100)
+OF_PROJECT = dict.fromkeys(("async", "sync", "quarantined"), 100)
+OF_SENDERS = dict.fromkeys(("sender", "email"), 100)
 #: Queued jobs that cannot be claimed, and the most that a claim may read: rows, or steps of SQLite's virtual machine.
 BACKLOG, MAX_READ = 10_000, {"sqlite": 60_000, "postgresql": 1_000}
 

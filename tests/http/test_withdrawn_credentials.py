@@ -9,7 +9,6 @@ from django.contrib.auth import get_user_model
 from django.utils.decorators import async_only_middleware
 
 from notifications.api import notify
-from notifications.db.threads import MAX_THREADS_PER_SLOT
 from notifications.http import Problem
 from notifications.models import Job
 from notifications.realtime import hub
@@ -21,7 +20,8 @@ from tests.realtime.conftest import in_thread, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MAX_THREADS = sign_outs.THREADS * MAX_THREADS_PER_SLOT
+#: Threads that ask authenticators whether users are signed in, and those with the ones that took their place.
+THREADS, MAX_THREADS = 4, 16
 REAL_COMMENT_INTERVAL_SECONDS = sse.COMMENT_INTERVAL_SECONDS
 
 
@@ -134,7 +134,7 @@ async def test_authenticators_that_hang_stop_nobody(
     """Streams without an answer end without a `bye`. Others are asked about as before, and then these again."""
     monkeypatch.setattr(sign_outs, "ANSWER_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 1.0)
-    hung = [await in_thread(make_user, f"hung {number}") for number in range(sign_outs.THREADS + 1)]
+    hung = [await in_thread(make_user, f"hung {number}") for number in range(THREADS + 1)]
     streams = [await open_stream(each.username) for each in hung for _ in range(2)]
     other = await open_stream(other_user.username)
     directory.hung |= {each.username for each in hung}

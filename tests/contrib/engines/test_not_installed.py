@@ -28,11 +28,10 @@ print("done")
 #: One deploy has removed the option and the app, while jobs were queued for the engine.
 REMOVED = """
 from notifications.models import Job
-from notifications.states import WOKEN_EXECUTORS
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-for executor in WOKEN_EXECUTORS:
+for executor in ("woken_async", "woken_sync", "woken_quarantined", "woken_sender", "woken_email"):
     Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
 run_jobs()
 print(*Job.objects.values_list("state", flat=True))

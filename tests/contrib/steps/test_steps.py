@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from copy import copy
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,9 +12,8 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from notifications.contrib.steps import astep, listing, step, storage
+from notifications.contrib.steps import astep, listing, step
 from notifications.contrib.steps.models import Step
-from notifications.contrib.steps.storage import StepWrite, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
 from notifications.jobs import retry, step_list
 from notifications.jobs.step_list import read_steps
@@ -218,55 +216,6 @@ def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, set_be
     run_jobs()
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
     assert len(calls) == 30
-
-
-def test_a_refused_result_fails_its_step_only(worker, monkeypatch):
-    """The database refuses one of a group: the others are stored."""
-
-    def refuse(group):
-        if any(write.name == "step 3" for write in group):
-            raise ValueError("refused")
-        return store_steps(group)
-
-    monkeypatch.setattr(storage, "store_steps", refuse)
-    (job,) = until_done(step_tasks.side_by_side.enqueue(10))
-    assert job.state == "failed"
-    assert "refused" in Attempt.objects.get(job=job).traceback
-    assert Step.objects.count() == 9
-
-
-def test_groups_of_several_jobs(db):
-    """In one transaction; one whose job is claimed by another worker is void, one that is done too."""
-    jobs = [Job.objects.get(id=step_tasks.ten_steps.enqueue().id) for _ in range(4)]
-    Job.objects.filter(id__in=[job.id for job in jobs[:3]]).update(state="running", fence=1)
-    now = timezone.now()
-    for job, fence in zip(jobs, (1, 1, 2, 0), strict=True):
-        job.fence = fence
-    writes = [
-        StepWrite(job=job, name="a", result=f'"{n}"', started_at=now, ended_at=now)
-        for n, job in enumerate(jobs)
-    ]
-    assert store_steps(writes) == dict(zip(writes, ('"0"', '"1"', None, None), strict=True))
-    assert Step.objects.count() == 2
-    assert store_steps(writes[:1]) == {writes[0]: '"0"'}
-
-
-@pytest.mark.parametrize("stale_first", [True, False])
-def test_two_claims_of_a_job_in_one_group(db, stale_first):
-    """A worker that was frozen may claim its own job anew: the first execution stores nothing, the second all."""
-    live = Job.objects.get(id=step_tasks.ten_steps.enqueue().id)
-    Job.objects.filter(id=live.id).update(state="running", fence=2)
-    live.fence = 2
-    stale = copy(live)
-    stale.fence = 1
-    now = timezone.now()
-    writes = [
-        StepWrite(job=job, name=name, result='""', started_at=now, ended_at=now)
-        for job, name in ((stale, "a"), (live, "b"))
-    ]
-    stored = store_steps(writes if stale_first else writes[::-1])
-    assert stored == {writes[0]: None, writes[1]: '""'}
-    assert Step.objects.get().name == "b"
 
 
 def test_a_failed_read_of_steps_makes_no_call_again(transactional_db, calls):

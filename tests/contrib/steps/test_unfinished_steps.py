@@ -6,7 +6,6 @@ from django.utils import timezone
 
 from notifications.contrib.steps import storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.contrib.steps.storage import StepWrite, note_running
 from notifications.jobs import cancel, retry
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
@@ -106,25 +105,6 @@ def test_a_job_has_failed_at_no_innocent_call(worker, task, cause):
     assert job.state == "failed"
     timeline = read_job_timeline(job, read_steps(job, with_results=False), read_failed_attempts(job), None)
     assert timeline.cause == cause
-
-
-def test_a_call_of_an_earlier_claim_does_not_run(worker):
-    """Nor is it stored any more that it runs, as that of a call that has ended meanwhile."""
-    step_tasks.hold_in_sync_step.enqueue()
-    wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
-    claimed = Job.objects.get()
-    ended = StepWrite(job=claimed, name="ended", started_at=claimed.started_at)
-    ended.end(None)
-    assert note_running([ended]) == [ended]
-    Job.objects.update(fence=7)
-    job = Job.objects.get()
-    assert shown(job) == [("held", 1, "lost")]
-    assert not read_steps(job, with_results=True).first[0].is_open
-    call = StepWrite(job=claimed, name="other", started_at=job.started_at)
-    assert note_running([call]) == [call]
-    assert UnfinishedStep.objects.count() == 1
-    step_tasks.go_on.set()
-    wait_until(lambda: not worker.worker.state.executions, what="the attempt to end")
 
 
 def test_a_call_that_the_database_refuses_to_show(worker, caplog):
