@@ -38,11 +38,9 @@ class NotImported(Exception):
         self.module = module
 
     def import_now(self) -> float:
-        """Import the module, and return the time (monotonic) after it.
+        """Import the module, and return the time (monotonic) after it. Its errors are raised where its task is called.
 
         Raises this error inside an outer transaction of the app's own, which is repeated then.
-
-        An error of the module is raised where its task is called.
         """
         if thread.may_repeat:
             raise self
@@ -64,7 +62,9 @@ def require_module(module: str) -> None:
     """
     found = sys.modules.get(module)
     # One that another thread imports is waited for, too. importlib sets the mark, and Django reads it.
-    if not thread.may_repeat or (found and not getattr(found.__spec__, "_initializing", False)):
+    if not thread.may_repeat or (
+        found and not getattr(getattr(found, "__spec__", None), "_initializing", False)
+    ):
         return
     if time.monotonic() - _imported_at.get(module, -math.inf) >= RETRY_SECONDS:
         raise NotImported(module)
