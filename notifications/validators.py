@@ -13,9 +13,11 @@ from notifications.context import is_inside_job
 
 #: What apps use. Modules of the core use the other names, too.
 __all__ = [
+    "MAX_ACTIONS",
     "MAX_BODY_LENGTH",
     "MAX_DATA_BYTES",
     "MAX_KEY_LENGTH",
+    "MAX_LABEL_LENGTH",
     "MAX_NAME_LENGTH",
     "MAX_RESULT_BYTES",
     "MAX_TITLE_LENGTH",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from notifications.problems import log_database_error as log_database_error
     from notifications.problems import prevent_caching as prevent_caching
     from notifications.serializers import encode_json as encode_json
+    from notifications.serializers import read_data as read_data
     from notifications.templatetags.notifications import exact_time as exact_time
     from notifications.templatetags.notifications import script_element as script_element
 else:
@@ -50,7 +51,7 @@ else:
             "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body",
             "notifications.paths": "bind_to_user",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
-            "notifications.serializers": "encode_json",
+            "notifications.serializers": "encode_json read_data",
             "notifications.templatetags.notifications": "exact_time script_element",
         },
     )

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from notifications.contrib.questions.models import AskedQuestion
     from notifications.models import Job, Wait
 
-#: Choices of one question, and characters of the value and the label of one.
-MAX_CHOICES, MAX_VALUE_LENGTH, MAX_LABEL_LENGTH = 20, 50, 40
+#: Choices of one question, and characters of the value of one.
+MAX_CHOICES, MAX_VALUE_LENGTH = 20, 50
 #: Notifications of the questions that one call asks: one for each question and addressee.
 MAX_NOTIFICATIONS = 100
 #: Reminders of a question.
@@ -286,7 +286,7 @@ def _validated_choices(choices: Any) -> dict[str, str]:
         raise ValueError(f"choices has {len(choices)} answers. It must have 1 to {MAX_CHOICES}.")
     return {
         validators.text("A value of choices", value, MAX_VALUE_LENGTH, required=True): validators.text(
-            f"choices[{value!r}]", label, MAX_LABEL_LENGTH, required=True
+            f"choices[{value!r}]", label, validators.MAX_LABEL_LENGTH, required=True
         )
         for value, label in choices.items()
     }

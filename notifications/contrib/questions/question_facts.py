@@ -20,6 +20,7 @@ from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_notifications import describe_end_in_words
 from notifications.db import database
 from notifications.extension import Event, Fact, hooks
+from notifications.http import read_data
 from notifications.inbox import job_path
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Wait
@@ -134,7 +135,7 @@ def describe_ends(waits: Sequence[Wait], reader: Any) -> dict[UUID, str]:
 
 def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]:
     """See ``Extension.events_of()``: how the question of a notification has ended."""
-    about = json.loads(subject.data).get("question") if isinstance(subject, Notification) else None
+    about = read_data(subject).get("question") if isinstance(subject, Notification) else None
     if not isinstance(about, dict) or not isinstance(ended := about.get("ended"), dict):
         return
     if ended.get("how") == "withdrawn":  # its user is not told who has answered

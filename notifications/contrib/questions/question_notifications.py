@@ -26,8 +26,6 @@ from notifications.streams import build_notification
 
 #: Bytes that stay free in the data of a notification for who answered, when and how.
 RESERVED_BYTES = 1_024
-#: Choices that a notification shows as buttons.
-MAX_BUTTONS = 3
 #: Notifications that one transaction closes.
 MAX_CLOSED_AT_ONCE = 100
 #: The key of the notifications of a question, by which a reminder replaces the earlier one.
@@ -307,13 +305,13 @@ def _make_data(wait: Wait, details: dict[str, Any], ended: dict[str, Any] | None
         return data
     if details.get("form"):
         data["actions"] = [{"label": gettext("Open the form"), "url": page}] if page else []
-    elif len(details["choices"]) <= MAX_BUTTONS:
+    elif len(details["choices"]) <= validators.MAX_ACTIONS:
         consequences = describe_consequences(details)
         data["actions"] = [
             {"label": label, "post": f"{answer}?{urlencode({'value': value})}"}
             | ({"danger": consequences[value]} if value in consequences else {})
             for value, label in details["choices"].items()
         ]
-    if about["url"] and "actions" in data and len(data["actions"]) < MAX_BUTTONS:
+    if about["url"] and "actions" in data and len(data["actions"]) < validators.MAX_ACTIONS:
         data["actions"].append({"label": gettext("View details"), "url": about["url"]})
     return data
