@@ -13,12 +13,12 @@ from django.conf import settings as django_settings
 from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, run_checks
 from django.http import HttpRequest
 
-from notifications.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, check_websocket, serves_wsgi
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.management.diagnosis.checking import register
 from notifications.realtime import probe
 from notifications.realtime.auth import handshakes
+from notifications.realtime.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, check_websocket, serves_wsgi
 from notifications.realtime.doorbell import channel_layer
 
 
