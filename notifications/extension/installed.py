@@ -213,9 +213,10 @@ def load() -> None:
     """
     _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
-    for each in hooks.extensions:
-        if each.channels:
-            require(shipped.find_app_of_setting("DELIVERY"), by=each.name)
+    if not any("DELIVERY" in each.settings for each in hooks.extensions):
+        for each in hooks.extensions:
+            if each.channels:
+                require(shipped.find_app_of_setting("DELIVERY"), by=each.name)
     for name in hooks.channels:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."
