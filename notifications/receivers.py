@@ -17,7 +17,7 @@ from django.db.models.signals import post_delete, post_init, post_save
 from notifications import streams
 from notifications.compat import is_management_script, is_test_runner
 from notifications.db.transactions import on_commit, on_commit_merged
-from notifications.extension import moved
+from notifications.extension import shipped
 from notifications.realtime.checks import find_application_of_django
 from notifications.streams import purging
 
@@ -47,7 +47,7 @@ def connect() -> None:
 def _add_note_of_remedy(sender: Any, **kwargs: Any) -> None:
     # Django sends the signal while it handles the exception, before it is logged and shown.
     if exc := sys.exc_info()[1]:
-        moved.add_note_of_remedy(exc)
+        shipped.add_note_of_remedy(exc)
 
 
 def _log_findings(sender: Any, scope: Any = None, **kwargs: Any) -> None:
