@@ -235,7 +235,10 @@ def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W003: TASKS has no backend of this app. W009, W011: limits and policies that are ignored."""
     backends = find_job_backends()
     if not backends:
-        hint = 'TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}'
+        hint = (
+            'Write TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}, also in '
+            "the settings of tests, which run jobs by run_jobs() of notifications.testing."
+        )
         message = f"No backend in TASKS stores jobs in this app{describe_other_backends()}."
         return [Warning(message, hint=hint, id="notifications.W003")]
     return [
