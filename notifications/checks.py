@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf, readiness
-from notifications.db import pools, schema
+from notifications.db import missing_tables, pools, schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
 from notifications.extension import Dispatch, hooks, shipped
 from notifications.extension.installed import list_apps
@@ -49,7 +49,10 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(configured, dict):
         hint = "Write NOTIFICATIONS = {...}."
         return [Error("NOTIFICATIONS is not a dict.", hint=hint, id="notifications.E002")]
-    found: list[CheckMessage] = [_find_wrong_key(key) for key in configured if key not in conf.SETTINGS]
+    found: list[CheckMessage] = [
+        *_find_misspelled_names(),
+        *(_find_wrong_key(key) for key in configured if key not in conf.SETTINGS),
+    ]
     for key in conf.SETTINGS:
         try:
             getattr(conf.settings, key)
@@ -64,6 +67,17 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _find_misspelled_names() -> Iterator[Error]:
+    """Yield an error for each setting with a name like ``NOTIFICATION`` that has a key of ours."""
+    for name in get_close_matches("NOTIFICATIONS", {*dir(settings)} - {"NOTIFICATIONS"}, cutoff=0.9):
+        value = getattr(settings, name)
+        for key in [key for key in conf.SETTINGS if key in value][:1] if isinstance(value, dict) else ():
+            message = (
+                f"The settings have {name}, which nothing reads. It has the key {key!r} of NOTIFICATIONS."
+            )
+            yield Error(message, hint="Write NOTIFICATIONS = {...}.", id="notifications.E002")
 
 
 def _find_wrong_key(key: Any) -> Error:
@@ -148,7 +162,7 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E011: the database is of a kind that the app does not support. E013: each tenant has tables of its own."""
+    """E011, W050: the app cannot use its database. E013: each tenant has tables of its own."""
     if shared := [name for name in getattr(settings, "TENANT_APPS", ()) if name.startswith("notifications")]:
         return [
             Error(
@@ -158,7 +172,13 @@ def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     if schema.is_supported():
-        return []
+        if str(connection().settings_dict["NAME"]) != missing_tables.IN_MEMORY:
+            return []
+        message = (
+            f"DATABASES[{database()!r}] is {missing_tables.IN_MEMORY!r}: each connection, and so each thread and "
+            "process, has a database of its own, in which migrate has made no tables."
+        )
+        return [Warning(message, hint=missing_tables.FILE_REMEDY, id="notifications.W050")]
     engine = connection().settings_dict["ENGINE"]
     message = f"The tables of notifications are in the database {database()!r}, whose ENGINE is {engine!r}."
     hint = "Use PostgreSQL or SQLite, for the whole project or for this app by DATABASE_ROUTERS."

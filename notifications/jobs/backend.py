@@ -54,6 +54,15 @@ class JobBackend(BaseTaskBackend):
     supports_get_result = True
     supports_priority = True
 
+    def validate_task(self, task: Any) -> None:
+        """Raise ``InvalidTask`` or TypeError for a task, or options of one job, that Django or this app refuses."""
+        if isinstance(task.priority, bool) or not isinstance(task.priority, int):
+            raise TypeError(
+                f"priority is {task.priority!r}. It must be an integer from -100 to 100; jobs with a higher one begin "
+                "first."
+            )
+        super().validate_task(task)
+
     @names_async_twin
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         """Insert a job and return its result, or that of the existing job with the same key.

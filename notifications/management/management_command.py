@@ -18,6 +18,7 @@ from django.core.management.color import no_style
 from django.db import Error
 from django.utils.module_loading import import_string
 
+from notifications.db import missing_tables
 from notifications.db.sqlstates import is_missing
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks, shipped
@@ -283,5 +284,5 @@ def discard_output() -> None:
 def explain_error(exc: BaseException) -> str:
     """Return what the database has said, with the remedy."""
     reason = " ".join(str(exc).split())[:300] or type(exc).__name__
-    remedy = "Run manage.py migrate." if is_missing(exc) else "Try again."
+    remedy = missing_tables.describe_remedy() if is_missing(exc) else "Try again."
     return f"{reason.rstrip('.')}. {remedy}"
