@@ -17,6 +17,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks
 from notifications.ids import uuid7
+from notifications.jobs.declaring.own_tasks import first_backend_alias
 
 
 class Clock:
@@ -95,8 +96,6 @@ class InlineRun:
     """A worker for the length of a call, on the caller's thread."""
 
     def __init__(self, call: str, limit: int, raise_errors: bool) -> None:
-        from notifications.jobs.declaring.own_tasks import first_backend_alias
-
         first_backend_alias(call)  # without one no job would be found, without a word
         self.worker = uuid7()
         self.limit = limit
