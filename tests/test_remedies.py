@@ -18,6 +18,7 @@ from notifications.outbound import Forbidden, parse_target
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.checks import system_checks
+from tests.support.django_tasks import InvalidTask
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,8 +43,8 @@ def test_a_priority_that_is_no_number(wrong):
     text = (
         f"priority is {wrong!r}. It must be an integer from -100 to 100; jobs with a higher one begin first."
     )
-    assert message_of(TypeError, tasks.add.using, priority=wrong) == text
-    assert message_of(TypeError, api.task(priority=wrong), tasks.add.func) == text
+    assert message_of(InvalidTask, tasks.add.using, priority=wrong) == text
+    assert message_of(InvalidTask, api.task(priority=wrong), tasks.add.func) == text
 
 
 @pytest.mark.parametrize("name", ["priority", "queue_name", "backend"])

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from notifications import times, validators
 from notifications.compat import (
     BaseTaskBackend,
+    InvalidTask,
     TaskResult,
     TaskResultDoesNotExist,
     TaskResultStatus,
@@ -55,9 +56,9 @@ class JobBackend(BaseTaskBackend):
     supports_priority = True
 
     def validate_task(self, task: Any) -> None:
-        """Raise ``InvalidTask`` or TypeError for a task, or options of one job, that Django or this app refuses."""
+        """Raise ``InvalidTask`` for a task, or options of one job, that Django or this app refuses."""
         if isinstance(task.priority, bool) or not isinstance(task.priority, int):
-            raise TypeError(
+            raise InvalidTask(
                 f"priority is {task.priority!r}. It must be an integer from -100 to 100; jobs with a higher one begin "
                 "first."
             )

@@ -47,7 +47,7 @@ def verbs(user):
     return {
         ".using(owner=...)": lambda: declared.using(owner=user),
         ".using(title=...)": lambda: api.task(plain).using(title="Title"),
-        "@task(max_attempts=...)": lambda: task(max_attempts=2)(plain),
+        "@task(max_attempts=...)": lambda: api.task(max_attempts=2)(plain),
         "accepted()": lambda: api.accepted(request, lambda: declared.enqueue(1)),
         "join()": lambda: api.join(declared.enqueue(), 1),
         "batch()": use_batch,
