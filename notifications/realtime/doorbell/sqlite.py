@@ -21,7 +21,7 @@ from typing import Any
 
 from notifications.db.transactions import connection
 from notifications.ids import process_number
-from notifications.models import Job, Stream
+from notifications.models import Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
 from notifications.states import WOKEN_EXECUTORS
 from notifications.streams.rings import own_jobs
@@ -184,7 +184,7 @@ class SqliteListener(ListenerThread):
     def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:
         """Return rowid, id, user and executor of jobs that other processes have inserted since the last call.
 
-        Without those of observed tasks, for which rings are stored. It may return older ones too.
+        It may return older ones too.
         """
         sql = "SELECT rowid, id, user_id, executor FROM notifications_job"
         newest = f"{sql} WHERE rowid >= ? ORDER BY rowid DESC LIMIT {MAX_NEW_JOBS}"
@@ -197,7 +197,7 @@ class SqliteListener(ListenerThread):
             rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_WITHOUT_POSITION}").fetchall()[::-1]
         if rows:
             self._last_job = rows[-1][:2]
-        return [row for row in rows if row[1] not in own_jobs and row[3] != Job.Executor.OBSERVED]
+        return [row for row in rows if row[1] not in own_jobs]
 
 
 class Inotify:
