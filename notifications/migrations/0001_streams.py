@@ -55,6 +55,42 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="QueueClock",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=100)),
+                ("queue_name", models.CharField(max_length=100)),
+                ("executor", models.CharField(max_length=20)),
+                ("priority", models.SmallIntegerField()),
+                ("turn", models.BigIntegerField()),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=["backend", "queue_name", "executor", "priority"],
+                        name="notifications_queueclock_key",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="InboxViews",
+            fields=[
+                (
+                    "user",
+                    user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user"),
+                ),
+                ("views", models.TextField(default="[]")),
+            ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
             name="ServerProcess",
             fields=[
                 (
@@ -157,11 +193,6 @@ class Migration(migrations.Migration):
                             ("quarantined", "Quarantined"),
                             ("sender", "Sender"),
                             ("email", "E-mail"),
-                            ("engine", "For an engine"),
-                            ("dispatched", "Dispatched to an engine"),
-                            ("engine_quarantined", "Quarantined"),
-                            ("engine_sender", "Sender, for an engine"),
-                            ("observed", "Observed"),
                         ],
                         db_default="sync",
                         default="sync",
@@ -169,29 +200,12 @@ class Migration(migrations.Migration):
                         max_length=20,
                     ),
                 ),
-                (
-                    "next_dispatch_at",
-                    models.DateTimeField(blank=True, editable=False, null=True),
-                ),
-                (
-                    "dispatched_at",
-                    models.DateTimeField(
-                        blank=True,
-                        editable=False,
-                        null=True,
-                        verbose_name="dispatched since",
-                    ),
-                ),
-                (
-                    "dispatch_count",
-                    models.PositiveIntegerField(
-                        db_default=0,
-                        default=0,
-                        editable=False,
-                        verbose_name="dispatched",
-                    ),
-                ),
                 ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
+                (
+                    "share_name",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+                ),
+                ("turn", models.BigIntegerField(db_default=0, default=0, editable=False)),
                 ("run_after", models.DateTimeField(blank=True, null=True, verbose_name="run after")),
                 (
                     "state",
@@ -215,19 +229,13 @@ class Migration(migrations.Migration):
                 ("fence", models.BigIntegerField(default=0)),
                 ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
                 ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("process_id", models.PositiveIntegerField(blank=True, editable=False, null=True)),
-                ("acks_late", models.BooleanField(db_default=False, default=False, editable=False)),
-                (
-                    "inbox_group",
-                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=100),
-                ),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),
                 ("waiting", models.TextField(blank=True, editable=False, null=True)),
                 ("result", models.TextField(blank=True, null=True)),
                 ("error", models.TextField(blank=True, null=True)),
+                ("unrecorded_outcome", models.TextField(blank=True, editable=False, null=True)),
                 ("title", models.CharField(max_length=200, verbose_name="title")),
                 ("url", models.CharField(blank=True, default="", max_length=1000, verbose_name="link")),
                 ("language", models.CharField(blank=True, default="", max_length=20)),
@@ -273,10 +281,15 @@ class Migration(migrations.Migration):
                     ("view_job_arguments", "Can view the arguments of jobs"),
                     ("view_traceback", "Can view the tracebacks of jobs"),
                 ],
-                "default_permissions": ("view", "change"),
+                "default_permissions": ("add", "view", "change"),
                 "indexes": [
                     models.Index(fields=["user", "seq"], name="notifications_job_seq"),
                     models.Index(fields=["user", "created_at", "id"], name="notifications_job_user"),
+                    models.Index(
+                        condition=models.Q(("queued_at__gt", models.F("created_at"))),
+                        fields=["user", "queued_at"],
+                        name="notifications_job_retried",
+                    ),
                     models.Index(
                         condition=models.Q(("seq__isnull", True)),
                         fields=["user", "id"],
@@ -289,7 +302,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("run_after__isnull", True), ("state", "queued")),
-                        fields=["executor", "-priority", "id"],
+                        fields=["executor", "-priority", "turn", "id"],
                         name="notifications_job_ready",
                     ),
                     models.Index(
@@ -299,13 +312,21 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("state__startswith", "queued")),
-                        fields=["queue_name", "executor", "run_after", "-priority", "id"],
+                        fields=["backend", "queue_name", "executor", "run_after", "-priority", "turn", "id"],
                         name="notifications_job_queued",
                     ),
                     models.Index(
                         condition=models.Q(("state__endswith", "queued")),
-                        fields=["queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"],
+                        fields=[
+                            *("backend", "queue_name", "executor", "concurrency_key"),
+                            *("run_after", "-priority", "turn", "id"),
+                        ],
                         name="notifications_job_keyed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("run_after__isnull", True), ("state__contains", "queued")),
+                        fields=["backend", "queue_name", "executor", "priority", "share_name", "-turn"],
+                        name="notifications_job_share",
                     ),
                     models.Index(
                         condition=models.Q(("state", "running")),
@@ -318,23 +339,13 @@ class Migration(migrations.Migration):
                         name="notifications_job_waiting",
                     ),
                     models.Index(
-                        condition=models.Q(("executor", "dispatched"), ("state", "queued")),
-                        fields=["next_dispatch_at", "id"],
-                        name="notifications_job_dispatched",
-                    ),
-                    models.Index(
-                        condition=models.Q(("executor", "observed"), ("state", "queued")),
-                        fields=["expires_at", "id"],
-                        name="notifications_job_expiry",
-                    ),
-                    models.Index(
                         condition=models.Q(("finished_at__isnull", False)),
                         fields=["finished_at"],
                         name="notifications_job_finished",
                     ),
                     models.Index(
                         condition=models.Q(("state", "failed")),
-                        fields=["finished_at"],
+                        fields=["finished_at", "task_path", "attempt", "user", "id"],
                         name="notifications_job_failed",
                     ),
                     models.Index(

@@ -50,6 +50,7 @@ class MainProcess(SupervisedThread):
             yield
         finally:
             self._upkeep.project_threads.end(PROJECT_TIMEOUT_SECONDS)
+            signals.wait(PROJECT_TIMEOUT_SECONDS)
             signals.end()
             if self.is_stopped:
                 self._end_lease()

@@ -12,7 +12,6 @@ manual                  by hand: cancel, reschedule, retry
 batch_completion        batches
 conditional_updates     the UPDATE that they share
 releasing               changes no state: executors of jobs that an extension holds back
-upgrading               changes no state: executors that version 0.9.0 has stored
 
 Each change is an UPDATE conditional on the job's id, its fence and the state that it leaves, so that a worker that was
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,

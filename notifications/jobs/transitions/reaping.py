@@ -23,7 +23,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.executors import QUARANTINED, requeued_executor, stored_executor
+from notifications.jobs.claiming.executors import QUARANTINED, requeued_executor
 from notifications.jobs.holding import is_held
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
@@ -159,7 +159,7 @@ def _executor_after_loss(job: Job, *, is_kept: bool) -> str:
     executor = requeued_executor(job)
     if is_kept or is_held(executor) or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless:
         return executor
-    return stored_executor(QUARANTINED, job.backend)
+    return QUARANTINED
 
 
 def _has_attempts_left(job: Job) -> bool:

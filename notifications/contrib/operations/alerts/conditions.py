@@ -76,7 +76,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
     depths = queue_depths().queues
     return [
         *_stalled(now, limits, depths),
-        *_waiting(now, limits),
+        *_waiting(now, limits, depths),
         *_failing(now, limits),
         *_without_worker(now, limits, state, depths),
         *_lost(now, state),
@@ -127,10 +127,10 @@ def _is_overdue(running: RunningJobs, now: datetime) -> bool:
     return timeout_at is not None and timeout_at < now
 
 
-def _waiting(now: datetime, limits: Limits) -> Iterator[Condition]:
+def _waiting(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condition]:
     if limits.wait is None:
         return
-    for depth in queue_depths().queues:
+    for depth in depths:
         if depth.is_paused or depth.oldest_since is None:
             continue
         waited = (now - depth.oldest_since).total_seconds()
