@@ -7,9 +7,9 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
+from notifications.db.former_migrations import FORMER_MIGRATIONS
 
 from notifications.db import schema
-from notifications.db.former_migrations import FORMER_MIGRATIONS
 from tests.support.checks import doctor, system_checks
 
 RENAME = "ALTER TABLE notifications_worker RENAME COLUMN load TO former_load"
