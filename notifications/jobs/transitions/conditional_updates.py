@@ -131,6 +131,7 @@ def update_locked_rows(
     *,
     assignments: Sequence[str] = (),
     states: States = (Job.State.RUNNING,),
+    fence: Callable[[Job], int] | None = None,
 ) -> None:
     """Change jobs whose rows this transaction holds locked, each conditional on id, fence and one of ``states``.
 
@@ -145,7 +146,7 @@ def update_locked_rows(
         Job,
         columns,
         ("id", "fence"),
-        [(*values, prepare(job.id), job.fence) for values, job in rows],
+        [(*values, prepare(job.id), fence(job) if fence else job.fence) for values, job in rows],
         assignments=assignments,
         condition=f"{state} IN ({sql_list(states)})",
     )
