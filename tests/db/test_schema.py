@@ -6,7 +6,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
-from notifications.db.former_migrations import FORMER_MIGRATIONS
 
 from notifications.db import schema
 from tests.support.checks import doctor, system_checks
