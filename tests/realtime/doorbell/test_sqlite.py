@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import sys
 import time
-from contextlib import closing, suppress, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
