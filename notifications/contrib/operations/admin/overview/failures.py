@@ -58,7 +58,7 @@ class Failures:
     """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read.
 
     ``has_several``
-        Whether there are several groups, also if one of them is shown.
+        Whether there are several groups, also if only one of them is shown.
     """
 
     groups: list[FailureGroup]
