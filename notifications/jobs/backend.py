@@ -59,8 +59,8 @@ class JobBackend(BaseTaskBackend):
         """Raise ``InvalidTask`` for a task, or options of one job, that Django or this app refuses."""
         if isinstance(task.priority, bool) or not isinstance(task.priority, int):
             raise InvalidTask(
-                f"priority is {task.priority!r}. It must be an integer from -100 to 100; jobs with a higher one begin "
-                "first."
+                f"priority must be a whole number between -100 and 100, not {task.priority!r}. Jobs with a higher one "
+                "begin first."
             )
         super().validate_task(task)
 
