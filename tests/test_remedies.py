@@ -40,9 +40,7 @@ def test_a_task_that_is_called():
 @pytest.mark.parametrize("wrong", ["high", True, [1], 5.5])
 def test_a_priority_that_is_no_number(wrong):
     """Of one job and of a task."""
-    text = (
-        f"priority is {wrong!r}. It must be an integer from -100 to 100; jobs with a higher one begin first."
-    )
+    text = f"priority must be a whole number between -100 and 100, not {wrong!r}. Jobs with a higher one begin first."
     assert message_of(InvalidTask, tasks.add.using, priority=wrong) == text
     assert message_of(InvalidTask, api.task(priority=wrong), tasks.add.func) == text
 
