@@ -13,7 +13,13 @@ from typing import Any, ClassVar, NoReturn
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import DEFAULT_TASK_BACKEND_ALIAS, BaseTaskBackend, Task, task_backends
+from notifications.compat import (
+    DEFAULT_TASK_BACKEND_ALIAS,
+    DummyBackend,
+    ImmediateBackend,
+    Task,
+    task_backends,
+)
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 
@@ -158,7 +164,7 @@ class JobTask(Task):
 
 @dataclass(frozen=True, kw_only=True, slots=True, init=False)
 class OtherTask(Task):
-    """A task of a backend that stores no jobs in this app. Options of this app's tasks name the backend to write."""
+    """A task of a backend of Django's for tests. Options of this app's tasks raise an error that names the backend."""
 
     def __init__(self, *, func: Any, backend: str = DEFAULT_TASK_BACKEND_ALIAS, **values: Any) -> None:
         for name in values.keys() & {*POLICY_OPTIONS}:
@@ -172,8 +178,8 @@ class OtherTask(Task):
         return Task.using(self, **changes)
 
 
-# Of Django's own backends for tests and of others, whose tasks a project may have declared for this app.
-BaseTaskBackend.task_class = OtherTask
+# Of the two with which a project may run its tests. Backends of other packages keep theirs.
+DummyBackend.task_class = ImmediateBackend.task_class = OtherTask  # type: ignore[misc]
 
 
 def with_options(task: Any, **options: Any) -> JobTask:
