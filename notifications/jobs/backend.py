@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -196,6 +197,10 @@ class JobBackend(BaseTaskBackend):
             validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
         )
+
+    def expiry_of(self, task: Any) -> datetime | None:
+        """Return when a job of a task expires that is enqueued now, as its policy says."""
+        return find_moments(task.run_after, policy_of(task.func).expires)[1]
 
     def check_arguments(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise a ``TypeError``, which names the task and its signature, if it cannot be called with the arguments.

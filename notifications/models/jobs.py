@@ -188,6 +188,12 @@ class Job(models.Model):
         return self.state in states.DONE
 
     @property
+    def expiry(self) -> datetime | None:
+        """When the queued job fails if it has not begun, None if it does not. That of an observed task may not."""
+        is_certain = self.state == self.State.QUEUED and self.executor != self.Executor.OBSERVED
+        return self.expires_at if is_certain else None
+
+    @property
     def can_retry(self) -> bool:
         """Whether the job can be retried by hand. That of an observed task cannot: only Celery can run it."""
         return self.state in states.RETRYABLE and self.executor != self.Executor.OBSERVED

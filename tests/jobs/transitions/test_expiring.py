@@ -7,9 +7,13 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from notifications.api import batch, join
+from notifications.exceptions import JobFailed
+from notifications.jobs import results
+from notifications.jobs.info import get_job
 from notifications.jobs.transitions import claims, expiring, manual, queueing
 from notifications.models import Attempt, Job, Notification
-from notifications.testing import clock
+from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
@@ -211,3 +215,41 @@ def test_a_paused_queue_and_a_later_job_expire_too():
     clock.advance(61)
     run_duty(DUTY)
     assert row(result).state == "failed"
+
+
+def test_who_waits_for_an_expired_job(user):
+    """A batch fails, join() raises, and Django's result has failed."""
+    with batch(owner=user, title="Numbers") as numbers:
+        tasks.echo.using(expires=60).enqueue(1)
+        tasks.echo.enqueue(2)
+    alone = enqueue()
+    clock.advance(61)
+    assert run_jobs() == 1
+    assert row(numbers.result).state == "failed"
+    assert Notification.objects.get().title == "Numbers"
+    with pytest.raises(JobFailed, match="It was not started in time") as caught:
+        join(alone)
+    assert caught.value.error["type"] == "expired"
+    result = tasks.noop.get_result(alone.id)
+    assert (result.status.name, result.started_at, result.worker_ids) == ("FAILED", None, [])
+    assert results.task_result(row(alone)).attempts == 0
+
+
+def test_jobs_expire_by_the_clock_of_the_tests():
+    result = enqueue(run_after=30)
+    assert run_until_idle() == 1
+    late = enqueue(run_after=30, expires=timezone.now() + timedelta(seconds=10))
+    assert run_until_idle() == 0
+    assert [row(each).state for each in (result, late)] == ["succeeded", "failed"]
+
+
+def test_a_copy_of_a_job_has_its_expiry_until_it_begins(live_worker):
+    result = enqueue()
+    assert get_job(result.id).expires_at == row(result).expires_at
+    claim_rows(live_worker(), 1)
+    assert get_job(result.id).expires_at is None
+    other = enqueue()
+    clock.advance(61)
+    run_duty(DUTY)
+    assert row(other).state == "failed"
+    assert get_job(other.id).expires_at is None
