@@ -174,7 +174,6 @@ SEARCH_TERMS = {
     "exactly once": "explanation/delivery",
     "exception": "how-to/retries",
     "expires": "how-to/enqueue#expiry",
-    "expires": "how-to/from-celery#what-you-lose",
     "failed since": "how-to/runbook#many-jobs-fail",
     "failover": "how-to/production-several-machines#failover",
     "fake socket": "how-to/bundlers#test-a-front-end fake",
