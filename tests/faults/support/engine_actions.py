@@ -77,3 +77,15 @@ def cancel_running(task, by_owner):
     for job in active.filter(state="running", cancel_requested_at=None):
         cancel([job.pk], by=job.user_id if by_owner else None)
     return active.count()
+
+
+def enqueue_expiring(count, seconds=0, plain=0):
+    """Enqueue jobs that expire in some seconds, and others that do not; return the ids of the first and the last."""
+    owner = User.objects.get(username="demo")
+    with transaction.atomic():
+        expiring = [
+            tasks.work.using(owner=owner, expires=timezone.now() + timedelta(seconds=seconds))
+            for _ in range(count)
+        ]
+        expiring = [task.enqueue(0).id for task in expiring]
+        return expiring, [tasks.work.using(owner=owner).enqueue(0).id for _ in range(plain)]
