@@ -20,6 +20,12 @@ def engine(site):
     engine.close()
 
 
+def enqueue(engine):
+    """Enqueue jobs that have expired and others, and return the ids of both."""
+    expired = engine.driver.call("enqueue_for_later", seconds=0, count=EXPIRED, option="expires")
+    return expired, engine.enqueue("work", PLAIN, args=[0])
+
+
 def has_started(workers):
     return any("runs" in worker.output for worker in workers)
 
@@ -47,7 +53,7 @@ def assert_ended_once(engine, expired, plain):
     ],
 )
 def test_killed_while_it_ends_a_chunk(engine, fault):
-    expired, plain = engine.driver.call("enqueue_expiring", count=EXPIRED, plain=PLAIN)
+    expired, plain = enqueue(engine)
     victim = engine.start_worker(fault=fault)
     if "KILL" in fault:
         wait_until(lambda: not victim.running, timeout=TIMEOUT_SECONDS, what="the worker to die")
@@ -61,7 +67,7 @@ def test_workers_end_the_same_jobs(engine):
     """Three, which begin at once, and one of which is killed."""
     all_expired, all_plain = [], []
     for _ in range(ROUNDS or 2):
-        expired, plain = engine.driver.call("enqueue_expiring", count=EXPIRED, plain=PLAIN)
+        expired, plain = enqueue(engine)
         workers = [engine.start_worker() for _ in range(3)]
         started = partial(has_started, workers)
         wait_until(started, timeout=TIMEOUT_SECONDS, what="a worker to start")

@@ -22,6 +22,7 @@ from notifications.contrib.deliveries.models import PushSubscription
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database, retrying_atomic
+from notifications.exceptions import NotificationsError
 from notifications.extension import AddressGone, Channel, ChannelMessage, WrongDeclaration, hooks
 from notifications.http import encode_json
 from notifications.inbox import absolute
@@ -109,15 +110,13 @@ class Push(Channel):
 
 async def _with_reason(error: Any, response: Any) -> Exception:
     """Return the error of a status with the reason that the body of the answer gives, if it gives one."""
-    from notifications import outbound  # with aiohttp, in processes that send only
-
     body = b""
     try:
         async for chunk in response:
             body += chunk
             if len(body) >= refusals.MAX_BODY_BYTES:
                 break
-    except outbound.OutboundError:
+    except NotificationsError:
         pass  # the status counts
     if reason := refusals.parse_reason(body[: refusals.MAX_BODY_BYTES]):
         text = f"{str(error).rstrip('.')}: {reason}"

@@ -52,11 +52,11 @@ def enqueue_with_neighbors(task, neighbors, seconds):
     return ids
 
 
-def enqueue_for_later(seconds, count):
-    """Enqueue jobs that are due in some seconds, by the clock of this process."""
+def enqueue_for_later(seconds, count, option="run_after"):
+    """Enqueue jobs that are due, or with "expires" expire, in some seconds, by the clock of this process."""
     owner = User.objects.get(username="demo")
-    run_after = timezone.now() + timedelta(seconds=seconds)
-    return [tasks.work.using(owner=owner, run_after=run_after).enqueue(0).id for _ in range(count)]
+    moment = timezone.now() + timedelta(seconds=seconds)
+    return [tasks.work.using(owner=owner, **{option: moment}).enqueue(0).id for _ in range(count)]
 
 
 def enqueue_mixed(users, each, kinds):
@@ -77,15 +77,3 @@ def cancel_running(task, by_owner):
     for job in active.filter(state="running", cancel_requested_at=None):
         cancel([job.pk], by=job.user_id if by_owner else None)
     return active.count()
-
-
-def enqueue_expiring(count, seconds=0, plain=0):
-    """Enqueue jobs that expire in some seconds, and others that do not; return the ids of the first and the last."""
-    owner = User.objects.get(username="demo")
-    with transaction.atomic():
-        expiring = [
-            tasks.work.using(owner=owner, expires=timezone.now() + timedelta(seconds=seconds))
-            for _ in range(count)
-        ]
-        expiring = [task.enqueue(0).id for task in expiring]
-        return expiring, [tasks.work.using(owner=owner).enqueue(0).id for _ in range(plain)]
