@@ -48,6 +48,7 @@ REPLACED_COLUMNS = (
     "url",
     "priority",
     "run_after",
+    "expires_at",
     "max_attempts",
     "concurrency_key",
     "language",
