@@ -249,7 +249,8 @@ class TestApi:
     @pytest.mark.parametrize(
         "body",
         [
-            {"categories": []},
+            {"categories": "export"},
+            {"categories": [{"export": {"email": "off"}}]},
             {"categories": {"export": "off"}},
             {"categories": {"export": {"email": 1}}},
             {"categories": {"export": {"fax": "off"}}},
