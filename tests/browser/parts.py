@@ -75,12 +75,6 @@ def visit(page, site_url, path="/", username="demo"):
     return wait_until_live(page)
 
 
-def answer_requests(page, url, answer):
-    """Answer requests to a URL with these arguments of `fulfill()`, or with None as a lost network."""
-    page.unroute_all()
-    page.route(url, lambda route: route.abort() if answer is None else route.fulfill(**answer))
-
-
 def create_report(page, site_url, urls, title):
     page.goto(f"{site_url}/reports/")
     page.get_by_label("URLs", exact=True).fill("\n".join(urls))

@@ -1,5 +1,6 @@
 """<notifications-output>: appends what a job writes, where its reader is."""
 
+import contextlib
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.driver import driver
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
-from tests.support.network import HoldingProxy
+from tests.support.network import Proxy, shut_down
 
 pytestmark = pytest.mark.browser
 
@@ -392,6 +393,24 @@ def test_jobs_without_output(site, writer, page):
     writer.call("end", id=job, state="succeeded")
     visit(page, site.url, f"/notifications/jobs/{job}/")
     expect(page.locator("notifications-output")).to_have_count(0)
+
+
+class HoldingProxy(Proxy):
+    """A proxy that holds back each response of Server-Sent Events until its end, as one that buffers responses does."""
+
+    def respond(self, server, client, pair):
+        held = b""
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if not held and b"text/event-stream" not in data:
+                    client.sendall(data)
+                    continue
+                held += data
+                if held.endswith(b"\r\n0\r\n\r\n"):
+                    client.sendall(held)
+                    held = b""
+        for connection in pair:
+            shut_down(connection)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import answer_requests, sign_in_over_http, visit, wait_until_live
+from tests.browser.parts import sign_in_over_http, visit, wait_until_live
 from tests.browser.test_touch import PHONE
 from tests.support.axe import find_violations
 
@@ -61,6 +61,12 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     page.evaluate("document.documentElement.dir = 'rtl'")
     name, heading = page.locator("th bdi").first.bounding_box(), page.locator("h1").bounding_box()
     assert name["x"] + name["width"] == pytest.approx(heading["x"] + heading["width"], abs=1)
+
+
+def answer_requests(page, url, answer):
+    """Answer requests to a URL with these arguments of `fulfill()`, or with None as a lost network."""
+    page.unroute_all()
+    page.route(url, lambda route: route.abort() if answer is None else route.fulfill(**answer))
 
 
 def test_what_cannot_be_saved_stays_as_it_was(site_server, new_page):

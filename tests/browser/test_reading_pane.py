@@ -3,8 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import answer_requests, visit
+from tests.browser.parts import visit
 from tests.browser.test_inbox import CREATE, message, row, rows, unread_rows, wait_for_keys
+from tests.browser.test_preferences import answer_requests
 from tests.browser.test_questions import ASK
 from tests.support.axe import find_violations
 from tests.support.waiting import wait_until

@@ -1,18 +1,18 @@
 """A script that sends a form of a page is told by the status whether it was done: 2xx, and nothing else."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
-from django.db import OperationalError
 from django.test import Client
-from django.urls import reverse
+from django.urls import get_resolver, reverse
 
-from notifications import paths, urls
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Reader
+from notifications.http import bind_to_user
 from notifications.models import uuid7
 from tests.http.conftest import assert_problem
 from tests.support.offenders import collect_offenders
+from tests.support.statements import refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +31,7 @@ def test_signed_out():
 
     number_of_pages = 0
     with collect_offenders() as offenders:
-        for pattern in urls.urlpatterns:
+        for pattern in get_resolver("notifications.urls").url_patterns:
             path = re.sub(r"<uuid:\w+>", str(uuid7()), str(pattern.pattern))
             url = "/notifications/" + re.sub(r"<(int|str):\w+>", "0", path)
             for method in ("GET", "POST"):
@@ -61,7 +61,7 @@ def test_forged(user, strict_client):
 
 
 def test_page_of_another_user(other_user, strict_client, user_client):
-    url = f"{PAGE}?{paths.PAGE_USER_PARAMETER}={paths.page_token(other_user.pk)}"
+    url = bind_to_user(PAGE, other_user.pk)
     assert (
         "different user"
         in assert_problem(user_client.post(url, {"digest_hour": "3"}, headers=JSON), 401)["detail"]
@@ -69,17 +69,17 @@ def test_page_of_another_user(other_user, strict_client, user_client):
     assert not Reader.objects.exists()
 
 
-def test_refused(user, user_client, monkeypatch):
+def test_refused(user_client, settings):
     """As by a page, but as a problem document."""
-    too_many = preferences.TooManyPreferences()
-    unavailable = OperationalError("connection refused")
-    for error, status in ((too_many, 409), (ValueError("No"), 400), (unavailable, 503)):
-
-        def fail(*args, error=error, **values):
-            raise error
-
-        monkeypatch.setattr(preferences, "change_reader", fail)
-        assert_problem(user_client.post(PAGE, {"digest_hour": "3"}, headers=JSON), status)
-        assert user_client.post(PAGE, {"digest_hour": "3"}).status_code == status
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": {"security": {"required": True}}}
+    unavailable = refused("notifications_deliveries_reader")
+    for url, body, status, failure in (
+        (PAGE, {"digest_hour": "x"}, 400, nullcontext()),
+        ("/notifications/mute/", {"category": "security"}, 409, nullcontext()),
+        (PAGE, {"digest_hour": "3"}, 503, unavailable),
+    ):
+        with failure:
+            assert_problem(user_client.post(url, body, headers=JSON), status)
+            assert user_client.post(url, body).status_code == status
     job = reverse("notifications:job-cancel", args=[uuid7()])
     assert user_client.post(job, headers=JSON).status_code == 404

@@ -6,10 +6,8 @@ import pytest
 from django.utils import timezone
 
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Preference
 from notifications.contrib.webhooks.models import WebhookEndpoint
-from notifications.http.openapi import make_document
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,14 +33,22 @@ def categories(settings):
     }
 
 
-def test_every_resource_is_tested():
-    paths = make_document("/notifications/api")["paths"]
+def test_every_resource_is_tested(client):
+    paths = client.get(f"{API}openapi.json").json()["paths"]
     both = {
         path
         for path, methods in paths.items()
         if "get" in methods and methods.keys() & {"post", "put", "patch"}
     }
     assert both == ROUND_TRIPS | OTHERS
+
+
+def switch_off(client, category, days):
+    """Switch a category off by the pages of preferences: for so many days, or for good without."""
+    if days:
+        client.post("/notifications/preferences/", {"category": category, "off": f"{days}.0"})
+    else:
+        client.post("/notifications/mute/", {"category": category})
 
 
 def send_back(client, url, rows, answer=None):
@@ -56,29 +62,31 @@ def send_back(client, url, rows, answer=None):
 
 
 @pytest.mark.parametrize("days", [None, 1, 30])
-def test_preferences(user, user_client, days):
+def test_preferences(user_client, days):
     """What is off for a time or for good stays so, and what was chosen before is kept."""
-    until = days and timezone.now() + timedelta(days=days)
-    preferences.choose(
-        user.pk, {("export", "email"): "weekly", ("old", "email"): "hourly", ("", "email"): "off"}
-    )
-    preferences.change_reader(
-        user.pk, time_zone="Europe/Paris", digest_hour=7, quiet_hours=[["22:00", "07:00"], *[None] * 6]
-    )
-    preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(hours=1))
+    chosen = {"export": {"email": "weekly"}, "old": {"email": "hourly"}, "": {"email": "off"}}
+    changes = {
+        "categories": chosen,
+        "time_zone": "Europe/Paris",
+        "digest_hour": 7,
+        "quiet_hours": [["22:00", "07:00"], *[None] * 6],
+        "paused_until": (timezone.now() + timedelta(hours=1)).isoformat(),
+    }
+    assert user_client.post(PREFERENCES, changes, content_type="application/json").status_code == 200
     for category in ("export", "silent"):
-        preferences.mute(user.pk, category, until=until)
+        switch_off(user_client, category, days)
     send_back(user_client, PREFERENCES, Preference.objects.all())
-    preferences.choose(user.pk, {("export", "bell"): "on"})
+    some = {"categories": {"export": {"bell": "on"}}}
+    assert user_client.post(PREFERENCES, some, content_type="application/json").status_code == 200
     send_back(user_client, PREFERENCES, Preference.objects.all())
-    preferences.unmute(user.pk, "export")
-    chosen = user_client.get(PREFERENCES).json()["categories"][0]["channels"]
-    assert chosen == {"bell": "on", "email": "weekly"}
+    user_client.post("/notifications/unmute/", {"category": "export"})
+    channels = user_client.get(PREFERENCES).json()["categories"][0]["channels"]
+    assert channels == {"bell": "on", "email": "weekly"}
 
 
-def test_preferences_that_are_sent_back_later(user, user_client):
+def test_preferences_that_are_sent_back_later(user_client):
     """What was off for a time that is over stays on; by an object of choices too, which has no times."""
-    preferences.mute(user.pk, "export", until=timezone.now() + timedelta(days=1))
+    switch_off(user_client, "export", 1)
     answer = user_client.get(PREFERENCES).json()
     choices = {"categories": {"export": answer["categories"][0]["channels"]}}
     assert choices == {"categories": {"export": {"bell": "off", "email": "off"}}}
@@ -90,7 +98,7 @@ def test_preferences_that_are_sent_back_later(user, user_client):
     assert changed["categories"][0]["channels"] == {"bell": "on", "email": "daily"}
 
 
-def test_preferences_by_the_shape_of_the_answer(user, user_client):
+def test_preferences_by_the_shape_of_the_answer(user_client):
     """It switches a category off for a time, and for good, and on again."""
     until = f"{timezone.now() + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
     for off_until, choice in ((until, "off"), (None, "off"), (None, "on")):

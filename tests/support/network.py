@@ -127,9 +127,7 @@ class Proxy(Listener):
             pair.is_stalled = self.is_stalled
         if is_refused:  # cut() was called after the first check.
             shut_down(client)
-        response_thread = threading.Thread(
-            target=self.forward_responses, args=(server, client, pair), daemon=True
-        )
+        response_thread = threading.Thread(target=self.respond, args=(server, client, pair), daemon=True)
         response_thread.start()
         forward(client, server, pair)
         response_thread.join()
@@ -138,26 +136,8 @@ class Proxy(Listener):
         client.close()
         server.close()
 
-    def forward_responses(self, server, client, pair):
+    def respond(self, server, client, pair):
         forward(server, client, pair)
-
-
-class HoldingProxy(Proxy):
-    """A proxy that holds back each response of Server-Sent Events until its end, as one that buffers responses does."""
-
-    def forward_responses(self, server, client, pair):
-        held = b""
-        with contextlib.suppress(OSError):
-            while data := server.recv(65536):
-                if not held and b"text/event-stream" not in data:
-                    client.sendall(data)
-                    continue
-                held += data
-                if held.endswith(b"\r\n0\r\n\r\n"):
-                    client.sendall(held)
-                    held = b""
-        for connection in pair:
-            shut_down(connection)
 
 
 class SilentProxy(Proxy):

@@ -18,11 +18,7 @@ from django.db.models import Case, Q, When
 from notifications import times
 from notifications.contrib.deliveries.categories import Choice, find_category
 from notifications.contrib.deliveries.channels import BELL, list_channels
-from notifications.contrib.deliveries.models import (
-    Delivery,
-    Preference,
-    Reader,
-)
+from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, zone_names, zone_of
 from notifications.db import (
     connection,
