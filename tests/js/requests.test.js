@@ -153,6 +153,14 @@ test("a form that is redirected to the page to sign in is not done", async () =>
   }
 });
 
+test("a form that is answered with another page is not done", async () => {
+  const signIn = redirected("http://site.test/sso/");
+  await assert.rejects(makeForm(signIn).sent, { name: "RequestRefused", status: 401 });
+  const page = new Response("<p>Welcome to this network", { headers: { "Content-Type": "text/html" } });
+  await assert.rejects(makeForm(page).sent, TypeError);
+  assert.equal(await makeForm(new Response(null, { status: 204 })).sent, null);
+});
+
 test("a form that is not answered is not done", async () => {
   const { sent, count } = makeForm(new TypeError("Failed to fetch"));
   await assert.rejects(sent, TypeError);

@@ -118,7 +118,11 @@ export class Requests {
     const address = new URL(url, origin);
     if (viewer) address.searchParams.set("viewer", viewer);
     body.delete("csrfmiddlewaretoken"); // The user may have signed in again since the page was loaded.
-    return this.parse(await this.send(address.href, { method: "POST", body }));
+    const response = await this.send(address.href, { method: "POST", body });
+    const answer = await this.parse(response);
+    if (answer || response.status === 204) return answer;
+    // A page is no answer to a script: it is one to sign in, or of a proxy or a network.
+    throw response.redirected ? createSignedOut() : new TypeError("The response is another page.");
   }
 
   /**
