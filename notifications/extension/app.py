@@ -63,12 +63,10 @@ class Extension(TableHooks, PageHooks, AppConfig):
 
     #: Subcommands of ``manage.py notifications`` by name, ``schedules``, and verbs below ``jobs``, ``jobs output``: the
     #: dotted path of each, a ``ManagementCommand`` (``management/management_command.py``). It is imported when the
-    #: command is, which runs it on the main thread, outside of any transaction. A verb of the core may be replaced, by
-    #: a subclass of its class that knows more options.
+    #: command is, which runs it on the main thread, outside of any transaction. One of the core is replaced by a
+    #: subclass of its class only, which may know more options. Any other, and one that cannot be imported, is left out,
+    #: as ``doctor`` says.
     subcommands: ClassVar[Mapping[str, str]] = {}
-
-    #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
-    runners: ClassVar[Mapping[str, Any]] = {}
 
     #: What is true of tasks, by their dotted paths: of its own an ``OwnTask``, unless nothing is. Of a package that
     #: it adapts, whose paths may have wildcards, a dict as in ``OPTIONS["policies"]`` of a backend, which wins over it.
@@ -145,7 +143,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         ``change``, ``rows``
             ``"retried"``: the ids of jobs that are queued again by hand, which keep what they have stored.
             ``"restarted"``: the same, and nothing that they have done before is kept.
-            ``"cancelled"``: jobs that are cancelled, and running ones whose cancellation is requested.
             ``"answered"``: notifications of a question that its first answer closes, but those that a reminder has
             replaced. ``tx.jobs`` has the job, with ``id``, ``language`` and ``task_path`` only.
             ``"lost"``: workers whose leases are over, at most 100, in the transaction that deletes them. A process
@@ -161,14 +158,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
 
         Not called if that is nothing. An error is logged.
         """
-
-    def policy_at(self, task_path: str) -> Any:
-        """Return the ``Policy`` of a task that only the extension knows, by the path that its jobs have; or None.
-
-        Called for jobs in any process, before the path is imported as that of a task. It makes no query and raises
-        nothing. One user: tasks of Celery, whose names are the paths of their jobs.
-        """
-        return None
 
     def may_follow(self, job: UUID, user: Any) -> bool:
         """Return whether a user who does not own a job may see its title, progress and output now.
