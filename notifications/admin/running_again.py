@@ -26,10 +26,9 @@ from notifications.compat import InvalidTask, signature_of
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
-from notifications.extension import hooks
+from notifications.jobs.declaring.own_tasks import is_own_task
 from notifications.jobs.declaring.tasks import stores_jobs, with_options
 from notifications.jobs.results import find_task
-from notifications.jobs.transitions.batch_completion import is_batch
 from notifications.models import Job
 from notifications.problems import log_database_error
 
@@ -144,9 +143,12 @@ class RunAgainMixin(ModelAdminBase):
 
 
 def _can_have_form(job: Job) -> bool:
-    return (
-        job.executor != Job.Executor.OBSERVED and job.task_path not in hooks.own_tasks and not is_batch(job)
-    )
+    if job.executor == Job.Executor.OBSERVED:
+        return False
+    try:
+        return not is_own_task(find_task(job.task_path))
+    except ImportError:  # the form says it
+        return True
 
 
 def _find_task(job: Job) -> Any:

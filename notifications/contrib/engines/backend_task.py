@@ -8,11 +8,13 @@ from dataclasses import fields
 from typing import Any
 
 from notifications.compat import Task
+from notifications.jobs import mark_own
 
 
 def _task(function: Callable[..., Any]) -> Any:
-    """Return a task without a backend. ``@task`` would refuse it if the backend "default" lacks the queue "default"."""
+    """Return an own task without a backend. ``@task`` would refuse it where the backend "default" lacks that queue."""
     made = object.__new__(Task)
+    mark_own(function)
     for field in fields(Task):
         object.__setattr__(made, field.name, function if field.name == "func" else field.default)
     return made

@@ -17,11 +17,15 @@ logger = logging.getLogger("notifications")
 #: The queue of tasks that call servers of others.
 SENDER_QUEUE = "deliveries"
 
-_EXECUTOR_ATTRIBUTE = "_notifications_executor"
+#: The mark of the function of an own task: its executor, which is empty for one of the executors of the project.
+_MARK = "_notifications_own_task"
 
 
 def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function of an app as ``@task`` does. With a wrong ``TASKS`` it stays a function, which is logged.
+
+    Only the app enqueues its jobs: no form, command or setting does, so their arguments are what the app has written.
+    Who acts is never one of them, but the owner of the job or what a row says.
 
     ``executor``
         ``notifications.worker.SENDER``, or ``EMAIL`` for a sync function, for a task that calls servers of others: its
@@ -31,8 +35,7 @@ def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., A
     """
 
     def declare(function: Callable[..., Any]) -> Any:
-        if executor:
-            setattr(function, _EXECUTOR_ATTRIBUTE, str(executor))  # not the member of an enum
+        mark_own(function, executor)
         try:
             queue = sender_queue_name() if executor else first_queue_name()
             return task(queue_name=queue, **options)(function)
@@ -44,9 +47,20 @@ def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., A
     return declare
 
 
+def mark_own(function: Callable[..., Any], executor: Any = "") -> Callable[..., Any]:
+    """Mark the function of a task that only its app enqueues, as ``own_task()`` does, and return it."""
+    setattr(function, _MARK, str(executor))  # not the member of an enum
+    return function
+
+
+def is_own_task(task: Any) -> bool:
+    """Return whether only its app enqueues jobs of a task."""
+    return hasattr(task.func, _MARK)
+
+
 def own_executor_of(function: Callable[..., Any]) -> str:
     """Return the executor of a task of this app that has one of its own, else an empty text."""
-    return getattr(function, _EXECUTOR_ATTRIBUTE, "")
+    return getattr(function, _MARK, "")
 
 
 def first_backend_alias() -> str:
