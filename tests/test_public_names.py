@@ -53,7 +53,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "db.threads": "close_when_idle",
     },
     "engines": {
-        "compat": "Task TaskResultDoesNotExist is_test_runner",
+        "compat": "TaskResultDoesNotExist is_test_runner",
         "db.transactions": "on_commit_merged",
         "jobs.backend": "find_job_backends",
         "management.diagnosis.checking": "explain",

@@ -26,7 +26,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.declaring.own_tasks import mark_own as mark_own
     from notifications.jobs.declaring.own_tasks import own_task as own_task
     from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from notifications.jobs.observed.starts import ObservedAttempt as ObservedAttempt
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_project_task as find_project_task
-    from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
@@ -51,14 +49,14 @@ else:
         {
             "notifications.compat": "task_backends",
             "notifications.jobs.holding": "Hold",
-            "notifications.jobs.declaring.own_tasks": "mark_own own_task using_first_backend",
+            "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
             "notifications.jobs.durable_calls": "DurableCall validate_duration",
             "notifications.jobs.observed.observer": "Observer",
             "notifications.jobs.observed.starts": "ObservedAttempt",
             "notifications.jobs.outcomes": "Outcome",
-            "notifications.jobs.results": "find_project_task find_task",
+            "notifications.jobs.results": "find_project_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.transitions.releasing": "HeldJobs",

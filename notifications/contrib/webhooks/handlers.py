@@ -15,12 +15,13 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.conf import settings
 from notifications.db import new_row
 from notifications.extension import WrongDeclaration, hooks
-from notifications.jobs import find_project_task, find_task, stores_jobs
+from notifications.jobs import find_project_task, stores_jobs
 from notifications.models import Job
 from notifications.worker import NoThread, close_connections, start_thread
 
@@ -138,10 +139,10 @@ class Handlers:
     def _make_own(self, setting: str, path: str) -> Handler | None:
         """Return the handler for a task of this app, None where its setting is off or it cannot be used."""
         try:
-            if getattr(settings, setting) and stores_jobs((task := find_task(path)).backend):
+            if getattr(settings, setting) and stores_jobs((task := import_string(path)).backend):
                 return _make_handler(task)
-        except (ImportError, ImproperlyConfigured):
-            pass  # TASKS or the setting is wrong, which other checks report
+        except (AttributeError, ImproperlyConfigured):
+            pass  # TASKS, with which it is no task, or the setting is wrong, which other checks report
         except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
             self.webhook_error = str(exc)
         return None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
-from notifications.compat import task, task_backends
+from notifications.compat import Task, task, task_backends
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 
 logger = logging.getLogger("notifications")
@@ -21,7 +22,9 @@ SENDER_QUEUE = "deliveries"
 _MARK = "_notifications_own_task"
 
 
-def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def own_task(
+    *, executor: Any = "", has_backend: bool = True, **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function of an app as ``@task`` does. With a wrong ``TASKS`` it stays a function, which is logged.
 
     Only the app enqueues its jobs: no form, command or setting does, so their arguments are what the app has written.
@@ -30,12 +33,16 @@ def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., A
     ``executor``
         ``notifications.worker.SENDER``, or ``EMAIL`` for a sync function, for a task that calls servers of others: its
         jobs have slots and threads beside those of the project's, and a queue of their own where one is served.
+    ``has_backend``
+        False for a task that a backend of another package runs. It may be the only one in ``TASKS``, with any queues.
     ``options``
         Others of ``@task``. The queue follows from ``TASKS``.
     """
 
     def declare(function: Callable[..., Any]) -> Any:
-        mark_own(function, executor)
+        setattr(function, _MARK, str(executor))  # not the member of an enum
+        if not has_backend:
+            return _make_bare_task(function)
         try:
             queue = sender_queue_name() if executor else first_queue_name()
             return task(queue_name=queue, **options)(function)
@@ -47,10 +54,12 @@ def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., A
     return declare
 
 
-def mark_own(function: Callable[..., Any], executor: Any = "") -> Callable[..., Any]:
-    """Mark the function of a task that only its app enqueues, as ``own_task()`` does, and return it."""
-    setattr(function, _MARK, str(executor))  # not the member of an enum
-    return function
+def _make_bare_task(function: Callable[..., Any]) -> Any:
+    """Return a task that no backend has validated: the backend "default" may lack the queue "default"."""
+    made = object.__new__(Task)
+    for field in fields(Task):
+        object.__setattr__(made, field.name, function if field.name == "func" else field.default)
+    return made
 
 
 def is_own_task(task: Any) -> bool:
