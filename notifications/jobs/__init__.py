@@ -7,6 +7,7 @@ transitions/                          where a job changes its state
 observed/                             what is reported of jobs that workers of another queue execute
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
+end_signals                           the signals of finished jobs
 batches                               jobs that are enqueued together
 durable_calls                         pauses, and names of steps and waits that are unique in a job
 job_context, results, info, job_ends  a job as its task sees it, as Django's result, as a copy, and its end
