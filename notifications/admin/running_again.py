@@ -29,6 +29,7 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs.declaring.own_tasks import is_own_task
 from notifications.jobs.declaring.tasks import stores_jobs, with_options
 from notifications.jobs.results import find_task
+from notifications.jobs.viewing import can_view
 from notifications.models import Job
 from notifications.problems import log_database_error
 
@@ -57,7 +58,7 @@ class RunAgainMixin(ModelAdminBase):
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may run jobs with any arguments, and view those that a job had."""
-        return request.user.has_perms(["notifications.add_job", "notifications.view_job_arguments"])
+        return request.user.has_perm("notifications.add_job") and can_view(request.user, "arguments")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -18,6 +18,7 @@ group_texts                           what lists and e-mails show of a group of 
 selection, changing                   the jobs that ids or a filter name, and the verbs that change them
 step_list, timeline, listing          what pages, commands and lists show of jobs
 arguments, redaction                  arguments and results as people are shown them
+viewing                               which parts of jobs staff may view
 probe                                 the task by which ``doctor`` tests workers
 """
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
+    from notifications.jobs.viewing import can_view as can_view
     from notifications.jobs.waits import end_stored as end_stored
 else:
     __getattr__ = export_lazily(
@@ -61,6 +63,7 @@ else:
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.transitions.releasing": "HeldJobs",
+            "notifications.jobs.viewing": "can_view",
             "notifications.jobs.waits": "end_stored",
         },
     )
