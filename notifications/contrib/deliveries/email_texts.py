@@ -69,10 +69,9 @@ class _Subject(UnstructuredHeader):
         kwds["decoded"] = value
 
     def fold(self, *, policy: Policy) -> str:
-        if self.isascii() and "=?" not in self:
-            return str(super().fold(policy=policy))
-        name = self.name  # type: ignore[attr-defined]  # HeaderRegistry adds it
-        encoded = Header(str(self), "utf-8", header_name=name).encode(linesep=policy.linesep)
+        text, name = str(self), self.name  # type: ignore[attr-defined]  # HeaderRegistry adds it
+        charset = "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
+        encoded = Header(text, charset, header_name=name).encode(linesep=policy.linesep)
         return f"{name}: {encoded}{policy.linesep}"
 
 

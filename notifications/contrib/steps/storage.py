@@ -252,7 +252,7 @@ class StepLoop(WorkerPart):
         for start in range(0, len(calls), MAX_STORE_BATCH):
             await self._note_group(calls[start : start + MAX_STORE_BATCH])
 
-    async def _note_group(self, calls: Sequence[StepWrite]) -> None:
+    async def _note_group(self, calls: list[StepWrite]) -> None:
         for call in calls:
             call.is_noted = True
         try:
