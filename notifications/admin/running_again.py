@@ -144,8 +144,6 @@ class RunAgainMixin(ModelAdminBase):
 
 
 def _can_have_form(job: Job) -> bool:
-    if job.executor == Job.Executor.OBSERVED:
-        return False
     try:
         return not is_own_task(find_task(job.task_path))
     except ImportError:  # the form says it

@@ -31,7 +31,7 @@ from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.app import Rows
 from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
-from notifications.jobs.declaring.tasks import has_builtin_jobs
+from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
@@ -196,20 +196,14 @@ def call_hooks(of_hooks: Iterable[Any], *args: Any) -> list[tuple[Any, Rows]]:
     return [(hook, hook(*args)) for hook in of_hooks]
 
 
-def record_change(
-    change: str, rows: Sequence[Any], tx: RecordedTransaction | None = None, **known: Any
-) -> None:
-    """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``.
-
-    ``tx``
-        That of the caller, who calls ``hooks.call_after_commit()``. By default a new one with what is ``known``.
-    """
+def record_change(change: str, rows: Sequence[Any], **known: Any) -> None:
+    """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``."""
     if not (rows and hooks.on_change):
         return
-    own = tx or RecordedTransaction(**known)
-    wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, own)))
-    if tx is None and own.kept:
-        on_commit(lambda: hooks.call_after_commit(own))
+    tx = RecordedTransaction(**known)
+    wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, tx)))
+    if tx.kept:
+        on_commit(lambda: hooks.call_after_commit(tx))
 
 
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
@@ -246,8 +240,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     """Have inserted jobs claimed after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
-    rings.expect_own_jobs(jobs)
-    rings.ring_new_jobs(jobs, queue=has_builtin_jobs(jobs))
+    rings.ring_new_jobs(jobs, queue=wakes_builtin_worker({row.backend for row in jobs}))
     hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))

@@ -195,9 +195,9 @@ def has_engine(backend: str) -> bool:
     return bool(task_backends.settings.get(backend, {}).get("OPTIONS", {}).get("engine"))
 
 
-def has_builtin_jobs(jobs: Iterable[Any]) -> bool:
-    """Return whether the built-in worker runs one of these jobs."""
-    return not all(map(has_engine, {job.backend for job in jobs}))
+def wakes_builtin_worker(backends: Iterable[str]) -> bool:
+    """Return whether the built-in worker runs new jobs of one of these backends (aliases in ``TASKS``)."""
+    return not all(map(has_engine, backends))
 
 
 @cached_until_changed("TASKS")

@@ -15,7 +15,8 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.jobs import Policy, announcing, cancel, retry
+from notifications.jobs import announcing, cancel, retry
+from notifications.jobs.claiming.sources import Source
 from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
@@ -25,14 +26,14 @@ from notifications.signals import job_finished
 from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import SignalQueue, record_loop
-from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
+from tests.support.claims import claim_rows
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import succeeded
 from tests.support.statements import preceded
 from tests.support.waiting import wait_until
 
@@ -93,7 +94,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
     """Each time that a job waits, and each notification that is answered, in their transactions."""
     declare("handle_too")
     woken = []
-    monkeypatch.setattr(rings, "ring_new_jobs", woken.extend)
+    monkeypatch.setattr(rings, "ring_new_jobs", lambda jobs, queue: woken.extend(jobs))
     question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     wait_tasks.pause_sync.enqueue()
@@ -315,35 +316,6 @@ def test_batch(user, declare):
     assert (about["job"]["title"], about["notification"]["job"]) == ("All", str(b.id))
 
 
-def test_observed_task(user, declare):
-    """The end of a job that Celery runs, which no worker of the app has claimed."""
-    declare("handle_too")
-    row = new_row(user)
-    observer.insert([row])
-    assert observer.end(observer.failed_as(row, Policy(), "unknown-task"))
-    assert types() == ["job.failed", "notification.created"]
-
-
-def test_corrected_guess(user, declare):
-    """A worker was only suspended: both ends are events, each with an id of its own."""
-    declare("handle_too")
-    row = new_row(user)
-    observer.insert([row])
-    attempt = attempt_at(row, is_ended=False)
-    observer.record([attempt])
-    guess(row)
-    end(attempt)
-    observer.record([attempt])
-    assert types() == ["job.failed", "job.succeeded", *["notification.created"] * 2]
-    failed, succeeded = sorted(
-        (event for event in events() if event["type"] != "notification.created"),
-        key=lambda event: event["type"],
-    )
-    assert failed["id"] != succeeded["id"]
-    job = Job.objects.get(id=row.id)
-    assert {**succeeded["job"], "seq": 0} == {**serialize(job), "seq": 0}
-
-
 def test_announcement(make_user, declare):
     declare({"notification.created": ["handle_too"]})
     make_user("operator", is_superuser=True)
@@ -429,8 +401,11 @@ def test_engine(with_engine, user, declare):
     declare({"notification.created": ["handle"], "job.cancelled": ["handle_too"]})
     notify(user, "Hello")
     cancel([UUID(tasks.noop.enqueue().id)])
-    assert handlers_jobs().get().executor.startswith("woken_")
-    assert handlers_jobs("handle_too").get().executor.startswith("woken_")
+    assert claim_rows(uuid7(), 10) == []
+    source = Source(backends=("default",))
+    assert {job.id for job in claim_rows(uuid7(), 10, source=source)} == {
+        handlers_jobs(name).get().id for name in ("handle", "handle_too")
+    }
 
 
 def test_task_enqueued_is_sent_after_the_commit(user, declare):
