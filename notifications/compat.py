@@ -9,7 +9,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -181,3 +181,10 @@ def is_test_runner() -> bool:
     from django.test.utils import _TestState
 
     return hasattr(_TestState, "saved_data") or "pytest" in sys.modules
+
+
+def is_management_script(script: str) -> bool:
+    """Return whether ``script``, the first of ``sys.argv``, runs Django's management commands."""
+    path = PurePath(script)
+    names = {"manage.py", "django-admin", "django-admin.exe"}
+    return path.name in names or path.parts[-2:] == ("django", "__main__.py")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import Task, task_backends
+from notifications.compat import DEFAULT_TASK_BACKEND_ALIAS, BaseTaskBackend, Task, task_backends
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 
@@ -29,6 +30,11 @@ OPTION_SYNONYMS = {
     **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
     "lock": "concurrency_key",
 }
+#: What to do where the jobs of a project are those of another backend, as in settings of tests.
+BACKEND_REMEDY = (
+    'Write "BACKEND": "notifications.jobs.backend.JobBackend" in TASKS, also in the settings of tests, which run jobs '
+    "by run_jobs() of notifications.testing."
+)
 #: How tasks of other queues are enqueued.
 VERBS_OF_OTHERS = frozenset(
     ("delay", "apply_async", "send", "send_with_options", "schedule", "defer", "perform_async")
@@ -150,6 +156,26 @@ class JobTask(Task):
         return copy
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, init=False)
+class OtherTask(Task):
+    """A task of a backend that stores no jobs in this app. Options of this app's tasks name the backend to write."""
+
+    def __init__(self, *, func: Any, backend: str = DEFAULT_TASK_BACKEND_ALIAS, **values: Any) -> None:
+        for name in values.keys() & {*POLICY_OPTIONS}:
+            refuse_backend(backend, f"@task({name}=...)")
+        Task.__init__(self, func=func, backend=backend, **values)
+
+    def using(self, **changes: Any) -> Any:
+        """Return a copy of this task with other options of Django. Raises ``ImproperlyConfigured`` for this app's."""
+        for name in changes.keys() & _JOB_OPTIONS:
+            refuse_backend(self.backend, f"{self.func.__name__}.using({name}=...)")
+        return Task.using(self, **changes)
+
+
+# Of Django's own backends for tests and of others, whose tasks a project may have declared for this app.
+BaseTaskBackend.task_class = OtherTask
+
+
 def with_options(task: Any, **options: Any) -> JobTask:
     """Return a task, which may be a plain one of Django, with these ``JobOptions`` and none of its own."""
     names = [field.name for field in fields(task) if field.init and field.name != "options"]
@@ -168,6 +194,14 @@ def _describe_unknown(name: str) -> str:
     return f".using() takes no {name}. {hint}"
 
 
+def refuse_backend(alias: str, what: str) -> NoReturn:
+    """Raise ``ImproperlyConfigured``: ``what``, a call, is not for the backend of ``TASKS`` with an alias."""
+    path = task_backends.settings.get(alias, {}).get("BACKEND", "")
+    raise ImproperlyConfigured(
+        f"{what} needs the backend of notifications, and that of TASKS[{alias!r}] is {path!r}. {BACKEND_REMEDY}"
+    )
+
+
 def has_job_tasks(backend: Any) -> bool:
     """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
     return issubclass(backend.task_class, JobTask)
@@ -183,6 +217,7 @@ def stores_jobs(alias: str) -> bool:
 
 _DJANGO_FIELDS = {field.name for field in fields(Task)}
 _FIELDS = [field.name for field in fields(JobTask)]
+_JOB_OPTIONS = {field.name for field in fields(JobOptions)}
 
 
 def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
