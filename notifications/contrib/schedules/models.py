@@ -30,6 +30,8 @@ class Schedule(models.Model):
     next_tick = MomentField(_("next run"), null=True, blank=True)
     #: The last tick that is recorded.
     last_tick = MomentField(_("last tick"), null=True, blank=True)
+    #: Until when some process that declares it counts as present. The others leave its ticks to that one.
+    declared_until = MomentField(editable=False)
     #: What has gone wrong since the last run that succeeded, "" if nothing has.
     problem = models.CharField(_("problem"), max_length=10, choices=Problem, blank=True, default="")
     problem_since = MomentField(null=True, blank=True)
