@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db import connections
 
-from notifications.context import is_inside_job
 from notifications.db.threads import start_thread
+from notifications.worker.forks import is_forked_by_task, prepare_forks
 from notifications.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
@@ -41,6 +41,7 @@ def start(listen: Callable[..., Any] | None = None) -> None:
         if _process == os.getpid():
             return
         if _process is None:
+            prepare_forks()
             os.register_at_fork(after_in_child=lambda: _after_fork(listen))
             atexit.register(stop)
         _is_exiting = threading.Event()
@@ -60,7 +61,7 @@ def stop() -> None:
 def _after_fork(listen: Callable[..., Any] | None) -> None:
     global _lock
     _lock = threading.Lock()  # the old one may be held by a thread that the child does not have
-    if not is_inside_job():  # a process that a task forks is not a server
+    if not is_forked_by_task():  # which is no server
         start(listen)
 
 

@@ -19,6 +19,7 @@ from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
 from notifications.worker.execution import Execution
+from notifications.worker.forks import prepare_forks
 from notifications.worker.job_runner import JobRunner
 from notifications.worker.lease import Lease
 from notifications.worker.loops import RunLimit
@@ -135,6 +136,7 @@ class JobWorker:
 
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
+        prepare_forks()
         loop = self.state.loop = asyncio.get_running_loop()
         loop.set_task_factory(make_task)
         maintenance = Maintenance(

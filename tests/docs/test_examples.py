@@ -89,6 +89,21 @@ def test_job_is_enqueued_without_a_view(user, execute):
     assert (job.title, job.url) == ("Check 40 URLs", "/reports/7/")
 
 
+def test_a_task_starts_processes_that_use_the_database(site, tmp_path):
+    """In a worker, which logs no fork."""
+    resize = (
+        "def resize(id):\n    from notifications.models import Job\n    return [id, Job.objects.count()]\n"
+    )
+    example = code("how-to/enqueue.md", "Processes and programs")
+    (tmp_path / "photos.py").write_text(resize + example)
+    site.environment |= {"PYTHONPATH": str(tmp_path), "EMBEDDED_WORKER": "0"}
+    site.python("from photos import resize_photos; resize_photos.enqueue([7, 8])")
+    worker = site.start("worker", "manage.py", "run_jobs", "--until-idle")
+    assert worker.popen.wait(90) == 0, worker.output
+    assert site.rows("SELECT state, result FROM notifications_job") == [("succeeded", "[[7,1],[8,1]]")]
+    assert "forks" not in worker.output
+
+
 @pytest.mark.django_db
 def test_tasks_report_progress(user, execute, run_jobs):
     """Both of the page: by ``progress()`` and by ``track()``."""

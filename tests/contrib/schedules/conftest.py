@@ -32,19 +32,14 @@ class Schedules:
     def declare(self, name="poll", task="tests.jobs.tasks.noop", every=timedelta(minutes=10), **options):
         """Declare a schedule in place of all others, and run the round that inserts its row."""
         timing = {} if "cron" in options else {"every": every}
-        self.restore({name: {"task": task, **timing, **options}})
+        declared = {name: {"task": task, **timing, **options}}
+        self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": declared}
         self.run_round()
         return self.row(name)
 
     def remove(self):
-        """Remove all declarations, as in a process with other settings, and return them."""
-        declared = self._settings.NOTIFICATIONS["SCHEDULES"]
-        self.restore({})
-        return declared
-
-    def restore(self, declared):
-        """Replace all declarations by these, and run no round."""
-        self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": declared}
+        """Remove all declarations."""
+        self._settings.NOTIFICATIONS = {**self._settings.NOTIFICATIONS, "SCHEDULES": {}}
 
     def round(self, at=None, **after):
         """Run a round at a time, or so long after the last one, and announce what it found."""
