@@ -10,6 +10,7 @@ writer                        the thread of the worker's transactions
 loops, state                  how the loops run, and what they share
 forks                         what processes that tasks fork inherit
 embedded                      the worker inside a server process
+event_loop                    the loop of that one, and of workers of engines
 """
 
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from notifications.db.threads import start_thread as start_thread
     from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.jobs.transitions.conditional_updates import lock_claims as lock_claims
+    from notifications.worker.event_loop import EventLoopThread as EventLoopThread
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
     from notifications.worker.loops import wait_for_event as wait_for_event
@@ -42,6 +44,7 @@ else:
             "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",
             "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
             "notifications.jobs.transitions.conditional_updates": "lock_claims",
+            "notifications.worker.event_loop": "EventLoopThread",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",
             "notifications.worker.loops": "wait_for_event",

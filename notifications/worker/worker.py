@@ -171,6 +171,10 @@ class JobWorker:
         try:
             await self._claim_loop.run()
             await self._drain()
+        except BaseException:
+            # Another worker runs the jobs again, and the loop may go on.
+            await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
+            raise
         finally:
             if unsubscribe:
                 unsubscribe()

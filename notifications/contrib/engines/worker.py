@@ -89,9 +89,7 @@ class SlotClaims:
                     break
                 continue
             idle_since = time.monotonic()
-        self.has_ended = True
-        for source in list(self._free):
-            self._end_slots(source)
+        self.end()
 
     def wake(self) -> None:
         """Free the slots of jobs that wait for others, and see whether the worker stops."""
@@ -177,6 +175,12 @@ class SlotClaims:
         for slot in self._free.pop(source, ()):
             slot.give_back()
 
+    def end(self) -> None:
+        """Take no slots any more, and give back those that are free."""
+        self.has_ended = True
+        for source in list(self._free):
+            self._end_slots(source)
+
     def end_used(self) -> None:
         """Give back the other slots: no job runs any more."""
         for slot in self._used.values():
@@ -243,7 +247,7 @@ class EngineWorker(JobWorker):
     def run_slot(self, slot: MessageSlot) -> bool:
         """Use a slot, and return when the engine has it back; from any thread but the loop's.
 
-        Returns False if the worker has ended without using it. It must have begun to run.
+        Returns False if the worker has ended without using it.
         """
         self.state.call_in_loop(lambda: self._slots.add(slot))
         while True:
@@ -265,8 +269,10 @@ class EngineWorker(JobWorker):
         super()._on_outcome(outcome)
         self._slots.task_ended(outcome.job)
 
-    async def _end(self) -> None:
+    async def run(self) -> None:
+        """Run jobs in slots until it is idle. Whatever fails, the engine has all slots back."""
         try:
-            await super()._end()
+            await super().run()
         finally:
+            self._slots.end()
             self._slots.end_used()
