@@ -24,6 +24,7 @@ from notifications.ids import uuid7
 from notifications.jobs import limits, results, turns
 from notifications.jobs.declaring.own_tasks import first_backend_alias, own_task
 from notifications.jobs.declaring.policies import NotifyOption
+from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.transitions import batch_completion, recording
 from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
@@ -148,8 +149,7 @@ class Batch:
             turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
-            rings.expect_own_jobs(rows)
-            rings.ring_new_jobs(rows)
+            rings.ring_new_jobs(rows, queue=wakes_builtin_worker({row.backend for row in rows}))
 
         if connection().in_atomic_block:
             insert()
