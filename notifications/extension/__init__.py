@@ -54,7 +54,6 @@ from notifications.extension.duty import Where as Where
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import require as require
-from notifications.extension.installed import require_package as require_package
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from inspect import isfunction
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -279,17 +278,6 @@ def require(name: str, *, by: str = "") -> None:
         of = f", which {by} requires" if by else ""
         raise ImproperlyConfigured(
             f'{name} is not installed{of}. Add "{name}" to INSTALLED_APPS, and run manage.py migrate.'
-        )
-
-
-def require_package(package: str, *, extra: str) -> None:
-    """Raise ``ImproperlyConfigured`` if a package is not installed, with the extra that brings it.
-
-    Modules of models call it, which Django imports before anything else of their app.
-    """
-    if find_spec(package) is None:
-        raise ImproperlyConfigured(
-            f'{package} is not installed. Install it: pip install "asyncsite-notifications[{extra}]".'
         )
 
 

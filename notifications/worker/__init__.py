@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from notifications.db.threads import start_thread as start_thread
     from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.jobs.transitions.conditional_updates import lock_claims as lock_claims
-    from notifications.worker.event_loop import EventLoopThread as EventLoopThread
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
     from notifications.worker.loops import wait_for_event as wait_for_event
@@ -44,7 +43,6 @@ else:
             "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",
             "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
             "notifications.jobs.transitions.conditional_updates": "lock_claims",
-            "notifications.worker.event_loop": "EventLoopThread",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",
             "notifications.worker.loops": "wait_for_event",

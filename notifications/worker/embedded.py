@@ -11,9 +11,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
-from django.db import connections
-
-from notifications.worker.event_loop import EventLoopThread
+from notifications.worker.event_loop import process_loop
 from notifications.worker.forks import is_forked_by_task, prepare_forks
 from notifications.worker.loops import wait_for_event
 from notifications.worker.worker import JobWorker
@@ -32,7 +30,6 @@ _lock = threading.Lock()
 #: The id of the process that has started a worker: a forked child inherits these variables, but not the thread.
 _process: int | None = None
 _worker: JobWorker
-_loop = EventLoopThread("notifications-worker")
 _is_exiting: asyncio.Event
 #: Done when the worker has ended, and no other one follows.
 _end: futures.Future[None]
@@ -50,23 +47,22 @@ def start(listen: Callable[..., Any] | None = None) -> None:
             atexit.register(stop)
         _is_exiting = asyncio.Event()
         _worker = JobWorker(listen=listen)
-        _end = _loop.submit(lambda: _run(listen))
+        _end = process_loop.submit(lambda: _run(listen))
         _process = os.getpid()
 
 
 def stop() -> None:
     """Stop the worker of this process, if there is one, and release its running jobs."""
     if _process == os.getpid():
-        _loop.call(_is_exiting.set)
+        process_loop.call(_is_exiting.set)
         _worker.stop(grace=0)
         futures.wait([_end], EXIT_TIMEOUT_SECONDS)
-        _loop.stop(EXIT_TIMEOUT_SECONDS)
+        process_loop.stop(EXIT_TIMEOUT_SECONDS)
 
 
 def _after_fork(listen: Callable[..., Any] | None) -> None:
-    global _lock, _loop
+    global _lock
     _lock = threading.Lock()  # the old one may be held by a thread that the child does not have
-    _loop = EventLoopThread("notifications-worker")
     if not is_forked_by_task():  # which is no server
         start(listen)
 
@@ -79,7 +75,5 @@ async def _run(listen: Callable[..., Any] | None) -> None:
             return await _worker.run()
         except BaseException:  # the server goes on, and jobs must too
             logger.exception("The embedded worker failed, and is restarted in %g s", RESTART_SECONDS)
-        finally:
-            connections.close_all()
         await wait_for_event(_is_exiting, RESTART_SECONDS)
         _worker = JobWorker(listen=listen)

@@ -9,13 +9,15 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 from notifications.context import current_execution
 
 logger = logging.getLogger("notifications.jobs")
 
 #: The signals that stop a worker or a server, which a process that a task forks obeys as any other program.
-STOP_SIGNALS = {
+STOP_SIGNALS: Mapping[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,

@@ -7,22 +7,18 @@ share one event loop, which outlasts its workers.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
 import threading
 from concurrent import futures
-from functools import partial
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 
 from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
 from notifications.contrib.engines.worker import EngineWorker, MessageSlot
 from notifications.realtime import flush, listen
-from notifications.worker import EventLoopThread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -30,7 +26,6 @@ logger = logging.getLogger("notifications.jobs")
 STOP_MARGIN_SECONDS = 5.0
 
 _lock = threading.Lock()
-_loop = EventLoopThread("notifications-worker")
 _worker: EngineWorker | None = None
 #: Done when the worker has ended.
 _end: futures.Future[None] | None = None
@@ -107,7 +102,7 @@ def stop(grace: float) -> None:
     if _worker and _end and not _end.done():
         _worker.stop(grace)
         futures.wait([_end], grace + STOP_MARGIN_SECONDS)
-    _loop.stop(STOP_MARGIN_SECONDS)
+    EngineWorker.stop_loop(STOP_MARGIN_SECONDS)
 
 
 def _start(engine: str) -> EngineWorker:
@@ -117,30 +112,15 @@ def _start(engine: str) -> EngineWorker:
         if _worker is None or _worker.has_ended:
             worker = EngineWorker(listen=listen, concurrency=_concurrency, engine=engine)
             worker.exit_seconds = settings.LEASE if _exits_when_stuck else None
-            is_running = threading.Event()
-            _end = _loop.submit(partial(_run, worker, is_running))
-            is_running.wait()
+            _end = worker.start()
             _worker = worker
         return _worker
 
 
-async def _run(worker: EngineWorker, is_running: threading.Event) -> None:
-    try:
-        task = asyncio.ensure_future(worker.run())
-        await asyncio.sleep(0)  # the worker has its event loop
-        is_running.set()
-        await task
-    except BaseException:
-        logger.exception("The worker of an engine's process failed; the next message starts a new one")
-    finally:
-        connections.close_all()
-
-
 def _after_fork() -> None:
-    global _lock, _loop, _worker, _end, _is_stopping, _is_fork, _calls
+    global _lock, _worker, _end, _is_stopping, _is_fork, _calls
     # A child has none of the parent's threads. One that a job forks calls no run_waiting(), and starts no worker.
-    _lock, _loop = threading.Lock(), EventLoopThread("notifications-worker")
-    _worker, _end, _is_stopping = None, None, False
+    _lock, _worker, _end, _is_stopping = threading.Lock(), None, None, False
     _is_fork, _calls = True, 0
 
 

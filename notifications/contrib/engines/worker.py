@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
 from notifications.models import Job
 from notifications.worker import JobWorker, wait_for_event
+
+logger = logging.getLogger("notifications.jobs")
 
 ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
 QUARANTINED = str(Job.Executor.QUARANTINED)
@@ -268,6 +271,8 @@ class EngineWorker(JobWorker):
         """Run jobs in slots until it is idle. Whatever fails, the engine has all slots back."""
         try:
             await super().run()
+        except BaseException:
+            logger.exception("The worker of an engine's process failed; the next message starts a new one")
         finally:
             self._slots.end()
             self._slots.end_used()

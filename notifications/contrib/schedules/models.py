@@ -6,11 +6,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from notifications.extension import require, require_package
+from notifications.contrib.schedules import timing  # noqa: F401 (it says at the start that its package is missing)
+from notifications.extension import require
 from notifications.times import MomentField
 
 require("notifications.contrib.schedules")
-require_package("cronsim", extra="schedules")
 
 
 class Schedule(models.Model):

@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from notifications.contrib.webhooks.callbacks import Callback, acallback, callback
-from notifications.extension import require_package
 
 if TYPE_CHECKING:
     from notifications.contrib.webhooks.endpoints import (
@@ -60,7 +59,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        require_package("standardwebhooks", extra="webhooks")  # also for who only verifies, without the app
         module = "signing" if name == "verify_webhook" else "endpoints"  # which imports models
         return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
