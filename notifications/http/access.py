@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from notifications import paths, serializers
 from notifications.db.unavailable import is_unavailable
-from notifications.http.authentication import authenticate, is_authenticated_without_session
+from notifications.http.authentication import authenticate, needs_csrf_token
 from notifications.http.negotiation import preferred_media_type
 from notifications.http.parsing import body_errors_as_problems, check_content_length
 from notifications.problems import (
@@ -65,7 +65,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
         )
     if request.method not in ("GET", "HEAD"):
         check_content_length(request)
-        if not is_authenticated_without_session(request):
+        if needs_csrf_token(request):
             middleware = _CsrfMiddleware(lambda request: HttpResponse())
             middleware.process_request(request)
             with body_errors_as_problems():  # the token may be a field of a form

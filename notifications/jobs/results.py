@@ -27,8 +27,6 @@ def find_task(path: str) -> Any:
     require_module(path.rpartition(".")[0])
     try:
         task = import_string(path)
-    except ImportError:
-        raise
     except (
         BaseException
     ) as exc:  # Host code, for example sys.exit() in a script. A worker must not end with it.

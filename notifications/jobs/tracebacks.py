@@ -12,6 +12,7 @@ from traceback import format_exception
 from types import FrameType
 from typing import Any
 
+from notifications.extension import shipped
 from notifications.validators import printable
 
 #: Characters that are kept from the end of a traceback, and of a location.
@@ -67,6 +68,7 @@ def class_path(kind: type) -> str:
 def describe_exception(exc: BaseException | None) -> dict[str, Any]:
     if exc is None:
         return {}
+    shipped.add_note_of_remedy(exc)
     return {
         "exception_class_path": class_path(type(exc)),
         "traceback": printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:]),

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from notifications.compat import task, task_backends
-from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
+from notifications.compat import DEFAULT_TASK_BACKEND_ALIAS, task, task_backends
+from notifications.jobs.declaring.tasks import has_engine, has_job_tasks, refuse_backend
 
 logger = logging.getLogger("notifications")
 
@@ -49,9 +49,15 @@ def own_executor_of(function: Callable[..., Any]) -> str:
     return getattr(function, _EXECUTOR_ATTRIBUTE, "")
 
 
-def first_backend_alias() -> str:
-    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
-    return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
+def first_backend_alias(what: str) -> str:
+    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app.
+
+    Raises ``ImproperlyConfigured`` if there is none. ``what`` is the call that needs it, for the message.
+    """
+    for alias in task_backends.settings:
+        if has_job_tasks(task_backends[alias]):
+            return alias
+    refuse_backend(DEFAULT_TASK_BACKEND_ALIAS, what)
 
 
 def using_first_backend(task: Any, **options: Any) -> Any:
@@ -60,10 +66,10 @@ def using_first_backend(task: Any, **options: Any) -> Any:
     ``options``
         Of ``.using()``, which on a backend of another package takes no title and no owner.
 
-    Raises StopIteration if there is no such backend, and AttributeError for a task that a wrong ``TASKS`` has left a
-    function.
+    Raises ``ImproperlyConfigured`` if there is no such backend, and AttributeError for a task that a wrong ``TASKS``
+    has left a function.
     """
-    alias = first_backend_alias()
+    alias = first_backend_alias(task.module_path)
     return task.using(backend=alias, queue_name=first_queue_name(alias), **options)
 
 
