@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from notifications.jobs.observed.observer import Observer as Observer
     from notifications.jobs.observed.starts import ObservedAttempt as ObservedAttempt
     from notifications.jobs.outcomes import Outcome as Outcome
+    from notifications.jobs.outcomes import RetryRequested as RetryRequested
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
@@ -55,7 +56,7 @@ else:
             "notifications.jobs.durable_calls": "DurableCall validate_duration",
             "notifications.jobs.observed.observer": "Observer",
             "notifications.jobs.observed.starts": "ObservedAttempt",
-            "notifications.jobs.outcomes": "Outcome",
+            "notifications.jobs.outcomes": "Outcome RetryRequested",
             "notifications.jobs.results": "find_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",

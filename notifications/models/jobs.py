@@ -50,6 +50,9 @@ class Job(models.Model):
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
+    #: How many attempts the task has requested itself since it was enqueued, or retried by hand: ``RetryRequested``.
+    #: ``max_attempts`` grows with each, because it bounds the others.
+    retries = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
     #: When a running job is taken away from its worker.
@@ -161,6 +164,7 @@ class Job(models.Model):
             _job_index(
                 "failed", "finished_at", "task_path", "executor", "attempt", "user", "id", state="failed"
             ),
+            _job_index("key", "idempotency_key", idempotency_key__gt=""),
             _job_index("batch", "batch", "state", batch__isnull=False),
             _job_index("event", "event_source", "id", event_source__isnull=False),
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),

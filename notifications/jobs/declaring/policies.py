@@ -55,7 +55,7 @@ class Policy:
 
     title: str = ""
     max_attempts: int = 3
-    timeout: float = 300.0
+    timeout: float | None = 300.0
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     backoff: float = 2.0
     concurrency_key: str = ""
@@ -69,12 +69,14 @@ class Policy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}. It must be an integer of 1 or more.")
-        if (
+        if self.timeout is not None and (
             isinstance(self.timeout, bool)
             or not isinstance(self.timeout, int | float)
             or not 0 < self.timeout < 1e8
         ):
-            raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+            raise ValueError(
+                f"timeout is {self.timeout!r}. It must be a number of seconds above 0, or None for no limit."
+            )
         if (
             isinstance(self.backoff, bool)
             or not isinstance(self.backoff, int | float)
@@ -127,7 +129,7 @@ def policy(
     *,
     title: str = "",
     max_attempts: int = 3,
-    timeout: float = 300.0,
+    timeout: float | None = 300.0,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     backoff: float = 2.0,
     concurrency_key: str = "",
@@ -148,7 +150,8 @@ def policy(
         How often a job is started at most, 1 or more, counting attempts that ended with an exception of ``retry_on``
         and attempts whose worker was lost.
     ``timeout``
-        Seconds that one attempt may take.
+        Seconds that one attempt may take, None for no limit. A job without a limit is taken away from its worker only
+        when the worker is lost.
     ``retry_on``
         Exception classes after which the job is retried. After any other exception it has failed. Include
         ``TimeoutError`` to retry attempts that timed out. ``DATABASE_UNAVAILABLE`` holds the exceptions of a database

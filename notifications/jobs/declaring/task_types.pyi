@@ -66,7 +66,7 @@ class PolicyOptions(TypedDict, total=False):
 
     title: str | Promise
     max_attempts: int
-    timeout: float
+    timeout: float | None
     retry_on: type[Exception] | tuple[type[Exception], ...]
     backoff: float
     concurrency_key: str
