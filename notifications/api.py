@@ -18,7 +18,6 @@ from django.utils.module_loading import import_string
 from notifications.context import requester
 from notifications.db import unavailable
 from notifications.db.async_twins import names_async_twin
-from notifications.extension import moved
 from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
@@ -88,7 +87,7 @@ DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = unavailable.DATABASE_UNAVAIL
 def __getattr__(name: str) -> Any:
     if name == "Batch":  # Its module imports models.
         return import_string("notifications.jobs.batches.Batch")
-    return moved.import_from_api(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @names_async_twin

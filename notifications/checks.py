@@ -19,7 +19,7 @@ from django.urls import NoReverseMatch, reverse
 from notifications import conf, readiness
 from notifications.db import pools, schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
-from notifications.extension import Dispatch, hooks, moved
+from notifications.extension import Dispatch, hooks, shipped
 from notifications.extension.installed import list_apps
 from notifications.inbox.categories import read_categories
 from notifications.jobs.backend import find_job_backends
@@ -76,9 +76,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _find_wrong_key(key: Any) -> Error:
-    if app := moved.SETTINGS.get(key):
+    if app := shipped.find_app_of_setting(key):
         message = f"NOTIFICATIONS has the key {key!r}, whose app is not installed."
-        return Error(message, hint=moved.describe_remedy(app), id="notifications.E002")
+        return Error(message, hint=shipped.describe_remedy(app), id="notifications.E002")
     message = f"NOTIFICATIONS has an unknown key {key!r}."
     near = get_close_matches(str(key).upper(), conf.SETTINGS, n=1)
     hint = f"Known keys: {', '.join(conf.SETTINGS)}."
@@ -109,7 +109,7 @@ def check_database(app_configs: Any, databases: Any = None, **kwargs: Any) -> li
     if mismatch := schema.find_mismatch():  # the other checks would read columns that do not exist
         if mismatch.is_unmigrated:  # before it applies migrations, migrate runs this check
             return []
-        id = "notifications.E001" if mismatch is schema.TABLES_OF_OTHER_APP else "notifications.E012"
+        id = "notifications.E001" if mismatch.is_of_other_app else "notifications.E012"
         return [Error(mismatch.problem, hint=mismatch.remedy, id=id)]
     return [] if readiness.pending_migrations() else list(_check_rows())
 
@@ -198,6 +198,15 @@ def check_requests(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [Info(message, hint=hint, id="notifications.I002")]
 
 
+#: Apps whose templates put the bell into the header of an admin, which they must come before.
+BELLS = {
+    "django.contrib.admin": "notifications",
+    "unfold": "notifications.contrib.unfold",
+    "jazzmin": "notifications.contrib.jazzmin",
+    "wagtail.admin": "notifications.contrib.wagtail",
+}
+
+
 @register("notifications")
 def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W001: the app is after the admin, whose template then has no bell. W034: the same of a theme's adapter."""
@@ -208,7 +217,7 @@ def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint=f"Put {app!r} before {admin!r}.",
             id="notifications.W001" if app == "notifications" else "notifications.W034",
         )
-        for admin, app in moved.BELLS.items()
+        for admin, app in BELLS.items()
         if admin in names and app not in names[: names.index(admin)]
     ]
 
@@ -340,7 +349,7 @@ def check_engines_have_an_app(app_configs: Any, **kwargs: Any) -> list[CheckMess
     return [
         Error(
             f"TASKS[{alias!r}] has an engine, whose app is not installed.",
-            hint=moved.describe_remedy("engines"),
+            hint=hooks.dispatch.remedy(),
             id="notifications.E007",
         )
         for alias in find_job_backends()  # a backend of another package may have an option of this name

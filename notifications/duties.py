@@ -16,7 +16,7 @@ from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import Duty, Where, hooks
 from notifications.extension.installed import list_apps
 from notifications.jobs import announcing
-from notifications.jobs.transitions import batch_completion, manual, reaping, recording, upgrading, waiting
+from notifications.jobs.transitions import batch_completion, manual, reaping, recording, waiting
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
@@ -29,8 +29,6 @@ logger = logging.getLogger("notifications.jobs")
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
-#: Seconds between two searches for jobs of version 0.9.0.
-UPGRADE_INTERVAL_SECONDS = 2.0
 
 
 class _Search:
@@ -104,12 +102,6 @@ def list_duties(process: Upkeep) -> list[Duty]:
             PRUNE_INTERVAL_SECONDS,
             run_chunks(waiting.cancel_left_waits),
             at_start=True,
-        ),
-        Duty(
-            "turn executors of version 0.9.0",
-            UPGRADE_INTERVAL_SECONDS,
-            run_chunks(upgrading.turn_old_executors),
-            condition=upgrading.old_jobs_condition,
         ),
         *chain.from_iterable(hook(process) for hook in hooks.duties),
     ]

@@ -31,9 +31,10 @@ def run_until_idle(db: Any) -> Callable[..., int]:
 @pytest.fixture
 def send_deliveries(db: Any) -> Callable[..., int]:
     """send_deliveries() sends what waits by e-mail and push, inline, and returns how many were sent."""
-    from notifications.extension import moved
+    from notifications import testing
 
-    return moved.import_from_testing("send_deliveries")
+    sender: Callable[..., int] = testing.send_deliveries
+    return sender
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
 from notifications.db.transactions import on_commit, on_commit_merged
-from notifications.extension import moved
+from notifications.extension import shipped
 from notifications.streams import purging
 
 #: Fields of a user whose change ends sessions.
@@ -38,7 +38,7 @@ def connect() -> None:
 def _add_note_of_remedy(sender: Any, **kwargs: Any) -> None:
     # Django sends the signal while it handles the exception, before it is logged and shown.
     if exc := sys.exc_info()[1]:
-        moved.add_note_of_remedy(exc)
+        shipped.add_note_of_remedy(exc)
 
 
 def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:

@@ -42,16 +42,9 @@ class JobExecutor(TextChoices):
     QUARANTINED = "quarantined", _("Quarantined")
     SENDER = "sender", _("Sender")
     EMAIL = "email", _("E-mail")
-    WOKEN_ASYNC = "woken_async", _("Async")
-    WOKEN_SYNC = "woken_sync", _("Sync")
-    WOKEN_QUARANTINED = "woken_quarantined", _("Quarantined")
-    WOKEN_SENDER = "woken_sender", _("Sender")
-    WOKEN_EMAIL = "woken_email", _("E-mail")
     OBSERVED = "observed", _("Observed")
 
 
-#: Executors of jobs whose workers are woken by messages: they need no ring.
-WOKEN_EXECUTORS = tuple(value for value in JobExecutor.values if value.startswith("woken_"))
 #: States that a job leaves without being changed by hand.
 ACTIVE: States = (JobState.QUEUED, JobState.RUNNING, JobState.WAITING)
 DONE: States = tuple(JobState(value) for value in JobState.values if value not in ACTIVE)

@@ -18,7 +18,6 @@ from notifications.admin import confirmation
 from notifications.admin.mixins import ModelAdminBase, can_be_for_all, reports_database_errors
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
-from notifications.extension.moved import describe_remedy
 from notifications.jobs.changing import applicable
 from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.transitions import manual
@@ -42,10 +41,10 @@ class JobActionsMixin(ModelAdminBase):
     def change_all(self, request: HttpRequest, action: str) -> HttpResponse | None:
         """Refuse an action for all jobs that the filters find: they may be too many for a request."""
         text = _(
-            "No job was changed. Select jobs of the page: to change all jobs that match needs another app. "
-            "%(remedy)s"
+            "No job was changed. Select jobs of the page. All jobs that match are changed by manage.py notifications "
+            "jobs."
         )
-        self.message_user(request, text % {"remedy": describe_remedy("operations")}, messages.ERROR)
+        self.message_user(request, text, messages.ERROR)
         return None
 
     def has_operate_permission(self, request: HttpRequest) -> bool:

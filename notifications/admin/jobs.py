@@ -27,7 +27,7 @@ from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import unserved_jobs
-from notifications.jobs.claiming.executors import QUARANTINED, kind_of
+from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import search_condition
 from notifications.jobs.selection import JobFilter
@@ -265,7 +265,7 @@ class JobAdmin(
         if not has_engine(job.backend):
             return _("Built-in worker")
         label = hooks.dispatch.label_of(job.backend)
-        is_quarantined = kind_of(job.executor) == QUARANTINED  # one at a time in a process of the engine
+        is_quarantined = job.executor == QUARANTINED  # one at a time in a process of the engine
         return f"{label} ({job.get_executor_display()})" if is_quarantined else label
 
     @admin.display(description=_("deadline"))

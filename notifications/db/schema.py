@@ -15,11 +15,10 @@ from django.db import OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
-from notifications.db.former_migrations import FORMER_MIGRATIONS
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
-from notifications.extension import moved
+from notifications.extension import shipped
 from notifications.extension.installed import list_apps
 
 logger = logging.getLogger("notifications")
@@ -47,18 +46,23 @@ class Mismatch(NamedTuple):
     problem: str
     remedy: str
     is_unmigrated: bool = False
+    #: Whether the tables are those of another app with the same label: check E001.
+    is_of_other_app: bool = False
 
     @property
     def text(self) -> str:
         return f"{self.problem} {self.remedy}"
 
 
-#: What a database has whose tables are those of another app, such as django-notifications-hq: check E001.
-TABLES_OF_OTHER_APP = Mismatch(
-    "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
-    f"Set them aside, to be imported afterwards: add {moved.IMPORTER!r} to INSTALLED_APPS, and run manage.py "
-    "notifications import_hq --set-aside.",
-)
+def tables_of_other_app() -> Mismatch:
+    """Return the difference of a database with the tables of another app, such as django-notifications-hq."""
+    importer = shipped.find_app_of_subcommand("import_hq")
+    return Mismatch(
+        "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
+        f"Set them aside, to be imported afterwards: add {importer!r} to INSTALLED_APPS, and run manage.py "
+        "notifications import_hq --set-aside.",
+        is_of_other_app=True,
+    )
 
 
 def is_supported() -> bool:
@@ -101,29 +105,23 @@ def _explain(db: BaseDatabaseWrapper, problems: dict[str, str]) -> Mismatch | No
     loader = MigrationLoader(db)
     applied = loader.applied_migrations.keys()
     if is_of_other_app(applied):
-        return TABLES_OF_OTHER_APP
+        return tables_of_other_app()
     unapplied = {label for label, _ in loader.graph.nodes.keys() - applied}
-    unknown = sorted(applied - loader.disk_migrations.keys())
-    former = [name for label, name in unknown if label == "notifications" and name in FORMER_MIGRATIONS]
-    newer = dict(unknown)
+    unknown = dict(sorted(applied - loader.disk_migrations.keys()))
     found = None
     for label, problem in problems.items():
         text = f"The tables of the database {db.alias!r} are not those of this version: {problem}."
-        if former:
+        if label in unknown:
             return Mismatch(
-                f"{text} A commit before 0.9.0 has migrated it (notifications.{former[-1]}).",
-                "Such a database cannot be migrated: start with an empty one.",
-            )
-        if label in newer:
-            return Mismatch(
-                f"{text} A newer version has migrated it ({label}.{newer[label]}).", "Install that version."
+                f"{text} Another version has migrated it ({label}.{unknown[label]}).",
+                "Install that version, or use a new database.",
             )
         if label in unapplied:
             found = Mismatch(text, "Run manage.py migrate.", is_unmigrated=True)
         elif label not in loader.unmigrated_apps:
             return Mismatch(
-                f"{text} All migrations are applied, so something else has changed it.",
-                "Restore it from a backup, or correct the table.",
+                f"{text} Its migrations are applied as another commit had them, or something else has changed it.",
+                "Use a new database, that commit, or a backup.",
             )
     return found
 

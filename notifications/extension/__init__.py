@@ -25,7 +25,7 @@ installed               the installed extensions, the hooks that the core calls,
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
 duty, dispatch          duties, and how engines learn of jobs
-moved                   which optional app has a setting, a command or a public name
+shipped                 which optional app that is not installed has a setting, a command, tags or a URL
 """
 
 from typing import TYPE_CHECKING

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from notifications.extension import moved
+from notifications.extension import shipped
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
     from django.db.models import QuerySet
@@ -25,8 +25,11 @@ class Dispatch:
 
     def require(self, alias: str) -> None:
         """Raise ``ImproperlyConfigured`` if the engine of a backend could never run a job."""
-        remedy = moved.describe_remedy("engines")
-        raise ImproperlyConfigured(f"The backend {alias!r} of TASKS has an engine. {remedy}")
+        raise ImproperlyConfigured(f"The backend {alias!r} of TASKS has an engine. {self.remedy()}")
+
+    def remedy(self) -> str:
+        """Return which app to install, for a backend with an engine."""
+        return shipped.describe_remedy(shipped.find_app(lambda extension: "dispatch" in vars(extension)))
 
     def wake_after_commit(self, jobs: Iterable[Job]) -> None:
         """Have processes of engines look for new jobs, of any backends, after the current transaction commits."""

@@ -17,7 +17,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string, module_has_submodule
 
 from notifications import conf, times
-from notifications.extension import moved
+from notifications.extension import shipped
 from notifications.extension.app import Extension
 from notifications.extension.calls import Calls, call_of, leave_out_of_pages
 from notifications.extension.channels import MAX_NAME_LENGTH, BrokenChannel, Channel, DeliveryStep, read_steps
@@ -213,9 +213,10 @@ def load() -> None:
     """
     _refuse_shared_names(extensions())
     hooks.__init__(extensions())  # type: ignore[misc]
-    for each in hooks.extensions:
-        if each.channels:
-            require(moved.DELIVERIES, by=each.name)
+    if not any("DELIVERY" in each.settings for each in hooks.extensions):
+        for each in hooks.extensions:
+            if each.channels:
+                require(shipped.find_app_of_setting("DELIVERY"), by=each.name)
     for name in hooks.channels:
         if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name == "bell":
             text = f"{name!r} cannot be a channel. Its name is an identifier of at most {MAX_NAME_LENGTH} characters."

@@ -30,7 +30,7 @@ from typing import Any
 from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, SENDER_EXECUTORS, kind_of
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
 from notifications.jobs.declaring.policies import storable_key
 from notifications.jobs.holding import is_held
@@ -77,7 +77,7 @@ def share_of(job: Any) -> str:
     """Return the share of a job: what its policy names, the concurrency key of a sender, the owner, or the task."""
     if job.share_name:
         return str(job.share_name)
-    if job.concurrency_key and kind_of(job.executor) in SENDER_EXECUTORS:
+    if job.concurrency_key and job.executor in SENDER_EXECUTORS:
         return str(job.concurrency_key)
     if job.user_id is not None:
         return f"user:{job.user_id}"
@@ -215,7 +215,7 @@ def _store_clocks(begun: Sequence[tuple[Clock, int]]) -> None:
 
 
 def _has_turn(job: Job) -> bool:
-    has_order = job.executor in CLAIMED_EXECUTORS or is_held(job.executor)
+    has_order = job.executor in WORKER_EXECUTORS or is_held(job.executor)
     return has_order and job.run_after is None and job.state == Job.State.QUEUED
 
 

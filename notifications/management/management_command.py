@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 
 from notifications.db.sqlstates import is_missing
 from notifications.db.unavailable import is_unavailable
-from notifications.extension import hooks, moved
+from notifications.extension import hooks, shipped
 from notifications.management.output import EscapingOutput, OutputFailed, ProgressLine, escaping
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
@@ -219,7 +219,7 @@ def add_missing(subparsers: Any, known: Mapping[str, Any], *, below: str = "") -
 
     The command calls ``refuse_missing()`` with the name of a subcommand that it does not know.
     """
-    for name in moved.SUBCOMMANDS:
+    for name in shipped.list_subcommands():
         subcommand, _, verb = name.rpartition(" ")
         if subcommand == below and verb not in known:
             parser = subparsers.add_parser(
@@ -230,9 +230,8 @@ def add_missing(subparsers: Any, known: Mapping[str, Any], *, below: str = "") -
 
 def refuse_missing(name: str) -> NoReturn:
     """Raise CommandError with the line to add. ``name`` is that of a subcommand, or of a verb and what it is below."""
-    raise CommandError(
-        f"The app of {name!r} is not installed. {moved.describe_remedy(moved.SUBCOMMANDS[name])}"
-    )
+    remedy = shipped.describe_remedy(shipped.find_app_of_subcommand(name))
+    raise CommandError(f"The app of {name!r} is not installed. {remedy}")
 
 
 def flush_output() -> None:

@@ -55,6 +55,42 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="QueueClock",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=100)),
+                ("queue_name", models.CharField(max_length=100)),
+                ("executor", models.CharField(max_length=20)),
+                ("priority", models.SmallIntegerField()),
+                ("turn", models.BigIntegerField()),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=["backend", "queue_name", "executor", "priority"],
+                        name="notifications_queueclock_key",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="InboxViews",
+            fields=[
+                (
+                    "user",
+                    user(models.OneToOneField, primary_key=True, serialize=False, verbose_name="user"),
+                ),
+                ("views", models.TextField(default="[]")),
+            ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
             name="ServerProcess",
             fields=[
                 (
@@ -157,10 +193,6 @@ class Migration(migrations.Migration):
                             ("quarantined", "Quarantined"),
                             ("sender", "Sender"),
                             ("email", "E-mail"),
-                            ("engine", "For an engine"),
-                            ("dispatched", "Dispatched to an engine"),
-                            ("engine_quarantined", "Quarantined"),
-                            ("engine_sender", "Sender, for an engine"),
                             ("observed", "Observed"),
                         ],
                         db_default="sync",
@@ -169,29 +201,12 @@ class Migration(migrations.Migration):
                         max_length=20,
                     ),
                 ),
-                (
-                    "next_dispatch_at",
-                    models.DateTimeField(blank=True, editable=False, null=True),
-                ),
-                (
-                    "dispatched_at",
-                    models.DateTimeField(
-                        blank=True,
-                        editable=False,
-                        null=True,
-                        verbose_name="dispatched since",
-                    ),
-                ),
-                (
-                    "dispatch_count",
-                    models.PositiveIntegerField(
-                        db_default=0,
-                        default=0,
-                        editable=False,
-                        verbose_name="dispatched",
-                    ),
-                ),
                 ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
+                (
+                    "share_name",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+                ),
+                ("turn", models.BigIntegerField(db_default=0, default=0, editable=False)),
                 ("run_after", models.DateTimeField(blank=True, null=True, verbose_name="run after")),
                 (
                     "state",
@@ -228,6 +243,7 @@ class Migration(migrations.Migration):
                 ("waiting", models.TextField(blank=True, editable=False, null=True)),
                 ("result", models.TextField(blank=True, null=True)),
                 ("error", models.TextField(blank=True, null=True)),
+                ("unrecorded_outcome", models.TextField(blank=True, editable=False, null=True)),
                 ("title", models.CharField(max_length=200, verbose_name="title")),
                 ("url", models.CharField(blank=True, default="", max_length=1000, verbose_name="link")),
                 ("language", models.CharField(blank=True, default="", max_length=20)),
@@ -273,10 +289,15 @@ class Migration(migrations.Migration):
                     ("view_job_arguments", "Can view the arguments of jobs"),
                     ("view_traceback", "Can view the tracebacks of jobs"),
                 ],
-                "default_permissions": ("view", "change"),
+                "default_permissions": ("add", "view", "change"),
                 "indexes": [
                     models.Index(fields=["user", "seq"], name="notifications_job_seq"),
                     models.Index(fields=["user", "created_at", "id"], name="notifications_job_user"),
+                    models.Index(
+                        condition=models.Q(("queued_at__gt", models.F("created_at"))),
+                        fields=["user", "queued_at"],
+                        name="notifications_job_retried",
+                    ),
                     models.Index(
                         condition=models.Q(("seq__isnull", True)),
                         fields=["user", "id"],
@@ -289,7 +310,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("run_after__isnull", True), ("state", "queued")),
-                        fields=["executor", "-priority", "id"],
+                        fields=["executor", "-priority", "turn", "id"],
                         name="notifications_job_ready",
                     ),
                     models.Index(
@@ -299,13 +320,21 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("state__startswith", "queued")),
-                        fields=["queue_name", "executor", "run_after", "-priority", "id"],
+                        fields=["backend", "queue_name", "executor", "run_after", "-priority", "turn", "id"],
                         name="notifications_job_queued",
                     ),
                     models.Index(
                         condition=models.Q(("state__endswith", "queued")),
-                        fields=["queue_name", "executor", "concurrency_key", "run_after", "-priority", "id"],
+                        fields=[
+                            *("backend", "queue_name", "executor", "concurrency_key"),
+                            *("run_after", "-priority", "turn", "id"),
+                        ],
                         name="notifications_job_keyed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("run_after__isnull", True), ("state__contains", "queued")),
+                        fields=["backend", "queue_name", "executor", "priority", "share_name", "-turn"],
+                        name="notifications_job_share",
                     ),
                     models.Index(
                         condition=models.Q(("state", "running")),
@@ -316,11 +345,6 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state", "waiting")),
                         fields=["id"],
                         name="notifications_job_waiting",
-                    ),
-                    models.Index(
-                        condition=models.Q(("executor", "dispatched"), ("state", "queued")),
-                        fields=["next_dispatch_at", "id"],
-                        name="notifications_job_dispatched",
                     ),
                     models.Index(
                         condition=models.Q(("executor", "observed"), ("state", "queued")),
@@ -334,7 +358,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("state", "failed")),
-                        fields=["finished_at"],
+                        fields=["finished_at", "task_path", "executor", "attempt", "user", "id"],
                         name="notifications_job_failed",
                     ),
                     models.Index(

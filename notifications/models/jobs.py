@@ -42,8 +42,7 @@ class Job(models.Model):
         max_length=20, choices=Executor, default="sync", db_default="sync", editable=False
     )
     priority = models.SmallIntegerField(_("priority"), default=0)
-    #: Who takes turns with others, and the place of the job in that order. See ``jobs/turns.py``. Claims of 0.9.0 use
-    #: ``share`` as an alias: they would fail beside a column of that name.
+    #: Who takes turns with others, and the place of the job in that order. See ``jobs/turns.py``.
     share_name = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
     turn = models.BigIntegerField(default=0, db_default=0, editable=False)
     run_after = MomentField(_("run after"), null=True, blank=True)

@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 
 from notifications import paths, times, validators
 from notifications.db import bulk
-from notifications.extension import hooks, moved
+from notifications.extension import hooks, shipped
 from notifications.ids import uuid7
 from notifications.models import Job, Notification, Wait
 from notifications.streams import icons
@@ -150,7 +150,7 @@ def _read_deliver(value: Any) -> Any:
     if hooks.channels:
         return hooks.read_delivery_steps(value)
     if value:
-        remedy = moved.describe_remedy("deliveries")
+        remedy = shipped.describe_remedy(shipped.find_app_of_setting("DELIVERY"))
         raise ValueError(f"deliver is {value!r}, but only the page shows notifications. {remedy}")
     return None
 

@@ -14,7 +14,6 @@ from notifications.db.adapters import user_to_db
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.ids import process_number
 from notifications.signals import rung
-from notifications.states import WOKEN_EXECUTORS
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -47,14 +46,13 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     on_commit_merged("rings", (keys, queue), _send)
 
 
-def ring_new_jobs(jobs: Sequence[Job]) -> None:
-    """Ring, after the commit, for inserted jobs: the streams of their owners, and the job queue.
+def ring_new_jobs(jobs: Sequence[Job], *, queue: bool) -> None:
+    """Ring, after the commit, for inserted jobs: the streams of their owners, and with ``queue`` the job queue.
 
     Other processes on SQLite read the jobs themselves, so that enqueueing is one statement and needs no transaction.
     This process was to ``expect_own_jobs`` before their commit.
     """
     users = [job.user_id for job in jobs if job.user_id is not None]
-    queue = any(job.executor not in WOKEN_EXECUTORS for job in jobs)
     if users or queue:
         on_commit_merged("rings", (users, queue), _send)
 

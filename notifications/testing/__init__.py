@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from notifications.extension import moved
+from notifications.extension import hooks
 from notifications.testing.client import Client, connect
 from notifications.testing.inline import Clock, clock, run_jobs, run_until_idle
 
@@ -60,4 +60,8 @@ def capture_notifications(user: Any = None) -> Iterator[list[Notification]]:
 
 
 def __getattr__(name: str) -> Any:
-    return moved.import_from_testing(name)
+    """Return a name of the module ``testing`` of an installed app, such as ``answer_question``."""
+    for module in hooks.find_modules("testing").values():
+        if name in vars(module):
+            return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}, nor has one of an installed app.")

@@ -19,7 +19,6 @@ from notifications.jobs.claiming.executors import (
     WORKER_EXECUTORS,
     Capacities,
     executor_at,
-    kind_of,
 )
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.models import Job
@@ -132,9 +131,8 @@ def subtract(free: Capacities, jobs: Iterable[Job]) -> dict[str, int]:
     """Return what is left of ``free`` when these jobs are claimed, without the full executors."""
     left = dict(free)
     for job in jobs:
-        kind = kind_of(job.executor)
-        left[kind] -= 1
-        if kind not in (ASYNC, *SENDER_EXECUTORS):
+        left[job.executor] -= 1
+        if job.executor not in (ASYNC, *SENDER_EXECUTORS):
             left[ASYNC] -= 1
     slots = left.get(ASYNC, 0)
     left = {name: count if name in SENDER_EXECUTORS else min(count, slots) for name, count in left.items()}
@@ -145,9 +143,9 @@ def _executors_taken_by(job: Job) -> list[str]:
     """Return the executors in which a job takes a place; ASYNC stands for its slot."""
     executor = executor_at(job.task_path)
     executors = [ASYNC, SYNC] if executor == SYNC else [executor]
-    return [*executors, QUARANTINED] if kind_of(job.executor) == QUARANTINED else executors
+    return [*executors, QUARANTINED] if job.executor == QUARANTINED else executors
 
 
 def executors_freed_by(job: Job) -> set[str]:
     """Return the executors in which the end of a job may make room, besides its slot."""
-    return {kind_of(job.executor), *_executors_taken_by(job)}
+    return {job.executor, *_executors_taken_by(job)}

@@ -21,7 +21,6 @@ from notifications.jobs.claiming.executors import (
     PROJECT_EXECUTORS,
     SENDER_EXECUTORS,
     WORKER_EXECUTORS,
-    kind_of,
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims
@@ -47,8 +46,6 @@ MAX_CLAIM_BATCH = 100
 POLL_INTERVAL_SECONDS = 1.0
 #: When too many jobs wait for others, still claim one other job per this many seconds.
 OVER_LIMIT_CLAIM_INTERVAL_SECONDS = 1.0
-#: Seconds between two claims that look for jobs which were queued with other settings, beside the usual ones.
-THOROUGH_CLAIM_INTERVAL_SECONDS = 1.0
 #: Seconds between two claims of the app's own senders. They have a statement of their own, because they take none of
 #: the slots that the limit of the others counts, and their concurrency keys would cost each claim its short way.
 SENDER_CLAIM_INTERVAL_SECONDS = 0.1
@@ -73,7 +70,7 @@ class ClaimLoop:
         self._wake = asyncio.Event()
         #: Executors that the last claim found full, so that there may be more jobs for them.
         self._exhausted_executors: set[str] = set()
-        self._last_over_limit_claim = self._last_thorough_claim = time.monotonic()
+        self._last_over_limit_claim = time.monotonic()
         #: When senders may be claimed again (monotonic), if that is later than now.
         self.next_sender_claim = 0.0
         self._has_left_out_senders = False
@@ -196,8 +193,7 @@ class ClaimLoop:
             return []
         self.next_sender_claim = now + SENDER_CLAIM_INTERVAL_SECONDS
         limit = min(limit, MAX_CLAIM_BATCH)
-        # Thorough: each has a concurrency key, with which the short way finds nothing.
-        jobs = self._claim_jobs(limit, capacities, is_thorough=True)
+        jobs = self._claim_jobs(limit, capacities)
         self._has_left_out_senders = len(jobs) == limit
         return jobs
 
@@ -217,7 +213,7 @@ class ClaimLoop:
             jobs = self._claim_jobs(limit, free, among=among)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             left = self._subtract(free, [claimed.row for claimed in jobs])
-            jobs += self._claim_jobs(remaining, left, is_thorough=self._is_thorough())
+            jobs += self._claim_jobs(remaining, left)
         return jobs
 
     def _subtract(self, free: Mapping[str, int], jobs: Sequence[Job]) -> dict[str, int]:
@@ -225,7 +221,7 @@ class ClaimLoop:
             return subtract(free, jobs)
         # What the caller has free for sync jobs is none of what it has for async ones.
         left = Counter(free)
-        left.subtract(kind_of(job.executor) for job in jobs)
+        left.subtract(job.executor for job in jobs)
         return dict(+left)
 
     def _claim_jobs(self, limit: int, executors: Mapping[str, int], **options: Any) -> list[ClaimedJob]:
@@ -254,14 +250,6 @@ class ClaimLoop:
     def has_limit(job: Job) -> bool:
         """Return whether a job has a concurrency key, or its queue a limit: others may begin when it has ended."""
         return has_limited_jobs([job])
-
-    def _is_thorough(self) -> bool:
-        """Return whether a claim looks for all jobs, which it does once in a while even if it finds the usual ones."""
-        now = time.monotonic()
-        if now - self._last_thorough_claim < THOROUGH_CLAIM_INTERVAL_SECONDS:
-            return False
-        self._last_thorough_claim = now
-        return True
 
     def _limit_of_other_jobs(self, limit: int) -> int:
         """Return how many jobs may be claimed for which no running job waits."""

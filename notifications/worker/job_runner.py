@@ -17,7 +17,7 @@ from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import WorkerPart
 from notifications.extension.calls import HookName
 from notifications.jobs import outcomes, results
-from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXECUTORS, executor_at, kind_of
+from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXECUTORS, executor_at
 from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
@@ -85,7 +85,7 @@ class JobRunner:
     def start(self, claimed: ClaimedJob) -> None:
         """Begin to execute a job, on the event loop."""
         job = claimed.row
-        if kind_of(job.executor) == QUARANTINED:
+        if job.executor == QUARANTINED:
             logger.warning(
                 "Running a quarantined job apart from others: job %s (%s), attempt %d of %d, was running when its "
                 "worker was lost.",

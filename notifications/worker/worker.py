@@ -13,7 +13,7 @@ from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension.calls import HookName, log_left_out
 from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import queueing, upgrading
+from notifications.jobs.transitions import queueing
 from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
@@ -145,10 +145,6 @@ class JobWorker:
             await self.state.retry_write(self.lease.start)
             await maintenance.prepare_hooks()
             await self.state.retry_write(maintenance.reap_dead_neighbors)
-            if self.state.run_limit.ends_by_itself:
-                # Else it may end before the duty has given the jobs of an earlier version their executors.
-                while await self.state.retry_write(upgrading.turn_old_executors):
-                    pass
         except QUERY_ERRORS:  # stopped while the database was away
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)

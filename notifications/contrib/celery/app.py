@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-#: The name of the Celery task that runs jobs of a queue, and of that of version 0.9.0, which had the id of a job.
-TASK_NAME, OLD_TASK_NAME = "notifications.wake", "notifications.run_job"
+#: The name of the Celery task that runs jobs of a queue.
+TASK_NAME = "notifications.wake"
 #: The name of the engine in the list of workers.
 ENGINE_NAME = "celery"
 

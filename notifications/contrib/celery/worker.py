@@ -10,7 +10,7 @@ from celery import signals
 from django.db import connections
 
 from notifications.conf import settings
-from notifications.contrib.celery.app import OLD_TASK_NAME, TASK_NAME
+from notifications.contrib.celery.app import TASK_NAME
 from notifications.contrib.engines import process, wakeups
 from notifications.db import QUERY_ERRORS
 from notifications.worker import start_thread
@@ -32,16 +32,9 @@ def connect(app: Any) -> None:
     """Register the task that runs jobs, and start and stop the worker of each of Celery's processes."""
     global _is_connected
 
-    options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "typing": False}
-
-    @app.task(name=TASK_NAME, **options)
+    @app.task(name=TASK_NAME, ignore_result=True, acks_late=False, max_retries=0, typing=False)
     def wake(queue: str, backend: str) -> None:
         process.run_waiting(queue, backend=backend)
-
-    @app.task(name=OLD_TASK_NAME, **options)
-    def run_job(id: str, is_async: bool = False) -> None:
-        if found := process.find_queue_of_job(id):
-            process.run_waiting(found[1], backend=found[0])
 
     if _is_connected:
         return

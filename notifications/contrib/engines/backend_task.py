@@ -25,12 +25,3 @@ def wake(queue: str, backend: str, expires_at: float) -> None:
 
     if time.time() < expires_at:
         process.run_in_unknown_process(queue, backend=backend)
-
-
-@_task
-def run_job(id: str, engine: str) -> None:
-    """Run jobs of the queue of a job: what version 0.9.0 has enqueued."""
-    from notifications.contrib.engines import process
-
-    if found := process.find_queue_of_job(id):
-        process.run_in_unknown_process(found[1], backend=found[0])

@@ -27,7 +27,6 @@ from notifications.management.diagnosis.processes import measure_round_trip
 from notifications.models import Job
 from notifications.worker import DaemonExecutor
 
-QUARANTINED = (str(Job.Executor.QUARANTINED), str(Job.Executor.WOKEN_QUARANTINED))
 #: Seconds after which an engine that does not answer counts as away. The client of a broker may wait far longer.
 PING_SECONDS = 8.0
 
@@ -126,7 +125,7 @@ def count_waiting(alias: str) -> dict[str, Any]:
     ``quarantined`` are those of which a process runs one at a time, because theirs was lost.
     """
     depths = queue_depths(backend=alias).queues
-    quarantined = queue_depths(QUARANTINED, is_paused=False, backend=alias).queues
+    quarantined = queue_depths((Job.Executor.QUARANTINED,), is_paused=False, backend=alias).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {

@@ -19,8 +19,6 @@ from django.db import connections
 from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
 from notifications.contrib.engines.worker import EngineWorker, MessageSlot
-from notifications.db import database
-from notifications.models import Job
 from notifications.realtime import flush, listen
 from notifications.worker import start_thread
 
@@ -72,12 +70,6 @@ def run_waiting(queue: str, *, backend: str = "default") -> None:
     slot = MessageSlot((backend, queue))
     while engine and not _is_stopping and not _start(engine.process_name).run_slot(slot):
         pass  # it has just ended, because it was idle
-
-
-def find_queue_of_job(id: str) -> tuple[str, str] | None:
-    """Return backend and queue of a job, None if it is not there any more: version 0.9.0 sends messages with its id."""
-    rows = Job.objects.using(database()).filter(id=id)
-    return rows.values_list("backend", "queue_name").first()
 
 
 def run_in_unknown_process(queue: str, *, backend: str) -> None:

@@ -107,7 +107,7 @@ class SlotClaims:
     def slot_freed(self, job: Job) -> None:
         """Claim more of what takes no slot, and let others claim what this job has kept from running."""
         self._free_slot(job.id)
-        if _kind_of(job.executor) != SYNC:
+        if job.executor != SYNC:
             self._ready |= self._beside
         if self._keeps_others_waiting(job):
             wakeups.send(Counter({(job.backend, job.queue_name): 1}))
@@ -147,9 +147,9 @@ class SlotClaims:
         )
         if jobs is None:
             return self._end_slots(source)
-        claimed = Counter(_kind_of(job.row.executor) for job in jobs)
+        claimed = Counter(job.row.executor for job in jobs)
         for job in jobs:
-            if _kind_of(job.row.executor) in (SYNC, QUARANTINED):
+            if job.row.executor in (SYNC, QUARANTINED):
                 self._use_slot(source, job.row.id)
             self._start(job)
         self._beside.discard(source)
@@ -196,12 +196,7 @@ class SlotClaims:
 
     def _keeps_others_waiting(self, job: Job) -> bool:
         """Return whether others may begin only when this job is done: it has a limit, or is quarantined."""
-        return _kind_of(job.executor) == QUARANTINED or self._claims.has_limit(job)
-
-
-def _kind_of(executor: str) -> str:
-    """Return ``sync`` for ``woken_sync``: that of jobs whose backend has an engine."""
-    return executor.removeprefix("woken_")
+        return job.executor == QUARANTINED or self._claims.has_limit(job)
 
 
 class EngineWorker(JobWorker):

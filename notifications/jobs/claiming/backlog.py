@@ -18,7 +18,7 @@ from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, OBSERVED, SENDER_EXECUTORS, kind_of
+from notifications.jobs.claiming.executors import OBSERVED, SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import Query, Source, names_of
 from notifications.models import Job, Worker
 
@@ -84,7 +84,7 @@ class QueueDepths:
 
 
 def queue_depths(
-    executors: Collection[str] = CLAIMED_EXECUTORS,
+    executors: Collection[str] = WORKER_EXECUTORS,
     *,
     is_paused: bool | None = None,
     source: Source | None = None,
@@ -104,7 +104,7 @@ def queue_depths(
     if has_observed:
         executors = (*executors, OBSERVED)
     if not has_senders:
-        executors = [executor for executor in executors if kind_of(executor) not in SENDER_EXECUTORS]
+        executors = [executor for executor in executors if executor not in SENDER_EXECUTORS]
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source())
@@ -192,7 +192,7 @@ def _shares_query() -> Query:
         job = f"LATERAL (SELECT share_name, queued_at {of_turns} {limit}) AS job"
     else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
         job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
-    ctes, params = _queues_to_read(CLAIMED_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
+    ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
         SELECT name, job.share_name, count(*), min(job.queued_at) FROM open CROSS JOIN executors CROSS JOIN {job}
@@ -255,7 +255,7 @@ def waiting_jobs(
         of_queues,
         Q(run_after=None) | Q(run_after__lt=latest),
         state=Job.State.QUEUED,
-        executor__in=CLAIMED_EXECUTORS,
+        executor__in=WORKER_EXECUTORS,
         queued_at__lt=latest,
     )
 

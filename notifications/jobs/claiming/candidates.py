@@ -22,7 +22,7 @@ from notifications.db import bulk
 from notifications.db.bulk import lock_number, lock_query
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries, sources
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS, EMAIL, SENDER, Capacities, kind_of
+from notifications.jobs.claiming.executors import EMAIL, SENDER, WORKER_EXECUTORS, Capacities
 from notifications.jobs.claiming.queues import paused_queues, queue_limits
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.results import policy_at
@@ -56,7 +56,7 @@ class DueQueue(NamedTuple):
 
 
 def claimable_queues(
-    source: Source | None = None, executors: Collection[str] = CLAIMED_EXECUTORS
+    source: Source | None = None, executors: Collection[str] = WORKER_EXECUTORS
 ) -> list[DueQueue]:
     """Return the queues with jobs that may start, of the built-in worker by default. It takes no lock."""
     found = due_queues(source, executors)
@@ -66,9 +66,7 @@ def claimable_queues(
     return [queue for queue in found if queue.name not in full]
 
 
-def due_queues(
-    source: Source | None = None, executors: Collection[str] = CLAIMED_EXECUTORS
-) -> list[DueQueue]:
+def due_queues(source: Source | None = None, executors: Collection[str] = WORKER_EXECUTORS) -> list[DueQueue]:
     """Return the same as ``claimable_queues``, and queues that have reached their limit."""
     with connection().cursor() as cursor:
         cursor.execute(*claim_queries.due_queues(source or builtin_source(), executors))
@@ -231,7 +229,7 @@ class RunningLimits:
         if any(name in self.closed for name in names):
             return False
         key = "key", job.concurrency_key
-        places = self._running[key] * PLACES_PER_RUNNING_JOB.get(kind_of(job.executor), 0)
+        places = self._running[key] * PLACES_PER_RUNNING_JOB.get(job.executor, 0)
         if self._left["executor", job.executor] <= places:
             self.closed.add(key)
             return False

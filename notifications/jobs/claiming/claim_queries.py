@@ -55,7 +55,7 @@ from uuid import UUID
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities, kind_of
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 
 #: How many jobs of a queue with a ``run_after`` in the past are sorted by priority: those that are due longest. With
@@ -269,7 +269,7 @@ def jobs_of_name(index: str = "queued") -> str:
 def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
     """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and those not closed."""
     next_key = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key > key"
-    is_sender = kind_of(executor) in SENDER_EXECUTORS
+    is_sender = executor in SENDER_EXECUTORS
     # Not by a LIMIT: SQLite would enumerate all keys before.
     has_more = (
         f"key IS NOT NULL AND number < {MAX_SENDER_KEYS + len(closed_keys)}"

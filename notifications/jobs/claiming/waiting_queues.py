@@ -12,7 +12,7 @@ from notifications.db.transactions import connection
 from notifications.jobs.claiming.backlog import read_moment
 from notifications.jobs.claiming.candidates import full_queues
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
-from notifications.jobs.claiming.executors import CLAIMED_EXECUTORS
+from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
 
@@ -71,7 +71,7 @@ def _waiting_queues_query(backends: Sequence[str], seconds: float, limit: int) -
     delayed = f"SELECT run_after AS since {jobs} AND run_after <= {now} {order}"
     due = f"(SELECT * FROM ({ready}) AS ready UNION ALL SELECT * FROM ({delayed}) AS delayed) AS due"
     sql = f"""
-        WITH RECURSIVE {names}, {values_of_executors(CLAIMED_EXECUTORS)}
+        WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
         SELECT * FROM (
             SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
             FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})

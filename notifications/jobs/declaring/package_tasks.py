@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register
 
-from notifications.extension import moved
+from notifications.extension import Extension, shipped
 from notifications.jobs.declaring.policies import has_policy
 from notifications.jobs.declaring.tasks import JobTask
 
@@ -28,10 +30,15 @@ def check_policies_of_packages(app_configs: Any, **kwargs: Any) -> list[CheckMes
                 "owners are notified."
             )
             hint = f'Declare one for "{name}.*" in OPTIONS["policies"] of the backend; {{}} leaves it so.'
-            if name.partition(".")[0] in ("modelsearch", "wagtail"):
-                hint = moved.describe_remedy("wagtail")
+            if app := shipped.find_app(partial(_adapts, path=paths[0])):
+                hint = shipped.describe_remedy(app)
             found.append(Warning(message, hint=hint, id="notifications.W039"))
     return found
+
+
+def _adapts(extension: type[Extension], *, path: str) -> bool:
+    """Return whether an optional app declares a policy for the task at this dotted path."""
+    return any(fnmatchcase(path, pattern) for pattern in extension.tasks)
 
 
 def is_of_package(module: Any) -> bool:

@@ -5,6 +5,7 @@ Type checkers read ``task_types.pyi`` instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
@@ -192,6 +193,11 @@ def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
 def has_engine(backend: str) -> bool:
     """Return whether an engine runs the jobs of a backend (alias in ``TASKS``), in place of the built-in worker."""
     return bool(task_backends.settings.get(backend, {}).get("OPTIONS", {}).get("engine"))
+
+
+def has_builtin_jobs(jobs: Iterable[Any]) -> bool:
+    """Return whether the built-in worker runs one of these jobs."""
+    return not all(map(has_engine, {job.backend for job in jobs}))
 
 
 @cached_until_changed("TASKS")

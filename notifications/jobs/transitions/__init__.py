@@ -12,7 +12,6 @@ manual                  by hand: cancel, reschedule, retry
 batch_completion        batches
 conditional_updates     the UPDATE that they share
 releasing               changes no state: executors of jobs that an extension holds back
-upgrading               changes no state: executors that version 0.9.0 has stored
 
 Only ``jobs/observed/`` does so too, for tasks that this app does not execute.
 

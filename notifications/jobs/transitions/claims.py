@@ -27,9 +27,7 @@ from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries, sources
 from notifications.jobs.claiming.candidates import DueQueue, RunningLimits, queue_watch
 from notifications.jobs.claiming.executors import (
-    PLAIN,
     SENDER_EXECUTORS,
-    WOKEN,
     WORKER_EXECUTORS,
     Capacities,
 )
@@ -96,7 +94,6 @@ def claim_jobs(
     timeouts: Mapping[str, float | None] | None = None,
     among: Q | None = None,
     executors: Capacities | None = None,
-    is_thorough: bool = False,
 ) -> list[ClaimedJob]:
     """Claim at most ``limit`` jobs that are due, by priority and in turn (``jobs/turns.py``).
 
@@ -109,9 +106,6 @@ def claim_jobs(
     ``executors``
         How many jobs of each kind of executor may be claimed; none of one that is left out. ``limit`` of each by
         default. For those of senders it is how many places are free, also if these are more than ``limit``.
-    ``is_thorough``
-        Look also for jobs that were queued while their backend had, or had not, an engine. Otherwise they are claimed
-        only when there is no other job.
     """
     timeouts = timeouts or {}
     source = source or sources.builtin_source()
@@ -124,10 +118,10 @@ def claim_jobs(
     }
     if not kinds:
         return []
-    claimed = _claim(worker, limit, source, timeouts, among, kinds, is_thorough)
+    claimed = _claim(worker, limit, source, timeouts, among, kinds)
     counts = Counter([job.row.executor for job in claimed])
     is_full = len(claimed) == limit
-    busy = [kind for kind, most in kinds.items() if is_full or counts[kind] + counts[WOKEN[kind]] == most]
+    busy = [kind for kind, most in kinds.items() if is_full or counts[kind] == most]
     if among is None:
         turns.note_idle(kinds.keys() - busy)
     if busy:
@@ -150,25 +144,16 @@ def _claim(
     source: Source,
     timeouts: Mapping[str, float | None],
     among: Q | None,
-    kinds: Capacities,
-    is_thorough: bool,
+    executors: Capacities,
 ) -> list[ClaimedJob]:
-    spellings = _spellings(source)
-    executors = _stored(kinds, spellings[-1])
     can_use_one_statement = among is None and connection().vendor == "postgresql"
-    is_short = can_use_one_statement and not is_thorough
-    query = _one_statement(source, limit, executors) if is_short else None
-    if query and (claimed := _claim_in_one_statement(worker, limit, timeouts, *query)):
-        return claimed
-    both = [stored for spelling in spellings for stored in _stored(kinds, spelling)]
-    claimable = candidates.claimable_queues(source, both)
-    for spelling in spellings:
-        executors = _stored(kinds, spelling)
-        due = [queue for queue in claimable if queue.executor in executors]
-        if due and (
-            claimed := _claim_due(worker, limit, timeouts, due, among, executors, can_use_one_statement)
-        ):
+    # Each job of a sender has a concurrency key, which one statement does not claim.
+    if can_use_one_statement and executors.keys() - set(SENDER_EXECUTORS):
+        query = _one_statement(source, limit, executors)
+        if query and (claimed := _claim_in_one_statement(worker, limit, timeouts, *query)):
             return claimed
+    if due := candidates.claimable_queues(source, executors):
+        return _claim_due(worker, limit, timeouts, due, among, executors, can_use_one_statement)
     return []
 
 
@@ -181,15 +166,6 @@ def _one_statement(source: Source, limit: int, executors: Capacities) -> Query |
         return None
     names = sources.names_of(source)
     return claim_queries.first_jobs_of_queues(LOCKED_COLUMNS, limit, names, executors)
-
-
-def _spellings(source: Source) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return how executors of the jobs of a source are stored, last those of new jobs."""
-    return (PLAIN, WOKEN) if source.is_of_engine else (WOKEN, PLAIN)
-
-
-def _stored(kinds: Capacities, spelling: Mapping[str, str]) -> dict[str, int]:
-    return {spelling[kind]: most for kind, most in kinds.items()}
 
 
 def _claim_due(

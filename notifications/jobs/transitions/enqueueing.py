@@ -29,6 +29,7 @@ from notifications.db.transactions import (
 )
 from notifications.exceptions import IdempotencyKeyConflict
 from notifications.jobs import limits
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.models import Job
 from notifications.streams import rings
 from notifications.validators import MAX_KEY_LENGTH
@@ -68,7 +69,7 @@ def enqueue(job: Job) -> Job:
     def insert() -> Job:
         rings.expect_own_jobs([job])
         limits.insert_within_limit(job)
-        rings.ring_new_jobs([job])
+        rings.ring_new_jobs([job], queue=not has_engine(job.backend))
         return job
 
     if job.idempotency_key:

@@ -28,7 +28,6 @@ from notifications.jobs.claiming.executors import (
     OBSERVED,
     QUARANTINED,
     requeued_executor,
-    stored_executor,
 )
 from notifications.jobs.holding import is_held
 from notifications.jobs.notifying import record_change
@@ -167,7 +166,7 @@ def _executor_after_loss(job: Job, *, is_kept: bool) -> str:
     executor = requeued_executor(job)
     if is_kept or is_held(executor) or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless:
         return executor
-    return stored_executor(QUARANTINED, job.backend)
+    return QUARANTINED
 
 
 def _has_attempts_left(job: Job) -> bool:

@@ -20,7 +20,7 @@ from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import RunningLimits
-from notifications.jobs.claiming.executors import QUARANTINED, executor_at, first_executor, stored_executor
+from notifications.jobs.claiming.executors import QUARANTINED, executor_at, first_executor
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 from notifications.jobs.holding import AFTER_HELD, HELD, is_held
@@ -115,10 +115,7 @@ class HeldJobs:
             return []
         move_clocks(jobs)
         lost = _lost_last([job for job in jobs if job.attempt])
-        executors = [
-            stored_executor(QUARANTINED if job.id in lost else executor_at(job.task_path), job.backend)
-            for job in jobs
-        ]
+        executors = [QUARANTINED if job.id in lost else executor_at(job.task_path) for job in jobs]
         _move(jobs, executors)
         for job, new in zip(jobs, executors, strict=True):
             job.executor = new

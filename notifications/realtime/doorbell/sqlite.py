@@ -21,9 +21,9 @@ from typing import Any
 
 from notifications.db.transactions import connection
 from notifications.ids import process_number
+from notifications.jobs.declaring.tasks import has_engine
 from notifications.models import Job, Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
-from notifications.states import WOKEN_EXECUTORS
 from notifications.streams.rings import own_jobs
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class SqliteListener(ListenerThread):
         jobs = self._read_new_jobs(execute)
         users = {user for _, user, origin in rings if origin != process_number()}
         # A row without a user rings for the job queue.
-        queue = None in users or any(executor not in WOKEN_EXECUTORS for _, _, _, executor in jobs)
+        queue = None in users or not all(has_engine(backend) for _, _, _, backend in jobs)
         users.update(user for _, _, user, _ in jobs)
         users.discard(None)
         if users or queue:
@@ -182,11 +182,11 @@ class SqliteListener(ListenerThread):
         self.last_ring_id = max((row[0] for row in rings), default=self.last_ring_id)
 
     def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:
-        """Return rowid, id, user and executor of jobs that other processes have inserted since the last call.
+        """Return rowid, id, user and backend of jobs that other processes have inserted since the last call.
 
         Without those of observed tasks, for which rings are stored. It may return older ones too.
         """
-        sql = "SELECT rowid, id, user_id, executor FROM notifications_job"
+        sql = "SELECT rowid, id, user_id, backend, executor FROM notifications_job"
         newest = f"{sql} WHERE rowid >= ? ORDER BY rowid DESC LIMIT {MAX_NEW_JOBS}"
         rows = execute(newest, [self._last_job[0]]).fetchall()[::-1]
         if rows and rows[0][:2] == self._last_job:
@@ -197,7 +197,7 @@ class SqliteListener(ListenerThread):
             rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_WITHOUT_POSITION}").fetchall()[::-1]
         if rows:
             self._last_job = rows[-1][:2]
-        return [row for row in rows if row[1] not in own_jobs and row[3] != Job.Executor.OBSERVED]
+        return [row[:4] for row in rows if row[1] not in own_jobs and row[4] != Job.Executor.OBSERVED]
 
 
 class Inotify:

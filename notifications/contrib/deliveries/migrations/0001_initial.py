@@ -63,6 +63,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("dead_addresses", models.JSONField(blank=True, default=dict, verbose_name="dead addresses")),
+                ("quiet_hours", models.JSONField(blank=True, null=True, verbose_name="quiet hours")),
             ],
             options={
                 "verbose_name": "reader",
@@ -226,6 +227,7 @@ class Migration(migrations.Migration):
                     "before_unsubscribe",
                     models.CharField(blank=True, db_default="", default="", max_length=10),
                 ),
+                ("off_until", models.DateTimeField(blank=True, null=True, verbose_name="off until")),
                 ("changed_at", models.DateTimeField(verbose_name="changed")),
                 (
                     "user",
@@ -262,6 +264,14 @@ class Migration(migrations.Migration):
                 ("endpoint", models.CharField(max_length=1000)),
                 ("p256dh", models.CharField(max_length=100)),
                 ("auth", models.CharField(max_length=30)),
+                (
+                    "key_hash",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=64),
+                ),
+                (
+                    "refused_status",
+                    models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
+                ),
                 ("name", models.CharField(max_length=100, verbose_name="name")),
                 ("language", models.CharField(blank=True, default="", max_length=35)),
                 ("created_at", models.DateTimeField(verbose_name="created")),

@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("notifications", "0002_jobs_by_backend_and_turn")]
+    dependencies = [("notifications", "0001_streams")]
 
     operations = [
         migrations.CreateModel(
