@@ -147,6 +147,7 @@ class JobBackend(BaseTaskBackend):
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
             share_name=share and validators.text("share", share, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
+            inbox_group=options.inbox_group,
             idempotency_key=key,
             idempotency_hash=key_hash,
         )

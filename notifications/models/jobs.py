@@ -163,7 +163,7 @@ class Job(models.Model):
             _job_index(
                 "failed", "finished_at", "task_path", "executor", "attempt", "user", "id", state="failed"
             ),
-            _job_index("key", "idempotency_key", idempotency_key__gt=""),
+            _job_index("key_any", "idempotency_key", idempotency_key__gt=""),
             _job_index("batch", "batch", "state", batch__isnull=False),
             _job_index("event", "event_source", "id", event_source__isnull=False),
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),

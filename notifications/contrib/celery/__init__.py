@@ -45,6 +45,7 @@ from notifications.contrib.celery.app import check_installed, connect_app
 check_installed()
 
 from notifications.contrib.celery import checks, declarations  # noqa: E402, F401  (they import Celery)
+from notifications.contrib.celery.job_task import JobTask  # noqa: E402
 from notifications.contrib.celery.observations import Observation  # noqa: E402
 from notifications.jobs.declaring.policies import NotifyOption  # noqa: E402
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     from notifications.contrib.engines.interface import Engine
 
-__all__ = ["connect", "create_engine", "observed"]
+__all__ = ["JobTask", "connect", "create_engine", "observed"]
 
 T = TypeVar("T")
 

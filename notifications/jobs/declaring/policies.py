@@ -207,7 +207,7 @@ def policy(
 
 def change_policy(function: Callable[..., Any], **options: Any) -> None:
     """Change options of a function's policy, which ``@task`` was given. Raises TypeError and ValueError."""
-    _attach(replace(getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY), **options), function)
+    _attach(replace(declared_policy(function), **options), function)
 
 
 def _attach(options: Policy, function: Callable[..., Any]) -> None:
@@ -215,6 +215,12 @@ def _attach(options: Policy, function: Callable[..., Any]) -> None:
     refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
     refuse_unknown_names("share", options.share, function, "owner")
     setattr(function, _POLICY_ATTRIBUTE, options)
+
+
+def declared_policy(function: Callable[..., Any]) -> Policy:
+    """Return the policy that ``@policy`` has declared for a function, the default one without it."""
+    declared: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    return declared
 
 
 def has_policy(function: Callable[..., Any]) -> bool:
@@ -229,7 +235,7 @@ def policy_of(function: Callable[..., Any]) -> Policy:
 
     Options that a system check refuses are logged and ignored.
     """
-    found: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    found = declared_policy(function)
     path = f"{function.__module__}.{function.__qualname__}"
     try:
         for options in policy_settings.options_for(path):

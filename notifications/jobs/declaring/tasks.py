@@ -47,6 +47,8 @@ class JobOptions:
     concurrency_key: str | None = None
     #: The name of the schedule that enqueues; not for ``.using()``.
     schedule: str = ""
+    #: The group of the notification of the end, in the inbox; not for ``.using()``.
+    inbox_group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, init=False)
@@ -163,7 +165,7 @@ def _describe_unknown(name: str) -> str:
     elif name in POLICY_OPTIONS or name in SYNONYMS:
         hint = "Options of all jobs of a task are those of @policy(...)."
     else:
-        own = [field.name for field in fields(JobOptions) if field.name != "schedule"]
+        own = [field.name for field in fields(JobOptions) if field.name not in ("schedule", "inbox_group")]
         hint = f"It takes {', '.join([*own, *DJANGO_OPTIONS])}; arguments of the task go to enqueue()."
     return f".using() takes no {name}. {hint}"
 
