@@ -43,6 +43,6 @@ def _encode(name: str, argument: str, value: Any) -> Any:
         return encode(value)
     except Exception as exc:  # a class of the project may raise anything
         raise TypeError(
-            f"{argument} of {name} is a {type(value).__name__}, which is not JSON: {exc}. Pass its primary key, or what "
-            "kombu encodes as JSON."
+            f"{argument} of {name} is of type {type(value).__name__}, which is not JSON: {exc}. Pass a primary key, or "
+            "what kombu encodes as JSON."
         ) from exc

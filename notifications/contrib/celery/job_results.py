@@ -54,8 +54,8 @@ class JobResult(AsyncResult):  # type: ignore[misc]
     def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> Any:
         """Wait for the job and return its result. Options that are about a result backend have no effect.
 
-        Raises ``JobFailed`` if it has failed, ``TaskRevokedError`` if it was cancelled, ``celery.exceptions.TimeoutError``,
-        and ``JobDoesNotExist``. Without ``propagate`` the first two are returned.
+        Raises ``JobFailed`` if it has failed and ``TaskRevokedError`` if it was cancelled, which are returned without
+        ``propagate``; ``celery.exceptions.TimeoutError`` and ``JobDoesNotExist``.
         """
         from notifications.api import join
 
@@ -129,7 +129,9 @@ class JobResult(AsyncResult):  # type: ignore[misc]
         elif job.state == "failed":
             meta["result"] = JobFailed(job.error or {})
         elif job.state == "cancelled":
-            meta["result"] = TaskRevokedError(str((job.error or {}).get("detail") or "The job was cancelled."))
+            meta["result"] = TaskRevokedError(
+                str((job.error or {}).get("detail") or "The job was cancelled.")
+            )
         return meta
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from notifications.jobs.declaring.policies import NotifyOption
 
-#: Tasks with such names stay messages, whatever the class of the app's tasks is: with ``task_cls`` the message that wakes
-#: a worker for jobs would be a job itself.
+#: Tasks with such names stay messages, whatever the class of the app's tasks is: with ``task_cls`` the message that
+#: wakes a worker for jobs would be a job itself.
 MESSAGE_PREFIXES = ("celery.", "notifications.")
 
 
@@ -59,8 +59,8 @@ class JobTask(Task):  # type: ignore[misc]
     ``notify``, ``redact``
         As in ``policy``.
 
-    Other options of ``policy`` stand in ``@policy(...)`` below ``@shared_task``. Calls return ``AsyncResult`` of Celery,
-    which reads the job.
+    Other options of ``policy`` stand in ``@policy(...)`` below ``@shared_task``. Calls return an ``AsyncResult`` of
+    Celery, which reads the job.
     """
 
     abstract = True
@@ -215,7 +215,7 @@ class JobTask(Task):  # type: ignore[misc]
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
     ) -> None:
-        """Report the progress of the job: ``current``, ``total`` and ``message`` of ``meta``. Other values have no effect."""
+        """Report ``current``, ``total`` and ``message`` of ``meta`` as the progress of the job. Others have no effect."""
         request = self._job_request
         if request is None or task_id not in (None, request.id):
             super().update_state(task_id=task_id, state=state, meta=meta, **kwargs)
@@ -229,4 +229,3 @@ class JobTask(Task):  # type: ignore[misc]
     def _job_request(self) -> Any:
         """The request of the job that runs here, None for other requests of the task."""
         return getattr(self.request_stack.top, "job_request", None)
-

@@ -1,8 +1,8 @@
 """Messages by the name of a ``JobTask``: of another service, of beat without the module, and from before the switch.
 
 A worker of Celery makes a job of each, once for each id of a message. The message is acknowledged after the commit, and
-put back while the database is away, whatever options the task itself has: to the worker it is a message of another task,
-``enqueue_message``, with the options that this needs.
+put back while the database is away, whatever options the task itself has: to the worker it is a message of another
+task, ``enqueue_message``, with the options that this needs.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ OPTIONS = {
 def register(app: Any) -> None:
     """Register the task that makes jobs of messages, unless the app has it."""
     if TASK_NAME not in app._tasks:
-        app.task(
-            enqueue_message, name=TASK_NAME, base=Task, bind=True, shared=False, lazy=False, **OPTIONS
-        )
+        app.task(enqueue_message, name=TASK_NAME, base=Task, bind=True, shared=False, lazy=False, **OPTIONS)
 
 
 def make_strategy(task: JobTask, app: Any, consumer: Any) -> Callable[..., Any]:
@@ -60,11 +58,8 @@ def make_strategy(task: JobTask, app: Any, consumer: Any) -> Callable[..., Any]:
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
         if _is_followed(message.payload):
             return execute(message, body, ack, reject, callbacks, **options)
-        if body is None:
-            message = copy(message)  # the transport may put the original back
-            message.headers = _address(message.headers)
-        else:  # protocol 1, where the body has what later headers have
-            body = _address(body)
+        message = copy(message)  # the transport may put the original back
+        message.headers = _address(message.headers or {}, message.payload)
         return enqueue(message, body, ack, reject, callbacks, **options)
 
     return receive
@@ -88,12 +83,20 @@ def enqueue_message(self: Any, *args: Any, **kwargs: Any) -> None:
         raise Reject(str(exc), requeue=True) from exc
 
 
-def _address(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headers of a message to the task that makes a job of it."""
-    kept = {name: headers.get(name) for name in KEPT_HEADERS}
+def _address(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+    """Return the headers of a message to the task that makes a job of it.
+
+    A message of protocol 1 has in its body what later ones have in their headers, of which Celery takes both.
+    """
+    sent = {**payload, **headers} if isinstance(payload, Mapping) else headers
+    kept = {name: sent.get(name) for name in KEPT_HEADERS}
     return {
         **headers,
-        **{"task": TASK_NAME, "eta": None, "expires": None, "timelimit": [None, None], "retries": 0},
+        "task": TASK_NAME,
+        "eta": None,
+        "expires": None,
+        "timelimit": [None, None],
+        "retries": 0,
         JOB_HEADER: kept,
     }
 

@@ -36,7 +36,12 @@ def test_call_is_a_row_of_the_transaction(user):
     assert not Job.objects.exists()
     result = tasks.export.delay(user.pk, 2026)
     job = only_job()
-    assert (str(job.id), job.user_id, job.title, job.url) == (result.id, user.pk, "Export 2026", "/exports/a%20b/")
+    assert (str(job.id), job.user_id, job.title, job.url) == (
+        result.id,
+        user.pk,
+        "Export 2026",
+        "/exports/a%20b/",
+    )
     assert result.state == "PENDING"
     assert run_jobs() == 1
     assert tasks.seen == [(result.id, 0, {}, [user.pk, 2026], {})]
@@ -75,7 +80,7 @@ def test_title_has_what_was_passed():
 
 
 def test_what_cannot_be_encoded_is_refused_by_name():
-    with pytest.raises(TypeError, match="b of .*add is a object, which is not JSON"):
+    with pytest.raises(TypeError, match=r"b of .*add is of type object, which is not JSON"):
         tasks.add.delay(1, b=object())
 
 
@@ -87,7 +92,7 @@ def test_wrong_arguments():
 def test_times():
     now = timezone.now()
     tasks.add.apply_async((1, 2), countdown=60)
-    tasks.add.apply_async((1, 2), eta=datetime(2040, 1, 2, 3, 4))  # noqa: DTZ001 (Celery reads it as UTC)
+    tasks.add.apply_async((1, 2), eta=datetime(2040, 1, 2, 3, 4))  # Celery reads it as UTC
     tasks.add.apply_async((1, 2), eta="2040-01-02T05:04:00+02:00")
     first, *others = [job.run_after or job.due_at for job in Job.objects.order_by("id")]
     assert timedelta(seconds=59) < first - now < timedelta(seconds=61)
@@ -235,7 +240,7 @@ def test_task_that_a_worker_would_not_find():
     def local():
         """Not at the top level."""
 
-    with pytest.raises(Exception, match="module level|top level"):
+    with pytest.raises(Exception, match=r"module level|top level"):
         local.delay()
 
 

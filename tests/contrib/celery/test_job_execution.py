@@ -30,7 +30,9 @@ def test_retry_is_the_same_job(user):
     assert result.get() == 2
     job = Job.objects.get()
     assert (job.attempt, job.retries) == (3, 2)
-    assert set(Attempt.objects.values_list("outcome", "exception_class_path")) == {("failed", "builtins.OSError")}
+    assert set(Attempt.objects.values_list("outcome", "exception_class_path")) == {
+        ("failed", "builtins.OSError")
+    }
 
 
 def test_max_retries_bounds_retries(user):
