@@ -215,7 +215,7 @@ class JobTask(Task):  # type: ignore[misc]
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
     ) -> None:
-        """Report ``current``, ``total`` and ``message`` of ``meta`` as the progress of the job. Others have no effect."""
+        """Report ``current``, ``total`` and ``message`` of ``meta`` as the progress of the job."""
         request = self._job_request
         if request is None or task_id not in (None, request.id):
             super().update_state(task_id=task_id, state=state, meta=meta, **kwargs)
