@@ -125,7 +125,7 @@ class RunJobsTests(TestCase):
             tasks.busy.enqueue(1, 5)
             tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
             executors = set(Job.objects.values_list("executor", flat=True))
-            self.assertEqual(executors, {"woken_async"})
+            self.assertEqual(executors, {"async"})
             self.assertEqual(run_jobs(), 3)
             self.assertEqual(run_until_idle(), 2)
         self.assertEqual(set(Job.objects.values_list("state", flat=True)), {"succeeded"})

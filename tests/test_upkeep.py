@@ -211,9 +211,7 @@ def test_doctor_lists_the_duties(transactional_db):
     names |= {"close questions without a wait"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
     # The first of these is done at the start without, and of the other one it is known when there is something to do.
-    assert elected == names - {"cancel waits of ended jobs", "close questions without a wait"} | {
-        "turn executors of version 0.9.0"
-    }
+    assert elected == names - {"cancel waits of ended jobs", "close questions without a wait"}
     (found,) = doctor("duties")
     assert found["state"] == "ok" and set(found["figures"]) == names
     assert re.search(r"roll up statistics \d s ago \(every 60 s\)", found["message"])

@@ -1,7 +1,7 @@
 """Whether the tables in the database are those of the installed models.
 
-They differ while ``migrate`` was not run, when a newer version has migrated them, or when something else has changed
-them. The first query of a column that does not exist would fail, or each INSERT that a newer column refuses.
+They differ while ``migrate`` was not run, when another version or commit has migrated them, or when something else has
+changed them. The first query of a column that does not exist would fail, or each INSERT that a newer column refuses.
 """
 
 from __future__ import annotations

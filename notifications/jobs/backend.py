@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -30,6 +31,7 @@ from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
+from notifications.jobs.declaring.moments import find_moments
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, with_options
@@ -124,6 +126,11 @@ class JobBackend(BaseTaskBackend):
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
+        policy = policy_of(task.func)
+        run_after, expires_at = find_moments(
+            task.run_after if options.delay is None else options.delay,
+            policy.expires if options.expires is None else options.expires,
+        )
         kwargs_json = "{}"  # as in most calls
         if kwargs:
             kwargs_json = validators.json_text("The keyword arguments", kwargs, is_plural=True)
@@ -138,8 +145,9 @@ class JobBackend(BaseTaskBackend):
                 "queue_name", task.queue_name, validators.MAX_NAME_LENGTH, required=True
             ),
             priority=int(task.priority),
-            run_after=task.run_after and times.as_utc(task.run_after),
-            max_attempts=policy_of(task.func).max_attempts,
+            run_after=run_after,
+            expires_at=expires_at,
+            max_attempts=policy.max_attempts,
             title=validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True),
             url=validators.link("url", options.url),
             language=translation.get_language() or "",
@@ -190,6 +198,10 @@ class JobBackend(BaseTaskBackend):
             validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
         )
+
+    def expiry_of(self, task: Any) -> datetime | None:
+        """Return when a job of a task expires that is enqueued now, as its policy says."""
+        return find_moments(task.run_after, policy_of(task.func).expires)[1]
 
     def check_arguments(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise a ``TypeError``, which names the task and its signature, if it cannot be called with the arguments.

@@ -24,7 +24,7 @@ from notifications.ids import uuid7
 from notifications.jobs import limits, results, turns
 from notifications.jobs.declaring.own_tasks import first_backend_alias, own_task
 from notifications.jobs.declaring.policies import NotifyOption
-from notifications.jobs.declaring.tasks import has_builtin_jobs
+from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.transitions import batch_completion, recording
 from notifications.jobs.transitions.enqueueing import owner_key
 from notifications.models import Job
@@ -150,7 +150,7 @@ class Batch:
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
             rings.expect_own_jobs(rows)
-            rings.ring_new_jobs(rows, queue=has_builtin_jobs(rows))
+            rings.ring_new_jobs(rows, queue=wakes_builtin_worker({row.backend for row in rows}))
 
         if connection().in_atomic_block:
             insert()

@@ -33,7 +33,7 @@ from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.app import Rows
 from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
-from notifications.jobs.declaring.tasks import has_builtin_jobs
+from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
@@ -251,7 +251,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     if not jobs:
         return
     rings.expect_own_jobs(jobs)
-    rings.ring_new_jobs(jobs, queue=has_builtin_jobs(jobs))
+    rings.ring_new_jobs(jobs, queue=wakes_builtin_worker({row.backend for row in jobs}))
     hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):
         on_commit(lambda: signal_queue.send_later(lambda: _send_enqueued(jobs), jobs=len(jobs)))

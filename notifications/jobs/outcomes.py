@@ -192,7 +192,7 @@ def failure(
             detail = DETAILS[kind] % {"id": job.id, "seconds": policy.timeout, "times": job.attempt}
         error = {
             "type": kind,
-            "title": _("Failed"),
+            "title": _("Expired") if kind == "expired" else _("Failed"),
             "detail": validators.shortened(validators.printable(str(detail)), validators.MAX_DETAIL_LENGTH),
         }
     return Outcome(

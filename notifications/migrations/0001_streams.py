@@ -348,7 +348,7 @@ class Migration(migrations.Migration):
                         name="notifications_job_waiting",
                     ),
                     models.Index(
-                        condition=models.Q(("executor", "observed"), ("state", "queued")),
+                        condition=models.Q(("expires_at__isnull", False), ("state", "queued")),
                         fields=["expires_at", "id"],
                         name="notifications_job_expiry",
                     ),

@@ -58,10 +58,10 @@ class Job(models.Model):
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
+    #: When a queued job ends that has not begun by then. NULL: never, as when it has begun.
+    expires_at = MomentField(null=True, blank=True, editable=False)
     # Columns of observed tasks stand here: in a table of their own they would cost a statement more for each group of
     # starts.
-    #: When the queued job of an observed task ends that was not started by then. NULL: never.
-    expires_at = MomentField(null=True, blank=True, editable=False)
     #: The process of its worker that has started an observed task. Of a queued job: it goes on with other tasks.
     process_id = models.PositiveIntegerField(null=True, blank=True, editable=False)
     #: Whether the broker delivers the message of an observed task again if that process is lost.
@@ -157,7 +157,7 @@ class Job(models.Model):
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
-            _job_index("expiry", "expires_at", "id", state="queued", executor="observed"),
+            _job_index("expiry", "expires_at", "id", state="queued", expires_at__isnull=False),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             # With what the overview groups them by: of 10,000 jobs SQLite would look for each row.
             _job_index(
@@ -190,6 +190,12 @@ class Job(models.Model):
     def done(self) -> bool:
         """Whether the job has succeeded, failed or been cancelled."""
         return self.state in states.DONE
+
+    @property
+    def expiry(self) -> datetime | None:
+        """When the queued job fails if it has not begun, None if it does not. That of an observed task may not."""
+        is_certain = self.state == self.State.QUEUED and self.executor != self.Executor.OBSERVED
+        return self.expires_at if is_certain else None
 
     @property
     def can_retry(self) -> bool:

@@ -103,10 +103,12 @@ class InlineRun:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import recording, waiting
+        from notifications.jobs.transitions import expiring, recording, waiting
         from notifications.models import Wait
 
         while True:
+            while expiring.end_expired_jobs():
+                pass
             while self.run_one_or_raise():
                 pass
             waiting.end_due_waits()

@@ -194,6 +194,7 @@ class Execution(CurrentExecution):
         context = [JobContext(task_result=self.claimed.task_result)] if task.takes_context else []
         args = [*context, *stored_args]
         timeout = asyncio.timeout(policy.timeout)
+        expires_at = job.expires_at
 
         def start_timeout() -> None:
             if self.is_waiting_for_thread:
@@ -205,8 +206,10 @@ class Execution(CurrentExecution):
             async with timeout:
                 if iscoroutinefunction(task.func):
                     self.is_interruptible = True
+                    job.expires_at = None
                     value = await task.func(*args, **kwargs)
                 elif sync_threads is None:
+                    job.expires_at = None
                     value = await sync_to_async(task.func)(*args, **kwargs)
                 else:
                     self.is_waiting_for_thread = True
@@ -230,6 +233,7 @@ class Execution(CurrentExecution):
             if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
                 return outcomes.cancelled(job, policy, exc)
             if not self.is_cancelling and signatures.explains(task, stored_args, kwargs, exc):
+                job.expires_at = expires_at
                 raise signatures.WrongArguments(str(exc)) from exc
             outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
             if self.is_cancelling and (is_late or outcome.retry_delay is not None):
@@ -293,6 +297,7 @@ class Execution(CurrentExecution):
         loop = asyncio.get_running_loop()
 
         def call() -> tuple[Any, BaseException | None]:
+            self.job.expires_at = None
             loop.call_soon_threadsafe(on_start)
             try:
                 return function(*args, **kwargs), None

@@ -56,10 +56,9 @@ def test_it_runs_jobs_until_a_signal(site, signal_method):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
-    """Also what version 0.9.0 has stored, before the worker finds that it has nothing to do."""
-    for executor in ("engine", "dispatched", "woken_sync"):
-        Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
+def test_until_idle_runs_the_backlog_of_a_removed_backend(capsys):
+    tasks.noop.enqueue()
+    Job.objects.filter(id=tasks.noop_sync.enqueue().id).update(backend="removed")
     call_command("run_jobs", "--until-idle")
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
 
@@ -69,7 +68,7 @@ def test_until_idle_runs_the_backlog_of_a_removed_engine(capsys):
 def test_until_idle_ends_without_tables(monkeypatch):
     """As where the tables of another app have its label, or each tenant has a schema. Else it would wait for them."""
     monkeypatch.setattr(Job._meta, "db_table", "notifications_jobs")
-    words = "there is no table notifications_jobs. All migrations are applied"
+    words = "there is no table notifications_jobs. Its migrations are applied"
     with pytest.raises(CommandError, match=words):
         call_command("run_jobs", "--until-idle", skip_checks=True)
     monkeypatch.undo()

@@ -181,20 +181,16 @@ def with_engine():
 
 
 def wake_engines(reader):
-    """For jobs of an engine, and for old ones."""
-    for executor in ("woken_sync", "woken_async", "sync"):
+    for executor in ("sync", "async"):
         job(reader.key, executor=executor)
-    job(reader.key, executor="woken_sync", run_after=timezone.now())
+    job(reader.key, executor="sync", run_after=timezone.now())
     with with_engine():
         run_duty("wake engines for waiting jobs")
-    job(reader.key, executor="dispatched")
-    run_duty("turn executors of version 0.9.0")
 
 
 def warn_of_unserved_jobs_of_engines(reader):
     """Of a backend whose engine has no process."""
-    for executor in ("woken_sync", "sync"):
-        job(reader.key, executor=executor)
+    job(reader.key, executor="sync")
     with with_engine():
         backlog.warn_of_unserved_jobs()
 

@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries
-from notifications.jobs.claiming.executors import stored_executor
 from notifications.jobs.claiming.sources import Source, builtin_source
 from notifications.jobs.transitions import enqueueing
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
@@ -212,7 +211,7 @@ def test_claim_of_senders_does_not_read_the_backlog(filled_tables, keys, later, 
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += claim_rows(uuid7(), 10, executors={"sender": 10, "email": 4}, is_thorough=True)
+            claimed += claim_rows(uuid7(), 10, executors={"sender": 10, "email": 4})
 
         for _ in range(2):
             assert rows_read(claim) < MAX_READ[connection.vendor]
@@ -232,16 +231,15 @@ def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, setti
     source = Source(backends=(alias,), queues=("default",)) if is_of_engine else builtin_source()
     for other in settings.TASKS:
         if other != alias:
-            for kind in ("sync", "async"):
-                executor = stored_executor(kind, other)
+            for executor in ("sync", "async"):
                 insert_queued_jobs(BACKLOG // 2, backend=other, queue_name="default", executor=executor)
     for analyzed in (False, True):
         if analyzed:
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
         claimable = [
-            queued_job(backend=alias, queue_name="default", executor=stored_executor(kind, alias))
-            for kind in ("sync", "async", "sync")
+            queued_job(backend=alias, queue_name="default", executor=executor)
+            for executor in ("sync", "async", "sync")
         ]
         Job.objects.bulk_create(claimable)
         claimed = []

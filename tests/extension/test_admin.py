@@ -96,7 +96,7 @@ def test_a_filter_of_a_project_is_kept(user, admin_client, extended, monkeypatch
 
 
 def test_an_action_for_all_rows(transactional_db, admin_client):
-    """Not one for rows of the page. The core refuses it, and names the app to install."""
+    """Not one for rows of the page. The core refuses it, and names the command."""
     jobs = [tasks.noop.enqueue().id for _ in range(2)]
     form = {"action": "cancel_jobs", "_selected_action": jobs[:1]}
     admin_client.post("/admin/notifications/job/", form)
@@ -105,7 +105,7 @@ def test_an_action_for_all_rows(transactional_db, admin_client):
         for action in ("cancel_jobs", "reschedule_jobs"):
             page = admin_client.post("/admin/notifications/job/", {**form, "action": action}, follow=True)
             *_, message = page.context["messages"]
-            assert 'Add "notifications.contrib.operations" to INSTALLED_APPS' in str(message)
+            assert "All jobs that match are changed by manage.py notifications jobs." in str(message)
         extend(JobAdmin)(type("All", (), {"change_all": lambda self, request, action: HttpResponse(action)}))
         assert admin_client.post("/admin/notifications/job/", form).text == "cancel_jobs"
     assert [str(job.pk) for job in Job.objects.filter(state="cancelled")] == jobs[:1]

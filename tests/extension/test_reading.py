@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.template import engines
 from django.test import override_settings
 from django.urls import include, path
 
 import tests.extension
 from notifications import api, conf, extension, times
-from notifications.extension import Extension, Fact, PageButton, import_later, moved
+from notifications.extension import Extension, Fact, PageButton, import_later
 from notifications.extension.installed import Hooks
 from notifications.inbox import return_to_inbox
 from notifications.jobs import step_list
@@ -61,13 +61,6 @@ def test_a_setting(shop, settings):
     settings.NOTIFICATIONS = {"SHOP_KEY": 123}
     with pytest.raises(ImproperlyConfigured, match="is of another type"):
         _ = conf.settings.SHOP_KEY
-
-
-@pytest.mark.parametrize("arguments", [["sell"], ["sell", "--all", "1"], ["jobs", "sell", "--all"]])
-def test_a_command_of_an_app_that_is_not_installed(arguments, monkeypatch):
-    monkeypatch.setattr(moved, "SUBCOMMANDS", {"sell": "shop", "jobs sell": "shop"})
-    with pytest.raises(CommandError, match=r'Add "notifications\.contrib\.shop" to INSTALLED_APPS'):
-        call_command("notifications", *arguments)
 
 
 def test_a_section_of_a_job(job, user, client, admin_client, monkeypatch, capsys):

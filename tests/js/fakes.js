@@ -146,6 +146,7 @@ export function job(version, values = {}) {
     created_at: "2026-01-01T00:00:00Z",
     started_at: null,
     finished_at: null,
+    expires_at: null,
     run_after: null,
     error: null,
     url: null,

@@ -30,10 +30,9 @@ def releases():
     return sorted(path.parent.name for path in FOLDER.glob(f"*/{SQLITE}"))
 
 
-def save(site, version):
+def save(site, folder):
     """Create the rows in a site that has its tables and users, and save its database and what is read of it."""
     site.notifications |= {"WEBHOOKS": True}
-    folder = FOLDER / version
     folder.mkdir(exist_ok=True)
     recorded = site.folder / "recorded"
     settings = site.environment["DJANGO_SETTINGS_MODULE"]
@@ -70,31 +69,31 @@ def save(site, version):
     (folder / name).write_text(site.python(CALL.format("read")))
 
 
-def load_sqlite(version, folder):
-    """Return a site with a copy of the file of a version."""
+def load_sqlite(saved, folder):
+    """Return a site with a copy of the file of a saved database."""
     copy = folder / "copy.sqlite3"
-    shutil.copy(FOLDER / version / SQLITE, copy)
+    shutil.copy(saved / SQLITE, copy)
     return Site(folder, f"sqlite:///{copy}")
 
 
-def load_postgres(version, folder, postgres):
-    """Return a site with a new database that has the dump of a version."""
+def load_postgres(saved, folder, postgres):
+    """Return a site with a new database that has the dump of a saved one."""
     name = f"release_{folder.name}"
     postgres.drop(name)  # of another test
     postgres.create(name)
     command = [postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", postgres.url(name)]
-    with (FOLDER / version / POSTGRES).open() as dump:
+    with (saved / POSTGRES).open() as dump:
         subprocess.run(command, check=True, stdin=dump, capture_output=True)
     return Site(folder, postgres.url(name))
 
 
-def read_saved(version, vendor):
+def read_saved(saved, vendor):
     """Return what the release has read of its rows."""
-    return json.loads((FOLDER / version / f"{vendor}.json").read_text())
+    return json.loads((saved / f"{vendor}.json").read_text())
 
 
-def find_refused_statements(site, version):
-    """Return the errors of the database for what processes of a version execute, by statement. All is rolled back."""
+def find_refused_statements(site, saved):
+    """Return the errors of the database for what processes of a release execute, by statement. All is rolled back."""
     vendor, refused = vendor_of(site), {}
     if vendor == "sqlite":
         connection = sqlite3.connect(site.database_url.removeprefix("sqlite:///"), isolation_level=None)
@@ -103,7 +102,7 @@ def find_refused_statements(site, version):
         connection = psycopg.connect(site.database_url, autocommit=True)
         is_there_already = lambda exc: isinstance(exc, psycopg.errors.UniqueViolation)  # noqa: E731
     with closing(connection):
-        for statement in json.loads((FOLDER / version / STATEMENTS[vendor]).read_text()):
+        for statement in json.loads((saved / STATEMENTS[vendor]).read_text()):
             connection.execute("BEGIN")
             try:
                 connection.execute(statement)

@@ -104,7 +104,7 @@ PATHS_BY_MARKER = {
         "test_javascript.py",
         "test_layout.py",
         "test_mutants.py",
-        "extension/test_moved.py",
+        "extension/test_shipped.py",
         "test_paths.py",
         "test_patterns.py",
         "test_states.py",

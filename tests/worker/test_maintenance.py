@@ -155,8 +155,7 @@ def test_a_worker_marks_an_inbox_as_read(user, start_worker):
 def test_a_worker_runs_the_jobs_of_an_engine_that_was_removed(start_worker, settings):
     """Without a duty that moves them, and those of a backend that ``TASKS`` has no more."""
     results = [tasks.noop.enqueue(), tasks.noop_sync.enqueue()]
-    Job.objects.filter(id=results[0].id).update(executor="woken_async")
-    Job.objects.filter(id=results[1].id).update(executor="woken_sync", backend="removed")
+    Job.objects.filter(id=results[1].id).update(backend="removed")
     start_worker()
     wait_until(
         lambda: set(Job.objects.values_list("state", flat=True)) == {"succeeded"}, what="the jobs to end"
@@ -166,9 +165,8 @@ def test_a_worker_runs_the_jobs_of_an_engine_that_was_removed(start_worker, sett
 def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  # noqa: F811
     """Jobs that were enqueued before their backend had an engine."""
     backlog = tasks.noop.enqueue().id
-    Job.objects.update(executor="async")
     other = tasks.noop.enqueue().id
-    Job.objects.filter(id=other).update(executor="async", backend="builtin")
+    Job.objects.filter(id=other).update(backend="builtin")
     start_worker()
     wait_until(lambda: Job.objects.get(id=other).done, what="the job of another backend to end")
     assert Job.objects.get(id=backlog).state == "queued"

@@ -76,6 +76,8 @@ def enqueue(
         options["key"] = task_id
     if (run_after := moment(countdown or eta)) is not None:
         options["run_after"] = run_after
+    if (expires_at := moment(expires)) is not None:
+        options["expires"] = expires_at
     if queue := getattr(queue, "name", queue):
         options["queue_name"] = _queue_name(task, queue)
     if priority is not None:

@@ -126,6 +126,8 @@ class JobResult(AsyncResult):  # type: ignore[misc]
             }
         elif job.state == "succeeded":
             meta["result"] = decode(job.result)
+        elif job.state == "failed" and (job.error or {}).get("type") == "expired":
+            meta |= {"status": states.REVOKED, "result": TaskRevokedError("expired")}
         elif job.state == "failed":
             meta["result"] = JobFailed(job.error or {})
         elif job.state == "cancelled":

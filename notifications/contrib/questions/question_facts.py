@@ -151,8 +151,6 @@ def describe_events(subject: Job | Notification, reader: Any) -> Iterator[Event]
 def _describe_expiry(question: AskedQuestion, details: Mapping[str, Any]) -> str:
     if question.due_at is None:
         return gettext("The job waits, without a time limit.")
-    if "default" not in details:  # an older version has asked it
-        return ""
     if (default := details["default"]) is None:
         return gettext("The question expires, and the job may fail.")
     if default:

@@ -67,6 +67,7 @@ class Handler:
             concurrency_key=concurrency_key,
             created_at=now,
             queued_at=now,
+            expires_at=self.task.get_backend().expiry_of(self.task),
             **self.columns,
             **columns,
         )

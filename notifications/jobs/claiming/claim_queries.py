@@ -122,7 +122,9 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
         SELECT open_executor, priority, {place} AS place
         FROM executors, LATERAL (SELECT id, priority, turn {jobs} {_BY_TURN} most) AS first
     """
-    best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, ("open_executor",), condition)
+    best, select = _lock_first(
+        "id, concurrency_key, expires_at", limit, jobs, firsts, ("open_executor",), condition
+    )
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
     return f"WITH executors (open_executor, most) AS (VALUES {most_of_executors}), {best} {select}", params
 
@@ -134,6 +136,8 @@ def first_jobs_of_queues(
     executors: Capacities,
     closed_keys: Collection[str] = (),
     jobs_per_key: int = 1,
+    *,
+    with_expired: bool = True,
 ) -> Query:
     """Return the query for the first due jobs of these queues. On PostgreSQL it locks them.
 
@@ -142,18 +146,21 @@ def first_jobs_of_queues(
     ``closed_keys``
         Concurrency keys whose jobs are left out. With any, the other keys that have jobs are enumerated, and at most
         ``jobs_per_key`` jobs of each are read, beside the jobs without a key.
+    ``with_expired``
+        The first jobs may have expired. Otherwise the query reads all that have, until they are ended.
     """
     is_postgresql = connection().vendor == "postgresql"
     now, now_param = database_now_sql()
     ctes = [names[0], f"open AS (SELECT alias, name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*names[1]]
+    unexpired = "" if with_expired else f" AND (expires_at IS NULL OR expires_at > {now})"
     firsts = {}
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
             ctes += _open_keys(executor, closed_keys)
             params += closed_keys
-            jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key"
+            jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}'{unexpired} AND concurrency_key"
             free = f"free_{executor}"
             delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
@@ -161,14 +168,14 @@ def first_jobs_of_queues(
                 _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
             ]
         else:
-            jobs = f"{jobs_of_name()} AND executor = '{executor}'"
+            jobs = f"{jobs_of_name()} AND executor = '{executor}'{unexpired}"
             parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
         place = (
             "row_number() OVER (PARTITION BY alias, name, is_delayed, priority ORDER BY turn, id) AS place"
         )
         found = f"SELECT id, alias, name, is_delayed, priority, {place} FROM ({' UNION ALL '.join(parts)}) AS found"
         ctes.append(f"found_{executor} AS ({found} ORDER BY priority DESC, place LIMIT {rows})")
-        params += [now_param] * len(parts)
+        params += [now_param] * len(parts) * (1 if with_expired else 3)
         firsts[executor] = f"SELECT * FROM found_{executor} {_BY_PLACE} {most}"
     if not is_postgresql:
         of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
@@ -188,8 +195,8 @@ def first_jobs_of_queues(
     of_group = " AND ".join(f"found.{column} = best.{column}" for column in groups)
     jobs_of_group = f"""FROM notifications_job
         WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE {of_group}))
-            AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now})"""
-    params.append(now_param)
+            AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now}){unexpired}"""
+    params += [now_param] * (1 if with_expired else 2)
     first_of_executors = " UNION ALL ".join(
         f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
     )

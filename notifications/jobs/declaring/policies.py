@@ -10,12 +10,14 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from typing import Any, Never, TypeVar
 from uuid import UUID
 
 from notifications import validators
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring import policy_settings
+from notifications.jobs.declaring.moments import validate_expires
 from notifications.jobs.declaring.templates import format_template, refuse_unknown_names
 
 logger = logging.getLogger("notifications.jobs")
@@ -56,6 +58,7 @@ class Policy:
     title: str = ""
     max_attempts: int = 3
     timeout: float | None = 300.0
+    expires: float | timedelta | None = None
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     backoff: float = 2.0
     concurrency_key: str = ""
@@ -77,6 +80,8 @@ class Policy:
             raise ValueError(
                 f"timeout is {self.timeout!r}. It must be a number of seconds above 0, or None for no limit."
             )
+        if self.expires is not None:
+            object.__setattr__(self, "expires", validate_expires(self.expires))
         if (
             isinstance(self.backoff, bool)
             or not isinstance(self.backoff, int | float)
@@ -110,6 +115,7 @@ SYNONYMS = {
     **dict.fromkeys(("autoretry_for", "retry_for"), "retry_on"),
     **dict.fromkeys(("retry_delay", "default_retry_delay", "retry_backoff"), "backoff"),
     **dict.fromkeys(("time_limit", "soft_time_limit", "job_timeout"), "timeout"),
+    **dict.fromkeys(("ttl", "max_age"), "expires"),
 }
 
 
@@ -130,6 +136,7 @@ def policy(
     title: str = "",
     max_attempts: int = 3,
     timeout: float | None = 300.0,
+    expires: float | timedelta | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     backoff: float = 2.0,
     concurrency_key: str = "",
@@ -152,6 +159,11 @@ def policy(
     ``timeout``
         Seconds that one attempt may take, None for no limit. A job without a limit is taken away from its worker only
         when the worker is lost.
+    ``expires``
+        Seconds, or a timedelta, within which a job must begin, counted from when it is enqueued or due (``run_after``).
+        One that has not begun by then fails with an error of the type ``expired``, without an attempt. A job that has
+        begun does not expire, also while it waits for another attempt, and neither does one that is retried by hand.
+        ``.using(expires=…)`` replaces it for one job. None: jobs do not expire.
     ``retry_on``
         Exception classes after which the job is retried. After any other exception it has failed. Include
         ``TimeoutError`` to retry attempts that timed out. ``DATABASE_UNAVAILABLE`` holds the exceptions of a database
@@ -185,6 +197,7 @@ def policy(
         title=title,
         max_attempts=max_attempts,
         timeout=timeout,
+        expires=expires,
         retry_on=retry_on,
         backoff=backoff,
         concurrency_key=concurrency_key,

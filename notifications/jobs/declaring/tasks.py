@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, NoReturn
 
 from django.utils.module_loading import import_string
 
+from notifications import times
 from notifications.compat import Task, task_backends
 from notifications.conf import cached_until_changed
+from notifications.jobs.declaring.moments import validate_expiry, validate_run_after
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
@@ -24,7 +26,8 @@ DJANGO_OPTIONS = ("priority", "queue_name", "run_after", "backend")
 OPTION_SYNONYMS = {
     **dict.fromkeys(("user", "users"), "owner"),
     "queue": "queue_name",
-    **dict.fromkeys(("countdown", "delay", "eta"), "run_after=timezone.now() + timedelta(seconds=60)"),
+    **dict.fromkeys(("countdown", "delay", "eta"), "run_after=60, in seconds"),
+    **dict.fromkeys(("ttl", "max_age"), "expires=60, in seconds"),
     **dict.fromkeys(("unique", "unique_key", "debounce", "queueing_lock"), "queued_key"),
     **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
     "lock": "concurrency_key",
@@ -45,6 +48,9 @@ class JobOptions:
     key: str | None = None
     queued_key: str | None = None
     concurrency_key: str | None = None
+    expires: timedelta | datetime | None = None
+    #: A ``run_after`` that is counted from the call of ``enqueue()``.
+    delay: timedelta | None = None
     #: The name of the schedule that enqueues; not for ``.using()``.
     schedule: str = ""
     #: The group of the notification of the end, in the inbox; not for ``.using()``.
@@ -103,6 +109,7 @@ class JobTask(Task):
         key: str | None = None,
         queued_key: str | None = None,
         concurrency_key: str | None = None,
+        expires: float | timedelta | datetime | None = None,
         **changes: Any,
     ) -> JobTask:
         """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
@@ -123,16 +130,24 @@ class JobTask(Task):
         ``concurrency_key``
             At most 200 characters, in place of the policy's. At most ``concurrency`` of the task's policy (1 by
             default) jobs with the same key run at once.
+        ``expires``
+            When a job fails that has not begun by then, in place of the policy's: an aware datetime, or seconds or a
+            timedelta, which are counted from when it is enqueued or due.
         ``changes``
-            Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
+            Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``. A ``run_after`` may also be seconds
+            or a timedelta, counted from the call of ``enqueue()``.
         """
         if changes.keys() - set(DJANGO_OPTIONS):
             raise TypeError(_describe_unknown(min(changes.keys() - set(DJANGO_OPTIONS))))
-        run_after = changes.get("run_after")
-        if run_after is not None and not isinstance(run_after, datetime):
-            raise TypeError(
-                f"run_after is {run_after!r}. It must be an aware datetime: timezone.now() + timedelta(seconds=60)."
-            )
+        delay = None
+        if (run_after := changes.get("run_after")) is not None:
+            run_after = validate_run_after(run_after)
+            if isinstance(run_after, timedelta):
+                if stores_jobs(changes.get("backend") or self.backend):
+                    delay = run_after
+                    del changes["run_after"]
+                else:
+                    changes["run_after"] = times.now() + run_after
         given = {
             "owner": owner,
             "title": title,
@@ -140,8 +155,11 @@ class JobTask(Task):
             "key": key,
             "queued_key": queued_key,
             "concurrency_key": concurrency_key,
+            "expires": None if expires is None else validate_expiry(expires),
         }
         options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
+        if run_after is not None:
+            options = replace(options, delay=delay)
         # Not super(): its zero-argument form does not work in a dataclass with slots.
         task = Task.using(self, **changes) if changes else self
         # Not replace(): it would validate the task again, which costs more than everything else here.
@@ -165,7 +183,8 @@ def _describe_unknown(name: str) -> str:
     elif name in POLICY_OPTIONS or name in SYNONYMS:
         hint = "Options of all jobs of a task are those of @policy(...)."
     else:
-        own = [field.name for field in fields(JobOptions) if field.name not in ("schedule", "inbox_group")]
+        private = ("schedule", "delay", "inbox_group")
+        own = [field.name for field in fields(JobOptions) if field.name not in private]
         hint = f"It takes {', '.join([*own, *DJANGO_OPTIONS])}; arguments of the task go to enqueue()."
     return f".using() takes no {name}. {hint}"
 
@@ -197,9 +216,9 @@ def has_engine(backend: str) -> bool:
     return bool(task_backends.settings.get(backend, {}).get("OPTIONS", {}).get("engine"))
 
 
-def has_builtin_jobs(jobs: Iterable[Any]) -> bool:
-    """Return whether the built-in worker runs one of these jobs."""
-    return not all(map(has_engine, {job.backend for job in jobs}))
+def wakes_builtin_worker(backends: Iterable[str]) -> bool:
+    """Return whether the built-in worker runs new jobs of one of these backends (aliases in ``TASKS``)."""
+    return not all(map(has_engine, backends))
 
 
 @cached_until_changed("TASKS")

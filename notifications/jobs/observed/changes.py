@@ -69,7 +69,8 @@ def requeue_replaced(job: Job) -> None:
 
     The result backend is asked for its end, until one of them starts. Its ``process_id`` says that.
     """
-    queueing.requeue([job], "expires_at=%s", (database_now() + REPLACED_CHECK_INTERVAL,))
+    job.expires_at = database_now() + REPLACED_CHECK_INTERVAL
+    queueing.requeue([job], "deadline=NULL")
 
 
 def check_replaced_later(job: Job) -> None:

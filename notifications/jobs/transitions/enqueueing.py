@@ -29,7 +29,7 @@ from notifications.db.transactions import (
 )
 from notifications.exceptions import IdempotencyKeyConflict
 from notifications.jobs import limits
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Job
 from notifications.streams import rings
 from notifications.validators import MAX_KEY_LENGTH
@@ -47,6 +47,7 @@ REPLACED_COLUMNS = (
     "url",
     "priority",
     "run_after",
+    "expires_at",
     "max_attempts",
     "concurrency_key",
     "language",
@@ -69,7 +70,7 @@ def enqueue(job: Job) -> Job:
     def insert() -> Job:
         rings.expect_own_jobs([job])
         limits.insert_within_limit(job)
-        rings.ring_new_jobs([job], queue=not has_engine(job.backend))
+        rings.ring_new_jobs([job], queue=wakes_builtin_worker([job.backend]))
         return job
 
     if job.idempotency_key:

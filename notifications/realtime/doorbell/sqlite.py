@@ -21,7 +21,7 @@ from typing import Any
 
 from notifications.db.transactions import connection
 from notifications.ids import process_number
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Job, Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
 from notifications.streams.rings import own_jobs
@@ -173,7 +173,7 @@ class SqliteListener(ListenerThread):
         jobs = self._read_new_jobs(execute)
         users = {user for _, user, origin in rings if origin != process_number()}
         # A row without a user rings for the job queue.
-        queue = None in users or not all(has_engine(backend) for _, _, _, backend in jobs)
+        queue = None in users or wakes_builtin_worker({backend for _, _, _, backend in jobs})
         users.update(user for _, _, user, _ in jobs)
         users.discard(None)
         if users or queue:

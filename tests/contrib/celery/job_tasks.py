@@ -169,6 +169,11 @@ def limited_softly():
     return None
 
 
+@shared_task(base=JobTask, expires=90)
+def expiring():
+    return None
+
+
 class Report(JobTask):
     """A task with a method run()."""
 

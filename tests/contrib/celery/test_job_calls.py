@@ -14,7 +14,7 @@ from celery import chain, chord, group  # noqa: E402
 from notifications.api import batch, get_job, requester  # noqa: E402
 from notifications.exceptions import IdempotencyKeyConflict  # noqa: E402
 from notifications.models import Job, Notification  # noqa: E402
-from notifications.testing import run_jobs  # noqa: E402
+from notifications.testing import clock, run_jobs  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
 
 pytestmark = pytest.mark.django_db
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def forget_seen():
     tasks.seen.clear()
+    yield
+    clock.reset()
 
 
 def only_job():
@@ -261,3 +263,21 @@ def test_tasks_of_celery_and_of_the_app_stay_messages():
     assert not isinstance(app.tasks["celery.chord_unlock"], tasks.JobTask)
     assert not isinstance(app.tasks["notifications.enqueue_message"], tasks.JobTask)
     assert UUID(wake.s().freeze().id)
+
+
+def test_job_that_expires(user):
+    """From when it is enqueued, as in Celery, also with a countdown."""
+    now = timezone.now()
+    results = [
+        tasks.export.apply_async((user.pk, 2026), countdown=30, expires=60),
+        tasks.add.apply_async((1, 2), expires=datetime(2040, 1, 2, 3, 4)),
+        tasks.expiring.delay(),
+    ]
+    times = [Job.objects.get(id=result.id).expires_at for result in results]
+    assert timedelta(seconds=59) < times[0] - now < timedelta(seconds=61)
+    assert times[1] == datetime(2040, 1, 2, 3, 4, tzinfo=UTC)
+    assert timedelta(seconds=89) < times[2] - now < timedelta(seconds=91)
+    clock.advance(100)
+    assert run_jobs() == 1
+    assert [result.state for result in results] == ["REVOKED", "SUCCESS", "REVOKED"]
+    assert get_job(results[0].id).error["type"] == "expired"

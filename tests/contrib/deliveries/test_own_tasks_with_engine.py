@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 #: What jobs of senders have with an engine.
-OF_SENDERS = {"woken_sender", "woken_email"}
+OF_SENDERS = {"sender", "email"}
 
 
 def notify_of_all_channels(user):

@@ -47,7 +47,7 @@ def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F
     """A job whose process was lost says that it is quarantined."""
     engine_process()
     id = tasks.noop.enqueue().id
-    Job.objects.update(executor="woken_quarantined")
+    Job.objects.update(executor="quarantined")
     assert cells(admin_client, "runs_on") == ["Idle (Quarantined)"]
     assert "Idle (Quarantined)" in admin_client.get(f"{LIST}{id}/change/").text
 

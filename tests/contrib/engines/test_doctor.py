@@ -49,7 +49,7 @@ def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F81
     engine_process()
     for _ in range(3):
         tasks.noop.using(queue_name="reports").enqueue()
-    Job.objects.update(executor="woken_quarantined")
+    Job.objects.update(executor="quarantined")
     wait_long()
     idle_engine.taken = {"default"}
     found = diagnose("--timeout", "0.1", failed=["engine", "round trip"])["engine"]

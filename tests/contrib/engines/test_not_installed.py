@@ -25,14 +25,14 @@ run_jobs()
 assert Job.objects.get().state == "succeeded"
 print("done")
 """
-#: One deploy has removed the option and the app, while jobs were queued for the engine.
+#: One deploy has removed the backend and the app, while jobs were queued for the engine.
 REMOVED = """
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-for executor in ("woken_async", "woken_sync", "woken_quarantined", "woken_sender", "woken_email"):
-    Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor)
+for executor in ("async", "sync", "quarantined", "sender", "email"):
+    Job.objects.filter(id=tasks.noop.enqueue().id).update(executor=executor, backend="removed")
 run_jobs()
 print(*Job.objects.values_list("state", flat=True))
 """

@@ -7,7 +7,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from notifications.contrib.engines import process, worker
-from notifications.models import Job
 from notifications.models import Worker as WorkerRow
 from tests.contrib.engines.test_worker import enqueue, sent, states, until  # noqa: F401 (a fixture)
 from tests.support.waiting import wait_until
@@ -41,15 +40,6 @@ class TestProcess:
             process.run_waiting("default", backend="builtin")
             process.run_waiting("default", backend="removed")
         assert len(queries) == 0 and process._worker is None
-
-    def test_message_of_version_0_9_0(self):
-        """With the id of a job: it wakes the process for its queue. One of a job that was pruned has no effect."""
-        ids = [*enqueue(queue_name="reports"), *enqueue(queue_name="reports")]
-        backend, queue = process.find_queue_of_job(ids[1])
-        process.run_waiting(queue, backend=backend)
-        until(ids, "succeeded")
-        Job.objects.all().delete()
-        assert process.find_queue_of_job(ids[1]) is None
 
     def test_message_while_the_process_stops(self):
         ids = enqueue()

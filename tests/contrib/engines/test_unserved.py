@@ -42,13 +42,6 @@ def test_with_a_process(job, engine_process):
     assert unserved_jobs() == []
 
 
-@pytest.mark.parametrize("executor", ["woken_async", "sync"])
-def test_jobs_in_executors_of_both_spellings_are_found(job, executor):
-    """Those that were queued while their backend had an engine, and those from before."""
-    Job.objects.update(executor=executor)
-    assert [found.pk for found in unserved_jobs()] == [job.pk]
-
-
 def test_jobs_that_may_not_run_yet_are_not_unserved(job):
     """They wait for run_after, or for their queue to be resumed."""
     Job.objects.update(run_after=timezone.now() + timedelta(hours=1))

@@ -119,7 +119,7 @@ class TestWaitingJobs:
 
     def test_queue_beside_a_backlog(self, messages):
         """One job gets a message, also beside 10,000 of a queue that the same processes do not take."""
-        insert_queued_jobs(10_000, executor="woken_sync", priority=5)
+        insert_queued_jobs(10_000, executor="sync", priority=5)
         tasks.noop_sync.using(queue_name="reports").enqueue()
         wait_long()
         sent(messages)

@@ -15,9 +15,7 @@ MODULES = {
         "jobs/backend.py",
         "jobs/claiming/sources.py",
     ),
-    *("jobs/__init__.py", "jobs/claiming/executors.py", "jobs/transitions/claims.py"),
-    # What version 0.9.0 has stored.
-    "jobs/transitions/upgrading.py",
+    "jobs/__init__.py",
     # The hooks by which their processes are woken, and described.
     *("extension/__init__.py", "extension/app.py", "extension/dispatch.py", "extension/duty.py"),
     *("asgi.py", "checks.py", "readiness.py", "testing/inline.py"),
@@ -30,9 +28,7 @@ MODULES = {
     ),
 }
 #: Words that are spelled like it.
-OTHER = re.compile(
-    r"SESSION_ENGINE|template|0002_engine|job_engines|database engine|ENGINE\b|engines\[|\.engine\.find"
-)
+OTHER = re.compile(r"SESSION_ENGINE|template|database engine|ENGINE\b|engines\[|\.engine\.find")
 
 
 def test_modules_that_speak_of_engines():

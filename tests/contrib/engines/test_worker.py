@@ -124,8 +124,8 @@ def test_jobs_of_other_queues_and_backends_are_left(started, settings):
 
 def test_queue_beside_a_backlog_of_others(started):
     """One job begins at once, beside 10,000 of a queue, and of a backend, that this process may not take."""
-    insert_queued_jobs(5_000, executor="woken_sync", priority=5)
-    insert_queued_jobs(5_000, executor="woken_sync", priority=5, backend="second", queue_name="reports")
+    insert_queued_jobs(5_000, executor="sync", priority=5)
+    insert_queued_jobs(5_000, executor="sync", priority=5, backend="second", queue_name="reports")
     mine = enqueue(queue_name="reports")
     begun = time.monotonic()
     give(started, "reports").end.result(60)
@@ -158,7 +158,7 @@ def test_next_job_of_a_key(started, sent, gate):
 def test_quarantined_jobs_run_one_at_a_time(started, gate):
     """In a slot, beside other jobs."""
     ids = enqueue(tasks.hold_sync, 3)
-    Job.objects.update(executor="woken_quarantined")
+    Job.objects.update(executor="quarantined")
     slot = give(started)
     wait_until(lambda: states(ids).count("running") == 1, what="one job to run")
     other = enqueue(queue_name="reports")
@@ -173,7 +173,7 @@ def test_quarantined_jobs_run_one_at_a_time(started, gate):
 def test_senders_take_no_slot(started, gate):
     """The engine has its slot back while the servers of others do not answer."""
     ids = enqueue(tasks.hold, 3, queue_name="deliveries")
-    Job.objects.update(executor="woken_sender")
+    Job.objects.update(executor="sender")
     give(started, "deliveries").end.result(60)
     until(ids, "running")
     sync = enqueue()

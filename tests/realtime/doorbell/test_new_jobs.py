@@ -56,9 +56,9 @@ def wait_until_read():
     wait_until(lambda: doorbell._listener._last_job[1] == newest)
 
 
-def enqueue(user=None, executor="async"):
+def enqueue(user=None, **fields):
     """Enqueue a job, and return its rowid."""
-    row = job(user, executor=executor)
+    row = job(user, **fields)
     with connection.cursor() as cursor:
         cursor.execute("SELECT rowid FROM notifications_job WHERE id = %s", [row.id.hex])
         return cursor.fetchone()[0]
@@ -114,12 +114,16 @@ def test_job_without_owner(calls, as_other_process):
     assert calls == [(set(), True)]
 
 
-def test_job_that_no_worker_takes(calls, as_other_process, user):
+def test_job_that_no_worker_takes(calls, as_other_process, user, settings):
     """A job of an engine rings for its owner only; that of an observed task rings by a row of Ring."""
-    enqueue(user, "observed")
+    enqueue(user, executor="observed")
     wait_until_read()
     assert not calls
-    enqueue(user, "woken_async")
+    settings.TASKS = {
+        **settings.TASKS,
+        "engine": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.engine"}},
+    }
+    enqueue(user, backend="engine")
     wait_until(lambda: calls)
     assert calls == [({user.pk}, False)]
 

@@ -16,6 +16,7 @@ from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
 from notifications.jobs import Policy, announcing, cancel, retry
+from notifications.jobs.claiming.sources import Source
 from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
@@ -31,6 +32,7 @@ from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
+from tests.support.claims import claim_rows
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.outcomes import observer, succeeded
 from tests.support.statements import preceded
@@ -93,7 +95,7 @@ def test_a_question_and_its_answer(user, declare, monkeypatch):
     """Each time that a job waits, and each notification that is answered, in their transactions."""
     declare("handle_too")
     woken = []
-    monkeypatch.setattr(rings, "ring_new_jobs", woken.extend)
+    monkeypatch.setattr(rings, "ring_new_jobs", lambda jobs, queue: woken.extend(jobs))
     question_tasks.ask_sync.using(owner=user).enqueue()
     run_jobs()
     wait_tasks.pause_sync.enqueue()
@@ -429,8 +431,11 @@ def test_engine(with_engine, user, declare):
     declare({"notification.created": ["handle"], "job.cancelled": ["handle_too"]})
     notify(user, "Hello")
     cancel([UUID(tasks.noop.enqueue().id)])
-    assert handlers_jobs().get().executor.startswith("woken_")
-    assert handlers_jobs("handle_too").get().executor.startswith("woken_")
+    assert claim_rows(uuid7(), 10) == []
+    source = Source(backends=("default",))
+    assert {job.id for job in claim_rows(uuid7(), 10, source=source)} == {
+        handlers_jobs(name).get().id for name in ("handle", "handle_too")
+    }
 
 
 def test_task_enqueued_is_sent_after_the_commit(user, declare):

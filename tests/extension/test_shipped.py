@@ -1,8 +1,7 @@
-"""Names of optional apps, for errors that name the line to add."""
+"""Errors for something of an optional app that is not installed name the line to add."""
 
 import html
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from django.apps import apps
@@ -12,7 +11,7 @@ from django.template import Context, Template
 from django.urls import include, path, reverse
 
 from notifications import api, conf, testing
-from notifications.extension import moved
+from notifications.extension import Extension, shipped
 from tests.support.checks import system_checks
 
 
@@ -25,22 +24,35 @@ def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
     assert unknown.hint.startswith("Known keys: ACTIVE_JOBS_PER_USER, ")
 
 
-def test_names_of_the_table_belong_to_the_app():
-    assert set(apps.get_app_config("notifications_slack").settings) == {
-        key for key, app in moved.SETTINGS.items() if app == "slack"
+@pytest.mark.with_all_apps("their classes are compared with those of the apps")
+def test_each_optional_app_is_found():
+    """But not the adapters, which add nothing to the core."""
+    installed = {
+        config.name: type(config) for config in apps.get_app_configs() if isinstance(config, Extension)
     }
-    for name in moved.API_NAMES:
-        assert getattr(api, name)
-    for name in moved.TESTING_NAMES:
-        assert getattr(testing, name)
+    assert shipped.shipped_extensions().items() >= {
+        (name, found) for name, found in installed.items() if name.startswith("notifications.contrib.")
+    }
+    assert shipped.find_app_of_setting("SLACK") == "notifications.contrib.slack"
+    assert shipped.find_app_of_subcommand("jobs output") == "notifications.contrib.output"
+    assert shipped.find_app_of_setting("TYPO") == ""
+
+
+def test_names_that_no_app_has():
     for module in (api, testing):
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             _ = module.nothing
 
 
+class Shop(Extension):
+    name = "notifications.contrib.shop"
+    label = "notifications_shop"
+    subcommands = {"sell": "shop.Sell", "jobs sell": "shop.SellJob"}
+
+
 @pytest.mark.parametrize("arguments", [["sell"], ["sell", "--all", "1"], ["jobs", "sell", "--all"]])
 def test_a_command_of_an_app_that_is_not_installed(arguments, monkeypatch):
-    monkeypatch.setattr(moved, "SUBCOMMANDS", {"sell": "shop", "jobs sell": "shop"})
+    monkeypatch.setattr(shipped, "shipped_extensions", lambda: {Shop.name: Shop})
     with pytest.raises(CommandError, match=r'Add "notifications\.contrib\.shop" to INSTALLED_APPS'):
         call_command("notifications", *arguments)
 
@@ -61,12 +73,16 @@ urlpatterns = [
 
 
 @pytest.fixture
-def read_error_page(client, monkeypatch, settings):
+def read_error_page(client, monkeypatch, settings, tmp_path):
     """Return a function that returns Django's page for the error of a request."""
     settings.DEBUG, settings.ROOT_URLCONF = True, __name__
     client.raise_request_exception = False
-    monkeypatch.setattr(moved, "TAG_LIBRARIES", {"notifications_shop": "shop"})
-    monkeypatch.setattr(moved, "URL_NAMES", {"sell": "shop", "notification": "shop", "buy": "steps"})
+    for folder, names in ((tmp_path / "shop", ("sell", "notification")), (tmp_path / "steps", ("buy",))):
+        folder.joinpath("templatetags").mkdir(parents=True)
+        folder.joinpath("__init__.py").touch()
+        folder.joinpath("templatetags", f"notifications_{folder.name}.py").touch()
+        folder.joinpath("urls.py").write_text("".join(f'path("", view, name="{name}")\n' for name in names))
+    monkeypatch.setattr(import_module(shipped.PACKAGE), "__path__", [str(tmp_path)])
 
     def read(address):
         response = client.get(address)
@@ -92,15 +108,9 @@ def test_other_errors_of_addresses_have_no_note(name, read_error_page, caplog):
 
 
 @pytest.mark.with_all_apps("their modules of URLs are imported")
-def test_tags_and_addresses_belong_to_the_app():
-    folders = Path(moved.__file__).parent.parent.joinpath("contrib")
-    assert {
-        file.stem: file.parent.parent.name for file in folders.glob("*/templatetags/notifications_*.py")
-    } == moved.TAG_LIBRARIES
-    names = {
-        pattern.name: file.parent.name
-        for file in folders.glob("*/urls.py")
-        for pattern in import_module(f"notifications.contrib.{file.parent.name}.urls").urlpatterns
-        if pattern.name
-    }
-    assert names == moved.URL_NAMES
+def test_each_name_of_a_url_is_found():
+    """They are read as text: a name that is spelled otherwise would have no remedy."""
+    for folder in shipped._folders():
+        if folder.joinpath("urls.py").is_file():
+            patterns = import_module(f"{shipped.PACKAGE}.{folder.name}.urls").urlpatterns
+            assert all(shipped._has_url(folder, each.name) for each in patterns if each.name)
