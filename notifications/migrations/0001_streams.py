@@ -193,7 +193,6 @@ class Migration(migrations.Migration):
                             ("quarantined", "Quarantined"),
                             ("sender", "Sender"),
                             ("email", "E-mail"),
-                            ("observed", "Observed"),
                         ],
                         db_default="sync",
                         default="sync",
@@ -232,8 +231,6 @@ class Migration(migrations.Migration):
                 ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
                 ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("process_id", models.PositiveIntegerField(blank=True, editable=False, null=True)),
-                ("acks_late", models.BooleanField(db_default=False, default=False, editable=False)),
                 (
                     "inbox_group",
                     models.CharField(blank=True, db_default="", default="", editable=False, max_length=100),
@@ -359,7 +356,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("state", "failed")),
-                        fields=["finished_at", "task_path", "executor", "attempt", "user", "id"],
+                        fields=["finished_at", "task_path", "attempt", "user", "id"],
                         name="notifications_job_failed",
                     ),
                     models.Index(

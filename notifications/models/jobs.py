@@ -22,7 +22,7 @@ def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:
 
 
 class Job(models.Model):
-    """One execution of a task. Only ``jobs/transitions/`` and ``jobs/observed/`` change its state.
+    """One execution of a task. Only ``jobs/transitions/`` changes its state.
 
     ``seq`` is 0 while the job is active, and NULL when it is finished and not numbered yet.
     """
@@ -60,13 +60,7 @@ class Job(models.Model):
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
     #: When a queued job ends that has not begun by then. NULL: never, as when it has begun.
     expires_at = MomentField(null=True, blank=True, editable=False)
-    # Columns of observed tasks stand here: in a table of their own they would cost a statement more for each group of
-    # starts.
-    #: The process of its worker that has started an observed task. Of a queued job: it goes on with other tasks.
-    process_id = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    #: Whether the broker delivers the message of an observed task again if that process is lost.
-    acks_late = models.BooleanField(default=False, db_default=False, editable=False)
-    #: The group of the notification of its end, if its task was published in a group of Celery's.
+    #: The group of the notification of its end, in the inbox.
     inbox_group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
@@ -160,14 +154,12 @@ class Job(models.Model):
             _job_index("expiry", "expires_at", "id", state="queued", expires_at__isnull=False),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             # With what the overview groups them by: of 10,000 jobs SQLite would look for each row.
-            _job_index(
-                "failed", "finished_at", "task_path", "executor", "attempt", "user", "id", state="failed"
-            ),
+            _job_index("failed", "finished_at", "task_path", "attempt", "user", "id", state="failed"),
             _job_index("key_any", "idempotency_key", idempotency_key__gt=""),
             _job_index("batch", "batch", "state", batch__isnull=False),
             _job_index("event", "event_source", "id", event_source__isnull=False),
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),
-            _job_index("list", "created_at", "id"),  # ids of observed tasks do not ascend with time
+            _job_index("list", "created_at", "id"),  # ids of several machines do not ascend with time
         ]
         # A key can be used again when it has expired: it is cleared from the older row first.
         constraints = [
@@ -193,14 +185,13 @@ class Job(models.Model):
 
     @property
     def expiry(self) -> datetime | None:
-        """When the queued job fails if it has not begun, None if it does not. That of an observed task may not."""
-        is_certain = self.state == self.State.QUEUED and self.executor != self.Executor.OBSERVED
-        return self.expires_at if is_certain else None
+        """When the queued job fails if it has not begun, None if it does not."""
+        return self.expires_at if self.state == self.State.QUEUED else None
 
     @property
     def can_retry(self) -> bool:
-        """Whether the job can be retried by hand. That of an observed task cannot: only Celery can run it."""
-        return self.state in states.RETRYABLE and self.executor != self.Executor.OBSERVED
+        """Whether the job can be retried by hand."""
+        return self.state in states.RETRYABLE
 
 
 class Attempt(models.Model):

@@ -18,8 +18,13 @@ def job(user, **fields):
     """Enqueue a job of a user, or without an owner (None). Returns the row."""
     row = Job(
         user_id=getattr(user, "pk", user),
-        backend="default",
-        **{"title": "Work", "task_path": "tests.tasks.nothing", "queue_name": "default", **fields},
+        **{
+            "title": "Work",
+            "task_path": "tests.tasks.nothing",
+            "backend": "default",
+            "queue_name": "default",
+            **fields,
+        },
     )
     enqueueing.enqueue(row)
     return row

@@ -32,8 +32,8 @@ logger = logging.getLogger("notifications.jobs")
 #: Jobs that one transaction ends at most.
 MAX_JOBS_PER_TRANSACTION = 100
 
-# The index "expiry" has only queued jobs with an expiry. Observed tasks are ended by what observes them.
-_WHERE_EXPIRED = "WHERE state = 'queued' AND expires_at <= {now} AND executor <> 'observed'"
+# The index "expiry" has only queued jobs with an expiry.
+_WHERE_EXPIRED = "WHERE state = 'queued' AND expires_at <= {now}"
 
 
 def expired_condition() -> tuple[str, Sequence[Any]]:
