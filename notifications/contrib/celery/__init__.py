@@ -37,7 +37,8 @@ from notifications.contrib.celery.app import check_installed, connect_app
 
 check_installed()
 
-from notifications.contrib.celery.job_task import JobTask  # noqa: E402  (it imports Celery)
+from notifications.contrib.celery import checks  # noqa: E402, F401  (they import Celery)
+from notifications.contrib.celery.job_task import JobTask  # noqa: E402
 
 if TYPE_CHECKING:
     from notifications.contrib.engines.interface import Engine

@@ -32,6 +32,10 @@ def add(a, b):
     return a + b
 
 
+def add_plainly(a, b):
+    return a + b
+
+
 @shared_task(base=JobTask)
 def echo(value):
     seen.append(value)
