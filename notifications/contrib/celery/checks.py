@@ -27,7 +27,9 @@ LOST: tuple[tuple[str, Callable[[JobTask], Any], str], ...] = (
     ),
     (
         f"{', '.join(HANDLERS)} are not called for jobs",
-        lambda task: any(getattr(type(task), name, None) is not getattr(Task, name, None) for name in HANDLERS),
+        lambda task: any(
+            getattr(type(task), name, None) is not getattr(Task, name, None) for name in HANDLERS
+        ),
         'Use a handler of "job.succeeded" or "job.failed" in NOTIFICATIONS["HANDLERS"].',
     ),
 )
@@ -44,9 +46,7 @@ def check_job_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         try:
             _ = task.job_task
         except Exception as exc:
-            found.append(
-                Error(f"The task {task.name} is declared wrongly: {exc}", id="notifications.E015")
-            )
+            found.append(Error(f"The task {task.name} is declared wrongly: {exc}", id="notifications.E015"))
     for problem, is_of, remedy in LOST:
         if names := [task.name for task in tasks if is_of(task)]:
             found.append(Warning(f"{problem}: {', '.join(names)}.", hint=remedy, id="notifications.W050"))

@@ -88,8 +88,9 @@ def run_job(task: JobTask, job: Job, args: Sequence[Any], kwargs: Mapping[str, A
     _task_stack.push(task)
     try:
         value = task(*args, **kwargs)
-    except Retry as exc:
-        request.requested_retry = exc
+    except Retry:
+        if request.requested_retry is None:  # not of retry() for this job, so nothing bounds it
+            raise
     except Ignore:
         value = None
     finally:
