@@ -11,7 +11,7 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 
 from celery import chain, chord, group  # noqa: E402
 
-from notifications.api import batch, get_job, requester  # noqa: E402
+from notifications.api import accepted, batch, get_job, requester  # noqa: E402
 from notifications.exceptions import IdempotencyKeyConflict  # noqa: E402
 from notifications.models import Job, Notification  # noqa: E402
 from notifications.testing import clock, run_jobs  # noqa: E402
@@ -263,6 +263,14 @@ def test_tasks_of_celery_and_of_the_app_stay_messages():
     assert not isinstance(app.tasks["celery.chord_unlock"], tasks.JobTask)
     assert not isinstance(app.tasks["notifications.enqueue_message"], tasks.JobTask)
     assert UUID(wake.s().freeze().id)
+
+
+def test_view_that_accepts(user, rf):
+    """The job of a call may be that of a request."""
+    request = rf.post("/exports/")
+    request.user = user
+    response = accepted(request, lambda: tasks.add.apply_async((1, 2), task_id="mine"))
+    assert (response.status_code, only_job().user_id) == (202, user.pk)
 
 
 def test_job_that_expires(user):
