@@ -34,7 +34,7 @@ from notifications.extension import hooks
 from notifications.jobs.declaring.moments import find_moments
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
-from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, with_options
+from notifications.jobs.declaring.tasks import BackendTask, JobOptions, has_engine, with_options
 from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class JobBackend(BaseTaskBackend):
     Enqueueing is one INSERT in the caller's transaction, so a rollback removes the job.
     """
 
-    task_class = JobTask
+    task_class = BackendTask
     supports_defer = True
     supports_async_task = True
     supports_get_result = True

@@ -1,4 +1,7 @@
-"""From the call of a ``JobTask`` to the row of its job."""
+"""From the call of a ``JobTask`` to the row of its job.
+
+No model is imported: the modules of tasks may be imported before the models are ready.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,15 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from django.utils import timezone
 
-from notifications import validators
+from notifications import jobs, validators
 from notifications.contrib.celery.job_arguments import encode_arguments
-from notifications.jobs import find_task
 from notifications.jobs.declaring.policies import job_title
-
-if TYPE_CHECKING:
-    from notifications.contrib.celery.job_task import JobTask
 
 #: What takes the place of what a job does not have, by the names of options of Celery's calls.
 REFUSED_OPTIONS = {
@@ -32,7 +31,7 @@ REFUSED_OPTIONS = {
 }
 
 
-def refuse_options(task: JobTask, options: Mapping[str, Any]) -> None:
+def refuse_options(task: Any, options: Mapping[str, Any]) -> None:
     """Raise TypeError for options of a call that a job does not have. Those that only a broker needs have no effect."""
     for name, remedy in REFUSED_OPTIONS.items():
         if options.get(name):
@@ -40,7 +39,7 @@ def refuse_options(task: JobTask, options: Mapping[str, Any]) -> None:
 
 
 def enqueue(
-    task: JobTask,
+    task: Any,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     *,
@@ -59,7 +58,7 @@ def enqueue(
     """
     job_task = task.job_task
     try:
-        find_task(job_task.module_path)
+        jobs.find_task(job_task.module_path)
     except ImportError as exc:
         raise TypeError(
             f"The task {task.name} must stand at the top level of its module, by the name of its function: {exc}"
@@ -102,12 +101,12 @@ def moment(value: float | datetime | str | None) -> datetime | None:
     return read
 
 
-def _queue_name(task: JobTask, queue: str) -> str:
+def _queue_name(task: Any, queue: str) -> str:
     """Return the queue of jobs for a queue of Celery's: the default one of each stands for the other."""
     return "default" if queue == task.app.conf.task_default_queue else queue
 
 
-def _bind(task: JobTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _bind(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments by their names, with defaults."""
     signature = inspect.signature(task.job_task.func)
     try:
@@ -118,17 +117,13 @@ def _bind(task: JobTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict
     return {**bound.arguments, **kwargs}
 
 
-def _find_owner(
-    task: JobTask, args: Sequence[Any], kwargs: Mapping[str, Any], values: Mapping[str, Any]
-) -> Any:
+def _find_owner(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     """Return the user or key that the task's ``owner`` says, None for that of the context."""
     owner = type(task).owner  # not of the instance, which would bind a function
     return owner(*args, **kwargs) if callable(owner) else values.get(owner) if owner else None
 
 
-def _make_url(
-    task: JobTask, args: Sequence[Any], kwargs: Mapping[str, Any], values: Mapping[str, Any]
-) -> str:
+def _make_url(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     url = type(task).url
     if callable(url):
         return str(url(*args, **kwargs))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from notifications.api import task as declare_task
 from notifications.contrib.celery.job_execution import make_function
 from notifications.jobs import Policy, first_backend_alias, first_queue_name
 from notifications.jobs.declaring.policies import change_policy, declared_policy
 
-if TYPE_CHECKING:
-    from notifications.contrib.celery.job_task import JobTask
 
-
-def make_job_task(task: JobTask) -> Any:
+def make_job_task(task: Any) -> Any:
     """Return the Django task that stands for a task of Celery. Raises TypeError and ValueError for wrong options."""
     function = make_function(task)
     if inspect.iscoroutinefunction(getattr(task, "_orig_run", task.run)):
@@ -40,7 +37,7 @@ def make_job_task(task: JobTask) -> Any:
     return declare_task(backend=alias, queue_name=first_queue_name(alias))(function)
 
 
-def time_limit_of(task: JobTask) -> float | None:
+def time_limit_of(task: Any) -> float | None:
     """Return the seconds that a job of the task may take, None for no limit.
 
     A soft limit is one where there is no other: the exception that Celery raises in the task at that time, it raises on
@@ -51,7 +48,7 @@ def time_limit_of(task: JobTask) -> float | None:
     return next((float(limit) for limit in limits if limit), None)
 
 
-def refuse_unknown_owner(task: JobTask, signature: inspect.Signature) -> None:
+def refuse_unknown_owner(task: Any, signature: inspect.Signature) -> None:
     """Raise TypeError if ``owner`` names no argument of the task."""
     owner = type(task).owner
     if owner is None or callable(owner):

@@ -8,20 +8,16 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery._state import _task_stack
 from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
 
+from notifications import jobs
 from notifications.contrib.celery.job_arguments import decode_arguments, encode
 from notifications.contrib.celery.job_calls import moment
-from notifications.jobs import RetryRequested
 from notifications.worker import current_execution
-
-if TYPE_CHECKING:
-    from notifications.contrib.celery.job_task import JobTask
-    from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -45,7 +41,7 @@ class JobRequest(Context):  # type: ignore[misc]
         self.job_request = self
 
 
-def make_function(task: JobTask) -> Callable[..., Any]:
+def make_function(task: Any) -> Callable[..., Any]:
     """Return the function of the jobs of a task: with the path, signature and policy of the task's own function."""
     run = getattr(task, "_orig_run", task.run)  # without what autoretry_for has put around it
     own = getattr(run, "__func__", run)
@@ -66,7 +62,7 @@ def make_function(task: JobTask) -> Callable[..., Any]:
     return call
 
 
-def run_job(task: JobTask, job: Job, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a task for its job. Raises what the task raises, or ``RetryRequested``."""
     id = job.idempotency_key or str(job.id)
     request = JobRequest(
@@ -97,7 +93,7 @@ def run_job(task: JobTask, job: Job, args: Sequence[Any], kwargs: Mapping[str, A
         _task_stack.pop()
         task.request_stack.pop()
     if retry := request.requested_retry:
-        raise RetryRequested(_delay_of(retry)) from (retry.exc or retry)
+        raise jobs.RetryRequested(_delay_of(retry)) from (retry.exc or retry)
     return _storable_result(task, value)
 
 
@@ -110,7 +106,7 @@ def _delay_of(retry: Retry) -> float:
     return (when - datetime.now(UTC)).total_seconds()
 
 
-def _storable_result(task: JobTask, value: Any) -> Any:
+def _storable_result(task: Any, value: Any) -> Any:
     """Return a result as JSON has it, None where Celery would not store it either."""
     if task.ignore_result:
         return None

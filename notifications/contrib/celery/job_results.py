@@ -11,7 +11,10 @@ from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
 
+from notifications import jobs
+from notifications.api import get_job, join
 from notifications.contrib.celery.job_arguments import decode
+from notifications.db import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 
 #: The states of Celery for those of jobs. A queued one is RETRY after its first attempt.
@@ -57,8 +60,6 @@ class JobResult(AsyncResult):  # type: ignore[misc]
         Raises ``JobFailed`` if it has failed and ``TaskRevokedError`` if it was cancelled, which are returned without
         ``propagate``; ``celery.exceptions.TimeoutError`` and ``JobDoesNotExist``.
         """
-        from notifications.api import join
-
         if self.job_id is None:
             raise JobDoesNotExist(self.id)
         try:
@@ -76,10 +77,8 @@ class JobResult(AsyncResult):  # type: ignore[misc]
 
     def revoke(self, *args: Any, **options: Any) -> None:
         """Cancel the job. Celery's options, such as ``terminate``, have no effect."""
-        from notifications.jobs import cancel
-
         if self.job_id is not None:
-            cancel([self.job_id])
+            jobs.cancel([self.job_id])
 
     def forget(self) -> None:
         self._cache = None
@@ -105,8 +104,6 @@ class JobResult(AsyncResult):  # type: ignore[misc]
         return found
 
     def _read(self) -> dict[str, Any]:
-        from notifications.api import get_job
-
         meta: dict[str, Any] = {"task_id": self.id, "status": states.PENDING, "result": None}
         try:
             job = get_job(self.job_id) if self.job_id else None
@@ -139,15 +136,14 @@ class JobResult(AsyncResult):  # type: ignore[misc]
 
 def _find_job(id: str) -> UUID | None:
     """Return the job with an id, or else with a key that a caller has given."""
-    from notifications.db import database
     from notifications.models import Job
 
-    jobs = Job.objects.using(database())
+    rows = Job.objects.using(database())
     try:
-        if jobs.filter(id=(job_id := UUID(id))).exists():
+        if rows.filter(id=(job_id := UUID(id))).exists():
             return job_id
     except ValueError:
         pass
     # The second condition is that of the index.
-    found = jobs.filter(idempotency_key=id, idempotency_key__gt="").order_by("-created_at")
+    found = rows.filter(idempotency_key=id, idempotency_key__gt="").order_by("-created_at")
     return found.values_list("id", flat=True).first()

@@ -10,12 +10,16 @@ from celery import Task, current_app
 from celery.exceptions import Retry
 from celery.utils.serialization import raise_with_context
 
+from notifications.api import progress
 from notifications.contrib.celery import beat
+from notifications.contrib.celery.job_calls import enqueue, refuse_options
+from notifications.contrib.celery.job_declarations import make_job_task
+from notifications.contrib.celery.job_results import JobResult
+from notifications.contrib.celery.task_messages import make_strategy, register
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
 
-    from notifications.jobs.declaring.policies import NotifyOption
 
 #: Tasks with such names stay messages, whatever the class of the app's tasks is: with ``task_cls`` the message that
 #: wakes a worker for jobs would be a job itself.
@@ -30,8 +34,6 @@ class _JobTaskOf:
             task = current_app.tasks.get(cls.name or current_app.gen_task_name(cls.__name__, cls.__module__))
             return task and task.job_task
         if "_job_task" not in vars(task):
-            from notifications.contrib.celery.job_declarations import make_job_task
-
             task._job_task = make_job_task(task)
         return task._job_task
 
@@ -68,7 +70,7 @@ class JobTask(Task):  # type: ignore[misc]
     title: str | Promise = ""
     owner: str | Callable[..., Any] | None = None
     url: str | Callable[..., Any] = ""
-    notify: NotifyOption = True
+    notify: bool | Callable[..., Any] = True
     redact: tuple[str, ...] = ()
 
     job_task = _JobTaskOf()
@@ -82,14 +84,10 @@ class JobTask(Task):  # type: ignore[misc]
     @classmethod
     def on_bound(cls, app: Any) -> None:
         """Register the task that makes jobs of messages. Celery calls this for each app that has the task."""
-        from notifications.contrib.celery.task_messages import register
-
         register(app)
 
     def start_strategy(self, app: Any, consumer: Any, **kwargs: Any) -> Any:
         """Return what a worker of Celery does with messages of the task."""
-        from notifications.contrib.celery.task_messages import make_strategy
-
         return make_strategy(self, app, consumer)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,8 +125,6 @@ class JobTask(Task):  # type: ignore[misc]
         is_continued = "retries" in options or (options.get("parent_id") and options.get("chain"))
         if self.app.conf.task_always_eager or is_continued:
             return super().apply_async(args, kwargs, task_id, producer, shadow=shadow, **follows, **options)
-        from notifications.contrib.celery.job_calls import refuse_options
-
         refuse_options(self, {**options, **follows})
         options = {**self._get_exec_options(), **options}
         if dump := getattr(self, "_dump_pydantic_arguments", None):
@@ -143,8 +139,6 @@ class JobTask(Task):  # type: ignore[misc]
         options: Mapping[str, Any],
     ) -> Any:
         """Enqueue a job with options of ``apply_async()``, and return its result."""
-        from notifications.contrib.celery.job_calls import enqueue
-
         names = ("countdown", "eta", "expires", "queue", "priority", "group_id")
         given = {name: options[name] for name in names if options.get(name) is not None}
         job_id = enqueue(self, args or (), kwargs or {}, task_id=task_id, **given)
@@ -160,8 +154,6 @@ class JobTask(Task):  # type: ignore[misc]
 
     def AsyncResult(self, task_id: str, job_id: str | None = None, **kwargs: Any) -> Any:
         """Return the result of the job with an id, or for which a caller has given this id."""
-        from notifications.contrib.celery.job_results import JobResult
-
         return JobResult(task_id, app=self.app, job_id=job_id)
 
     def retry(
@@ -186,8 +178,6 @@ class JobTask(Task):  # type: ignore[misc]
             raise TypeError(
                 f"{self.name} is a job, whose arguments stay the same: enqueue another one by delay(), and return."
             )
-        from notifications.contrib.celery.job_calls import refuse_options
-
         refuse_options(self, options)
         limit = self.max_retries if max_retries is None else max_retries
         if request.has_no_retries_left or (limit is not None and request.retries >= limit):
@@ -220,8 +210,6 @@ class JobTask(Task):  # type: ignore[misc]
         if request is None or task_id not in (None, request.id):
             super().update_state(task_id=task_id, state=state, meta=meta, **kwargs)
         elif isinstance(meta, Mapping) and isinstance(meta.get("current"), int | float):
-            from notifications.api import progress
-
             message = meta.get("message") or meta.get("description") or meta.get("status") or ""
             progress(meta["current"], meta.get("total"), str(message))
 

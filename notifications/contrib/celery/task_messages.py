@@ -11,17 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Task
 from celery.exceptions import Reject
-from celery.worker.strategy import default
 
 from notifications.db import is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
-
-if TYPE_CHECKING:
-    from notifications.contrib.celery.job_task import JobTask
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -50,8 +46,10 @@ def register(app: Any) -> None:
         app.task(enqueue_message, name=TASK_NAME, base=Task, bind=True, shared=False, lazy=False, **OPTIONS)
 
 
-def make_strategy(task: JobTask, app: Any, consumer: Any) -> Callable[..., Any]:
+def make_strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
     """Return what a worker does with a message of a task."""
+    from celery.worker.strategy import default  # only workers need it
+
     execute = default(task, app, consumer)
     enqueue = default(app.tasks[TASK_NAME], app, consumer)
 

@@ -58,7 +58,7 @@ class JobOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, init=False)
-class JobTask(Task):
+class BackendTask(Task):
     """A task whose executions are jobs of this app. ``@task`` also takes the options of ``@policy``."""
 
     options: JobOptions
@@ -111,7 +111,7 @@ class JobTask(Task):
         concurrency_key: str | None = None,
         expires: float | timedelta | datetime | None = None,
         **changes: Any,
-    ) -> JobTask:
+    ) -> BackendTask:
         """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
 
         ``owner``
@@ -170,11 +170,11 @@ class JobTask(Task):
         return copy
 
 
-def with_options(task: Any, **options: Any) -> JobTask:
+def with_options(task: Any, **options: Any) -> BackendTask:
     """Return a task, which may be a plain one of Django, with these ``JobOptions`` and none of its own."""
     names = [field.name for field in fields(task) if field.init and field.name != "options"]
     values = {name: getattr(task, name) for name in names}
-    return JobTask(**values, options=JobOptions(**options))
+    return BackendTask(**values, options=JobOptions(**options))
 
 
 def _describe_unknown(name: str) -> str:
@@ -191,7 +191,7 @@ def _describe_unknown(name: str) -> str:
 
 def has_job_tasks(backend: Any) -> bool:
     """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
-    return issubclass(backend.task_class, JobTask)
+    return issubclass(backend.task_class, BackendTask)
 
 
 def stores_jobs(alias: str) -> bool:
@@ -203,11 +203,11 @@ def stores_jobs(alias: str) -> bool:
 
 
 _DJANGO_FIELDS = {field.name for field in fields(Task)}
-_FIELDS = [field.name for field in fields(JobTask)]
+_FIELDS = [field.name for field in fields(BackendTask)]
 
 
-def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
-    task: JobTask = replace(import_string(path), **changes)
+def _unpickle(path: str, changes: dict[str, Any]) -> BackendTask:
+    task: BackendTask = replace(import_string(path), **changes)
     return task
 
 

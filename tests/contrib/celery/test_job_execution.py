@@ -10,9 +10,11 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 
 from notifications.api import get_job  # noqa: E402
 from notifications.jobs import find_task, retry  # noqa: E402
-from notifications.models import Attempt, Job, Worker  # noqa: E402
+from notifications.jobs.transitions import reaping  # noqa: E402
+from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
+from tests.support.claims import claim_rows  # noqa: E402
 
 pytestmark = pytest.mark.django_db
 
@@ -135,27 +137,26 @@ def test_results_that_celery_would_not_store(caplog):
     assert "Stored no result" in caplog.text
 
 
-def lose_worker():
-    """Have a worker of its own claim the next job, and lose it."""
-    from notifications.ids import uuid7
-    from notifications.jobs.transitions import claims, reaping
+@pytest.fixture
+def lose_worker(live_worker):
+    """lose_worker() has a worker claim the next job, and loses it."""
 
-    now = timezone.now()
-    worker = Worker.objects.create(
-        id=uuid7(), lease_until=now + timedelta(seconds=20), started_at=now, concurrency=1
-    )
-    assert claims.claim_jobs(worker.id, 1)
-    reaping.reap_jobs([worker.id])
+    def lose():
+        worker = live_worker()
+        assert claim_rows(worker, 1)
+        reaping.reap_jobs([worker])
+
+    return lose
 
 
-def test_lost_worker_ends_the_job():
+def test_lost_worker_ends_the_job(lose_worker):
     """Celery has acknowledged the message before it called the task."""
     result = tasks.add.delay(1, 2)
     lose_worker()
     assert get_job(result.id).error["type"] == "worker-lost"
 
 
-def test_lost_worker_with_acks_late():
+def test_lost_worker_with_acks_late(lose_worker):
     result = tasks.late.delay()
     lose_worker()
     assert result.state == "RETRY"
@@ -163,7 +164,7 @@ def test_lost_worker_with_acks_late():
     assert result.successful()
 
 
-def test_retries_and_lost_workers_are_counted_apart(user):
+def test_retries_and_lost_workers_are_counted_apart(user, lose_worker):
     """A retry takes none of what a lost worker may cost, and none of the retries is a lost worker."""
     tasks.retry_by_hand.delay(user.pk, 1, countdown=3600)
     run_jobs()
@@ -174,7 +175,7 @@ def test_retries_and_lost_workers_are_counted_apart(user):
     assert (job.state, job.error and "worker-lost" in job.error) == ("failed", True)
 
 
-def test_lost_worker_is_no_retry():
+def test_lost_worker_is_no_retry(lose_worker):
     result = tasks.late.delay()
     lose_worker()
     assert Job.objects.get().retries == 0

@@ -1,7 +1,5 @@
 """Messages by the names of Celery's tasks whose calls are jobs."""
 
-import threading
-from contextlib import contextmanager
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,33 +11,21 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 
 from celery.contrib.testing.worker import start_worker  # noqa: E402
 
-from notifications.contrib.celery import beat, task_messages  # noqa: E402
+from notifications.contrib.celery import task_messages  # noqa: E402
 from notifications.exceptions import TooManyJobs  # noqa: E402
-from notifications.jobs.transitions import enqueueing  # noqa: E402
 from notifications.models import Job  # noqa: E402
 from notifications.testing import run_jobs  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
+from tests.contrib.celery.conftest import fail_at_first  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
 
 NAME = "tests.contrib.celery.job_tasks"
 
 
 @pytest.fixture
-def app(monkeypatch):
-    """The app, which becomes the current one, with a broker in this process."""
-    from tests.contrib.celery.job_app import app
-
-    monkeypatch.setitem(app.conf, "broker_url", "memory://")
-    monkeypatch.setattr(task_messages, "PUT_BACK_SECONDS", 0.01)
-    app.set_current()
-    app.finalize()
-    tasks.seen.clear()
-    return app
-
-
-@pytest.fixture
-def worker(app, transactional_db):
+def worker(app, transactional_db, monkeypatch):
     """A worker of Celery on a thread, with the pool "solo"."""
+    monkeypatch.setattr(task_messages, "PUT_BACK_SECONDS", 0.01)
     with start_worker(app, perform_ping_check=False, pool="solo", shutdown_timeout=30) as worker:
         yield worker
     connections.close_all()
@@ -133,30 +119,14 @@ def test_retry_of_a_message_in_a_chain(app, worker, user):
     assert (tasks.seen, job.args) == ([0, 1, 2], "[2]")
 
 
-@contextmanager
-def failing(monkeypatch, error, times=3):
-    """Have the database refuse a few jobs."""
-    left = [times]
-    enqueue = enqueueing.enqueue
-
-    def fail(job):
-        if left[0]:
-            left[0] -= 1
-            raise error
-        return enqueue(job)
-
-    monkeypatch.setattr(enqueueing, "enqueue", fail)
-    yield left
-
-
 @pytest.mark.parametrize(
     "error", [OperationalError("the database is away"), TooManyJobs(1)], ids=["away", "full"]
 )
 def test_message_is_put_back(app, worker, monkeypatch, error, caplog):
-    with failing(monkeypatch, error) as left:
-        app.send_task(f"{NAME}.add", (1, 2))
-        until_jobs(1)
-    assert left == [0]
+    left = fail_at_first(monkeypatch, error, times=3)
+    app.send_task(f"{NAME}.add", (1, 2))
+    until_jobs(1)
+    assert left == []
     assert caplog.text.count("Put back a message of task") == 3
 
 
@@ -171,49 +141,3 @@ def test_plain_tasks_are_not_changed(app, worker):
     app.send_task(f"{NAME}.plain", (1,))
     until_read(app)
     assert not Job.objects.exists()
-
-
-class Service:
-    """What beat_init has as its sender."""
-
-    def __init__(self):
-        self._is_shutdown = threading.Event()
-
-
-@pytest.fixture
-def scheduler(app, transactional_db):
-    """The scheduler of beat on this thread."""
-    from celery import signals
-    from celery.beat import Scheduler
-
-    signals.beat_init.send(sender=Service())
-    yield Scheduler(app, lazy=True)
-    beat._services.clear()
-
-
-def tick(scheduler):
-    scheduler.setup_schedule()
-    (entry,) = [entry for entry in scheduler.schedule.values() if entry.name == "known"]
-    return scheduler.apply_entry(entry)
-
-
-def test_tick_is_a_job(scheduler):
-    tick(scheduler)
-    job = Job.objects.get()
-    assert (job.task_path, job.args) == (f"{NAME}.echo", '["tick"]')
-
-
-def test_tick_is_tried_again(scheduler, monkeypatch, caplog):
-    monkeypatch.setattr(beat, "RETRY_INTERVAL_SECONDS", 0.01)
-    with failing(monkeypatch, OperationalError("the database is away")):
-        tick(scheduler)
-    assert Job.objects.count() == 1
-    assert caplog.text.count("Could not enqueue the job of a tick") == 1
-
-
-def test_other_threads_do_not_wait(app, db, monkeypatch):
-    with (
-        failing(monkeypatch, OperationalError("the database is away"), times=1),
-        pytest.raises(OperationalError),
-    ):
-        tasks.add.delay(1, 2)

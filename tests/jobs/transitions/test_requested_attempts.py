@@ -6,9 +6,8 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import policy, task
-from notifications.jobs import RetryRequested, outcomes
-from notifications.jobs.declaring.policies import Policy
-from notifications.jobs.transitions import claims, reaping, recording
+from notifications.jobs import Policy, RetryRequested, outcomes
+from notifications.jobs.transitions import reaping, recording
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
@@ -56,19 +55,6 @@ def test_requested_attempt_waits(live_worker):
     tasks.noop.enqueue()
     job = request_attempt(live_worker(), 60)
     assert timedelta(seconds=50) < (job.run_after or job.due_at) - timezone.now() < timedelta(seconds=70)
-
-
-def test_claim_without_a_time_limit_has_no_deadline(live_worker):
-    """A claim for a task that the worker has met, and one for a task that it meets."""
-    worker = live_worker()
-    tasks.noop.enqueue()
-    (job,) = claim_rows(worker, 1, timeouts={"tests.jobs.tasks.noop": None})
-    assert (job.deadline, Job.objects.get(id=job.id).deadline) == (None, None)
-    tasks.noop_sync.enqueue()
-    (other,) = claim_rows(worker, 1, timeouts={"tests.jobs.tasks.noop": None})
-    assert other.deadline - other.started_at == timedelta(seconds=360)
-    claims.extend_deadlines([other], {other.task_path: None})
-    assert Job.objects.get(id=other.id).deadline is None
 
 
 def test_job_without_a_time_limit_is_lost_by_the_lease_of_its_worker(live_worker):
