@@ -173,7 +173,7 @@ SEARCH_TERMS = {
     "every minute": "how-to/schedules every",
     "exactly once": "explanation/delivery",
     "exception": "how-to/retries",
-    "expires": "how-to/from-celery#what-you-lose",
+    "expires": "how-to/enqueue#expiry",
     "failed since": "how-to/runbook#many-jobs-fail",
     "failover": "how-to/production-several-machines#failover",
     "fake socket": "how-to/bundlers#test-a-front-end fake",

@@ -29,7 +29,7 @@ from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import POLICY_OPTIONS, has_engine
 from notifications.jobs.reader_languages import find_wrong_language
 from notifications.realtime import probe
-from notifications.tracing import spans
+from notifications.tracing import checks as tracing_checks  # noqa: F401
 from notifications.worker.lease import RENEWALS
 
 #: Seconds by which the clocks of the database and of this machine may differ.
@@ -83,22 +83,6 @@ def _find_wrong_key(key: Any) -> Error:
     near = get_close_matches(str(key).upper(), conf.SETTINGS, n=1)
     hint = f"Known keys: {', '.join(conf.SETTINGS)}."
     return Error(message, hint=f"Did you mean {near[0]!r}? {hint}" if near else hint, id="notifications.E002")
-
-
-@register("notifications")
-def check_opentelemetry(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W008: spans are on, and OpenTelemetry is not installed."""
-    try:
-        is_on = conf.settings.OPENTELEMETRY
-    except ImproperlyConfigured:
-        return []  # E002 or E003
-    if not is_on or spans.is_installed():
-        return []
-    message = (
-        "NOTIFICATIONS['OPENTELEMETRY'] is on, but opentelemetry-api is not installed: there are no spans."
-    )
-    hint = 'pip install "asyncsite-notifications[opentelemetry]"'
-    return [Warning(message, hint=hint, id="notifications.W008")]
 
 
 @register(Tags.database)

@@ -21,6 +21,7 @@ from django.utils import timezone
 from notifications import checks
 from notifications.extension import Dispatch, hooks
 from notifications.models import Job
+from notifications.tracing.checks import check_opentelemetry
 from tests.jobs.tasks import noop
 from tests.support.checks import system_checks
 from tests.support.django_tasks import BaseTaskBackend
@@ -80,12 +81,12 @@ def test_a_wrong_type(settings):
 def test_opentelemetry_is_missing(settings, monkeypatch):
     """W008 if spans are on. With the package, or with a wrong value, which is E003, there is none."""
     settings.NOTIFICATIONS = {"OPENTELEMETRY": True}
-    assert found(checks.check_opentelemetry) == []
+    assert found(check_opentelemetry) == []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert found(checks.check_opentelemetry) == ["notifications.W008"]
+    assert found(check_opentelemetry) == ["notifications.W008"]
     for value in (False, "yes"):
         settings.NOTIFICATIONS = {"OPENTELEMETRY": value}
-        assert found(checks.check_opentelemetry) == []
+        assert found(check_opentelemetry) == []
 
 
 @pytest.mark.parametrize(("lease", "ids"), [(3, ["notifications.E004"]), (4, []), (20, [])])

@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.apps import apps
 from django.template import TemplateSyntaxError
 from django.urls import NoReverseMatch
-
-if TYPE_CHECKING:
-    from notifications.extension.app import Extension
 
 PACKAGE = "notifications.contrib"
 #: How Django begins its errors for a library, and for the name of a URL, that no installed app has.
@@ -33,12 +30,8 @@ def describe_remedy(app: str) -> str:
 
 
 @cache
-def shipped_extensions() -> dict[str, type[Extension]]:
-    """Return the classes of the optional apps whose libraries are installed, by the names of the apps."""
-    from notifications.extension.app import (
-        Extension,  # it imports the module of engines, which imports this one
-    )
-
+def shipped_extensions() -> dict[str, type[Any]]:
+    """Return the ``Extension`` of each optional app whose libraries are installed, by the names of the apps."""
     found = {}
     for folder in _folders():
         name = f"{PACKAGE}.{folder.name}"
@@ -47,12 +40,12 @@ def shipped_extensions() -> dict[str, type[Extension]]:
         except ImportError:
             continue
         for value in values:
-            if isinstance(value, type) and issubclass(value, Extension) and vars(value).get("name") == name:
+            if hasattr(value, "subcommands") and vars(value).get("name") == name:
                 found[name] = value
     return found
 
 
-def find_app(has: Callable[[type[Extension]], bool]) -> str:
+def find_app(has: Callable[[type[Any]], bool]) -> str:
     """Return the name of the first optional app whose class has something, "" if there is none."""
     return next((name for name, extension in shipped_extensions().items() if has(extension)), "")
 
@@ -80,12 +73,10 @@ def add_note_of_remedy(exc: BaseException) -> None:
     if not isinstance(exc, TemplateSyntaxError | NoReverseMatch) or not (found := _MISSING.match(str(exc))):
         return
     library, url = found.groups()
-    has = (
-        (lambda folder: _has_library(folder, library)) if library else (lambda folder: _has_url(folder, url))
-    )
     for folder in _folders():
         app = f"{PACKAGE}.{folder.name}"
-        if has(folder) and not apps.is_installed(app):
+        has_it = _has_library(folder, library) if library else _has_url(folder, url)
+        if has_it and not apps.is_installed(app):
             what = "These tags are" if library else f'If "notifications:{url}" is meant: it is'
             exc.add_note(f"{what} in an app that is not installed. {describe_remedy(app)}")
 

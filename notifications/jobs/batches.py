@@ -149,7 +149,6 @@ class Batch:
             turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
-            rings.expect_own_jobs(rows)
             rings.ring_new_jobs(rows, queue=wakes_builtin_worker({row.backend for row in rows}))
 
         if connection().in_atomic_block:

@@ -50,8 +50,9 @@ def ring_new_jobs(jobs: Sequence[Job], *, queue: bool) -> None:
     """Ring, after the commit, for inserted jobs: the streams of their owners, and with ``queue`` the job queue.
 
     Other processes on SQLite read the jobs themselves, so that enqueueing is one statement and needs no transaction.
-    This process was to ``expect_own_jobs`` before their commit.
+    Outside of a transaction this process was to ``expect_own_jobs`` before they were inserted.
     """
+    expect_own_jobs(jobs)
     users = [job.user_id for job in jobs if job.user_id is not None]
     if users or queue:
         on_commit_merged("rings", (users, queue), _send)

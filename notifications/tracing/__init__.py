@@ -2,5 +2,5 @@
 
 trace_context  what is passed on: headers of W3C Trace Context
 error_trackers what Sentry learns of failed jobs
-spans          spans of jobs and notifications for OpenTelemetry
+spans, checks  spans of jobs and notifications for OpenTelemetry, and what they need
 """

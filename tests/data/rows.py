@@ -16,16 +16,13 @@ def unnumbered(user, count, **fields):
 
 def job(user, **fields):
     """Enqueue a job of a user, or without an owner (None). Returns the row."""
-    row = Job(
-        user_id=getattr(user, "pk", user),
-        **{
-            "title": "Work",
-            "task_path": "tests.tasks.nothing",
-            "backend": "default",
-            "queue_name": "default",
-            **fields,
-        },
-    )
+    defaults = {
+        "title": "Work",
+        "task_path": "tests.tasks.nothing",
+        "backend": "default",
+        "queue_name": "default",
+    }
+    row = Job(user_id=getattr(user, "pk", user), **defaults | fields)
     enqueueing.enqueue(row)
     return row
 

@@ -7,11 +7,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.transitions import expiring
+from notifications.extension import Where
 from notifications.models import Job, uuid7
+from notifications.upkeep import Upkeep
 from tests.data.plans import explain
 from tests.data.test_plans_of_claims import BACKLOG, insert_queued_jobs, queued_job, rows_read
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 
 pytestmark = [pytest.mark.database_law, pytest.mark.tables("job")]
 
@@ -19,8 +21,12 @@ pytestmark = [pytest.mark.database_law, pytest.mark.tables("job")]
 FEW = {"sqlite": 3_000, "postgresql": 50}
 
 
+DUTY = "end expired jobs"
+
+
 def is_needed():
-    condition, params = expiring.expired_condition()
+    [duty] = [duty for duty in Upkeep(Where.WORKER, seconds=0).duties if duty.name == DUTY]
+    condition, params = duty.condition()
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {condition}", params)
         return bool(cursor.fetchone()[0])
@@ -41,7 +47,7 @@ def test_the_search_reads_only_expired_jobs(filled_tables, analyzed):
     assert is_needed()
     assert rows_read(is_needed) < FEW[connection.vendor]
     with CaptureQueriesContext(connection) as queries:
-        assert expiring.end_expired_jobs() is False
+        run_duty(DUTY)
     search = next(each["sql"] for each in queries if "ORDER BY expires_at" in each["sql"])
     assert "notifications_job_expiry" in explain(search), explain(search)
     assert Job.objects.filter(state="failed").count() == 2

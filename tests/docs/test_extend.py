@@ -192,7 +192,7 @@ def project(tmp_path):
 
 def test_page_step_by_step(project, gateway):
     address, messages = gateway
-    apps, models, channel, receipts, settings, admin, operations, *_ = blocks(PAGE, "python")
+    apps, models, channel, receipts, settings, admin, _, operations, *_ = blocks(PAGE, "python")
     for block in (apps, models, channel, receipts, admin, operations):
         project.write(block)
     project.write(settings, gateway=("https://sms.example.com/messages", f"http://{address}/messages"))

@@ -44,7 +44,6 @@ from mysite.tasks import add, ask
 from notifications.api import notify
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
-from notifications.inbox import read_numbered_position
 from notifications.models import Wait
 from notifications.streams.marking_seen import mark_seen
 
@@ -88,6 +87,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Reader
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream, Wait
 
 seen = {}

@@ -457,9 +457,3 @@ def nap():
 async def nap_and_rest():
     await apause("nap", timedelta(milliseconds=1))
     await apause("rest", timedelta(milliseconds=1))
-
-
-@task
-@policy(expires=60, notify=False)
-async def expiring_silently():
-    return None

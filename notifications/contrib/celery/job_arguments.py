@@ -28,12 +28,12 @@ def decode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[li
 
 def encode(value: Any) -> Any:
     """Return a value as JSON has it. Raises TypeError or ValueError, or what the class of the value raises."""
-    return json.loads(kombu_json.dumps(value))
+    return json.loads(kombu_json.dumps(value))  # type: ignore[no-untyped-call]
 
 
 def decode(value: Any) -> Any:
     """Return the value that ``encode()`` was given."""
-    return kombu_json.loads(json.dumps(value))
+    return kombu_json.loads(json.dumps(value))  # type: ignore[no-untyped-call]
 
 
 def _encode(name: str, argument: str, value: Any) -> Any:

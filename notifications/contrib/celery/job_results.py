@@ -12,20 +12,11 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
 
 from notifications import jobs
-from notifications.api import get_job, join
+from notifications.api import JobInfo, get_job, join
 from notifications.contrib.celery.job_arguments import decode
 from notifications.db import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 
-#: The states of Celery for those of jobs. A queued one is RETRY after its first attempt.
-STATES = {
-    "queued": states.PENDING,
-    "running": states.STARTED,
-    "waiting": states.STARTED,
-    "succeeded": states.SUCCESS,
-    "failed": states.FAILURE,
-    "cancelled": states.REVOKED,
-}
 #: The state that tasks give by convention with ``update_state()``.
 PROGRESS = "PROGRESS"
 
@@ -42,7 +33,8 @@ class JobResult(AsyncResult):  # type: ignore[misc]
 
     def __init__(self, id: str, *, app: Any, job_id: str | None = None) -> None:
         super().__init__(id, app=app)
-        self._job_id = job_id and UUID(job_id)
+        self._job_id = UUID(job_id) if job_id else None
+        self._cache: dict[str, Any] | None = None
 
     @property
     def job_id(self) -> UUID | None:
@@ -94,14 +86,13 @@ class JobResult(AsyncResult):  # type: ignore[misc]
         """Do not tell the result backend, which knows nothing of it."""
 
     def _get_task_meta(self) -> dict[str, Any]:
-        if self._cache is None:
-            meta = self._read()
-            if meta["status"] not in states.READY_STATES:
-                return meta
+        if self._cache is not None:
+            return self._cache
+        meta = self._read()
+        if meta["status"] in states.READY_STATES:
             self._cache = meta
             self.on_ready(self)
-        found: dict[str, Any] = self._cache
-        return found
+        return meta
 
     def _read(self) -> dict[str, Any]:
         meta: dict[str, Any] = {"task_id": self.id, "status": states.PENDING, "result": None}
@@ -109,29 +100,30 @@ class JobResult(AsyncResult):  # type: ignore[misc]
             job = get_job(self.job_id) if self.job_id else None
         except JobDoesNotExist:
             job = None
-        if job is None:
-            return meta
-        meta |= {"status": STATES[job.state], "date_done": job.finished_at, "name": job.task_path}
-        if job.state == "queued" and job.attempt:
-            meta["status"] = states.RETRY
-        elif job.state == "running" and job.progress_current is not None:
-            meta["status"] = PROGRESS
-            meta["result"] = {
-                "current": job.progress_current,
-                "total": job.progress_total,
-                "message": job.progress_message,
-            }
-        elif job.state == "succeeded":
-            meta["result"] = decode(job.result)
-        elif job.state == "failed" and (job.error or {}).get("type") == "expired":
-            meta |= {"status": states.REVOKED, "result": TaskRevokedError("expired")}
-        elif job.state == "failed":
-            meta["result"] = JobFailed(job.error or {})
-        elif job.state == "cancelled":
-            meta["result"] = TaskRevokedError(
-                str((job.error or {}).get("detail") or "The job was cancelled.")
-            )
+        if job is not None:
+            status, result = _describe(job)
+            meta |= {"status": status, "result": result, "date_done": job.finished_at, "name": job.task_path}
         return meta
+
+
+def _describe(job: JobInfo) -> tuple[str, Any]:
+    """Return the state of a job in the words of Celery, and its result, progress or exception."""
+    error = job.error or {}
+    if job.state == "queued":
+        return (states.RETRY if job.attempt else states.PENDING), None
+    if job.state == "succeeded":
+        return states.SUCCESS, decode(job.result)
+    if job.state == "cancelled" or error.get("type") == "expired":
+        return states.REVOKED, TaskRevokedError(error.get("detail") or "The job was cancelled.")
+    if job.state == "failed":
+        return states.FAILURE, JobFailed(error)
+    if job.progress_current is None:
+        return states.STARTED, None
+    return PROGRESS, {
+        "current": job.progress_current,
+        "total": job.progress_total,
+        "message": job.progress_message,
+    }
 
 
 def _find_job(id: str) -> UUID | None:

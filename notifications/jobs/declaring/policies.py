@@ -58,7 +58,7 @@ class Policy:
     title: str = ""
     max_attempts: int = 3
     timeout: float | None = 300.0
-    expires: float | timedelta | None = None
+    expires: timedelta | None = None
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     backoff: float = 2.0
     concurrency_key: str = ""
@@ -197,7 +197,7 @@ def policy(
         title=title,
         max_attempts=max_attempts,
         timeout=timeout,
-        expires=expires,
+        expires=None if expires is None else validate_expires(expires),
         retry_on=retry_on,
         backoff=backoff,
         concurrency_key=concurrency_key,

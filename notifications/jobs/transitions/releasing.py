@@ -110,7 +110,9 @@ class HeldJobs:
         next claim raises.
         """
         limits = RunningLimits(queue_limits(), {self._executor: limit})
-        jobs = candidates.lock_jobs(database_now(), limit, self.queues, Q(), {self._executor: limit}, limits)
+        jobs = candidates.lock_jobs(
+            database_now(), limit, self.queues, Q(), {self._executor: limit}, limits, []
+        )
         if not jobs:
             return []
         move_clocks(jobs)
