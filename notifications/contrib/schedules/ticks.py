@@ -65,7 +65,7 @@ def make_duties(process: Upkeep) -> list[Duty]:
             name,
             0,
             lambda: start(run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
-            Where.LASTING & ~Where.WORKER,
+            Where.ENGINE,
             is_for_each_process=True,
         ),
     ]

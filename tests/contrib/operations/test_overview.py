@@ -296,7 +296,7 @@ def test_retry_of_all_groups(staff_client, monkeypatch):
     """Those that failed in the period. It is offered where there are several groups, whether they are shown or not."""
     monkeypatch.setattr(failures, "MAX_GROUPS", 1)
     client = staff_client("view_overview", "view_job", "change_job")
-    fail_jobs(4)
+    fail_jobs(3)
     old, *failed = Job.objects.order_by("id")
     assert "Retry all" not in client.get(PAGE).text
     failed[0].attempts.update(location="tests.jobs.tasks.other, line 1")

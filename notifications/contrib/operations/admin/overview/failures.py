@@ -55,11 +55,16 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failures:
-    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read."""
+    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read.
+
+    ``has_several``
+        Whether there are several groups, also if only one of them is shown.
+    """
 
     groups: list[FailureGroup]
     count: int
     is_capped: bool
+    has_several: bool
 
 
 def read_failures(
@@ -109,6 +114,7 @@ def read_failures(
         groups=groups[:MAX_GROUPS],
         count=sum(group.count for group in groups),
         is_capped=any(has_more for *_, has_more in rows),
+        has_several=len(groups) > 1,
     )
 
 
