@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
@@ -136,6 +137,18 @@ def test_given_id_stands_for_one_job(user):
     run_jobs()
     assert tasks.seen[0][0] == id
     assert tasks.export.AsyncResult(id).get() == {"year": 2026}
+
+
+def test_job_of_an_id_is_found_by_an_index(user):
+    """Whoever its owner is."""
+    with CaptureQueriesContext(connection) as queries:
+        assert tasks.add.AsyncResult("mine").job_id is None
+    [query] = [query["sql"] for query in queries if "idempotency_key" in query["sql"]]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{query}")
+        assert "notifications_job_key_any" in str(cursor.fetchall())
 
 
 def test_frozen_signature(user):
