@@ -58,7 +58,7 @@ class Job(models.Model):
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
-    #: When a queued job ends that has not begun by then. NULL: never, as when it has begun.
+    #: When a queued job fails that has not begun by then. NULL: never, as when it has begun.
     expires_at = MomentField(null=True, blank=True, editable=False)
     #: The group of the notification of its end, in the inbox.
     inbox_group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)

@@ -50,7 +50,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
-from uuid import UUID
 
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
@@ -301,13 +300,6 @@ def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
 def values_of_executors(executors: Collection[str]) -> str:
     values = ", ".join(f"('{executor}')" for executor in executors)
     return f"executors (open_executor) AS (VALUES {values})"
-
-
-def read_ids(query: Query) -> list[UUID]:
-    """Return the ids of jobs that a query yields."""
-    with connection().cursor() as cursor:
-        cursor.execute(*query)
-        return [id if isinstance(id, UUID) else UUID(id) for (id,) in cursor]
 
 
 def _placeholders(values: Collection[str]) -> str:
