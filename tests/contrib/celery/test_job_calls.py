@@ -248,10 +248,11 @@ def test_task_with_a_method():
 
 
 def test_task_that_a_worker_would_not_find():
-    made = celery.Celery("test", set_as_current=False).task(base=tasks.JobTask)(tasks.add.run)
+    app = celery.Celery("test", set_as_current=False)
+    made = app.task(base=tasks.JobTask, shared=False)(tasks.add.run)
     assert made.delay(1, 2).id  # what stands there is a task
 
-    @celery.shared_task(base=tasks.JobTask)
+    @app.task(base=tasks.JobTask, shared=False)
     def local():
         """Not at the top level."""
 
@@ -263,11 +264,11 @@ def test_tasks_of_celery_and_of_the_app_stay_messages():
     """With task_cls the message that wakes a worker would be a job, without end."""
     app = celery.Celery("test", task_cls="notifications.contrib.celery:JobTask", set_as_current=False)
 
-    @app.task(name="notifications.wake")
+    @app.task(name="notifications.wake", shared=False)
     def wake():
         """Wakes."""
 
-    @app.task(name="mine")
+    @app.task(name="mine", shared=False)
     def mine():
         """Is a job."""
 
