@@ -67,6 +67,7 @@ def test_job_without_a_time_limit_is_lost_by_the_lease_of_its_worker(live_worker
     assert reaping.reap_jobs() == 1
 
 
-def test_worker_runs_a_task_without_a_time_limit(worker):
+def test_worker_runs_a_task_without_a_time_limit(worker, caplog):
     (job,) = until_done(without_limit.enqueue())
     assert job.state == "succeeded"
+    assert "Exception in callback" not in caplog.text  # of the event loop
