@@ -270,7 +270,7 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
     for _ in range(3):
         process.run_round()
     (line,) = lines(caplog)
-    assert "The database is not migrated, run manage.py migrate: " in line and "missing" in line
+    assert "The database is not migrated: " in line and "missing" in line
     monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
     process.run_round()
     assert len(lines(caplog)) == 2

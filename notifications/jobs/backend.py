@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 from notifications import times, validators
 from notifications.compat import (
     BaseTaskBackend,
+    InvalidTask,
     TaskResult,
     TaskResultDoesNotExist,
     TaskResultStatus,
@@ -55,6 +56,15 @@ class JobBackend(BaseTaskBackend):
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+
+    def validate_task(self, task: Any) -> None:
+        """Raise ``InvalidTask`` for a task, or options of one job, that Django or this app refuses."""
+        if isinstance(task.priority, bool) or not isinstance(task.priority, int):
+            raise InvalidTask(
+                f"priority must be a whole number between -100 and 100, not {task.priority!r}. Jobs with a higher one "
+                "begin first."
+            )
+        super().validate_task(task)
 
     @names_async_twin
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
@@ -276,11 +286,26 @@ def _ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResul
 
 def find_job_backends() -> dict[str, dict[str, Any]]:
     """Return the backends in ``TASKS`` that are this one or a subclass, by alias, without making them."""
-    found = {}
-    for alias, params in getattr(settings, "TASKS", {}).items():
-        try:
-            if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
-                found[alias] = params
-        except (ImportError, TypeError):
-            continue
-    return found
+    return {alias: params for alias, params in _configured_backends() if not find_other_backend(params)}
+
+
+def describe_other_backends() -> str:
+    """Return which backends in ``TASKS`` are not this one, as the end of a sentence; "" if there is none."""
+    others = [(alias, find_other_backend(params)) for alias, params in _configured_backends()]
+    named = "; ".join(f"{alias!r} is {other}" for alias, other in others if other)
+    return f": {named}" if named else ""
+
+
+def find_other_backend(params: Any) -> str:
+    """Return what a backend in ``TASKS`` is, "" if it is ``JobBackend`` or a subclass."""
+    path = params.get("BACKEND", "") if isinstance(params, dict) else ""
+    try:
+        found = import_string(path)
+    except Exception as exc:  # a module of the project may raise anything
+        return f"{path!r}, which cannot be imported: {type(exc).__name__}: {exc}"
+    return "" if isinstance(found, type) and issubclass(found, JobBackend) else repr(path)
+
+
+def _configured_backends() -> Iterable[tuple[str, Any]]:
+    tasks = getattr(settings, "TASKS", {})
+    return tasks.items() if isinstance(tasks, dict) else ()

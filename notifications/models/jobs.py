@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -13,6 +15,11 @@ from notifications import states
 from notifications.ids import uuid7
 from notifications.models.users import user_key
 from notifications.times import MomentField
+
+if not apps.is_installed("notifications"):  # of the first module of models Django would not say what to do
+    raise ImproperlyConfigured(
+        'notifications is not installed. Add "notifications" to INSTALLED_APPS, and run manage.py migrate.'
+    )
 
 
 def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:

@@ -37,7 +37,7 @@ LOST: tuple[tuple[str, Callable[[JobTask], Any], str], ...] = (
 
 @register("notifications")
 def check_job_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E015: a task is declared wrongly. W050: tasks have what jobs do not have."""
+    """E015: a task is declared wrongly. W053: tasks have what jobs do not have."""
     with suppress(RuntimeError):  # an app with autofinalize=False that is not ready
         current_app.finalize(auto=True)
     tasks = [task for _, task in sorted(current_app._tasks.items()) if isinstance(task, JobTask)]
@@ -49,5 +49,5 @@ def check_job_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             found.append(Error(f"The task {task.name} is declared wrongly: {exc}", id="notifications.E015"))
     for problem, is_of, remedy in LOST:
         if names := [task.name for task in tasks if is_of(task)]:
-            found.append(Warning(f"{problem}: {', '.join(names)}.", hint=remedy, id="notifications.W050"))
+            found.append(Warning(f"{problem}: {', '.join(names)}.", hint=remedy, id="notifications.W053"))
     return found

@@ -58,7 +58,7 @@ def enqueue(
     """
     job_task = task.job_task
     try:
-        jobs.find_task(job_task.module_path)
+        jobs.find_project_task(job_task.module_path)
     except ImportError as exc:
         raise TypeError(
             f"The task {task.name} must stand at the top level of its module, by the name of its function: {exc}"

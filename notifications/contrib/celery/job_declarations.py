@@ -33,7 +33,7 @@ def make_job_task(task: Any) -> Any:
         # again. Attempts that the task itself requests count apart.
         options["max_attempts"] = 1
     change_policy(function, **options)
-    alias = first_backend_alias()
+    alias = first_backend_alias(task.name)
     return declare_task(backend=alias, queue_name=first_queue_name(alias))(function)
 
 

@@ -117,6 +117,9 @@ SYNONYMS = {
     **dict.fromkeys(("time_limit", "soft_time_limit", "job_timeout"), "timeout"),
     **dict.fromkeys(("ttl", "max_age"), "expires"),
 }
+#: Options that are Django's, of a task or of one job, and those of one job only.
+TASK_OPTIONS = {"priority", "queue_name", "backend"}
+ONE_JOB_OPTIONS = {"owner", "url", "key", "queued_key", "run_after"}
 
 
 def title_from_name(name: str) -> str:
@@ -126,6 +129,10 @@ def title_from_name(name: str) -> str:
 
 def describe_unknown_option(name: str) -> str:
     """Return what to write in place of an option that ``@policy`` does not have."""
+    if name in TASK_OPTIONS:
+        return f"Use @task({name}=...), or .using({name}=...) for one job."
+    if name in ONE_JOB_OPTIONS:
+        return f"Use .using({name}=...)."
     if option := SYNONYMS.get(name):
         return f"Use {option}."
     return f"It takes {', '.join(field.name for field in fields(Policy))}."

@@ -10,10 +10,17 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NoReturn
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from notifications import times
-from notifications.compat import Task, task_backends
+from notifications.compat import (
+    DEFAULT_TASK_BACKEND_ALIAS,
+    DummyBackend,
+    ImmediateBackend,
+    Task,
+    task_backends,
+)
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring.moments import validate_expiry, validate_run_after
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
@@ -32,6 +39,11 @@ OPTION_SYNONYMS = {
     **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
     "lock": "concurrency_key",
 }
+#: What to do where the jobs of a project are those of another backend, as in settings of tests.
+BACKEND_REMEDY = (
+    'Write "BACKEND": "notifications.jobs.backend.JobBackend" in TASKS, also in the settings of tests, which run jobs '
+    "by run_jobs() of notifications.testing."
+)
 #: How tasks of other queues are enqueued.
 VERBS_OF_OTHERS = frozenset(
     ("delay", "apply_async", "send", "send_with_options", "schedule", "defer", "perform_async")
@@ -170,6 +182,26 @@ class BackendTask(Task):
         return copy
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, init=False)
+class OtherTask(Task):
+    """A task of a backend of Django's for tests. Options of this app's tasks raise an error that names the backend."""
+
+    def __init__(self, *, func: Any, backend: str = DEFAULT_TASK_BACKEND_ALIAS, **values: Any) -> None:
+        for name in values.keys() & {*POLICY_OPTIONS}:
+            refuse_backend(backend, f"@task({name}=...)")
+        Task.__init__(self, func=func, backend=backend, **values)
+
+    def using(self, **changes: Any) -> Any:
+        """Return a copy of this task with other options of Django. Raises ``ImproperlyConfigured`` for this app's."""
+        for name in changes.keys() & _JOB_OPTIONS:
+            refuse_backend(self.backend, f"{self.func.__name__}.using({name}=...)")
+        return Task.using(self, **changes)
+
+
+# Of the two with which a project may run its tests. Backends of other packages keep theirs.
+DummyBackend.task_class = ImmediateBackend.task_class = OtherTask  # type: ignore[misc]
+
+
 def with_options(task: Any, **options: Any) -> BackendTask:
     """Return a task, which may be a plain one of Django, with these ``JobOptions`` and none of its own."""
     names = [field.name for field in fields(task) if field.init and field.name != "options"]
@@ -189,6 +221,14 @@ def _describe_unknown(name: str) -> str:
     return f".using() takes no {name}. {hint}"
 
 
+def refuse_backend(alias: str, what: str) -> NoReturn:
+    """Raise ``ImproperlyConfigured``: ``what``, a call, is not for the backend of ``TASKS`` with an alias."""
+    path = task_backends.settings.get(alias, {}).get("BACKEND", "")
+    raise ImproperlyConfigured(
+        f"{what} needs the backend of notifications, and that of TASKS[{alias!r}] is {path!r}. {BACKEND_REMEDY}"
+    )
+
+
 def has_job_tasks(backend: Any) -> bool:
     """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
     return issubclass(backend.task_class, BackendTask)
@@ -204,6 +244,7 @@ def stores_jobs(alias: str) -> bool:
 
 _DJANGO_FIELDS = {field.name for field in fields(Task)}
 _FIELDS = [field.name for field in fields(BackendTask)]
+_JOB_OPTIONS = {field.name for field in fields(JobOptions)}
 
 
 def _unpickle(path: str, changes: dict[str, Any]) -> BackendTask:

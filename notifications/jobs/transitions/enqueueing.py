@@ -30,6 +30,7 @@ from notifications.db.transactions import (
 from notifications.exceptions import IdempotencyKeyConflict
 from notifications.jobs import limits
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
+from notifications.jobs.users import log_unknown
 from notifications.models import Job
 from notifications.streams import rings
 from notifications.validators import MAX_KEY_LENGTH
@@ -246,5 +247,6 @@ def owner_key(owner: Any = None) -> Any:
             keys = user_keys_of(user)
             if len(keys) != 1:
                 raise ValueError(f"The owner of a job is one user, not {len(keys)}: {user!r}.")
+            log_unknown(user, keys)
             return keys[0]
     return None

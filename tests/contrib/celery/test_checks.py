@@ -59,5 +59,5 @@ def test_what_jobs_do_not_have(keep):
     name = tasks.limited_softly.name
     keep(name).task(name="handled", base=Handled, lazy=False, shared=False)(tasks.add_plainly)
     found = check()
-    assert {id for id, _ in found} == {"notifications.W050"}
+    assert {id for id, _ in found} == {"notifications.W053"}
     assert [message.rpartition(": ")[2] for _, message in found] == [f"{name}.", f"{name}.", "handled."]

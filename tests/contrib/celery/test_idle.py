@@ -50,7 +50,7 @@ def test_idle_worker(postgres, postgres_site, redis):
 def statements(postgres):
     """Return how often each connection has made each statement, by the process of the server and the text."""
     log = postgres.process.log.read_text()
-    return Counter(re.findall(r"\[(\d+)\] LOG:  statement: (.*)", log))
+    return Counter(re.findall(r"\[(\d+)\] LOG:  statement: (.*(?:\n\t.*)*)", log))
 
 
 def is_connected(pid, port):

@@ -9,7 +9,7 @@ from django.utils import timezone
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.api import get_job  # noqa: E402
-from notifications.jobs import find_task, retry  # noqa: E402
+from notifications.jobs import find_project_task, retry  # noqa: E402
 from notifications.jobs.transitions import reaping  # noqa: E402
 from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
@@ -195,5 +195,5 @@ def test_retry_by_hand_counts_anew(user, django_capture_on_commit_callbacks):
 
 
 def test_no_limit_is_no_limit():
-    assert find_task(tasks.add.job_task.module_path).func._notifications_policy.timeout is None
-    assert find_task(tasks.limited.job_task.module_path).func._notifications_policy.timeout == 5
+    assert find_project_task(tasks.add.job_task.module_path).func._notifications_policy.timeout is None
+    assert find_project_task(tasks.limited.job_task.module_path).func._notifications_policy.timeout == 5
