@@ -233,7 +233,7 @@ def test_push(service, user, other_user, resend_now):
     assert (delivery.state, delivery.reason) == ("skipped", "gone")
 
 
-def test_project_whose_tasks_are_no_jobs(sent, settings):
+def test_project_whose_tasks_are_no_jobs(sent, settings, resend):
     delivery = sent()
     settings.TASKS = {"default": {"BACKEND": DUMMY}}
     assert resend(delivery) == "No backend in TASKS stores jobs."

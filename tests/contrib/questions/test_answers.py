@@ -205,7 +205,7 @@ class TestAnswer:
         """A sender who is not found must not answer as staff."""
         job = ask(user)
         for call in (lambda: answer(job, "ship", "yes", user=wrong), lambda: open_questions(wrong)):
-            with pytest.raises(ValueError, match="is not a saved user|An anonymous user has no inbox"):
+            with pytest.raises(ValueError, match=r"is not a saved user|An anonymous user has no inbox"):
                 call()
 
     def test_an_answer_before(self, user, other_user):
