@@ -14,7 +14,7 @@ from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension.calls import HookName, log_left_out
 from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
@@ -259,18 +259,14 @@ class JobWorker:
             self._slot_freed.clear()
             await loops.wait_for_event(self._slot_freed, 0.1)
 
-    async def _release_jobs(self, unfinished: list[Job]) -> None:
-        """Queue jobs again that this worker has claimed and not finished."""
-        await self.state.writer.run(queueing.release, unfinished)
-
     async def _end(self) -> None:
         self.lease.stop()
         # If an exception ended the loop, one of the jobs may be the cause: they are reaped, so their attempts count.
-        unfinished = (
-            [execution.job for execution in self.state.executions.values()] if self.state.is_stopping else []
-        )
+        unfinished = dict(self.state.executions) if self.state.is_stopping else {}
+        jobs = [execution.job for execution in unfinished.values()]
+        begun = {claim for claim, execution in unfinished.items() if execution.has_begun}
         try:
-            await self._release_jobs(unfinished)
+            await self.state.writer.run(reaping.release_at_stop, jobs, begun)
             await self.state.writer.run(self.lease.end)
         except QUERY_ERRORS as exc:
             logger.warning(

@@ -11,6 +11,7 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 from notifications.api import get_job  # noqa: E402
 from notifications.jobs import find_project_task, retry  # noqa: E402
 from notifications.jobs.transitions import reaping  # noqa: E402
+from notifications.jobs.transitions.claims import claim_of  # noqa: E402
 from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
@@ -162,6 +163,28 @@ def test_lost_worker_with_acks_late(lose_worker):
     assert result.state == "RETRY"
     run_jobs()
     assert result.successful()
+
+
+def test_worker_that_stops_calls_no_task_twice(user, live_worker):
+    """But with acks_late; also in an attempt that the task has requested."""
+    tasks.retry_by_hand.delay(user.pk, 1, countdown=3600)
+    run_jobs()
+    clock.advance(3601)
+    results = [tasks.add.delay(1, 2), tasks.late.delay()]
+    jobs = claim_rows(live_worker(), 3)
+    reaping.release_at_stop(jobs, {claim_of(job) for job in jobs})
+    assert [result.state for result in results] == ["FAILURE", "PENDING"]
+    retried = Job.objects.get(task_path=tasks.retry_by_hand.name)
+    assert (retried.attempt, "worker-lost" in retried.error) == (2, True)
+
+
+def test_lost_workers_with_acks_late_are_bounded(lose_worker):
+    """A job that kills its workers has an end, after the attempts of its policy."""
+    result = tasks.late.delay()
+    for _ in range(3):
+        assert not result.ready()
+        lose_worker()
+    assert get_job(result.id).error["type"] == "worker-lost"
 
 
 def test_retries_and_lost_workers_are_counted_apart(user, lose_worker):
