@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 from notifications.jobs import Policy, outcomes
-from notifications.jobs.transitions import queueing, recording
+from notifications.jobs.transitions import reaping, recording
 
 
 def succeeded(job, value=None, policy=Policy()):  # noqa: B008 (it is frozen)
@@ -23,7 +23,7 @@ def record(outcome):
 
 def release(job):
     """Queue a running job again, as a worker does that ends."""
-    queueing.release([job])
+    reaping.release_at_stop([job], ())
 
 
 def error_type(job):

@@ -11,7 +11,6 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 from notifications.api import get_job  # noqa: E402
 from notifications.jobs import find_project_task, retry  # noqa: E402
 from notifications.jobs.transitions import reaping  # noqa: E402
-from notifications.jobs.transitions.claims import claim_of  # noqa: E402
 from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
@@ -172,7 +171,7 @@ def test_worker_that_stops_calls_no_task_twice(user, live_worker):
     clock.advance(3601)
     results = [tasks.add.delay(1, 2), tasks.late.delay()]
     jobs = claim_rows(live_worker(), 3)
-    reaping.release_at_stop(jobs, {claim_of(job) for job in jobs})
+    reaping.release_at_stop(jobs, {(job.id, job.fence) for job in jobs})
     assert [result.state for result in results] == ["FAILURE", "PENDING"]
     retried = Job.objects.get(task_path=tasks.retry_by_hand.name)
     assert (retried.attempt, "worker-lost" in retried.error) == (2, True)

@@ -9,7 +9,7 @@ import pytest
 from notifications.contrib.rates import rate
 from notifications.contrib.rates.models import Limit, Release
 from notifications.jobs import HeldJobs, JobFilter, cancel, retry
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -99,7 +99,7 @@ def test_one_that_has_begun_meanwhile_is_not_held_again(declare):
     rated_tasks.fetch.enqueue()
     release_due()
     (before,) = released()
-    queueing.release(claim_rows(None, 1))
+    reaping.release_at_stop(claim_rows(None, 1), ())
     Job.objects.update(executor=before.executor)
     assert not HeldJobs.hold_again([before])
     (after,) = released()

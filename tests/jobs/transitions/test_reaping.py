@@ -14,7 +14,6 @@ from notifications.contrib.operations.models import AlertState
 from notifications.extension import hooks
 from notifications.jobs import retry
 from notifications.jobs.transitions import reaping, unrecorded_outcomes
-from notifications.jobs.transitions.claims import claim_of
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
@@ -211,7 +210,7 @@ class TestAStopOfTheWorker:
 
     @staticmethod
     def stop(job, *, has_begun=True):
-        reaping.release_at_stop([job], {claim_of(job)} if has_begun else ())
+        reaping.release_at_stop([job], {(job.id, job.fence)} if has_begun else ())
         return Job.objects.values().get()
 
     @pytest.mark.parametrize("has_begun", [True, False])
