@@ -98,7 +98,7 @@ def claim_jobs(
     limit: int,
     *,
     source: Source | None = None,
-    timeouts: Mapping[str, float] | None = None,
+    timeouts: Mapping[str, float | None] | None = None,
     among: Q | None = None,
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
@@ -109,7 +109,7 @@ def claim_jobs(
     ``source``
         Of which backends and queues; those of the built-in worker by default.
     ``timeouts``
-        Seconds that tasks may take, by their dotted paths, as far as the worker knows them.
+        Seconds that tasks may take, None for no limit, by their dotted paths, as far as the worker knows them.
     ``among``
         A condition that the jobs must meet.
     ``executors``
@@ -151,7 +151,7 @@ def _claim(
     worker: UUID,
     limit: int,
     source: Source,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     among: Q | None,
     executors: Capacities,
 ) -> list[ClaimedJob]:
@@ -180,7 +180,7 @@ def _one_statement(source: Source, limit: int, executors: Capacities) -> Query |
 def _claim_due(
     worker: UUID,
     limit: int,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     due: Sequence[DueQueue],
     among: Q | None,
     executors: Capacities,
@@ -214,7 +214,7 @@ def make_claims_durable() -> None:
 
 def _lock_and_claim(
     worker: UUID,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     executors: Capacities,
     lock: Callable[[datetime, RunningLimits], list[Job]],
 ) -> list[ClaimedJob]:
@@ -230,15 +230,13 @@ def _lock_and_claim(
         job.attempt += 1
         job.version += 1
         job.started_at = now
-        job.deadline = now + timedelta(
-            seconds=timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS) + DEADLINE_MARGIN_SECONDS
-        )
+        job.deadline = _deadline(now, timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS))
     db = connection()
     to_db = partial(times.to_db, db=db)
     worker_value = Job._meta.pk.get_db_prep_value(worker, db)
     update_locked_rows(
         ("worker", "started_at", "deadline"),
-        [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
+        [((worker_value, to_db(now), job.deadline and to_db(job.deadline)), job) for job in jobs],
         assignments=CLAIM_ASSIGNMENTS,
         states=(Job.State.QUEUED,),
         fence=lambda job: job.fence - 1,
@@ -247,10 +245,14 @@ def _lock_and_claim(
     return claimed
 
 
+def _deadline(now: datetime, timeout: float | None) -> datetime | None:
+    return None if timeout is None else now + timedelta(seconds=timeout + DEADLINE_MARGIN_SECONDS)
+
+
 def _claim_in_one_statement(
     worker: UUID,
     limit: int,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     locking: str,
     params: Sequence[Any],
 ) -> list[ClaimedJob]:
@@ -272,7 +274,9 @@ def _claim_in_one_statement(
         # One time for all, whatever the plan.
         f"WITH clock (now) AS MATERIALIZED {now}, due AS MATERIALIZED ({locking}) "
         f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
-        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
+        # The null of a task without a limit becomes NULL, a task that is not among them has the default.
+        "deadline = clock.now + make_interval("
+        "secs => (coalesce(%s::jsonb -> j.task_path, to_jsonb(%s::float8)) #>> '{}')::float8 + %s) "
         "FROM due, clock WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR expires_at <= (SELECT now FROM clock)) "
         f"RETURNING {columns}, "
@@ -299,16 +303,14 @@ def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
     return list(requested.values_list("id", "fence", "cancelled_by_other"))
 
 
-def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
+def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float | None]) -> None:
     """Count the deadlines of claimed jobs from now.
 
     For jobs whose timeout became known only after the claim, and for jobs that still wait for a thread. ``timeouts``
-    are the seconds that tasks may take, by their dotted paths.
+    are the seconds that tasks may take, None for no limit, by their dotted paths.
     """
     now = database_now()
-    rows = [
-        ((now + timedelta(seconds=timeouts[job.task_path] + DEADLINE_MARGIN_SECONDS),), job) for job in jobs
-    ]
+    rows = [((_deadline(now, timeouts[job.task_path]),), job) for job in jobs]
     retrying_atomic(lambda: conditional_update("deadline=%s", rows))
 
 

@@ -106,8 +106,12 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.executor = first_executor(job)
     conditional_update(
         "state='queued', run_after=%s, executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
-        "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",
-        [((outcome.job.run_after, outcome.job.executor), outcome.job) for outcome in group],
+        "version=version+1, progress_current=NULL, progress_total=NULL, progress_message='', "
+        "retries=retries+%s, max_attempts=max_attempts+%s",
+        [
+            ((outcome.job.run_after, outcome.job.executor, *[int(outcome.is_requested)] * 2), outcome.job)
+            for outcome in group
+        ],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)

@@ -50,6 +50,19 @@ def test_void_claims_change_nothing(live_worker, change):
     assert Job.objects.values().get() == before
 
 
+def test_claim_without_a_time_limit_has_no_deadline(live_worker):
+    """A claim for a task that the worker has met, and one for a task that it meets."""
+    worker = live_worker()
+    tasks.noop.enqueue()
+    (job,) = claim_rows(worker, 1, timeouts={"tests.jobs.tasks.noop": None})
+    assert (job.deadline, Job.objects.get(id=job.id).deadline) == (None, None)
+    tasks.noop_sync.enqueue()
+    (other,) = claim_rows(worker, 1, timeouts={"tests.jobs.tasks.noop": None})
+    assert other.deadline - other.started_at == timedelta(seconds=360)
+    claims.extend_deadlines([other], {other.task_path: None})
+    assert Job.objects.get(id=other.id).deadline is None
+
+
 def test_claims_are_made_durable():
     """On SQLite they are already."""
     with CaptureQueriesContext(connection) as queries:
