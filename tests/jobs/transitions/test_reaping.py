@@ -13,12 +13,11 @@ from notifications.conf import settings
 from notifications.contrib.operations.models import AlertState
 from notifications.extension import hooks
 from notifications.jobs import retry
-from notifications.jobs.transitions import reaping, unrecorded_outcomes
+from notifications.jobs.transitions import reaping
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
 from tests.support.statements import preceded
 
 pytestmark = pytest.mark.django_db
@@ -242,11 +241,6 @@ class TestAStopOfTheWorker:
         [job] = claim_rows(live_worker(), 1)
         assert (job.attempt, job.max_attempts) == (2, 2)
         assert self.stop(job)["state"] == "failed"
-
-    def test_a_job_that_is_done_is_recorded_later(self, once):
-        """A hook fails at its end, and the next claim records that."""
-        unrecorded_outcomes.store(succeeded(once, 1))
-        assert self.stop(once)["state"] == "queued"
 
     def test_a_job_that_is_to_be_cancelled_is(self, once):
         Job.objects.update(cancel_requested_at=timezone.now())
