@@ -16,7 +16,7 @@ from notifications.contrib.celery import beat
 from notifications.contrib.celery.job_calls import FOLLOWING, enqueue, refuse_options
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
-from notifications.contrib.celery.task_messages import make_strategy, register
+from notifications.contrib.celery.task_messages import is_temporary, make_strategy, register
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -133,7 +133,12 @@ class JobTask(Task):  # type: ignore[misc]
         options = {**self._get_exec_options(), **options}
         if dump := getattr(self, "_dump_pydantic_arguments", None):
             args, kwargs = dump(args, kwargs)
-        return beat.retry_in_beat(lambda: self.enqueue_job(args, kwargs, task_id, options))
+        try:
+            return beat.retry_in_beat(lambda: self.enqueue_job(args, kwargs, task_id, options))
+        except Exception as exc:
+            if not is_called_by_worker or not is_temporary(exc):
+                raise
+            return super().apply_async(args, kwargs, task_id, producer, shadow=shadow, **options)
 
     def enqueue_job(
         self,

@@ -148,6 +148,17 @@ def test_limit_of_what_follows_has_no_effect(app, worker):
     assert until_jobs(1)[0].args == "[5]"
 
 
+@pytest.mark.parametrize(
+    "error", [OperationalError("the database is away"), TooManyJobs(1)], ids=["away", "full"]
+)
+def test_what_follows_and_cannot_be_a_job_now_is_a_message(app, worker, monkeypatch, error):
+    """It would be lost: Celery does not call a task again whose last act fails."""
+    left = fail_at_first(monkeypatch, error, times=2)
+    app.send_task(f"{NAME}.plain", (1,), link=tasks.echo.si(5))
+    assert wait_until(lambda: Job.objects.first(), timeout=15, what="the job").args == "[5]"
+    assert left == []
+
+
 def test_retry_of_a_message_in_a_chain(app, worker, user):
     """It is retried by Celery, as it was begun."""
     app.send_task(f"{NAME}.retry_by_hand", (user.pk, 2), chain=[tasks.echo.s()])
