@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bench.database import USERS, execute, prepare, users  # noqa: F401
-from bench.guard_observed import run_observed  # noqa: F401
 from bench.guard_pages import weigh  # noqa: F401
 from bench.guard_statements import count_statements  # noqa: F401
 from bench.messages import notify_in_turn  # noqa: F401

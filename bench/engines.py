@@ -1,4 +1,4 @@
-"""Compare jobs of this app on Celery's workers, and observed tasks of Celery, with Celery alone, on one machine.
+"""Compare jobs of this app on Celery's workers with Celery alone, on one machine.
 
 ``python -m bench.engines [--rounds 5] [--processes 2] [--only WORD …] [--scale 0.1] [--out FOLDER]``
 
@@ -8,10 +8,10 @@ notification at a WebSocket client of a server in another process. ``--only`` se
 pickup, browser.
 
 Those of this app are rows of PostgreSQL with an owner, an outcome and a notification; messages that wake their workers
-go through Redis. The tasks of "observed" and "Celery alone" are the same, in the same Django project, with results in
-Redis; without observing they have no rows. ``threads`` has 20 threads in each process. The queues alternate in each
-round, and each round begins with another one; a figure is the median of the rounds, with the worst of them beside it. A
-round takes about two minutes on two cores. Needs ``bench/requirements.txt``, and PostgreSQL and Redis, which it starts.
+go through Redis. The tasks of "Celery alone" have results in Redis, or none. ``threads`` has 20 threads in each
+process. The queues alternate in each round, and each round begins with another one; a figure is the median of the
+rounds, with the worst of them beside it. A round takes about two minutes on two cores. Needs
+``bench/requirements.txt``, and PostgreSQL and Redis, which it starts.
 """
 
 from __future__ import annotations

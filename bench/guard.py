@@ -11,9 +11,9 @@ jobs
     The CPU time of a job (of the worker), of an enqueued job, one by one and in bulk, and on PostgreSQL the time from
     enqueueing to the start at an idle worker. The projects have all ten optional apps, so their part is measured too.
     Both trees run their jobs at the same time, on one core each.
-notify, questions, observed
-    The CPU time of a notification of one user, of a job until it waits for the answer to its question (of the worker),
-    and of an observed task of Celery, from its message to the record of its end.
+notify, questions
+    The CPU time of a notification of one user, and of a job until it waits for the answer to its question (of the
+    worker).
 push, messages, reconnect
     The CPU time of a server: of a notification of all users at once, of messages to one user each that another process
     sends, 100 a second, and of a reconnect.
@@ -68,7 +68,6 @@ from bench.guard_jobs import (
     Turn,
     job_turn,
     notify_turn,
-    observed_turn,
     pickup_turn,
     question_turn,
     writer_turn,
@@ -82,10 +81,10 @@ TREE = Path(__file__).resolve().parent.parent
 MAX_TURNS, MIN_TURNS = 15, 8
 JOBS_SECONDS, PICKUPS_SECONDS, WRITERS_SECONDS = 8.0, 4.0, 14.0
 PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 12.0, 8.0
-NOTIFY_SECONDS, QUESTIONS_SECONDS, OBSERVED_SECONDS = 3.0, 4.0, 4.0
+NOTIFY_SECONDS, QUESTIONS_SECONDS = 3.0, 4.0
 STARTUP_TURNS = 1
 MEASURES = (
-    *("statements", "jobs", "notify", "questions", "observed"),
+    *("statements", "jobs", "notify", "questions"),
     *("writers", "push", "messages", "reconnect", "startup", "page", "older"),
 )
 #: The measures whose figures scatter, by words of the names of these.
@@ -95,7 +94,6 @@ SCATTERING = {
     "to enqueue": "jobs",
     "starts a job": "jobs",
     "a question": "questions",
-    "an observed task": "observed",
     "a writer waits": "writers",
     "a push": "push",
     "a message": "messages",
@@ -267,8 +265,6 @@ def compare_on(
                 if "questions" in only:
                     turns = list(map(question_turn, queues, workers))
                     alternate(turns, QUESTIONS_SECONDS, figures, run_at_once)
-        if "observed" in only and is_first:  # last: its worker runs until the process ends
-            alternate([observed_turn(queue) for queue in queues], OBSERVED_SECONDS, figures, run_at_once)
 
 
 def run_by_turns(first: Turn, second: Turn) -> list[dict[str, float]]:

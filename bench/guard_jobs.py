@@ -21,8 +21,8 @@ NOT_JUDGED = "(not judged)"
 JOBS, SINGLE_JOBS = 1000, 100
 #: Jobs in a turn that an idle worker starts one by one, after 0.05 s each.
 PICKUPS = 3
-#: Notifications, jobs that ask, and observed tasks in a turn.
-NOTIFICATIONS, QUESTIONS, OBSERVED_TASKS = 200, 200, 200
+#: Notifications, and jobs that ask, in a turn.
+NOTIFICATIONS, QUESTIONS = 200, 200
 #: Processes that write beside the worker, and the jobs in such a turn, enough for about 200 waits.
 WRITERS, JOBS_BESIDE_WRITERS = 4, 1000
 #: The part of the waits that is judged: the longest, by their mean. SQLite waits 1, 2, 5, 10, 15, … ms between two
@@ -75,14 +75,6 @@ def question_turn(queue: Queue, workers: Workers) -> Turn:
         wait_until_done(queue)
         cpu = workers.precise_cpu() - before
         return {f"µs of CPU of a question, {queue.name}": cpu / QUESTIONS * 1e6}
-
-    return run
-
-
-def observed_turn(queue: Queue) -> Turn:
-    def run() -> dict[str, float]:
-        cpu = queue.call("run_observed", OBSERVED_TASKS).value
-        return {f"µs of CPU of an observed task, {queue.name}": cpu / OBSERVED_TASKS * 1e6}
 
     return run
 

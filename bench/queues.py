@@ -70,7 +70,7 @@ def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
 
 
 def engine_queues(places: Places) -> Iterator[Queue]:
-    """Yield this app on Celery's workers, observed tasks of Celery, and Celery and the built-in worker alone."""
+    """Yield this app on Celery's workers, and Celery and the built-in worker alone."""
     for pool in ("prefork", "threads"):
 
         def on_celery(name: str, url: str, pool: str = pool) -> Queue:
@@ -80,19 +80,12 @@ def engine_queues(places: Places) -> Iterator[Queue]:
             f"this app on Celery, {pool}, PostgreSQL", places.postgres, on_celery, needs="celery"
         )
     yield from available("this app, PostgreSQL", places.postgres, this_app_beside_engines)
-    projects = {
-        "observed, SQLite": places.sqlite,
-        "observed, PostgreSQL": places.postgres,
-        "Celery alone": places.sqlite,
-        "observed, PostgreSQL, ignore_result": places.postgres,
-        "Celery alone, ignore_result": places.sqlite,
-    }
-    for number, (name, place) in enumerate(projects.items(), 3):
+    for number, name in enumerate(("Celery alone", "Celery alone, ignore_result"), 3):
 
         def project(name: str, url: str, number: int = number) -> Queue:
             return celery_project(name, url, broker_database(places.redis(), number))
 
-        yield from available(name, place, project, needs="celery")
+        yield from available(name, places.sqlite, project, needs="celery")
 
 
 def available(
@@ -152,23 +145,20 @@ def this_app_beside_engines(name: str, url: str) -> Queue:
 
 
 def celery_project(name: str, url: str, broker: str) -> Queue:
-    is_observed = name.startswith("observed")
     ignores_result = name.endswith("ignore_result")
     command = [PYTHON, "-m", "celery", "--app=bench.celery_project", "worker", "--loglevel=WARNING"]
-    pool = ["--pool=threads"] if is_observed and url.startswith("sqlite") else []  # prefork is refused there
     return Queue(
         name=name,
         module="bench.celery_project",
         environment=site(url, "bench.settings")
         | {
             "REDIS_URL": broker,
-            "BENCH_OBSERVE": str(int(is_observed)),
             "BENCH_IGNORE_RESULT": str(int(ignores_result)),
         },
-        workers=lambda processes, concurrency: [[*command, *pool, f"--concurrency={processes}"]],
+        workers=lambda processes, concurrency: [[*command, f"--concurrency={processes}"]],
         jobs=6000,
         pickups=40,
-        measures={"rate", "enqueueing", "pickup"} | ({"browser"} if is_observed else set()),
+        measures={"rate", "enqueueing", "pickup"},
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imported by ``@task`` before the models are ready
 
 _request_user: ContextVar[Any] = ContextVar("notifications_request_user", default=None)
 _requester: ContextVar[Any] = ContextVar("notifications_requester", default=None)
-#: The key of the owner of the job that runs in this context, or a function that returns it.
+#: The key of the owner of the job that runs in this context.
 _job_owner: ContextVar[Any] = ContextVar("notifications_job_owner", default=None)
 #: The batch in whose ``with`` block this code runs (``jobs/batches.py``), or None.
 open_batch: ContextVar[Any] = ContextVar("notifications_batch", default=None)
@@ -111,8 +111,6 @@ class CurrentExecution:
 
     ``parts``
         What extensions have in its worker (``extension.WorkerPart``), by their labels.
-    ``is_observed``
-        Its task is one of Celery's, which Celery executes: it cannot wait, and no extension has a part in it.
     ``steps``
         None until the task uses the first step or wait.
     ``waits``
@@ -127,29 +125,10 @@ class CurrentExecution:
     is_stopping: bool
     on_progress: Callable[[Any], None]
     parts: Mapping[str, Any]
-    is_observed: bool
     steps: ExecutionSteps | None
     waits: Sequence[Wait]
     run_inline: Callable[[Any], None] | None
     database_thread: Executor | None
-
-    def make_current(self, owner: Any, job_id: UUID) -> Callable[[], None]:
-        """Make this the current execution of this context, whose caller runs the task in it.
-
-        ``owner``
-            The key of the owner of the jobs that the task enqueues, or a function that returns it.
-
-        Returns what undoes that.
-        """
-        outer, restore_attempt = current_execution(), save_attempt()
-
-        def restore() -> None:
-            restore_attempt()
-            set_current_execution(outer)
-
-        set_current_execution(self)
-        enter_attempt(owner, job_id)
-        return restore
 
 
 _execution: ContextVar[CurrentExecution | None] = ContextVar("notifications_execution", default=None)
@@ -180,7 +159,7 @@ def owners() -> tuple[Any, Any, Any]:
 
     The first one that is not None owns the jobs that are enqueued in this context.
     """
-    return _request_user.get(), _requester.get(), _owner_of_job()
+    return _request_user.get(), _requester.get(), _job_owner.get()
 
 
 def caller_key() -> Any:
@@ -191,19 +170,13 @@ def caller_key() -> Any:
                 return getattr(user, "pk", user)
             except SynchronousOnlyOperation:  # request.user is lazy and not yet loaded, on the event loop.
                 return None
-    return _owner_of_job()
-
-
-def _owner_of_job() -> Any:
-    owner = _job_owner.get()
-    return owner() if callable(owner) else owner
+    return _job_owner.get()
 
 
 def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> RunningAttempt | None:
     """Make ``owner_id`` the owner of the jobs that this context enqueues; users set by the caller no longer count.
 
-    It may be a function that returns the key, where few jobs need it. Returns the attempt that runs from now on, if
-    ``job_id`` is that of its job.
+    Returns the attempt that runs from now on, if ``job_id`` is that of its job.
     """
     _request_user.set(None)
     _requester.set(None)
@@ -211,19 +184,6 @@ def enter_attempt(owner_id: Any, job_id: UUID | None = None) -> RunningAttempt |
     attempt = RunningAttempt(job_id) if job_id else None
     _running_attempt.set(attempt)
     return attempt
-
-
-def save_attempt() -> Callable[[], None]:
-    """Return a function that undoes a later ``enter_attempt``, where the task runs in the context of its caller."""
-    saved = [
-        (variable, variable.get()) for variable in (_request_user, _requester, _job_owner, _running_attempt)
-    ]
-
-    def restore() -> None:
-        for variable, value in saved:
-            variable.set(value)  # type: ignore[attr-defined]
-
-    return restore
 
 
 def running_attempt() -> RunningAttempt | None:

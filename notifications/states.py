@@ -42,7 +42,6 @@ class JobExecutor(TextChoices):
     QUARANTINED = "quarantined", _("Quarantined")
     SENDER = "sender", _("Sender")
     EMAIL = "email", _("E-mail")
-    OBSERVED = "observed", _("Observed")
 
 
 #: States that a job leaves without being changed by hand.
@@ -84,10 +83,7 @@ CANCELLING = _("Cancelling…")
 
 
 class Change(NamedTuple):
-    """A change of jobs: the states before (none: a new job) and after it, and its module.
-
-    That is one of ``jobs/transitions/``, or ``observed.NAME`` for one of ``jobs/observed/``.
-    """
+    """A change of jobs: the states before (none: a new job) and after it, and its module in ``jobs/transitions/``."""
 
     what: str
     before: States
@@ -101,40 +97,16 @@ CHANGES = (
     Change("enqueue a batch, which no worker claims", (), (JobState.RUNNING,), "batch_completion"),
     Change("claim; raises fence and attempt", CLAIMABLE, (JobState.RUNNING,), "claims"),
     Change(
-        "a worker of Celery starts an observed task",
-        (JobState.QUEUED,),
-        (JobState.RUNNING,),
-        "observed.starts",
-    ),
-    Change(
-        "record that a worker of Celery has started and ended an observed task; raises the fence",
-        (JobState.QUEUED,),
-        (JobState.SUCCEEDED, JobState.FAILED),
-        "recording",
-    ),
-    Change(
         "finish, with the notification and its number",
         (JobState.RUNNING,),
         (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED),
         "recording",
     ),
     Change(
-        "finish an observed task that was never started",
-        (JobState.QUEUED,),
-        (JobState.FAILED, JobState.CANCELLED),
-        "observed.changes",
-    ),
-    Change(
         "retry after a failed attempt, release at shutdown",
         (JobState.RUNNING,),
         (JobState.QUEUED,),
         "queueing",
-    ),
-    Change(
-        "retry an observed task, or queue it again after its worker was lost",
-        (JobState.RUNNING,),
-        (JobState.QUEUED,),
-        "observed.changes",
     ),
     Change(
         "reap: the lease or the deadline is over",
@@ -162,13 +134,6 @@ CHANGES = (
     ),
     Change("retry by hand; raises the fence", RETRYABLE, (JobState.QUEUED,), "manual"),
     Change("retry a batch by hand; raises the fence", RETRYABLE, (JobState.RUNNING,), "manual"),
-    Change(
-        "correct a guess about an observed task, whose real start or end follows in the same transaction; "
-        "raises the fence",
-        (JobState.FAILED,),
-        (JobState.QUEUED,),
-        "observed.changes",
-    ),
 )
 
 

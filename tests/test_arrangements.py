@@ -96,17 +96,15 @@ class Processes:
 
         at_end(stop)
 
-    def celery_observer(self, at_end):
-        """The main process of a Celery worker that observes tasks."""
-        celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+    def celery(self, at_end):
+        """The main process of a Celery worker."""
+        pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
         from notifications.contrib.celery import main_process
 
         self.request.getfixturevalue("monkeypatch").setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
-        self.request.getfixturevalue("monkeypatch").setattr(main_process, "LOST_JITTER_SECONDS", 0.0)
-        app = celery.Celery("observing", broker="memory://", set_as_current=False)
-        started = main_process.MainProcess(app, "nobody@nowhere", ["celery"])
-        started.start()
-        at_end(started.stop)
+        started = main_process.MainProcess(["celery"])
+        started.wake()
+        at_end(lambda: started.stop(20))
 
 
 #: What the docs allow, by the processes that last. Servers under WSGI do nothing between two requests.
@@ -114,10 +112,9 @@ ARRANGEMENTS = {
     "ASGI with the embedded worker": ["asgi", "run_jobs"],
     "ASGI and run_jobs": ["asgi", "run_jobs"],
     "WSGI and run_jobs": ["run_jobs"],
-    "WSGI and Celery workers that observe": ["celery_observer"],
-    "ASGI and Celery workers that observe": ["asgi", "celery_observer"],
-    "WSGI and Celery's pool prefork": ["process_of_engine"],
-    "WSGI and Celery's pool threads, which observes too": ["process_of_engine", "celery_observer"],
+    "WSGI and idle Celery workers": ["celery"],
+    "ASGI and idle Celery workers": ["asgi", "celery"],
+    "WSGI and Celery workers": ["process_of_engine", "celery"],
     "WSGI and db_worker": ["process_of_engine"],
     "ASGI and db_worker": ["asgi", "begin_serving", "process_of_engine"],
     "ASGI and RQ": ["asgi", "begin_serving", "process_of_rq"],
@@ -149,7 +146,7 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
 
 
 @pytest.mark.parametrize(
-    "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery_observer"]], ids="-".join
+    "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery"]], ids="-".join
 )
 def test_upkeep(request, monkeypatch, settings, user, kinds):
     for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):

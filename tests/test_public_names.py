@@ -41,13 +41,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "jobs.reader_languages": "read_languages",
     },
     "celery": {
-        "db.deadlines": "limit_this_thread",
-        "db.transactions": "in_callers_transaction on_commit",
         "db.unavailable": "log_if_not_migrated",
-        "jobs.claiming.executors": "EAGER_QUEUE",
-        "jobs.declaring.policies": "NotifyOption title_from_name",
-        "jobs.declaring.templates": "refuse_unknown_names",
-        "jobs.transitions.enqueueing": "owner_key",
     },
     "deliveries": {
         "db.threads": "close_when_idle",

@@ -112,11 +112,6 @@ def test_links_are_the_possible_actions(state, done, links):
     assert {name for name, link in item["links"].items() if link} == links & available
 
 
-def test_a_failed_observed_task_cannot_be_retried():
-    """Only Celery can run it again."""
-    assert serializers.serialize(build_job(state="failed", executor="observed"))["links"]["retry"] is None
-
-
 def test_progress_and_error_are_objects():
     """total may be null; the error is the stored problem."""
     item = serializers.serialize(

@@ -23,7 +23,6 @@ HELPERS = {
     "batch_outcomes",
     "conditional_updates",
     "executor_moves",
-    "observed.recording",
     "running",
 }
 #: Adds a state to the source of ``notifications.states``, "active" or "done", then prints what lacks it.

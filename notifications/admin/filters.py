@@ -245,15 +245,14 @@ class RunnerFilter(ListFilter):
     title, parameter_name = _("engine"), "runs_on"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        if not has_runners():
+        if not (aliases := aliases_with_engines()):
             return []
-        aliases = aliases_with_engines()
         labels = [hooks.dispatch.label_of(alias) for alias in aliases]
         engines = [
             (f"engine:{alias}", label if labels.count(label) == 1 else f"{label} ({alias})")
             for alias, label in zip(aliases, labels, strict=True)
         ]
-        return [("builtin", _("Built-in worker")), *engines, *hooks.runners.items()]
+        return [("builtin", _("Built-in worker")), *engines]
 
     def condition(self) -> dict[str, Any]:
         return {"runner": self.value() or ""}
@@ -286,11 +285,6 @@ JOB_FILTERS = (
     *(StateFilter, TaskFilter, QueueFilter, JobUserFilter, WorkerFilter, BatchFilter, RunnerFilter),
     DeliveriesFilter,
 )
-
-
-def has_runners() -> bool:
-    """Return whether jobs run on anything but the built-in worker, so that pages say on what."""
-    return bool(aliases_with_engines() or hooks.runners)
 
 
 def _newest_jobs(request: HttpRequest) -> list[tuple[str, str]]:

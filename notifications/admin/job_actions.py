@@ -19,10 +19,9 @@ from notifications.admin.mixins import ModelAdminBase, can_be_for_all, reports_d
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.changing import applicable
-from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.transitions import manual
 from notifications.models import Job
-from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
+from notifications.states import ACTIVE, CLAIMABLE
 
 
 class JobActionsMixin(ModelAdminBase):
@@ -79,7 +78,6 @@ class JobActionsMixin(ModelAdminBase):
     @can_be_for_all
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         before = list(applicable("retry", queryset).values_list("pk", "fence"))
-        has_observed = queryset.filter(state__in=RETRYABLE, executor=OBSERVED).exists()
         try:
             queued = manual.retry([id for id, fence in before])
         except TooManyJobs as exc:
@@ -91,11 +89,8 @@ class JobActionsMixin(ModelAdminBase):
                 "%(count)d job was queued again.", "%(count)d jobs were queued again.", len(queued)
             )
             self.message_user(request, text % {"count": len(queued)}, messages.SUCCESS)
-        elif not before and not has_observed:
+        elif not before:
             text = _("No job was queued again, because none of them has failed or was cancelled.")
-            self.message_user(request, text, messages.WARNING)
-        if has_observed:
-            text = _("Executions of Celery tasks are not retried here. Publish their tasks again.")
             self.message_user(request, text, messages.WARNING)
         return None
 
@@ -155,9 +150,9 @@ def _ids(change: str, queryset: QuerySet[Job]) -> list[UUID]:
 
 def _offered_actions(job: Job) -> list[tuple[str, Any]]:
     offered = []
-    if job.state == Job.State.QUEUED and job.run_after and job.executor != OBSERVED:
+    if job.state == Job.State.QUEUED and job.run_after:
         offered.append(("run_jobs_now", _("Run this job now")))
-    if job.state in CLAIMABLE and job.executor != OBSERVED:
+    if job.state in CLAIMABLE:
         offered.append(("reschedule_jobs", _("Reschedule this job…")))
     if job.state in ACTIVE:
         offered.append(("cancel_jobs", _("Cancel this job")))

@@ -16,7 +16,6 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import serializers, times
 from notifications.admin import filters
-from notifications.admin.filters import has_runners
 from notifications.admin.job_actions import JobActionsMixin
 from notifications.admin.job_details import NONE, JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
@@ -28,7 +27,7 @@ from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.claiming.executors import QUARANTINED
-from notifications.jobs.declaring.tasks import has_engine
+from notifications.jobs.declaring.tasks import aliases_with_engines, has_engine
 from notifications.jobs.listing import search_condition
 from notifications.jobs.selection import JobFilter
 from notifications.models import Job, Worker
@@ -154,14 +153,14 @@ class JobAdmin(
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = list(super().get_list_display(request))
-        if has_runners():
+        if aliases_with_engines():
             after = columns.index("queue_name") + 1
             columns.insert(after, "runs_on")
         return columns
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = list(super().get_fieldsets(request, obj))
-        if has_runners():
+        if aliases_with_engines():
             fieldsets.insert(1, (_("Engine"), {"fields": ("runs_on",)}))
         return fieldsets
 
@@ -260,8 +259,6 @@ class JobAdmin(
 
     @admin.display(description=_("runs on"))
     def runs_on(self, job: Job) -> str:
-        if job.executor in hooks.runners:
-            return str(hooks.runners[job.executor])
         if not has_engine(job.backend):
             return _("Built-in worker")
         label = hooks.dispatch.label_of(job.backend)

@@ -144,9 +144,7 @@ class RunAgainMixin(ModelAdminBase):
 
 
 def _can_have_form(job: Job) -> bool:
-    return (
-        job.executor != Job.Executor.OBSERVED and job.task_path not in hooks.own_tasks and not is_batch(job)
-    )
+    return job.task_path not in hooks.own_tasks and not is_batch(job)
 
 
 def _find_task(job: Job) -> Any:

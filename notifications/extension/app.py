@@ -67,9 +67,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
     #: a subclass of its class that knows more options.
     subcommands: ClassVar[Mapping[str, str]] = {}
 
-    #: What runs the jobs of an executor (``jobs/claiming/executors.py``) that only this extension uses: its label.
-    runners: ClassVar[Mapping[str, Any]] = {}
-
     #: What is true of tasks, by their dotted paths: of its own an ``OwnTask``, unless nothing is. Of a package that
     #: it adapts, whose paths may have wildcards, a dict as in ``OPTIONS["policies"]`` of a backend, which wins over it.
     tasks: ClassVar[Mapping[str, OwnTask | Mapping[str, Any]]] = {}
@@ -145,7 +142,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         ``change``, ``rows``
             ``"retried"``: the ids of jobs that are queued again by hand, which keep what they have stored.
             ``"restarted"``: the same, and nothing that they have done before is kept.
-            ``"cancelled"``: jobs that are cancelled, and running ones whose cancellation is requested.
             ``"answered"``: notifications of a question that its first answer closes, but those that a reminder has
             replaced. ``tx.jobs`` has the job, with ``id``, ``language`` and ``task_path`` only.
             ``"lost"``: workers whose leases are over, at most 100, in the transaction that deletes them. A process
@@ -161,14 +157,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
 
         Not called if that is nothing. An error is logged.
         """
-
-    def policy_at(self, task_path: str) -> Any:
-        """Return the ``Policy`` of a task that only the extension knows, by the path that its jobs have; or None.
-
-        Called for jobs in any process, before the path is imported as that of a task. It makes no query and raises
-        nothing. One user: tasks of Celery, whose names are the paths of their jobs.
-        """
-        return None
 
     def may_follow(self, job: UUID, user: Any) -> bool:
         """Return whether a user who does not own a job may see its title, progress and output now.

@@ -81,7 +81,6 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     "after_commit": (_none, _none),
-    "policy_at": (_none, _as_it_is),
     "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),

@@ -165,9 +165,8 @@ class JobSection:
     def page_context(self, job: Job, request: HttpRequest) -> dict[str, Any]:
         """Return the context of the section on the job's page, for its owner, also without ``page_template``.
 
-        Of the page itself it may change ``doubt``, safe HTML about why the end of the job may never come, which is said
-        in place of the promise that its owner will be notified; and ``reload_after``, seconds after which an open page
-        is loaded again, because that may change then.
+        Of the page itself it may change ``reload_after``, seconds after which an open page is loaded again, because
+        the section may change then.
         """
         return {}
 

@@ -15,14 +15,12 @@ class Where(enum.Flag):
 
     #: One with the built-in worker: ``run_jobs``, a server with the embedded worker, a process of an engine.
     WORKER = enum.auto()
-    #: The main process of a Celery worker that observes tasks.
-    OBSERVER = enum.auto()
-    #: An ASGI server of a project whose jobs an engine runs.
-    ENGINE_SERVER = enum.auto()
+    #: One of a project whose jobs an engine runs: an ASGI server, or a process of the engine that claims none itself.
+    ENGINE = enum.auto()
     #: Each ASGI server. It may have an upkeep of another kind too.
     SERVER = enum.auto()
     #: In each arrangement of processes there is one of these, as far as there are jobs.
-    LASTING = WORKER | OBSERVER | ENGINE_SERVER
+    LASTING = WORKER | ENGINE
     EVERYWHERE = LASTING | SERVER
 
 

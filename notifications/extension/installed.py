@@ -43,12 +43,7 @@ logger = logging.getLogger("notifications")
 
 
 #: Attributes of extensions that are mappings, of which the core has one of all.
-_MAPPINGS = (
-    "subcommands",
-    "channels",
-    "tasks",
-    "runners",
-)
+_MAPPINGS = ("subcommands", "channels", "tasks")
 #: Hooks: the methods of the class, of which the core has those that are defined, in the order of the extensions.
 _HOOKS = [
     name

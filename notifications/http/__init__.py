@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from notifications.problems import prevent_caching as prevent_caching
     from notifications.serializers import encode_json as encode_json
     from notifications.serializers import read_data as read_data
-    from notifications.templatetags.notifications import exact_time as exact_time
     from notifications.templatetags.notifications import script_element as script_element
 else:
     __getattr__ = export_lazily(
@@ -52,6 +51,6 @@ else:
             "notifications.paths": "bind_to_user",
             "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
             "notifications.serializers": "encode_json read_data",
-            "notifications.templatetags.notifications": "exact_time script_element",
+            "notifications.templatetags.notifications": "script_element",
         },
     )

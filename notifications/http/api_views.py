@@ -152,8 +152,6 @@ def job_cancel(request: HttpRequest, id: UUID) -> HttpResponse:
 def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Queue a job of the user again: 202, or 409 unless it has failed or was cancelled."""
     job = _get_numbered_job(request.user.pk, id)
-    if job.executor == Job.Executor.OBSERVED:
-        raise Problem(409, "The job is an execution of a Celery task. Publish the task again to repeat it.")
     try:
         was_queued = job.state in RETRYABLE and limits.retry_within_rate(
             request.user.pk, id, lambda: manual.retry([id])

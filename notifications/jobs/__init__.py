@@ -4,7 +4,6 @@ declaring/, backend, limits           tasks and their policies; ``enqueue()``; h
 turns, holding                        the fair order of those that wait, and those that an extension holds back
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
-observed/                             what is reported of jobs that workers of another queue execute
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
 batches                               jobs that are enqueued together
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import DurableCall as DurableCall
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.holding import Hold as Hold
-    from notifications.jobs.observed.observer import Observer as Observer
-    from notifications.jobs.observed.starts import ObservedAttempt as ObservedAttempt
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.results import find_task as find_task
     from notifications.jobs.selection import JobFilter as JobFilter
@@ -53,8 +50,6 @@ else:
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
             "notifications.jobs.durable_calls": "DurableCall validate_duration",
-            "notifications.jobs.observed.observer": "Observer",
-            "notifications.jobs.observed.starts": "ObservedAttempt",
             "notifications.jobs.outcomes": "Outcome",
             "notifications.jobs.results": "find_task",
             "notifications.jobs.selection": "JobFilter",

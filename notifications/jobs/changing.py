@@ -77,10 +77,7 @@ def find_changeable(change: str, conditions: Any) -> Any:
 
 
 def _of_change(change: str, rows: Any) -> Any:
-    if change == "run_now":
-        rows = rows.filter(run_after__isnull=False)
-    # Only Celery can run its tasks, at its time.
-    return rows if change == "cancel" else rows.exclude(executor=Job.Executor.OBSERVED)
+    return rows.filter(run_after__isnull=False) if change == "run_now" else rows
 
 
 def _select(change: str, conditions: Any) -> tuple[Any, Any]:

@@ -66,8 +66,8 @@ class DurableCall:
         ``may_be_outside``
             It may be called outside of a job.
 
-        Raises SynchronousOnlyOperation on an event loop, RuntimeError inside a transaction, outside of a job and in an
-        observed Celery task; ``AttemptEnded`` and ``JobSuspended``; TypeError and ValueError for a name.
+        Raises SynchronousOnlyOperation on an event loop, RuntimeError inside a transaction and outside of a job;
+        ``AttemptEnded`` and ``JobSuspended``; TypeError and ValueError for a name.
         """
         self.names, self.execution = names, current_execution()
         if not is_async:
@@ -82,11 +82,6 @@ class DurableCall:
     def _note(self, name: str) -> None:
         if self.execution is None:
             return
-        if self.execution.is_observed:
-            raise RuntimeError(
-                "An observed Celery task cannot have steps, nor wait, because Celery decides when it runs again. Make "
-                "it a @task."
-            )
         self.check_running()
         used_names = self.steps.used_names
         if name in used_names:
@@ -287,7 +282,7 @@ def pause(name: str, duration: timedelta) -> None:
     Neither the pause counts for its ``timeout``, nor the next attempt for its ``max_attempts``.
 
     Raises ``JobSuspended`` of ``notifications.exceptions``, which the task must let pass; RuntimeError outside of a
-    job, inside a transaction and in an observed Celery task.
+    job and inside a transaction.
     """
     duration = validate_duration("duration", duration)
     return DurableCall("pause", name).wait_for_all("pause", partial(_make_pause, duration), _go_on)

@@ -200,20 +200,14 @@ def call_hooks(of_hooks: Iterable[Any], *args: Any) -> list[tuple[Any, Rows]]:
     return [(hook, hook(*args)) for hook in of_hooks]
 
 
-def record_change(
-    change: str, rows: Sequence[Any], tx: RecordedTransaction | None = None, **known: Any
-) -> None:
-    """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``.
-
-    ``tx``
-        That of the caller, who calls ``hooks.call_after_commit()``. By default a new one with what is ``known``.
-    """
+def record_change(change: str, rows: Sequence[Any], **known: Any) -> None:
+    """Insert, inside a transaction, what extensions add to a change. See ``Extension.on_change()``."""
     if not (rows and hooks.on_change):
         return
-    own = tx or RecordedTransaction(**known)
-    wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, own)))
-    if tx is None and own.kept:
-        on_commit(lambda: hooks.call_after_commit(own))
+    tx = RecordedTransaction(**known)
+    wake_workers(insert_returned(call_hooks(hooks.on_change, change, rows, tx)))
+    if tx.kept:
+        on_commit(lambda: hooks.call_after_commit(tx))
 
 
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:

@@ -52,20 +52,12 @@ DETAILS: dict[str, Any] = {
     ),
     "unknown-task": gettext_lazy("No worker knows how to do this."),
     "result-not-storable": gettext_lazy("The work was done, but its result cannot be stored."),
-    "expired": gettext_lazy("It was not started in time."),
-    "outcome-unknown": gettext_lazy("The worker that ran it is gone; whether it finished is not known."),
 }
 #: The outcomes of attempts that fail so, besides ``FAILED``.
 ATTEMPTS: dict[str, Any] = {
     "timed-out": Attempt.Outcome.TIMED_OUT,
     "worker-lost": Attempt.Outcome.LOST,
-    "outcome-unknown": Attempt.Outcome.LOST,
-    "expired": Attempt.Outcome.LOST,
 }
-#: The types of failures that nothing has reported. A real end that is reported later corrects them.
-GUESSES = ("expired", "outcome-unknown", "worker-lost")
-#: That of tasks that were not started, which a start corrects.
-NOT_STARTED = ("expired",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,29 +184,6 @@ def failure(
 def interrupted(job: Job) -> Outcome:
     """Return the outcome of an attempt whose worker was lost, and which another one follows."""
     return Outcome(job=job, state=Job.State.QUEUED, attempt=Attempt.Outcome.LOST, retry_delay=0.0)
-
-
-def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
-    """Return the outcome of an attempt of an observed task that Celery retries after ``delay`` seconds."""
-    return Outcome(
-        job=job,
-        state=Job.State.QUEUED,
-        attempt=Attempt.Outcome.FAILED,
-        retry_delay=delay,
-        **describe_exception(exc),
-    )
-
-
-def is_guess(job: Job) -> bool:
-    """Return whether a job has failed by a guess, which a real end corrects."""
-    return job.state == Job.State.FAILED and error_type(job.error) in GUESSES
-
-
-def error_type(error: str | None) -> str:
-    try:
-        return str(json.loads(error or "{}").get("type", ""))
-    except (ValueError, AttributeError):  # a damaged row
-        return ""
 
 
 def fallback(job: Job) -> Outcome:

@@ -14,7 +14,6 @@ from django.utils.module_loading import import_string
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult
 from notifications.db.imports import require_module
-from notifications.extension import hooks
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
 from notifications.states import STATUS
@@ -40,12 +39,7 @@ def find_task(path: str) -> Any:
 
 
 def policy_at(path: str) -> Policy:
-    """Return the policy of the task at a dotted path, the default one if there is no such task.
-
-    The path may also be one that only an extension knows.
-    """
-    if policy := _policy_of_extensions(path):
-        return policy
+    """Return the policy of the task at a dotted path, the default one if there is no such task."""
     try:
         return policy_of(find_task(path).func)
     except ImportError:
@@ -54,8 +48,6 @@ def policy_at(path: str) -> Policy:
 
 def loaded_policy_at(path: str) -> Policy | None:
     """Return the same without importing a module, None for a task that this process does not have."""
-    if policy := _policy_of_extensions(path):
-        return policy
     try:
         return policy_of(find_task(path).func) if path.rpartition(".")[0] in sys.modules else None
     except ImportError:
@@ -66,10 +58,6 @@ def loaded_title_at(path: str) -> str:
     """Return the title that this task declares, which may name arguments, ``""`` if none is known without an import."""
     policy = loaded_policy_at(path)
     return str(policy.title) if policy else ""
-
-
-def _policy_of_extensions(path: str) -> Policy | None:
-    return next(filter(None, (hook(path) for hook in hooks.policy_at)), None)
 
 
 def task_result(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:

@@ -20,13 +20,12 @@ from notifications.extension import hooks
 from notifications.ids import parse_id
 from notifications.jobs import changing
 from notifications.jobs.changing import ChangedJobs
-from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
-from notifications.states import ACTIVE, LISTED_BY_INDEX, RETRYABLE
+from notifications.states import ACTIVE, LISTED_BY_INDEX
 
 ENGINE_PREFIX = "engine:"
 #: The value of ``deliveries`` with which jobs are left out.
@@ -44,7 +43,7 @@ class JobFilter:
     ``user``
         The key of the owner, as text.
     ``runner``
-        What runs the job: ``"builtin"``, ``"observed"`` or ``"engine:"`` with the alias of a backend.
+        What runs the job: ``"builtin"``, or ``"engine:"`` with the alias of a backend.
     ``error``
         An error group: the path of a task and, after a space, the path of the exception with which the last attempts
         of its failed jobs ended, or else the outcome of those attempts, such as ``lost``.
@@ -209,11 +208,6 @@ class JobFilter:
                 left = max(left - read, 0)
         return total, is_partial
 
-    def has_observed_jobs(self) -> bool:
-        """Return whether executions of Celery tasks are among the jobs that a retry would apply to."""
-        rows = self.apply(Job.objects.using(database()))
-        return bool(rows.filter(executor=OBSERVED, state__in=RETRYABLE).exists())
-
     def change(
         self,
         change: str,
@@ -296,11 +290,9 @@ def _read_failed_ids(since: datetime) -> list[UUID] | None:
 
 def _runs_on(runner: str) -> Q:
     if runner == "builtin":
-        return ~Q(executor=OBSERVED) & ~Q(backend__in=aliases_with_engines())
-    if runner == OBSERVED:
-        return Q(executor=OBSERVED)
+        return ~Q(backend__in=aliases_with_engines())
     if runner.startswith(ENGINE_PREFIX):
-        return ~Q(executor=OBSERVED) & Q(backend=runner.removeprefix(ENGINE_PREFIX))
+        return Q(backend=runner.removeprefix(ENGINE_PREFIX))
     if runner:
         raise ValueError(f"{runner!r} runs no jobs.")
     return Q()

@@ -77,7 +77,7 @@ def wait_for(
     The function of the task is called again from the start when the wait has ended: see ``pause()``.
 
     Raises ``JobSuspended`` of ``notifications.exceptions``, which the task must let pass; RuntimeError outside of a
-    job, inside a transaction and in an observed Celery task; TypeError; ValueError, also for a kind that no installed
+    job and inside a transaction; TypeError; ValueError, also for a kind that no installed
     extension has.
     """
     make = _maker(kind, title, expires)

@@ -193,7 +193,6 @@ class Migration(migrations.Migration):
                             ("quarantined", "Quarantined"),
                             ("sender", "Sender"),
                             ("email", "E-mail"),
-                            ("observed", "Observed"),
                         ],
                         db_default="sync",
                         default="sync",
@@ -230,13 +229,6 @@ class Migration(migrations.Migration):
                 ("fence", models.BigIntegerField(default=0)),
                 ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
                 ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
-                ("process_id", models.PositiveIntegerField(blank=True, editable=False, null=True)),
-                ("acks_late", models.BooleanField(db_default=False, default=False, editable=False)),
-                (
-                    "inbox_group",
-                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=100),
-                ),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),
@@ -347,18 +339,13 @@ class Migration(migrations.Migration):
                         name="notifications_job_waiting",
                     ),
                     models.Index(
-                        condition=models.Q(("executor", "observed"), ("state", "queued")),
-                        fields=["expires_at", "id"],
-                        name="notifications_job_expiry",
-                    ),
-                    models.Index(
                         condition=models.Q(("finished_at__isnull", False)),
                         fields=["finished_at"],
                         name="notifications_job_finished",
                     ),
                     models.Index(
                         condition=models.Q(("state", "failed")),
-                        fields=["finished_at", "task_path", "executor", "attempt", "user", "id"],
+                        fields=["finished_at", "task_path", "attempt", "user", "id"],
                         name="notifications_job_failed",
                     ),
                     models.Index(

@@ -22,7 +22,7 @@ def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:
 
 
 class Job(models.Model):
-    """One execution of a task. Only ``jobs/transitions/`` and ``jobs/observed/`` change its state.
+    """One execution of a task. Only ``jobs/transitions/`` changes its state.
 
     ``seq`` is 0 while the job is active, and NULL when it is finished and not numbered yet.
     """
@@ -55,16 +55,6 @@ class Job(models.Model):
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
-    # Columns of observed tasks stand here: in a table of their own they would cost a statement more for each group of
-    # starts.
-    #: When the queued job of an observed task ends that was not started by then. NULL: never.
-    expires_at = MomentField(null=True, blank=True, editable=False)
-    #: The process of its worker that has started an observed task. Of a queued job: it goes on with other tasks.
-    process_id = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    #: Whether the broker delivers the message of an observed task again if that process is lost.
-    acks_late = models.BooleanField(default=False, db_default=False, editable=False)
-    #: The group of the notification of its end, if its task was published in a group of Celery's.
-    inbox_group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
@@ -154,16 +144,13 @@ class Job(models.Model):
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
-            _job_index("expiry", "expires_at", "id", state="queued", executor="observed"),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             # With what the overview groups them by: of 10,000 jobs SQLite would look for each row.
-            _job_index(
-                "failed", "finished_at", "task_path", "executor", "attempt", "user", "id", state="failed"
-            ),
+            _job_index("failed", "finished_at", "task_path", "attempt", "user", "id", state="failed"),
             _job_index("batch", "batch", "state", batch__isnull=False),
             _job_index("event", "event_source", "id", event_source__isnull=False),
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),
-            _job_index("list", "created_at", "id"),  # ids of observed tasks do not ascend with time
+            _job_index("list", "created_at", "id"),  # ids of several machines do not ascend with time
         ]
         # A key can be used again when it has expired: it is cleared from the older row first.
         constraints = [
@@ -189,8 +176,8 @@ class Job(models.Model):
 
     @property
     def can_retry(self) -> bool:
-        """Whether the job can be retried by hand. That of an observed task cannot: only Celery can run it."""
-        return self.state in states.RETRYABLE and self.executor != self.Executor.OBSERVED
+        """Whether the job can be retried by hand."""
+        return self.state in states.RETRYABLE
 
 
 class Attempt(models.Model):

@@ -22,7 +22,7 @@ from notifications.streams import icons, listing
 from notifications.streams.building import NAMED, UNNAMED
 from notifications.streams.listing import COLUMNS, Filters, read_rows
 
-#: How Celery writes the ids of its groups.
+#: An id by which a project names a group. It is no name for people.
 UUID_TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Notifications from which on such a group is one row.
 MIN_SIZES = {NAMED: 2, UNNAMED: 3}

@@ -83,8 +83,6 @@ def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
 class Execution(CurrentExecution):
     """One attempt at a job in this process.
 
-    ``claimed``
-        None where a subclass knows the job in another way.
     ``on_progress``
         Called when the task reports progress, from any thread.
     ``on_join``
@@ -94,8 +92,6 @@ class Execution(CurrentExecution):
     ``run_inline``
         Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
     """
-
-    is_observed = False
 
     __slots__ = (
         "asyncio_task",
@@ -121,14 +117,13 @@ class Execution(CurrentExecution):
 
     def __init__(
         self,
-        claimed: ClaimedJob | None,
+        claimed: ClaimedJob,
         on_progress: Callable[[Execution], None],
         on_join: Callable[[Execution], None] = lambda execution: None,
         parts: Mapping[str, Any] | None = None,
         run_inline: Callable[[Any], None] | None = None,
     ) -> None:
-        if claimed is not None:
-            self.claimed, self.job = claimed, claimed.row
+        self.claimed, self.job = claimed, claimed.row
         self.on_progress = on_progress
         self.on_join = on_join
         self.parts = parts or {}

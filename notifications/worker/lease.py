@@ -18,12 +18,11 @@ from pathlib import Path
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Q
 
 from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
-from notifications.db.clock import database_now, is_lease_valid
+from notifications.db.clock import database_now
 from notifications.db.project_threads import count_stuck_calls
 from notifications.db.threads import start
 from notifications.db.transactions import database, retrying_atomic
@@ -104,14 +103,6 @@ class Lease:
             return False
         now = database_now()
         return now < self._until <= now + timedelta(seconds=settings.LEASE)
-
-    def of_lost_workers(self) -> Q:
-        """Return the condition on the column ``worker`` of jobs whose worker is lost, as far as this one may say."""
-        lost = Q(worker__in=find_dead_neighbors())
-        if self.may_reap():
-            live = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
-            lost |= ~Q(worker__in=live.values_list("id", flat=True))
-        return lost
 
     def _insert_row(self) -> None:
         until = database_now() + timedelta(seconds=settings.LEASE)

@@ -88,17 +88,6 @@ def test_too_many(client, sign_in_staff, user, settings):
     assert not LogEntry.objects.exists()
 
 
-def test_executions_of_celery_tasks_are_not_retried(client, sign_in_staff):
-    sign_in_staff("view_job", "change_job")
-    own, observed = (tasks.fail.enqueue().id for _ in range(2))
-    run_jobs()
-    Job.objects.filter(pk=observed).update(executor="observed")
-    refused = "Executions of Celery tasks are not retried here. Publish their tasks again."
-    assert said(act(client, "retry_jobs", observed)) == [refused]
-    assert said(act(client, "retry_jobs", own, observed)) == ["1 job was queued again.", refused]
-    assert dict(Job.objects.values_list("executor", "state")) == {"async": "queued", "observed": "failed"}
-
-
 def test_run_now(client, sign_in_staff, user):
     """Only a job that waits for a time is changed."""
     sign_in_staff("view_job", "change_job")

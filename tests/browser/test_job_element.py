@@ -340,7 +340,7 @@ from notifications import times
 from notifications.models import Job
 now = times.now()
 user = get_user_model().objects.get(username="demo")
-fields = {"executor": "observed", "queue_name": "celery", "created_at": now, "queued_at": now}
+fields = {"executor": "held", "queue_name": "default", "created_at": now, "queued_at": now}
 print(Job.objects.create(user_id=user.pk, title="Export", task_path="shop.tasks.export", **fields).pk)
 """
 START = """
@@ -377,8 +377,8 @@ def test_a_page_that_is_loaded_again_at_a_time(site_server, page):
         "from notifications import times\n"
         "from notifications.models import Job\n"
         "user = get_user_model().objects.get(username='demo')\n"
-        "values = {'task_path': 'x.y', 'backend': 'default', 'queue_name': 'celery', 'title': 'Export'}\n"
-        "values |= {'created_at': times.now(), 'queued_at': times.now(), 'executor': 'observed'}\n"
+        "values = {'task_path': 'x.y', 'backend': 'default', 'queue_name': 'default', 'title': 'Export'}\n"
+        "values |= {'created_at': times.now(), 'queued_at': times.now(), 'executor': 'held'}\n"
         "print(Job.objects.create(user=user, **values).pk)"
     ).split()[-1]
     visit(page, site_server.url, f"/notifications/jobs/{id}/")

@@ -105,11 +105,6 @@ def a_policy_with_an_unknown_option(fixture):
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
 
 
-@case("W010", "error", "shop.tasks.export")
-def an_observed_task_with_an_unknown_option(fixture):
-    configure(fixture, CELERY={"tasks": {"shop.tasks.export": {"tittle": "Export"}}})
-
-
 @case("W027", "error", "dotted path")
 def a_handler_without_its_task(fixture):
     configure(fixture, HANDLERS={"job.failed": ["tests.jobs.tasks.missing"]})

@@ -110,63 +110,6 @@ def test_a_worker_that_runs_no_job(live_worker):  # noqa: F811
     assert "within 0.1 s" in findings["round trip"]["message"]
 
 
-def observed_job(seconds, **fields):
-    """Insert the queued job of an observed task that has waited for some seconds."""
-    job = Job.objects.get(id=tasks.noop.enqueue().id)
-    queued_at = timezone.now() - timedelta(seconds=seconds)
-    Job.objects.filter(id=job.id).update(executor="observed", queued_at=queued_at, **fields)
-    return job
-
-
-def test_workers_of_celery_that_observe_its_tasks(live_worker):  # noqa: F811
-    """They run no jobs, and the jobs of their tasks wait for no worker of this app."""
-    assert "celery" not in diagnose()
-    Worker.objects.filter(id=live_worker(60)).update(queues="celery:celery,celery:mail", concurrency=0)
-    job = observed_job(60, queue_name="mail")
-    findings = diagnose()
-    assert (findings["workers"]["state"], findings["workers"]["figures"]["due"]) == ("ok", 0)
-    assert "workers of Celery observe its tasks" in findings["workers"]["message"]
-    assert (findings["round trip"]["state"], findings["round trip"]["remedy"]) == (
-        "warning",
-        "None is needed if all tasks are Celery's. Else start one: manage.py run_jobs.",
-    )
-    assert findings["celery"]["state"] == "ok"
-    assert findings["celery"]["message"].startswith(
-        "Workers that observe tasks: 1; observed tasks that wait: 1, the oldest for 6"
-    )
-    Job.objects.filter(id=job.id).update(queued_at=timezone.now() - timedelta(hours=2))
-    finding = diagnose()["celery"]
-    assert (finding["state"], "declare start_within" in finding["remedy"]) == ("warning", True)
-    Job.objects.filter(id=job.id).update(executor="sync")
-    assert "No worker is alive" in diagnose(failed=["workers"])["workers"]["message"]
-
-
-def test_observed_tasks_without_a_worker():
-    """Those that are due later wait for no worker yet."""
-    observed_job(0, run_after=timezone.now() + timedelta(hours=1))
-    assert "celery" not in diagnose()
-    observed_job(60)
-    finding = diagnose(failed=["celery"])["celery"]
-    assert finding["message"].startswith(
-        "No worker of Celery that observes tasks is alive; observed tasks that wait: 1"
-    )
-    assert finding["figures"]["unconsumed_queues"] == ["default"]
-
-
-def test_a_queue_of_observed_tasks_that_no_worker_consumes(live_worker):  # noqa: F811
-    Worker.objects.filter(id=live_worker(60)).update(queues="celery:celery", concurrency=0)
-    observed_job(0, queue_name="reports")
-    assert diagnose()["celery"]["state"] == "ok"
-    observed_job(60, queue_name="reports")
-    for number in range(12):
-        observed_job(0, queue_name=f"many{number:02}")
-    finding = diagnose()["celery"]
-    assert (finding["state"], finding["figures"]["unconsumed_queues"]) == ("warning", ["reports"])
-    assert "observed tasks that wait: 14, the oldest for 6" in finding["message"]
-    assert "No live worker consumes a queue named reports" in finding["message"]
-    assert "worker -Q reports" in finding["remedy"]
-
-
 def test_a_worker_of_other_queues(start_worker):  # noqa: F811
     """The job of the round trip is enqueued in a queue that a worker serves."""
     start_worker(queues=["mail"])

@@ -1,7 +1,6 @@
 """Query plans: what operators run reads a bounded number of rows, however large the tables are."""
 
 from contextlib import contextmanager
-from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -19,7 +18,6 @@ from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
 from tests.data.plans import can_scan, explain, pages_read
 from tests.support.checks import doctor
-from tests.support.offenders import collect_offenders
 
 pytestmark = pytest.mark.database_law
 
@@ -73,27 +71,6 @@ def test_checks_of_doctor(seeded, monkeypatch):
     with reads_few_rows():
         found = {finding["check"] for finding in doctor()}
     assert {"unread", "numbering", "tables", "workers", "queues", "lost jobs", "shares"} <= found
-
-
-@pytest.mark.with_all_apps
-def test_observed_tasks_of_which_celery_reports_nothing(seeded, monkeypatch, user, user_client):
-    """Those that are asked about, and on the page of one the last start of another task of its queue."""
-    lost_tasks = pytest.importorskip("notifications.contrib.celery.lost_tasks", reason="needs Celery")
-    from notifications.contrib.celery import silence
-
-    monkeypatch.setattr(silence, "MAX_ENDED_READ", 300)
-    ids = list(Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[:500])
-    observed = Job.objects.filter(id__in=ids)
-    observed.update(state="queued", seq=0, executor="observed", queued_at=times.now() - timedelta(minutes=9))
-    observed.filter(id=ids[0]).update(user=user, queued_at=times.now() - timedelta(days=1000))
-    connection.cursor().execute("ANALYZE")
-    looked_for = lost_tasks.LostTasks(None, "nobody@nowhere", None)
-    with collect_offenders() as offenders:
-        with offenders.row("next"), reads_few_rows():
-            assert len(looked_for._next_silent()) == 100
-        with offenders.row("page"), reads_few_rows() as queries:
-            assert user_client.get(reverse("notifications:job", args=[ids[0]])).status_code == 200
-    assert [sql for sql in statements_of(queries) if "started_at" in sql and "LIMIT 300" in sql]
 
 
 def test_failed_jobs_of_a_time_are_found_by_their_index(db):

@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 from types import ModuleType, SimpleNamespace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from channels.testing import WebsocketCommunicator
@@ -211,31 +211,3 @@ async def test_channels_routing_reaches_both_consumers(monkeypatch, number):
     assert await own.connect() == (True, None)
     notifications = WebsocketCommunicator(names["application"], "/ws/notifications/")
     assert await notifications.connect() == (False, 4403)  # no Origin, no session
-
-
-@pytest.mark.django_db(transaction=True)
-def test_view_that_publishes_a_task_of_celery_gives_its_job_an_owner(user, rf, execute):
-    """A plain ``delay()`` gives none, as the page for users of Celery says."""
-    celery = pytest.importorskip("celery", reason="Celery is not installed.")
-    from notifications.contrib.celery import observed
-    from notifications.contrib.celery.recorder import recorder
-
-    app = celery.Celery("mysite", broker="memory://", set_as_current=False)
-
-    @observed(title="Export {year}")
-    @app.task(name="mysite.tasks.export")
-    def export(year):
-        return year
-
-    pages = []
-    *_, block = blocks(DOCS / "how-to/from-celery.md", "python")
-    view = execute(block, export=export, render=lambda *arguments: pages.append(arguments)).start
-    request = rf.post("/")
-    request.user = user
-    view(request)
-    [(_, template, context)] = pages
-    plain = export.delay(2026).id
-    recorder.drain(30)
-    owners = dict(Job.objects.values_list("id", "user_id"))
-    assert template == "export.html"
-    assert owners == {UUID(context["task_id"]): user.pk, UUID(plain): None}

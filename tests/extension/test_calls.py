@@ -58,7 +58,6 @@ READING = (
         "parts_of",
         "page_links",
         "page_data",
-        "policy_at",
         "events_of",
         "steps_of",
         "time_zone_of",

@@ -119,24 +119,13 @@ def test_a_job_that_is_retried_by_hand(recorder):
     run_jobs()
     recorder.calls.clear()
     retry([Job.objects.get(id=job.id).id])
-    recorder.returned = {"cancelled": lambda jobs: [new_job()], "kept": "the hook of a change"}
+    assert recorder.names() == ["retried"]
     cancel([Job.objects.get(id=job.id).id])
-    assert recorder.names() == ["retried", "cancelled", "on_ends", "last"]
-    assert Job.objects.filter(state="queued").count() == 1
+    recorder.returned = {"restarted": lambda jobs: [new_job()], "kept": "the hook of a change"}
     retry([Job.objects.get(id=job.id).id], from_start=True)
-    assert recorder.names()[-1] == "restarted"
-    # on_ends has put another value there.
-    assert recorder.kept[-2:] == [(1, False), ("the hook of a change", False)]
-
-
-def test_a_running_job_that_is_cancelled(recorder):
-    """Its hook is called at once, before its worker notices it."""
-    job = tasks.noop.enqueue()
-    Job.objects.filter(id=job.id).update(
-        state="running", worker=uuid7(), attempt=1, fence=1, started_at=times.now()
-    )
-    cancel([Job.objects.get(id=job.id).id])
-    assert recorder.calls == [("prepare", 0, False), ("cancelled", 1, True), ("last", 0, True)]
+    assert recorder.names() == ["retried", "on_ends", "last", "restarted"]
+    assert Job.objects.filter(state="queued").count() == 2
+    assert recorder.kept[-1] == ("the hook of a change", False)
 
 
 def test_names_in_a_job(recorder):

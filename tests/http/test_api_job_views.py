@@ -66,7 +66,7 @@ class TestList:
         assert third["next"] is None
 
     def test_pages_are_by_time(self, user_client, user):
-        """Ids do not ascend with the time where they are those of observed tasks, or made by another machine."""
+        """Ids do not ascend with the time where they were made by another machine."""
         old, middle, new = (job(user) for _ in range(3))
         Job.objects.filter(pk=old.pk).update(created_at=timezone.now() + timedelta(seconds=5))
         pages, after = [], {}

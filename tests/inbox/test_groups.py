@@ -10,8 +10,6 @@ import pytest
 
 from notifications import times
 from notifications.api import notify
-from notifications.contrib.celery import declarations
-from notifications.contrib.celery.observations import Observation
 from notifications.jobs import Policy
 from notifications.jobs.transitions import recording
 from notifications.jobs.transitions.notify_functions import call_here
@@ -50,15 +48,6 @@ def notify_imports(user, count=6, group="Imports"):
     for number in range(count):
         level = "error" if number == 2 else "success"
         notify(user, f"Import {number}", level=level, group=group)
-
-
-def declare_by_settings(title, settings, monkeypatch):
-    options = {"policies": {PATH: {"title": title}}}
-    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
-
-
-def declare_by_observation(title, settings, monkeypatch):
-    monkeypatch.setitem(declarations._declared, PATH, Observation(title=title))
 
 
 def press(client, value, url=INBOX):
@@ -111,7 +100,6 @@ class TestWhatIsAGroup:
         user_client.cookies["django_language"] = "de"
         assert read_titles(user_client) == ["URL-Prüfungen: 3 erfolgreich"]
 
-    @pytest.mark.parametrize("declare", [declare_by_settings, declare_by_observation])
     @pytest.mark.parametrize(
         ("declared", "titles", "name"),
         [
@@ -130,11 +118,10 @@ class TestWhatIsAGroup:
             ("", ["a", "b"], "Answer blank"),
         ],
     )
-    def test_the_name_where_titles_differ(
-        self, user_client, user, settings, monkeypatch, declare, declared, titles, name
-    ):
+    def test_the_name_where_titles_differ(self, user_client, user, settings, declared, titles, name):
         """No part of a title with arguments leaves a hole."""
-        declare(declared, settings, monkeypatch)
+        options = {"policies": {PATH: {"title": declared}}}
+        settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
         for title in (titles[0], *titles):
             finish_job(job(user, title=title, task_path=PATH), uuid7())
         assert [unescape(title) for title in read_titles(user_client)] == [f"{name}: 3 succeeded"]

@@ -4,7 +4,7 @@ import uuid
 
 from notifications.models import Job
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed, observer, succeeded
+from tests.support.outcomes import failed, record, succeeded
 
 
 def row(b):
@@ -24,4 +24,4 @@ def claim_all():
 
 def end(job, *, succeeds=True):
     """Record that a claimed job succeeded or failed, as a worker does."""
-    assert observer.end(succeeded(job, 1) if succeeds else failed(job))
+    assert record(succeeded(job, 1) if succeeds else failed(job))

@@ -15,7 +15,7 @@ from tests.jobs import batch_tasks, tasks
 from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.duties import run_duty
-from tests.support.outcomes import observer
+from tests.support.outcomes import release
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
@@ -55,7 +55,7 @@ def test_a_released_job_is_cancelled_too(user, transactional_db):
         tasks.noop.enqueue()
     (job,) = claim_all()
     cancel([b.id], by=user.pk)
-    observer.requeue(job)
+    release(job)
     assert Job.objects.get(id=job.id).state == "queued"
     run_duty("resume cancellations of batches")
     assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")

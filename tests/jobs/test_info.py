@@ -97,7 +97,7 @@ class TestJobsOf:
         assert [str(job.id) for job in jobs_of(user.pk, limit=2)] == ids[:0:-1]
 
     def test_by_time_where_ids_do_not_ascend(self, user):
-        """The clocks of two machines differ, and ids of observed tasks are random."""
+        """The clocks of two machines differ."""
         ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(3)]
         Job.objects.filter(pk=ids[0]).update(created_at=timezone.now() + timedelta(seconds=5))
         assert [str(job.id) for job in jobs_of(user)] == [ids[0], ids[2], ids[1]]

@@ -210,10 +210,9 @@ class TestQuestionsWithoutAddressee:
         start_worker()
         self.assert_asked(project[0])
 
-    @pytest.mark.parametrize("where", [Where.OBSERVER, Where.ENGINE_SERVER])
-    def test_upkeep(self, project, question, where):
-        """Of the main process of Celery, and of a dispatch loop."""
-        process, is_ended = Upkeep(where, seconds=1), threading.Event()
+    def test_upkeep(self, project, question):
+        """Of the main process of Celery, and of a server whose jobs an engine runs."""
+        process, is_ended = Upkeep(Where.ENGINE, seconds=1), threading.Event()
 
         def run_rounds():
             signals = SignalQueue()

@@ -9,15 +9,11 @@ import pytest
 from django.core.management import call_command
 from django.db import InterfaceError, OperationalError
 
-from notifications.api import WaitInfo, apause, batch, get_job, join, pause, policy, task
-from notifications.contrib.questions import aquestion
-from notifications.contrib.steps import astep
-from notifications.contrib.webhooks import acallback
+from notifications.api import WaitInfo, apause, batch, get_job, join, pause
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import cancel, durable_calls, end_stored, retry
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import clock, run_jobs, run_until_idle
-from notifications.worker import Execution, current_execution
 from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.claims import claim_rows
@@ -28,26 +24,6 @@ from tests.support.statements import preceded
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
 DAY = timedelta(days=1)
-
-
-class ObservedExecution(Execution):
-    __slots__ = ()
-    is_observed = True
-
-
-@task
-@policy(max_attempts=1)
-async def wait_as_observed(kind):
-    current_execution().__class__ = ObservedExecution
-    match kind:
-        case "step":
-            await astep("name", str)
-        case "pause":
-            await apause("name", DAY)
-        case "question":
-            await aquestion("Go on?", name="name", choices={"yes": "Yes"})
-        case "callback":
-            await acallback("name")
 
 
 @pytest.fixture(autouse=True)
@@ -226,13 +202,6 @@ class TestWrongUses:
     def test_in_a_transaction(self, worker):
         (job,) = until_done(wait_tasks.pause_in_transaction.enqueue())
         assert "pause() was called inside a transaction" in traceback_of(job)
-
-    @pytest.mark.parametrize("kind", ["step", "pause", "question", "callback"])
-    def test_in_an_observed_task(self, kind, settings):
-        """Only Celery can execute it again."""
-        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SITE_URL": "https://site.example"}
-        job = suspended(wait_as_observed, kind)
-        assert "RuntimeError: An observed Celery task cannot have steps, nor wait" in traceback_of(job)
 
     async def test_outside_of_a_job(self):
         with pytest.raises(RuntimeError, match=r"apause\(\) was called outside of a job"):

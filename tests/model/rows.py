@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs import ObservedAttempt, Policy
+from notifications.jobs.transitions import claims
 from notifications.models import Attempt, Epoch, Job, Notification, Stream
 from notifications.streams import build_notification
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed, observer, succeeded
+from tests.support.outcomes import failed, record, release, succeeded
 
 WORKER = uuid.uuid4()
 
@@ -43,17 +43,14 @@ def advance_job(row, action):
     if row.state == "queued":
         claim_rows(WORKER, 1, queues=[row.queue_name])
     elif row.state == "running" and action == "progress":
-        attempt = ObservedAttempt(
-            id=row.id, worker=row.worker, number=row.attempt, policy=Policy(), make_job=lambda: row
-        )
-        attempt.job.progress_current = (row.progress_current or 0) + 1
-        observer.store_progress(attempt)
+        row.progress_current = (row.progress_current or 0) + 1
+        claims.store_progress([row])
     elif row.state == "running" and action == "release":
-        observer.requeue(row)
+        release(row)
     elif row.state == "running" and action == "fail":
-        observer.end(failed(row, ValueError("broken")))
+        record(failed(row, ValueError("broken")))
     elif row.state == "running":
-        observer.end(succeeded(row))
+        record(succeeded(row))
     elif row.state == "failed" and action == "retry":
         retry_job(row)
 

@@ -22,7 +22,7 @@ from notifications.models import Job, QueueClock, uuid7
 from tests.jobs import tasks
 from tests.model.fair_queue import FairQueue, simulate
 from tests.support.claims import claim_rows
-from tests.support.outcomes import observer
+from tests.support.outcomes import release
 from tests.support.threads import run_in_threads
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
@@ -163,7 +163,7 @@ def test_claims_are_those_of_the_simulation(db, names, data):
                 running, rows = running + taken, rows + claimed
             elif kind == "requeue":
                 for row in rows:
-                    observer.requeue(row)
+                    release(row)
                 expected.requeue(running)
                 running, rows = [], []
             elif kind == "end":
@@ -228,7 +228,7 @@ def test_a_batch_of_a_thousand(db, monkeypatch):
         assert [row.turn for row in claimed] == [job.turn for job in taken]
         if number % 3 == 0:
             for row in claimed:
-                observer.requeue(row)
+                release(row)
             expected.requeue(taken)
         for share in "bcd":
             tasks.noop.using(owner=owners[share]).enqueue()

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
 #: Tests of what each extra is for.
 TESTS = [
-    "tests/contrib/celery/test_recording.py",
+    "tests/contrib/celery/test_engine.py",
     "tests/contrib/deliveries/test_pushes.py",
     "tests/contrib/operations/test_metrics.py",
     "tests/outbound/test_decompression.py",

@@ -60,7 +60,7 @@ class CeleryWorker:
 
     def start(self):
         """Start the worker and wait until it takes tasks."""
-        name = f"observe{len(self.site.processes)}-{os.getpid()}-{id(self)}@%h"
+        name = f"worker{len(self.site.processes)}-{os.getpid()}-{id(self)}@%h"
         self.process = self.site.start(f"celery-{id(self)}", *self.command, "-n", name)
         self.process.wait_for_line(" ready.", timeout=START_TIMEOUT_SECONDS)
         return self

@@ -1,23 +1,29 @@
-"""Ends of attempts, as an app makes them that observes tasks."""
+"""Ends of attempts, as a worker makes and records them."""
 
+import copy
 import json
+from dataclasses import replace
 
-from notifications.jobs import Observer, Policy
-
-
-def raise_it(attempt, exc):
-    raise exc
-
-
-observer = Observer(raise_it)
+from notifications.jobs import Policy, outcomes
+from notifications.jobs.transitions import queueing, recording
 
 
 def succeeded(job, value=None, policy=Policy()):  # noqa: B008 (it is frozen)
-    return observer.succeeded(job, policy, value, observer.encode(value))
+    return outcomes.succeeded(job, policy, value)
 
 
 def failed(job, exc=None, policy=Policy()):  # noqa: B008
-    return observer.failed(job, policy, exc or ValueError("broken"))
+    return outcomes.failed(job, policy, exc or ValueError("broken"))
+
+
+def record(outcome):
+    """Record an outcome. Returns whether it is stored or void; if not, its row is locked."""
+    return bool(recording.finish_jobs([replace(outcome, job=copy.copy(outcome.job))]))
+
+
+def release(job):
+    """Queue a running job again, as a worker does that ends."""
+    queueing.release([job])
 
 
 def error_type(job):

@@ -49,7 +49,6 @@ PATHS_BY_MARKER = {
         "admin/test_permissions.py",
         "contrib/engines/test_doctor.py",
         "commands/test_worker_processes.py",
-        "contrib/celery/test_adoption.py",
         "contrib/webhooks/test_callbacks.py",
         "jobs/test_large_batches.py",
         "data/test_crowd.py",
@@ -207,7 +206,6 @@ PROCESS_FIXTURES = {
     "postgres",
     "rabbitmq",
     "redis",
-    "shared_worker",
     "sites",
     "start_celery",
 }

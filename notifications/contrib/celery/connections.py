@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 #: Seconds after which a broker that does not answer counts as away.
@@ -25,13 +24,3 @@ def new_connection(app: Any) -> Any:
     else:
         options = {}
     return app.connection_for_write(transport_options=options, connect_timeout=seconds / 2)
-
-
-def broadcast(app: Any, command: str, arguments: dict[str, Any], **options: Any) -> Any:
-    """Send a command to the workers, as ``app.control.broadcast()`` does, without a connection of Celery's pool."""
-    control = copy(app.control)
-    control.mailbox = copy(control.mailbox)
-    control.mailbox.producer_pool = None  # it would publish there whatever the connection is
-    with new_connection(app) as connection:
-        connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
-        return control.broadcast(command, arguments=arguments, connection=connection, **options)

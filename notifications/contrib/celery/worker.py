@@ -10,6 +10,7 @@ from celery import signals
 from django.db import connections
 
 from notifications.conf import settings
+from notifications.contrib.celery import main_process
 from notifications.contrib.celery.app import TASK_NAME
 from notifications.contrib.engines import process, wakeups
 from notifications.db import QUERY_ERRORS
@@ -41,11 +42,14 @@ def connect(app: Any) -> None:
     _is_connected = True
     signals.worker_init.connect(_check_pool, weak=False)
     signals.worker_init.connect(_open_shutdown_pipe, weak=False)
+    signals.worker_init.connect(main_process.prepare, weak=False)
     signals.worker_process_init.connect(_start_in_child_process, weak=False)
     signals.worker_ready.connect(_start_in_main_process, weak=False)
+    signals.worker_ready.connect(main_process.start, weak=False)
     signals.worker_shutting_down.connect(_begin_shutdown, weak=False)
     signals.worker_process_shutdown.connect(_stop, weak=False)
     signals.worker_shutdown.connect(_stop, weak=False)
+    signals.worker_shutdown.connect(main_process.stop, weak=False)
 
 
 def _check_pool(sender: Any = None, **kwargs: Any) -> None:

@@ -38,7 +38,7 @@ class ServerUpkeep(SupervisedThread):
     @contextmanager
     def _enter(self) -> Iterator[None]:
         self._upkeep = Upkeep(
-            Where.ENGINE_SERVER,
+            Where.ENGINE,
             seconds=MAX_DUTY_SECONDS,
             may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
         )

@@ -18,14 +18,12 @@ class RunningJobs:
     """The running jobs of one queue.
 
     ``oldest_since`` is when the first of them was started. ``first_deadline`` is the first time at which one is taken
-    away from its worker, ``DEADLINE_MARGIN_SECONDS`` after its timeout; observed tasks have none. ``has_observed`` says
-    whether some are observed.
+    away from its worker, ``DEADLINE_MARGIN_SECONDS`` after its timeout.
     """
 
     count: int
     oldest_since: datetime | None
     first_deadline: datetime | None
-    has_observed: bool
 
 
 def read_running(*, without_deliveries: bool = False) -> dict[str, RunningJobs]:
@@ -37,9 +35,8 @@ def read_running(*, without_deliveries: bool = False) -> dict[str, RunningJobs]:
     condition = f"WHERE {JobFilter.project_sql()}" if without_deliveries else ""
     with connection().cursor() as cursor:
         cursor.execute(
-            "SELECT queue_name, count(*), min(started_at), min(CASE WHEN executor <> 'observed' THEN deadline END), "
-            "count(CASE WHEN executor = 'observed' THEN 1 END) FROM ("
-            "SELECT queue_name, task_path, started_at, executor, deadline FROM notifications_job "
+            "SELECT queue_name, count(*), min(started_at), min(deadline) FROM ("
+            "SELECT queue_name, task_path, started_at, deadline FROM notifications_job "
             f"WHERE state = 'running' AND worker IS NOT NULL LIMIT {MAX_RUNNING_READ}) AS running {condition} "
             "GROUP BY queue_name"
         )
@@ -48,9 +45,8 @@ def read_running(*, without_deliveries: bool = False) -> dict[str, RunningJobs]:
                 count=count,
                 oldest_since=read_moment(since),
                 first_deadline=read_moment(deadline),
-                has_observed=observed > 0,
             )
-            for name, count, since, deadline, observed in cursor.fetchall()
+            for name, count, since, deadline in cursor.fetchall()
         }
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterable
-from functools import lru_cache
 from inspect import isawaitable
 
 from notifications import validators
@@ -38,14 +37,11 @@ def output(text: str) -> None:
     an attempt that writes after another one begins with a line that says which it is.
 
     Any thread may call it that runs in the context of the job, as those of ``asyncio.to_thread()`` do; lines of several
-    threads do not mix if each call has whole ones. Outside a job, in an observed Celery task, and when the attempt is
-    over, it does nothing. Raises nothing, but ``ImproperlyConfigured`` inside a job if the app is not installed.
+    threads do not mix if each call has whole ones. Outside a job, and when the attempt is over, it does nothing. Raises
+    nothing, but ``ImproperlyConfigured`` inside a job if the app is not installed.
     """
     execution = current_execution()
     if execution is None:
-        return
-    if execution.is_observed:
-        _warn_of_observed_task()
         return
     if not isinstance(text, str):
         text = validators.decoration(text)
@@ -82,8 +78,3 @@ async def aoutput_from(texts: AsyncIterable[str]) -> str:
         if isawaitable(closing):
             await closing
     return "".join(collected)
-
-
-@lru_cache(maxsize=1)  # once a process
-def _warn_of_observed_task() -> None:
-    logger.warning("Dropped output of an observed Celery task, which cannot write any. Make it a @task.")

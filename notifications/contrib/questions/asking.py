@@ -128,8 +128,8 @@ def question(
     The function of the task is called again from the start when the question was answered: see ``pause()``.
 
     Raises ``QuestionExpired`` of ``notifications.exceptions``; ``JobSuspended``, which the task must let pass;
-    RuntimeError without an active user to ask, outside of a job, inside a transaction and in an observed Celery task;
-    TypeError; ValueError, also for a permission that does not exist and an empty ``to``.
+    RuntimeError without an active user to ask, outside of a job and inside a transaction; TypeError; ValueError, also
+    for a permission that does not exist and an empty ``to``.
     """
     one = Question(title, name, choices, body, expires, default, to, remind, form, danger, url, initial)
     return _ask("question", [one], details)[0]

@@ -46,7 +46,7 @@ def step(name: str, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     Results survive retries, also by hand, and are deleted with the job. A job has at most 10,000.
 
     Outside of a job the function is called and nothing is stored. Raises RuntimeError inside a transaction, because the
-    result would stay after its rollback, and in an observed Celery task; TypeError or ValueError for a result that
+    result would stay after its rollback; TypeError or ValueError for a result that
     cannot be stored, after the call. In an attempt that is over, ``AttemptEnded`` of ``notifications.exceptions``.
     """
     if iscoroutinefunction(func):

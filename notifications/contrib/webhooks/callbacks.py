@@ -85,7 +85,7 @@ def callback(name: str, secret: str | None = None, expires: timedelta | None = N
         More than nothing, at most ten years, from the first execution. Then ``result()`` raises ``CallbackExpired``.
 
     Raises ``django.core.exceptions.ImproperlyConfigured`` without ``NOTIFICATIONS["SITE_URL"]``; RuntimeError outside
-    of a job, inside a transaction and in an observed Celery task; TypeError and ValueError.
+    of a job and inside a transaction; TypeError and ValueError.
     """
     _validate(secret, expires)
     call = DurableCall("callback", name)

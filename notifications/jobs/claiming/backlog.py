@@ -18,7 +18,7 @@ from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
-from notifications.jobs.claiming.executors import OBSERVED, SENDER_EXECUTORS, WORKER_EXECUTORS
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import Query, Source, names_of
 from notifications.models import Job, Worker
 
@@ -89,7 +89,6 @@ def queue_depths(
     is_paused: bool | None = None,
     source: Source | None = None,
     backend: str = "",
-    has_observed: bool = False,
     has_senders: bool = True,
 ) -> QueueDepths:
     """Return the depth of each queue that has queued jobs in these executors, at most ``MAX_QUEUES``, in one query.
@@ -98,11 +97,9 @@ def queue_depths(
         Whether to read paused queues only (True), or the others only (False).
     ``source``, ``backend``
         The backends and queues that are read, or a backend (alias in ``TASKS``) alone; all by default.
-    ``has_observed``, ``has_senders``
-        Whether jobs of observed tasks count, and those with which the app sends messages.
+    ``has_senders``
+        Whether jobs count with which the app sends messages.
     """
-    if has_observed:
-        executors = (*executors, OBSERVED)
     if not has_senders:
         executors = [executor for executor in executors if executor not in SENDER_EXECUTORS]
     if backend:
@@ -261,7 +258,7 @@ def waiting_jobs(
 
 
 def claiming_workers() -> Any:
-    """Return a queryset of the workers that claim jobs; those that only observe tasks have a concurrency of 0."""
+    """Return a queryset of the workers that claim jobs; those that claim none have a concurrency of 0."""
     return Worker.objects.using(database()).filter(concurrency__gt=0)
 
 

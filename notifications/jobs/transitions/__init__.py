@@ -13,8 +13,6 @@ batch_completion        batches
 conditional_updates     the UPDATE that they share
 releasing               changes no state: executors of jobs that an extension holds back
 
-Only ``jobs/observed/`` does so too, for tasks that this app does not execute.
-
 Each change is an UPDATE conditional on the job's id, its fence and the state that it leaves, so that a worker that was
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,
 notification rows by id, then streams.

@@ -1,8 +1,7 @@
 """Lock rows of jobs, and change them by UPDATEs that are conditional on id, fence and state.
 
 Those of running jobs are also conditional on the worker. PostgreSQL may lose the latest claims when it crashes or
-fails over (see ``claims.py``), so that another worker claims the job with the same fence. The start of an observed task
-is never lost, and its worker is Celery's affair.
+fails over (see ``claims.py``), so that another worker claims the job with the same fence.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def _is_claim_valid(row: ClaimRow | None, job: Job) -> bool:
     if row is None or row.state != Job.State.RUNNING or row.fence != job.fence:
         return False
     # SQLite returns the hex digits.
-    return job.executor == Job.Executor.OBSERVED or row.worker in (job.worker, job.worker and job.worker.hex)
+    return row.worker in (job.worker, job.worker and job.worker.hex)
 
 
 def conditional_update(
@@ -111,7 +110,7 @@ def conditional_update(
 
     is_running = state == Job.State.RUNNING
     is_same = "IS" if db.vendor == "sqlite" else "IS NOT DISTINCT FROM"
-    same_worker = f" AND (worker {is_same} %s OR executor='{Job.Executor.OBSERVED}')" if is_running else ""
+    same_worker = f" AND worker {is_same} %s" if is_running else ""
     with db.cursor() as cursor:
         cursor.executemany(
             f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'{same_worker}",

@@ -182,7 +182,6 @@ def _cancel_chunk(
         )
         # Workers read requested cancellations when the queue rings.
         streams.ring([job.user_id for job, _ in requested], queue=bool(requested or ended))
-        record_change("cancelled", [*(outcome.job for outcome in ended), *running], tx)
         return ended, now
 
     ended = end_jobs(
@@ -223,7 +222,6 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
-        rows = rows.exclude(executor=Job.Executor.OBSERVED)  # only Celery can run these
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
@@ -326,9 +324,7 @@ def _reopen_batch(batch: UUID) -> bool:
 
 
 def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
-    # The time of an observed task is what Celery's message says.
     rows = Job.objects.using(database()).filter(state=Job.State.QUEUED).order_by("id")
-    rows = rows.exclude(executor=Job.Executor.OBSERVED)
     rows = rows if run_at else rows.filter(run_after__isnull=False)
     moment = run_at and times.to_db(times.as_utc(run_at), connection())
 

@@ -119,7 +119,6 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
             try:
                 future = _threads.records.submit(run)
             except NoThread as exc:
-                # The recorder of Celery tasks tries again 50 times a second.
                 if is_log_due("notify functions"):
                     logger.warning("Could not call notify functions, which is tried again: %s", exc)
             else:

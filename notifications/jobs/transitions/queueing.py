@@ -102,8 +102,7 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
-        if job.executor != Job.Executor.OBSERVED:
-            job.executor = first_executor(job)
+        job.executor = first_executor(job)
     conditional_update(
         "state='queued', run_after=%s, executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
         "version=version+1, progress_current=NULL, progress_total=NULL, progress_message=''",

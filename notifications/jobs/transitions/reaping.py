@@ -23,12 +23,7 @@ from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.executors import (
-    EAGER_QUEUE,
-    OBSERVED,
-    QUARANTINED,
-    requeued_executor,
-)
+from notifications.jobs.claiming.executors import QUARANTINED, requeued_executor
 from notifications.jobs.holding import is_held
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
@@ -152,8 +147,6 @@ def _lost_jobs(dead_workers: list[UUID], expired: bool) -> Any:
         now = database_now()
         lost |= ~Q(worker__in=_live_workers(now)) | Q(deadline__lt=now)
     running = Job.objects.using(database()).filter(lost, state=Job.State.RUNNING, worker__isnull=False)
-    # Celery may still run the others: see contrib/celery/
-    running = running.exclude(Q(executor=OBSERVED) & ~Q(queue_name=EAGER_QUEUE))
     # The order of the index of running jobs. For any other order SQLite would read the whole table.
     return running.order_by("worker", "id")
 
@@ -172,13 +165,11 @@ def _executor_after_loss(job: Job, *, is_kept: bool) -> str:
 def _has_attempts_left(job: Job) -> bool:
     if unrecorded_outcomes.restore(job):
         return True
-    is_startable = job.executor != OBSERVED and job.attempt < job.max_attempts
-    return is_startable and job.cancel_requested_at is None
+    return job.attempt < job.max_attempts and job.cancel_requested_at is None
 
 
 def _outcome_of_lost(job: Job) -> Outcome:
     policy = policy_at(job.task_path)
     if job.cancel_requested_at is not None:
         return outcomes.cancelled(job, policy)
-    # A process that calls an observed task may have ended it, and not have recorded that: the database was away.
-    return outcomes.failure(job, policy, "outcome-unknown" if job.executor == OBSERVED else "worker-lost")
+    return outcomes.failure(job, policy, "worker-lost")

@@ -199,15 +199,12 @@ def record(
     lock_rows: LockRows,
     *,
     run: Callable[[Callable[[], bool]], bool] = retrying_atomic,
-    after_commit: Callable[[Sequence[Outcome]], None] | None = None,
     **options: Any,
 ) -> list[Outcome]:
     """Record outcomes with their attempts, notifications, rows of extensions and numbers in one transaction.
 
     ``run``
         Runs a function in a transaction of the app's own.
-    ``after_commit``
-        Called as soon as the outcomes are stored.
     ``options``
         Those of ``Recording``.
 
@@ -221,8 +218,6 @@ def record(
         mark_if_of_hook(exc, is_at_commit=recording.is_written)
         raise
     hooks.call_after_commit(recording.tx)
-    if after_commit:
-        after_commit(recording.outcomes)
     if has_more_to_number:
         streams.number_committed(owners_of(recording.outcomes) | recording.asked)
     return recording.outcomes
@@ -236,8 +231,6 @@ class Recording:
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
     ``columns``
         Columns of the jobs that are stored with their ends, besides those of every end.
-    ``fence``
-        Returns the fence that the row of a job has; that of the job by default.
     ``is_alone``
         Statements are sent one by one, so that an error is raised by the one that it is about.
     ``asked``
@@ -247,7 +240,6 @@ class Recording:
     lock_rows: LockRows
     states: States = (Job.State.RUNNING,)
     columns: Sequence[str] = ()
-    fence: Callable[[Job], int] | None = None
     is_alone: bool = False
     is_written: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
@@ -298,7 +290,6 @@ class Recording:
                 list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
                 assignments=("version = version + 1", *(["waiting = NULL"] if waiting else [])),
                 states=self.states,
-                fence=self.fence,
             )
             inserted_jobs = [*insert_returned(returned), *insert_notifications(notifications, self.tx)]
         if ended:

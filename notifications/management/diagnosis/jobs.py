@@ -18,7 +18,6 @@ from notifications.db.transactions import connection, database
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.executors import OBSERVED
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.results import find_task
@@ -191,7 +190,7 @@ def find_tables() -> list[str]:
 
 def find_unknown_tasks() -> dict[str, int]:
     """Return how many active jobs there are of each task that cannot be imported here, by its path."""
-    rows = Job.objects.using(database()).filter(state__in=ACTIVE).exclude(executor=OBSERVED)
+    rows = Job.objects.using(database()).filter(state__in=ACTIVE)
     oldest = rows.order_by("id").values("pk")[:MAX_JOBS_READ]
     counts = rows.filter(pk__in=oldest).order_by("task_path").values_list("task_path").annotate(Count("pk"))
     return {path: count for path, count in counts if not _is_known(path)}
@@ -207,7 +206,7 @@ def _is_known(path: str) -> bool:
     try:
         find_task(path)
     except ImportError:
-        return any(hook(path) for hook in hooks.policy_at)
+        return False
     return True
 
 

@@ -29,8 +29,6 @@ from notifications.worker.joining import join
 
 #: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
 SLOW_ROUND_TRIP_SECONDS = 3.0
-#: Before each queue that a worker of Celery consumes, in its row.
-QUEUE_PREFIX = "celery:"
 
 
 @register("processes", "doorbell")
@@ -91,8 +89,6 @@ def check_workers(**options: Any) -> Iterator[CheckMessage]:
         yield Info(message, obj=figures)
     elif not figures["due"] and not builtin_aliases():
         yield Info("None is needed: engines run all jobs.", obj=figures)
-    elif not figures["due"] and live_observers().exists():
-        yield Info("None runs jobs, and none waits: workers of Celery observe its tasks.", obj=figures)
     else:
         # As readiness says, by which a load balancer decides: workers of an engine may take jobs, if there is one.
         kind = Warning if waits <= MIN_WAIT_SECONDS and live_claimers().exists() else Error
@@ -134,22 +130,12 @@ def check_round_trip(*, timeout: float, **options: Any) -> Iterator[CheckMessage
     queue = "default" if any(not queues or "default" in queues for queues in served) else None
     if served and queue is None:
         queue = min(served[0])
-    if queue is None and live_observers().exists():
-        hint = "None is needed if all tasks are Celery's. Else start one: manage.py run_jobs."
-        yield Warning("Skipped: no worker runs jobs.", hint=hint)
-    elif queue is None:
+    if queue is None:
         yield Warning("Skipped: there is no worker.", hint="See workers above.")
     elif queue in paused_queues():
         yield Warning(f"Skipped: the queue {queue} is paused.", hint="See workers above.")
     else:
         yield measure_round_trip(builtin_aliases()[0], queue, timeout)
-
-
-def live_observers() -> Any:
-    """Return a queryset of the live workers that observe tasks of Celery."""
-    return Worker.objects.using(database()).filter(
-        is_lease_valid(database_now()), queues__startswith=QUEUE_PREFIX
-    )
 
 
 def live_claimers() -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
-from notifications.models import Job, Stream
+from notifications.models import Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
 from notifications.streams.rings import own_jobs
 
@@ -184,9 +184,9 @@ class SqliteListener(ListenerThread):
     def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:
         """Return rowid, id, user and backend of jobs that other processes have inserted since the last call.
 
-        Without those of observed tasks, for which rings are stored. It may return older ones too.
+        It may return older ones too.
         """
-        sql = "SELECT rowid, id, user_id, backend, executor FROM notifications_job"
+        sql = "SELECT rowid, id, user_id, backend FROM notifications_job"
         newest = f"{sql} WHERE rowid >= ? ORDER BY rowid DESC LIMIT {MAX_NEW_JOBS}"
         rows = execute(newest, [self._last_job[0]]).fetchall()[::-1]
         if rows and rows[0][:2] == self._last_job:
@@ -197,7 +197,7 @@ class SqliteListener(ListenerThread):
             rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_WITHOUT_POSITION}").fetchall()[::-1]
         if rows:
             self._last_job = rows[-1][:2]
-        return [row[:4] for row in rows if row[1] not in own_jobs and row[4] != Job.Executor.OBSERVED]
+        return [row for row in rows if row[1] not in own_jobs]
 
 
 class Inotify:

@@ -39,7 +39,7 @@ def test_changes_of_jobs(user, other_user):
 
 
 def test_ids_in_another_order_than_the_jobs(two_per_read):
-    """The id of an observed task is Celery's, which is random."""
+    """The clock of a machine may be behind that of another one."""
     for _ in range(3):
         tasks.noop.enqueue()
     changes = JobChanges()

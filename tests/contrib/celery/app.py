@@ -4,15 +4,14 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site_settings")
 
-from celery import Celery, signals
+from celery import Celery
 
-import notifications.contrib.celery  # noqa: F401
+from notifications.contrib.celery import connect
 
-app = Celery("observed")
+app = Celery("tests")
 app.conf.update(
     broker_url=os.environ.get("CELERY_BROKER_URL", "memory://"),
     result_backend=os.environ.get("CELERY_RESULT_BACKEND", os.environ.get("CELERY_BROKER_URL")),
-    imports=["tests.contrib.celery.tasks"],
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     task_publish_retry=False,
@@ -26,11 +25,4 @@ app.conf.update(
     },
 )
 app.set_default()
-
-
-@signals.task_success.connect
-def note_end(sender=None, **kwargs):
-    """Write the id of a task that has succeeded to the file that a test names, with no help of the app."""
-    if path := os.environ.get("OBSERVED_RAN"):
-        with open(path, "a") as file:
-            file.write(f"{sender.request.id} succeeded\n")
+connect(app)

@@ -1,13 +1,11 @@
 """Fixtures for tests with workers of Celery."""
 
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 
-from notifications.models import Job, Notification
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 from tests.support.celery_worker import CeleryWorker, require_celery, require_prefork, two_slots
-from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -60,48 +58,3 @@ def start_celery(broker, celery_app, tmp_path_factory, transactional_db, request
 def prefork():
     """Skip a test of child processes on SQLite, where a worker refuses to start them."""
     require_prefork()
-
-
-@pytest.fixture(scope="module")
-def shared_worker(broker, tmp_path_factory, django_db_setup, django_db_blocker):
-    """A worker with two slots for all tests of the module."""
-    with django_db_blocker.unblock():
-        worker = CeleryWorker(tmp_path_factory.mktemp("celery"), broker.url, *two_slots())
-    yield worker.start()
-    worker.stop()
-
-
-@pytest.fixture
-def worker(shared_worker, celery_app, transactional_db, request):
-    """The worker of the module. Its log is shown when the test fails."""
-    before = len(shared_worker.output)
-    yield shared_worker
-    # What is recorded after this test would be rows in the next one.
-    active = Job.objects.filter(queue_name="celery", state__in=["queued", "running"])
-    with suppress(AssertionError):
-        wait_until(lambda: not active.exists(), timeout=10)
-    request.node.add_report_section("teardown", "celery", shared_worker.output[before:])
-    assert "Could not observe" not in shared_worker.output[before:]
-
-
-def until_ended(result, timeout=60):
-    """Wait until the job of a task is done, and return its row."""
-    return wait_until(
-        lambda: next((job for job in Job.objects.filter(id=str(result)) if job.done), None),
-        timeout=timeout,
-        what=f"the job of task {result} to end",
-    )
-
-
-def until_row(result, timeout=60, **conditions):
-    """Wait until the row of a task's job meets conditions, and return it."""
-    return wait_until(
-        lambda: Job.objects.filter(id=str(result), **conditions).first(),
-        timeout=timeout,
-        what=f"the job of task {result} with {conditions}",
-    )
-
-
-def bell_of(user):
-    """Return title, body and level of the user's notifications, oldest first."""
-    return [(row.title, row.body, row.level) for row in Notification.objects.filter(user=user).order_by("id")]

@@ -6,7 +6,6 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from notifications.extension import hooks
 from notifications.models import Job
 from tests.contrib.engines.conftest import engine_process, idle_engine  # noqa: F401 (fixtures)
 from tests.jobs import tasks
@@ -30,17 +29,15 @@ def titles(client, value):
     )
 
 
-@pytest.mark.with_all_apps("one of the jobs is observed by Celery")
 def test_engine_is_a_column(idle_engine, engine_process, settings, admin_client):  # noqa: F811
-    """One job was queued before its backend had the engine, one is the built-in worker's, one was observed."""
+    """One job was queued before its backend had the engine, one is the built-in worker's."""
     settings.TASKS = {**settings.TASKS, "local": {**settings.TASKS["default"], "OPTIONS": {}}}
     engine_process()
-    _, earlier, builtin, observed = (tasks.noop.using(title=title).enqueue().id for title in "abcd")
+    _, earlier, builtin = (tasks.noop.using(title=title).enqueue().id for title in "abc")
     Job.objects.filter(id=earlier).update(executor="async")
     Job.objects.filter(id=builtin).update(executor="async", backend="local")
-    Job.objects.filter(id=observed).update(executor="observed", state="running")
-    assert cells(admin_client, "state_cell") == ["Running", "Queued", "Queued", "Queued"]
-    assert cells(admin_client, "runs_on") == ["Celery (observed)", "Built-in worker", "Idle", "Idle"]
+    assert cells(admin_client, "state_cell") == ["Queued", "Queued", "Queued"]
+    assert cells(admin_client, "runs_on") == ["Built-in worker", "Idle", "Idle"]
 
 
 def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F811
@@ -52,31 +49,26 @@ def test_quarantined_jobs(idle_engine, engine_process, admin_client):  # noqa: F
     assert "Idle (Quarantined)" in admin_client.get(f"{LIST}{id}/change/").text
 
 
-@pytest.mark.with_all_apps("one of the jobs is observed by Celery")
 def test_jobs_are_filtered_by_engine(idle_engine, settings, admin_client):  # noqa: F811
     """Two backends with the same engine are told apart by their aliases."""
     default = settings.TASKS["default"]
     settings.TASKS = {"default": default, "second": default, "local": {**default, "OPTIONS": {}}}
     for alias in settings.TASKS:
         tasks.noop.using(backend=alias, title=alias).enqueue()
-    tasks.noop.using(backend="local", title="observed").enqueue()
-    Job.objects.filter(title="observed").update(executor="observed")
     page = admin_client.get(LIST).text
     assert "Idle (default)" in page and "Idle (second)" in page
     values = {
         "engine:default": "default",
         "engine:second": "second",
         "builtin": "local",
-        "observed": "observed",
     }
     assert {value: titles(admin_client, value) for value in values} == {
         value: [title] for value, title in values.items()
     }
 
 
-def test_without_an_engine_nothing_is_shown(admin_client, monkeypatch):
+def test_without_an_engine_nothing_is_shown(admin_client):
     """A project with the built-in worker only has neither columns nor a filter."""
-    monkeypatch.setattr(hooks, "runners", {})
     id = tasks.noop.enqueue().id
     for page in (LIST, f"{LIST}{id}/change/"):
         text = admin_client.get(page).text

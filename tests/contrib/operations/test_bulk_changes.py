@@ -218,21 +218,6 @@ def test_times_of_the_end_hold_for_the_change_too(staff, change_all):
     ]
 
 
-def test_retry_leaves_out_executions_of_celery_tasks(staff, change_all):
-    """They are not counted either: only Celery can run them."""
-    ids = [tasks.fail.enqueue().id for _ in range(3)]
-    run_jobs()
-    Job.objects.filter(pk=ids[0]).update(executor="observed")
-    assert "<h1>Retry 2 jobs?</h1>" in change_all("retry_jobs").text
-    change_all("retry_jobs", confirm=True)
-    run_jobs()
-    assert json.loads(bulk_job().result)["text"] == "2 queued again, 0 skipped."
-    Job.objects.exclude(pk=ids[0]).delete()
-    assert said(change_all("retry_jobs")) == [
-        "Executions of Celery tasks are not retried here. Publish their tasks again."
-    ]
-
-
 def test_nothing_is_begun_where_no_job_matches(staff, change_all):
     tasks.noop.enqueue()
     assert said(change_all("retry_jobs")) == [

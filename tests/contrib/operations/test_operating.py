@@ -289,7 +289,7 @@ def test_a_stop_of_a_worker_asks_first(admin_client):
 @pytest.mark.parametrize(
     "fields",
     [{"queues": "engine:celery"}, {"concurrency": 0}, {"lease_until": timezone.now() - timedelta(days=1)}],
-    ids=["of an engine", "observes only", "lost"],
+    ids=["of an engine", "claims none", "lost"],
 )
 def test_workers_that_take_no_requests(admin_client, fields):
     """They have no buttons, and a request from elsewhere is refused."""

@@ -263,20 +263,6 @@ def test_retry_asks_first(staff_client):
     assert set(Job.objects.values_list("state", flat=True)) == {"failed"}
 
 
-def test_retry_is_not_offered_for_executions_of_celery_tasks(staff_client):
-    """They are counted as failures: only Celery can run them again."""
-    client = staff_client("view_overview", "change_job")
-    fail_jobs(3)
-    observed = Job.objects.values_list("pk", flat=True)[:2]
-    Job.objects.filter(pk__in=list(observed)).update(executor="observed")
-    [group] = read_figures(client, "hour").failures.groups
-    assert (group.count, group.retryable) == (3, 1)
-    assert "Retry 1 job<" in client.get(PAGE).text
-    assert "<h1>Retry 1 job?</h1>" in client.get(RETRY, retry_fields(client)).text
-    Job.objects.update(executor="observed")
-    assert "tests.jobs.tasks.fail" in client.get(PAGE).text and RETRY not in client.get(PAGE).text
-
-
 BULK = "notifications.contrib.operations.admin.bulk_changes.change_matching_jobs"
 
 
@@ -311,11 +297,10 @@ def test_retry_of_all_groups(staff_client, monkeypatch):
     monkeypatch.setattr(failures, "MAX_GROUPS", 1)
     client = staff_client("view_overview", "view_job", "change_job")
     fail_jobs(4)
-    old, observed, *failed = Job.objects.order_by("id")
+    old, *failed = Job.objects.order_by("id")
     assert "Retry all" not in client.get(PAGE).text
     failed[0].attempts.update(location="tests.jobs.tasks.other, line 1")
     Job.objects.filter(pk=old.pk).update(finished_at=timezone.now() - timedelta(hours=2))
-    Job.objects.filter(pk=observed.pk).update(executor="observed")
     page = client.get(PAGE).text
     [form] = re.findall(r"<form(?:(?!</form>).)*Retry all<", page, re.DOTALL)
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
@@ -477,11 +462,10 @@ def test_retry_of_an_unknown_group(admin_client, fields):
         assert text.startswith(("This group is unknown.", "No job was queued again"))
 
 
-def test_workers_that_observe_tasks_have_no_slots(admin_client):
-    """What they run is not counted against the slots of others."""
-    add_worker(queues="celery:celery", concurrency=0, load=2)
+def test_main_processes_of_celery_workers_have_no_slots(admin_client):
+    add_worker(queues="celery:celery", concurrency=0)
     text = text_of(admin_client.get(PAGE))
-    assert "nothing; observes Celery" in text and not re.search(r"\d of 0\b", text)
+    assert "nothing; its processes run jobs" in text and not re.search(r"\d of 0\b", text)
     add_worker(load=3)
     assert "3 of 8 slots" in text_of(admin_client.get(PAGE))
 

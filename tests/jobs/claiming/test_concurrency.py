@@ -20,7 +20,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import record, succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -44,7 +44,7 @@ def claim(limit=100, **options):
 def finish(*jobs):
     """Record that jobs succeeded, as the worker does: it tries again rows that another claimer has locked."""
     for job in jobs:
-        while not observer.end(succeeded(job)):
+        while not record(succeeded(job)):
             pass
 
 

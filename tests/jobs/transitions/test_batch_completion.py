@@ -21,7 +21,7 @@ from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
 from tests.jobs.test_batch_cancel_and_retry import JOBS_TO_CANCEL
 from tests.support.duties import run_duty
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import record, succeeded
 from tests.support.statements import refused
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
@@ -64,8 +64,8 @@ def test_two_processes_finish_the_last_jobs(user, transactional_db):
     [first], [second] = batch_completion.collect_outcomes([b.id]), batch_completion.collect_outcomes([b.id])
     job_finished.connect(count)
     try:
-        assert observer.end(first)
-        assert observer.end(second)
+        assert record(first)
+        assert record(second)
     finally:
         job_finished.disconnect(count)
     assert finished == [b.id]
@@ -145,7 +145,7 @@ def test_an_error_at_the_end_of_a_batch_loses_no_outcome(user, transactional_db,
         tasks.noop.enqueue()
     (job,) = claim_all()
     with refused(BATCHES_WITH_ACTIVE_JOBS):
-        assert observer.end(succeeded(job, 1))
+        assert record(succeeded(job, 1))
     assert "Could not end batches, which a worker tries again." in caplog.text
     run_duty("finish batches")
     assert row(b).state == "succeeded"

@@ -17,7 +17,7 @@ from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus, task_finished
 from tests.support.duties import run_duty
-from tests.support.outcomes import failed, observer, succeeded
+from tests.support.outcomes import failed, record, release, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,7 +125,7 @@ class TestQueuedJob:
             ids = [enqueue(owner=user) for _ in range(230)]
         missing = uuid.uuid4()
         (first,) = claim_rows(uuid.uuid4(), 1)
-        assert observer.end(succeeded(first, 1))
+        assert record(succeeded(first, 1))
         assert cancel([*ids, missing], by=user.pk) == dict.fromkeys(set(ids) - {first.id}, "cancelled")
         assert Job.objects.filter(state="cancelled").count() == 229
         assert max(Job.objects.values_list("seq", flat=True)) == Stream.objects.get(user=user).head
@@ -157,7 +157,7 @@ class TestQueuedJob:
 
         def claim_and_requeue():
             [job] = claim_rows(live_worker(), 1)
-            observer.requeue(job)
+            release(job)
 
         meanwhile.append(claim_and_requeue)
         assert cancel([id]) == {id: "cancelled"}
@@ -203,7 +203,7 @@ class TestRunningJob:
         id = enqueue(owner=user)
         (job,) = claim_rows(live_worker(), 1)
         cancel([id], by=user.pk)
-        assert observer.end(succeeded(job, "done"))
+        assert record(succeeded(job, "done"))
         assert (row(id).state, row(id).result) == ("succeeded", '"done"')
         assert cancel([id], by=user.pk) == {}
 
@@ -214,7 +214,7 @@ class TestRunningJob:
         cancel([id])
         outcome = failed(job, tasks.Busy(), tasks.busy.func._notifications_policy)
         assert outcome.retry_delay is not None
-        assert observer.end(outcome)
+        assert record(outcome)
         assert (row(id).state, row(id).run_after) == ("cancelled", None)
         assert [note.body for note in notifications_of(user)] == ["It was cancelled."]
 
@@ -233,7 +233,7 @@ class TestRunningJob:
         id = enqueue(tasks.fail, owner=user)
         (job,) = claim_rows(live_worker(), 1)
         cancel([id], by=user.pk)
-        observer.requeue(job)
+        release(job)
         assert row(id).state == "queued"
         run_jobs()
         assert row(id).state == "cancelled"
@@ -246,7 +246,7 @@ class TestRunningJob:
         (job,) = claim_rows(live_worker(), 1)
         first, second = (user.pk, None) if is_owner_first else (None, user.pk)
         cancel([id], by=first)
-        observer.requeue(job)
+        release(job)
         assert cancel([id], by=second) == {id: "cancelled"}
         assert row(id).cancelled_by_other is not is_owner_first
         assert len(notifications_of(user)) == (not is_owner_first)

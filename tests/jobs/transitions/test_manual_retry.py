@@ -1,7 +1,7 @@
 """Manual retries of failed and cancelled jobs, and other times for queued ones."""
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +17,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.claims import claim_rows
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import record, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,7 +71,7 @@ class TestRetry:
         if state != "queued":
             (job,) = claim_rows(live_worker(), 1)
         if state == "succeeded":
-            assert observer.end(succeeded(job, 1))
+            assert record(succeeded(job, 1))
         before = Job.objects.filter(id=id).values().get()
         assert retry([id]) == []
         assert Job.objects.filter(id=id).values().get() == before
@@ -83,11 +83,11 @@ class TestRetry:
         Job.objects.filter(id=id).update(state="failed", finished_at=timezone.now())
         retry([id])
         late = succeeded(job, "late")
-        observer.end(late)
+        record(late)
         assert row(id).state == "queued"
         (retried,) = claim_rows(live_worker(), 1)
         assert retried.fence == job.fence + 2
-        observer.end(late)
+        record(late)
         assert row(id).state == "running"
 
     def test_the_limit_of_active_jobs(self, user, settings):
@@ -145,15 +145,6 @@ def test_workers_are_woken(rings, change):
     rings.clear()
     assert getattr(manual, change)([id]) == [id]
     assert True in rings
-
-
-@pytest.mark.parametrize("run_at", [None, datetime(2100, 1, 1, tzinfo=UTC)])
-def test_an_observed_task_is_not_rescheduled(run_at):
-    id = enqueue(run_after=timezone.now() + timedelta(hours=1))
-    Job.objects.update(executor="observed")
-    before = row(id).run_after
-    assert manual.reschedule([id], run_at) == []
-    assert row(id).run_after == before
 
 
 def test_reschedule(user):

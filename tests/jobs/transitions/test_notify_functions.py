@@ -34,7 +34,7 @@ calls = []
 gate = threading.Event()
 
 
-def observe(job):
+def watch(job):
     calls.append(
         (threading.current_thread().name, connection.in_atomic_block, get_user_model().objects.count())
     )
@@ -56,8 +56,8 @@ def raise_no_thread(*args):
 
 
 @task
-@policy(notify=observe)
-async def observed():
+@policy(notify=watch)
+async def watched():
     pass
 
 
@@ -68,7 +68,7 @@ async def hanging():
 
 
 @task
-@policy(notify=observe, retry_on=(ValueError,))
+@policy(notify=watch, retry_on=(ValueError,))
 def fail_when_cancelled():
     tasks.held.append("running")
     tasks.gate.wait(30)
@@ -126,7 +126,7 @@ def titles(user):
 
 def test_thread(worker, user):
     """It may use the database, and holds nothing that others wait for."""
-    until_done(observed.using(owner=user).enqueue())
+    until_done(watched.using(owner=user).enqueue())
     [(thread, is_in_transaction, users)] = calls
     assert thread.startswith("notifications-notify")
     assert (is_in_transaction, users) == (False, 1)
@@ -205,7 +205,7 @@ def test_cancellation_by_another_user(worker, user, gate):
     running = fail_when_cancelled.using(owner=user).enqueue()
     wait_until(lambda: tasks.held, what="the task to run")
     later = timezone.now() + timedelta(hours=1)
-    queued = observed.using(owner=user, run_after=later).enqueue()
+    queued = watched.using(owner=user, run_after=later).enqueue()
     cancel([UUID(queued.id), UUID(running.id)], by=uuid7())
     executions = worker.worker.state.executions
     wait_until(lambda: all(each.is_cancelling for each in executions.values()), what="the request")
@@ -229,11 +229,11 @@ def test_reaping_outside_a_worker(user):
 
 def test_inside_a_test_case(db, user):
     """It is called on the thread of the test, whose rows no other thread sees."""
-    observed.using(owner=user).enqueue()
+    watched.using(owner=user).enqueue()
     run_jobs()
     assert calls == [(threading.current_thread().name, True, 1)]
     assert titles(user) == ["succeeded as described"]
-    notify_functions.call_all([outcome_with(observe)])
+    notify_functions.call_all([outcome_with(watch)])
     assert calls[0] == calls[1]
 
 
@@ -273,7 +273,7 @@ def test_call_without_a_thread(threads, monkeypatch, caplog, reason):
         wait_until(lambda: calls, what="the function to be called")
     else:
         monkeypatch.setattr(threads.calls, "submit", raise_no_thread)
-    outcome = notify_functions._Call(outcome_with(observe)).wait()
+    outcome = notify_functions._Call(outcome_with(watch)).wait()
     assert (outcome.notify, outcome.notification.title) == (None, "Pay")
     assert ("It had no thread for" if reason == "all are occupied" else "NoThread: no memory") in caplog.text
 
@@ -281,7 +281,7 @@ def test_call_without_a_thread(threads, monkeypatch, caplog, reason):
 def test_record_without_a_thread(threads, monkeypatch, caplog):
     """The outcome is not lost: it is tried again."""
     monkeypatch.setattr(threads.records, "submit", raise_no_thread)
-    silent, loud = replace(outcome_with(observe), notify=None), outcome_with(observe)
+    silent, loud = replace(outcome_with(watch), notify=None), outcome_with(watch)
 
     def find():
         SignalQueue().use_on_this_thread()
@@ -299,7 +299,7 @@ def test_defect_of_a_call(worker, user, monkeypatch, caplog):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(notify_functions._Call, "_result", fail)
-    [job] = until_done(observed.using(owner=user, title="Done").enqueue(), timeout=4)
+    [job] = until_done(watched.using(owner=user, title="Done").enqueue(), timeout=4)
     assert (job.state, job.attempt, titles(user)) == ("succeeded", 1, ["Done"])
     assert "RuntimeError: a defect" in caplog.text
     wait_until(lambda: not worker.worker.state.executions, what="the slot to be free")

@@ -18,7 +18,7 @@ from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import task_enqueued
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import record, release, succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,7 +88,7 @@ def test_a_job_that_has_begun_is_not_changed():
     ids = [enqueue(0).id]
     (running,) = claim_rows(uuid7(), 10)
     ids.append(enqueue(1).id)
-    observer.requeue(running)
+    release(running)
     ids.append(enqueue(2).id)
     assert run_jobs() == 2
     ids.append(enqueue(3).id)
@@ -199,7 +199,7 @@ def test_a_worker_does_not_wait_for_a_caller():
     def store():
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
-        assert observer.end(succeeded(running)), "Its row is locked."
+        assert record(succeeded(running)), "Its row is locked."
 
     with transaction.atomic():
         enqueue(2)

@@ -96,29 +96,6 @@ class TestReap:
         assert stored(job).state == "running"
         assert Worker.objects.count() == 1
 
-    @pytest.mark.parametrize(("queue", "state"), [("eager", "failed"), ("celery", "running")])
-    def test_an_observed_task(self, user, queue, state):
-        """One that its publisher has called ends with the process. Celery may deliver others again."""
-        now = timezone.now()
-        job = Job.objects.create(
-            user=user,
-            title="Export",
-            task_path="shop.tasks.export",
-            executor="observed",
-            queue_name=queue,
-            state="running",
-            attempt=1,
-            max_attempts=4,
-            fence=1,
-            worker=uuid.uuid4(),
-            created_at=now,
-            queued_at=now,
-        )
-        assert reaping.reap_jobs() == (state == "failed")
-        row = stored(job)
-        assert (row.state, '"type": "outcome-unknown"' in (row.error or "")) == (state, state == "failed")
-        assert len(notifications_of(user)) == (state == "failed")
-
     def test_a_worker_without_a_row(self):
         """The worker deleted its row, or another process did."""
         tasks.noop.enqueue()

@@ -1,4 +1,4 @@
-"""Only modules of ``jobs/transitions/`` and ``jobs/observed/`` write the state of a job."""
+"""Only modules of ``jobs/transitions/`` write the state of a job."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import notifications
 from tests.support.sources import list_nodes
 
 PACKAGE = Path(notifications.__file__).parent
-TRANSITIONS, OBSERVED = PACKAGE / "jobs" / "transitions", PACKAGE / "jobs/observed"
+TRANSITIONS = PACKAGE / "jobs" / "transitions"
 #: They change executors and times of queued jobs, by conditional updates that leave the state.
 DISPATCH_MODULES = {
     PACKAGE / "contrib/engines" / f"{name}.py"
@@ -102,12 +102,11 @@ def _names_state(call):
 def find_writers():
     """Return the paths of the modules that write the state of a job, by their names in ``notifications.states``."""
     modules = {path.stem: path for path in TRANSITIONS.glob("*.py")}
-    modules |= {f"observed.{path.stem}": path for path in OBSERVED.glob("*.py")}
     return {name: path for name, path in modules.items() if find_state_writes(list_nodes(path))}
 
 
 def test_no_other_module_writes_the_state_of_a_job():
-    allowed = {TRANSITIONS, OBSERVED, PACKAGE / "migrations", SERVERS, BROADCASTS, DELIVERIES, ANNOUNCING}
+    allowed = {TRANSITIONS, PACKAGE / "migrations", SERVERS, BROADCASTS, DELIVERIES, ANNOUNCING}
     modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {path, *path.parents}]
     writes = {
         str(path.relative_to(PACKAGE)): find_state_writes(
@@ -122,7 +121,6 @@ def test_the_transitions_are_found():
     """Without this check, the test above would also pass if the search found nothing."""
     modules = {*find_writers()}
     assert modules >= {"batch_completion", "claims", "manual", "queueing", "reaping", "recording"}
-    assert modules >= {"observed.changes", "observed.starts"}
 
 
 @pytest.mark.parametrize(

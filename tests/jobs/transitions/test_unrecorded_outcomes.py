@@ -7,7 +7,7 @@ from notifications.jobs.transitions import unrecorded_outcomes
 from notifications.models import Job, Notification
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import release, succeeded
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,7 @@ def released(user, live_worker):
     outcome = succeeded(job, {"rows": 3})
     outcome.notification.body = "All is well."
     unrecorded_outcomes.store(outcome)
-    observer.requeue(job)
+    release(job)
     Job.objects.update(attempt=0)  # which a worker does that ends
     return outcome
 

@@ -115,10 +115,7 @@ def test_job_without_owner(calls, as_other_process):
 
 
 def test_job_that_no_worker_takes(calls, as_other_process, user, settings):
-    """A job of an engine rings for its owner only; that of an observed task rings by a row of Ring."""
-    enqueue(user, executor="observed")
-    wait_until_read()
-    assert not calls
+    """A job of an engine rings for its owner only."""
     settings.TASKS = {
         **settings.TASKS,
         "engine": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.engine"}},

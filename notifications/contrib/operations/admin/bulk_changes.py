@@ -146,8 +146,6 @@ def _log(by: Any, ids: list[Any], text: str) -> None:
 
 
 def _none_applies(change: str, conditions: JobFilter) -> str:
-    if change == "retry" and conditions.has_observed_jobs():
-        return _("Executions of Celery tasks are not retried here. Publish their tasks again.")
     return {
         "retry": _("No job was queued again, because none of them has failed or was cancelled."),
         "cancel": _("No job was cancelled, because none of them is queued or running."),

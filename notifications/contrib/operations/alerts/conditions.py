@@ -17,7 +17,7 @@ from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
 from notifications.management import queue_depths, read_moment
-from notifications.models import Job, Worker
+from notifications.models import Worker
 from notifications.worker import DEADLINE_MARGIN_SECONDS
 
 Kind = Alert.Kind
@@ -76,7 +76,7 @@ def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Co
     depths = queue_depths().queues
     return [
         *_stalled(now, limits, depths),
-        *_waiting(now, limits),
+        *_waiting(now, limits, depths),
         *_failing(now, limits),
         *_without_worker(now, limits, state, depths),
         *_lost(now, state),
@@ -99,9 +99,7 @@ def _stalled(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condi
         for name, running in read_running().items()
         if running.oldest_since
         and (now - running.oldest_since).total_seconds() >= limits.stalled
-        and (
-            name in blocked or _is_overdue(running, now) or (running.has_observed and _waits_in_celery(name))
-        )
+        and (name in blocked or _is_overdue(running, now))
     }
     # Statistics are of whole minutes: the one in which the time begins is read too.
     window = timedelta(seconds=limits.stalled)
@@ -121,13 +119,6 @@ def _is_blocked(depth: Any, now: datetime, limit: float) -> bool:
     return (now - depth.oldest_since).total_seconds() >= min(BLOCKED_SECONDS, limit)
 
 
-def _waits_in_celery(name: str) -> bool:
-    """Return whether an observed task of a queue waits for a process of Celery. The depths do not count those."""
-    # Spelled as the condition of the index of queues: see jobs/claiming/claim_queries.py.
-    rows = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, run_after=None)
-    return bool(rows.filter(queue_name=name, executor=Job.Executor.OBSERVED).exists())
-
-
 def _is_overdue(running: RunningJobs, now: datetime) -> bool:
     """Return whether a job runs for longer than its timeout, as in a process that is frozen."""
     timeout_at = running.first_deadline and running.first_deadline - timedelta(
@@ -136,11 +127,10 @@ def _is_overdue(running: RunningJobs, now: datetime) -> bool:
     return timeout_at is not None and timeout_at < now
 
 
-def _waiting(now: datetime, limits: Limits) -> Iterator[Condition]:
+def _waiting(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condition]:
     if limits.wait is None:
         return
-    # With observed tasks: their messages may be lost.
-    for depth in queue_depths(has_observed=True).queues:
+    for depth in depths:
         if depth.is_paused or depth.oldest_since is None:
             continue
         waited = (now - depth.oldest_since).total_seconds()

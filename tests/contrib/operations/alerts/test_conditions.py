@@ -48,14 +48,6 @@ def test_jobs_wait_too_long(alerts, operator):
     assert alerts.notified(operator) == [title, f"Over: {title}"]
 
 
-def test_observed_tasks_wait_too_long(alerts):
-    """The broker may have lost their messages."""
-    alerts.limit(wait=0.000001)
-    tasks.noop.using(queue_name="celery").enqueue()
-    Job.objects.update(executor="observed")
-    assert alerts.evaluate() == [("wait", "celery")]
-
-
 def test_jobs_of_a_paused_queue_may_wait(alerts):
     """So may jobs that are delayed, and jobs that wait for less than the limit."""
     alerts.limit(wait=0.000001)
@@ -106,19 +98,6 @@ def test_job_that_a_worker_is_about_to_claim_does_not_wait(alerts):
     assert alerts.evaluate() == []
     Job.objects.filter(id=id).update(queued_at=timezone.now() - timedelta(seconds=11))
     assert alerts.evaluate() == [("stalled", "mail")]
-
-
-def test_observed_tasks_that_wait_for_celery(alerts):
-    """They have no timeout that is known here. One that runs alone is not stalled."""
-    alerts.limit(stalled=0.000001)
-    for _ in range(2):
-        tasks.noop.using(queue_name="celery").enqueue()
-    running = claim_rows(uuid7(), 1)
-    Job.objects.update(executor="observed")
-    Job.objects.filter(id=running[0].pk).update(deadline=timezone.now() - timedelta(hours=1))
-    assert alerts.evaluate() == [("stalled", "celery")]
-    Job.objects.filter(state="queued").delete()
-    assert alerts.evaluate() == []
 
 
 def test_job_over_its_timeout_is_stalled(alerts):

@@ -1,7 +1,6 @@
 """Each end of a job is counted once, in the transaction that records it."""
 
 from datetime import timedelta
-from time import monotonic
 
 import pytest
 from django.db import connection, transaction
@@ -11,16 +10,15 @@ from notifications.api import batch
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import Histogram, read_figures, read_totals
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
-from notifications.jobs import Policy, cancel, retry
+from notifications.jobs import Policy, cancel, outcomes, retry
 from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.contrib.celery.test_recording import attempt_at, new_row
 from tests.contrib.operations.statistics.sums import counted, ended, lost
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +60,7 @@ def cancel_running(worker):
     (job,) = claim(worker)
     assert cancel([job.id]) == {job.id: "asked"}
     assert counted() == {}
-    finish_jobs([observer.cancelled(job, Policy())])
+    finish_jobs([outcomes.cancelled(job, Policy())])
     return {"cancelled": 1}
 
 
@@ -109,29 +107,6 @@ def retry_by_hand(worker):
     return {"failed": 2}
 
 
-def begin_observed(row, worker, number, started_at):
-    """Record the start of an attempt by a worker that has a copy of the row."""
-    attempt = attempt_at(row, worker=worker, number=number, started_at=started_at, is_ended=False)
-    observer.record([attempt])
-    return attempt.job
-
-
-def observe(worker):
-    row = new_row()
-    observer.insert([row])
-    now = monotonic()
-    begin_observed(row, worker, 1, now)
-    begin_observed(row, worker, 1, now)  # recorded again by another process
-    assert counted() == {}
-    running = begin_observed(row, worker, 1, now + 1)  # delivered again
-    assert counted() == {"lost": 1}
-    observer.end(observer.retried(running, ValueError(), 1), timedelta(seconds=60))
-    running = begin_observed(row, worker, 2, monotonic() + 1)
-    observer.requeue_lost(running, timedelta(seconds=60))
-    observer.end(observer.failed_as(Job.objects.get(), Policy(), "expired"))
-    return {"lost": 2, "retried": 1, "failed": 1}
-
-
 WAYS = (
     *(
         succeed,
@@ -143,7 +118,7 @@ WAYS = (
         lose_worker_in_last_attempt,
         time_out,
     ),
-    *(time_out_and_retry, end_batch, retry_by_hand, observe),
+    *(time_out_and_retry, end_batch, retry_by_hand),
 )
 
 

@@ -15,7 +15,7 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.jobs import Policy, announcing, cancel, retry
+from notifications.jobs import announcing, cancel, retry
 from notifications.jobs.claiming.sources import Source
 from notifications.jobs.transitions import claims, reaping
 from notifications.jobs.transitions import recording as job_recording
@@ -26,7 +26,6 @@ from notifications.signals import job_finished
 from notifications.streams import rings
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import SignalQueue, record_loop
-from tests.contrib.celery.test_recording import attempt_at, end, guess, new_row
 from tests.contrib.questions import question_tasks
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import PATH
@@ -34,7 +33,7 @@ from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
-from tests.support.outcomes import observer, succeeded
+from tests.support.outcomes import succeeded
 from tests.support.statements import preceded
 from tests.support.waiting import wait_until
 
@@ -315,35 +314,6 @@ def test_batch(user, declare):
     assert types() == ["job.failed", "job.failed", "job.succeeded", "notification.created"]
     [about] = [event for event in events() if event["id"] == f"{b.id}:0"]
     assert (about["job"]["title"], about["notification"]["job"]) == ("All", str(b.id))
-
-
-def test_observed_task(user, declare):
-    """The end of a job that Celery runs, which no worker of the app has claimed."""
-    declare("handle_too")
-    row = new_row(user)
-    observer.insert([row])
-    assert observer.end(observer.failed_as(row, Policy(), "unknown-task"))
-    assert types() == ["job.failed", "notification.created"]
-
-
-def test_corrected_guess(user, declare):
-    """A worker was only suspended: both ends are events, each with an id of its own."""
-    declare("handle_too")
-    row = new_row(user)
-    observer.insert([row])
-    attempt = attempt_at(row, is_ended=False)
-    observer.record([attempt])
-    guess(row)
-    end(attempt)
-    observer.record([attempt])
-    assert types() == ["job.failed", "job.succeeded", *["notification.created"] * 2]
-    failed, succeeded = sorted(
-        (event for event in events() if event["type"] != "notification.created"),
-        key=lambda event: event["type"],
-    )
-    assert failed["id"] != succeeded["id"]
-    job = Job.objects.get(id=row.id)
-    assert {**succeeded["job"], "seq": 0} == {**serialize(job), "seq": 0}
 
 
 def test_announcement(make_user, declare):

@@ -35,8 +35,7 @@ class FailureGroup:
     """Failed jobs of one task with the same exception at the same location.
 
     ``exception``, ``location`` and ``message``, that of one of them, are "" where the task raised nothing, as when its
-    worker was lost. ``retryable`` is how many of them this app can run again: not executions of Celery tasks.
-    ``owners`` is how many users they are of.
+    worker was lost. ``owners`` is how many users they are of.
     """
 
     task_path: str
@@ -44,7 +43,6 @@ class FailureGroup:
     location: str
     message: str
     count: int
-    retryable: int
     owners: int
     first_at: datetime | None
     last_at: datetime | None
@@ -57,16 +55,11 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failures:
-    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read.
-
-    ``is_retryable``
-        Whether jobs of several groups can be retried, also of groups that are not among these.
-    """
+    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read."""
 
     groups: list[FailureGroup]
     count: int
     is_capped: bool
-    is_retryable: bool
 
 
 def read_failures(
@@ -84,13 +77,12 @@ def read_failures(
         least, job, end = "min(id)", "job", f"substr(traceback, -{MAX_END_LENGTH})"
     message = f"SELECT {end} FROM notifications_attempt WHERE job_id = {job} ORDER BY number DESC LIMIT 1"
     sql = f"""
-        SELECT task_path, exception, location, jobs, retryable, owners, first_at, last_at,
+        SELECT task_path, exception, location, jobs, owners, first_at, last_at,
             CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END,
             EXISTS ({_failed_jobs(1, until, with_deliveries)} OFFSET {MAX_FAILED_READ})
         FROM (
             SELECT task_path, coalesce(exception_class_path, '') AS exception, coalesce(location, '') AS location,
-                count(*) AS jobs, count(CASE WHEN executor <> 'observed' THEN 1 END) AS retryable,
-                count(DISTINCT user_id) AS owners, {least} AS job, min(finished_at) AS first_at,
+                count(*) AS jobs, count(DISTINCT user_id) AS owners, {least} AS job, min(finished_at) AS first_at,
                 max(finished_at) AS last_at, row_number() OVER (ORDER BY count(*) DESC, 1, 2, 3) AS place
             FROM ({_failed_jobs(MAX_FAILED_READ, until, with_deliveries)}) AS failed {_JOIN_ATTEMPT}
             GROUP BY 1, 2, 3
@@ -107,18 +99,16 @@ def read_failures(
             location=location,
             message=_read_message(end),
             count=count,
-            retryable=retryable,
             owners=owners,
             first_at=read_moment(first_at),
             last_at=read_moment(last_at),
         )
-        for task_path, exception, location, count, retryable, owners, first_at, last_at, end, _ in rows
+        for task_path, exception, location, count, owners, first_at, last_at, end, _ in rows
     ]
     return Failures(
         groups=groups[:MAX_GROUPS],
         count=sum(group.count for group in groups),
         is_capped=any(has_more for *_, has_more in rows),
-        is_retryable=sum(group.retryable > 0 for group in groups) > 1,
     )
 
 
@@ -134,7 +124,7 @@ def count_jobs(
     ``group``
         The values of ``COLUMNS``; empty for the jobs of all groups.
     """
-    conditions = ["executor <> 'observed'", *_are_of_group(group)]
+    conditions = _are_of_group(group) or ["1 = 1"]
     sql = f"""
         SELECT count(*), count(CASE WHEN {" AND ".join(conditions)} THEN 1 END)
         FROM ({_failed_jobs(MAX_FAILED_READ + 1, until, with_deliveries)}) AS failed {_JOIN_ATTEMPT}
@@ -181,7 +171,7 @@ def _failed_jobs(limit: int, until: datetime | None, with_deliveries: bool) -> s
     end = " AND finished_at <= %s" if until else ""
     condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
     return (
-        f"SELECT id, user_id, task_path, executor, attempt, finished_at FROM notifications_job{by_index} "
+        f"SELECT id, user_id, task_path, attempt, finished_at FROM notifications_job{by_index} "
         f"WHERE state = 'failed' AND finished_at >= %s{end}{condition} ORDER BY finished_at DESC LIMIT {limit}"
     )
 

@@ -110,8 +110,8 @@ class OverviewFigures:
 
     @property
     def load(self) -> int:
-        """How many jobs live workers run, without those that only observe tasks and have no slots."""
-        return sum(worker.load for worker in self.live_workers if worker.slots)
+        """How many jobs live workers run."""
+        return sum(worker.load for worker in self.live_workers)
 
     @property
     def slots(self) -> int:

@@ -24,9 +24,10 @@ ENGINE_PREFIX = "engine:"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerProcess:
-    """One worker. ``slots`` is 0 for a worker that only observes tasks; ``engine`` is "" for the built-in worker.
+    """One worker. ``slots`` is 0 for a process of an engine that claims no jobs.
 
-    ``memory`` is that of its process in bytes (RSS), None where it is not known.
+    ``engine`` is "" for the built-in worker. ``memory`` is that of its process in bytes (RSS), None where it is not
+    known.
     """
 
     id: UUID
