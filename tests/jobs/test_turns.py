@@ -114,10 +114,12 @@ def test_jobs_that_are_retried_by_hand_take_turns(people, flood, django_capture_
 
 
 def test_delayed_jobs_that_are_to_begin_now_take_turns(people, flood, django_capture_on_commit_callbacks):
-    Job.objects.filter(id__in=ids(flood)).update(run_after="2100-01-01T00:00Z", turn=0)
+    Job.objects.filter(id__in=ids(flood)).update(
+        run_after="2100-01-01T00:00Z", due_at="2100-01-01T00:00Z", turn=0
+    )
     singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
     with django_capture_on_commit_callbacks(execute=True):
-        manual.reschedule([job.id for job in Job.objects.filter(run_after__isnull=False)])
+        manual.reschedule([job.id for job in Job.objects.filter(due_at__isnull=False)])
     assert Job.objects.filter(id__in=ids(flood), turn__gt=0).count() == len(flood)
     assert set(ids(singles)) <= set(claim(7))
 

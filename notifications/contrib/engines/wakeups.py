@@ -59,7 +59,7 @@ def wake_after_commit(jobs: Iterable[Job]) -> None:
     if not aliases:
         return
     if due := [
-        (job.backend, job.queue_name) for job in jobs if job.run_after is None and job.backend in aliases
+        (job.backend, job.queue_name) for job in jobs if job.due_at is None and job.backend in aliases
     ]:
         on_commit_merged(
             "wakeups", due, lambda groups: send(Counter(queue for group in groups for queue in group))

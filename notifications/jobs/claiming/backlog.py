@@ -15,11 +15,17 @@ from notifications import times
 from notifications.db.clock import database_now, database_now_sql, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
 from notifications.extension import hooks
-from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
-from notifications.jobs.claiming.sources import Query, Source, names_of
+from notifications.jobs.claiming.sources import (
+    WAITS_SINCE,
+    BackendQueue,
+    Query,
+    Source,
+    builtin_source,
+    names_of,
+)
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -38,8 +44,9 @@ MAX_OLDEST_READ = 100
 class QueueDepth:
     """The queued jobs of one queue.
 
-    ``due`` jobs may start now, ``delayed`` ones later. With ``is_capped`` there are more that are due, with
-    ``is_delayed_capped`` more that are delayed. ``oldest_since`` is when the job that waits longest became due.
+    ``due`` jobs may start now, ``delayed`` ones are scheduled for later. With ``is_capped`` there are more that are
+    due, with ``is_delayed_capped`` more that are delayed. ``oldest_since`` is when the job that waits longest became
+    due.
     """
 
     name: str
@@ -126,7 +133,7 @@ def queue_depths(
 
 
 class LargeShare(NamedTuple):
-    """A share that holds over half of the jobs without ``run_after`` that wait in a queue.
+    """A share that holds over half of the jobs that wait in a queue.
 
     Its first job has waited for ``waited_seconds``. Of a longer backlog ``total`` is what was read of it.
     """
@@ -157,11 +164,11 @@ def _depths_query(executors: Collection[str], is_paused: bool | None, source: So
     jobs = f"{jobs_of_name()} AND executor = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
-    lowest_first = "ORDER BY run_after DESC, priority, turn DESC, id DESC LIMIT 1"
-    lowest = f"(SELECT priority {jobs} AND run_after IS NULL {lowest_first})"
+    lowest_first = "ORDER BY due_at DESC, priority, turn DESC, id DESC LIMIT 1"
+    lowest = f"(SELECT priority {jobs} AND due_at IS NULL {lowest_first})"
     oldest = (
-        f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
-        f"ORDER BY run_after, priority DESC, turn, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
+        f"(SELECT min(since) FROM (SELECT {WAITS_SINCE} AS since {jobs} AND due_at IS NULL {{}}"
+        f"ORDER BY due_at, priority DESC, turn, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
     condition = "" if is_paused is None else f"name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES}) AND"
     ctes, params = _queues_to_read(executors, condition, source)
@@ -170,12 +177,12 @@ def _depths_query(executors: Collection[str], is_paused: bool | None, source: So
         SELECT name,
             EXISTS (SELECT 1 FROM notifications_queue q WHERE q.name = open.name AND paused_at IS NOT NULL),
             {limit},
-            {count.format("run_after IS NULL")},
-            {count.format(f"run_after <= {now}")},
-            {count.format(f"run_after > {now}")},
+            {count.format("due_at IS NULL")},
+            {count.format(f"due_at <= {now}")},
+            {count.format(f"due_at > {now}")},
             {oldest.format("")},
             {oldest.format(f"AND priority = {lowest} ")},
-            (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1)
+            (SELECT due_at {jobs} AND due_at <= {now} ORDER BY due_at LIMIT 1)
         FROM open CROSS JOIN executors
     """
     return sql, [*params, *[now_param] * 3]
@@ -183,16 +190,16 @@ def _depths_query(executors: Collection[str], is_paused: bool | None, source: So
 
 def _shares_query() -> Query:
     """Return the query for queue, share, number of jobs, and since when the first of them waits."""
-    of_turns = f"{jobs_of_name()} AND executor = open_executor AND run_after IS NULL"
+    of_turns = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
     if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share_name, queued_at {of_turns} {limit}) AS job"
+        job = f"LATERAL (SELECT share_name, queued_at, run_after {of_turns} {limit}) AS job"
     else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
         job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
     ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share_name, count(*), min(job.queued_at) FROM open CROSS JOIN executors CROSS JOIN {job}
+        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors CROSS JOIN {job}
         GROUP BY name, job.share_name
     """
     return sql, params
@@ -239,22 +246,39 @@ def waiting_jobs(
     """
     if backends is not None and not backends:
         return jobs.none()
-    due = candidates.due_queues(None if backends is None else Source(backends=tuple(backends)))
+    due = _read_due_queues(builtin_source() if backends is None else Source(backends=tuple(backends)))
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     names: dict[str, set[str]] = defaultdict(set)
-    for queue in due:
-        if not is_taken(queue.backend, queue.name):
-            names[queue.backend].add(queue.name)
+    for backend, name in due:
+        if not is_taken(backend, name):
+            names[backend].add(name)
     of_queues = Q(pk__in=())
     for backend, of_backend in names.items():
         of_queues |= Q(backend=backend, queue_name__in=of_backend)
+    # Scheduled jobs that are due have not joined the queue if no process is there.
+    has_joined = Q(due_at=None) & (Q(run_after=None) | Q(run_after__lt=latest))
     return jobs.filter(
         of_queues,
-        Q(run_after=None) | Q(run_after__lt=latest),
+        has_joined | Q(due_at__lt=latest),
         state=Job.State.QUEUED,
         executor__in=WORKER_EXECUTORS,
         queued_at__lt=latest,
     )
+
+
+def _read_due_queues(source: Source) -> list[BackendQueue]:
+    """Return the queues with jobs that are due, in the queue or not yet, and that are not paused."""
+    now, now_param = database_now_sql()
+    names, params = names_of(source)
+    jobs = f"SELECT 1 {jobs_of_name()} AND executor = open_executor AND"
+    sql = f"""
+        WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
+        SELECT DISTINCT alias, name FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+            AND ((({jobs} due_at IS NULL LIMIT 1) IS NOT NULL) OR (({jobs} due_at <= {now} LIMIT 1) IS NOT NULL))
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [*params, now_param])
+        return [(alias, name) for alias, name in cursor]
 
 
 def claiming_workers() -> Any:
@@ -306,7 +330,7 @@ def warn_of_unserved_jobs() -> None:
 def find_first(jobs: Any) -> Job | None:
     """Return one of these queued jobs, None if there are none."""
     # Two queries, each in the order of its index. For another order SQLite would read the whole table.
-    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "turn", "id")
-    delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
-    found: Job | None = ready.first() or delayed.first()
+    ready = jobs.filter(due_at=None).order_by("executor", "-priority", "turn", "id")
+    scheduled = jobs.filter(due_at__isnull=False).order_by("due_at", "id")
+    found: Job | None = ready.first() or scheduled.first()
     return found

@@ -19,6 +19,9 @@ Query = tuple[str, list[Any]]
 #: The alias of a backend, and the name of a queue.
 BackendQueue = tuple[str, str]
 
+#: SQL for since when a job waits in the queue: from when it was queued, or due.
+WAITS_SINCE = "CASE WHEN run_after > queued_at THEN run_after ELSE queued_at END"
+
 #: How each index of queued jobs spells that a job is queued: see ``claim_queries.py``.
 _IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'", "share": "LIKE '%%queued%%'"}
 

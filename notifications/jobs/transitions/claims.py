@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -95,7 +95,7 @@ def claim_jobs(
     among: Q | None = None,
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
-    """Claim at most ``limit`` jobs that are due, by priority and in turn (``jobs/turns.py``).
+    """Claim at most ``limit`` jobs that are in the queue, by priority and in turn (``jobs/turns.py``).
 
     ``source``
         Of which backends and queues; those of the built-in worker by default.
@@ -186,8 +186,8 @@ def _claim_due(
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
 
-    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
-        return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits)
+    def lock(limits: RunningLimits) -> list[Job]:
+        return candidates.lock_jobs(limit, queues, among or Q(), executors, limits)
 
     return retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
 
@@ -203,12 +203,11 @@ def _lock_and_claim(
     worker: UUID,
     timeouts: Mapping[str, float],
     executors: Capacities,
-    lock: Callable[[datetime, RunningLimits], list[Job]],
+    lock: Callable[[RunningLimits], list[Job]],
 ) -> list[ClaimedJob]:
-    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet."""
+    """Claim in a transaction the jobs that ``lock`` returns, given limits that know nothing yet."""
     now = database_now()
-    limits = RunningLimits(queue_limits(), executors)
-    jobs = lock(now, limits)
+    jobs = lock(RunningLimits(queue_limits(), executors))
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING

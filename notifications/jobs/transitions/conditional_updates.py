@@ -157,9 +157,14 @@ def prepare_id() -> Callable[[UUID], Any]:
     return adapter(Job._meta.pk, connection()) or (lambda id: id)
 
 
+def max_rows() -> int:
+    """Return how many rows one transaction changes at most."""
+    return MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL
+
+
 def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
     """Yield ids in lists of which each is for one transaction."""
-    return chunks(ids, MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL)
+    return chunks(ids, max_rows())
 
 
 def limit_lock_wait() -> None:

@@ -28,7 +28,7 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.exceptions import IdempotencyKeyConflict
-from notifications.jobs import limits
+from notifications.jobs import limits, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Job
 from notifications.streams import rings
@@ -47,6 +47,9 @@ REPLACED_COLUMNS = (
     "url",
     "priority",
     "run_after",
+    "due_at",
+    "share_name",
+    "turn",
     "max_attempts",
     "concurrency_key",
     "language",
@@ -161,6 +164,11 @@ def _replace_queued_job(job: Job) -> Job | None:
     if existing is None:
         return None
     db = connection()
+    turns.set_due_time(job)
+    if job.due_at is None and existing.due_at is None:
+        job.share_name, job.turn = existing.share_name, existing.turn
+    elif job.due_at is None:
+        [(job.share_name, job.turn)] = turns.next_places([job], [job.executor])
     columns = bulk.column_values(Job, REPLACED_COLUMNS, [job])[0]
     with db.cursor() as cursor:
         if existing.state == Job.State.QUEUED and existing.started_at is None:

@@ -50,7 +50,7 @@ from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
     "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL",
-    "worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
+    "due_at = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
     "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
     "finished_at = NULL, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
@@ -88,7 +88,7 @@ def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bo
 
 
 def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID]:
-    """Make queued jobs claimable from a time on. Without one, make those that wait for a time claimable at once.
+    """Schedule queued jobs for a time. Without one, have those that are scheduled join the queue at once.
 
     Returns the ids of the changed jobs. Inside a caller's transaction it is done after its commit. Raises
     ``django.db.OperationalError`` like ``cancel``.
@@ -325,7 +325,7 @@ def _reopen_batch(batch: UUID) -> bool:
 
 def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
     rows = Job.objects.using(database()).filter(state=Job.State.QUEUED).order_by("id")
-    rows = rows if run_at else rows.filter(run_after__isnull=False)
+    rows = rows if run_at else rows.filter(due_at__isnull=False)
     moment = run_at and times.to_db(times.as_utc(run_at), connection())
 
     def write(chunk: list[UUID]) -> list[UUID]:
@@ -335,8 +335,8 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         later = [(job.share_name, 0) for job in jobs]  # they have no turn
         places = later if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
-            ("run_after", "share_name", "turn"),
-            [((moment, *place), job) for job, place in zip(jobs, places, strict=True)],
+            ("run_after", "due_at", "share_name", "turn"),
+            [((moment, moment, *place), job) for job, place in zip(jobs, places, strict=True)],
             assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )

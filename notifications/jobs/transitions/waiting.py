@@ -31,6 +31,7 @@ from notifications.jobs.notifying import insert_notifications, number, wake_work
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.queueing import set_places
 from notifications.models import Job, Wait
 from notifications.states import DONE
 from notifications.streams import building, marking
@@ -91,9 +92,10 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         ],
     )
     ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
+    set_places(ready)
     conditional_update(
-        f"state='queued', run_after=%s, attempt=attempt-1, {changes}",
-        [((now, job.executor, *progress_of(job)), job) for job in ready],
+        f"state='queued', run_after=%s, share_name=%s, turn=%s, attempt=attempt-1, {changes}",
+        [((now, job.share_name, job.turn, job.executor, *progress_of(job)), job) for job in ready],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
@@ -297,9 +299,10 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
     for wait in rows.filter(ended_at=None).order_by("id"):
         open_waits.setdefault(wait.job, []).append(wait)
     ready = [job for job in jobs if job.id not in open_waits]
+    set_places(ready)
     conditional_update(
-        "state='queued', run_after=%s, attempt=attempt-1, waiting=NULL, version=version+1",
-        [((now,), job) for job in ready],
+        "state='queued', run_after=%s, share_name=%s, turn=%s, attempt=attempt-1, waiting=NULL, version=version+1",
+        [((now, job.share_name, job.turn), job) for job in ready],
         state="waiting",
     )
     conditional_update(

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import first_jobs
+from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from notifications.testing import clock
@@ -36,9 +37,9 @@ def test_names_of_queues_by_a_moved_clock(db, request):
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
     request.addfinalizer(clock.reset)
     clock.advance(3599)
-    assert not candidates.claimable_queues()
+    assert queue_due_jobs() == pytest.approx(1, abs=0.9) and not candidates.claimable_queues()
     clock.advance(2)
-    assert candidates.claimable_queues()
+    assert queue_due_jobs() == 0 and candidates.claimable_queues()
 
 
 @pytest.mark.django_db(transaction=True)
