@@ -115,17 +115,23 @@ def _next_turn_sql(vendor: str) -> str:
 
 
 def assign_turns(jobs: Iterable[Job]) -> None:
-    """Set the share and turn of new jobs, in a row for each share. One query reads the turns of 100 shares.
-
-    A scheduled job gets only the time at which it is due.
-    """
+    """Do the same for new jobs, in one query for 100 shares."""
     jobs = list(jobs)
     for job in jobs:
         set_due_time(job)
-    new = [job for job in jobs if _has_turn(job)]
-    for job in new:
+    assign_places(jobs)
+
+
+def assign_places(jobs: Iterable[Job]) -> None:
+    """Set the share and turn of those of these jobs that join the queue, in a row for each share.
+
+    One query reads the turns of 100 shares. Scheduled jobs are left as they are.
+    """
+    ready = [job for job in jobs if _has_turn(job)]
+    for job in ready:
         job.share_name = share_of(job)
-    for job, turn in zip(new, _next_turns([(_clock_of(job), job.share_name) for job in new]), strict=True):
+    turns = _next_turns([(_clock_of(job), job.share_name) for job in ready])
+    for job, turn in zip(ready, turns, strict=True):
         job.turn = turn
 
 

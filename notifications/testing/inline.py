@@ -133,7 +133,7 @@ class InlineRun:
         from notifications.jobs.transitions.recording import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
-        while queueing.queue_due_jobs() == 0:
+        while claims.queue_due_jobs() == 0:
             pass
         jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs and held_tasks and releasing.release_all():

@@ -23,9 +23,8 @@ from notifications.jobs.claiming.executors import (
     WORKER_EXECUTORS,
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
-from notifications.jobs.transitions import batch_completion, claims
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of
-from notifications.jobs.transitions.queueing import queue_due_jobs
+from notifications.jobs.transitions import batch_completion, claims, running
+from notifications.jobs.transitions.claims import ClaimedJob, claim_of, queue_due_jobs
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
@@ -283,4 +282,4 @@ def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float]) -> None:
     if new_paths := {job.task_path for job in jobs} - timeouts.keys():
         new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}
         timeouts |= new_timeouts
-        claims.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
+        running.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)

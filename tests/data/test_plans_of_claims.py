@@ -14,8 +14,8 @@ from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.sources import Source, builtin_source
 from notifications.jobs.transitions import conditional_updates, enqueueing
+from notifications.jobs.transitions.claims import due_jobs_condition, queue_due_jobs
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
-from notifications.jobs.transitions.queueing import due_jobs_condition, queue_due_jobs
 from notifications.management import pause_queue
 from notifications.models import ACTIVE, Job, uuid7
 from tests.data.plans import ID, NUMBERS, explain

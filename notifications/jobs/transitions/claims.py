@@ -1,4 +1,9 @@
-"""Claims: jobs from ``queued`` to ``running``, under the lease of a worker, and what is stored while they run."""
+"""Claims: jobs from the queue to ``running``, under the lease of a worker; and how scheduled jobs join the queue.
+
+A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job has
+them, so all that wait stand in one order. Any process may do that at any moment, in chunks of which each locks its
+rows: workers do it by a timer (``worker/due_jobs.py``), servers as a duty.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +20,17 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import (
     call_after_write,
     connection,
     database,
     execute_one,
+    fair_atomic,
     retrying_atomic,
 )
+from notifications.extension import hooks
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries, sources
 from notifications.jobs.claiming.candidates import DueQueue, RunningLimits, queue_watch
@@ -33,8 +41,9 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
-from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
+from notifications.jobs.transitions.conditional_updates import max_rows, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
+from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -60,6 +69,10 @@ CLAIM_ASSIGNMENTS = (
     f"idempotency_key = CASE WHEN substr(idempotency_key, 1, {len(QUEUED_KEY_PREFIX)}) = '{QUEUED_KEY_PREFIX}' "
     "THEN '' ELSE idempotency_key END",
 )
+#: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
+LOCKED_PAUSE_SECONDS = 0.02
+#: What is read of scheduled jobs that join the queue.
+DUE_COLUMNS = ("id", "user_id", "fence", "task_path", "due_at", *TURN_COLUMNS)
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 
 
@@ -268,45 +281,43 @@ def _claim_in_one_statement(
     return [ClaimedJob(job, job.user_id) for job in candidates.first_jobs(jobs, limit)]
 
 
-def read_claims(worker: UUID) -> list[Job]:
-    """Return the running jobs of a worker, with the columns on which their changes are conditional."""
-    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    return list(running.only("id", "fence", "state", "worker", "executor", "user"))
-
-
-def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
-    """Return id, fence and ``cancelled_by_other`` of the running jobs of a worker that are to be cancelled."""
-    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    requested = running.filter(cancel_requested_at__isnull=False)
-    return list(requested.values_list("id", "fence", "cancelled_by_other"))
-
-
-def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
-    """Count the deadlines of claimed jobs from now.
-
-    For jobs whose timeout became known only after the claim, and for jobs that still wait for a thread. ``timeouts``
-    are the seconds that tasks may take, by their dotted paths.
-    """
-    now = database_now()
-    rows = [
-        ((now + timedelta(seconds=timeouts[job.task_path] + DEADLINE_MARGIN_SECONDS),), job) for job in jobs
-    ]
-    retrying_atomic(lambda: conditional_update("deadline=%s", rows))
-
-
-def store_progress(jobs: Sequence[Job]) -> None:
-    """Store the progress of running jobs, and ring for their owners."""
-
-    def write() -> None:
-        conditional_update(
-            "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
-            [(progress_of(job), job) for job in jobs],
-        )
-        streams.ring(job.user_id for job in jobs)
-
-    retrying_atomic(write)
-
-
 def progress_of(job: Job) -> tuple[Any, ...]:
     """Return the values of ``PROGRESS_COLUMNS``."""
     return (job.progress_current, job.progress_total, job.progress_message)
+
+
+def queue_due_jobs() -> float | None:
+    """Have scheduled jobs that are due join the queue, at most as many as one transaction changes.
+
+    Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
+    """
+    scheduled = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__isnull=False)
+    due_at = scheduled.order_by("due_at", "id").values_list("due_at", flat=True).first()
+    if due_at is None:
+        return None
+    seconds = (times.as_utc(due_at) - database_now()).total_seconds()
+    if seconds > 0:
+        return seconds
+    return 0.0 if fair_atomic(_queue_due_jobs) else LOCKED_PAUSE_SECONDS
+
+
+def _queue_due_jobs() -> int:
+    due = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__lte=database_now())
+    locked = lock_query(due.order_by("due_at", "id"))[: max_rows()]
+    jobs = list(locked.values_list(*DUE_COLUMNS, named=True))
+    places = next_places(jobs, [job.executor for job in jobs])
+    update_locked_rows(
+        ("share_name", "turn"),
+        list(zip(places, jobs, strict=True)),
+        assignments=("due_at = NULL", "version = version + 1"),
+        states=(Job.State.QUEUED,),
+    )
+    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+    hooks.dispatch.wake_after_commit(job._replace(due_at=None) for job in jobs)
+    return len(jobs)
+
+
+def due_jobs_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``queue_due_jobs()`` finds something, and its parameters."""
+    now, param = database_now_sql()
+    return f"EXISTS (SELECT 1 FROM notifications_job WHERE state = 'queued' AND due_at <= {now})", (param,)

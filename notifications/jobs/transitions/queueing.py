@@ -1,9 +1,4 @@
-"""Put running jobs back into the queue, and scheduled ones into it when they are due.
-
-A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job has
-them, so everybody who waits stands in one order. Any process may do that at any moment, in chunks of which each locks
-its rows: workers do it with a timer (``worker/due_jobs.py``), and where no worker is awake it is a duty.
-"""
+"""Put running jobs back into the queue."""
 
 from __future__ import annotations
 
@@ -12,20 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from notifications import streams, times
-from notifications.db.bulk import lock_query
-from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import database, fair_atomic, retrying_atomic
-from notifications.extension import hooks
+from notifications.db.clock import database_now
+from notifications.db.transactions import retrying_atomic
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor, requeued_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
-from notifications.jobs.transitions.conditional_updates import (
-    conditional_update,
-    max_rows,
-    update_locked_rows,
-)
-from notifications.jobs.turns import TURN_COLUMNS, next_places
+from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.turns import assign_places
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.
@@ -34,10 +23,6 @@ REQUEUE_DELAY_SECONDS = 30
 UNKNOWN_TASK_FAILS_SECONDS = 24 * 3600
 #: The same of a job whose arguments its task does not take: all workers may have the wrong call of one version.
 UNKNOWN_CALL_FAILS_SECONDS = 3600
-#: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
-LOCKED_PAUSE_SECONDS = 0.02
-#: What is read of scheduled jobs that join the queue.
-DUE_COLUMNS = ("id", "user_id", "fence", "task_path", "due_at", *TURN_COLUMNS)
 #: A job that is claimed so long after it was due was stored by another clock, or no worker was there to try it.
 MAX_UNTRIED = timedelta(hours=1)
 
@@ -122,7 +107,7 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
         job.executor = first_executor(job)
     jobs = [outcome.job for outcome in group]
-    set_places(jobs)
+    assign_places(jobs)
     conditional_update(
         "state='queued', run_after=%s, due_at=%s, share_name=%s, turn=%s, executor=%s, worker=NULL, deadline=NULL, "
         "fail_if_unknown_after=NULL, version=version+1, progress_current=NULL, progress_total=NULL, "
@@ -132,48 +117,3 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(jobs)
     streams.ring([job.user_id for job in jobs], queue=has_limits or any(job.due_at is None for job in jobs))
-
-
-def set_places(jobs: Sequence[Job]) -> None:
-    """Set the share and turn of those of these jobs that join the queue again: they have no ``due_at``."""
-    ready = [job for job in jobs if job.due_at is None]
-    places = next_places(ready, [job.executor for job in ready])
-    for job, (share, turn) in zip(ready, places, strict=True):
-        job.share_name, job.turn = share, turn
-
-
-def queue_due_jobs() -> float | None:
-    """Have scheduled jobs that are due join the queue, at most as many as one transaction changes.
-
-    Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
-    """
-    scheduled = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__isnull=False)
-    due_at = scheduled.order_by("due_at", "id").values_list("due_at", flat=True).first()
-    if due_at is None:
-        return None
-    seconds = (times.as_utc(due_at) - database_now()).total_seconds()
-    if seconds > 0:
-        return seconds
-    return 0.0 if fair_atomic(_queue_due_jobs) else LOCKED_PAUSE_SECONDS
-
-
-def _queue_due_jobs() -> int:
-    due = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__lte=database_now())
-    locked = lock_query(due.order_by("due_at", "id"))[: max_rows()]
-    jobs = list(locked.values_list(*DUE_COLUMNS, named=True))
-    places = next_places(jobs, [job.executor for job in jobs])
-    update_locked_rows(
-        ("share_name", "turn"),
-        list(zip(places, jobs, strict=True)),
-        assignments=("due_at = NULL", "version = version + 1"),
-        states=(Job.State.QUEUED,),
-    )
-    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
-    hooks.dispatch.wake_after_commit(job._replace(due_at=None) for job in jobs)
-    return len(jobs)
-
-
-def due_jobs_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``queue_due_jobs()`` finds something, and its parameters."""
-    now, param = database_now_sql()
-    return f"EXISTS (SELECT 1 FROM notifications_job WHERE state = 'queued' AND due_at <= {now})", (param,)

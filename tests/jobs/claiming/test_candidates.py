@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import first_jobs
-from notifications.jobs.transitions.queueing import queue_due_jobs
+from notifications.jobs.transitions.claims import queue_due_jobs
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from notifications.testing import clock

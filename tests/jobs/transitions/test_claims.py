@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions import claims, running
 from notifications.management import pause_queue
 from notifications.models import Job
 from notifications.signals import rung
@@ -30,9 +30,9 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
     assert claim_rows(worker, 10) == []
-    assert claims.read_claims(worker) == [job]
+    assert running.read_claims(worker) == [job]
     Job.objects.update(state="succeeded")
-    assert claims.read_claims(worker) == []
+    assert running.read_claims(worker) == []
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_void_claims_change_nothing(live_worker, change):
     Job.objects.update(**change)
     before = Job.objects.values().get()
     job.progress_current = 5
-    claims.store_progress([job])
-    claims.extend_deadlines([job], {job.task_path: 1000})
+    running.store_progress([job])
+    running.extend_deadlines([job], {job.task_path: 1000})
     assert Job.objects.values().get() == before
 
 

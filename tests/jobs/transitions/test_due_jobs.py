@@ -9,8 +9,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.extension import Where
-from notifications.jobs.transitions import conditional_updates, queueing
-from notifications.jobs.transitions.queueing import queue_due_jobs
+from notifications.jobs.transitions import claims, conditional_updates, queueing
+from notifications.jobs.transitions.claims import queue_due_jobs
 from notifications.models import Job, Queue, Wait, uuid7
 from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
@@ -206,10 +206,10 @@ def test_a_job_that_another_transaction_holds_does_not_stop_the_others(people):
     clock.advance(61)
     with transaction.atomic():
         Job.objects.select_for_update().get(id=ids[0])
-        run_in_threads(partial(queueing.queue_due_jobs))
+        run_in_threads(partial(claims.queue_due_jobs))
     assert Job.objects.filter(due_at=None).count() == 2
     with transaction.atomic():
         Job.objects.select_for_update().get(id=ids[0])
         results = []
         run_in_threads(lambda: results.append(queue_due_jobs()))
-    assert results == [queueing.LOCKED_PAUSE_SECONDS]
+    assert results == [claims.LOCKED_PAUSE_SECONDS]

@@ -17,7 +17,7 @@ from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
 from notifications.jobs import announcing, cancel, retry
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.transitions import claims, reaping
+from notifications.jobs.transitions import reaping, running
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait, uuid7
@@ -196,7 +196,7 @@ def test_version_after_progress(user, declare):
     declare("handle_too")
     job = Job.objects.get(id=make_lost(tasks.noop, owner=user))
     job.progress_current, job.progress_total = 1, 2
-    claims.store_progress([job])
+    running.store_progress([job])
     finish_jobs([succeeded(job)])
     assert {event["job"]["version"] for event in events()} == {Job.objects.get(id=job.id).version}
 
