@@ -19,10 +19,11 @@ from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
 from notifications.contrib.engines.unserved import live_processes
 from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics.recording import first_shard
+from notifications.extension import Where
 from notifications.jobs import limits
 from notifications.jobs.claiming import backlog
 from notifications.jobs.declaring.policies import policy_of
-from notifications.jobs.transitions import claims, manual, queueing, reaping, recording
+from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
 from notifications.models import Job, Notification, ServerProcess, Wait, Worker, uuid7
 from notifications.realtime.connections import ServerRow
@@ -218,7 +219,7 @@ def test_unknown_task(fast_clock, ahead):
 
     def meet(ahead):
         with fast_clock(ahead):
-            claims.queue_due_jobs()
+            run_duty("queue jobs that are due", Where.SERVER)
             return [queueing.requeue_unknown_task(claimed) for claimed in claim_jobs(uuid7(), 1)]
 
     for offset in (ahead, hour / 2, ahead, hour):

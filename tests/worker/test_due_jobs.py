@@ -9,9 +9,8 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notifications.jobs.transitions import claims
 from notifications.models import Job
-from notifications.worker import loops
+from notifications.worker import due_jobs, loops
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
@@ -67,7 +66,7 @@ def test_jobs_begin_between_the_chunks(start_worker, monkeypatch):
     """A job of another owner does not wait until all that are due have joined the queue."""
     flooder, other = [get_user_model().objects.create(username=name) for name in ("ada", "ben")]
     chunks, results = [], []
-    queue_chunk = claims._queue_due_jobs
+    queue_chunk = due_jobs.queue_due_jobs
 
     def count_chunks():
         chunks.append(time.monotonic())
@@ -75,7 +74,7 @@ def test_jobs_begin_between_the_chunks(start_worker, monkeypatch):
             results.append(tasks.noop.using(owner=other).enqueue())
         return queue_chunk()
 
-    monkeypatch.setattr(claims, "_queue_due_jobs", count_chunks)
+    monkeypatch.setattr(due_jobs, "queue_due_jobs", count_chunks)
     bulk_schedule(3_000, timezone.now(), flooder)
     start_worker(concurrency=2)
     wait_until(lambda: results, what="the second chunk")
@@ -99,7 +98,7 @@ def test_a_worker_until_idle_runs_what_is_due(start_worker):
 
 def test_a_worker_goes_on_when_the_move_fails(worker, monkeypatch):
     failures = []
-    queue_chunk = claims._queue_due_jobs
+    queue_chunk = due_jobs.queue_due_jobs
 
     def fail_once():
         if not failures:
@@ -107,7 +106,7 @@ def test_a_worker_goes_on_when_the_move_fails(worker, monkeypatch):
             raise ValueError("a defect")
         return queue_chunk()
 
-    monkeypatch.setattr(claims, "_queue_due_jobs", fail_once)
+    monkeypatch.setattr(due_jobs, "queue_due_jobs", fail_once)
     until_done(tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.05)).enqueue())
     assert failures
 

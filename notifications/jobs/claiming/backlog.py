@@ -274,7 +274,7 @@ def _read_due_queues(source: Source) -> list[BackendQueue]:
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
         SELECT DISTINCT alias, name FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
-            AND ((({jobs} due_at IS NULL LIMIT 1) IS NOT NULL) OR (({jobs} due_at <= {now} LIMIT 1) IS NOT NULL))
+            AND coalesce(({jobs} due_at IS NULL LIMIT 1), ({jobs} due_at <= {now} ORDER BY due_at LIMIT 1)) = 1
     """
     with connection().cursor() as cursor:
         cursor.execute(sql, [*params, now_param])
