@@ -4,6 +4,8 @@ import copy
 import json
 from dataclasses import replace
 
+from django.utils import timezone
+
 from notifications.jobs import Policy, outcomes
 from notifications.jobs.transitions import queueing, recording
 
@@ -19,6 +21,11 @@ def failed(job, exc=None, policy=Policy()):  # noqa: B008
 def record(outcome):
     """Record an outcome. Returns whether it is stored or void; if not, its row is locked."""
     return bool(recording.finish_jobs([replace(outcome, job=copy.copy(outcome.job))]))
+
+
+def schedule_retries(jobs, seconds):
+    """Queue running jobs again whose attempts failed, with this delay. Inside a transaction."""
+    queueing.schedule_retries([replace(failed(job), retry_delay=seconds) for job in jobs], timezone.now())
 
 
 def release(job):
