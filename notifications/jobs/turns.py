@@ -1,7 +1,8 @@
 """Turns: the fair order of the queued jobs of one queue, executor and priority.
 
-A *share* is an owner, a task without an owner, or what ``@policy(share=…)`` names. Start-time fair queueing, with a
-clock that reads the highest turn that has begun (Goyal, Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996)::
+A *share* is an owner (of the batch, for its jobs; of what a handler is called for), a task without an owner, or what
+``@policy(share=…)`` names. Start-time fair queueing, with a clock that reads the highest turn that has begun (Goyal,
+Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996)::
 
     turn = max(clock, last queued turn of the share) + 1
 
@@ -33,7 +34,7 @@ from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
-from notifications.jobs.declaring.policies import storable_key
+from notifications.jobs.declaring.policies import owner_share, storable_key
 from notifications.jobs.holding import is_held
 from notifications.models import Job
 
@@ -81,7 +82,7 @@ def share_of(job: Any) -> str:
     if job.concurrency_key and job.executor in SENDER_EXECUTORS:
         return str(job.concurrency_key)
     if job.user_id is not None:
-        return f"user:{job.user_id}"
+        return owner_share(job.user_id)
     return storable_key(f"task:{job.task_path}")
 
 

@@ -102,6 +102,29 @@ def test_a_batch_takes_a_turn_for_each_job(people, flood):
     ]
 
 
+def test_jobs_of_a_batch_have_the_share_of_its_owner(people):
+    """Batches of two people take turns, though their jobs have no owner; a policy's share counts before it."""
+    for person, count in zip(people, (10, 3), strict=True):
+        with batch(owner=person):
+            for _ in range(count):
+                tasks.noop.enqueue()
+            with batch():
+                tasks.noop.enqueue()
+    begun = Job.objects.filter(id__in=claim(6)).values_list("share_name", flat=True)
+    assert sorted(begun) == sorted(3 * [f"user:{person.pk}" for person in people])
+    with batch(owner=people[0]):
+        of_tenant.enqueue("7")
+    with batch():
+        tasks.noop.using(owner=people[1]).enqueue()
+        tasks.noop.enqueue()
+    shares = list(Job.objects.order_by("id").values_list("share_name", flat=True)[20:])
+    assert [share for share in shares if share] == [
+        "tenant 7",
+        f"user:{people[1].pk}",
+        "task:tests.jobs.tasks.noop",
+    ]
+
+
 def test_jobs_that_are_retried_by_hand_take_turns(people, flood, django_capture_on_commit_callbacks):
     """A thousand retried jobs do not go before those of others, though they are older."""
     failed = ids(flood)

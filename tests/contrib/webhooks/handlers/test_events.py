@@ -246,6 +246,16 @@ def test_attempt_that_another_one_follows(user, declare):
     assert types() == ["job.succeeded", "notification.created"]
 
 
+def test_handlers_have_the_share_of_the_owner(user, declare):
+    """What the jobs of one owner have handlers do stands in the turns of that owner; they own it not."""
+    declare("handle")
+    for owner in (user, None):
+        tasks.noop.using(owner=owner).enqueue()
+    run_jobs()
+    shares = handlers_jobs().values_list("user", "share_name")
+    assert set(shares) == {(None, f"user:{user.pk}"), (None, f"task:{PATH}.handle")}
+
+
 def test_job_without_an_owner(declare):
     declare("handle_too")
     tasks.fail.enqueue()
