@@ -120,15 +120,15 @@ def assign_turns(jobs: Iterable[Job]) -> None:
     jobs = list(jobs)
     for job in jobs:
         set_due_time(job)
-    assign_places(jobs)
+    assign_places([job for job in jobs if job.state == Job.State.QUEUED])
 
 
 def assign_places(jobs: Iterable[Job]) -> None:
-    """Set the share and turn of those of these jobs that join the queue, in a row for each share.
+    """Set the share and turn of jobs that join the queue, in a row for each share.
 
     One query reads the turns of 100 shares. Scheduled jobs are left as they are.
     """
-    ready = [job for job in jobs if _has_turn(job)]
+    ready = [job for job in jobs if _is_in_order(job)]
     for job in ready:
         job.share_name = share_of(job)
     turns = _next_turns([(_clock_of(job), job.share_name) for job in ready])
@@ -239,8 +239,11 @@ def _store_clocks(begun: Sequence[tuple[Clock, int]]) -> None:
 
 
 def _has_turn(job: Job) -> bool:
-    has_order = job.executor in WORKER_EXECUTORS or is_held(job.executor)
-    return has_order and job.due_at is None and job.state == Job.State.QUEUED
+    return job.state == Job.State.QUEUED and _is_in_order(job)
+
+
+def _is_in_order(job: Job) -> bool:
+    return job.due_at is None and (job.executor in WORKER_EXECUTORS or is_held(job.executor))
 
 
 def _clock_of(job: Job) -> Clock:

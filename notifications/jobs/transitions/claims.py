@@ -30,7 +30,6 @@ from notifications.db.transactions import (
     fair_atomic,
     retrying_atomic,
 )
-from notifications.extension import hooks
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries, sources
 from notifications.jobs.claiming.candidates import DueQueue, RunningLimits, queue_watch
@@ -41,7 +40,7 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
-from notifications.jobs.transitions.conditional_updates import max_rows, update_locked_rows
+from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
 from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
@@ -72,7 +71,7 @@ CLAIM_ASSIGNMENTS = (
 #: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
 LOCKED_PAUSE_SECONDS = 0.02
 #: What is read of scheduled jobs that join the queue.
-DUE_COLUMNS = ("id", "user_id", "fence", "task_path", "due_at", *TURN_COLUMNS)
+DUE_COLUMNS = ("id", "user_id", "fence", "task_path", *TURN_COLUMNS)
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 
 
@@ -312,8 +311,7 @@ def _queue_due_jobs() -> int:
         assignments=("due_at = NULL", "version = version + 1"),
         states=(Job.State.QUEUED,),
     )
-    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
-    hooks.dispatch.wake_after_commit(job._replace(due_at=None) for job in jobs)
+    ring_queued(jobs)
     return len(jobs)
 
 

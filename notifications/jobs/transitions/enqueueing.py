@@ -17,7 +17,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from notifications import context, streams, times
+from notifications import context, times
 from notifications.db import bulk
 from notifications.db.adapters import user_keys_of
 from notifications.db.transactions import (
@@ -30,6 +30,7 @@ from notifications.db.transactions import (
 from notifications.exceptions import IdempotencyKeyConflict
 from notifications.jobs import limits, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
+from notifications.jobs.transitions.conditional_updates import ring_queued
 from notifications.models import Job
 from notifications.streams import rings
 from notifications.validators import MAX_KEY_LENGTH
@@ -184,7 +185,7 @@ def _replace_queued_job(job: Job) -> Job | None:
                 for name in REPLACED_COLUMNS:
                     setattr(existing, name, getattr(job, name))
                 existing.version += 1
-                streams.ring([existing.user_id], queue=True)
+                ring_queued([existing])
                 return existing
     _clear_key(existing)
     return None

@@ -38,6 +38,7 @@ from notifications.jobs.transitions.conditional_updates import (
     conditional_update,
     limit_lock_wait,
     prepare_id,
+    ring_queued,
     update_locked_rows,
 )
 from notifications.jobs.transitions.recording import end_jobs, finish_batches
@@ -270,7 +271,7 @@ def _queue_again(
         )
     delete_waits(ids := [job.id for job in jobs], from_start=from_start)
     record_change("restarted" if from_start else "retried", ids)
-    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+    ring_queued(jobs)
     return ids
 
 
@@ -340,7 +341,10 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
             assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )
-        streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+        if run_at:
+            streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+        else:
+            ring_queued(jobs)
         return [job.id for job in jobs]
 
     return [id for chunk in chunks_of(ids) for id in fair_atomic(lambda chunk=chunk: write(chunk))]  # type: ignore[misc]

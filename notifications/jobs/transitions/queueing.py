@@ -13,7 +13,7 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor, requeued_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
-from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
 from notifications.jobs.turns import assign_places
 from notifications.models import Job
 
@@ -41,7 +41,10 @@ def requeue(
         conditional_update(
             f"state='queued', executor=%s, worker=NULL, version=version+1, {assignments}", rows
         )
-        streams.ring([job.user_id for job in jobs], queue=queue)
+        if queue:
+            ring_queued(jobs)
+        else:
+            streams.ring(job.user_id for job in jobs)
 
     if jobs:
         retrying_atomic(write)
@@ -116,4 +119,5 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(jobs)
-    streams.ring([job.user_id for job in jobs], queue=has_limits or any(job.due_at is None for job in jobs))
+    streams.ring([job.user_id for job in jobs], queue=has_limits)
+    ring_queued([job for job in jobs if job.due_at is None])

@@ -30,7 +30,7 @@ from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
-from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
 from notifications.states import DONE, sql_list
@@ -96,7 +96,8 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
-    streams.ring([outcome.job.user_id for outcome in group], queue=bool(ready) or has_limits)
+    streams.ring([outcome.job.user_id for outcome in group], queue=has_limits)
+    ring_queued(ready)
     return asked
 
 
@@ -295,8 +296,6 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
     for wait in rows.filter(ended_at=None).order_by("id"):
         open_waits.setdefault(wait.job, []).append(wait)
     ready = [job for job in jobs if job.id not in open_waits]
-    for job in ready:
-        job.state = Job.State.QUEUED
     assign_places(ready)
     conditional_update(
         "state='queued', run_after=%s, share_name=%s, turn=%s, attempt=attempt-1, waiting=NULL, version=version+1",
@@ -308,7 +307,8 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
         [((_describe(open_waits[job.id], job.user_id),), job) for job in jobs if job.id in open_waits],
         state="waiting",
     )
-    streams.ring([job.user_id for job in jobs], queue=bool(ready))
+    streams.ring(job.user_id for job in jobs)
+    ring_queued(ready)
     return [job.id for job in ready]
 
 
